@@ -1,0 +1,58 @@
+"""Every error that a user can cause, under one root.
+
+A message is one sentence that says the rule, the value that broke it and the remedy. The command line prints it
+without a traceback and exits with code 2; anything else that escapes is a defect of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LadderSearchError(Exception):
+    """Root of all errors that a user can cause and mend."""
+
+
+class SettingError(LadderSearchError, ValueError):
+    """A setting has a value that its rule does not allow."""
+
+
+class UnknownNameError(LadderSearchError, LookupError):
+    """A name that no table knows; the message lists the valid names and suggests the nearest.
+
+    Shown: ``UnknownNameError("study", "mnist-10-full", ["mnist-100-full", "mnist-all-full"])`` reads
+    ``unknown study 'mnist-10-full': did you mean 'mnist-100-full'? Known: mnist-100-full, mnist-all-full.``
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        valid = sorted(known)
+        near = nearest(name, valid)
+        hint = f"did you mean {near!r}? " if near else ""
+        super().__init__(f"unknown {kind} {name!r}: {hint}Known: {', '.join(valid)}.")
+
+
+class DataError(LadderSearchError, RuntimeError):
+    """A data set is absent, cannot be fetched, or is not what its digest says."""
+
+
+class CheckpointError(LadderSearchError, ValueError):
+    """A checkpoint or bundle is missing, cut short, or does not fit the model it is loaded into."""
+
+
+class StudyFolderError(LadderSearchError, RuntimeError):
+    """A study folder is in use, of another version, or cannot be written."""
+
+
+class TrackingError(LadderSearchError, ConnectionError):
+    """The tracking store cannot be reached or refuses what it is sent."""
+
+
+class ResourceError(LadderSearchError, RuntimeError):
+    """The machine or cluster lacks what a search asks for."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name closest to ``name``, or None when nothing is close enough to be meant."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return found[0] if found else None

@@ -1,0 +1,20 @@
+"""Names of every metric that a trial reports; one spelling for pack, Ray, Optuna, MLflow and reports.
+
+Errors are fractions (0.0106 is 1.06 %); costs are in nats or mean squared units; times are in milliseconds.
+"""
+
+from __future__ import annotations
+
+STEP = "step"
+EPOCH = "epoch"
+VALIDATION_ERROR = "validation_error"
+TEST_ERROR = "test_error"
+COST = "cost"
+COST_SUPERVISED = "cost_supervised"
+LEARNING_RATE = "learning_rate"
+STEP_TIME_MS = "step_time_ms"
+
+
+def cost_denoising(layer: int) -> str:
+    """Name of layer ``layer``'s weighted denoising cost, ``lambda_l * mean squared error``."""
+    return f"cost_denoising_{layer}"
