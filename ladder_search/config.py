@@ -13,8 +13,6 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-import yaml
-
 from ladder_search.errors import SettingError, UnknownNameError
 
 T = TypeVar("T")
@@ -68,6 +66,8 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
     Raises:
         SettingError: an assignment without ``=``, or a value that YAML cannot read.
     """
+    import yaml  # only the command line needs it: the training program runs where PyYAML is absent
+
     nested: dict[str, Any] = {}
     for text in assignments:
         path, equals, raw = text.partition("=")
