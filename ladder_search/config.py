@@ -97,7 +97,10 @@ def in_range(name: str, value: float, low: float, high: float, *, remedy: str = 
 
 
 def _number_or_text(text: str) -> Any:
-    # YAML 1.1 reads "1e-3" as a string; a researcher means the number.
+    # YAML 1.1 reads "1e-3" as a string; a researcher means the number. Commas make a list, because brackets may not
+    # survive a shell that quotes nothing.
+    if "," in text:
+        return [_number_or_text(part.strip()) for part in text.split(",")]
     try:
         return float(text)
     except ValueError:
