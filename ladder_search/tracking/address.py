@@ -50,7 +50,7 @@ def normal_store(store: str) -> str:
     if not separator or kind == "file":
         plain = store.removeprefix("file:").removeprefix("//") or "mlflow"
         raise TrackingError(
-            f"a tracking store is a database or a server, {store!r} is a plain folder, which MLflow no longer supports: "
+            f"a tracking store is a database or a server, {store!r} is a plain folder, which MLflow no longer takes: "
             f"use sqlite:///{Path(plain).absolute() / 'mlflow.db'}."
         )
     if kind == "sqlite":
@@ -62,8 +62,8 @@ def normal_store(store: str) -> str:
         return f"sqlite:///{Path(path).absolute()}"
     if kind not in (*SERVERS, "http", "https") or not urlsplit(store.strip()).hostname:
         raise TrackingError(
-            f"a tracking address starts with sqlite:///, http://, https://, postgresql://, mysql:// or mssql:// and names "
-            f"a host, {redacted(store)!r} does not: use http://127.0.0.1:5000 or sqlite:////folder/mlflow.db."
+            "a tracking address starts with sqlite:///, http://, https://, postgresql://, mysql:// or mssql:// and names a "
+            f"host, {redacted(store)!r} does not: use http://127.0.0.1:5000 or sqlite:////folder/mlflow.db."
         )
     return store.strip().rstrip("/")
 
@@ -79,7 +79,7 @@ def sqlite_path(store: str) -> Path | None:
 
 
 def check(store: str, timeout_s: float = 5.0) -> None:
-    """Raise ``TrackingError``, one sentence with the remedy, unless the store can be used. Takes ``timeout_s`` at most."""
+    """Raise ``TrackingError``, one sentence with the remedy, unless the store can be used; ask it for ``timeout_s``."""
     store = normal_store(store)
     path = sqlite_path(store)
     if path is not None:
@@ -132,13 +132,13 @@ def _check_sqlite(path: Path) -> None:
         raise TrackingError(f"the SQLite store must be MLflow's, {path} holds something else: name another file.")
     if head is not None and found is not None and found != head:
         raise TrackingError(
-            f"store and MLflow must have the same schema, {path} has {found} and this MLflow {head}: stop all that use the "
-            f"store, copy it, then run 'mlflow db upgrade sqlite:///{path}'."
+            f"store and MLflow must have the same schema, {path} has {found} and this MLflow {head}: stop all that use "
+            f"the store, copy it, then run 'mlflow db upgrade sqlite:///{path}'."
         )
 
 
 def _schema_version() -> str | None:
-    """Return the newest schema of the installed MLflow, read from its migration files; None when they say nothing clear."""
+    """Return the newest schema of the installed MLflow, read from its migration files; None when they are unclear."""
     found = importlib.util.find_spec("mlflow")
     if found is None or not found.submodule_search_locations:
         raise TrackingError("tracking needs MLflow, which is not installed here: run 'pip install mlflow'.")
@@ -172,7 +172,7 @@ def _check_server(store: str, timeout_s: float) -> None:
     if status == 403 and b"Host" in body:
         raise TrackingError(
             f"the server must accept the name it is called by, {shown} answered 403 'Invalid Host header': "
-            f"restart it with --allowed-hosts {urlsplit(store).netloc.rpartition('@')[2]}, or use its private IP address."
+            f"restart it with --allowed-hosts {urlsplit(store).netloc.rpartition('@')[2]}, or use its IP address."
         )
     if status in (401, 403):
         raise TrackingError(

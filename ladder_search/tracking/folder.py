@@ -46,7 +46,7 @@ class Lock:
         self._fd: int | None = None
 
     def acquire(self) -> bool:
-        """Take the lock if it is free; return whether it is ours. Raises ``OSError`` when the folder is not writable."""
+        """Take the lock if it is free; return whether it is ours. Raises ``OSError`` where nothing can be written."""
         if self._fd is not None:
             return True
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)

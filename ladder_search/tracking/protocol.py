@@ -110,7 +110,7 @@ class Batch:
 class RunStore(Protocol):
     """Where runs end up. Every call may be repeated; the second time changes nothing.
 
-    Each raises ``RejectedError`` when the store will never take the item, ``TrackingError`` when it is worth another try.
+    Each raises ``RejectedError`` when the store will never take the item, ``TrackingError`` when another try may help.
     """
 
     def create_run_once(self, key: str, *, name: str, parent_id: str | None, time_ms: int) -> str:

@@ -1,7 +1,7 @@
 """The tracker of a search: every call becomes a line in the spool, a process beside the search sends it on.
 
 MLflow's import (a second), its SQL and its servers' moods stay in that process (``writer.py``). It lives as long as the
-search: it notices the search's end, however that comes, by the end of its standard input, sends what is there and exits.
+search: it notices the search's end, however that comes, by the end of its standard input, sends the rest and exits.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _never_raises(
 
 
 class SpoolTracker:
-    """Satisfies ``Tracker``. Only opening it can raise: ``TrackingError`` for a folder or an address that cannot be used.
+    """Satisfies ``Tracker``. Only opening it can raise: ``TrackingError`` for a folder or an address of no use.
 
     With ``start_writer=False`` nothing is sent until someone runs ``ladder-search sync`` (offline clusters).
     """
@@ -105,6 +105,8 @@ class SpoolTracker:
         parent: str | None = None,
         dataset: DatasetInput | None = None,
     ) -> None:
+        if dataset is not None:
+            tags = {**tags, "data.sha256": dataset.digest}
         self._add(
             Start(
                 key=safe_name(key),
@@ -200,7 +202,7 @@ class SpoolTracker:
         return self._stored
 
     def problems(self) -> list[str]:
-        """Return what could not be recorded so far, one sentence each; the last line counts those beyond the first few."""
+        """Return what could not be recorded so far, one sentence each; the last one counts those beyond the first few."""
         more = self._problem_count - len(self._problems)
         return [*self._problems, *([f"{more} more of this kind"] if more else [])]
 

@@ -1,7 +1,7 @@
-"""Sends a spool to its store: as a process beside a search (``python -m ladder_search.tracking.writer``), or by ``sync``.
+"""Sends a spool to its store: in a process beside a search (``python -m ladder_search.tracking.writer``) or by ``sync``.
 
-The process reads nothing from its standard input and waits for its end: that is the end of the search. While the search
-lives it tries again for ever; after the search it goes on as long as it gets somewhere, and leaves the rest to ``sync``.
+The process reads nothing from its standard input but its end: that is the end of the search. While the search lives it
+tries again for ever; after the search it goes on as long as it gets somewhere, and leaves the rest to ``sync``.
 """
 
 from __future__ import annotations
