@@ -60,10 +60,15 @@ def normal_store(store: str) -> str:
                 f"a SQLite store is a file whose path has no '?' and no '%', {store!r} is not: use sqlite:////folder/mlflow.db."
             )
         return f"sqlite:///{Path(path).absolute()}"
-    if kind not in (*SERVERS, "http", "https") or not urlsplit(store.strip()).hostname:
+    try:
+        parts = urlsplit(store.strip())
+        names_host = bool(parts.hostname) and parts.port != 0  # reading a port that is no number raises
+    except ValueError:
+        names_host = False
+    if kind not in (*SERVERS, "http", "https") or not names_host:
         raise TrackingError(
-            "a tracking address starts with sqlite:///, http://, https://, postgresql://, mysql:// or mssql:// and names a "
-            f"host, {redacted(store)!r} does not: use http://127.0.0.1:5000 or sqlite:////folder/mlflow.db."
+            "a tracking address starts with sqlite:///, http://, https://, postgresql://, mysql:// or mssql:// and "
+            f"names a host, {redacted(store)!r} does not: use http://127.0.0.1:5000 or sqlite:////folder/mlflow.db."
         )
     return store.strip().rstrip("/")
 

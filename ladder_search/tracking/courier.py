@@ -10,8 +10,8 @@ import hashlib
 import logging
 import os
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -41,6 +41,7 @@ class RunWork:
     """What a stretch of events says about one run; parts vanish from it as the store gets them."""
 
     key: str
+    run_id: str | None = None
     start: Start | None = None
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
@@ -187,11 +188,9 @@ class Courier:
                 if self._records:
                     return 0.0  # resumed and gone again
             for key in list(ack.open):
-                try:
+                with self._rejections():
                     self._store.log_batch(ack.runs[key], Batch(tags=((INTERRUPTED, "true"),)))
                     self._store.set_terminated(ack.runs[key], "FAILED", int(self._now() * 1000))
-                except RejectedError as error:
-                    self._reject(1, error)
                 ack.open.remove(key)
             self._save_ack(ack)
         except OSError as error:  # of the store as of the disk
@@ -236,10 +235,8 @@ class Courier:
             del plan.works[key]
         if plan.stale is not None:
             stale = plan.stale
-            try:
+            with self._rejections():
                 self._store.close_stale_runs(stale.prefix, stale.live, stale.time_ms)
-            except RejectedError as error:
-                self._reject(1, error)
             live = set(stale.live)
             ack.open = [key for key in ack.open if key in live or not key.startswith(stale.prefix)]
         self.sent_events += plan.last_event - ack.last_event
@@ -269,28 +266,36 @@ class Courier:
 
     def _send(self, store: RunStore, ack: Ack, work: RunWork) -> None:
         """Bring one run up to date; on an error what is done stays done, and the rest is tried again."""
-        try:
-            run_id = self._run_id(store, ack, work)
-        except RejectedError as error:
-            self._reject(1 + len(work.params) + len(work.tags) + len(work.points), error)
-            return
+        if work.run_id is None:
+            try:
+                work.run_id = self._run_id(store, ack, work)
+            except RejectedError as error:
+                self._reject(1 + len(work.params) + len(work.tags) + len(work.points), error)
+                return
+            self._progress()
+        run_id = work.run_id
+        if work.start is not None:
+            if work.start.dataset is not None:
+                with self._rejections():
+                    store.log_dataset(run_id, work.start.dataset)
+            work.start = None  # its params and tags travel with the next batch
+            self._progress()
         while batch := work.next_batch():
             self._log_batch(store, run_id, batch, [MAX_BISECTIONS])
             work.drop(batch)
+            self._progress()
         while work.artifacts:
             artifact = work.artifacts[0]
-            try:
+            with self._rejections():
                 store.log_artifact(run_id, self.folder.path / artifact.file, artifact.folder)
-            except RejectedError as error:
-                self._reject(1, error)
             work.artifacts.popleft()
+            self._progress()
         if work.end is not None:
-            try:
+            with self._rejections():
                 store.set_terminated(run_id, work.end.status, work.end.time_ms)
-            except RejectedError as error:
-                self._reject(1, error)
             if work.key in ack.open:
                 ack.open.remove(work.key)
+            self._progress()
 
     def _run_id(self, store: RunStore, ack: Ack, work: RunWork) -> str:
         start = work.start
@@ -308,12 +313,6 @@ class Courier:
         ack.runs[work.key] = run_id
         if work.key not in ack.open:
             ack.open.append(work.key)
-        if start.dataset is not None:
-            try:
-                store.log_dataset(run_id, start.dataset)
-            except RejectedError as error:
-                self._reject(1, error)
-        work.start = None  # done; params and tags travel with the next batch
         return run_id
 
     def _log_batch(self, store: RunStore, run_id: str, batch: Batch, calls: list[int]) -> None:
@@ -328,6 +327,18 @@ class Courier:
             for half in batch.halves():
                 if half:
                     self._log_batch(store, run_id, half, calls)
+
+    @contextmanager
+    def _rejections(self) -> Iterator[None]:
+        """Count what the store refuses for good, and go on."""
+        try:
+            yield
+        except RejectedError as error:
+            self._reject(1, error)
+
+    def _progress(self) -> None:
+        """Something was stored: the next failure is a first one again."""
+        self.failures = 0
 
     def _reject(self, count: int, error: Exception) -> None:
         assert self._ack is not None

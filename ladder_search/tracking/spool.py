@@ -93,7 +93,7 @@ class SpoolAppender:
         return self._n + 1
 
     def append(self, event: Event) -> None:
-        """Write one event, or keep it in memory while the disk refuses. Raises ``ValueError`` for an invalid event only."""
+        """Write one event, or keep it in memory while the disk refuses. Raises ``ValueError`` for an invalid one."""
         line = event_line(self._n + 1, event)
         self._n += 1
         if self._pending:

@@ -202,7 +202,7 @@ class SpoolTracker:
         return self._stored
 
     def problems(self) -> list[str]:
-        """Return what could not be recorded so far, one sentence each; the last one counts those beyond the first few."""
+        """Return what could not be recorded so far, one sentence each; the last counts those beyond the first few."""
         more = self._problem_count - len(self._problems)
         return [*self._problems, *([f"{more} more of this kind"] if more else [])]
 

@@ -1,4 +1,4 @@
-"""Sends a spool to its store: in a process beside a search (``python -m ladder_search.tracking.writer``) or by ``sync``.
+"""Sends a spool to its store: beside a search (``python -m ladder_search.tracking.writer``) or when ``sync`` is called.
 
 The process reads nothing from its standard input but its end: that is the end of the search. While the search lives it
 tries again for ever; after the search it goes on as long as it gets somewhere, and leaves the rest to ``sync``.
@@ -184,9 +184,9 @@ def run(spool_dir: Path, store: str, experiment: str, parent: Parent) -> None:
             wait = courier.finish()
             if wait is None:
                 break
-        if courier.failures == 0:
+        if courier.failures == 0 or not parent.gone():
             give_up_at = time.monotonic() + ORPHAN_PATIENCE_S
-        elif parent.gone() and time.monotonic() > give_up_at:
+        elif time.monotonic() > give_up_at:
             break
         if courier.failures or time.monotonic() >= status_at:
             courier.save_status("retrying" if courier.failures else "idle" if wait is None else "sending")
