@@ -14,6 +14,7 @@ A study folder::
 from __future__ import annotations
 
 import fcntl
+import glob
 import json
 import os
 from collections.abc import Iterator
@@ -152,3 +153,20 @@ class StudyFolder:
     def _write_json(path: Path, content: Any) -> None:
         text = json.dumps(content, indent=1).encode()
         write_atomically(path, lambda file: file.write(text))
+
+
+def find_folder(root: Path, name: str) -> StudyFolder:
+    """Return the study folder that ``name`` means: a path, a folder in ``root``, or the latest search of a study.
+
+    Raises:
+        StudyFolderError: there is no such study folder.
+    """
+    for path in (Path(name), root / name):
+        if (path / "study.json").is_file():
+            return StudyFolder(path)
+    searches = sorted(root.glob(f"{glob.escape(name)}-[0-9]*-[0-9]*/study.json"), key=lambda path: path.parent.name)
+    if searches:
+        return StudyFolder(searches[-1].parent)
+    have = sorted(path.parent.name for path in root.glob("*/study.json"))
+    known = f"there are {', '.join(have)}" if have else "there is none yet"
+    raise StudyFolderError(f"{name!r} must be a study folder or a study that was searched, in {root} {known}; run `python search.py STUDY` or correct --root.")
