@@ -56,12 +56,16 @@ class SearchCallback(Callback):
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Args: ``search`` prefixes tracker keys; ``reasons`` tells, by trial key, why the scheduler stopped a trial."""
-        self._search, self._folder, self._tracker, self._progress = search, folder, tracker, progress
+        self._search, self._folder, self._tracker, self.progress = search, folder, tracker, progress
         self._epochs, self._tags, self._dataset, self._reasons, self._clock = epochs, tags, dataset, reasons, clock
         self._begun: dict[str, float] = {}
         self._rows: dict[str, dict[int, dict[str, Any]]] = {}
         self.records: dict[str, TrialRecord] = {}
         self.problems: list[str] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray pickles callbacks into its snapshot; a search is rebuilt from the study folder instead."""
+        return {}
 
     @_never_raises
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -87,7 +91,7 @@ class SearchCallback(Callback):
             parent=f"{self._search}/search",
             dataset=self._dataset,
         )
-        self._progress.started(key)
+        self.progress.started(key)
 
     @_never_raises
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
@@ -106,7 +110,7 @@ class SearchCallback(Callback):
         )
         if len(rows) == len(fresh):
             self._tracker.set_tags(f"{self._search}/{key}", {"host": str(result.get("hostname", ""))})
-        self._progress.reported(key, result[metrics.EPOCH], self._epochs, result[metrics.VALIDATION_ERROR])
+        self.progress.reported(key, result[metrics.EPOCH], self._epochs, result[metrics.VALIDATION_ERROR])
 
     @_never_raises
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -157,7 +161,7 @@ class SearchCallback(Callback):
         rung = str(last[metrics.EPOCH]) if last else "0"
         self._tracker.set_tags(run, {"status": state, "reason": record.reason, "rung": rung})
         self._tracker.end_run(run, _STATUS[state])
-        self._progress.ended(record)
+        self.progress.ended(record)
 
     def _reason(self, key: str, state: TrialState, trial: Any, error: bool) -> str:
         if error:

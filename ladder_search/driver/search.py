@@ -133,6 +133,10 @@ class _Run:
         self._epochs = study.training.epochs
         self._steps_per_epoch = own.member(dataset).steps_per_epoch
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Reached from a scheduler that Ray pickles into its snapshot, which nothing reads."""
+        return {}
+
     def go(self, private: bool, trainable: type[tune.Trainable], space: Space) -> tuple[bool, list[str]]:
         settings, study = self._settings, self._study
         share = cluster.Share(
@@ -186,6 +190,8 @@ class _Run:
                 max_concurrent_trials=concurrency,
                 time_budget_s=settings.time_budget,
                 reuse_actors=True,
+                trial_name_creator=_trial_name,
+                trial_dirname_creator=_trial_name,
             ),
             run_config=tune.RunConfig(
                 name=self._folder.path.name if settings.storage else self._folder.checkpoints.name,
@@ -323,3 +329,7 @@ class _Run:
 def _without_test_set(dataset: Dataset) -> Dataset:
     """The test set stays with the driver: a search must not be able to read it."""
     return replace(dataset, test_x=np.empty((0, *dataset.test_x.shape[1:]), np.uint8), test_y=np.empty(0, np.uint8))
+
+
+def _trial_name(trial: Any) -> str:
+    return str(trial.config["key"])

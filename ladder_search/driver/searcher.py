@@ -95,6 +95,10 @@ class OptunaSearcher(Searcher):
         self._running: dict[str, tuple[optuna.Study, optuna.Trial]] = {}
         self._suggested = 0
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray pickles searchers into its snapshot; a search is rebuilt from Optuna's journal instead."""
+        return {}
+
     def suggest(self, trial_id: str) -> dict[str, Any]:
         """Return the configuration of the next trial: fixed points first."""
         number = self._suggested
