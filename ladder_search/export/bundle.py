@@ -64,8 +64,13 @@ class BundleMetrics:
     state: str
     """How the training ended: ``COMPLETE``, …"""
     validation_error: float | None = None
+    """What the search ranked the trial by: the mean over its label draws at its last report."""
+    weights_validation_error: float | None = None
+    """Error of the bundle's own weights (those of the first label draw) on the validation rows of their split."""
     test_error: float | None = None
     """Of final trainings alone; a search never reads the test set."""
+    step: int | None = None
+    """Updates behind the weights."""
     epochs: tuple[dict[str, Any], ...] = ()
     """Metrics of every epoch (names of ``metrics``), oldest first."""
 

@@ -44,7 +44,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes], *, replace: bool = Fa
         _sync(folder.parent)
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            raise _taken(folder) from error
+            raise taken(folder) from error
         raise unwritable(folder, error) from error
 
 
@@ -73,11 +73,18 @@ def unwritable(folder: Path, error: OSError) -> StudyFolderError:
     )
 
 
+def taken(folder: Path) -> StudyFolderError:
+    """Return the error for a place where something is already."""
+    return StudyFolderError(
+        f"an existing folder is never overwritten and {folder} exists; choose another place, or force it."
+    )
+
+
 def _check_free(folder: Path, names: frozenset[str], replace: bool) -> None:
     if not os.path.lexists(folder):
         return
     if not replace:
-        raise _taken(folder)
+        raise taken(folder)
     if folder.is_symlink() or not folder.is_dir():
         raise StudyFolderError(f"only a folder is replaced and {folder} is none; choose another place or delete it.")
     try:
@@ -89,12 +96,6 @@ def _check_free(folder: Path, names: frozenset[str], replace: bool) -> None:
             f"only a folder of the same kind is replaced and {folder} also holds {strange[0]!r}; choose another place "
             "or delete it."
         )
-
-
-def _taken(folder: Path) -> StudyFolderError:
-    return StudyFolderError(
-        f"an existing folder is never overwritten and {folder} exists; choose another place, or force it."
-    )
 
 
 def _write(path: Path, content: bytes) -> None:
