@@ -142,7 +142,9 @@ class Pack:
         params = {name: value.detach() for name, value in self._model.named_parameters()}
 
         def stack_of_zeros() -> Stack:
-            return {n: torch.zeros((slots, *v.shape), dtype=self._dtype, device=self._device) for n, v in params.items()}
+            return {
+                n: torch.zeros((slots, *v.shape), dtype=self._dtype, device=self._device) for n, v in params.items()
+            }
 
         self._params, self._first, self._second = stack_of_zeros(), stack_of_zeros(), stack_of_zeros()
         self._hyper: Stack = {
@@ -178,7 +180,9 @@ class Pack:
             )
         free = [slot for slot, seat in enumerate(self._seats) if seat is None]
         if not free:
-            raise SettingError(f"all {self.slots} slots of the pack are taken; wait for one to leave or start another pack.")
+            raise SettingError(
+                f"all {self.slots} slots of the pack are taken; wait for one to leave or start another pack."
+            )
         slot = free[0]
         seat = _Seat(spec, self._device)
         if state is None:
@@ -269,7 +273,9 @@ class Pack:
         slots, statistics = self.statistics()
         rows = [torch.from_numpy(self._seat(slot).spec.split.validation) for slot in slots]
         if not len(rows[0]):
-            raise SettingError("a validation error needs validation rows, the split has 0; set data.validation above 0.")
+            raise SettingError(
+                "a validation error needs validation rows, the split has 0; set data.validation above 0."
+            )
         state = {**self._active_params()[1], **statistics}
         data = self._data
         errors = classification_errors(
@@ -278,7 +284,7 @@ class Pack:
         return dict(zip(slots, errors, strict=True))
 
     def test_errors(self, x: Tensor, y: Tensor) -> dict[int, float]:
-        """Return each seated member's error on ``x`` (m, ...) uint8 with classes ``y`` (m,): for final training alone."""
+        """Return each seated member's error on ``x`` (m, ...) uint8, classes ``y`` (m,): for final training alone."""
         slots, statistics = self.statistics()
         state = {**self._active_params()[1], **statistics}
         return dict(zip(slots, classification_errors(self._model, state, x, y, self._data.full_scale), strict=True))
