@@ -1,4 +1,4 @@
-"""What a search tells its tracker. Called by the driver and by Ray's callback; never raises into them, never blocks them."""
+"""What a search tells its tracker. The driver and Ray's callback call it; it never raises into them, never blocks."""
 
 from __future__ import annotations
 
