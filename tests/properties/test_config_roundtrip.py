@@ -6,20 +6,18 @@ import copy
 import dataclasses
 import json
 import pickle
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ladder_search.config import as_mapping, build, merge, parse_assignments, read_yaml
 from ladder_search.errors import LadderSearchError, SettingError, UnknownNameError, nearest
 
-settings.register_profile("ladder_search", deadline=None)  # the machine may be busy; pytest's own timeout holds
-settings.load_profile("ladder_search")
-
-NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True).filter(lambda name: name not in dir(object))
+NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True).filter(lambda name: not iskeyword(name))
 TEXT = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), max_size=12)
 
 # Kinds of a setting, each as its declared type and a strategy of its values.
