@@ -1,4 +1,4 @@
-"""The AWS profile: Ray takes it, it keeps our own rules, and every rule is shown to fail on a profile that breaks it."""
+"""The AWS profile: Ray takes it, it keeps our own rules, and every rule is shown to fail where it is broken."""
 
 from __future__ import annotations
 
