@@ -9,9 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from ladder_search.config import build, in_range, merge, parse_assignments
+from ladder_search.config import build, in_range, merge, parse_assignments, read_yaml
 from ladder_search.errors import SettingError
 from ladder_search.studies import Study, find_study
 
@@ -111,10 +109,10 @@ def parse_arguments(arguments: Sequence[str]) -> SearchSettings:
 
 def _read_file(path: str) -> dict[str, Any]:
     try:
-        found = yaml.safe_load(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise SettingError(f"--config must be a readable YAML file, {path} is not: {reason}; correct it.") from error
+        text = Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(f"--config must be a readable file, {path} is not: {error}; correct its path.") from error
+    found = read_yaml(text, what=path)
     if not isinstance(found, dict):
         raise SettingError(f"--config must hold settings, {path} holds {type(found).__name__}; write name: value lines.")
     return {str(name).replace("-", "_"): value for name, value in found.items()}
