@@ -22,7 +22,9 @@ def main() -> None:
 
 
 def _main() -> int | None:
-    parser = argparse.ArgumentParser(prog="ladder-search", description="Find, track and confirm hyper-parameters of ladder networks.")
+    parser = argparse.ArgumentParser(
+        prog="ladder-search", description="Find, track and confirm hyper-parameters of ladder networks."
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace], int | None], text: str) -> argparse.ArgumentParser:
@@ -77,7 +79,9 @@ def _studies(arguments: argparse.Namespace) -> None:
 def _search(arguments: argparse.Namespace) -> None:
     script = Path(__file__).resolve().parent.parent / "search.py"
     if not script.is_file():
-        raise SettingError(f"`ladder-search search` runs the checkout's search.py and {script} does not exist; run it from a checkout.")
+        raise SettingError(
+            f"`ladder-search search` runs the checkout's search.py and {script} does not exist; run it from a checkout."
+        )
     sys.argv = [str(script), *arguments.arguments]
     sys.path.insert(0, str(script.parent))
     runpy.run_path(str(script), run_name="__main__")
@@ -104,7 +108,9 @@ def _ui(arguments: argparse.Namespace) -> int:
     store = arguments.tracking or default_store(arguments.root)
     path = sqlite_path(store)
     if path is not None and not path.exists():
-        raise StudyFolderError(f"the store {path} does not exist yet; run `python search.py STUDY` first or name another --root.")
+        raise StudyFolderError(
+            f"the store {path} does not exist yet; run `python search.py STUDY` first or name another --root."
+        )
     print(f"MLflow on http://127.0.0.1:{arguments.port} (Ctrl-C ends it)", flush=True)
     return subprocess.call(ui_command(store, port=arguments.port))
 

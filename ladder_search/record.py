@@ -89,7 +89,9 @@ class StudyFolder:
             self.trials.mkdir(parents=True, exist_ok=True)
             self._write_json(self.path / "study.json", {"format": FORMAT, **description})
         except OSError as error:
-            raise StudyFolderError(f"a study folder must be writable, {self.path} is not: {error}; choose another --root.") from error
+            raise StudyFolderError(
+                f"a study folder must be writable, {self.path} is not: {error}; choose another --root."
+            ) from error
 
     def description(self) -> dict[str, Any]:
         """Return the content of ``study.json``.
@@ -100,11 +102,17 @@ class StudyFolder:
         try:
             found = json.loads((self.path / "study.json").read_text())
         except FileNotFoundError as error:
-            raise StudyFolderError(f"{self.path} holds no study (no study.json); run `python search.py STUDY` first or name another.") from error
+            raise StudyFolderError(
+                f"{self.path} holds no study (no study.json); run `python search.py STUDY` first or name another."
+            ) from error
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise StudyFolderError(f"{self.path / 'study.json'} must be readable JSON: {error}; restore it or start anew.") from error
+            raise StudyFolderError(
+                f"{self.path / 'study.json'} must be readable JSON: {error}; restore it or start anew."
+            ) from error
         if not isinstance(found, dict) or found.get("format") != FORMAT:
-            raise StudyFolderError(f"study folders have the format {FORMAT!r}, {self.path} has {dict(found).get('format')!r}; use the version that wrote it.")
+            raise StudyFolderError(
+                f"study folders have the format {FORMAT!r}, {self.path} has {dict(found).get('format')!r}; use the version that wrote it."
+            )
         return found
 
     def write_trial(self, record: TrialRecord) -> None:
@@ -124,7 +132,9 @@ class StudyFolder:
                 raw["epochs"] = tuple(raw["epochs"])
                 records.append(build(TrialRecord, raw))
             except (OSError, ValueError, LookupError, TypeError) as error:
-                raise StudyFolderError(f"{path} must be a trial's record: {error}; delete that file to leave the trial out.") from error
+                raise StudyFolderError(
+                    f"{path} must be a trial's record: {error}; delete that file to leave the trial out."
+                ) from error
         return records
 
     @contextmanager
@@ -138,12 +148,16 @@ class StudyFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise StudyFolderError(f"a study folder must be writable, {self.path} is not: {error}; choose another --root.") from error
+            raise StudyFolderError(
+                f"a study folder must be writable, {self.path} is not: {error}; choose another --root."
+            ) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(handle)
-            raise StudyFolderError(f"one search at a time may use a study folder and {self.path} is in use; wait for it or choose another --name.") from error
+            raise StudyFolderError(
+                f"one search at a time may use a study folder and {self.path} is in use; wait for it or choose another --name."
+            ) from error
         try:
             yield
         finally:
@@ -169,4 +183,6 @@ def find_folder(root: Path, name: str) -> StudyFolder:
         return StudyFolder(searches[-1].parent)
     have = sorted(path.parent.name for path in root.glob("*/study.json"))
     known = f"there are {', '.join(have)}" if have else "there is none yet"
-    raise StudyFolderError(f"{name!r} must be a study folder or a study that was searched, in {root} {known}; run `python search.py STUDY` or correct --root.")
+    raise StudyFolderError(
+        f"{name!r} must be a study folder or a study that was searched, in {root} {known}; run `python search.py STUDY` or correct --root."
+    )

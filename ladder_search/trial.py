@@ -35,7 +35,9 @@ class DataConfig:
         if self.dataset not in DATASETS:
             raise UnknownNameError("data set", self.dataset, DATASETS)
         if self.labels is not None and self.labels < 1:
-            raise SettingError(f"data.labels must be at least 1 or null, got {self.labels}; give a positive whole number.")
+            raise SettingError(
+                f"data.labels must be at least 1 or null, got {self.labels}; give a positive whole number."
+            )
         if self.validation < 0:
             raise SettingError(f"data.validation must be 0 or more, got {self.validation}; give a whole number.")
 

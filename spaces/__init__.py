@@ -18,10 +18,9 @@ class Space:
     """A family's space and its paper points."""
 
     suggest: Callable[[optuna.trial.BaseTrial, Settings, Settings], dict[str, Any]]
-    """(trial, the study's own settings, options of the study's space) -> nested settings to put over the study's own."""
+    """(trial, the study's own settings, options of its space) -> nested settings to put over the study's own."""
     published: Callable[[Settings, Settings], dict[str, Any] | None]
-    """(the study's own settings, options) -> the flat parameters of that configuration, None where the space has no such
-    point."""
+    """(the study's own settings, options) -> the flat parameters of that point, None where the space lacks it."""
 
 
 SPACES: dict[str, Space] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -30,8 +31,8 @@ DIVERGED = "diverged"
 class PackTrainable(tune.Trainable):
     """Trains one trial's label draws as one pack and reports their mean validation error.
 
-    ``config`` holds ``settings`` (a ``TrialSpec`` as a mapping), ``compiled``, ``report_every`` (epochs), ``threads`` and
-    ``device``. Actors are reused: a following trial of the same signature trains in the same compiled program.
+    ``config`` holds ``settings`` (a ``TrialSpec`` as a mapping), ``compiled``, ``report_every`` (epochs), ``threads``
+    and ``device``. Actors are reused: a following trial of the same signature trains in the same compiled program.
     """
 
     def setup(self, config: dict[str, Any], dataset: Dataset | None = None) -> None:
@@ -40,7 +41,9 @@ class PackTrainable(tune.Trainable):
         self._dataset = dataset
         self._device = torch.device(config["device"])
         if self._device.type == "cuda" and not torch.cuda.is_available():
-            raise ResourceError("a trial was given a GPU that PyTorch cannot use; install the CUDA build of the same torch version.")
+            raise ResourceError(
+                "a trial was given a GPU that PyTorch cannot use; install the CUDA build of the same torch version."
+            )
         torch.set_num_threads(config["threads"])
         self._pack: Pack | None = None
         self._start(config)
@@ -92,7 +95,7 @@ class PackTrainable(tune.Trainable):
             self._pack = self._spec.pack(self._dataset, slots=draws, compiled=config["compiled"], device=self._device)
         self._seat([None] * draws)
 
-    def _seat(self, states: list[MemberState | None] | list[MemberState]) -> None:
+    def _seat(self, states: Sequence[MemberState | None]) -> None:
         pack = self._pack_in_use()
         for slot in pack.active:
             pack.leave(slot)

@@ -10,7 +10,7 @@ import functools
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, TypeVar, cast
 
 from ray.tune import Callback
 
@@ -25,18 +25,18 @@ HISTORY = "history"
 
 _STATUS: dict[TrialState, RunStatus] = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
 
-P = ParamSpec("P")
+Hook = TypeVar("Hook", bound=Callable[..., None])
 
 
-def _never_raises(hook: Callable[Concatenate[SearchCallback, P], None]) -> Callable[Concatenate[SearchCallback, P], None]:
+def _never_raises(hook: Hook) -> Hook:
     @functools.wraps(hook)
-    def guarded(self: SearchCallback, *args: P.args, **kwargs: P.kwargs) -> None:
+    def guarded(self: SearchCallback, *args: Any, **kwargs: Any) -> None:
         try:
             hook(self, *args, **kwargs)
         except Exception as error:
             self.problems.append(f"{hook.__name__}: {type(error).__name__}: {error}")
 
-    return guarded
+    return cast(Hook, guarded)
 
 
 class SearchCallback(Callback):
@@ -94,7 +94,9 @@ class SearchCallback(Callback):
         self.progress.started(key)
 
     @_never_raises
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
         key, rows = trial.config["key"], self._rows[trial.config["key"]]
         fresh = [row for row in result[HISTORY] if row[metrics.EPOCH] not in rows]
         rows |= {row[metrics.EPOCH]: row for row in fresh}

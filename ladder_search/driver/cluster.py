@@ -54,7 +54,9 @@ def connected(address: str | None) -> Iterator[bool]:
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ResourceError(f"--address must name a running Ray cluster, {address!r} is none: {reason}; start one with `ray start --head` or leave the option out.") from error
+        raise ResourceError(
+            f"--address must name a running Ray cluster, {address!r} is none: {reason}; start one with `ray start --head` or leave the option out."
+        ) from error
     try:
         yield private
     finally:

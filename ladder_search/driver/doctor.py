@@ -57,7 +57,9 @@ def _packages() -> Iterator[Finding]:
         try:
             yield Finding(name=package, works=True, found=importlib.metadata.version(package))
         except importlib.metadata.PackageNotFoundError:
-            yield Finding(name=package, works=False, found="not installed", remedy="pip install -c constraints.txt -e .")
+            yield Finding(
+                name=package, works=False, found="not installed", remedy="pip install -c constraints.txt -e ."
+            )
 
 
 def _devices() -> Iterator[Finding]:
@@ -97,8 +99,12 @@ def _root(root: Path) -> Iterator[Finding]:
         place = place.parent
     free = shutil.disk_usage(place).free / 2**30
     writable = os.access(place, os.W_OK)
-    remedy = "choose a folder that can be written with --root" if not writable else "free some space" if free < 1 else ""
-    yield Finding(name="results folder", works=writable and free >= 1, found=f"{root} ({free:.0f} GiB free)", remedy=remedy)
+    remedy = (
+        "choose a folder that can be written with --root" if not writable else "free some space" if free < 1 else ""
+    )
+    yield Finding(
+        name="results folder", works=writable and free >= 1, found=f"{root} ({free:.0f} GiB free)", remedy=remedy
+    )
 
 
 def _store(root: Path) -> Iterator[Finding]:

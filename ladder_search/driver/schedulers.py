@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import optuna
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
+from ray import tune
+from ray.tune.schedulers import AsyncHyperBandScheduler, PopulationBasedTraining, TrialScheduler
 
 from ladder_search.metrics import EPOCH, STEP, VALIDATION_ERROR
 from ladder_search.studies import StopConfig
-
-NAMES = ("asha", "fifo", "pbt")
 
 
 def rungs(epochs: int, steps_per_epoch: int, stop: StopConfig) -> list[int]:
@@ -22,7 +21,7 @@ def rungs(epochs: int, steps_per_epoch: int, stop: StopConfig) -> list[int]:
     The highest is ``epochs / reduction``, each lower one ``reduction`` times lower, and none lies before
     ``stop.first_rung_steps`` updates.
     """
-    found = []
+    found: list[int] = []
     rung = math.ceil(epochs / stop.reduction)
     while rung * steps_per_epoch >= stop.first_rung_steps and rung < epochs and (not found or rung < found[-1]):
         found.append(rung)
@@ -95,7 +94,7 @@ class PatientPBT(PopulationBasedTraining):
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         if not trial.config["protected"]:
-            super().on_trial_add(SimpleNamespace(search_alg=None), trial)
+            super().on_trial_add(cast(Any, SimpleNamespace(search_alg=None)), trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         if trial.config["protected"] or result.get("done"):
@@ -107,11 +106,6 @@ class PatientPBT(PopulationBasedTraining):
             super().on_trial_complete(tune_controller, trial, result)
 
 
-def fifo() -> FIFOScheduler:
-    """Every trial runs to its end."""
-    return FIFOScheduler()
-
-
 def _clip(value: Any, distribution: optuna.distributions.BaseDistribution) -> Any:
     if isinstance(distribution, optuna.distributions.FloatDistribution):
         return min(max(float(value), distribution.low), distribution.high)
@@ -120,8 +114,6 @@ def _clip(value: Any, distribution: optuna.distributions.BaseDistribution) -> An
 
 def _sampler(distribution: optuna.distributions.BaseDistribution, seed: int) -> Any:
     if isinstance(distribution, optuna.distributions.FloatDistribution):
-        from ray import tune
-
         kind = tune.loguniform if distribution.log else tune.uniform
         return kind(distribution.low, distribution.high)
     if isinstance(distribution, optuna.distributions.CategoricalDistribution):

@@ -90,7 +90,9 @@ def run_search(
         check(store)
         search = f"{study.name}/{folder.path.name}"
         provenance = collect(data_name=dataset.name, data_digest=dataset.digest)
-        folder.create({"settings": as_mapping(settings), "study": as_mapping(study), "store": store, "provenance": provenance})
+        folder.create(
+            {"settings": as_mapping(settings), "study": as_mapping(study), "store": store, "provenance": provenance}
+        )
         tracker = SpoolTracker(folder.spool, store, study.name)
         try:
             with cluster.connected(settings.address) as private:
@@ -216,9 +218,7 @@ class _Run:
 
     def _points(self, space: Space) -> list[FixedPoint]:
         """The configurations that run first: the study's own, and its supervised baseline on the same draw."""
-        points = [
-            FixedPoint(name="published", settings=self._base, params=space.published(self._base, self._options))
-        ]
+        points = [FixedPoint(name="published", settings=self._base, params=space.published(self._base, self._options))]
         if self._study.baseline is not None:
             baseline = find_study(self._study.baseline)
             spec = replace(
@@ -246,13 +246,15 @@ class _Run:
         rungs = schedulers.rungs(self._epochs, self._steps_per_epoch, self._study.stop)
         if name == "asha" and rungs:
             return schedulers.PatientASHA(epochs=self._epochs, first=rungs[0], stop=self._study.stop, reasons=reasons)
-        return schedulers.fifo()
+        return None  # every trial runs to its end
 
     def _pbt(self, space: Space) -> schedulers.PatientPBT:
         probe = optuna.create_study().ask()
         space.suggest(probe, self._base, self._options)
         if not probe.distributions:
-            raise SettingError("pbt needs parameters to change and the space of this search has none; choose --scheduler asha.")
+            raise SettingError(
+                "pbt needs parameters to change and the space of this search has none; choose --scheduler asha."
+            )
         return schedulers.PatientPBT(
             interval=max(self._study.report_every, self._epochs // 10),
             distributions=probe.distributions,
@@ -263,7 +265,9 @@ class _Run:
     def _compiled(self, concurrency: int) -> bool:
         choice = self._settings.compile
         if choice == "on" and not compiler_found():
-            raise SettingError("--compile on needs a C++ compiler and none was found; install g++ or choose --compile off.")
+            raise SettingError(
+                "--compile on needs a C++ compiler and none was found; install g++ or choose --compile off."
+            )
         member = self._own.member(self._dataset)
         updates = self._settings.trials * self._settings.draws * member.total_steps // concurrency
         return choice == "on" or (choice == "auto" and compiler_found() and compile_pays(member.flops, updates))

@@ -61,17 +61,23 @@ class SearchSettings:
             if value < 1:
                 raise SettingError(f"--{name} must be at least 1, got {value}; give a positive whole number.")
         if self.max_concurrent is not None and self.max_concurrent < 1:
-            raise SettingError(f"--max-concurrent must be at least 1, got {self.max_concurrent}; give a positive whole number.")
+            raise SettingError(
+                f"--max-concurrent must be at least 1, got {self.max_concurrent}; give a positive whole number."
+            )
         for name in ("seed", "label_seed"):
             in_range(f"--{name.replace('_', '-')}", getattr(self, name), 0, 2**63 - 1)
         in_range("--cpus-per-trial", self.cpus_per_trial, 0.01, 1e4)
         in_range("--gpus-per-trial", self.gpus_per_trial, 0.0, 1e3)
         if self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
-            raise SettingError(f"--gpus-per-trial must be a fraction below 1 or a whole number, got {self.gpus_per_trial}; Ray gives out no other shares.")
+            raise SettingError(
+                f"--gpus-per-trial must be a fraction below 1 or a whole number, got {self.gpus_per_trial}; Ray gives out no other shares."
+            )
         if self.time_budget is not None:
             in_range("--time-budget", self.time_budget, 1.0, 1e9)
         if self.name is not None and (not self.name or "/" in self.name or self.name.startswith(".")):
-            raise SettingError(f"--name must be a plain folder name, got {self.name!r}; leave out slashes and leading dots.")
+            raise SettingError(
+                f"--name must be a plain folder name, got {self.name!r}; leave out slashes and leading dots."
+            )
 
     def resolved_study(self) -> Study:
         """The study with ``--set`` and ``--epochs`` put over it.
@@ -114,7 +120,9 @@ def _read_file(path: str) -> dict[str, Any]:
         raise SettingError(f"--config must be a readable file, {path} is not: {error}; correct its path.") from error
     found = read_yaml(text, what=path)
     if not isinstance(found, dict):
-        raise SettingError(f"--config must hold settings, {path} holds {type(found).__name__}; write name: value lines.")
+        raise SettingError(
+            f"--config must hold settings, {path} holds {type(found).__name__}; write name: value lines."
+        )
     return {str(name).replace("-", "_"): value for name, value in found.items()}
 
 

@@ -70,7 +70,9 @@ class StopConfig:
         if self.reduction < 2:
             raise SettingError(f"stop.reduction must be at least 2, got {self.reduction}; 3 is usual.")
         if self.first_rung_steps < 1 or self.failure_steps < 1:
-            raise SettingError("stop.first_rung_steps and stop.failure_steps must be at least 1; give positive whole numbers.")
+            raise SettingError(
+                "stop.first_rung_steps and stop.failure_steps must be at least 1; give positive whole numbers."
+            )
         in_range("stop.failure_error", self.failure_error, 0.0, 1.0)
 
 

@@ -12,6 +12,8 @@ memory, which grow with the rows and widths as the products do: a straight line 
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
@@ -33,6 +35,11 @@ def compile_pays(flops_per_step: float, steps: int) -> bool:
         steps: updates that are still to be done under this signature.
     """
     return steps * (_SAVED_BASE_S + _SAVED_PER_FLOP_S * flops_per_step) > COMPILE_SECONDS
+
+
+def compiler_found() -> bool:
+    """Whether a C++ compiler is installed; the compiled step needs one on the CPU."""
+    return shutil.which(os.environ.get("CXX", "g++")) is not None or shutil.which("clang++") is not None
 
 
 def step_flops(
