@@ -83,7 +83,8 @@ class StudyFolder:
         """
         if (self.path / "study.json").exists():
             raise StudyFolderError(
-                f"a study folder is never overwritten and {self.path} holds a study; choose another --name or delete it."
+                f"a study folder is never overwritten and {self.path} holds a study; "
+                "choose another --name or delete it."
             )
         try:
             self.trials.mkdir(parents=True, exist_ok=True)
@@ -111,7 +112,8 @@ class StudyFolder:
             ) from error
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             raise StudyFolderError(
-                f"study folders have the format {FORMAT!r}, {self.path} has {dict(found).get('format')!r}; use the version that wrote it."
+                f"study folders have the format {FORMAT!r}, {self.path} has {dict(found).get('format')!r}; "
+                "use the version that wrote it."
             )
         return found
 
@@ -156,7 +158,8 @@ class StudyFolder:
         except OSError as error:
             os.close(handle)
             raise StudyFolderError(
-                f"one search at a time may use a study folder and {self.path} is in use; wait for it or choose another --name."
+                f"one search at a time may use a study folder and {self.path} is in use; "
+                "wait for it or choose another --name."
             ) from error
         try:
             yield
@@ -184,5 +187,6 @@ def find_folder(root: Path, name: str) -> StudyFolder:
     have = sorted(path.parent.name for path in root.glob("*/study.json"))
     known = f"there are {', '.join(have)}" if have else "there is none yet"
     raise StudyFolderError(
-        f"{name!r} must be a study folder or a study that was searched, in {root} {known}; run `python search.py STUDY` or correct --root."
+        f"{name!r} must be a study folder or a study that was searched, in {root} {known}; "
+        "run `python search.py STUDY` or correct --root."
     )

@@ -55,7 +55,7 @@ class SearchCallback(Callback):
         reasons: Mapping[str, str],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Args: ``search`` prefixes tracker keys; ``reasons`` tells, by trial key, why the scheduler stopped a trial."""
+        """Args: ``search`` prefixes tracker keys; ``reasons`` tells, by key, why the scheduler stopped a trial."""
         self._search, self._folder, self._tracker, self.progress = search, folder, tracker, progress
         self._epochs, self._tags, self._dataset, self._reasons, self._clock = epochs, tags, dataset, reasons, clock
         self._begun: dict[str, float] = {}

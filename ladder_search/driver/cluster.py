@@ -8,20 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-# Read by Ray when it is imported, here for the first time. One record of a search is enough (ours), trials keep the
-# working directory, and a snapshot per checkpoint is no news to a user.
-for _name, _value in {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}.items():
-    os.environ.setdefault(_name, _value)
-
 import ray
 
 from ladder_search.errors import ResourceError
+
+# One record of a search is enough (ours), trials keep the working directory, a snapshot per checkpoint is no news to a
+# user, and a trial without a GPU must not see one.
+_RAY_VARIABLES = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +40,8 @@ def connected(address: str | None) -> Iterator[bool]:
     Raises:
         ResourceError: no cluster answers at the address.
     """
+    for name, value in _RAY_VARIABLES.items():
+        os.environ.setdefault(name, value)
     address = address or os.environ.get("RAY_ADDRESS") or None
     private = address is None
     try:
@@ -55,7 +55,8 @@ def connected(address: str | None) -> Iterator[bool]:
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ResourceError(
-            f"--address must name a running Ray cluster, {address!r} is none: {reason}; start one with `ray start --head` or leave the option out."
+            f"--address must name a running Ray cluster, {address!r} is none: {reason}; "
+            "start one with `ray start --head` or leave the option out."
         ) from error
     try:
         yield private
@@ -69,14 +70,14 @@ def capacity(share: Share, *, private: bool) -> int:
     Raises:
         ResourceError: on a private cluster, which never grows, not even one fits.
     """
-    have = ray.cluster_resources()
+    have = ray.cluster_resources()  # type: ignore[no-untyped-call]
     fits = []
     for name, option, asked in (("CPU", "--cpus-per-trial", share.cpus), ("GPU", "--gpus-per-trial", share.gpus)):
         if asked:
             fits.append(int(have.get(name, 0.0) / asked + 1e-6))
             if private and not fits[-1]:
                 raise ResourceError(
-                    f"a trial asks for {asked:g} {name} and this machine has {have.get(name, 0.0):g}; lower {option} or "
-                    "join a cluster with --address."
+                    f"a trial asks for {asked:g} {name} and this machine has {have.get(name, 0.0):g}; "
+                    f"lower {option} or join a cluster with --address."
                 )
     return max(1, min(fits))

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -14,8 +14,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import optuna
+from ray import tune
 from rich.console import Console
 
+from ladder_search.config import as_mapping, merge
+from ladder_search.data import datasets
+from ladder_search.data.datasets import Dataset
 from ladder_search.driver import cluster, schedulers
 from ladder_search.driver.callback import SearchCallback
 from ladder_search.driver.leaderboard import summary
@@ -23,12 +27,6 @@ from ladder_search.driver.pictures import draw_all
 from ladder_search.driver.progress import Progress
 from ladder_search.driver.searcher import FixedPoint, OptunaSearcher, open_studies
 from ladder_search.driver.settings import SearchSettings
-
-from ray import tune  # isort: skip  (after driver.cluster, which sets what Ray reads at import)
-
-from ladder_search.config import as_mapping, merge
-from ladder_search.data import datasets
-from ladder_search.data.datasets import Dataset
 from ladder_search.errors import SettingError
 from ladder_search.export.provenance import as_tags, collect
 from ladder_search.record import StudyFolder, TrialRecord
@@ -213,8 +211,7 @@ class _Run:
             results = tuner.fit()
         callback.end_all(results._experiment_analysis.trials)
         self._finish_parent_run(optuna_study)
-        expected = min(settings.trials, len(callback.records))
-        return len(callback.records) < settings.trials or expected == 0, callback.problems
+        return len(callback.records) < settings.trials, callback.problems
 
     def _points(self, space: Space) -> list[FixedPoint]:
         """The configurations that run first: the study's own, and its supervised baseline on the same draw."""
@@ -316,9 +313,9 @@ class _Run:
         found = summary(self._study, records)
         now = int(datetime.now().timestamp() * 1000)
         values = {
-            "best_validation_error": found.best.validation_error if found.best else None,
-            "published_validation_error": found.published_error,
-            "baseline_validation_error": found.baseline_error,
+            "best_validation_error": found.best,
+            "published_validation_error": found.published,
+            "baseline_validation_error": found.baseline,
             **{f"trials_{state.lower()}": count for state, count in found.counts.items()},
         }
         points = [

@@ -70,7 +70,8 @@ class SearchSettings:
         in_range("--gpus-per-trial", self.gpus_per_trial, 0.0, 1e3)
         if self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
             raise SettingError(
-                f"--gpus-per-trial must be a fraction below 1 or a whole number, got {self.gpus_per_trial}; Ray gives out no other shares."
+                f"--gpus-per-trial must be a fraction below 1 or a whole number, got {self.gpus_per_trial}; "
+                "Ray gives out no other shares."
             )
         if self.time_budget is not None:
             in_range("--time-budget", self.time_budget, 1.0, 1e9)

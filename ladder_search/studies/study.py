@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from ladder_search.config import as_mapping, build, in_range, merge
 from ladder_search.errors import SettingError, UnknownNameError
-from ladder_search.trial import DataConfig, TrialSpec
 from ladder_search.training.settings import TrainingConfig
+from ladder_search.trial import DataConfig, TrialSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
