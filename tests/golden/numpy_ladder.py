@@ -4,8 +4,8 @@ Written from the equations of Rasmus et al. 2015 and the behaviour of the origin
 labelled and unlabelled rows go through the corrupted and through the clean path together, labelled rows first. It
 imports nothing of the library and is not fast; every line is meant to be checked against the paper by eye.
 
-Names: ``W1``..``WL`` (n_l, n_{l-1}), ``beta1``.. (n_l,), ``gamma`` (n_L,), ``V0``..``V{L-1}`` (n_l, n_{l+1}), and
-``g0``..``gL`` of the combinators: rows a1..a10 for "gauss", and b0, w0z, w0u, w0zu, wS, b1, w1z, w1u, w1zu for "vanilla".
+Names: ``W1``..``WL`` (n_l, n_{l-1}), ``beta1``.. (n_l,), ``gamma`` (n_L,), ``V0``..``V{L-1}`` (n_l, n_{l+1}), and the
+combinators ``g0``..``gL``: rows a1..a10 for "gauss", and b0, w0z, w0u, w0zu, wS, b1, w1z, w1u, w1zu for "vanilla".
 """
 
 from __future__ import annotations
