@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import math
 import runpy
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 
 from rich.console import Console
 from rich.table import Table
 
-from ladder_search.errors import LadderSearchError, SettingError, StudyFolderError, run_command
+from ladder_search.errors import LadderSearchError, ResourceError, SettingError, StudyFolderError, run_command
 from ladder_search.record import find_folder
 
 
@@ -67,13 +69,15 @@ def _studies(arguments: argparse.Namespace) -> None:
     from ladder_search.data.datasets import state
     from ladder_search.studies import STUDIES
 
-    table = Table(box=None, pad_edge=False)
-    for header in ("study", "target (test error)", "data", "what"):
-        table.add_column(header, no_wrap=header != "what")
-    for study in STUDIES.values():
-        target = str(study.target) if study.target else "none published"
-        table.add_row(study.name, target, state(study.data.dataset), study.title)
-    Console().print(table)
+    console = Console()
+    for dataset in dict.fromkeys(study.data.dataset for study in STUDIES.values()):
+        table = Table(title=f"{dataset}: {state(dataset)}", title_justify="left", box=None, pad_edge=False)
+        for header in ("study", "target (test error)", "what"):
+            table.add_column(header, no_wrap=True)
+        for study in STUDIES.values():
+            if study.data.dataset == dataset:
+                table.add_row(study.name, str(study.target or "none published"), study.title)
+        console.print(table, "", highlight=False)
 
 
 def _search(arguments: argparse.Namespace) -> None:
@@ -89,7 +93,7 @@ def _search(arguments: argparse.Namespace) -> None:
 
 def _export(arguments: argparse.Namespace) -> None:
     from ladder_search.data import datasets
-    from ladder_search.export.bundle import export_top
+    from ladder_search.export.top import export_top
     from ladder_search.studies import find_study
 
     if arguments.top < 1:
@@ -100,6 +104,63 @@ def _export(arguments: argparse.Namespace) -> None:
     console = Console()
     for path in export_top(folder, top=arguments.top, output=arguments.output, dataset=dataset):
         console.print(f"{path}", highlight=False, soft_wrap=True)
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from ladder_search.config import merge
+    from ladder_search.data import datasets
+    from ladder_search.export.bundle import read_bundle
+    from ladder_search.export.final import FinalProgress, confirmation_seeds, seeds_of, train_final, worth_compiling
+    from ladder_search.export.results import write_result
+    from ladder_search.studies import STUDIES, Study, find_study
+    from ladder_search.trial import TrialSpec
+
+    if arguments.seeds < 1:
+        raise SettingError(f"--seeds must be at least 1, got {arguments.seeds}; give a positive whole number.")
+    if arguments.device not in ("cpu", "cuda"):
+        raise SettingError(f"--device must be cpu or cuda, got {arguments.device!r}; choose one of them.")
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        raise ResourceError("--device cuda needs a GPU that PyTorch can use, and there is none; choose --device cpu.")
+    source = Path(arguments.bundle)
+    study: Study | None
+    if source.is_dir() or source.parent != Path("."):
+        bundle = read_bundle(source)
+        spec, study, used = bundle.spec, STUDIES.get(bundle.study), seeds_of(bundle.spec)
+    else:
+        study = find_study(arguments.bundle)
+        spec, used = study.trial(), frozenset[int]()
+    if arguments.epochs is not None:
+        spec = TrialSpec.from_mapping(merge(spec.as_mapping(), {"training": {"epochs": arguments.epochs}}))
+    dataset = datasets.load(spec.data.dataset)
+    torch.set_num_threads(1)
+    console = Console()
+    output = arguments.output or Path("final") / source.name
+
+    def report(progress: FinalProgress) -> None:
+        left = progress.seconds_left / 60
+        cost = fmean(terms["cost"] for terms in progress.costs.values()) if progress.costs else math.nan
+        line = f"epoch {progress.epoch}/{progress.epochs}  cost {cost:.4g}  {left:.1f} min left"
+        if console.is_terminal:
+            console.print(line, end="\r")
+        elif progress.epoch % max(1, progress.epochs // 10) == 0:
+            console.print(line)
+
+    seeds = confirmation_seeds(arguments.seeds, used)
+    result = train_final(
+        spec,
+        dataset,
+        seeds=seeds,
+        study=study,
+        compiled=worth_compiling(spec, dataset, len(seeds)),
+        device=torch.device(arguments.device),
+        report=report,
+        folder=output,
+    )
+    write_result(output, result)
+    console.print(f"{result}", highlight=False, soft_wrap=True)
+    console.print(f"kept in {output}", highlight=False, soft_wrap=True)
 
 
 def _ui(arguments: argparse.Namespace) -> int:
@@ -140,3 +201,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from ladder_search.driver.doctor import examine
 
     return examine(Console(), arguments.root)
+
+
+if __name__ == "__main__":
+    main()

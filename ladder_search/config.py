@@ -165,6 +165,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         )
     if hint in _SCALARS:
         return _convert_scalar(hint, value, where)
+    if getattr(hint, "_is_protocol", False) and dataclasses.is_dataclass(value):
+        return value  # settings of some family, built by their own class before
     raise TypeError(
         f"{where} is declared as {hint}, for which there is no rule; declare it as one that _convert names."
     )

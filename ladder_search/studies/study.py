@@ -83,7 +83,7 @@ class Study:
     name: str
     family: str
     title: str
-    """One line that says what was trained."""
+    """What was trained, in a few words; the name says on which data and labels."""
     data: DataConfig
     """The split of a search; final training holds nothing out."""
     model: Any
