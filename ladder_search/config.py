@@ -88,7 +88,9 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
         if not equals or not all(parts):
             raise SettingError(f"a setting is given as name=value, got {text!r}; write for example training.lr=0.002.")
         name = ".".join(parts)
-        value = read_yaml(raw, what=f"the value of {name!r}")
+        # Commas make a list, because brackets may not survive a shell that quotes nothing (`ray submit`).
+        listed = f"[{raw}]" if "," in raw and not raw.lstrip().startswith(("[", "{", '"', "'")) else raw
+        value = read_yaml(listed, what=f"the value of {name!r}")
         here = nested
         for depth, parent in enumerate(parts[:-1], start=1):
             here = here.setdefault(parent, {})

@@ -7,7 +7,8 @@ without a traceback and exits with code 2; anything else that escapes is a defec
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 
 
 class LadderSearchError(Exception):
@@ -67,3 +68,15 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     by_leaf = {n[shared:]: original for n, original in folded.items()}
     found = difflib.get_close_matches(wanted[shared:], by_leaf, n=1, cutoff=0.5)
     return by_leaf[found[0]] if found else None
+
+
+def run_command(command: Callable[[], int | None]) -> int:
+    """Run a command line's body and return its exit code: a user's mistake is one sentence on stderr and code 2."""
+    try:
+        return command() or 0
+    except LadderSearchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: what was finished is kept", file=sys.stderr)
+        return 130

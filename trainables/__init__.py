@@ -1,1 +1,10 @@
-"""Ray adapters, one trainable per family: the only code that both Ray and the library meet in."""
+"""Ray trainables, one thin class per family."""
+
+from __future__ import annotations
+
+from trainables.base import PackTrainable
+from trainables.ladder import LadderTrainable
+
+TRAINABLES: dict[str, type[PackTrainable]] = {
+    "ladder": LadderTrainable,
+}

@@ -1,0 +1,218 @@
+"""The cache: each data set is one Arrow file, verified on every read and memory-mapped by every process of a node.
+
+The file has two record batches, training and test part, with the columns ``x`` (fixed-shape tensor of uint8) and ``y``
+(uint8); any Arrow reader can open it. Its schema metadata holds the data set's name, the layout's version and the
+content digest.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ladder_search.data.arrays import Arrays, Notify, content_digest
+from ladder_search.data.atomic import remove_leftovers, write_atomically
+from ladder_search.errors import DataError
+
+CACHE_VARIABLE = "LADDER_SEARCH_CACHE"
+LAYOUT_VERSION = 1
+"""Goes up when the layout of the files changes; it is part of their name, so old and new programs do not meet."""
+
+
+class _DamagedError(Exception):
+    """A cache file is not what it must be; the text says what was expected and what was found."""
+
+
+def cache_folder() -> Path:
+    """Return the folder from ``LADDER_SEARCH_CACHE``, or ``~/.cache/ladder-search``; it need not exist yet.
+
+    Raises:
+        DataError: the home folder cannot be told.
+    """
+    try:
+        return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/ladder-search").expanduser().absolute()
+    except RuntimeError as error:
+        raise DataError(
+            f"the cache needs a folder, and the home folder is unknown; set {CACHE_VARIABLE} to one."
+        ) from error
+
+
+def cache_file(name: str) -> Path:
+    """Return the path of the cache file of the data set ``name``."""
+    return cache_folder() / f"{name}.v{LAYOUT_VERSION}.arrow"
+
+
+def is_cached(name: str, digest: str) -> bool:
+    """Tell whether the cache has a file that says it holds this content; the content itself is not read."""
+    try:
+        with pa.memory_map(str(cache_file(name))) as file:
+            _check_metadata(pa.ipc.open_file(file).schema, name, digest)
+    except (OSError, pa.ArrowException, _DamagedError):
+        return False
+    return True
+
+
+def load_or_build(name: str, digest: str, build: Callable[[], Arrays], notify: Notify) -> Arrays:
+    """Return the arrays of ``name`` from the cache; when they are absent or damaged, build and cache them first.
+
+    Processes that ask at the same time wait for the one that builds. A damaged file is rebuilt, with a line to
+    ``notify``.
+
+    Args:
+        name: the data set's name.
+        digest: sha256 (``content_digest``) of what it must hold.
+        build: finds or fetches the arrays; called at most once, under the lock.
+        notify: takes lines of progress.
+
+    Returns:
+        Arrays that are read-only and backed by the memory-mapped file.
+
+    Raises:
+        DataError: ``build`` failed or built something else, or the cache folder cannot be used.
+    """
+    path = cache_file(name)
+    try:
+        arrays = _read(path, name, digest)
+    except _DamagedError:
+        arrays = None
+    if arrays is not None:
+        return arrays
+    with _locked(path, notify):
+        damage = ""
+        try:
+            arrays = _read(path, name, digest)  # another process may have built it while this one waited
+        except _DamagedError as error:
+            damage = f"the cache file {path} is damaged ({error})"
+            notify(f"{damage}; it is built again.")
+        if arrays is not None:
+            return arrays
+        try:
+            built = build()
+        except DataError as error:
+            if not damage:
+                raise
+            raise DataError(f"{damage} and cannot be built again: {error}") from error
+        found = content_digest(built)
+        if found != digest:
+            raise DataError(
+                f"data set {name!r} must have the content sha256 {digest}, what was loaded has {found}; "
+                "get the official files again."
+            )
+        _write(path, name, digest, built)
+        try:
+            arrays = _read(path, name, digest)
+        except _DamagedError as error:
+            raise DataError(
+                f"the cache file {path} must read back as written, it does not ({error}); "
+                f"check the disk, or set {CACHE_VARIABLE} to a folder on another one."
+            ) from error
+        assert arrays is not None, path
+        return arrays
+
+
+def _read(path: Path, name: str, digest: str) -> Arrays | None:
+    """Return the verified arrays, or None when there is no file."""
+    try:
+        with pa.memory_map(str(path)) as file:
+            reader = pa.ipc.open_file(file)
+            _check_metadata(reader.schema, name, digest)
+            if reader.num_record_batches != 2:
+                raise _DamagedError(f"expected 2 record batches, found {reader.num_record_batches}")
+            parts = [reader.get_batch(i) for i in range(2)]
+            for part in parts:
+                part.validate()
+            train, test = parts
+            arrays = Arrays(_images(train), _labels(train), _images(test), _labels(test))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except PermissionError as error:
+        raise DataError(
+            f"the cache file {path} must be readable, it is not ({error.strerror}); "
+            f"change its permissions or set {CACHE_VARIABLE} to another folder."
+        ) from error
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, pa.ArrowException) as error:
+        # Altered schema bytes can turn a column into anything, hence the attribute and type errors.
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise _DamagedError(f"expected an Arrow file of two parts, found: {reason.rstrip('.')}") from error
+    found = content_digest(arrays)
+    if found != digest:
+        raise _DamagedError(f"expected content sha256 {digest}, found {found}")
+    return arrays
+
+
+def _check_metadata(schema: pa.Schema, name: str, digest: str) -> None:
+    expected = _metadata(name, digest)
+    found = schema.metadata or {}
+    for key, value in expected.items():
+        if found.get(key) != value:
+            text = found.get(key, b"none").decode(errors="replace")
+            raise _DamagedError(f"expected {key.decode()} {value.decode()}, found {text}")
+
+
+def _metadata(name: str, digest: str) -> dict[bytes, bytes]:
+    return {b"name": name.encode(), b"version": str(LAYOUT_VERSION).encode(), b"digest": digest.encode()}
+
+
+def _images(part: pa.RecordBatch) -> NDArray[np.uint8]:
+    array: NDArray[np.uint8] = part.column("x").to_numpy_ndarray()  # [n, *shape], a view of the mapped file
+    return array
+
+
+def _labels(part: pa.RecordBatch) -> NDArray[np.uint8]:
+    array: NDArray[np.uint8] = part.column("y").to_numpy(zero_copy_only=True)
+    return array
+
+
+def _write(path: Path, name: str, digest: str, arrays: Arrays) -> None:
+    parts = [(arrays.train_x, arrays.train_y), (arrays.test_x, arrays.test_y)]
+    tensors = pa.FixedShapeTensorArray.from_numpy_ndarray
+    columns = [[tensors(np.ascontiguousarray(x)), pa.array(y, pa.uint8())] for x, y in parts]
+    fields = [pa.field("x", columns[0][0].type, nullable=False), pa.field("y", pa.uint8(), nullable=False)]
+    schema = pa.schema(fields, metadata=_metadata(name, digest))
+
+    def write(file: IO[bytes]) -> None:
+        with pa.ipc.new_file(file, schema) as writer:
+            for part in columns:
+                writer.write_batch(pa.record_batch(part, schema=schema))
+
+    try:
+        remove_leftovers(path)
+        write_atomically(path, write)
+    except OSError as error:
+        raise _unusable(error, sum(array.nbytes for array in arrays)) from error
+
+
+@contextmanager
+def _locked(path: Path, notify: Notify) -> Iterator[None]:
+    """Hold the lock of a cache file, so that no two processes fetch the same thing; the kernel frees it on death."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = open(path.parent / f"{path.name}.lock", "ab")  # noqa: SIM115 - entered below, outside this try
+    except OSError as error:
+        raise _unusable(error) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            notify(f"another process is filling {path}; waiting for it.")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:
+            # Some network file systems have no locks. Then the work may be done twice, and the last rename wins.
+            notify(f"the folder {path.parent} has no file locks; going on without.")
+        yield
+
+
+def _unusable(error: OSError, n_bytes: int = 0) -> DataError:
+    room = f" and have {n_bytes / 1e6:.0f} MB free" if n_bytes else ""
+    return DataError(
+        f"the cache folder must be writable{room}, {cache_folder()} is not ({error.strerror or error}); "
+        f"mend that or set {CACHE_VARIABLE} to another folder."
+    )

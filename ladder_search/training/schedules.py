@@ -1,0 +1,34 @@
+"""Learning-rate and optimiser schedules as pure functions of the step."""
+
+from __future__ import annotations
+
+BETA1 = 0.9
+BETA2 = 0.999
+ADAM_EPSILON = 1e-8
+
+
+def learning_rate(epoch: int, *, base: float, epochs: int, decay_start: float) -> float:
+    """Learning rate of the epoch that follows ``epoch`` completed ones: constant, then linear to zero.
+
+    Stays at ``base`` while ``epoch <= D``, with ``D = decay_start * epochs``; afterwards
+    ``base * (epochs - epoch) / (epochs - D)``. Constant within an epoch. Source: the original code's per-epoch
+    decay (paper, section 4.1: 100 epochs, then 50 of linear annealing).
+
+    Args:
+        epoch: completed epochs, 0..epochs-1.
+        base: learning rate before the decay.
+        epochs: length E of the whole run.
+        decay_start: fraction of E after which the decay begins, in 0..1; 1 never decays.
+    """
+    start = decay_start * epochs
+    if epoch <= start:
+        return base
+    return base * max(epochs - epoch, 0) / (epochs - start)
+
+
+def adam_scale(step: int, lr: float) -> tuple[float, float]:
+    """Return Adam's bias-corrected learning rate and the root of its second correction for update number ``step`` >= 1.
+
+    Kingma and Ba 2015, Algorithm 1: ``lr / (1 - beta1^t)`` and ``sqrt(1 - beta2^t)``.
+    """
+    return lr / (1.0 - BETA1**step), (1.0 - BETA2**step) ** 0.5

@@ -1,0 +1,39 @@
+"""Settings of a training run that are not the model's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ladder_search.config import in_range
+from ladder_search.errors import SettingError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingConfig:
+    """How long and how fast a member trains; the defaults are the ladder paper's for MNIST."""
+
+    epochs: int = 150
+    """Length E of the schedule; an epoch is one pass over the unlabelled set."""
+    lr: float = 0.002
+    """Adam's learning rate before the decay."""
+    decay_start: float = 0.67
+    """Fraction of the epochs after which the rate falls linearly to zero; 1 never decays."""
+    labelled_batch: int = 100
+    """Labelled rows of a step; fewer when fewer are labelled."""
+    unlabelled_batch: int = 100
+    """Unlabelled rows of a step."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Precision of parameters, statistics and products."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "labelled_batch", "unlabelled_batch"):
+            value = getattr(self, name)
+            if value < 1:
+                raise SettingError(f"training.{name} must be at least 1, got {value}; give a positive whole number.")
+        if self.labelled_batch < 2 or self.unlabelled_batch < 2:
+            raise SettingError(
+                "training batches must have at least 2 rows, batch statistics need them; raise the batch sizes."
+            )
+        in_range("training.lr", self.lr, 0.0, 1.0)
+        in_range("training.decay_start", self.decay_start, 0.0, 1.0)
