@@ -14,6 +14,7 @@ import math
 import shutil
 import statistics
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -187,6 +188,8 @@ def write_result(
         content = json.dumps(_as_json(result, digests), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
         write_atomically(folder / RESULT, lambda file: file.write(content.encode()))
     except BaseException as error:
+        with suppress(OSError):
+            (folder / RESULT).unlink(missing_ok=True)  # it was in place if only its folder could not be synced
         for seed in digests:
             shutil.rmtree(bundle_folder(folder, seed), ignore_errors=True)
         if isinstance(error, OSError) and not isinstance(error, LadderSearchError):
