@@ -185,9 +185,12 @@ def test_every_parameter_of_every_kind_gets_a_gradient() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "near"), [("gaus", "gauss"), ("vanila", "vanilla"), ("amlp_4", "amlp-4"), ("mlp", "mlp-4"), ("mlp-0", "mlp-4")]
+    ("name", "near"),
+    [("gaus", "gauss"), ("vanila", "vanilla"), ("amlp_4", "amlp-4"), ("mlp", "mlp-4"), ("mlp-0", "mlp-4")],
 )
 def test_an_unknown_name_suggests_the_nearest(name: str, near: str) -> None:
-    with pytest.raises(UnknownNameError, match=f"unknown combinator '{name}': did you mean '{near}'[?] Known: ") as caught:
+    with pytest.raises(
+        UnknownNameError, match=f"unknown combinator '{name}': did you mean '{near}'[?] Known: "
+    ) as caught:
         find_combinator(name)
     assert all(known in str(caught.value) for known in (*COMBINATORS, *MLP_EXAMPLES))
