@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from ladder_search.data.arrays import Arrays, Notify, content_digest
@@ -138,7 +138,8 @@ def _read(path: Path, name: str, digest: str) -> Arrays | None:
             f"the cache file {path} must be readable, it is not ({error.strerror}); "
             f"change its permissions or set {CACHE_VARIABLE} to another folder."
         ) from error
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, pa.ArrowException) as error:
+        # Altered schema bytes can turn a column into anything, hence the attribute and type errors.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise _DamagedError(f"expected an Arrow file of two parts, found: {reason.rstrip('.')}") from error
     found = content_digest(arrays)

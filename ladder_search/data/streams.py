@@ -21,8 +21,8 @@ UNLABELLED = 2
 class BatchStream:
     """The endless stream of batches of one member: pass after pass over the same rows, each in its own order.
 
-    Shown, with five rows and batches of two: ``stream.batches_per_pass`` is 2 (each pass leaves one row out, as its order
-    has it), ``stream.batch(0)`` and ``stream.batch(1)`` are the first pass, ``stream.batch(2)`` starts the second. Calling
+    Shown, with five rows and batches of two: ``stream.batches_per_pass`` is 2 (the last row of each pass is left out),
+    ``stream.batch(0)`` and ``stream.batch(1)`` are the first pass, ``stream.batch(2)`` starts the second. Calling
     them in another order gives the same rows.
     """
 
@@ -41,7 +41,7 @@ class BatchStream:
         check_seed(seed)
         if indices.ndim != 1 or len(indices) == 0:
             raise SettingError(
-                f"a batch stream needs one row or more, got indices of shape {indices.shape}; give some."
+                f"a batch stream needs rows to draw from, got indices of shape {indices.shape}; give [n], n >= 1."
             )
         if batch_size < 1:
             raise SettingError(f"batch_size must be at least 1, got {batch_size!r}; choose for example 100.")

@@ -1,0 +1,43 @@
+"""The families: one row per model file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ladder_search.errors import UnknownNameError
+from ladder_search.models.ladder import Ladder, LadderConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """A kind of model: its settings and how one network is built from them."""
+
+    config: type[Any]
+    """Settings class, a ``nn.protocol.ModelConfig``."""
+    build: Callable[[Any, torch.Generator], nn.Module]
+    """(settings, generator of the initial weights) -> network, a ``nn.protocol.PackModel``."""
+
+
+def _build_ladder(config: LadderConfig, generator: torch.Generator) -> nn.Module:
+    return Ladder(config, generator=generator)
+
+
+FAMILIES: dict[str, Family] = {
+    "ladder": Family(config=LadderConfig, build=_build_ladder),
+}
+
+
+def find_family(name: str) -> Family:
+    """Return the family ``name``.
+
+    Raises:
+        UnknownNameError: no such family.
+    """
+    if name not in FAMILIES:
+        raise UnknownNameError("family", name, FAMILIES)
+    return FAMILIES[name]

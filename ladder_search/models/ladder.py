@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -89,6 +90,17 @@ class LadderConfig:
     def signature(self) -> tuple[object, ...]:
         """What members of one pack must share: everything that shapes the program rather than fills its tensors."""
         return (self.widths, self.decoder, self.combinator, self.lateral, self.activation)
+
+    def flops(self, labelled: int, unlabelled: int) -> float:
+        """Floating-point operations of one step's matrix products for that many rows of each kind.
+
+        A product of (rows, m) and (m, n) takes 2 rows m n operations; its backward pass is two such products, one for
+        the first layer, whose input needs no gradient.
+        """
+        products = [2.0 * n_in * n_out for n_in, n_out in pairwise(self.widths)]
+        rows = labelled + (2 * unlabelled if self.decoded_layers else 0)
+        encoder = rows * (3 * sum(products) - products[0])
+        return encoder + (unlabelled * 3 * sum(products) if self.decoder == "full" else 0.0)
 
     def hyper(self) -> dict[str, list[float]]:
         """Hyper-parameters that enter the step as tensors, one value per member."""

@@ -1,0 +1,27 @@
+"""The papers' tables as data: one study per published row."""
+
+from __future__ import annotations
+
+from ladder_search.errors import UnknownNameError
+from ladder_search.studies import ladder
+from ladder_search.studies.study import SpaceConfig, StopConfig, Study, Target
+
+STUDIES: dict[str, Study] = {}
+for _study in (*ladder.STUDIES,):
+    if _study.name in STUDIES:
+        raise ValueError(f"two studies are called {_study.name!r}")
+    STUDIES[_study.name] = _study
+
+
+def find_study(name: str) -> Study:
+    """Return the study ``name``.
+
+    Raises:
+        UnknownNameError: no such study.
+    """
+    if name not in STUDIES:
+        raise UnknownNameError("study", name, STUDIES)
+    return STUDIES[name]
+
+
+__all__ = ["STUDIES", "SpaceConfig", "StopConfig", "Study", "Target", "find_study"]

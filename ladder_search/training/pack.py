@@ -61,6 +61,13 @@ class MemberSpec:
         return len(self.split.unlabelled) // min(self.training.unlabelled_batch, len(self.split.unlabelled))
 
     @property
+    def flops(self) -> float:
+        """Floating-point operations of one step's matrix products."""
+        training, split = self.training, self.split
+        labelled = min(training.labelled_batch, len(split.labelled))
+        return self.model.flops(labelled, min(training.unlabelled_batch, len(split.unlabelled)))
+
+    @property
     def total_steps(self) -> int:
         """Updates of the whole run."""
         return self.steps_per_epoch * self.training.epochs

@@ -1,0 +1,192 @@
+"""What a search keeps of each trial, and the folder it keeps it in.
+
+A study folder::
+
+    study.json      settings of the search, versions, state of the code: written before the first trial
+    optuna.journal  Optuna's journal: every suggestion, intermediate value and state
+    trials/         one JSON file per ended trial, ``t0007.json``, written whole
+    checkpoints/    Ray's experiment folder: logs and checkpoints of trials
+    spool/          tracking events, stored and waiting
+    pictures/       PNG and interactive HTML
+    lock            held while a search runs
+"""
+
+from __future__ import annotations
+
+import fcntl
+import glob
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ladder_search.config import as_mapping, build
+from ladder_search.data.atomic import write_atomically
+from ladder_search.errors import StudyFolderError
+
+FORMAT = "ladder-search study 1"
+
+TrialState = Literal["COMPLETE", "PRUNED", "FAIL"]
+"""COMPLETE: trained to its budget; PRUNED: stopped at a rung; FAIL: diverged, failed the error rule or crashed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialRecord:
+    """One ended trial."""
+
+    key: str
+    """``t0007``: its number in the search, the same in Optuna, Ray and MLflow."""
+    number: int
+    name: str
+    """"published", "supervised baseline", or "" for a suggestion of the sampler."""
+    state: TrialState
+    reason: str
+    """Why it ended, in a few words."""
+    params: dict[str, Any]
+    """What the sampler chose, flat: ``model/lambda_0`` -> 1000.0."""
+    settings: dict[str, Any]
+    """The whole trial, for ``TrialSpec.from_mapping``."""
+    epochs: tuple[dict[str, Any], ...]
+    """Metrics of every epoch (names of ``metrics``), oldest first."""
+    validation_error: float | None
+    """Error at the trial's last report, a fraction; None when it never reported a finite one."""
+    seconds: float
+    """Wall time from start to end."""
+    checkpoint: str | None
+    """Folder of its last checkpoint, relative to the study folder or absolute; None: there is none."""
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether the trial is a fixed configuration and not a suggestion."""
+        return bool(self.name)
+
+
+class StudyFolder:
+    """Paths of one study folder, and the one way its files are read and written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.journal = self.path / "optuna.journal"
+        self.trials = self.path / "trials"
+        self.checkpoints = self.path / "checkpoints"
+        self.spool = self.path / "spool"
+        self.pictures = self.path / "pictures"
+
+    def create(self, description: dict[str, Any]) -> None:
+        """Make the folder and write ``study.json``.
+
+        Raises:
+            StudyFolderError: the folder already holds a study, or cannot be written.
+        """
+        if (self.path / "study.json").exists():
+            raise StudyFolderError(
+                f"a study folder is never overwritten and {self.path} holds a study; "
+                "choose another --name or delete it."
+            )
+        try:
+            self.trials.mkdir(parents=True, exist_ok=True)
+            self._write_json(self.path / "study.json", {"format": FORMAT, **description})
+        except OSError as error:
+            raise StudyFolderError(
+                f"a study folder must be writable, {self.path} is not: {error}; choose another --root."
+            ) from error
+
+    def description(self) -> dict[str, Any]:
+        """Return the content of ``study.json``.
+
+        Raises:
+            StudyFolderError: there is no study here, or one of another format.
+        """
+        try:
+            found = json.loads((self.path / "study.json").read_text())
+        except FileNotFoundError as error:
+            raise StudyFolderError(
+                f"{self.path} holds no study (no study.json); run `python search.py STUDY` first or name another."
+            ) from error
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise StudyFolderError(
+                f"{self.path / 'study.json'} must be readable JSON: {error}; restore it or start anew."
+            ) from error
+        if not isinstance(found, dict) or found.get("format") != FORMAT:
+            raise StudyFolderError(
+                f"study folders have the format {FORMAT!r}, {self.path} has {dict(found).get('format')!r}; "
+                "use the version that wrote it."
+            )
+        return found
+
+    def write_trial(self, record: TrialRecord) -> None:
+        """Write one ended trial, whole or not at all."""
+        self._write_json(self.trials / f"{record.key}.json", as_mapping(record))
+
+    def read_trials(self) -> list[TrialRecord]:
+        """Return the ended trials in the order of their numbers.
+
+        Raises:
+            StudyFolderError: a trial file is damaged.
+        """
+        records = []
+        for path in sorted(self.trials.glob("t*.json")):
+            try:
+                raw = json.loads(path.read_text())
+                raw["epochs"] = tuple(raw["epochs"])
+                records.append(build(TrialRecord, raw))
+            except (OSError, ValueError, LookupError, TypeError) as error:
+                raise StudyFolderError(
+                    f"{path} must be a trial's record: {error}; delete that file to leave the trial out."
+                ) from error
+        return records
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for one search.
+
+        Raises:
+            StudyFolderError: another search holds it, or it cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise StudyFolderError(
+                f"a study folder must be writable, {self.path} is not: {error}; choose another --root."
+            ) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(handle)
+            raise StudyFolderError(
+                f"one search at a time may use a study folder and {self.path} is in use; "
+                "wait for it or choose another --name."
+            ) from error
+        try:
+            yield
+        finally:
+            os.close(handle)
+
+    @staticmethod
+    def _write_json(path: Path, content: Any) -> None:
+        text = json.dumps(content, indent=1).encode()
+        write_atomically(path, lambda file: file.write(text))
+
+
+def find_folder(root: Path, name: str) -> StudyFolder:
+    """Return the study folder that ``name`` means: a path, a folder in ``root``, or the latest search of a study.
+
+    Raises:
+        StudyFolderError: there is no such study folder.
+    """
+    for path in (Path(name), root / name):
+        if (path / "study.json").is_file():
+            return StudyFolder(path)
+    searches = sorted(root.glob(f"{glob.escape(name)}-[0-9]*-[0-9]*/study.json"), key=lambda path: path.parent.name)
+    if searches:
+        return StudyFolder(searches[-1].parent)
+    have = sorted(path.parent.name for path in root.glob("*/study.json"))
+    known = f"there are {', '.join(have)}" if have else "there is none yet"
+    raise StudyFolderError(
+        f"{name!r} must be a study folder or a study that was searched, in {root} {known}; "
+        "run `python search.py STUDY` or correct --root."
+    )

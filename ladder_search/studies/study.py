@@ -1,0 +1,123 @@
+"""What a study is: a published experiment as data, with the number that it must reach."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ladder_search.config import as_mapping, build, in_range, merge
+from ladder_search.errors import SettingError, UnknownNameError
+from ladder_search.training.settings import TrainingConfig
+from ladder_search.trial import DataConfig, TrialSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """A published test error. Fractions: 0.0106 is 1.06 %."""
+
+    error: float
+    spread: float | None
+    spread_kind: Literal["standard deviation", "standard error"] = "standard deviation"
+    seeds: int = 10
+    """Runs behind the published number."""
+    source: str
+    verified: bool
+    """Whether the error was confirmed in a source that could be read."""
+    spread_verified: bool
+
+    def __str__(self) -> str:
+        text = f"{100 * self.error:.2f} %"
+        if self.spread is not None:
+            text += f" ± {100 * self.spread:.2f}"
+        if not self.verified:
+            return f"{text} (unverified)"
+        return text if self.spread_verified or self.spread is None else f"{text} (spread unverified)"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpaceConfig:
+    """What a search varies around the study's own settings; see ``spaces/`` for the ranges."""
+
+    noise: Literal["fixed", "tied", "input-and-local", "per-layer"] = "input-and-local"
+    """tied: one sigma everywhere; input-and-local: the input's own and one for layers 1..L."""
+    lambda_: Literal["fixed", "tied", "per-layer"] = "tied"
+    """tied: lambda_0, lambda_1 and one value for layers 2..L; one kind (bottom-only, Gamma) has one value anyway."""
+    combinators: tuple[str, ...] = ()
+    """Combinators to choose from; none: the study's own."""
+    combinator_std: bool = False
+    """Search the initial standard deviation of combinators that start at random."""
+    lr: bool = False
+    """Search the learning rate, 0.0005..0.005; the paper fixed 0.002."""
+    decay_start: bool = False
+    """Search the start of the linear decay, 0.5..0.86 of the epochs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StopConfig:
+    """When a trial is stopped before its end."""
+
+    first_rung_steps: int
+    """No trial is compared with others before this many updates."""
+    reduction: int = 3
+    """The best 1/reduction of a rung goes on; rungs are reduction times apart."""
+    failure_error: float
+    """A trial whose validation error is above this after ``failure_steps`` updates has failed and stops."""
+    failure_steps: int
+
+    def __post_init__(self) -> None:
+        if self.reduction < 2:
+            raise SettingError(f"stop.reduction must be at least 2, got {self.reduction}; 3 is usual.")
+        if self.first_rung_steps < 1 or self.failure_steps < 1:
+            raise SettingError(
+                "stop.first_rung_steps and stop.failure_steps must be at least 1; give positive whole numbers."
+            )
+        in_range("stop.failure_error", self.failure_error, 0.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Study:
+    """A named experiment: fixed settings, what to search, when to stop, and the published target."""
+
+    name: str
+    family: str
+    title: str
+    """What was trained, in a few words; the name says on which data and labels."""
+    data: DataConfig
+    """The split of a search; final training holds nothing out."""
+    model: Any
+    """The published configuration's model settings."""
+    training: TrainingConfig
+    space: SpaceConfig = field(default_factory=SpaceConfig)
+    stop: StopConfig
+    target: Target | None
+    """None: no paper reports this experiment."""
+    baseline: str | None = None
+    """Study of the supervised baseline that this one is measured against."""
+    report_every: int = 1
+    """Epochs between two reports of a trial to the search."""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that were put over the published ones, nested; none: the study is as published."""
+
+    def trial(self, **seeds: int) -> TrialSpec:
+        """The published configuration as a trial; ``seeds`` are ``seed``, ``label_seed`` and ``draws``."""
+        return TrialSpec(family=self.family, data=self.data, model=self.model, training=self.training, **seeds)
+
+    def with_overrides(self, overrides: Mapping[str, Any]) -> Study:
+        """Return this study with nested settings put over its data, model, training, space and stop rules.
+
+        Raises:
+            UnknownNameError: no such setting.
+            SettingError: a value out of range.
+        """
+        sections = ("data", "model", "training", "space", "stop")
+        changed: dict[str, Any] = {}
+        for section, values in overrides.items():
+            if section not in sections:
+                raise UnknownNameError("group of settings", section, sections)
+            if not isinstance(values, Mapping):
+                raise SettingError(f"{section} is a group of settings, got {values!r}; write {section}.NAME=VALUE.")
+            own = getattr(self, section)
+            changed[section] = build(type(own), merge(as_mapping(own), values), where=section)
+        return dataclasses.replace(self, **changed, changes=merge(self.changes, overrides))

@@ -1,0 +1,84 @@
+"""A member on disk: safetensors for its tensors, JSON for the rest; nothing in it is ever executed.
+
+Files of a checkpoint folder: ``tensors.safetensors`` with keys ``params/…``, ``first/…``, ``second/…``, and
+``member.json`` with the format, the step, the settings and the sha256 of the tensors. Noise and batches need no state:
+they derive from (seed, step).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from ladder_search.data.atomic import write_atomically
+from ladder_search.errors import CheckpointError
+from ladder_search.training.pack import MemberState
+
+FORMAT = "ladder-search member 1"
+TENSORS = "tensors.safetensors"
+DESCRIPTION = "member.json"
+
+_GROUPS = ("params", "first", "second")
+
+
+def write_member(folder: Path, state: MemberState, settings: Mapping[str, Any]) -> None:
+    """Write a member into ``folder``; the description comes last, so that a folder with one is whole.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full; no description is left then.
+    """
+    tensors = {
+        f"{group}/{name}": value.contiguous() for group in _GROUPS for name, value in getattr(state, group).items()
+    }
+    packed = save(tensors)
+    write_atomically(folder / TENSORS, lambda file: file.write(packed))
+    description = {
+        "format": FORMAT,
+        "step": state.step,
+        "settings": dict(settings),
+        "sha256": hashlib.sha256(packed).hexdigest(),
+    }
+    text = json.dumps(description, indent=1).encode()
+    write_atomically(folder / DESCRIPTION, lambda file: file.write(text))
+
+
+def read_member(folder: Path) -> tuple[MemberState, dict[str, Any]]:
+    """Return the member in ``folder`` and its settings.
+
+    Raises:
+        CheckpointError: the folder holds no whole checkpoint, or its tensors are not those that were written.
+    """
+    remedy = "delete this checkpoint and use an older one, or train again"
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text())
+        packed = (folder / TENSORS).read_bytes()
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(
+            f"a checkpoint needs a readable {DESCRIPTION} and {TENSORS}, in {folder} that failed: {error}; {remedy}."
+        ) from error
+    found = description.get("format") if isinstance(description, dict) else None
+    if found != FORMAT:
+        raise CheckpointError(f"checkpoints have the format {FORMAT!r}, {folder} has {found!r}; {remedy}.")
+    digest = hashlib.sha256(packed).hexdigest()
+    if digest != description.get("sha256"):
+        raise CheckpointError(
+            f"the tensors in {folder} must have sha256 {description.get('sha256')}, found {digest}; {remedy}."
+        )
+    try:
+        tensors = load(packed)
+        step, settings = int(description["step"]), dict(description["settings"])
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"the checkpoint in {folder} cannot be read: {error}; {remedy}.") from error
+    groups: dict[str, dict[str, Any]] = {group: {} for group in _GROUPS}
+    for key, value in tensors.items():
+        group, _, name = key.partition("/")
+        if group not in groups:
+            raise CheckpointError(f"the checkpoint in {folder} has an unknown tensor {key!r}; {remedy}.")
+        groups[group][name] = value
+    return MemberState(step=step, **groups), settings

@@ -1,0 +1,133 @@
+"""TrialSpec: one trial, typed and checked. Mappings end here; everything below works on what this module builds."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ladder_search.config import as_mapping, build
+from ladder_search.data.datasets import DATASETS, Dataset
+from ladder_search.data.splits import make_split
+from ladder_search.errors import SettingError, UnknownNameError
+from ladder_search.models import find_family
+from ladder_search.nn.protocol import ModelConfig
+from ladder_search.training.pack import MemberSpec, Pack, TrainingData
+from ladder_search.training.settings import TrainingConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataConfig:
+    """Which examples a trial sees."""
+
+    dataset: str
+    """Row of ``data.datasets.DATASETS``."""
+    labels: int | None
+    """Labelled examples, the same number of each class; null: all training examples are labelled."""
+    validation: int
+    """Training examples held out to judge a configuration by; 0 in final training."""
+
+    def __post_init__(self) -> None:
+        if self.dataset not in DATASETS:
+            raise UnknownNameError("data set", self.dataset, DATASETS)
+        if self.labels is not None and self.labels < 1:
+            raise SettingError(
+                f"data.labels must be at least 1 or null, got {self.labels}; give a positive whole number."
+            )
+        if self.validation < 0:
+            raise SettingError(f"data.validation must be 0 or more, got {self.validation}; give a whole number.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialSpec:
+    """One configuration with its seeds."""
+
+    family: str
+    """Row of ``models.FAMILIES``."""
+    data: DataConfig
+    model: ModelConfig
+    """Settings of the family's model."""
+    training: TrainingConfig
+    seed: int = 1
+    """Seed of weights, noise and batch order."""
+    label_seed: int = 1
+    """Seed of the label draw: equal for all configurations of a search, so that they are compared on the same draw."""
+    draws: int = 1
+    """Label draws that the configuration is trained on; its error is their mean. Draw i adds i to both seeds."""
+
+    def __post_init__(self) -> None:
+        if self.draws < 1:
+            raise SettingError(f"draws must be at least 1, got {self.draws}; give a positive whole number.")
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> TrialSpec:
+        """Build a trial from nested plain settings; see ``config.build`` for the errors."""
+        raw = dict(mapping)
+        family = find_family(str(raw.get("family", "")))
+        raw["model"] = build(family.config, raw.get("model", {}), where="model")
+        return build(cls, raw)
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Plain nested settings; ``from_mapping`` gives this trial back."""
+        return as_mapping(self)
+
+    def member(self, dataset: Dataset, draw: int = 0) -> MemberSpec:
+        """Return the pack member that trains label draw number ``draw``, 0 <= draw < draws."""
+        split = make_split(
+            dataset.train_y,
+            n_labelled=self.data.labels,
+            n_validation=self.data.validation,
+            n_classes=dataset.n_classes,
+            seed=self.label_seed + draw,
+        )
+        return MemberSpec(model=self.model, training=self.training, split=split, seed=self.seed + draw)
+
+    def check_fits(self, dataset: Dataset) -> None:
+        """Raise ``SettingError`` when model and data do not fit each other, before anything is trained."""
+        widths = getattr(self.model, "widths", None)
+        inputs = dataset.train_x[0].size
+        if widths and (widths[0], widths[-1]) != (inputs, dataset.n_classes):
+            raise SettingError(
+                f"model.widths must start with the {inputs} pixels and end with the {dataset.n_classes} classes of "
+                f"{dataset.name}, got {list(widths)}; correct its first and last entries."
+            )
+        self.member(dataset)
+
+    def pack(self, dataset: Dataset, *, slots: int, compiled: bool, device: torch.device) -> Pack:
+        """Return an empty pack for trials with this one's signature."""
+        family = find_family(self.family)
+        data = training_data(dataset, device)
+        return Pack(self.member(dataset), family.build, data, slots=slots, compiled=compiled)
+
+    def empty_module(self) -> nn.Module:
+        """Return a network of this configuration whose values are to be loaded."""
+        return find_family(self.family).build(self.model, torch.Generator())
+
+
+_on_device: dict[tuple[str, torch.device], TrainingData] = {}
+
+
+def training_data(dataset: Dataset, device: torch.device) -> TrainingData:
+    """Return the training set as tensors on ``device``; held once per process."""
+    key = (dataset.digest, device)
+    if key not in _on_device:
+        _on_device.clear()  # a process works on one data set at a time
+        y = _tensor(dataset.train_y, device).long()
+        _on_device[key] = TrainingData(x=_tensor(dataset.train_x, device), y=y, full_scale=dataset.full_scale)
+    return _on_device[key]
+
+
+def test_data(dataset: Dataset, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the test set as tensors, (m, ...) uint8 and (m,) int64: for final training alone."""
+    return _tensor(dataset.test_x, device), _tensor(dataset.test_y, device).long()
+
+
+def _tensor(array: Any, device: torch.device) -> torch.Tensor:
+    with warnings.catch_warnings():
+        # Memory-mapped arrays are read-only and stay so: nothing here writes to a data set.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array).to(device)
