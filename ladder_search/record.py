@@ -14,6 +14,7 @@ A study folder::
 from __future__ import annotations
 
 import fcntl
+import glob
 import json
 import os
 from collections.abc import Iterator
@@ -82,13 +83,16 @@ class StudyFolder:
         """
         if (self.path / "study.json").exists():
             raise StudyFolderError(
-                f"a study folder is never overwritten and {self.path} holds a study; choose another --name or delete it."
+                f"a study folder is never overwritten and {self.path} holds a study; "
+                "choose another --name or delete it."
             )
         try:
             self.trials.mkdir(parents=True, exist_ok=True)
             self._write_json(self.path / "study.json", {"format": FORMAT, **description})
         except OSError as error:
-            raise StudyFolderError(f"a study folder must be writable, {self.path} is not: {error}; choose another --root.") from error
+            raise StudyFolderError(
+                f"a study folder must be writable, {self.path} is not: {error}; choose another --root."
+            ) from error
 
     def description(self) -> dict[str, Any]:
         """Return the content of ``study.json``.
@@ -99,11 +103,18 @@ class StudyFolder:
         try:
             found = json.loads((self.path / "study.json").read_text())
         except FileNotFoundError as error:
-            raise StudyFolderError(f"{self.path} holds no study (no study.json); run `python search.py STUDY` first or name another.") from error
+            raise StudyFolderError(
+                f"{self.path} holds no study (no study.json); run `python search.py STUDY` first or name another."
+            ) from error
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise StudyFolderError(f"{self.path / 'study.json'} must be readable JSON: {error}; restore it or start anew.") from error
+            raise StudyFolderError(
+                f"{self.path / 'study.json'} must be readable JSON: {error}; restore it or start anew."
+            ) from error
         if not isinstance(found, dict) or found.get("format") != FORMAT:
-            raise StudyFolderError(f"study folders have the format {FORMAT!r}, {self.path} has {dict(found).get('format')!r}; use the version that wrote it.")
+            raise StudyFolderError(
+                f"study folders have the format {FORMAT!r}, {self.path} has {dict(found).get('format')!r}; "
+                "use the version that wrote it."
+            )
         return found
 
     def write_trial(self, record: TrialRecord) -> None:
@@ -123,7 +134,9 @@ class StudyFolder:
                 raw["epochs"] = tuple(raw["epochs"])
                 records.append(build(TrialRecord, raw))
             except (OSError, ValueError, LookupError, TypeError) as error:
-                raise StudyFolderError(f"{path} must be a trial's record: {error}; delete that file to leave the trial out.") from error
+                raise StudyFolderError(
+                    f"{path} must be a trial's record: {error}; delete that file to leave the trial out."
+                ) from error
         return records
 
     @contextmanager
@@ -137,12 +150,17 @@ class StudyFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise StudyFolderError(f"a study folder must be writable, {self.path} is not: {error}; choose another --root.") from error
+            raise StudyFolderError(
+                f"a study folder must be writable, {self.path} is not: {error}; choose another --root."
+            ) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(handle)
-            raise StudyFolderError(f"one search at a time may use a study folder and {self.path} is in use; wait for it or choose another --name.") from error
+            raise StudyFolderError(
+                f"one search at a time may use a study folder and {self.path} is in use; "
+                "wait for it or choose another --name."
+            ) from error
         try:
             yield
         finally:
@@ -152,3 +170,23 @@ class StudyFolder:
     def _write_json(path: Path, content: Any) -> None:
         text = json.dumps(content, indent=1).encode()
         write_atomically(path, lambda file: file.write(text))
+
+
+def find_folder(root: Path, name: str) -> StudyFolder:
+    """Return the study folder that ``name`` means: a path, a folder in ``root``, or the latest search of a study.
+
+    Raises:
+        StudyFolderError: there is no such study folder.
+    """
+    for path in (Path(name), root / name):
+        if (path / "study.json").is_file():
+            return StudyFolder(path)
+    searches = sorted(root.glob(f"{glob.escape(name)}-[0-9]*-[0-9]*/study.json"), key=lambda path: path.parent.name)
+    if searches:
+        return StudyFolder(searches[-1].parent)
+    have = sorted(path.parent.name for path in root.glob("*/study.json"))
+    known = f"there are {', '.join(have)}" if have else "there is none yet"
+    raise StudyFolderError(
+        f"{name!r} must be a study folder or a study that was searched, in {root} {known}; "
+        "run `python search.py STUDY` or correct --root."
+    )

@@ -31,7 +31,7 @@ from ladder_search.export.results import RESULT, FinalResult, SeedResult, check_
 from ladder_search.metrics import EPOCH, LEARNING_RATE, STEP, TEST_ERROR
 from ladder_search.record import TrialRecord
 from ladder_search.studies.study import Study
-from ladder_search.training.compiling import compile_pays, step_flops
+from ladder_search.training.compiling import compile_pays, compiler_found
 from ladder_search.training.pack import IntervalReport, MemberState, Pack
 from ladder_search.trial import TrialSpec, test_data
 
@@ -71,25 +71,18 @@ def confirmation_seeds(n: int, used: Collection[int]) -> tuple[int, ...]:
 
 def tuning_seeds(records: Iterable[TrialRecord]) -> frozenset[int]:
     """Return every seed, of weights or of label draws, that the trials of a search were tuned on."""
-    used: set[int] = set()
-    for record in records:
-        spec = TrialSpec.from_mapping(record.settings)
-        used.update(first + draw for first in (spec.seed, spec.label_seed) for draw in range(spec.draws))
-    return frozenset(used)
+    return frozenset(seed for record in records for seed in seeds_of(TrialSpec.from_mapping(record.settings)))
+
+
+def seeds_of(spec: TrialSpec) -> frozenset[int]:
+    """Return the seeds, of weights and of label draws, that a trial trains on."""
+    return frozenset(first + draw for first in (spec.seed, spec.label_seed) for draw in range(spec.draws))
 
 
 def worth_compiling(spec: TrialSpec, dataset: Dataset, members: int) -> bool:
     """Tell whether a final training of so many seeds should be compiled: see ``training.compiling``."""
     member = _final(spec, spec.seed).member(dataset)
-    rows = {
-        "labelled": min(spec.training.labelled_batch, len(member.split.labelled)),
-        "unlabelled": min(spec.training.unlabelled_batch, len(member.split.unlabelled)),
-    }
-    widths = getattr(spec.model, "widths", None)
-    if widths is None:  # a family of other shapes: its launches alone are counted
-        return compile_pays(0.0, member.total_steps)
-    decoder: Any = getattr(spec.model, "decoder", "full")
-    return compile_pays(step_flops(widths, decoder=decoder, members=members, **rows), member.total_steps)
+    return compiler_found() and compile_pays(members * member.flops, member.total_steps)
 
 
 def train_final(

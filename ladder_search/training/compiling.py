@@ -12,9 +12,8 @@ memory, which grow with the rows and widths as the products do: a straight line 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import Literal
+import os
+import shutil
 
 COMPILE_SECONDS = 60.0
 """The slower end of what was measured: when in doubt, a run starts at once."""
@@ -29,33 +28,12 @@ def compile_pays(flops_per_step: float, steps: int) -> bool:
     The break-even lies near 2,150 steps of MNIST's size (four epochs) and near 17,000 of the digits' size.
 
     Args:
-        flops_per_step: matrix products of one step of the whole pack, see ``step_flops``.
+        flops_per_step: matrix products of one step of the whole pack, see ``MemberSpec.flops``.
         steps: updates that are still to be done under this signature.
     """
     return steps * (_SAVED_BASE_S + _SAVED_PER_FLOP_S * flops_per_step) > COMPILE_SECONDS
 
 
-def step_flops(
-    widths: Sequence[int],
-    *,
-    decoder: Literal["full", "gamma", "none"],
-    labelled: int,
-    unlabelled: int,
-    members: int = 1,
-) -> float:
-    """Return the floating-point operations of the matrix products in one training step of ``members`` ladders.
-
-    Rows of the encoder: corrupted labelled, and with a decoder corrupted and clean unlabelled ones. A product of
-    (rows, m) and (m, n) is 2 rows m n operations; its backward pass is two such products, one where the input needs
-    no gradient. A full decoder does one product per layer on the unlabelled rows.
-
-    Args:
-        widths: units of layers 0..L.
-        labelled, unlabelled: rows of a step.
-    """
-    products = [2.0 * n_in * n_out for n_in, n_out in pairwise(widths)]
-    encoder_rows = labelled if decoder == "none" else labelled + 2 * unlabelled
-    total = encoder_rows * (3 * sum(products) - products[0])  # the input itself needs no gradient
-    if decoder == "full":
-        total += unlabelled * 3 * sum(products)
-    return members * total
+def compiler_found() -> bool:
+    """Whether a C++ compiler is installed; the compiled step needs one on the CPU."""
+    return shutil.which(os.environ.get("CXX", "g++")) is not None or shutil.which("clang++") is not None

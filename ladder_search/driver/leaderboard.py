@@ -1,0 +1,224 @@
+"""The end of a search in words: its trials ranked, and how the best stands to paper, baseline and target.
+
+Pure functions over trial records; the one that prints is handed the console. Errors are validation errors: they rank
+configurations within a search and are no measurement of the test error that a paper printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ladder_search.driver import wording
+from ladder_search.driver.wording import BASELINE, NOTHING, PUBLISHED, finite, percent
+from ladder_search.record import TrialRecord, TrialState
+from ladder_search.studies.study import Study, Target
+
+_STATES: tuple[TrialState, ...] = get_args(TrialState)
+_HEADER = ("#", "trial", "name", "error", "epochs", "state", "parameters", "time")
+_PARAMETERS = _HEADER.index("parameters")
+_OTHER_COLUMNS = 64
+"""Letters that the table's other columns take."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Summary:
+    """What a search found; errors are fractions of the validation set."""
+
+    counts: dict[TrialState, int]
+    """Ended trials of each state; every state is present."""
+    found: TrialRecord | None
+    """Best COMPLETE suggestion of the sampler; None: there is none."""
+    published: float | None
+    """Error of the published configuration; None: it did not run to its end."""
+    baseline: float | None
+    """Error of the supervised baseline; None: it did not run to its end."""
+    target: Target | None
+    """The published number: a test error."""
+
+    @property
+    def best(self) -> float | None:
+        """The lower error of the best suggestion and the published configuration."""
+        found = self.found.validation_error if self.found else None
+        return min((error for error in (found, self.published) if error is not None), default=None)
+
+    @property
+    def gap_points(self) -> float | None:
+        """Baseline minus best, in percentage points: above 0 the study beats its baseline."""
+        return None if self.baseline is None or self.best is None else 100 * (self.baseline - self.best)
+
+    @property
+    def gap_relative(self) -> float | None:
+        """Share of the baseline's error that the best takes away: 0.5 halves it."""
+        return (self.baseline - self.best) / self.baseline if self.baseline and self.best is not None else None
+
+
+def rank(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Return COMPLETE trials by validation error, then PRUNED ones (longest first), then FAIL; ties by number."""
+
+    def place(record: TrialRecord) -> tuple[int, float, int]:
+        if _ranked(record):
+            return 0, record.validation_error or 0.0, record.number
+        # Errors at different budgets do not compare; how far a trial came does.
+        return 1 + _STATES.index(record.state), -wording.epochs_trained(record), record.number
+
+    return sorted(records, key=place)
+
+
+def summary(study: Study, records: Sequence[TrialRecord]) -> Summary:
+    """Return what the search of ``study`` found."""
+    ranked = [record for record in rank(records) if _ranked(record)]
+    errors: dict[str, float | None] = {}
+    for record in ranked:
+        errors.setdefault(record.name, record.validation_error)
+    return Summary(
+        counts={state: sum(record.state == state for record in records) for state in _STATES},
+        found=next((record for record in ranked if not record.is_reference), None),
+        published=errors.get(PUBLISHED),
+        baseline=errors.get(BASELINE),
+        target=study.target,
+    )
+
+
+def summary_lines(study: Study, records: Sequence[TrialRecord]) -> list[str]:
+    """Return the sentences below the leaderboard."""
+    s = summary(study, records)
+    chosen = [f"{s.found.key} chose {wording.assignments(s.found.params)}."] if s.found and s.found.params else []
+    return [_found_line(s), *chosen, _baseline_line(study, records, s), *_target_lines(s), _counts_line(s)]
+
+
+def print_leaderboard(console: Console, study: Study, records: Sequence[TrialRecord], *, top: int = 10) -> None:
+    """Print the best ``top`` trials, the reference trials whatever their rank, and the summary's sentences."""
+    title = wording.printable(console, f"{study.name}: {study.title}")
+    rows = _rows(records, top)
+    names = list(dict.fromkeys(name for _, record in rows for name in record.params))
+    narrow = max((len(cells[_PARAMETERS]) for cells, _ in rows), default=0) > console.width - _OTHER_COLUMNS
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    for header in _HEADER:
+        right = header in ("#", "error", "epochs", "time")
+        folds = header in ("name", "parameters")
+        width = 10 if narrow and header == "name" else None  # two lines for "supervised baseline", one for the others
+        table.add_column(header, justify="right" if right else "left", no_wrap=not folds, width=width)
+    for cells, record in rows:
+        texts = [Text(wording.printable(console, cell)) for cell in cells]
+        if narrow and record.params:
+            texts[_PARAMETERS] = Text(" ".join(wording.value(record.params.get(name, "-")) for name in names))
+        table.add_row(*texts, style="bold" if record.is_reference else "" if _ranked(record) else "dim")
+    if rows:
+        console.print(table, highlight=False)
+    if narrow:
+        order = ", ".join(wording.short_names(names).values())
+        console.print(wording.printable(console, f"Parameters in order: {order}."), highlight=False, markup=False)
+    for line in summary_lines(study, records):
+        console.print(wording.printable(console, line), highlight=False, markup=False)
+
+
+def leaderboard_markdown(study: Study, records: Sequence[TrialRecord], *, top: int = 10) -> str:
+    """Return what ``print_leaderboard`` prints as Markdown."""
+
+    def line(cells: Iterable[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+    rows = [line(cells) for cells, _ in _rows(records, top)]
+    table = [line(_HEADER), line("---" for _ in _HEADER), *rows, ""] if rows else []
+    sentences = [f"* {sentence}" for sentence in summary_lines(study, records)]
+    return "\n".join([f"# {study.name}", "", study.title, "", *table, *sentences, ""])
+
+
+def leaderboard_rows(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
+    """Return every trial in rank order as JSON-ready rows; ``rank`` is null for trials that were not COMPLETE."""
+    return [
+        {
+            "rank": place if _ranked(record) else None,
+            "trial": record.key,
+            "name": record.name,
+            "validation_error": record.validation_error if finite(record.validation_error) else None,
+            "epochs": wording.epochs_trained(record),
+            "state": record.state,
+            "reason": record.reason,
+            "params": dict(record.params),
+            "seconds": record.seconds,
+        }
+        for place, record in enumerate(rank(records), 1)
+    ]
+
+
+def _ranked(record: TrialRecord) -> bool:
+    return record.state == "COMPLETE" and finite(record.validation_error)
+
+
+def _rows(records: Sequence[TrialRecord], top: int) -> list[tuple[tuple[str, ...], TrialRecord]]:
+    shown = [(place, r) for place, r in enumerate(rank(records), 1) if place <= top or r.is_reference]
+    return [
+        (
+            (
+                str(place) if _ranked(r) else NOTHING,
+                r.key,
+                r.name,
+                percent(r.validation_error),
+                str(wording.epochs_trained(r)),
+                r.state,
+                wording.assignments(r.params),
+                wording.duration(r.seconds),
+            ),
+            r,
+        )
+        for place, r in shown
+    ]
+
+
+def _points(difference: float, above: str, below: str) -> str:
+    """``0.14 points above`` for a difference of errors of 0.0014."""
+    if round(100 * abs(difference), 2) == 0:
+        return "equal to"
+    return f"{100 * abs(difference):.2f} points {above if difference > 0 else below}"
+
+
+def _found_line(s: Summary) -> str:
+    published = f"the published configuration's {percent(s.published)}"
+    if s.found is None or s.found.validation_error is None:
+        stands = f"; {published} stands" if s.published is not None else ""
+        return f"Best found: no suggestion ran to its end{stands}."
+    text = f"Best found: {percent(s.found.validation_error)} validation error ({s.found.key})"
+    if s.published is None:
+        return f"{text}; the published configuration has no result to compare it with."
+    return f"{text}, {_points(s.found.validation_error - s.published, 'above', 'below')} {published}."
+
+
+def _baseline_line(study: Study, records: Sequence[TrialRecord], s: Summary) -> str:
+    if s.baseline is None:
+        if study.baseline is None and not any(record.name == BASELINE for record in records):
+            return "Supervised baseline: this study has none."
+        return f"Supervised baseline{f' ({study.baseline})' if study.baseline else ''}: no result in this search."
+    text = f"Supervised baseline: {percent(s.baseline)}"
+    if s.best is None or s.gap_points is None:
+        return f"{text}; there is no result to compare with it."
+    share = f"{100 * abs(s.gap_relative or 0):.0f} % {'fewer' if s.gap_points > 0 else 'more'} errors"
+    return f"{text}; the best trial is {_points(s.best - s.baseline, 'above', 'below')} it, {share}."
+
+
+def _target_lines(s: Summary) -> list[str]:
+    if s.target is None:
+        return ["Target: none, no paper reports this experiment."]
+    text = f"Target: {s.target} test error, {s.target.source}"
+    if s.best is None:
+        return [f"{text}."]
+    standing = _points(s.best - s.target.error, "above", "below")
+    return [
+        f"{text}; the best validation error is {standing} it.",
+        "A search's validation error is not the paper's test error: only final training compares the two.",
+    ]
+
+
+def _counts_line(s: Summary) -> str:
+    done, stopped, failed = (s.counts[state] for state in _STATES)
+    total = done + stopped + failed
+    if not total:
+        return "Trials: none has ended."
+    return f"Trials: {total} ended, {done} complete, {stopped} stopped early (PRUNED), {failed} failed (FAIL)."

@@ -1,0 +1,214 @@
+"""The live view of a running search: how far it is, how good it is, how long it will take."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from ladder_search.driver import wording
+from ladder_search.driver.wording import BASELINE, finite, percent
+from ladder_search.record import TrialRecord
+from ladder_search.studies.study import Study
+
+QUIET_SECONDS = 30.0
+"""Without a terminal, the least time between two lines that no trial's end caused."""
+_RUNNING_SHOWN = 8
+
+
+@dataclass(kw_only=True, slots=True)
+class _Running:
+    since: float
+    epoch: int = 0
+    epochs: int = 0
+    error: float | None = None
+
+    @property
+    def fraction(self) -> float:
+        """Share of the budget that is trained."""
+        return min(1.0, self.epoch / self.epochs) if self.epochs > 0 else 0.0
+
+
+def time_left(
+    durations: Sequence[float], running: Sequence[tuple[float, float]], waiting: int, concurrency: int
+) -> float | None:
+    """Estimate the seconds until a search ends; None until one trial has.
+
+    A waiting trial is expected to last as long as the ended ones did on average, stopped trials included. A running
+    one has what is left of that average; one that already lasted longer will go on to its end at its own pace.
+
+    Args:
+        durations: seconds that each ended trial took.
+        running: (seconds so far, fraction of the budget trained) of each running trial.
+        waiting: trials that have not started.
+        concurrency: trials that run at a time.
+    """
+    if not durations:
+        return None
+    mean = sum(durations) / len(durations)
+
+    def rest(elapsed: float, fraction: float) -> float:
+        if elapsed < mean:
+            return mean - elapsed
+        return elapsed * (1.0 / fraction - 1.0) if fraction > 0 else mean
+
+    rests = [rest(elapsed, fraction) for elapsed, fraction in running]
+    work = sum(rests) + max(0, waiting) * mean
+    longest = max([*rests, mean if waiting > 0 else 0.0])
+    return max(longest, work / max(1, concurrency))
+
+
+class Progress:
+    """Shows a search while it runs; a display that breaks never stops the search.
+
+    With a terminal the view is redrawn in place. Without one, a line is printed whenever a trial ends, and at most
+    one every 30 s besides.
+
+    State after each call::
+
+        with Progress(study, 24, 4, console) as progress:   -> 0 of 24 ended
+            progress.resumed(records)                       -> these have ended before; nothing is printed
+            progress.started("t0007")                       -> 1 running
+            progress.reported("t0007", 10, 100, 0.051)      -> 1 running, at epoch 10 of 100
+            progress.ended(record)                          -> 1 done, stopped or failed, by its state
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        total_trials: int,
+        concurrency: int,
+        console: Console,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Args: ``total_trials`` counts the reference trials, too; ``clock`` returns seconds."""
+        self._study, self._total, self._concurrency = study, total_trials, concurrency
+        self._console, self._clock = console, clock
+        self._live_view = console.is_terminal and not console.is_dumb_terminal
+        self._running: dict[str, _Running] = {}
+        self._ended: dict[str, TrialRecord] = {}
+        self._begun = self._last_line = clock()
+        self._lock = threading.RLock()  # Live redraws from a thread of its own
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        if self._live_view:
+            with suppress(Exception):
+                view = Live(get_renderable=self._view, console=self._console, refresh_per_second=2)
+                self._stack.enter_context(view)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(Exception):
+            self._stack.close()
+
+    def resumed(self, records: Iterable[TrialRecord]) -> None:
+        """Trials that ended in an earlier run of this search."""
+        with suppress(Exception), self._lock:
+            self._ended.update({record.key: record for record in records})
+
+    def started(self, key: str) -> None:
+        """A trial has started, or starts again."""
+        with suppress(Exception), self._lock:
+            self._ended.pop(key, None)
+            self._running.setdefault(key, _Running(since=self._clock()))
+            self._line_when_quiet()
+
+    def reported(self, key: str, epoch: int, epochs: int, validation_error: float | None) -> None:
+        """A running trial has trained ``epoch`` of its ``epochs``."""
+        with suppress(Exception), self._lock:
+            if key in self._ended:  # a report that was overtaken by the trial's end
+                return
+            running = self._running.setdefault(key, _Running(since=self._clock()))
+            running.epoch, running.epochs = epoch, epochs
+            running.error = validation_error if finite(validation_error) else None
+            self._line_when_quiet()
+
+    def ended(self, record: TrialRecord) -> None:
+        """A trial has ended."""
+        with suppress(Exception), self._lock:
+            self._running.pop(record.key, None)
+            self._ended[record.key] = record
+            name = f" ({record.name})" if record.name else ""
+            self._line(f"{record.key}{name} {record.state} {percent(record.validation_error)}: ")
+
+    def summary(self) -> str:
+        """The state of the search in one line."""
+        with self._lock:
+            counts, best, left = self._counts(), self._best(), self._left()
+        return f"{counts}; {best}; {left}"
+
+    def _counts(self) -> str:
+        states = [record.state for record in self._ended.values()]
+        done, stopped, failed = (states.count(state) for state in ("COMPLETE", "PRUNED", "FAIL"))
+        return f"{done} done, {len(self._running)} running, {stopped} stopped, {failed} failed of {self._all()}"
+
+    def _all(self) -> int:
+        return max(self._total, len(self._ended) + len(self._running))
+
+    def _best(self) -> str:
+        complete = [r for r in self._ended.values() if r.state == "COMPLETE" and finite(r.validation_error)]
+        errors = [(r.validation_error, r.key) for r in complete if r.name != BASELINE]
+        text = f"best so far {percent(min(errors)[0])} ({min(errors)[1]})" if errors else "best so far –"
+        if self._study.target is not None:
+            return f"{text}, target {self._study.target}"
+        baseline = [r.validation_error for r in complete if r.name == BASELINE]
+        return f"{text}, supervised baseline {percent(baseline[0])}" if baseline else text
+
+    def _left(self) -> str:
+        now = self._clock()
+        seconds = time_left(
+            [record.seconds for record in self._ended.values() if finite(record.seconds)],
+            [(now - running.since, running.fraction) for running in self._running.values()],
+            self._all() - len(self._ended) - len(self._running),
+            self._concurrency,
+        )
+        return f"time left {wording.duration(seconds)}"
+
+    def _line_when_quiet(self) -> None:
+        if self._clock() - self._last_line >= QUIET_SECONDS:
+            self._line()
+
+    def _line(self, prefix: str = "") -> None:
+        if self._live_view:
+            return
+        self._last_line = self._clock()
+        text = wording.printable(self._console, prefix + self.summary())
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def _view(self) -> RenderableType:
+        """What the terminal shows: a bar, the state, and the trials that run."""
+        try:
+            return self._drawn()
+        except Exception:  # a defect here must not end a search of days
+            return Text("")
+
+    def _drawn(self) -> RenderableType:
+        with self._lock:
+            total, ended, running = self._all(), len(self._ended), list(self._running.items())
+            texts = [self._study.name, self._counts(), self._best()]
+            times = f"{self._left()}, running for {wording.duration(self._clock() - self._begun)}"
+            rows = [(key, f"epoch {r.epoch}/{r.epochs or '?'}", percent(r.error)) for key, r in running]
+        head = Table.grid(padding=(0, 1))
+        head.add_row(ProgressBar(total=max(1, total), completed=ended, width=24), self._text(times))
+        below = Table.grid(padding=(0, 2))
+        for row in rows[-_RUNNING_SHOWN:]:
+            below.add_row(*(self._text(cell, style="dim") for cell in row))
+        more = len(rows) - _RUNNING_SHOWN
+        tail = [self._text(f"… and {more} more", style="dim")] if more > 0 else []
+        return Group(*(self._text(text) for text in texts), head, below, *tail)
+
+    def _text(self, text: str, style: str = "") -> Text:
+        return Text(wording.printable(self._console, text), style=style)

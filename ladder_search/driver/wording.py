@@ -1,0 +1,85 @@
+"""How names, values, errors and times are written on the console, in reports and in pictures; one spelling for all."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeGuard
+
+from rich.console import Console
+
+from ladder_search import metrics
+from ladder_search.record import TrialRecord
+
+PUBLISHED = "published"
+"""Name of the trial that runs the paper's configuration."""
+BASELINE = "supervised baseline"
+"""Name of the trial that a study is measured against."""
+NOTHING = "–"
+"""Stands where there is no value."""
+
+_ASCII = str.maketrans({"–": "-", "−": "-", "±": "+/-", "…": "...", "·": "|", "×": "x", "λ": "lambda_", "σ": "noise"})
+
+
+def finite(value: Any) -> TypeGuard[float]:
+    """Whether ``value`` is a number that can be compared and drawn."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def percent(error: float | None, digits: int = 2) -> str:
+    """Error as text: 0.0106 -> ``1.06 %``; – where there is none."""
+    return f"{100 * error:.{digits}f} %" if finite(error) else NOTHING
+
+
+def duration(seconds: float | None) -> str:
+    """Time as text in two units at most: ``34 s``, ``4 min 10 s``, ``1 h 05 min``, ``2 d 03 h``; – where unknown."""
+    if not finite(seconds):
+        return NOTHING
+    if 0 <= seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = max(0, round(seconds))
+    minutes, second = divmod(whole, 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days} d {hour:02d} h"
+    if hours:
+        return f"{hours} h {minute:02d} min"
+    return f"{minutes} min {second:02d} s" if minutes else f"{second} s"
+
+
+def value(given: Any) -> str:
+    """Setting as text, three significant digits: 0.0020000001 -> ``0.002``, 1234.5 -> ``1230``."""
+    if not isinstance(given, float):
+        return str(given)
+    text = f"{given:.3g}"
+    return f"{float(text):.0f}" if "e+" in text and abs(given) < 1e7 else text
+
+
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """Map ``model/lambda_0`` to ``lambda_0``; the section stays where two sections use the same name."""
+    unique = list(dict.fromkeys(names))
+    leaves = Counter(name.rpartition("/")[2] for name in unique)
+    return {name: leaf if leaves[leaf := name.rpartition("/")[2]] == 1 else name for name in unique}
+
+
+def assignments(params: Mapping[str, Any]) -> str:
+    """Parameters as text: ``lambda_0=1000 noise=0.3``; – where none were chosen."""
+    names = short_names(params)
+    return " ".join(f"{names[name]}={value(given)}" for name, given in params.items()) or NOTHING
+
+
+def epochs_trained(record: TrialRecord) -> int:
+    """Epoch of the trial's last report; 0 when it never reported."""
+    last = record.epochs[-1].get(metrics.EPOCH) if record.epochs else None
+    return int(last) if finite(last) else len(record.epochs)
+
+
+def printable(console: Console, text: str) -> str:
+    """``text`` in letters that the console can write: an ASCII terminal gets ``+/-`` for ``±``."""
+    try:
+        text.encode(console.encoding)
+    except (UnicodeEncodeError, LookupError):
+        return text.translate(_ASCII).encode("ascii", "replace").decode()
+    return text
