@@ -17,13 +17,8 @@ import torch
 import ladder_search
 from ladder_search.data.datasets import Dataset
 from ladder_search.errors import CheckpointError, SettingError, StudyFolderError
-from ladder_search.export.final import (
-    FinalProgress,
-    confirmation_seeds,
-    train_final,
-    tuning_seeds,
-    worth_compiling,
-)
+from ladder_search.export import final
+from ladder_search.export.final import FinalProgress, confirmation_seeds, train_final, tuning_seeds, worth_compiling
 from ladder_search.export.progress import held
 from ladder_search.export.results import FinalResult, read_result, write_result
 from ladder_search.record import TrialRecord
@@ -77,66 +72,39 @@ def poison(monkeypatch: pytest.MonkeyPatch, slot: int, step: int) -> None:
     monkeypatch.setattr(Pack, "run", poisoned)
 
 
-def test_the_whole_training_set_and_the_whole_schedule(
-    whole: FinalResult, spec: TrialSpec, dataset: Dataset
-) -> None:
+def test_the_whole_training_set_and_the_whole_schedule(whole: FinalResult, spec: TrialSpec, dataset: Dataset) -> None:
     assert whole.spec.data.validation == 0 and whole.spec.draws == 1
     assert [outcome.seed for outcome in whole.outcomes] == list(SEEDS)
     steps = len(dataset.train_y) // 200  # nothing is held out
     for outcome in whole.outcomes:
-        assert [row["step"] for row in outcome.epochs] == [
-            steps * epoch for epoch in (1, 2, 3, 4)
-        ]
-        assert (
-            outcome.epochs[-1]["learning_rate"]
-            < outcome.epochs[0]["learning_rate"]
-            == 0.002
-        )
+        assert [row["step"] for row in outcome.epochs] == [steps * epoch for epoch in (1, 2, 3, 4)]
+        assert outcome.epochs[-1]["learning_rate"] < outcome.epochs[0]["learning_rate"] == 0.002
         assert "test_error" not in outcome.epochs[-1], "no curve was asked for"
     x = torch.from_numpy(dataset.test_x.copy()).float() / dataset.full_scale
     y = torch.from_numpy(dataset.test_y.copy()).long()
     for outcome in whole.outcomes:
         wrong = (whole.modules[outcome.seed](x).argmax(-1) != y).float().mean().item()
-        assert outcome.test_error == pytest.approx(wrong, abs=1e-6), (
-            "the networks are those that were tested"
-        )
+        assert outcome.test_error == pytest.approx(wrong, abs=1e-6), "the networks are those that were tested"
     assert len({outcome.test_error for outcome in whole.outcomes}) > 1
 
 
-def test_the_same_again_and_each_seed_alone(
-    whole: FinalResult, spec: TrialSpec, dataset: Dataset
-) -> None:
-    other_seeds = replace(
-        spec, seed=77, label_seed=78, draws=3
-    )  # the configuration's own are not used
+def test_the_same_again_and_each_seed_alone(whole: FinalResult, spec: TrialSpec, dataset: Dataset) -> None:
+    other_seeds = replace(spec, seed=77, label_seed=78, draws=3)  # the configuration's own are not used
     same(train_final(other_seeds, dataset, seeds=SEEDS, clock=ticking()), whole)
     for seed, outcome in zip(SEEDS, whole.outcomes, strict=True):
         alone = train_final(spec, dataset, seeds=[seed])
         for name, value in alone.modules[seed].state_dict().items():
-            torch.testing.assert_close(
-                value, whole.modules[seed].state_dict()[name], rtol=1e-3, atol=1e-4
-            )
-        assert alone.outcomes[0].test_error == pytest.approx(
-            outcome.test_error, abs=0.0041
-        )  # 2 of 500 images
+            torch.testing.assert_close(value, whole.modules[seed].state_dict()[name], rtol=1e-3, atol=1e-4)
+        assert alone.outcomes[0].test_error == pytest.approx(outcome.test_error, abs=0.0041)  # 2 of 500 images
 
 
-def test_a_seed_sets_the_label_draw(
-    spec: TrialSpec, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_seed_sets_the_label_draw(spec: TrialSpec, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     join = Pack.join
-    monkeypatch.setattr(
-        Pack, "join", lambda self, s, **k: seen.append(s) or join(self, s, **k)
-    )
-    train_final(
-        replace(spec, training=replace(spec.training, epochs=1)), dataset, seeds=(5, 6)
-    )
+    monkeypatch.setattr(Pack, "join", lambda self, s, **k: seen.append(s) or join(self, s, **k))
+    train_final(replace(spec, training=replace(spec.training, epochs=1)), dataset, seeds=(5, 6))
     assert [member.seed for member in seen] == [5, 6]
-    expected = [
-        replace(spec, label_seed=seed).member(dataset).split.labelled.tolist()
-        for seed in (5, 6)
-    ]
+    expected = [replace(spec, label_seed=seed).member(dataset).split.labelled.tolist() for seed in (5, 6)]
     assert [member.split.labelled.tolist() for member in seen] == expected
     assert all(len(member.split.validation) == 0 for member in seen)
 
@@ -155,17 +123,9 @@ def test_the_test_set_is_read_once_unless_a_curve_is_asked_for(
         lambda self, x, y: reads.append(len(y)) or test_errors(self, x, y),
     )
     told: list[FinalProgress] = []
-    found = train_final(
-        spec, dataset, seeds=SEEDS, report=told.append, clock=ticking(10.0)
-    )
-    assert (
-        reads == [500]
-        and found.curve == {}
-        and [p.test_errors for p in told] == [None] * 4
-    )
-    assert [(p.epoch, p.epochs, p.training, p.diverged) for p in told] == [
-        (i, 4, SEEDS, ()) for i in (1, 2, 3, 4)
-    ]
+    found = train_final(spec, dataset, seeds=SEEDS, report=told.append, clock=ticking(10.0))
+    assert reads == [500] and found.curve == {} and [p.test_errors for p in told] == [None] * 4
+    assert [(p.epoch, p.epochs, p.training, p.diverged) for p in told] == [(i, 4, SEEDS, ()) for i in (1, 2, 3, 4)]
     assert [(p.seconds, p.seconds_left) for p in told] == [
         (10.0, 30.0),
         (20.0, 20.0),
@@ -175,9 +135,7 @@ def test_the_test_set_is_read_once_unless_a_curve_is_asked_for(
     assert set(told[0].costs) == set(SEEDS) and told[0].costs[1001]["cost"] > 0
     curve = train_final(spec, dataset, seeds=SEEDS, curve_every=3)
     assert set(curve.curve) == {3, 4}
-    assert curve.curve[4] == {
-        outcome.seed: outcome.test_error for outcome in curve.outcomes
-    }
+    assert curve.curve[4] == {outcome.seed: outcome.test_error for outcome in curve.outcomes}
     assert curve.test_errors == whole.test_errors, "looking changes nothing"
 
 
@@ -204,9 +162,7 @@ def test_a_run_that_went_on_equals_one_that_was_not_interrupted(
         )
     told: list[FinalProgress] = []
     found = train_final(spec, dataset, seeds=SEEDS, folder=tmp_path, report=told.append)
-    assert [p.epoch for p in told] == list(range(broken_at, 5)), (
-        "what was done is not done again"
-    )
+    assert [p.epoch for p in told] == list(range(broken_at, 5)), "what was done is not done again"
     same(found, whole)
     assert sorted(os.listdir(tmp_path / "progress")) == ["epoch-0004", "progress.json"]
     write_result(tmp_path, found, provenance={})
@@ -215,23 +171,17 @@ def test_a_run_that_went_on_equals_one_that_was_not_interrupted(
         "result.json",
         *(f"seed-{seed}" for seed in SEEDS),
     ]
-    same(
-        train_final(spec, dataset, seeds=SEEDS, folder=tmp_path), found
-    )  # without training
+    same(train_final(spec, dataset, seeds=SEEDS, folder=tmp_path), found)  # without training
 
 
-def test_checkpoints_keep_to_the_clock(
-    spec: TrialSpec, dataset: Dataset, tmp_path: Path
-) -> None:
+def test_checkpoints_keep_to_the_clock(spec: TrialSpec, dataset: Dataset, tmp_path: Path) -> None:
     seen = []
 
     def report(progress: FinalProgress) -> None:
         seen.append(sorted(p.name for p in (tmp_path / "progress").glob("epoch-*")))
 
     # One look at the clock before the training and one an epoch, 100 s apart: 180 s have passed after two epochs.
-    train_final(
-        spec, dataset, seeds=SEEDS, folder=tmp_path, report=report, clock=ticking(100.0)
-    )
+    train_final(spec, dataset, seeds=SEEDS, folder=tmp_path, report=report, clock=ticking(100.0))
     assert seen == [["epoch-0000"], ["epoch-0000"], ["epoch-0002"], ["epoch-0002"]]
 
 
@@ -248,9 +198,7 @@ def test_a_folder_goes_on_with_the_same_training_only(
             (spec, (1001, 1002)),
             (spec, (1003, 1002, 1001)),
         ):
-            with pytest.raises(
-                StudyFolderError, match="give the same ones or another folder"
-            ):
+            with pytest.raises(StudyFolderError, match="give the same ones or another folder"):
                 train_final(other, dataset, seeds=seeds, folder=folder)
 
     refused()
@@ -280,9 +228,7 @@ def test_damaged_checkpoints(spec: TrialSpec, dataset: Dataset, tmp_path: Path) 
         text.replace('"epoch"', '"epok"', 1),
     ):
         progress.write_text(damaged)
-        with pytest.raises(
-            CheckpointError, match=r"progress\.json must say .* to start anew"
-        ):
+        with pytest.raises(CheckpointError, match=r"progress\.json must say .* to start anew"):
             go_on()
     progress.write_text(text.replace('"epoch": 4', '"epoch": 3', 1))
     os.rename(member.parent, member.parent.with_name("epoch-0003"))
@@ -336,17 +282,9 @@ def test_a_seed_that_diverges_is_told_and_its_neighbours_go_on(
             report=report,
             checkpoint_every_s=0.0,
         )
-    assert [p.diverged for p in told] == [(), (1002,), (1002,)] and told[
-        2
-    ].training == (1001, 1003)
-    found = train_final(
-        spec, dataset, seeds=SEEDS, folder=tmp_path
-    )  # the diverged seed does not come back
-    assert (
-        found.diverged == (1002,)
-        and found.n == 2
-        and "1 of 3 diverged (1002)" in str(found)
-    )
+    assert [p.diverged for p in told] == [(), (1002,), (1002,)] and told[2].training == (1001, 1003)
+    found = train_final(spec, dataset, seeds=SEEDS, folder=tmp_path)  # the diverged seed does not come back
+    assert found.diverged == (1002,) and found.n == 2 and "1 of 3 diverged (1002)" in str(found)
     first, second, third = found.outcomes
     assert (second.test_error, second.diverged_epoch, len(second.epochs)) == (
         None,
@@ -367,33 +305,21 @@ def test_every_seed_diverges(
     spec: TrialSpec, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison(monkeypatch, slot=0, step=0)
-    found = train_final(
-        spec, dataset, seeds=[1001], folder=tmp_path, study=find_study("digits-50")
-    )
-    assert (
-        found.n == 0
-        and found.modules == {}
-        and str(found) == "no seed finished, 1 of 1 diverged (1001)"
-    )
+    found = train_final(spec, dataset, seeds=[1001], folder=tmp_path, study=find_study("digits-50"))
+    assert found.n == 0 and found.modules == {} and str(found) == "no seed finished, 1 of 1 diverged (1001)"
     same(
-        train_final(
-            spec, dataset, seeds=[1001], folder=tmp_path, study=find_study("digits-50")
-        ),
+        train_final(spec, dataset, seeds=[1001], folder=tmp_path, study=find_study("digits-50")),
         found,
     )
     write_result(tmp_path, found, provenance={})
     same(read_result(tmp_path), found)
 
 
-def test_settings_that_make_no_final_training(
-    spec: TrialSpec, dataset: Dataset
-) -> None:
+def test_settings_that_make_no_final_training(spec: TrialSpec, dataset: Dataset) -> None:
     for seeds in ((), (1, 2, 1)):
         with pytest.raises(SettingError, match="each given once"):
             train_final(spec, dataset, seeds=seeds)
-    with pytest.raises(
-        SettingError, match="curve_every must be at least 1 epoch, got 0"
-    ):
+    with pytest.raises(SettingError, match="curve_every must be at least 1 epoch, got 0"):
         train_final(spec, dataset, seeds=[1], curve_every=0)
     with pytest.raises(SettingError, match="widths must start with"):
         train_final(find_study("mnist-100-full").trial(), dataset, seeds=[1])
@@ -419,9 +345,7 @@ def test_confirmation_seeds_are_fresh() -> None:
 
 def _records(spec: TrialSpec) -> Iterator[TrialRecord]:
     for number, (seed, label_seed, draws) in enumerate(((1, 1, 1), (7, 1001, 3))):
-        settings = replace(
-            spec, seed=seed, label_seed=label_seed, draws=draws
-        ).as_mapping()
+        settings = replace(spec, seed=seed, label_seed=label_seed, draws=draws).as_mapping()
         yield TrialRecord(
             key=f"t{number:04d}",
             number=number,
@@ -444,11 +368,14 @@ def test_every_seed_of_a_search_is_known(spec: TrialSpec) -> None:
 
 
 def test_compiling_is_decided_by_the_size_of_the_run(
-    spec: TrialSpec, dataset: Dataset
+    spec: TrialSpec, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(final, "compiler_found", lambda: True)
     assert not worth_compiling(spec, dataset, 3)
     longer = replace(spec, training=replace(spec.training, epochs=4_000))
     assert worth_compiling(longer, dataset, 3)
+    monkeypatch.setattr(final, "compiler_found", lambda: False)
+    assert not worth_compiling(longer, dataset, 3)
 
 
 BARE = """
