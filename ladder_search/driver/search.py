@@ -106,7 +106,7 @@ def run_search(
         store=store,
         stored=stored,
         interrupted=interrupted,
-        problems=problems,
+        problems=[*problems, *tracker.problems()],
     )
 
 
@@ -147,6 +147,8 @@ class _Run:
         concurrency = settings.max_concurrent or (room if private else settings.trials)
         if not private:
             os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(min(settings.trials, 16)))
+            if not settings.storage:
+                self._console.print("Checkpoints go to the study folder: all nodes must see it, or name a --storage.")
         points = self._points(space)
         if settings.trials < len(points):
             names = " and ".join(point.name for point in points)

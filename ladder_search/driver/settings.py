@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -97,12 +99,16 @@ class SearchSettings:
 
 
 def parse_arguments(arguments: Sequence[str]) -> SearchSettings:
-    """Read the command line of ``search.py``; values of ``--config`` come first, those of the command line over them.
+    """Read the command line of ``search.py``.
+
+    Later wins: the file of ``--config``, the options in the variable ``LADDER_SEARCH_OPTIONS`` (a cluster's own), the
+    command line.
 
     Raises:
         LadderSearchError: an unknown study or setting, a value out of range, an unreadable file.
     """
-    given = vars(_parser().parse_args(list(arguments)))
+    standing = shlex.split(os.environ.get("LADDER_SEARCH_OPTIONS", ""))
+    given = vars(_parser().parse_args([*standing, *arguments]))
     path, assignments = given.pop("config", None), given.pop("set", [])
     values = _read_file(path) if path else {}
     values |= {name.replace("-", "_"): value for name, value in given.items()}
