@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import runpy
 import subprocess
 import sys
@@ -164,7 +165,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _ui(arguments: argparse.Namespace) -> int:
-    from ladder_search.tracking.address import default_store, sqlite_path, ui_command
+    from ladder_search.tracking.address import UI_ENVIRONMENT, default_store, sqlite_path, ui_command
 
     store = arguments.tracking or default_store(arguments.root)
     path = sqlite_path(store)
@@ -173,7 +174,7 @@ def _ui(arguments: argparse.Namespace) -> int:
             f"the store {path} does not exist yet; run `python search.py STUDY` first or name another --root."
         )
     print(f"MLflow on http://127.0.0.1:{arguments.port} (Ctrl-C ends it)", flush=True)
-    return subprocess.call(ui_command(store, port=arguments.port))
+    return subprocess.call(ui_command(store, port=arguments.port), env={**os.environ, **UI_ENVIRONMENT})
 
 
 def _sync(arguments: argparse.Namespace) -> int:

@@ -49,7 +49,7 @@ class TrialSpec:
     """Row of ``models.FAMILIES``."""
     data: DataConfig
     model: Any
-    """Settings of the family's model, a ``ModelConfig``; which class that is, ``from_mapping`` learns from ``family``."""
+    """Settings of the family's model, a ``ModelConfig``; ``from_mapping`` learns from ``family`` which class it is."""
     training: TrainingConfig
     seed: int = 1
     """Seed of weights, noise and batch order."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from pyarrow.fs import LocalFileSystem
 from ray.tune import Callback
 
 from ladder_search import metrics
@@ -161,7 +162,7 @@ class SearchCallback(Callback):
             epochs=tuple(_json_ready(rows[epoch]) for epoch in sorted(rows)),
             validation_error=error_value if math.isfinite(error_value) else None,
             seconds=again.seconds if again else self._clock() - self._begun.get(key, self._clock()),
-            checkpoint=_checkpoint_path(trial, self._folder.path),
+            checkpoint=self._checkpoint(trial, key),
         )
         self.records[key] = record
         try:
@@ -176,6 +177,22 @@ class SearchCallback(Callback):
         self._tracker.set_tags(run, {"status": state, "reason": record.reason, "rung": rung})
         self._tracker.end_run(run, _STATUS[state])
 
+    def _checkpoint(self, trial: Any, key: str) -> str | None:
+        """Where the trial's last checkpoint is; one in a bucket is fetched, so that the study folder is complete."""
+        checkpoint = trial.checkpoint
+        if checkpoint is None:
+            return None
+        path = Path(checkpoint.path)
+        if not isinstance(checkpoint.filesystem, LocalFileSystem):
+            path = self._folder.checkpoints / key
+            try:
+                checkpoint.to_directory(str(path))
+            except Exception as error:  # the trial's result counts without its weights, too
+                self.note(f"checkpoint of {key}", error)
+                return None
+        root = self._folder.path
+        return str(path.relative_to(root) if path.is_relative_to(root) else path)
+
     def _reason(self, key: str, state: TrialState, trial: Any, error: bool) -> str:
         if error:
             lines = str(trial.get_error() or "").strip().splitlines() if hasattr(trial, "get_error") else []
@@ -185,14 +202,6 @@ class SearchCallback(Callback):
         if state == "FAIL":
             return "diverged"
         return self._reasons.get(key, "stopped with the search")
-
-
-def _checkpoint_path(trial: Any, root: Path) -> str | None:
-    checkpoint = trial.checkpoint
-    if checkpoint is None:
-        return None
-    path = Path(checkpoint.path)
-    return str(path.relative_to(root)) if path.is_relative_to(root) else str(checkpoint.path)
 
 
 def _json_ready(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def run_search(
         store=redacted(store),
         stored=stored,
         interrupted=run.halt.interrupted,
-        problems=run.problems,
+        problems=[*run.problems, *tracker.problems()],
     )
 
 
@@ -174,6 +174,8 @@ class _Run:
         self._room = cluster.capacity(self._share, private=private)
         if not self._room:
             self._console.print("No node of the cluster has room for a trial now: the search waits until one has.")
+        if not private and not settings.storage:
+            self._console.print("Checkpoints go to the study folder: all nodes must see it, or name a --storage.")
         self._pending, self._alive = self._at_a_time(private)
         self._compiled = self._compile_pays(max(1, min(self._room, self._alive)))
         if settings.trials < len(self._points):

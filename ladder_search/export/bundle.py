@@ -280,6 +280,7 @@ def _to_yaml(content: Mapping[str, Any]) -> bytes:
 
 
 def _from_yaml(content: bytes) -> Any:
+    # Not config.read_yaml, which reads by YAML 1.2's rules: PyYAML writes texts such as 1e-3 without quotes.
     text = content.decode()
     depth = 0
     for token in yaml.scan(text, Loader=yaml.SafeLoader):

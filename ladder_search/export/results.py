@@ -148,19 +148,24 @@ def write_result(
 ) -> None:
     """Write the bundles and then ``result.json``; until that is there, the folder's checkpoints stay.
 
+    Where the folder has this very result already, nothing is done: a finished training may be asked for again.
+
     Args:
         provenance: None: collected here.
         force: replace a result that is there.
 
     Raises:
-        StudyFolderError: the folder has a result already, holds something else, or cannot be written; then no bundle
+        StudyFolderError: the folder has another result already, holds something else, or cannot be written; then no bundle
             of this call is left behind.
+        CheckpointError: the folder has a result that is damaged.
     """
     # Here, because it needs safetensors and PyYAML, which a training without a folder does not.
     from ladder_search.export.bundle import BundleMetrics, write_bundle
 
     check_folder(folder)
     if (folder / RESULT).exists() and not force:
+        if read_result(folder) == result:
+            return
         raise taken(folder / RESULT)
     if provenance is None:
         provenance = collect(data_name=result.spec.data.dataset, data_digest=result.data_digest)

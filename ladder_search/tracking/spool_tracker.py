@@ -229,7 +229,7 @@ class SpoolTracker:
                 self._start_writer()
 
     def _start_writer(self) -> None:
-        """Start ``python -m ladder_search.tracking.writer`` detached from the terminal, where Ctrl-C does not reach it."""
+        """Start ``python -m ladder_search.tracking.writer`` away from the terminal: Ctrl-C does not reach it."""
         folder = self._spool.folder
         home = str(Path(ladder_search.__file__).parents[1])
         paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]

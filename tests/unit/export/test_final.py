@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +14,11 @@ from typing import Any
 import pytest
 import torch
 
+import ladder_search
 from ladder_search.data.datasets import Dataset
 from ladder_search.errors import CheckpointError, SettingError, StudyFolderError
-from ladder_search.export.final import (
-    FinalProgress,
-    confirmation_seeds,
-    train_final,
-    tuning_seeds,
-    worth_compiling,
-)
+from ladder_search.export import final
+from ladder_search.export.final import FinalProgress, confirmation_seeds, train_final, tuning_seeds, worth_compiling
 from ladder_search.export.progress import held
 from ladder_search.export.results import FinalResult, read_result, write_result
 from ladder_search.record import TrialRecord
@@ -56,7 +54,10 @@ def same(found: FinalResult, expected: FinalResult) -> None:
     assert replace(found, seconds=0.0) == replace(expected, seconds=0.0)
     for seed, module in expected.modules.items():
         for name, value in module.state_dict().items():
-            assert torch.equal(found.modules[seed].state_dict()[name], value), (seed, name)
+            assert torch.equal(found.modules[seed].state_dict()[name], value), (
+                seed,
+                name,
+            )
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, slot: int, step: int) -> None:
@@ -109,16 +110,28 @@ def test_a_seed_sets_the_label_draw(spec: TrialSpec, dataset: Dataset, monkeypat
 
 
 def test_the_test_set_is_read_once_unless_a_curve_is_asked_for(
-    whole: FinalResult, spec: TrialSpec, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+    whole: FinalResult,
+    spec: TrialSpec,
+    dataset: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     reads = []
     test_errors = Pack.test_errors
-    monkeypatch.setattr(Pack, "test_errors", lambda self, x, y: reads.append(len(y)) or test_errors(self, x, y))
+    monkeypatch.setattr(
+        Pack,
+        "test_errors",
+        lambda self, x, y: reads.append(len(y)) or test_errors(self, x, y),
+    )
     told: list[FinalProgress] = []
     found = train_final(spec, dataset, seeds=SEEDS, report=told.append, clock=ticking(10.0))
     assert reads == [500] and found.curve == {} and [p.test_errors for p in told] == [None] * 4
     assert [(p.epoch, p.epochs, p.training, p.diverged) for p in told] == [(i, 4, SEEDS, ()) for i in (1, 2, 3, 4)]
-    assert [(p.seconds, p.seconds_left) for p in told] == [(10.0, 30.0), (20.0, 20.0), (30.0, 10.0), (40.0, 0.0)]
+    assert [(p.seconds, p.seconds_left) for p in told] == [
+        (10.0, 30.0),
+        (20.0, 20.0),
+        (30.0, 10.0),
+        (40.0, 0.0),
+    ]
     assert set(told[0].costs) == set(SEEDS) and told[0].costs[1001]["cost"] > 0
     curve = train_final(spec, dataset, seeds=SEEDS, curve_every=3)
     assert set(curve.curve) == {3, 4}
@@ -128,21 +141,36 @@ def test_the_test_set_is_read_once_unless_a_curve_is_asked_for(
 
 @pytest.mark.parametrize("broken_at", [1, 3, 4])
 def test_a_run_that_went_on_equals_one_that_was_not_interrupted(
-    whole: FinalResult, spec: TrialSpec, dataset: Dataset, tmp_path: Path, broken_at: int
+    whole: FinalResult,
+    spec: TrialSpec,
+    dataset: Dataset,
+    tmp_path: Path,
+    broken_at: int,
 ) -> None:
     def report(progress: FinalProgress) -> None:
         if progress.epoch == broken_at:
             raise GoneError
 
     with pytest.raises(GoneError):
-        train_final(spec, dataset, seeds=SEEDS, folder=tmp_path, report=report, checkpoint_every_s=0.0)
+        train_final(
+            spec,
+            dataset,
+            seeds=SEEDS,
+            folder=tmp_path,
+            report=report,
+            checkpoint_every_s=0.0,
+        )
     told: list[FinalProgress] = []
     found = train_final(spec, dataset, seeds=SEEDS, folder=tmp_path, report=told.append)
     assert [p.epoch for p in told] == list(range(broken_at, 5)), "what was done is not done again"
     same(found, whole)
     assert sorted(os.listdir(tmp_path / "progress")) == ["epoch-0004", "progress.json"]
     write_result(tmp_path, found, provenance={})
-    assert sorted(os.listdir(tmp_path)) == ["lock", "result.json", *(f"seed-{seed}" for seed in SEEDS)]
+    assert sorted(os.listdir(tmp_path)) == [
+        "lock",
+        "result.json",
+        *(f"seed-{seed}" for seed in SEEDS),
+    ]
     same(train_final(spec, dataset, seeds=SEEDS, folder=tmp_path), found)  # without training
 
 
@@ -165,7 +193,11 @@ def test_a_folder_goes_on_with_the_same_training_only(
     hotter = replace(spec, training=replace(spec.training, lr=0.003))
 
     def refused() -> None:
-        for other, seeds in ((hotter, SEEDS), (spec, (1001, 1002)), (spec, (1003, 1002, 1001))):
+        for other, seeds in (
+            (hotter, SEEDS),
+            (spec, (1001, 1002)),
+            (spec, (1003, 1002, 1001)),
+        ):
             with pytest.raises(StudyFolderError, match="give the same ones or another folder"):
                 train_final(other, dataset, seeds=seeds, folder=folder)
 
@@ -227,7 +259,11 @@ def test_a_place_that_cannot_be_written_is_found_before_the_training(
 
 
 def test_a_seed_that_diverges_is_told_and_its_neighbours_go_on(
-    whole: FinalResult, spec: TrialSpec, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: FinalResult,
+    spec: TrialSpec,
+    dataset: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     poison(monkeypatch, slot=1, step=6)
     told: list[FinalProgress] = []
@@ -238,14 +274,28 @@ def test_a_seed_that_diverges_is_told_and_its_neighbours_go_on(
             raise GoneError
 
     with pytest.raises(GoneError):
-        train_final(spec, dataset, seeds=SEEDS, folder=tmp_path, report=report, checkpoint_every_s=0.0)
+        train_final(
+            spec,
+            dataset,
+            seeds=SEEDS,
+            folder=tmp_path,
+            report=report,
+            checkpoint_every_s=0.0,
+        )
     assert [p.diverged for p in told] == [(), (1002,), (1002,)] and told[2].training == (1001, 1003)
     found = train_final(spec, dataset, seeds=SEEDS, folder=tmp_path)  # the diverged seed does not come back
     assert found.diverged == (1002,) and found.n == 2 and "1 of 3 diverged (1002)" in str(found)
     first, second, third = found.outcomes
-    assert (second.test_error, second.diverged_epoch, len(second.epochs)) == (None, 2, 2)
+    assert (second.test_error, second.diverged_epoch, len(second.epochs)) == (
+        None,
+        2,
+        2,
+    )
     assert second.epochs[1]["cost"] is None
-    assert [first.test_error, third.test_error] == [whole.outcomes[0].test_error, whole.outcomes[2].test_error]
+    assert [first.test_error, third.test_error] == [
+        whole.outcomes[0].test_error,
+        whole.outcomes[2].test_error,
+    ]
     assert set(found.modules) == {1001, 1003}
     write_result(tmp_path, found, provenance={})
     same(read_result(tmp_path), found)
@@ -257,7 +307,10 @@ def test_every_seed_diverges(
     poison(monkeypatch, slot=0, step=0)
     found = train_final(spec, dataset, seeds=[1001], folder=tmp_path, study=find_study("digits-50"))
     assert found.n == 0 and found.modules == {} and str(found) == "no seed finished, 1 of 1 diverged (1001)"
-    same(train_final(spec, dataset, seeds=[1001], folder=tmp_path, study=find_study("digits-50")), found)
+    same(
+        train_final(spec, dataset, seeds=[1001], folder=tmp_path, study=find_study("digits-50")),
+        found,
+    )
     write_result(tmp_path, found, provenance={})
     same(read_result(tmp_path), found)
 
@@ -274,7 +327,12 @@ def test_settings_that_make_no_final_training(spec: TrialSpec, dataset: Dataset)
 
 def test_the_study_gives_name_and_target(spec: TrialSpec, dataset: Dataset) -> None:
     study = find_study("mnist-100-full")
-    found = train_final(replace(spec, training=replace(spec.training, epochs=1)), dataset, seeds=[1], study=study)
+    found = train_final(
+        replace(spec, training=replace(spec.training, epochs=1)),
+        dataset,
+        seeds=[1],
+        study=study,
+    )
     assert (found.study, found.target) == ("mnist-100-full", study.target)
     assert "target 1.06 % ± 0.37" in str(found)
 
@@ -309,7 +367,48 @@ def test_every_seed_of_a_search_is_known(spec: TrialSpec) -> None:
     assert confirmation_seeds(2, used) == (1004, 1005)
 
 
-def test_compiling_is_decided_by_the_size_of_the_run(spec: TrialSpec, dataset: Dataset) -> None:
+def test_compiling_is_decided_by_the_size_of_the_run(
+    spec: TrialSpec, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(final, "compiler_found", lambda: True)
     assert not worth_compiling(spec, dataset, 3)
     longer = replace(spec, training=replace(spec.training, epochs=4_000))
     assert worth_compiling(longer, dataset, 3)
+    monkeypatch.setattr(final, "compiler_found", lambda: False)
+    assert not worth_compiling(longer, dataset, 3)
+
+
+BARE = """
+import sys
+for name in ("safetensors", "yaml", "scipy", "sklearn", "ray", "optuna", "mlflow", "plotly", "matplotlib", "rich"):
+    sys.modules[name] = None
+import numpy as np
+from ladder_search.data.datasets import Dataset
+from ladder_search.export.final import train_final
+from ladder_search.models.ladder import LadderConfig
+from ladder_search.training.settings import TrainingConfig
+from ladder_search.trial import DataConfig, TrialSpec
+x, y = np.random.default_rng(0).integers(0, 17, (200, 64)).astype(np.uint8), np.arange(200, dtype=np.uint8) % 10
+data = Dataset(
+    name="digits", train_x=x, train_y=y, test_x=x, test_y=y, full_scale=16.0, n_classes=10, digest="0" * 64
+)
+spec = TrialSpec(
+    family="ladder",
+    data=DataConfig(dataset="digits", labels=50, validation=0),
+    model=LadderConfig(widths=(64, 5, 10), noise_std=(0.3, 0.2, 0.1), lambda_=(100.0, 1.0, 0.1)),
+    training=TrainingConfig(epochs=1),
+)
+print(train_final(spec, data, seeds=[1, 2]).n)
+"""
+
+
+def test_without_a_folder_torch_numpy_and_pyarrow_are_enough() -> None:
+    root = Path(ladder_search.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", BARE],
+        cwd=root,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "2\n"

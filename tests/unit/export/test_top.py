@@ -38,7 +38,9 @@ def pack(dataset: Dataset, spec: TrialSpec) -> Pack:
 def study(tmp_path: Path, spec: TrialSpec, pack: Pack) -> StudyFolder:
     """t0000 and t0003 finished equally well, t0002 better, t0001 was stopped while it was the best of all."""
     folder = StudyFolder(tmp_path / "study")
-    folder.create({"study": "digits-50-tiny", "provenance": {"git_sha": "0123", "git_diff": None}})
+    folder.create(
+        {"study": {"name": "digits-50-tiny", "family": "ladder"}, "provenance": {"git_sha": "0123", "git_diff": None}}
+    )
     rows: tuple[tuple[int, Any, float | None, int], ...] = (
         (0, "COMPLETE", 0.25, 0),
         (1, "PRUNED", 0.05, 0),
