@@ -185,7 +185,11 @@ class SearchCallback(Callback):
         path = Path(checkpoint.path)
         if not isinstance(checkpoint.filesystem, LocalFileSystem):
             path = self._folder.checkpoints / key
-            checkpoint.to_directory(str(path))
+            try:
+                checkpoint.to_directory(str(path))
+            except Exception as error:  # the trial's result counts without its weights, too
+                self.note(f"checkpoint of {key}", error)
+                return None
         root = self._folder.path
         return str(path.relative_to(root) if path.is_relative_to(root) else path)
 
