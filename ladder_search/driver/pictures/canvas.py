@@ -46,6 +46,7 @@ _STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 8,
     "text.usetex": False,
+    "text.parse_math": False,  # names hold underscores and may hold dollars
     "savefig.bbox": "standard",
 }
 
@@ -104,7 +105,7 @@ def words(title: str, text: str) -> Picture:
     fig = figure(title, height=2.0)
     ax = fig.add_subplot()
     ax.set_axis_off()
-    ax.text(0.5, 0.5, textwrap.fill(text, 80), ha="center", va="center", transform=ax.transAxes, parse_math=False)
+    ax.text(0.5, 0.5, textwrap.fill(text, 80), ha="center", va="center", transform=ax.transAxes)
     empty = page(title, height=300)
     empty.update_xaxes(visible=False)
     empty.update_yaxes(visible=False)
@@ -167,7 +168,8 @@ def legend_below(fig: Figure, ax: Axes, columns: int = 3) -> None:
     """Put the legend under the axes, where it covers no data."""
     handles, labels = ax.get_legend_handles_labels()
     if handles:
-        order = sorted(range(len(labels)), key=lambda place: labels[place].startswith("best found"))
+        last = ("best found", "stopped or failed")
+        order = sorted(range(len(labels)), key=lambda place: [labels[place].startswith(name) for name in last][::-1])
         entries = [handles[place] for place in order], [labels[place] for place in order]
         fig.legend(*entries, loc="outside lower center", ncols=columns)
 

@@ -149,7 +149,7 @@ def _frame(ax: Axes, axes: Sequence[_Axis], room: int) -> None:
         ax.plot([column, column], [0, 1], color="#808080", linewidth=1.0, zorder=2)
         ticks = [*axis.ticks, *([(_ABSENT, "not used")] if _ABSENT in axis.heights else [])]
         for height, text in ticks:
-            ax.text(column + 0.03, height, text, fontsize=7, va="center", zorder=4, bbox=behind, parse_math=False)
+            ax.text(column + 0.03, height, text, fontsize=7, va="center", zorder=4, bbox=behind)
     ax.set_xticks(range(len(axes)), [axis.label for axis in axes], fontsize=8)
     ax.set_xlim(-0.1, room - 0.5)
     ax.set_ylim(_ABSENT - 0.05 if absent else -0.05, 1.05)
