@@ -15,7 +15,6 @@ from ladder_search.config import build, in_range, merge, parse_assignments, read
 from ladder_search.errors import SettingError, UnknownNameError
 from ladder_search.studies import Study, find_study
 
-
 # It becomes part of paths, run keys and addresses.
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 
