@@ -71,12 +71,17 @@ def _studies(arguments: argparse.Namespace) -> None:
     from ladder_search.studies import STUDIES
 
     console = Console()
-    for dataset in dict.fromkeys(study.data.dataset for study in STUDIES.values()):
-        table = Table(title=f"{dataset}: {state(dataset)}", title_justify="left", box=None, pad_edge=False)
-        for header in ("study", "target (test error)", "what"):
-            table.add_column(header, no_wrap=True)
+    groups = {
+        study.name: (study.target.source if study.target else "no published result", study.data.dataset)
+        for study in STUDIES.values()
+    }
+    for source, dataset in dict.fromkeys(groups.values()):
+        title = f"{source}; {dataset}: {state(dataset)}"
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        for header, width in (("study", 27), ("target (test error)", 28), ("what", None)):
+            table.add_column(header, no_wrap=width is not None, min_width=width)
         for study in STUDIES.values():
-            if study.data.dataset == dataset:
+            if groups[study.name] == (source, dataset):
                 table.add_row(study.name, str(study.target or "none published"), study.title)
         console.print(table, "", highlight=False)
 

@@ -155,8 +155,8 @@ def write_result(
         force: replace a result that is there.
 
     Raises:
-        StudyFolderError: the folder has another result already, holds something else, or cannot be written; then no bundle
-            of this call is left behind.
+        StudyFolderError: the folder has another result already, holds something else, or cannot be written; then no
+            bundle of this call is left behind.
         CheckpointError: the folder has a result that is damaged.
     """
     # Here, because it needs safetensors and PyYAML, which a training without a folder does not.
