@@ -105,10 +105,10 @@ def _axis(name: str, points: Sequence[Point], trials: Trials) -> _Axis:
 def _lines(ax: Axes, axes: Sequence[_Axis], points: Sequence[Point], trials: Trials) -> None:
     errors = [point.error or 0.0 for point in points]
     low, high = min(errors), max(errors)
-    standouts = trials.standouts
+    thin, standouts = canvas.thinned(len(points)), trials.standouts
     for place, (point, error) in enumerate(zip(points, errors, strict=True)):
         shade = _colours()((error - low) / ((high - low) or 1.0))
-        style: dict[str, Any] = {"color": shade, "linewidth": 1.0, "alpha": 0.8}
+        style: dict[str, Any] = {"color": shade, "linewidth": thin, "alpha": 0.8 * thin}
         if why := standouts.get(point.number):
             colour = canvas.VERMILION if why == PUBLISHED else canvas.BLUE
             style = {"color": colour, "linewidth": 2.0, "zorder": 3, "label": f"{why}: {percent(error)}"}
