@@ -1,16 +1,21 @@
 """Strict, typed settings: a mapping goes in, a frozen dataclass comes out, and every surprise is an error.
 
 Settings are frozen, keyword-only dataclasses that live beside what they configure. This module turns plain mappings
-(YAML, JSON, a search space's suggestion) into them and back, without coercion beyond int -> float and list -> tuple.
+(YAML, JSON, a search space's suggestion) into them and back. It coerces only where nothing is lost: int -> float, a
+whole float -> int (1e4 epochs), list -> tuple, text -> Path.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+import re
+import reprlib
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ladder_search.errors import SettingError, UnknownNameError
@@ -29,11 +34,14 @@ def build(cls: type[T], mapping: Mapping[str, Any], *, where: str = "") -> T:
     Raises:
         UnknownNameError: a key that is no field, with the nearest field's name.
         SettingError: a missing field, a value of another type, or a value that is not finite.
+        TypeError: a field is declared with a type that this module has no rule for; a defect of ours, not the user's.
     """
     if not isinstance(mapping, Mapping):
-        raise SettingError(f"{where or cls.__name__} must be a mapping of settings, got {mapping!r}; write key: value lines.")
+        raise SettingError(
+            f"{where or cls.__name__} must be a mapping of settings, got {mapping!r}; write key: value lines."
+        )
     hints = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, cls))}
+    fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, cls)) if f.init}
     values: dict[str, Any] = {}
     for key, value in mapping.items():
         if key not in fields:
@@ -47,46 +55,73 @@ def build(cls: type[T], mapping: Mapping[str, Any], *, where: str = "") -> T:
 
 
 def as_mapping(settings: Any) -> dict[str, Any]:
-    """Return the plain nested mapping of a settings dataclass (tuples become lists): YAML- and JSON-ready."""
-    return {f.name: _plain(getattr(settings, f.name)) for f in dataclasses.fields(settings)}
+    """Return the nested mapping that ``build`` makes ``settings`` from: plain dicts, lists and scalars, JSON-ready."""
+    return {f.name: _plain(getattr(settings, f.name)) for f in dataclasses.fields(settings) if f.init}
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``base`` with the values of ``overlay`` put over it, nested mapping by nested mapping."""
-    merged = dict(base)
+    """Return ``base`` with the values of ``overlay`` put over it, nested mapping by nested mapping.
+
+    The result shares no mapping with either, so changing it changes neither.
+    """
+    merged = {key: merge(value, {}) if isinstance(value, Mapping) else value for key, value in base.items()}
     for key, value in overlay.items():
         below = merged.get(key)
-        merged[key] = merge(below, value) if isinstance(value, Mapping) and isinstance(below, Mapping) else value
+        if isinstance(value, Mapping):
+            merged[key] = merge(below if isinstance(below, Mapping) else {}, value)
+        else:
+            merged[key] = value
     return merged
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
-    """Turn ``["model.combinator=gauss", "training.lr=0.002"]`` into a nested mapping; values are read as YAML.
+    """Turn ``["model.combinator=gauss", "training.lr=0.002"]`` into a nested mapping; values are read by ``read_yaml``.
 
     Raises:
-        SettingError: an assignment without ``=``, or a value that YAML cannot read.
+        SettingError: an assignment without ``=``, a name with an empty part, a value that YAML cannot read, or two
+            assignments that give the same setting.
     """
-    import yaml  # only the command line needs it: the training program runs where PyYAML is absent
-
     nested: dict[str, Any] = {}
     for text in assignments:
         path, equals, raw = text.partition("=")
-        if not equals or not path.strip():
+        parts = [part.strip() for part in path.split(".")]
+        if not equals or not all(parts):
             raise SettingError(f"a setting is given as name=value, got {text!r}; write for example training.lr=0.002.")
-        try:
-            value = yaml.safe_load(raw)
-        except yaml.YAMLError as error:
-            raise SettingError(f"the value of {path!r} must be readable as YAML, got {raw!r}; quote it or simplify it.") from error
-        if isinstance(value, str):
-            value = _number_or_text(value)
+        name = ".".join(parts)
+        # Commas make a list, because brackets may not survive a shell that quotes nothing (`ray submit`).
+        listed = f"[{raw}]" if "," in raw and not raw.lstrip().startswith(("[", "{", '"', "'")) else raw
+        value = read_yaml(listed, what=f"the value of {name!r}")
         here = nested
-        *parents, leaf = path.strip().split(".")
-        for parent in parents:
+        for depth, parent in enumerate(parts[:-1], start=1):
             here = here.setdefault(parent, {})
             if not isinstance(here, dict):
-                raise SettingError(f"setting {path!r} goes below {parent!r}, which was already given a value; give one of the two.")
-        here[leaf] = value
+                above = ".".join(parts[:depth])
+                raise SettingError(f"{name!r} goes below {above!r}, which has a value already; give one of the two.")
+        if parts[-1] in here:
+            raise SettingError(f"setting {name!r} or a part of it is given twice; give it once.")
+        here[parts[-1]] = value
     return nested
+
+
+def read_yaml(text: str, *, what: str = "the file") -> Any:
+    """Read one YAML document as plain data: scalars by the core schema of YAML 1.2, numbers in decimal.
+
+    YAML 1.1, which PyYAML reads otherwise, takes ``1e-3`` for text, ``no`` for false, ``010`` for eight and ``1:30``
+    for ninety; a researcher means none of these. Tags, aliases and repeated keys are errors.
+
+    Args:
+        what: what ``text`` is, for messages.
+    """
+    import yaml  # here, because training needs this module and runs on machines without PyYAML
+
+    try:
+        return yaml.load(text, _core_schema())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # ValueError is an int of more than 4300 digits, RecursionError a list in a list in a list ...
+        reason = getattr(error, "problem", None) or getattr(error, "reason", "it is out of all proportion")
+        raise SettingError(
+            f"{what} must be readable as YAML, got {reprlib.repr(text)}: {reason}; quote it or simplify it."
+        ) from error
 
 
 def in_range(name: str, value: float, low: float, high: float, *, remedy: str = "") -> None:
@@ -94,14 +129,6 @@ def in_range(name: str, value: float, low: float, high: float, *, remedy: str = 
     if not low <= value <= high:
         tail = remedy or f"choose a value between {low:g} and {high:g}"
         raise SettingError(f"{name} must lie in [{low:g}, {high:g}], got {value!r}; {tail}.")
-
-
-def _number_or_text(text: str) -> Any:
-    # YAML 1.1 reads "1e-3" as a string; a researcher means the number.
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def _join(where: str, name: str) -> str:
@@ -115,60 +142,137 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, Path):
+        return str(value)
     return value
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in args:
-            return None
-        inner = [a for a in args if a is not type(None)]
-        return _convert(inner[0] if len(inner) == 1 else _first_fit(inner, value), value, where)
-    if origin is typing.Literal:
-        if value not in args:
-            if isinstance(value, str):
-                raise UnknownNameError(where, value, [str(a) for a in args])
-            raise SettingError(f"{where} must be one of {', '.join(map(str, args))}, got {value!r}; choose one of them.")
+    if hint is Any:
         return value
-    if origin is tuple:
-        if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Sequence):
-            raise SettingError(f"{where} must be a list, got {value!r}; write [a, b, ...].")
-        if len(args) == 2 and args[1] is Ellipsis:
-            return tuple(_convert(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-        if len(args) != len(value):
-            raise SettingError(f"{where} must have {len(args)} entries, got {len(value)}; give {len(args)}.")
-        return tuple(_convert(a, item, f"{where}[{i}]") for i, (a, item) in enumerate(zip(args, value, strict=True)))
-    if origin in (dict, Mapping) or hint in (dict, Mapping) or getattr(origin, "__name__", "") == "Mapping":
-        if not isinstance(value, Mapping):
-            raise SettingError(f"{where} must be a mapping, got {value!r}; write key: value lines.")
-        return dict(value)
+    if origin in (typing.Union, types.UnionType):
+        return _convert_union(args, value, where)
+    if origin is typing.Literal:
+        return _convert_literal(args, value, where)
+    if origin in (tuple, Sequence):
+        return _convert_tuple(args if origin is tuple else (*args, ...), value, where)
+    if origin in (dict, Mapping) or hint in (dict, Mapping):
+        return _convert_mapping(args or (str, Any), value, where)
     if dataclasses.is_dataclass(hint):
-        if isinstance(value, typing.cast(type, hint)):
-            return value
-        return build(typing.cast(type, hint), value, where=where)
-    if hint is float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise SettingError(f"{where} must be a number, got {value!r}; give a number.")
-        if not math.isfinite(value):
-            raise SettingError(f"{where} must be a finite number, got {value!r}; give a finite number.")
-        return float(value)
-    if hint is int:
-        whole = isinstance(value, float) and value.is_integer()
-        if isinstance(value, bool) or not (isinstance(value, int) or whole):
-            raise SettingError(f"{where} must be a whole number, got {value!r}; give a whole number.")
-        return int(value)
-    if hint in (str, bool) and not isinstance(value, hint):
-        kind = "text" if hint is str else "true or false"
-        raise SettingError(f"{where} must be {kind}, got {value!r}; give {kind}.")
-    return value
+        return (
+            value if isinstance(value, typing.cast(type, hint)) else build(typing.cast(type, hint), value, where=where)
+        )
+    if hint in _SCALARS:
+        return _convert_scalar(hint, value, where)
+    if getattr(hint, "_is_protocol", False) and dataclasses.is_dataclass(value):
+        return value  # settings of some family, built by their own class before
+    raise TypeError(
+        f"{where} is declared as {hint}, for which there is no rule; declare it as one that _convert names."
+    )
 
 
-def _first_fit(hints: Sequence[Any], value: Any) -> Any:
-    for hint in hints:
+_SCALARS: dict[Any, str] = {
+    float: "a finite number",
+    int: "a whole number",
+    str: "text",
+    bool: "true or false",
+    Path: "a path",
+    type(None): "null",
+}
+"""Types of single values, and how a message calls them."""
+
+
+def _convert_scalar(hint: Any, value: Any, where: str) -> Any:
+    # bool is a subclass of int, but true is not the number one to anyone who writes it.
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is float and number:
         try:
-            _convert(hint, value, "")
-        except (SettingError, UnknownNameError):
-            continue
-        return hint
-    return hints[0]
+            finite = float(value)
+        except OverflowError:  # an int beyond the floats
+            finite = math.inf
+        if math.isfinite(finite):
+            return finite
+    elif hint is int and number:
+        if isinstance(value, int) or value.is_integer():
+            return int(value)
+    elif hint is Path and isinstance(value, (str, Path)):
+        return Path(value)
+    elif hint in (str, bool, type(None)) and isinstance(value, hint):
+        return value
+    raise SettingError(f"{where} must be {_SCALARS[hint]}, got {value!r}; give {_SCALARS[hint]}.")
+
+
+def _convert_union(hints: Sequence[Any], value: Any, where: str) -> Any:
+    errors: list[SettingError | UnknownNameError] = []
+    # A value that needs no coercion keeps its type: 2 stays whole in `float | int`.
+    for hint in sorted(hints, key=lambda h: type(value) is not h):
+        try:
+            return _convert(hint, value, where)
+        except (SettingError, UnknownNameError) as error:
+            errors.append(error)
+    if all(hint in _SCALARS for hint in hints):
+        kinds = " or ".join(_SCALARS[hint] for hint in hints)
+        raise SettingError(f"{where} must be {kinds}, got {value!r}; give {kinds}.")
+    raise errors[0]  # that of the member which was declared first
+
+
+def _convert_literal(choices: Sequence[Any], value: Any, where: str) -> Any:
+    for choice in choices:
+        if type(choice) is type(value) and choice == value:  # 1 == True == 1.0, but they are three different settings
+            return choice
+    if isinstance(value, str):
+        raise UnknownNameError(where, value, [str(choice) for choice in choices])
+    names = ", ".join(map(str, choices))
+    raise SettingError(f"{where} must be one of {names}, got {value!r}; choose one of them.")
+
+
+def _convert_tuple(hints: Sequence[Any], value: Any, where: str) -> tuple[Any, ...]:
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+        raise SettingError(f"{where} must be a list, got {value!r}; write [a, b, ...].")
+    if len(hints) == 2 and hints[1] is Ellipsis:
+        hints = [hints[0]] * len(value)
+    if len(hints) != len(value):
+        raise SettingError(f"{where} must have {len(hints)} entries, got {len(value)}; give {len(hints)}.")
+    return tuple(_convert(h, item, f"{where}[{i}]") for i, (h, item) in enumerate(zip(hints, value, strict=True)))
+
+
+def _convert_mapping(hints: Sequence[Any], value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise SettingError(f"{where} must be a mapping, got {value!r}; write key: value lines.")
+    key_hint, item_hint = hints
+    if key_hint is not str:
+        raise TypeError(f"{where} is declared with keys of {key_hint}; declare them as str, which JSON can hold.")
+    items = {_convert(str, key, f"a name in {where}"): item for key, item in value.items()}
+    return {key: _convert(item_hint, item, _join(where, key)) for key, item in items.items()}
+
+
+@functools.cache
+def _core_schema() -> Any:
+    import yaml
+
+    class CoreSchema(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) is not None:
+                raise yaml.composer.ComposerError(None, None, "tags and aliases are not read", event.start_mark)
+            return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            mapping = super().construct_mapping(node, deep=True)
+            if len(mapping) != len(node.value):
+                raise yaml.constructor.ConstructorError(None, None, "a key is given twice", node.start_mark)
+            return mapping
+
+    CoreSchema.yaml_implicit_resolvers = {}  # instead of YAML 1.1's
+    for kind, pattern, first in (
+        ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+        ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+        ("int", r"[-+]?[0-9]+", list("-+0123456789")),
+        ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
+        ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
+    ):
+        CoreSchema.add_implicit_resolver(f"tag:yaml.org,2002:{kind}", re.compile(rf"^(?:{pattern})$"), first)
+    # SafeLoader's own reads a leading zero as octal.
+    CoreSchema.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
+    return CoreSchema

@@ -7,7 +7,8 @@ without a traceback and exits with code 2; anything else that escapes is a defec
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 
 
 class LadderSearchError(Exception):
@@ -26,10 +27,14 @@ class UnknownNameError(LadderSearchError, LookupError):
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        valid = sorted(known)
-        near = nearest(name, valid)
+        self.kind, self.name, self.known = kind, name, tuple(sorted(known))
+        near = nearest(name, self.known)
         hint = f"did you mean {near!r}? " if near else ""
-        super().__init__(f"unknown {kind} {name!r}: {hint}Known: {', '.join(valid)}.")
+        super().__init__(f"unknown {kind} {name!r}: {hint}Known: {', '.join(self.known) or 'none'}.")
+
+    def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, str, tuple[str, ...]]]:
+        # An exception is rebuilt from its message by default; this one crosses process boundaries as its arguments.
+        return type(self), (self.kind, self.name, self.known)
 
 
 class DataError(LadderSearchError, RuntimeError):
@@ -53,6 +58,25 @@ class ResourceError(LadderSearchError, RuntimeError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name closest to ``name``, or None when nothing is close enough to be meant."""
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return found[0] if found else None
+    """Return the known name closest to ``name``, or None when nothing is close enough to be meant.
+
+    Case is ignored, and so is the section that all names share: ``model.xyz`` is not close to ``model.abc``.
+    """
+    wanted, folded = name.casefold(), {n.casefold(): n for n in known}
+    section = wanted.rpartition(".")[0] + "."
+    shared = len(section) if all(n.startswith(section) for n in folded) else 0
+    by_leaf = {n[shared:]: original for n, original in folded.items()}
+    found = difflib.get_close_matches(wanted[shared:], by_leaf, n=1, cutoff=0.5)
+    return by_leaf[found[0]] if found else None
+
+
+def run_command(command: Callable[[], int | None]) -> int:
+    """Run a command line's body and return its exit code: a user's mistake is one sentence on stderr and code 2."""
+    try:
+        return command() or 0
+    except LadderSearchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: what was finished is kept", file=sys.stderr)
+        return 130

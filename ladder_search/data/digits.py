@@ -22,7 +22,7 @@ def load(notify: Notify) -> Arrays:
     """
     if not is_local():
         raise DataError("data set 'digits' comes with scikit-learn, which is not installed; install scikit-learn.")
-    from sklearn.datasets import load_digits  # type: ignore[import-untyped]  # takes a second: only when needed
+    from sklearn.datasets import load_digits  # takes a second: only when needed
 
     images, labels = load_digits(return_X_y=True)
     train, test = split_rows(labels)

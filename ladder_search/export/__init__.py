@@ -1,0 +1,24 @@
+"""What leaves a search: bundles, their provenance, and the final training over fresh seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def load(path: str | Path) -> nn.Module:
+    """Return the network of the bundle at ``path``, ready for inference: ``probabilities = load(path)(x)``.
+
+    ``x`` has the shape (n, d) with pixels in 0..1; the probabilities have the shape (n, classes). Nothing in the
+    bundle is executed, and every file of it is checked against the bundle's manifest.
+
+    Raises:
+        CheckpointError: there is no bundle, or it is damaged.
+    """
+    # Here, because final training is in this package, too, and runs on machines that have no PyYAML.
+    from ladder_search.export.bundle import read_bundle
+
+    return read_bundle(Path(path)).module()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -52,11 +53,14 @@ class LadderConfig:
 
     def __post_init__(self) -> None:
         if len(self.widths) < 2 or min(self.widths) < 1:
-            raise SettingError(f"model.widths must list at least 2 positive sizes, got {list(self.widths)}; give input, hidden and class sizes.")
+            raise SettingError(
+                f"model.widths must list at least 2 positive sizes, got {list(self.widths)}; "
+                "give input, hidden and class sizes."
+            )
         for name, vector, high in (("noise_std", self.noise_std, 10.0), ("lambda_", self.lambda_, 1e7)):
             if len(vector) != len(self.widths):
                 raise SettingError(
-                    f"model.{name} must have one entry per layer 0..{len(self.widths) - 1} ({len(self.widths)} in all), "
+                    f"model.{name} must have one entry per layer 0..{self.depth} ({len(self.widths)} in all), "
                     f"got {len(vector)}; give {len(self.widths)} numbers."
                 )
             for layer, value in enumerate(vector):
@@ -65,8 +69,13 @@ class LadderConfig:
         find_combinator(self.combinator)
         undecoded = {"full": (), "gamma": self.lambda_[:-1], "none": self.lambda_}[self.decoder]
         if any(undecoded):
-            allowed = "only the top layer's weight may be above 0" if self.decoder == "gamma" else "every weight must be 0"
-            raise SettingError(f"with model.decoder={self.decoder} {allowed}, got lambda_={list(self.lambda_)}; set the others to 0 or decoder=full.")
+            allowed = "every weight must be 0"
+            if self.decoder == "gamma":
+                allowed = "only the top layer's weight may be above 0"
+            raise SettingError(
+                f"with model.decoder={self.decoder} {allowed}, got lambda_={list(self.lambda_)}; "
+                "set the others to 0 or decoder=full."
+            )
 
     @property
     def depth(self) -> int:
@@ -81,6 +90,17 @@ class LadderConfig:
     def signature(self) -> tuple[object, ...]:
         """What members of one pack must share: everything that shapes the program rather than fills its tensors."""
         return (self.widths, self.decoder, self.combinator, self.lateral, self.activation)
+
+    def flops(self, labelled: int, unlabelled: int) -> float:
+        """Floating-point operations of one step's matrix products for that many rows of each kind.
+
+        A product of (rows, m) and (m, n) takes 2 rows m n operations; its backward pass is two such products, one for
+        the first layer, whose input needs no gradient.
+        """
+        products = [2.0 * n_in * n_out for n_in, n_out in pairwise(self.widths)]
+        rows = labelled + (2 * unlabelled if self.decoded_layers else 0)
+        encoder = rows * (3 * sum(products) - products[0])
+        return encoder + (unlabelled * 3 * sum(products) if self.decoder == "full" else 0.0)
 
     def hyper(self) -> dict[str, list[float]]:
         """Hyper-parameters that enter the step as tensors, one value per member."""
@@ -126,10 +146,12 @@ class Ladder(nn.Module):
 
     def activate(self, z: Tensor, layer: int) -> Tensor:
         """``h = phi(z + beta)``; at the softmax layer the logits ``gamma * (z + beta)``."""
-        shifted = z + self.beta[layer - 1]
+        shifted: Tensor = z + self.beta[layer - 1]
         if layer == self.config.depth:
             return self.gamma * shifted
-        return functional.relu(shifted) if self.config.activation == "relu" else functional.leaky_relu(shifted, LEAKY_SLOPE)
+        if self.config.activation == "relu":
+            return functional.relu(shifted)
+        return functional.leaky_relu(shifted, LEAKY_SLOPE)
 
     def cost(self, batch: Batch, noise: Tensor, hyper: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return the training cost of one step and its terms (paper, equations of the total cost C).
@@ -148,7 +170,7 @@ class Ladder(nn.Module):
         n_unl = batch.x_unlabelled.shape[-2] if config.decoded_layers else 0
         sigma = hyper["noise_std"].unbind(-1)
         noisy = n_lab + n_unl
-        draws = noise.split([noisy * n for n in config.widths], dim=-1)
+        draws = torch.split(noise, [noisy * n for n in config.widths], dim=-1)
 
         # Rows: corrupted labelled, corrupted unlabelled, clean unlabelled, in one product per layer. The labelled
         # clean path gets no gradient and serves the test-time statistics alone: see ``statistics``.

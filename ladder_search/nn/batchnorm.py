@@ -53,7 +53,7 @@ def normalise_groups(z_pre: Tensor, rows: Sequence[int]) -> tuple[Tensor, Tensor
         grouped = z_pre.reshape(len(rows), rows[0], z_pre.shape[-1])
         mean, variance = batch_statistics(grouped)
         return normalise(grouped, mean, variance).reshape(z_pre.shape), mean[-1], variance[-1]
-    groups = z_pre.split(list(rows), dim=-2)
+    groups = torch.split(z_pre, list(rows), dim=-2)
     statistics = [batch_statistics(group) for group in groups]
     z = torch.cat([normalise(g, *s) for g, s in zip(groups, statistics, strict=True)], dim=-2)
     return z, *statistics[-1]

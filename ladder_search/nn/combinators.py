@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -96,7 +97,7 @@ class MultiLayer(nn.Module):
         super().__init__()
         self.augmented = augmented
         sizes = (3 if augmented else 2, *hidden, 1)
-        pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+        pairs = list(pairwise(sizes))
         self.weights = nn.ParameterList([torch.randn(i, o, generator=generator) * std for i, o in pairs])
         self.biases = nn.ParameterList([torch.zeros(o) for _, o in pairs])
 

@@ -32,6 +32,10 @@ class ModelConfig(Protocol):
         """Hyper-parameters that enter the step as tensors, one value per member."""
         ...
 
+    def flops(self, labelled: int, unlabelled: int) -> float:
+        """Floating-point operations of the matrix products in one step of that many rows."""
+        ...
+
 
 class PackModel(Protocol):
     """An ordinary ``nn.Module`` for one trial; a pack stacks K of them along a leading axis."""

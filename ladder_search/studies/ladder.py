@@ -18,9 +18,9 @@ RASMUS = "Rasmus et al. 2015, permutation-invariant MNIST"
 Kind = Literal["full", "bottom", "gamma", "base"]
 
 _TITLES: dict[Kind, str] = {
-    "full": "ladder network, all layers denoised",
-    "bottom": "ladder network, bottom layer denoised",
-    "gamma": "Gamma model, top layer denoised",
+    "full": "ladder, every layer denoised",
+    "bottom": "ladder, bottom layer denoised",
+    "gamma": "Gamma model: top layer denoised",
     "base": "supervised baseline with noise",
 }
 
@@ -80,7 +80,7 @@ def _mnist(row: _Row) -> Study:
     return Study(
         name=f"{group}-{kind}",
         family="ladder",
-        title=f"MNIST, {labels or 'all'} labels: {_TITLES[kind]}",
+        title=_TITLES[kind],
         data=DataConfig(dataset="mnist", labels=labels, validation=10_000),
         model=_model(_MNIST_WIDTHS, kind, lambda_, local),
         training=TrainingConfig(),
@@ -102,7 +102,7 @@ def _digits(labels: int | None, kind: Kind, lambda_: tuple[float, ...], local: f
     return Study(
         name=group if kind == "full" else f"{group}-{kind}",
         family="ladder",
-        title=f"scikit-learn's digits, {labels or 'all'} labels: {_TITLES[kind]}",
+        title=_TITLES[kind],
         data=DataConfig(dataset="digits", labels=labels, validation=297),
         model=_model(_DIGITS_WIDTHS, kind, lambda_, local),
         training=TrainingConfig(epochs=100),

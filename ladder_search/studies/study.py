@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ladder_search.config import in_range
-from ladder_search.errors import SettingError
-from ladder_search.trial import DataConfig, TrialSpec
+from ladder_search.config import as_mapping, build, in_range, merge
+from ladder_search.errors import SettingError, UnknownNameError
 from ladder_search.training.settings import TrainingConfig
+from ladder_search.trial import DataConfig, TrialSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,7 +33,7 @@ class Target:
             text += f" ± {100 * self.spread:.2f}"
         if not self.verified:
             return f"{text} (unverified)"
-        return text if self.spread_verified or self.spread is None else f"{text} (spread unverified)"
+        return text if self.spread_verified or self.spread is None else f"{text} (sd unverified)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +70,9 @@ class StopConfig:
         if self.reduction < 2:
             raise SettingError(f"stop.reduction must be at least 2, got {self.reduction}; 3 is usual.")
         if self.first_rung_steps < 1 or self.failure_steps < 1:
-            raise SettingError("stop.first_rung_steps and stop.failure_steps must be at least 1; give positive whole numbers.")
+            raise SettingError(
+                "stop.first_rung_steps and stop.failure_steps must be at least 1; give positive whole numbers."
+            )
         in_range("stop.failure_error", self.failure_error, 0.0, 1.0)
 
 
@@ -79,7 +83,7 @@ class Study:
     name: str
     family: str
     title: str
-    """One line that says what was trained."""
+    """What was trained, in a few words; the name says on which data and labels."""
     data: DataConfig
     """The split of a search; final training holds nothing out."""
     model: Any
@@ -93,7 +97,27 @@ class Study:
     """Study of the supervised baseline that this one is measured against."""
     report_every: int = 1
     """Epochs between two reports of a trial to the search."""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that were put over the published ones, nested; none: the study is as published."""
 
     def trial(self, **seeds: int) -> TrialSpec:
         """The published configuration as a trial; ``seeds`` are ``seed``, ``label_seed`` and ``draws``."""
         return TrialSpec(family=self.family, data=self.data, model=self.model, training=self.training, **seeds)
+
+    def with_overrides(self, overrides: Mapping[str, Any]) -> Study:
+        """Return this study with nested settings put over its data, model, training, space and stop rules.
+
+        Raises:
+            UnknownNameError: no such setting.
+            SettingError: a value out of range.
+        """
+        sections = ("data", "model", "training", "space", "stop")
+        changed: dict[str, Any] = {}
+        for section, values in overrides.items():
+            if section not in sections:
+                raise UnknownNameError("group of settings", section, sections)
+            if not isinstance(values, Mapping):
+                raise SettingError(f"{section} is a group of settings, got {values!r}; write {section}.NAME=VALUE.")
+            own = getattr(self, section)
+            changed[section] = build(type(own), merge(as_mapping(own), values), where=section)
+        return dataclasses.replace(self, **changed, changes=merge(self.changes, overrides))

@@ -59,13 +59,17 @@ def read_member(folder: Path) -> tuple[MemberState, dict[str, Any]]:
         description = json.loads((folder / DESCRIPTION).read_text())
         packed = (folder / TENSORS).read_bytes()
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"a checkpoint needs a readable {DESCRIPTION} and {TENSORS}, in {folder} that failed: {error}; {remedy}.") from error
+        raise CheckpointError(
+            f"a checkpoint needs a readable {DESCRIPTION} and {TENSORS}, in {folder} that failed: {error}; {remedy}."
+        ) from error
     found = description.get("format") if isinstance(description, dict) else None
     if found != FORMAT:
         raise CheckpointError(f"checkpoints have the format {FORMAT!r}, {folder} has {found!r}; {remedy}.")
     digest = hashlib.sha256(packed).hexdigest()
     if digest != description.get("sha256"):
-        raise CheckpointError(f"the tensors in {folder} must have sha256 {description.get('sha256')}, found {digest}; {remedy}.")
+        raise CheckpointError(
+            f"the tensors in {folder} must have sha256 {description.get('sha256')}, found {digest}; {remedy}."
+        )
     try:
         tensors = load(packed)
         step, settings = int(description["step"]), dict(description["settings"])

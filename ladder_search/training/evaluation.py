@@ -43,7 +43,7 @@ def labelled_statistics(model: nn.Module, params: Stack, x: Tensor, rows: Tensor
     at_once = max(1, _ROWS_AT_ONCE // (members * size))
     total: Stack = {}
     with torch.no_grad():
-        for chunk in rows.split(at_once, dim=1):
+        for chunk in torch.split(rows, at_once, dim=1):
             found = call(params, _pixels(x[chunk], params, full_scale))
             for name, value in found.items():
                 weighted = value * (chunk.shape[1] / minibatches)
@@ -67,7 +67,7 @@ def classification_errors(
         rows = torch.arange(len(x), device=x.device).expand(members, -1)
     wrong = torch.zeros(members, dtype=torch.int64, device=x.device)
     with torch.no_grad():
-        for chunk in rows.split(max(1, _ROWS_AT_ONCE // members), dim=1):
+        for chunk in torch.split(rows, max(1, _ROWS_AT_ONCE // members), dim=1):
             probabilities = call(state, _pixels(x[chunk], state, full_scale))
             wrong += (probabilities.argmax(-1) != y[chunk]).sum(-1)
     return [count / rows.shape[1] for count in wrong.tolist()]

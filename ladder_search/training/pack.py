@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ladder_search.data.splits import Split
 from ladder_search.data.streams import LABELLED, UNLABELLED, BatchStream
-from ladder_search.errors import SettingError
+from ladder_search.errors import CheckpointError, SettingError
 from ladder_search.nn.protocol import ModelConfig
 from ladder_search.training import seeding
 from ladder_search.training.evaluation import classification_errors, labelled_statistics
@@ -59,6 +59,13 @@ class MemberSpec:
     def steps_per_epoch(self) -> int:
         """Minibatches in one pass over the unlabelled set."""
         return len(self.split.unlabelled) // min(self.training.unlabelled_batch, len(self.split.unlabelled))
+
+    @property
+    def flops(self) -> float:
+        """Floating-point operations of one step's matrix products."""
+        training, split = self.training, self.split
+        labelled = min(training.labelled_batch, len(split.labelled))
+        return self.model.flops(labelled, min(training.unlabelled_batch, len(split.unlabelled)))
 
     @property
     def total_steps(self) -> int:
@@ -142,7 +149,9 @@ class Pack:
         params = {name: value.detach() for name, value in self._model.named_parameters()}
 
         def stack_of_zeros() -> Stack:
-            return {n: torch.zeros((slots, *v.shape), dtype=self._dtype, device=self._device) for n, v in params.items()}
+            return {
+                n: torch.zeros((slots, *v.shape), dtype=self._dtype, device=self._device) for n, v in params.items()
+            }
 
         self._params, self._first, self._second = stack_of_zeros(), stack_of_zeros(), stack_of_zeros()
         self._hyper: Stack = {
@@ -171,6 +180,7 @@ class Pack:
 
         Raises:
             SettingError: the pack is full, or the member has another signature.
+            CheckpointError: ``state`` is not of this model.
         """
         if spec.signature() != self.signature:
             raise SettingError(
@@ -178,7 +188,9 @@ class Pack:
             )
         free = [slot for slot, seat in enumerate(self._seats) if seat is None]
         if not free:
-            raise SettingError(f"all {self.slots} slots of the pack are taken; wait for one to leave or start another pack.")
+            raise SettingError(
+                f"all {self.slots} slots of the pack are taken; wait for one to leave or start another pack."
+            )
         slot = free[0]
         seat = _Seat(spec, self._device)
         if state is None:
@@ -186,11 +198,10 @@ class Pack:
             params = {name: value.detach() for name, value in fresh.named_parameters()}
             zeros = {name: torch.zeros_like(value) for name, value in params.items()}
             state = MemberState(step=0, params=params, first=zeros, second=zeros)
-        for stack, values in (
-            (self._params, state.params),
-            (self._first, state.first),
-            (self._second, state.second),
-        ):
+        stacks = ((self._params, state.params), (self._first, state.first), (self._second, state.second))
+        for stack, values in stacks:
+            _check_fits(stack, values)
+        for stack, values in stacks:
             for name, stacked in stack.items():
                 stacked[slot].copy_(values[name])
         for name, values_ in spec.model.hyper().items():
@@ -237,18 +248,21 @@ class Pack:
                 self._data.y,
                 self._noise,
             )
-        means = (total / steps).tolist()  # the only read-back: it waits for the device
+        # Second moments, too: they overflow first, and a parameter whose moment is infinite stands still for good.
+        healthy = torch.isfinite(total).all(1)
+        for stacked in (*self._params.values(), *self._second.values()):
+            healthy &= torch.isfinite(stacked).reshape(self.slots, -1).all(1)
+        means, finite = (total / steps).tolist(), healthy.tolist()  # the only read-back: it waits for the device
         milliseconds = (time.perf_counter() - begun) * 1e3 / steps
         reports = {}
         for slot, seat in seated.items():
             seat.step += steps
-            finite = bool(torch.isfinite(total[slot]).all()) and self._parameters_finite(slot)
             reports[slot] = IntervalReport(
                 step=seat.step,
                 terms=dict(zip(self._term_names, means[slot], strict=True)),
                 learning_rate=seat.rate(seat.step - 1),
                 step_time_ms=milliseconds,
-                finite=finite,
+                finite=finite[slot],
             )
         return reports
 
@@ -269,7 +283,9 @@ class Pack:
         slots, statistics = self.statistics()
         rows = [torch.from_numpy(self._seat(slot).spec.split.validation) for slot in slots]
         if not len(rows[0]):
-            raise SettingError("a validation error needs validation rows, the split has 0; set data.validation above 0.")
+            raise SettingError(
+                "a validation error needs validation rows, the split has 0; set data.validation above 0."
+            )
         state = {**self._active_params()[1], **statistics}
         data = self._data
         errors = classification_errors(
@@ -278,7 +294,7 @@ class Pack:
         return dict(zip(slots, errors, strict=True))
 
     def test_errors(self, x: Tensor, y: Tensor) -> dict[int, float]:
-        """Return each seated member's error on ``x`` (m, ...) uint8 with classes ``y`` (m,): for final training alone."""
+        """Return each seated member's error on ``x`` (m, ...) uint8, classes ``y`` (m,): for final training alone."""
         slots, statistics = self.statistics()
         state = {**self._active_params()[1], **statistics}
         return dict(zip(slots, classification_errors(self._model, state, x, y, self._data.full_scale), strict=True))
@@ -304,9 +320,6 @@ class Pack:
             return slots, self._params
         return slots, {name: stacked[slots] for name, stacked in self._params.items()}
 
-    def _parameters_finite(self, slot: int) -> bool:
-        return all(bool(torch.isfinite(stacked[slot]).all()) for stacked in self._params.values())
-
     def _tables(self, seated: dict[int, _Seat], steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Learning rates (two tables, (steps, K)) and batch rows (two, (steps, K, rows)) of an interval."""
         scales = torch.zeros((2, steps, self.slots), dtype=torch.float64)
@@ -319,3 +332,15 @@ class Pack:
             rows[1][:, slot] = torch.from_numpy(seat.unlabelled.batches(seat.step, steps))
         rate, root = scales.to(self._device, self._dtype)
         return rate, root, rows[0].to(self._device), rows[1].to(self._device)
+
+
+def _check_fits(stack: Stack, values: dict[str, Tensor]) -> None:
+    # Copying alone would let a tensor with an axis of length 1 spread over a longer one.
+    needed = {name: tuple(stacked.shape[1:]) for name, stacked in stack.items()}
+    found = {name: tuple(value.shape) for name, value in values.items()}
+    for name in sorted(needed.keys() | found.keys()):
+        if needed.get(name) != found.get(name):
+            raise CheckpointError(
+                f"a member's state must fit its model, whose {name!r} has the shape {needed.get(name)}, "
+                f"got {found.get(name)}; join it with the settings it was trained with."
+            )

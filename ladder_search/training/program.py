@@ -8,6 +8,7 @@ gradient's launches and is the same gradient, because no member's cost depends o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -95,7 +96,13 @@ def make_step(model: nn.Module, full_scale: float, *, compiled: bool) -> Callabl
                 value.sub_(rate.view(over_members) * m / (v.sqrt() / root.view(over_members) + ADAM_EPSILON))
         return terms
 
-    return torch.compile(step) if compiled else step
+    if not compiled:
+        return step
+    # Compiled programs are kept per code object, and after eight of them torch falls back to eager execution: the ninth
+    # pack of a process would run several times slower without a word. So every pack brings a code object of its own.
+    # dynamic=False: otherwise the second pack would be compiled for any K, which is slower than for its own.
+    own = FunctionType(step.__code__.replace(), step.__globals__, step.__name__, None, step.__closure__)
+    return torch.compile(own, dynamic=False)
 
 
 def _first(stacked: Any) -> Any:

@@ -32,6 +32,8 @@ class TrainingConfig:
             if value < 1:
                 raise SettingError(f"training.{name} must be at least 1, got {value}; give a positive whole number.")
         if self.labelled_batch < 2 or self.unlabelled_batch < 2:
-            raise SettingError("training batches must have at least 2 rows, batch statistics need them; raise the batch sizes.")
+            raise SettingError(
+                "training batches must have at least 2 rows, batch statistics need them; raise the batch sizes."
+            )
         in_range("training.lr", self.lr, 0.0, 1.0)
         in_range("training.decay_start", self.decay_start, 0.0, 1.0)

@@ -1,0 +1,69 @@
+# Two commands for users; each needs only make and Python 3.11 or newer:
+#
+#   make search    set .venv up (once), then search `digits-100` with 24 trials and print the leaderboard
+#   make test      set .venv up with the development tools (once), then run every check
+#
+# For developers: make lint, make test PYTEST_ARGS="-n 4 tests/unit", make clean.
+# Another interpreter: make search PYTHON=python3.12. Another study: make search STUDY=mnist-100-full TRIALS=100.
+
+PYTHON ?= python3
+STUDY = digits-100
+TRIALS = 24
+PYTEST_ARGS =
+
+# An environment or a project that is active in the calling shell has no say here, nor has a user-wide pip setting that
+# would install somewhere else than into .venv.
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX
+export PIP_USER = 0
+
+# Relative, and through `python -m` only: scripts in .venv/bin carry the absolute path of this folder, which may hold
+# spaces, or may have been moved.
+RUN = .venv/bin/python -m
+PIP_INSTALL = $(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INPUTS = pyproject.toml constraints.txt
+
+.PHONY: search test lint install install-dev clean
+
+search: install
+	.venv/bin/python search.py $(STUDY) --trials $(TRIALS)
+
+test: lint
+	$(RUN) pytest $(PYTEST_ARGS)
+
+lint: install-dev
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+	.venv/bin/python -c 'from importlinter.cli import lint_imports_command as main; main()' --no-logo
+
+install: .venv/.installed
+
+install-dev: .venv/.installed-dev
+
+.venv/.created:
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		found=$$("$(PYTHON)" --version 2>/dev/null || echo missing); \
+		echo "ladder-search needs Python 3.11 or newer and $(PYTHON) is $$found: install one, or name it with PYTHON=python3.12." >&2; \
+		exit 2; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "ladder-search needs the venv module, which $(PYTHON) lacks: install it (Debian, Ubuntu: apt install python3-venv)." >&2; \
+		exit 2; }
+	@echo "Setting up .venv (once)"
+	@"$(PYTHON)" -m venv .venv
+	@touch $@
+
+.venv/.installed: $(INPUTS) | .venv/.created
+	@echo "Installing ladder-search and its pinned dependencies into .venv (once, some minutes)"
+	@$(PIP_INSTALL) --editable .
+	@touch $@
+
+# What it adds to .venv/.installed is the development tools; what is there already is left as it is.
+.venv/.installed-dev: $(INPUTS) | .venv/.created
+	@echo "Installing ladder-search, its pinned dependencies and the development tools into .venv (once, some minutes)"
+	@$(PIP_INSTALL) --editable '.[dev]'
+	@touch .venv/.installed $@
+
+# Never the results.
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info
+	find ladder_search spaces trainables tests benchmarks clusters -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,125 @@
+"""When a trial stops early: Ray's schedulers, taught to leave the paper's configurations alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import optuna
+from ray import tune
+from ray.tune.schedulers import AsyncHyperBandScheduler, PopulationBasedTraining, TrialScheduler
+
+from ladder_search.metrics import EPOCH, STEP, VALIDATION_ERROR
+from ladder_search.studies import StopConfig
+
+
+def rungs(epochs: int, steps_per_epoch: int, stop: StopConfig) -> list[int]:
+    """Return the epochs at which trials are compared, lowest first.
+
+    The highest is ``epochs / reduction``, each lower one ``reduction`` times lower, and none lies before
+    ``stop.first_rung_steps`` updates.
+    """
+    found: list[int] = []
+    rung = math.ceil(epochs / stop.reduction)
+    while rung * steps_per_epoch >= stop.first_rung_steps and rung < epochs and (not found or rung < found[-1]):
+        found.append(rung)
+        rung = math.ceil(rung / stop.reduction)
+    return found[::-1]
+
+
+class PatientASHA(AsyncHyperBandScheduler):
+    """Asynchronous successive halving (Li et al. 2020) with two amendments.
+
+    Protected trials are recorded at every rung but never stopped. A trial whose error is above the study's failure
+    level after so many updates is stopped between rungs.
+    """
+
+    def __init__(self, *, epochs: int, rungs: Sequence[int], stop: StopConfig, reasons: dict[str, str]) -> None:
+        """Args: ``rungs`` in epochs, none: only failures stop; ``reasons`` takes, by key, why a trial was stopped."""
+        super().__init__(
+            time_attr=EPOCH,
+            metric=VALIDATION_ERROR,
+            mode="min",
+            max_t=epochs,
+            grace_period=epochs,
+            reduction_factor=stop.reduction,
+        )
+        # Ray counts rungs up from the lowest, which puts the highest anywhere; ours are counted down from the end.
+        self._brackets[0]._rungs = [(rung, {}) for rung in sorted(rungs, reverse=True)]
+        self._stop = stop
+        self._reasons = reasons
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        decision: str = super().on_trial_result(tune_controller, trial, result)
+        if trial.config["protected"] or result.get("done"):
+            return str(TrialScheduler.CONTINUE)
+        key, error, steps = trial.config["key"], result[VALIDATION_ERROR], result[STEP]
+        if decision == TrialScheduler.STOP:
+            self._reasons[key] = f"stopped at the rung of epoch {result[EPOCH]}"
+        elif steps >= self._stop.failure_steps and error > self._stop.failure_error:
+            self._reasons[key] = f"error above {100 * self._stop.failure_error:g} % after {steps:,} updates"
+            decision = TrialScheduler.STOP
+        return decision
+
+
+class PatientPBT(PopulationBasedTraining):
+    """Population based training (Jaderberg et al. 2017) over the parameters of our own space.
+
+    Ray refuses a searcher beside PBT because it would not hear of changed parameters; ours draws the first generation
+    only, and the trial's last parameters are in its record.
+    """
+
+    def __init__(
+        self,
+        *,
+        interval: int,
+        distributions: Mapping[str, optuna.distributions.BaseDistribution],
+        resolve: Callable[[Mapping[str, Any]], dict[str, Any]],
+    ) -> None:
+        """Args: ``interval`` epochs between two exploits; ``resolve`` turns flat parameters into a trial's settings."""
+
+        def explore(config: dict[str, Any]) -> dict[str, Any]:
+            params = {name: _clip(value, distributions[name]) for name, value in config["params"].items()}
+            return {**config, "params": params, "settings": resolve(params)}
+
+        super().__init__(
+            time_attr=EPOCH,
+            metric=VALIDATION_ERROR,
+            mode="min",
+            perturbation_interval=interval,
+            hyperparam_mutations={"params": {name: _sampler(d) for name, d in distributions.items()}},
+            custom_explore_fn=explore,
+            log_config=False,  # it would print to files of its own; records and runs hold the same
+        )
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        # A protected trial is known, so that it gets its turn; without a score it is never copied and never replaced.
+        super().on_trial_add(cast(Any, SimpleNamespace(search_alg=None)), trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        if trial.config["protected"] or result.get("done"):
+            return str(TrialScheduler.CONTINUE)
+        return str(super().on_trial_result(tune_controller, trial, result))
+
+    def _get_new_config(self, trial: Any, trial_to_clone: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        config, operations = super()._get_new_config(trial, trial_to_clone)
+        # Parameters and weights are the other's; who the trial is does not change.
+        own = {name: trial.config[name] for name in ("key", "number", "name", "protected")}
+        return {**config, **own}, operations
+
+
+def _clip(value: Any, distribution: optuna.distributions.BaseDistribution) -> Any:
+    if isinstance(distribution, optuna.distributions.FloatDistribution):
+        return min(max(float(value), distribution.low), distribution.high)
+    return value
+
+
+def _sampler(distribution: optuna.distributions.BaseDistribution) -> Any:
+    if isinstance(distribution, optuna.distributions.FloatDistribution):
+        kind = tune.loguniform if distribution.log else tune.uniform
+        return kind(distribution.low, distribution.high)
+    if isinstance(distribution, optuna.distributions.CategoricalDistribution):
+        return list(distribution.choices)
+    raise TypeError(f"no mutation is defined for {distribution}")

@@ -1,0 +1,197 @@
+"""Settings of one search, and the arguments that they are read from."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from ladder_search.config import build, in_range, merge, parse_assignments, read_yaml
+from ladder_search.errors import SettingError, UnknownNameError
+from ladder_search.studies import Study, find_study
+
+# It becomes part of paths, run keys and addresses.
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchSettings:
+    """One search: which study, how many trials, with what, where."""
+
+    study: str
+    """Row of ``studies.STUDIES``."""
+    trials: int = 24
+    """Configurations to try, the paper's own and the supervised baseline among them."""
+    draws: int = 1
+    """Label draws that each configuration is trained on."""
+    seed: int = 1
+    """Seed of the sampler and of every trial's weights, noise and batches."""
+    label_seed: int = 1
+    """Seed of the label draw: the same for all configurations, so that they are compared in pairs."""
+    sampler: Literal["tpe", "random", "cma-es"] = "tpe"
+    scheduler: Literal["asha", "fifo", "pbt"] = "asha"
+    max_concurrent: int | None = None
+    """Trials that run at the same time; none: as many as the machine or cluster has room for."""
+    slots: int = 1
+    """Trials that share one accelerator, or one trial's CPU share: each asks for 1/slots of it."""
+    cpus_per_trial: float = 1.0
+    gpus_per_trial: float = 0.0
+    time_budget: float | None = None
+    """Seconds after which running trials are stopped; none: no limit."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Compile the training step; auto: when the search is long enough to earn it back."""
+    epochs: int | None = None
+    """Length of each trial; none: the study's own. Another length is another schedule."""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """Nested settings put over the study's own (--set)."""
+    address: str | None = None
+    """Ray cluster to join ("auto": the one of this node); none: a private one of this search."""
+    root: str = "results"
+    """Folder that holds the study folders and the default tracking store."""
+    name: str | None = None
+    """Name of the study folder; none: the study's name and the time."""
+    tracking: str | None = None
+    """Address of the MLflow store; none: a SQLite file in the root folder."""
+    storage: str | None = None
+    """Folder or bucket that every node can write, for checkpoints; none: the study folder."""
+
+    def __post_init__(self) -> None:
+        for name in ("trials", "draws", "slots"):
+            value = getattr(self, name)
+            if value < 1:
+                raise SettingError(f"--{name} must be at least 1, got {value}; give a positive whole number.")
+        if self.max_concurrent is not None and self.max_concurrent < 1:
+            raise SettingError(
+                f"--max-concurrent must be at least 1, got {self.max_concurrent}; give a positive whole number."
+            )
+        for name in ("seed", "label_seed"):
+            in_range(f"--{name.replace('_', '-')}", getattr(self, name), 0, 2**32 - 1)  # what the samplers take
+        in_range("--cpus-per-trial", self.cpus_per_trial, 0.01, 1e4)
+        in_range("--gpus-per-trial", self.gpus_per_trial, 0.0, 1e3)
+        if self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
+            raise SettingError(
+                f"--gpus-per-trial must be a fraction below 1 or a whole number, got {self.gpus_per_trial}; "
+                "Ray gives out no other shares."
+            )
+        if self.time_budget is not None:
+            in_range("--time-budget", self.time_budget, 1.0, 1e9)
+        if self.name is not None and not _FOLDER_NAME.fullmatch(self.name):
+            raise SettingError(
+                f"--name must be a plain folder name, got {self.name!r}; use letters, digits, '.', '_', '-' and '+', "
+                "first a letter or digit, 200 at most."
+            )
+
+    def resolved_study(self) -> Study:
+        """The study with ``--set`` and ``--epochs`` put over it.
+
+        Raises:
+            UnknownNameError, SettingError: an unknown study or setting, or a value out of range.
+        """
+        overrides = dict(self.overrides)
+        if self.epochs is not None:
+            overrides = merge(overrides, {"training": {"epochs": self.epochs}})
+        return find_study(self.study).with_overrides(overrides)
+
+
+def parse_arguments(arguments: Sequence[str]) -> SearchSettings:
+    """Read the command line of ``search.py``.
+
+    Later wins: the file of ``--config``, the options in the variable ``LADDER_SEARCH_OPTIONS`` (a cluster's own), the
+    command line.
+
+    Raises:
+        LadderSearchError: an unknown study or setting, a value out of range, an unreadable file.
+    """
+    given = vars(_parser().parse_args([*_standing_options(), *arguments]))
+    path, assignments = given.pop("config", None), given.pop("set", [])
+    values = _read_file(path) if path else {}
+    values |= given
+    overrides = merge(values.get("overrides", {}), parse_assignments(assignments))
+    if "study" not in values:
+        raise SettingError("a search needs a study, none was given; name one, `ladder-search studies` lists them.")
+    settings = build(SearchSettings, {**values, "overrides": overrides})
+    settings.resolved_study()
+    return settings
+
+
+def _read_file(path: str) -> dict[str, Any]:
+    try:
+        text = Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(f"--config must be a readable file, {path} is not: {error}; correct its path.") from error
+    found = read_yaml(text, what=path)
+    if not isinstance(found, dict):
+        raise SettingError(
+            f"--config must hold settings, {path} holds {type(found).__name__}; write name: value lines."
+        )
+    values = {str(name).replace("-", "_"): value for name, value in found.items()}
+    overrides = values.pop("set", None)  # the command line's name for it
+    if overrides is not None and "overrides" not in values:
+        values["overrides"] = overrides
+    if not isinstance(values.get("overrides", {}), dict):
+        raise SettingError(
+            f"set in --config must hold groups of settings, {path} has {values['overrides']!r}; "
+            "write for example set: {model: {combinator: vanilla}}."
+        )
+    return values
+
+
+def _standing_options() -> list[str]:
+    options = os.environ.get("LADDER_SEARCH_OPTIONS", "")
+    try:
+        return shlex.split(options)
+    except ValueError as error:
+        raise SettingError(
+            f"LADDER_SEARCH_OPTIONS must be options as in a shell, got {options!r}: {error}; close the quotation."
+        ) from error
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in the manner of all other errors."""
+
+    def error(self, message: str) -> NoReturn:
+        text = message.removeprefix("argument ")
+        unknown = text.removeprefix("unrecognized arguments: ").split()
+        if text.startswith("unrecognized") and unknown[0].startswith("--"):
+            options = [option for action in self._actions for option in action.option_strings]
+            raise UnknownNameError("option", unknown[0].partition("=")[0], options)
+        raise SettingError(f"the command line must be as `search.py --help` says: {text}; correct it.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    # Suppressed defaults: what was not given stays absent, and SearchSettings is the one place with defaults.
+    parser = _Parser(
+        prog="search.py",
+        description="Search the hyper-parameters of one study with Ray Tune and Optuna, tracked in MLflow.",
+        epilog="Example: python search.py mnist-100-full --trials 64 --gpus-per-trial 0.25 --set training.lr=0.001",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("study", nargs="?", help="a row of `ladder-search studies`")
+    add("--trials", type=int, help="configurations to try, the paper's own among them (24)")
+    add("--draws", type=int, help="label draws per configuration; its error is their mean (1)")
+    add("--seed", type=int, help="seed of sampler, weights, noise and batches (1)")
+    add("--label-seed", type=int, help="seed of the label draw, the same for all configurations (1)")
+    add("--sampler", help="tpe, random or cma-es (tpe)")
+    add("--scheduler", help="asha, fifo or pbt (asha)")
+    add("--max-concurrent", type=int, help="trials at the same time (as many as there is room for)")
+    add("--slots", type=int, help="trials that share one accelerator or CPU share (1)")
+    add("--cpus-per-trial", type=float, help="CPU cores of a trial (1)")
+    add("--gpus-per-trial", type=float, help="GPUs of a trial, fractions allowed (0)")
+    add("--time-budget", type=float, metavar="SECONDS", help="stop what still runs after that time")
+    add("--compile", help="auto, on or off: compile the training step (auto)")
+    add("--epochs", type=int, help="length of each trial (the study's own)")
+    add("--set", action="append", metavar="NAME=VALUE", help="override a setting: model.combinator=vanilla")
+    add("--config", metavar="FILE", help="YAML file with any of these settings")
+    add("--address", help="Ray cluster to join, auto: the one of this node (RAY_ADDRESS, else a private one)")
+    add("--root", help="folder of the study folders and of the tracking store (results)")
+    add("--name", help="name of the study folder (study and time)")
+    add("--tracking", metavar="URI", help="MLflow store (a SQLite file in the root folder)")
+    add("--storage", metavar="URI", help="folder or bucket for checkpoints that every node can write")
+    return parser

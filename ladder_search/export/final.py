@@ -1,0 +1,287 @@
+"""Final training: one configuration over fresh seeds, with nothing held out, judged once on the test set.
+
+Every seed sets both the label draw and the weights, noise and batches; all seeds train as one pack. The whole schedule
+is run and no epoch is selected. Shown, with everything kept in a folder::
+
+    seeds = confirmation_seeds(10, used=tuning_seeds(study_folder.read_trials()))
+    result = train_final(spec, dataset, seeds=seeds, study=study, folder=output)  # goes on where an earlier call ended
+    write_result(output, result)
+    print(result)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ladder_search.data.datasets import Dataset
+from ladder_search.errors import SettingError
+from ladder_search.export.progress import Progress, check_same, held, read_progress, read_states, write_progress
+from ladder_search.export.results import RESULT, FinalResult, SeedResult, check_folder, read_result
+from ladder_search.metrics import EPOCH, LEARNING_RATE, STEP, TEST_ERROR
+from ladder_search.record import TrialRecord
+from ladder_search.studies.study import Study
+from ladder_search.training.compiling import compile_pays, compiler_found
+from ladder_search.training.pack import IntervalReport, MemberState, Pack
+from ladder_search.trial import TrialSpec, test_data
+
+FIRST_CONFIRMATION_SEED = 1001
+"""Searches count their seeds from 1; those of confirmations start out of their sight."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FinalProgress:
+    """Where a final training stands after an epoch."""
+
+    epoch: int
+    epochs: int
+    training: tuple[int, ...]
+    """Seeds that go on."""
+    diverged: tuple[int, ...]
+    costs: dict[int, dict[str, float]]
+    """Seed -> mean of every cost term in this epoch."""
+    test_errors: dict[int, float] | None
+    """A point of the learning curve, where one was asked for: to look at, not to choose by."""
+    step_time_ms: float
+    seconds: float
+    """Since the training began, in all calls together."""
+    seconds_left: float
+
+
+def confirmation_seeds(n: int, used: Collection[int]) -> tuple[int, ...]:
+    """Return ``n`` seeds that are not in ``used``: from 1001 up."""
+    seeds: list[int] = []
+    seed = FIRST_CONFIRMATION_SEED
+    while len(seeds) < n:
+        if seed not in used:
+            seeds.append(seed)
+        seed += 1
+    return tuple(seeds)
+
+
+def tuning_seeds(records: Iterable[TrialRecord]) -> frozenset[int]:
+    """Return every seed, of weights or of label draws, that the trials of a search were tuned on."""
+    return frozenset(seed for record in records for seed in seeds_of(TrialSpec.from_mapping(record.settings)))
+
+
+def seeds_of(spec: TrialSpec) -> frozenset[int]:
+    """Return the seeds, of weights and of label draws, that a trial trains on."""
+    return frozenset(first + draw for first in (spec.seed, spec.label_seed) for draw in range(spec.draws))
+
+
+def worth_compiling(spec: TrialSpec, dataset: Dataset, members: int) -> bool:
+    """Tell whether a final training of so many seeds should be compiled: see ``training.compiling``."""
+    member = _final(spec, spec.seed).member(dataset)
+    return compiler_found() and compile_pays(members * member.flops, member.total_steps)
+
+
+def train_final(
+    spec: TrialSpec,
+    dataset: Dataset,
+    *,
+    seeds: Sequence[int],
+    study: Study | None = None,
+    compiled: bool = False,
+    device: torch.device | None = None,
+    report: Callable[[FinalProgress], None] = lambda progress: None,
+    folder: Path | None = None,
+    curve_every: int | None = None,
+    checkpoint_every_s: float = 180.0,
+    clock: Callable[[], float] = time.monotonic,
+) -> FinalResult:
+    """Train ``spec`` on every seed to the end of its schedule and return the test errors.
+
+    A seed whose numbers cease to be finite leaves the pack, its neighbours go on, and the result names it.
+
+    Args:
+        spec: the configuration; its own seeds and validation rows are not used.
+        seeds: fresh ones, see ``confirmation_seeds``.
+        study: gives the result its name and target.
+        report: is told of every epoch.
+        folder: where checkpoints are kept; a later call with the same arguments goes on from them, and where
+            ``write_result`` has been called it returns that result.
+        curve_every: epochs between two points of a learning curve on the test set; None: the test set is read once.
+        checkpoint_every_s: seconds between two checkpoints, which fall on ends of epochs.
+        clock: seconds, for ``checkpoint_every_s`` and the progress.
+
+    Raises:
+        SettingError: no seeds, repeated ones, or a configuration that does not fit the data.
+        StudyFolderError: the folder is in use, belongs to something else, or cannot be written.
+        CheckpointError: what the folder holds is damaged.
+    """
+    device = torch.device("cpu") if device is None else device
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise SettingError(f"a final training needs seeds, each given once, got {list(seeds)}; give different ones.")
+    if curve_every is not None and curve_every < 1:
+        raise SettingError(f"curve_every must be at least 1 epoch, got {curve_every}; leave it out for no curve.")
+    spec = _final(spec, seeds[0])
+    spec.check_fits(dataset)
+    digest = _settings_digest(spec, seeds, dataset, device)
+    if folder is not None:
+        check_folder(folder)
+    with nullcontext() if folder is None else held(folder):
+        if folder is not None and (folder / RESULT).exists():
+            done = read_result(folder)
+            check_same(folder, done.settings_digest, digest)
+            return done
+        run = _Run(spec, dataset, seeds, digest, compiled, device, folder)
+        run.train(report, curve_every, checkpoint_every_s, clock)
+        return run.result(study)
+
+
+class _Run:
+    """One call of ``train_final``."""
+
+    def __init__(
+        self,
+        spec: TrialSpec,
+        dataset: Dataset,
+        seeds: Sequence[int],
+        digest: str,
+        compiled: bool,
+        device: torch.device,
+        folder: Path | None,
+    ) -> None:
+        self.spec, self.dataset, self.seeds, self.folder = spec, dataset, list(seeds), folder
+        self.compiled, self.device = compiled, device
+        self.progress = Progress(settings_digest=digest) if folder is None else read_progress(folder, digest)
+        going_on = [seed for seed in self.seeds if str(seed) not in self.progress.diverged]
+        states: dict[int, MemberState] = {}
+        if folder is not None and self.progress.epoch:
+            step = self.progress.epoch * spec.member(dataset).steps_per_epoch
+            states = read_states(folder, self.progress, going_on, spec, step)
+        self.pack: Pack = spec.pack(dataset, slots=len(self.seeds), compiled=compiled, device=device)
+        self.slots = {s: self.pack.join(_final(spec, s).member(dataset), state=states.get(s)) for s in going_on}
+        if not self.progress.epoch:
+            self._checkpoint()  # reserves the folder, and a disk that cannot be written shows before the training
+
+    def train(
+        self,
+        report: Callable[[FinalProgress], None],
+        curve_every: int | None,
+        checkpoint_every_s: float,
+        clock: Callable[[], float],
+    ) -> None:
+        progress, epochs = self.progress, self.spec.training.epochs
+        steps = self.spec.member(self.dataset).steps_per_epoch
+        begun, before, first = clock(), progress.seconds, progress.epoch
+        saved = begun
+        while progress.epoch < epochs and self.slots:
+            reports = self.pack.run(steps)
+            progress.epoch += 1
+            self._part_with_diverged(reports)
+            on_curve = curve_every is not None and (progress.epoch % curve_every == 0 or progress.epoch == epochs)
+            errors = self._test_errors() if on_curve else None
+            self._note(reports, errors)
+            now = clock()
+            progress.seconds = before + now - begun
+            report(self._told(reports, errors, (now - begun) / (progress.epoch - first)))
+            if progress.epoch == epochs or now - saved >= checkpoint_every_s:
+                self._checkpoint()
+                saved = now
+
+    def result(self, study: Study | None) -> FinalResult:
+        progress = self.progress
+        errors = self._test_errors()
+        outcomes = tuple(
+            SeedResult(
+                seed=seed,
+                test_error=errors.get(seed),
+                diverged_epoch=progress.diverged.get(str(seed)),
+                epochs=progress.histories.get(str(seed), ()),
+            )
+            for seed in self.seeds
+        )
+        return FinalResult(
+            study="" if study is None else study.name,
+            spec=self.spec,
+            target=None if study is None else study.target,
+            outcomes=outcomes,
+            data_digest=self.dataset.digest,
+            settings_digest=progress.settings_digest,
+            compiled=self.compiled,
+            device=str(self.device),
+            seconds=progress.seconds,
+            modules=self._modules(),
+        )
+
+    def _modules(self) -> dict[int, nn.Module]:
+        if not self.slots:
+            return {}
+        slots, statistics = self.pack.statistics()  # once for all seeds, which Pack.module would do for each
+        modules = {}
+        for seed, slot in self.slots.items():
+            tensors = {name: value[slots.index(slot)].cpu() for name, value in statistics.items()}
+            tensors |= self.pack.state(slot).params
+            module = self.spec.empty_module().to(next(iter(tensors.values())).dtype)
+            module.load_state_dict(tensors)
+            modules[seed] = module.eval().requires_grad_(False)
+        return modules
+
+    def _part_with_diverged(self, reports: dict[int, IntervalReport]) -> None:
+        for seed, slot in list(self.slots.items()):
+            if not reports[slot].finite:
+                self._note_one(seed, reports[slot], None)
+                self.progress.diverged[str(seed)] = self.progress.epoch
+                self.pack.leave(slot)
+                del self.slots[seed]
+
+    def _note(self, reports: dict[int, IntervalReport], errors: dict[int, float] | None) -> None:
+        for seed, slot in self.slots.items():
+            self._note_one(seed, reports[slot], None if errors is None else errors[seed])
+
+    def _note_one(self, seed: int, found: IntervalReport, error: float | None) -> None:
+        row: dict[str, Any] = {EPOCH: self.progress.epoch, STEP: found.step, LEARNING_RATE: found.learning_rate}
+        row |= {name: value if math.isfinite(value) else None for name, value in found.terms.items()}
+        if error is not None:
+            row[TEST_ERROR] = error
+        histories = self.progress.histories
+        histories[str(seed)] = (*histories.get(str(seed), ()), row)
+
+    def _told(
+        self, reports: dict[int, IntervalReport], errors: dict[int, float] | None, epoch_s: float
+    ) -> FinalProgress:
+        progress, epochs = self.progress, self.spec.training.epochs
+        return FinalProgress(
+            epoch=progress.epoch,
+            epochs=epochs,
+            training=tuple(self.slots),
+            diverged=tuple(map(int, progress.diverged)),
+            costs={seed: reports[slot].terms for seed, slot in self.slots.items()},
+            test_errors=errors,
+            step_time_ms=next(iter(reports.values())).step_time_ms,
+            seconds=progress.seconds,
+            seconds_left=epoch_s * (epochs - progress.epoch),
+        )
+
+    def _test_errors(self) -> dict[int, float]:
+        if not self.slots:
+            return {}
+        found = self.pack.test_errors(*test_data(self.dataset, self.device))
+        return {seed: found[slot] for seed, slot in self.slots.items()}
+
+    def _checkpoint(self) -> None:
+        if self.folder is not None:
+            states = {seed: self.pack.state(slot) for seed, slot in self.slots.items()}
+            write_progress(self.folder, self.progress, states, self.spec)
+
+
+def _final(spec: TrialSpec, seed: int) -> TrialSpec:
+    """Return ``spec`` with nothing held out, its label draw and its weights set by ``seed``."""
+    return replace(spec, data=replace(spec.data, validation=0), seed=seed, label_seed=seed, draws=1)
+
+
+def _settings_digest(spec: TrialSpec, seeds: Sequence[int], dataset: Dataset, device: torch.device) -> str:
+    # The noise is drawn on the device: another kind of device is another run.
+    named = {"spec": spec.as_mapping(), "seeds": list(seeds), "data": dataset.digest, "device": device.type}
+    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,34 @@
+"""Members on disk that are about to be seated in a pack: read, and checked against the configuration they belong to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ladder_search.errors import CheckpointError
+from ladder_search.training.pack import MemberState
+from ladder_search.trial import TrialSpec
+
+
+def read_fitting(folder: Path, spec: TrialSpec) -> MemberState:
+    """Return the member in ``folder``, whose tensors fit the network of ``spec``.
+
+    Raises:
+        CheckpointError: there is no whole member in the folder, or one of another configuration.
+    """
+    # Here, because it needs safetensors, which a final training without a folder does not.
+    from ladder_search.training.checkpoint import read_member
+
+    state, _ = read_member(folder)
+    with torch.device("meta"):
+        needed = {name: tuple(value.shape) for name, value in spec.empty_module().named_parameters()}
+    for group in (state.params, state.first, state.second):
+        found = {name: tuple(value.shape) for name, value in group.items()}
+        for name in sorted(needed.keys() | found.keys()):
+            if needed.get(name) != found.get(name):
+                raise CheckpointError(
+                    f"the checkpoint {folder} must fit the trial's settings, where {name} has shape "
+                    f"{needed.get(name, 'none')}, found {found.get(name, 'none')}; use the checkpoint of this trial."
+                )
+    return state

@@ -1,0 +1,177 @@
+"""Where a result comes from: state of the code, versions, machine, data, command. Facts only, and never an error.
+
+One flat mapping of plain values, so that it is a JSON file of a bundle and the tags of a search's parent run alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+import ladder_search
+
+Fact = str | int | bool | None
+
+DIFF_LIMIT = 200_000
+"""Bytes of the working tree's diff that are kept; its sha256 covers all of it."""
+
+_PACKAGES = ("torch", "numpy", "pyarrow", "ray", "optuna", "mlflow")
+_NOT_TAGS = ("git_diff", "git_untracked")
+_TAG_LIMIT = 500  # MLflow's oldest stores take 500 characters
+_GIT_TIMEOUT_S = 20.0
+
+
+def collect(
+    *, data_name: str | None = None, data_digest: str | None = None, code: Path | None = None
+) -> dict[str, Fact]:
+    """Return the facts; what cannot be found out is None.
+
+    Keys: ``collected_utc``, ``command``, ``data_name``, ``data_digest``; ``git_sha``, ``git_dirty``,
+    ``git_diff_sha256``, ``git_diff`` (at most 200 kB), ``git_untracked`` (names, one a line); ``version_python``,
+    ``version_ladder_search`` and one each of torch, numpy, pyarrow, ray, optuna, mlflow; ``host_name``,
+    ``host_system``, ``host_cpu``, ``host_cores``, ``host_memory_bytes``, ``host_accelerators``.
+
+    Args:
+        data_name, data_digest: the data set and the sha256 of its content.
+        code: a folder of the code; None: the one that this package lies in.
+    """
+    return {
+        "collected_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": _without_passwords(shlex.join(sys.argv)),
+        "data_name": data_name,
+        "data_digest": data_digest,
+        **_git(Path(ladder_search.__file__).parent if code is None else code),
+        "version_python": platform.python_version(),
+        "version_ladder_search": ladder_search.__version__,
+        **{f"version_{name}": _version(name) for name in _PACKAGES},
+        "host_name": platform.node() or None,
+        "host_system": platform.platform(),
+        "host_cpu": _cpu(),
+        "host_cores": _cores(),
+        "host_memory_bytes": _memory(),
+        "host_accelerators": _accelerators(),
+    }
+
+
+def as_tags(provenance: Mapping[str, Fact]) -> dict[str, str]:
+    """Return the facts that fit into a tracking store's tags: those that are known, as text, without the long ones."""
+    known = {key: value for key, value in provenance.items() if value is not None and key not in _NOT_TAGS}
+    return {key: str(value)[:_TAG_LIMIT] for key, value in known.items()}
+
+
+def _git(folder: Path) -> dict[str, Fact]:
+    unknown: dict[str, Fact] = dict.fromkeys(("git_sha", "git_dirty", "git_diff_sha256", "git_diff", "git_untracked"))
+    try:
+        # An installed package may lie in the environment of some other repository: then git has nothing to say of it.
+        if _run_git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
+            return unknown
+        sha = _run_git(folder, "rev-parse", "--verify", "HEAD")
+        top = _run_git(folder, "rev-parse", "--show-toplevel")
+        if sha is None or top is None:
+            return unknown
+        # --full-index names the content of binary files, too, so that the digest covers what the text leaves out.
+        diff_options = ("--no-color", "--no-ext-diff", "--no-textconv", "--full-index")
+        diff = _run_git(Path(top.text.strip()), "diff", *diff_options, "HEAD")
+        untracked = _run_git(Path(top.text.strip()), "ls-files", "--others", "--exclude-standard")
+    except OSError:  # no git, no place for its output, a folder that is gone
+        return unknown
+    return {
+        "git_sha": sha.text.strip(),
+        "git_dirty": bool(diff.text or untracked.text) if diff and untracked else None,
+        "git_diff_sha256": diff.sha256 if diff else None,
+        "git_diff": diff.text if diff else None,
+        "git_untracked": untracked.text.strip() if untracked else None,
+    }
+
+
+class _Output:
+    """What a command printed: the first ``DIFF_LIMIT`` bytes as text, and the sha256 of everything."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        file.seek(0)
+        self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+        file.seek(0)
+        self.text = file.read(DIFF_LIMIT).decode(errors="replace")
+
+
+def _run_git(folder: Path, *arguments: str) -> _Output | None:
+    """Return git's output, or None when it fails; nothing that a repository configures is run by it."""
+    misleading = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
+    environment = {key: value for key, value in os.environ.items() if key not in misleading}
+    environment["GIT_OPTIONAL_LOCKS"] = "0"
+    command = ["git", "-C", str(folder), "-c", "core.fsmonitor=false", "-c", "core.quotepath=off", *arguments]
+    with tempfile.TemporaryFile() as output:  # not memory: someone may have changed a tracked file of gigabytes
+        try:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+                timeout=_GIT_TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return None
+        return _Output(output) if done.returncode == 0 else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str | None:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass  # no Linux
+    return platform.processor() or platform.machine() or None
+
+
+def _cores() -> int | None:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
+def _memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _accelerators() -> str | None:
+    """Return for example "2 x NVIDIA H200"; "" where there is none, None where that cannot be told."""
+    if importlib.util.find_spec("torch") is None:
+        return None
+    import torch  # here: a second, and only this fact needs it
+
+    try:
+        names = Counter(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+    except RuntimeError:
+        return None
+    return ", ".join(f"{count} x {name}" for name, count in sorted(names.items()))
+
+
+def _without_passwords(command: str) -> str:
+    # https://user:password@tracking.example
+    return re.sub(r"://[^/\s@]+@", "://", command)

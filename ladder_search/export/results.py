@@ -1,0 +1,295 @@
+"""The outcome of a final training: what every seed reached, the mean beside the target, and its folder.
+
+A result's folder::
+
+    result.json    settings, every seed's test error, mean, deviation, interval, verdict; a folder with one is whole
+    seed-1001/ …   a bundle for each seed that did not diverge
+    progress/      checkpoints of a training that is not finished; see ``progress``
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import statistics
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from ladder_search.config import as_mapping, build
+from ladder_search.data.atomic import write_atomically
+from ladder_search.errors import CheckpointError, LadderSearchError, StudyFolderError
+from ladder_search.export.folders import read_file, taken, unwritable
+from ladder_search.export.provenance import collect
+from ladder_search.metrics import EPOCH, STEP, TEST_ERROR
+from ladder_search.studies.study import Target
+from ladder_search.trial import TrialSpec
+
+FORMAT = "ladder-search result 1"
+RESULT = "result.json"
+PROGRESS = "progress"
+LOCK = "lock"
+
+Verdict = Literal["below the target", "matches the target", "above the target", "undecided", "no target"]
+
+_LIMIT = 1 << 26
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeedResult:
+    """What one seed reached."""
+
+    seed: int
+    test_error: float | None
+    """After the whole schedule, a fraction; None: the seed diverged."""
+    diverged_epoch: int | None = None
+    """The epoch, from 1, in which its numbers ceased to be finite."""
+    epochs: tuple[dict[str, Any], ...] = ()
+    """Metrics of every epoch (names of ``metrics``); where a learning curve was asked for, test errors among them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FinalResult:
+    """A final training over several seeds. The mean, its deviation and interval are over the seeds that finished."""
+
+    study: str
+    """Name of the study, or "" for a configuration of none."""
+    spec: TrialSpec
+    """The configuration as trained: nothing held out; its own seeds are the first of the run."""
+    target: Target | None
+    outcomes: tuple[SeedResult, ...]
+    data_digest: str
+    settings_digest: str
+    """Names what was trained: configuration, seeds, data, kind of device."""
+    compiled: bool
+    device: str
+    seconds: float
+    modules: Mapping[int, nn.Module] = field(default_factory=dict, repr=False, compare=False)
+    """Seed -> network with its test-time statistics, of the seeds that finished."""
+
+    @property
+    def test_errors(self) -> list[float]:
+        return [outcome.test_error for outcome in self.outcomes if outcome.test_error is not None]
+
+    @property
+    def diverged(self) -> tuple[int, ...]:
+        """Seeds without a test error; always told beside the mean."""
+        return tuple(outcome.seed for outcome in self.outcomes if outcome.test_error is None)
+
+    @property
+    def n(self) -> int:
+        """Seeds behind the mean."""
+        return len(self.test_errors)
+
+    @property
+    def mean(self) -> float | None:
+        return statistics.fmean(self.test_errors) if self.n else None
+
+    @property
+    def deviation(self) -> float | None:
+        """Standard deviation of the seeds' errors with n - 1 below; None for fewer than 2."""
+        return statistics.stdev(self.test_errors) if self.n > 1 else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Student's 95 % confidence interval of the mean; None for fewer than 2 seeds, or where SciPy is absent."""
+        if self.mean is None or self.deviation is None:
+            return None
+        try:
+            from scipy.special import stdtrit  # what scipy.stats.t.ppf calls, without a second of imports
+        except ImportError:  # a machine that trains has torch and numpy, not always SciPy
+            return None
+        half = float(stdtrit(self.n - 1, 0.975)) * self.deviation / math.sqrt(self.n)
+        return self.mean - half, self.mean + half
+
+    @property
+    def verdict(self) -> Verdict:
+        """Where the published mean lies: above the whole interval ("below the target"), inside it, or below it."""
+        if self.target is None:
+            return "no target"
+        if self.interval is None:
+            return "undecided"
+        low, high = self.interval
+        if high < self.target.error:
+            return "below the target"
+        return "above the target" if low > self.target.error else "matches the target"
+
+    @property
+    def curve(self) -> dict[int, dict[int, float]]:
+        """Learning curve, epoch -> seed -> test error: a picture of the training, by which nothing is chosen."""
+        found: dict[int, dict[int, float]] = {}
+        for outcome in self.outcomes:
+            for row in outcome.epochs:
+                if TEST_ERROR in row:
+                    found.setdefault(int(row[EPOCH]), {})[outcome.seed] = row[TEST_ERROR]
+        return found
+
+    def __str__(self) -> str:
+        """Shown: ``1.05 % ± 0.12 over 10 seeds, 95 % interval 0.96 .. 1.14 %, target 1.06 %: matches the target``."""
+        text = "no seed finished" if self.mean is None else f"{100 * self.mean:.2f} %"
+        if self.deviation is not None:
+            text += f" ± {100 * self.deviation:.2f}"
+        if self.n:
+            text += f" over {self.n} seed{'s' if self.n > 1 else ''}"
+        if self.diverged:
+            text += f", {len(self.diverged)} of {len(self.outcomes)} diverged ({', '.join(map(str, self.diverged))})"
+        if self.interval is not None:
+            text += f", 95 % interval {100 * self.interval[0]:.2f} .. {100 * self.interval[1]:.2f} %"
+        return text if self.target is None else f"{text}, target {self.target}: {self.verdict}"
+
+
+def write_result(
+    folder: Path, result: FinalResult, *, provenance: Mapping[str, Any] | None = None, force: bool = False
+) -> None:
+    """Write the bundles and then ``result.json``; until that is there, the folder's checkpoints stay.
+
+    Where the folder has this very result already, nothing is done: a finished training may be asked for again.
+
+    Args:
+        provenance: None: collected here.
+        force: replace a result that is there.
+
+    Raises:
+        StudyFolderError: the folder has another result already, holds something else, or cannot be written; then no
+            bundle of this call is left behind.
+        CheckpointError: the folder has a result that is damaged.
+    """
+    # Here, because it needs safetensors and PyYAML, which a training without a folder does not.
+    from ladder_search.export.bundle import BundleMetrics, write_bundle
+
+    check_folder(folder)
+    if (folder / RESULT).exists() and not force:
+        if read_result(folder) == result:
+            return
+        raise taken(folder / RESULT)
+    if provenance is None:
+        provenance = collect(data_name=result.spec.data.dataset, data_digest=result.data_digest)
+    digests: dict[int, str] = {}
+    try:
+        (folder / RESULT).unlink(missing_ok=True)  # it says that the bundles beside it are its own
+        for outcome in result.outcomes:
+            if outcome.test_error is None:
+                continue
+            digests[outcome.seed] = write_bundle(
+                bundle_folder(folder, outcome.seed),
+                study=result.study,
+                spec=replace(result.spec, seed=outcome.seed, label_seed=outcome.seed),
+                module=result.modules[outcome.seed],
+                metrics=BundleMetrics(
+                    trial=f"seed-{outcome.seed}",
+                    state="COMPLETE",
+                    test_error=outcome.test_error,
+                    step=outcome.epochs[-1][STEP] if outcome.epochs else None,
+                    epochs=outcome.epochs,
+                ),
+                provenance=provenance,
+                force=True,  # without a result.json beside it, it is what a killed call of this function left
+            )
+        content = json.dumps(_as_json(result, digests), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        write_atomically(folder / RESULT, lambda file: file.write(content.encode()))
+    except BaseException as error:
+        with suppress(OSError):
+            (folder / RESULT).unlink(missing_ok=True)  # it was in place if only its folder could not be synced
+        for seed in digests:
+            shutil.rmtree(bundle_folder(folder, seed), ignore_errors=True)
+        if isinstance(error, OSError) and not isinstance(error, LadderSearchError):
+            raise unwritable(folder, error) from error
+        raise
+    shutil.rmtree(folder / PROGRESS, ignore_errors=True)
+
+
+def read_result(folder: Path) -> FinalResult:
+    """Return the result in ``folder`` with its networks; every bundle is checked.
+
+    Raises:
+        CheckpointError: there is no result, or it or one of its bundles is damaged.
+    """
+    from ladder_search.export.bundle import read_bundle
+
+    try:
+        raw = json.loads(read_file(folder / RESULT, _LIMIT))
+        if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+            raise ValueError(f"its format must be {FORMAT!r}")
+        bundles: dict[str, str] = dict(raw["bundles"])
+        outcomes = tuple(build(SeedResult, {**o, "epochs": tuple(o["epochs"])}) for o in raw["outcomes"])
+        result = FinalResult(
+            spec=TrialSpec.from_mapping(raw["settings"]),
+            target=None if raw["target"] is None else build(Target, raw["target"]),
+            outcomes=outcomes,
+            **{name: kind(raw[name]) for name, kind in _PLAIN.items()},
+        )
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{folder / RESULT} must be the result of a final training, found: {str(error)[:300].rstrip('.')}; copy it "
+            "again or train again."
+        ) from error
+    modules, whole = {}, []
+    for outcome in result.outcomes:
+        if outcome.test_error is not None:
+            bundle = read_bundle(bundle_folder(folder, outcome.seed))
+            if bundle.digest != bundles.get(str(outcome.seed)):
+                raise CheckpointError(
+                    f"the bundle {bundle.folder} must have the digest that {RESULT} names, "
+                    f"{bundles.get(str(outcome.seed))}, found {bundle.digest}; copy the folder again or train again."
+                )
+            modules[outcome.seed] = bundle.module()
+            outcome = replace(outcome, epochs=bundle.metrics.epochs)
+        whole.append(outcome)
+    return replace(result, outcomes=tuple(whole), modules=modules)
+
+
+def bundle_folder(folder: Path, seed: int) -> Path:
+    """Where the bundle of ``seed`` lies in a result's folder."""
+    return folder / f"seed-{seed}"
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ``StudyFolderError`` where ``folder`` holds anything that is no part of a final training."""
+    try:
+        names = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    strange = sorted(name for name in names - {RESULT, PROGRESS, LOCK} if not name.startswith(("seed-", ".")))
+    if strange:
+        raise StudyFolderError(
+            f"a final training needs a folder of its own and {folder} holds {strange[0]!r}; choose another place."
+        )
+
+
+_PLAIN: dict[str, type[Any]] = {
+    "study": str,
+    "data_digest": str,
+    "settings_digest": str,
+    "compiled": bool,
+    "device": str,
+    "seconds": float,
+}
+
+
+def _as_json(result: FinalResult, digests: Mapping[int, str]) -> dict[str, Any]:
+    outcomes = []
+    for outcome in result.outcomes:
+        # The epochs of a seed with a bundle are in its metrics.json.
+        kept = () if outcome.seed in digests else outcome.epochs
+        outcomes.append(as_mapping(replace(outcome, epochs=kept)))
+    return {
+        "format": FORMAT,
+        "summary": str(result),
+        "n": result.n,
+        "diverged": list(result.diverged),
+        "mean": result.mean,
+        "standard_deviation": result.deviation,
+        "confidence_interval_95": result.interval,
+        "verdict": result.verdict,
+        "target": None if result.target is None else as_mapping(result.target),
+        **{name: getattr(result, name) for name in _PLAIN},
+        "settings": result.spec.as_mapping(),
+        "outcomes": outcomes,
+        "bundles": {str(seed): digest for seed, digest in digests.items()},
+        "learning_curve": {str(epoch): {str(s): e for s, e in row.items()} for epoch, row in result.curve.items()},
+    }

@@ -1,0 +1,120 @@
+"""The best configurations of a search as bundles."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ladder_search.data.datasets import Dataset
+from ladder_search.errors import CheckpointError, SettingError, StudyFolderError
+from ladder_search.export.bundle import BundleMetrics, write_bundle
+from ladder_search.export.folders import taken
+from ladder_search.export.members import read_fitting
+from ladder_search.export.provenance import collect
+from ladder_search.record import StudyFolder, TrialRecord
+from ladder_search.trial import TrialSpec
+
+FIRST_DRAW = "member-0"
+"""Folder of a trial's first label draw in its checkpoint; draw i is ``member-i``."""
+
+
+def export_top(
+    study_folder: StudyFolder, *, top: int, output: Path, dataset: Dataset, force: bool = False
+) -> list[Path]:
+    """Export the ``top`` best finished trials by validation error, best first; return their bundles.
+
+    A bundle has the weights of the trial's first label draw and is called ``01-t0007``: its rank and the trial's key.
+    Fewer finished trials give fewer bundles. Everything is checked before the first one is written.
+
+    Args:
+        output: folder of the bundles; made where it is missing.
+        dataset: the data set of the search; the test-time statistics are computed from its labelled rows.
+        force: replace bundles that are there.
+
+    Raises:
+        StudyFolderError: there is no study, no trial of it finished, a bundle is there already or cannot be written.
+        CheckpointError: a trial's checkpoint is missing or damaged.
+        SettingError: ``top`` is below 1, or the data set is not the trials'.
+    """
+    if top < 1:
+        raise SettingError(f"trials to export must be at least 1, got {top}; give a positive whole number.")
+    description = study_folder.description()
+    records = best_trials(study_folder.read_trials())[:top]
+    if not records:
+        raise StudyFolderError(
+            f"only finished trials are exported and {study_folder.path} has none; let the search run on or resume it."
+        )
+    named = [(output / f"{rank:02d}-{record.key}", record) for rank, record in enumerate(records, start=1)]
+    for folder, record in named:
+        if os.path.lexists(folder) and not force:
+            raise taken(folder)
+        read_fitting(_checkpoint(study_folder, record), _spec(record, dataset))
+    # The search's code made the weights, ours makes the bundles: both are told.
+    of_search = description.get("provenance")
+    provenance: dict[str, Any] = {**collect(data_name=dataset.name, data_digest=dataset.digest)}
+    if isinstance(of_search, Mapping):
+        provenance |= {f"search_{key}": value for key, value in of_search.items()}
+    study = _study_name(description, study_folder.path.name)
+    for folder, record in named:
+        spec, checkpoint = _spec(record, dataset), _checkpoint(study_folder, record)
+        module, metrics = _member(record, spec, checkpoint, dataset)
+        write_bundle(folder, study=study, spec=spec, module=module, metrics=metrics, provenance=provenance, force=force)
+    return [folder for folder, _ in named]
+
+
+def best_trials(records: list[TrialRecord]) -> list[TrialRecord]:
+    """Return the trials that ran to their budget, by validation error and then by number."""
+    finished = [record for record in records if record.state == "COMPLETE" and record.validation_error is not None]
+    return sorted(finished, key=lambda record: (record.validation_error, record.number))
+
+
+def _member(
+    record: TrialRecord, spec: TrialSpec, checkpoint: Path, dataset: Dataset
+) -> tuple[nn.Module, BundleMetrics]:
+    """Return the network of a trial's first label draw, and the trial's metrics."""
+    state = read_fitting(checkpoint, spec)
+    pack = spec.pack(dataset, slots=1, compiled=False, device=torch.device("cpu"))
+    slot = pack.join(spec.member(dataset), state=state)
+    metrics = BundleMetrics(
+        trial=record.key,
+        state=record.state,
+        validation_error=record.validation_error,
+        weights_validation_error=pack.validation_errors()[slot] if spec.data.validation else None,
+        step=state.step,
+        epochs=record.epochs,
+    )
+    return pack.module(slot), metrics
+
+
+def _study_name(description: Mapping[str, Any], otherwise: str) -> str:
+    study = description.get("study")
+    name = study.get("name") if isinstance(study, Mapping) else None
+    return name if isinstance(name, str) else otherwise
+
+
+def _checkpoint(study_folder: StudyFolder, record: TrialRecord) -> Path:
+    if record.checkpoint is None:
+        raise CheckpointError(
+            f"a trial is exported from its last checkpoint and {record.key} has none; export fewer or train it again."
+        )
+    folder = study_folder.path / record.checkpoint / FIRST_DRAW  # an absolute one stays as it is
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"the checkpoint of {record.key} must be in {folder}, which is missing; copy it back or train it again."
+        )
+    return folder
+
+
+def _spec(record: TrialRecord, dataset: Dataset) -> TrialSpec:
+    spec = TrialSpec.from_mapping(record.settings)
+    if spec.data.dataset != dataset.name:
+        raise SettingError(
+            f"a trial is exported with the data that it was trained on, {record.key} on {spec.data.dataset!r}, got "
+            f"{dataset.name!r}; give {spec.data.dataset!r}."
+        )
+    return spec

@@ -1,0 +1,242 @@
+"""Tracking addresses: what a store may be called, whether it answers, and how to look at it. Imports no MLflow.
+
+A search checks its address here before it starts, within seconds, because MLflow itself would first retry for minutes.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import json
+import os
+import re
+import socket
+import sqlite3
+import ssl
+import sys
+import urllib.error
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ladder_search.errors import TrackingError
+
+SERVERS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+"""Databases that MLflow speaks to, with their usual ports."""
+DRIVERS = {"postgresql": "psycopg2", "mysql": "pymysql", "mssql": "pymssql"}
+"""Module that talks to each when the address names none (``mysql+pymysql://``)."""
+MODULES = {"psycopg": "psycopg", "mysqldb": "MySQLdb", "mysqlconnector": "mysql"}
+"""Where the name in the address is not the module's."""
+
+
+UI_ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+"""To run ``ui_command`` with: without MLflow's job runner, a second process of 230 MB that only its GenAI pages use."""
+
+
+def default_store(root: Path) -> str:
+    """Return the address of the SQLite store in the folder ``root``, absolute because trials change their directory."""
+    return f"sqlite:///{root.resolve() / 'mlflow.db'}"
+
+
+def artifact_root(database: Path) -> Path:
+    """Return the folder that holds the artifacts of a SQLite store: ``mlartifacts`` beside it."""
+    return database.parent / "mlartifacts"
+
+
+def normal_store(store: str) -> str:
+    """Return the address in the form that all parts use (SQLite paths absolute, no slash at the end).
+
+    Raises ``TrackingError`` for an address of a kind that cannot be used.
+    """
+    scheme, separator, rest = store.strip().partition("://")
+    kind = scheme.partition("+")[0].lower()
+    if not separator or kind == "file":
+        plain = store.removeprefix("file:").removeprefix("//") or "mlflow"
+        raise TrackingError(
+            f"a tracking store is a database or a server, {store!r} is a plain folder, which MLflow no longer takes: "
+            f"use sqlite:///{Path(plain).absolute() / 'mlflow.db'}."
+        )
+    if kind == "sqlite":
+        path = rest.removeprefix("/")
+        if not path or "?" in path or "%" in path or path == ":memory:":
+            raise TrackingError(
+                f"a SQLite store is a file whose path has no '?' and no '%', {store!r} is not: use sqlite:////folder/mlflow.db."
+            )
+        return f"sqlite:///{Path(path).absolute()}"
+    try:
+        parts = urlsplit(store.strip())
+        names_host = bool(parts.hostname) and parts.port != 0  # reading a port that is no number raises
+    except ValueError:
+        names_host = False
+    if kind not in (*SERVERS, "http", "https") or not names_host:
+        raise TrackingError(
+            "a tracking address starts with sqlite:///, http://, https://, postgresql://, mysql:// or mssql:// and "
+            f"names a host, {redacted(store)!r} does not: use http://127.0.0.1:5000 or sqlite:////folder/mlflow.db."
+        )
+    return store.strip().rstrip("/")
+
+
+def redacted(store: str) -> str:
+    """Return the address without the password that may be in it."""
+    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", store)
+
+
+def sqlite_path(store: str) -> Path | None:
+    """Return the database file of a SQLite address, None for any other."""
+    return Path(store.removeprefix("sqlite:///")) if store.startswith("sqlite:") else None
+
+
+def check(store: str, timeout_s: float = 5.0) -> None:
+    """Raise ``TrackingError``, one sentence with the remedy, unless the store can be used; ask it for ``timeout_s``."""
+    store = normal_store(store)
+    path = sqlite_path(store)
+    if path is not None:
+        check_sqlite(path)
+    elif store.startswith(("http://", "https://")):
+        _check_server(store, timeout_s)
+    else:
+        _check_database(store, timeout_s)
+
+
+def ui_command(store: str, host: str = "127.0.0.1", port: int = 5000) -> list[str]:
+    """Return the command that serves MLflow's pages for ``store``, artifacts included.
+
+    One worker, because the pages of one person need no more and each costs 250 MB. Experiments created by a search have
+    ``file://`` artifacts, which the server reads itself; runs logged through this server put theirs in the same folder.
+    Raises ``TrackingError`` for the address of a server, which has its pages already.
+    """
+    store = normal_store(store)
+    if store.startswith(("http://", "https://")):
+        raise TrackingError(f"{redacted(store)} is a server and shows its runs itself: open that address in a browser.")
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store]
+    path = sqlite_path(store)
+    if path is not None:
+        command += ["--artifacts-destination", artifact_root(path).as_uri()]
+    return [*command, "--host", host, "--port", str(port), "--workers", "1"]
+
+
+def check_sqlite(path: Path) -> None:
+    """Raise ``TrackingError`` unless ``path`` is MLflow's database of this version, or can become one."""
+    folder = next(parent for parent in path.parents if parent.exists())
+    target = path if path.exists() else folder
+    if not folder.is_dir() or not os.access(target, os.W_OK | (0 if target == path else os.X_OK)):
+        raise TrackingError(f"the SQLite store must be writable, {target} is not: free it or name another file.")
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=2.0)) as database:
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            rows = (
+                database.execute("SELECT version_num FROM alembic_version").fetchall()
+                if "alembic_version" in tables
+                else []
+            )
+    except sqlite3.Error as error:
+        raise TrackingError(
+            f"the SQLite store must be a database, {path} is not readable as one ({error}): name another file."
+        ) from None
+    head = _schema_version()
+    found = rows[0][0] if rows else None
+    if tables and "alembic_version" not in tables:
+        raise TrackingError(f"the SQLite store must be MLflow's, {path} holds something else: name another file.")
+    if head is not None and found is not None and found != head:
+        raise TrackingError(
+            f"store and MLflow must have the same schema, {path} has {found} and this MLflow {head}: stop all that use "
+            f"the store, copy it, then run 'mlflow db upgrade sqlite:///{path}'."
+        )
+
+
+def _schema_version() -> str | None:
+    """Return the newest schema of the installed MLflow, read from its migration files; None when they are unclear."""
+    found = importlib.util.find_spec("mlflow")
+    if found is None or not found.submodule_search_locations:
+        raise TrackingError("tracking needs MLflow, which is not installed here: run 'pip install mlflow'.")
+    versions = Path(found.submodule_search_locations[0]) / "store" / "db_migrations" / "versions"
+    ids: set[str] = set()
+    parents: set[str] = set()
+    for file in versions.glob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        ids.update(re.findall(r"^revision = [\"'](\w+)", text, re.MULTILINE))
+        for line in re.findall(r"^down_revision = (.*)$", text, re.MULTILINE):
+            parents.update(re.findall(r"[\"'](\w+)", line))
+    heads = ids - parents
+    return heads.pop() if len(heads) == 1 else None
+
+
+def _check_server(store: str, timeout_s: float) -> None:
+    shown = redacted(store)
+    try:
+        status, body = _get(f"{store}/api/2.0/mlflow/experiments/search?max_results=1", timeout_s)
+    except TimeoutError:
+        raise TrackingError(
+            f"a tracking server answers within {timeout_s:g} s, {shown} did not: check host, port and firewall."
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        if isinstance(reason, TimeoutError):
+            reason = f"no answer within {timeout_s:g} s"
+        raise TrackingError(
+            f"a tracking server must be reachable, {shown} is not ({reason}): start it, or check host and port."
+        ) from None
+    if status == 403 and b"Host" in body:
+        raise TrackingError(
+            f"the server must accept the name it is called by, {shown} answered 403 'Invalid Host header': "
+            f"restart it with --allowed-hosts {urlsplit(store).netloc.rpartition('@')[2]}, or use its IP address."
+        )
+    if status in (401, 403):
+        raise TrackingError(
+            f"the server must know the user, {shown} answered {status}: set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
+        )
+    if status >= 500:
+        raise TrackingError(f"the tracking server must work, {shown} answered {status}: look at its log.")
+    try:
+        is_mlflow = status == 200 and isinstance(json.loads(body), dict)
+    except ValueError:
+        is_mlflow = False
+    if not is_mlflow:
+        raise TrackingError(
+            f"the address must be that of an MLflow server, {shown} answered {status} and not in its manner: check it."
+        )
+
+
+def _get(url: str, timeout_s: float) -> tuple[int, bytes]:
+    """Return status and the start of the body, with the credentials that MLflow's own client would use."""
+    parts = urlsplit(url)
+    request = urllib.request.Request(parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl())
+    user = parts.username or os.environ.get("MLFLOW_TRACKING_USERNAME")
+    password = parts.password or os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
+    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    if user:
+        request.add_header("Authorization", "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode())
+    elif token:
+        request.add_header("Authorization", f"Bearer {token}")
+    context = None
+    if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("1", "true"):
+        context = ssl._create_unverified_context()
+    elif certificate := os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH"):
+        context = ssl.create_default_context(cafile=certificate)
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_s, context=context) as answer:
+            return answer.status, answer.read(1 << 16)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read(1 << 16)
+
+
+def _check_database(store: str, timeout_s: float) -> None:
+    parts = urlsplit(store)
+    kind, _, driver = parts.scheme.partition("+")
+    module = MODULES.get(driver, driver) or DRIVERS[kind]
+    if importlib.util.find_spec(module) is None:
+        raise TrackingError(
+            f"a {kind} store needs the Python module {module!r}, which is not installed: install it, or use a server."
+        )
+    address = (parts.hostname or "", parts.port or SERVERS[kind])
+    try:
+        socket.create_connection(address, timeout=timeout_s).close()
+    except OSError as error:
+        raise TrackingError(
+            f"the database must be reachable, {redacted(store)} is not ({error}): start it, or check host and port."
+        ) from None

@@ -1,0 +1,359 @@
+"""Carries events from a spool to a store: few calls, each repeatable, acknowledged on disk, in order per run.
+
+No loop and no sleeping here: ``Courier.step`` does one round and says how long to wait before the next, so the writer
+process, ``sync`` and the tests drive the same code with a clock of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+
+from ladder_search.errors import TrackingError
+from ladder_search.tracking.events import Artifact, Close, CloseStale, End, Event, Metrics, Start, Tags
+from ladder_search.tracking.folder import Ack, Lock, SpoolFolder, WriterStatus, load_ack
+from ladder_search.tracking.protocol import Batch, MetricPoint, RejectedError, RunStore
+from ladder_search.tracking.spool import CHUNK_BYTES, Record, SpoolReader
+
+MAX_ENTITIES = 1000
+"""Items per call that MLflow takes, of which at most ``MAX_NAMED`` parameters and as many tags."""
+MAX_NAMED = 100
+MAX_BISECTIONS = 64
+"""Calls spent on finding the rejected items of one batch; beyond that what is left of it is given up."""
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
+"""Wait after the first failure, doubled up to the longest."""
+INTERRUPTED = "ladder.interrupted"
+"""Tag of a run that its search left open."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class RunWork:
+    """What a stretch of events says about one run; parts vanish from it as the store gets them."""
+
+    key: str
+    run_id: str | None = None
+    start: Start | None = None
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    points: list[MetricPoint] = field(default_factory=list)
+    artifacts: deque[Artifact] = field(default_factory=deque)
+    end: End | None = None
+
+    def add(self, event: Event) -> bool:
+        """Merge one event; return False when it must wait until the rest is stored (a restart after an end)."""
+        match event:
+            case Start():
+                if self.end is not None or self.start is not None:
+                    return False
+                self.start = event
+                self.params |= event.params
+                self.tags |= event.tags
+            case Metrics():
+                self.points.extend(event.points)
+            case Tags():
+                self.tags |= event.tags
+            case Artifact():
+                self.artifacts.append(event)
+            case End():
+                self.end = event
+        return True
+
+    def next_batch(self) -> Batch:
+        params = tuple(islice(self.params.items(), MAX_NAMED))
+        tags = tuple(islice(self.tags.items(), MAX_NAMED))
+        return Batch(tuple(self.points[: MAX_ENTITIES - len(params) - len(tags)]), params, tags)
+
+    def drop(self, batch: Batch) -> None:
+        del self.points[: len(batch.points)]
+        for name, _ in batch.params:
+            del self.params[name]
+        for name, _ in batch.tags:
+            del self.tags[name]
+
+
+@dataclass(slots=True)
+class Plan:
+    """Events that are stored and acknowledged together."""
+
+    works: dict[str, RunWork] = field(default_factory=dict)
+    stale: CloseStale | None = None
+    closed: bool = False
+    position: int = 0
+    last_event: int = 0
+    missing: int = 0
+
+
+def take_plan(records: deque[Record], last_event: int) -> Plan:
+    """Take from the front of ``records`` the events that may be merged without changing what they mean."""
+    plan = Plan(last_event=last_event)
+    while records:
+        event = records[0].event
+        if isinstance(event, CloseStale):  # reaches beyond one run: alone
+            if plan.works or plan.stale is not None:
+                break
+            plan.stale, plan.closed = event, False
+        elif isinstance(event, Close):
+            plan.closed = True
+        else:
+            if plan.stale is not None or not plan.works.setdefault(event.key, RunWork(event.key)).add(event):
+                break
+            plan.closed = False
+        record = records.popleft()
+        plan.missing += max(0, record.n - plan.last_event - 1)
+        plan.position, plan.last_event = record.end, max(plan.last_event, record.n)
+    return plan
+
+
+class Courier:
+    """Sends one spool to one store.
+
+    ``open_store`` is called at the first step and again after failures to open; ``now`` gives seconds since 1970.
+
+    ::
+
+        courier = Courier(folder, lambda: open_store(uri, experiment), address=uri, experiment=experiment)
+        courier.step()  -> 0.0   there is more: call again at once
+        courier.step()  -> None  everything in the file is stored
+        courier.step()  -> 8.0   the store failed: wait so long, then call again
+    """
+
+    def __init__(
+        self, path: Path, open_store: Callable[[], RunStore], *, address: str, experiment: str, now: Callable[[], float]
+    ) -> None:
+        self.folder = SpoolFolder(path)
+        self.status = WriterStatus(state="starting")
+        self.failures = 0
+        """Failed steps since the last success."""
+        self.sent_events = 0
+        self._open_store = open_store
+        self._target = hashlib.sha256(f"{address}\n{experiment}".encode()).hexdigest()[:32]
+        self._now = now
+        self._store: RunStore | None = None
+        self._reader = SpoolReader(path)
+        self._records: deque[Record] = deque()
+        self._plan: Plan | None = None
+        self._ack: Ack | None = None
+        self._ack_error: str | None = None
+        self._unreadable_before = 0
+        self._saved_status: WriterStatus | None = None
+
+    @property
+    def ack(self) -> Ack | None:
+        """What the store has, None before the first step that reached the store."""
+        return self._ack
+
+    def backlog(self) -> int:
+        """Bytes in the spool that the store has not confirmed."""
+        return max(0, self._reader.size() - (self._ack.position if self._ack else 0))
+
+    def step(self) -> float | None:
+        """Send one stretch of events. Returns seconds to wait, 0 when there is more, None when all is stored."""
+        try:
+            done = self._step()
+        except TrackingError as error:
+            return self._failed(str(error))
+        except Exception as error:  # a defect of ours must not end the writer: the spool keeps everything
+            _log.exception("unexpected error while sending")
+            return self._failed(f"unexpected {type(error).__name__}: {error}")
+        if not done:
+            return None
+        self.failures = 0
+        success = datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="seconds")
+        self.status = replace(self.status, last_error=self._ack_error, last_success=success)
+        return 0.0
+
+    def finish(self) -> float | None:
+        """After ``step`` said None: end what the search left open as FAILED, tagged ``ladder.interrupted``.
+
+        Does so only when the search has said goodbye or is gone (its lock is free). Returns what ``step`` returns.
+        """
+        ack, lock = self._ack, Lock(self.folder.appender_lock)
+        if ack is None or self._store is None or not ack.open:
+            return None
+        try:
+            if not ack.ended:
+                if not lock.acquire():
+                    return None  # the search lives, or was resumed meanwhile: its runs are its own
+                self._records.extend(self._reader.read())
+                if self._records:
+                    return 0.0  # resumed and gone again
+            for key in list(ack.open):
+                with self._rejections():
+                    self._store.log_batch(ack.runs[key], Batch(tags=((INTERRUPTED, "true"),)))
+                    self._store.set_terminated(ack.runs[key], "FAILED", int(self._now() * 1000))
+                ack.open.remove(key)
+            self._save_ack(ack)
+        except OSError as error:  # of the store as of the disk
+            return self._failed(str(error))
+        finally:
+            lock.release()
+        return None
+
+    def save_status(self, state: str) -> None:
+        """Write ``writer.json`` if it would say something new; a disk that refuses is none of the search's business."""
+        ack = self._ack
+        self.status = replace(self.status, state=state, pid=os.getpid(), backlog_bytes=self.backlog())
+        if ack is not None:
+            self.status = replace(self.status, rejected=ack.rejected, unreadable=ack.unreadable, missing=ack.missing)
+        if self.status != self._saved_status:
+            with suppress(OSError):
+                self.status.save(self.folder)
+                self._saved_status = self.status
+
+    def _step(self) -> bool:
+        """Return whether something was sent."""
+        if self._store is None:
+            self._store = self._open_store()
+            self.failures = 0
+            self.status = replace(self.status, last_error=None)
+        ack = self._ack or self._resume(self._store)
+        if ack is None:
+            return False  # no spool yet
+        if self._plan is None:
+            if not self._records:
+                self._records.extend(self._reader.read(CHUNK_BYTES))
+            if not self._records:
+                if self._reader.position > ack.position:  # nothing but damaged lines
+                    ack.position = self._reader.position
+                    ack.unreadable = self._unreadable_before + self._reader.unreadable
+                    self._save_ack(ack)
+                return False
+            self._plan = take_plan(self._records, ack.last_event)
+        plan = self._plan
+        for key in list(plan.works):
+            self._send(self._store, ack, plan.works[key])
+            del plan.works[key]
+        if plan.stale is not None:
+            stale = plan.stale
+            with self._rejections():
+                self._store.close_stale_runs(stale.prefix, stale.live, stale.time_ms)
+            live = set(stale.live)
+            ack.open = [key for key in ack.open if key in live or not key.startswith(stale.prefix)]
+        self.sent_events += plan.last_event - ack.last_event
+        ack.position, ack.last_event, ack.ended = plan.position, plan.last_event, plan.closed
+        ack.missing += plan.missing
+        ack.unreadable = self._unreadable_before + self._reader.unreadable
+        self._save_ack(ack)
+        self._plan = None
+        return True
+
+    def _resume(self, store: RunStore) -> Ack | None:
+        """Find out what the store has; start from the beginning when that is unsure, which harms nothing."""
+        header = self._reader.header()
+        if header is None:
+            return None
+        ack = load_ack(self.folder)
+        fits = ack is not None and ack.spool == header.spool and ack.store == self._target
+        if ack is None or not fits or ack.position > self._reader.size():
+            ack = Ack(spool=header.spool, store=self._target)
+        elif ack.runs and not store.has_run(next(reversed(ack.runs.values()))):
+            _log.warning("the store no longer has what was sent before: sending everything again")
+            ack = Ack(spool=header.spool, store=self._target)
+        self._reader.position = ack.position
+        self._unreadable_before = ack.unreadable
+        self._ack = ack
+        return ack
+
+    def _send(self, store: RunStore, ack: Ack, work: RunWork) -> None:
+        """Bring one run up to date; on an error what is done stays done, and the rest is tried again."""
+        if work.run_id is None:
+            try:
+                work.run_id = self._run_id(store, ack, work)
+            except RejectedError as error:
+                self._reject(1 + len(work.params) + len(work.tags) + len(work.points), error)
+                return
+            self._progress()
+        run_id = work.run_id
+        if work.start is not None:
+            if work.start.dataset is not None:
+                with self._rejections():
+                    store.log_dataset(run_id, work.start.dataset)
+            work.start = None  # its params and tags travel with the next batch
+            self._progress()
+        while batch := work.next_batch():
+            self._log_batch(store, run_id, batch, [MAX_BISECTIONS])
+            work.drop(batch)
+            self._progress()
+        while work.artifacts:
+            artifact = work.artifacts[0]
+            with self._rejections():
+                store.log_artifact(run_id, self.folder.path / artifact.file, artifact.folder)
+            work.artifacts.popleft()
+            self._progress()
+        if work.end is not None:
+            with self._rejections():
+                store.set_terminated(run_id, work.end.status, work.end.time_ms)
+            if work.key in ack.open:
+                ack.open.remove(work.key)
+            self._progress()
+
+    def _run_id(self, store: RunStore, ack: Ack, work: RunWork) -> str:
+        start = work.start
+        if start is None:
+            known = ack.runs.get(work.key) or store.find_run(work.key)
+            if known is None:  # its start was lost to a full disk
+                known = store.create_run_once(work.key, name=work.key, parent_id=None, time_ms=int(self._now() * 1000))
+                ack.open.append(work.key)
+            ack.runs[work.key] = known
+            return known
+        parent_id = None
+        if start.parent is not None:
+            parent_id = ack.runs.get(start.parent) or store.find_run(start.parent)
+        run_id = store.create_run_once(work.key, name=start.name, parent_id=parent_id, time_ms=start.time_ms)
+        ack.runs[work.key] = run_id
+        if work.key not in ack.open:
+            ack.open.append(work.key)
+        return run_id
+
+    def _log_batch(self, store: RunStore, run_id: str, batch: Batch, calls: list[int]) -> None:
+        """Send a batch; when it is rejected, halve it until the rejected items stand alone, and give those up."""
+        calls[0] -= 1
+        try:
+            store.log_batch(run_id, batch)
+        except RejectedError as error:
+            if len(batch) == 1 or calls[0] <= 0:
+                self._reject(len(batch), error)
+                return
+            for half in batch.halves():
+                if half:
+                    self._log_batch(store, run_id, half, calls)
+
+    @contextmanager
+    def _rejections(self) -> Iterator[None]:
+        """Count what the store refuses for good, and go on."""
+        try:
+            yield
+        except RejectedError as error:
+            self._reject(1, error)
+
+    def _progress(self) -> None:
+        """Something was stored: the next failure is a first one again."""
+        self.failures = 0
+
+    def _reject(self, count: int, error: Exception) -> None:
+        assert self._ack is not None
+        self._ack.rejected += count
+        self.status = replace(self.status, last_rejection=str(error))
+        _log.warning("%d item(s) rejected for good: %s", count, error)
+
+    def _failed(self, sentence: str) -> float:
+        self.failures += 1
+        self.status = replace(self.status, last_error=sentence)
+        return min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(self.failures - 1, 16))
+
+    def _save_ack(self, ack: Ack) -> None:
+        try:
+            ack.save(self.folder)
+            self._ack_error = None
+        except OSError as error:  # costs a replay, nothing else
+            self._ack_error = f"the acknowledgement file cannot be written ({error.strerror or error})"

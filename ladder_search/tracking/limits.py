@@ -1,0 +1,59 @@
+"""MLflow's limits on names and values, enforced by rewriting and never by raising (measured with MLflow 3.17).
+
+A name may hold letters, digits, ``_ - . : /`` and blanks, at most 250 characters, and must be a normal relative path
+(no ``//``, no ``..``). A parameter's value holds at most 6000 characters, a tag's 8000. A name that had to change ends
+in eight hexadecimal digits of its sha256, so that two different names never become one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import re
+from collections.abc import Mapping
+
+MAX_NAME = 250
+MAX_PARAM = 6000
+MAX_TAG = 8000
+MAX_STEP = 2**63 - 1
+
+_FORBIDDEN = re.compile(r"[^A-Za-z0-9_\-. :/]")
+_CUT = " [cut]"
+
+
+def safe_name(name: object) -> str:
+    """Return ``name`` where MLflow accepts it, else its nearest accepted form with a digest of the original."""
+    raw = str(name)
+    kept = _FORBIDDEN.sub("_", raw)
+    if kept:
+        kept = posixpath.normpath(kept).lstrip("/")
+    if kept.startswith("..") or kept in ("", "."):
+        kept = kept.replace(".", "_") or "_"
+    if kept == raw and len(kept) <= MAX_NAME:
+        return kept
+    digest = hashlib.sha256(raw.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{kept[: MAX_NAME - 9].rstrip('/ ')}_{digest}"
+
+
+def safe_prefix(prefix: str) -> str:
+    """Return the beginning of names in the characters that names have."""
+    return _FORBIDDEN.sub("_", prefix)
+
+
+def safe_value(value: object, limit: int) -> str:
+    """Return ``value`` as text that every database takes (no NUL, no lone surrogate), at most ``limit`` characters."""
+    text = str(value).replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
+    return text if len(text) <= limit else text[: limit - len(_CUT)] + _CUT
+
+
+def safe_params(params: Mapping[str, object]) -> dict[str, str]:
+    return {safe_name(name): safe_value(value, MAX_PARAM) for name, value in params.items()}
+
+
+def safe_tags(tags: Mapping[str, object]) -> dict[str, str]:
+    return {safe_name(name): safe_value(value, MAX_TAG) for name, value in tags.items()}
+
+
+def safe_folder(folder: str) -> str:
+    """Return an artifact folder that stays below the run's artifacts; the empty string is their root."""
+    return safe_name(folder) if folder else ""

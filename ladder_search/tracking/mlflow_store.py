@@ -1,0 +1,270 @@
+"""The one file that talks to MLflow. Importing it imports MLflow (about a second), so only writers and ``sync`` do.
+
+Explicit ``MlflowClient`` and run ids throughout; never the fluent API, whose active run is global.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+# Read by MLflow at import. Retrying is the courier's, with a search for the run in between: a request that MLflow
+# repeated by itself after a timeout could create a run twice.
+os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_DISABLE_AGENT_HINT", "true")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from mlflow.entities import Dataset, Experiment, InputTag, Metric, Param, Run, RunTag, ViewType
+    from mlflow.entities import DatasetInput as MlflowDatasetInput
+    from mlflow.exceptions import MlflowException, RestException
+    from mlflow.tracking import MlflowClient
+
+from ladder_search.errors import TrackingError
+from ladder_search.tracking.address import artifact_root, check_sqlite, normal_store, redacted, sqlite_path
+from ladder_search.tracking.protocol import Batch, DatasetInput, RejectedError, RunStatus
+
+KEY = "ladder.key"
+"""Tag that makes creating a run idempotent."""
+INTERRUPTED = "ladder.interrupted"
+REFUSALS = {
+    "BAD_REQUEST",
+    "INVALID_PARAMETER_VALUE",
+    "INVALID_STATE",
+    "RESOURCE_ALREADY_EXISTS",
+    "RESOURCE_DOES_NOT_EXIST",
+}
+"""MLflow's codes for what it will never take; all others are worth another try."""
+
+
+def open_store(store: str, experiment: str) -> MlflowStore:
+    """Open a store, create its database and the experiment where they are absent. Raises ``TrackingError``."""
+    return MlflowStore(normal_store(store), experiment)
+
+
+class MlflowStore:
+    """Runs of one experiment in one MLflow store; satisfies ``RunStore``."""
+
+    def __init__(self, store: str, experiment: str) -> None:
+        self._address = redacted(store)
+        self._doubtful: set[str] = set()
+        """Keys of runs whose creation failed: the server may have created them and not managed to say so."""
+        self._twinned: dict[str, str] = {}
+        """Run id -> key, where an earlier attempt at creating the same run may yet succeed behind our back."""
+        path = sqlite_path(store)
+        with self._calls():
+            _silence()
+            if path is not None:
+                check_sqlite(path)  # MLflow itself would try to open a hopeless file for two minutes
+                if not path.exists():
+                    _create_database(path)
+            self.client = MlflowClient(store)
+            self.experiment_id = self._experiment(experiment, path)
+
+    def create_run_once(self, key: str, *, name: str, parent_id: str | None, time_ms: int) -> str:
+        with self._calls():
+            known = self._find(key)
+            if known is not None:
+                if known.info.status != "RUNNING":
+                    self.client.update_run(known.info.run_id, status="RUNNING")
+                if known.data.tags.get(INTERRUPTED) == "true":
+                    self.client.set_tag(known.info.run_id, INTERRUPTED, "false")
+                return str(known.info.run_id)
+            tags = {KEY: key, "mlflow.user": _user(), "mlflow.source.name": "search.py", "mlflow.source.type": "LOCAL"}
+            if parent_id is not None:
+                tags["mlflow.parentRunId"] = parent_id
+            doubted = key in self._doubtful
+            self._doubtful.add(key)
+            run = self.client.create_run(self.experiment_id, start_time=time_ms, tags=tags, run_name=name)
+            self._doubtful.discard(key)
+            if doubted:
+                self._twinned[run.info.run_id] = key
+            return str(run.info.run_id)
+
+    def find_run(self, key: str) -> str | None:
+        with self._calls():
+            found = self._find(key)
+            return None if found is None else str(found.info.run_id)
+
+    def has_run(self, run_id: str) -> bool:
+        try:
+            with self._calls():
+                self.client.get_run(run_id)
+        except RejectedError:
+            return False
+        return True
+
+    def log_batch(self, run_id: str, batch: Batch) -> None:
+        metrics = [Metric(p.name, p.value, p.time_ms, p.step) for p in batch.points]
+        with self._calls():
+            self.client.log_batch(
+                run_id, metrics, [Param(*item) for item in batch.params], [RunTag(*item) for item in batch.tags]
+            )
+
+    def log_dataset(self, run_id: str, dataset: DatasetInput) -> None:
+        """Log name and first 32 digits of the digest: MLflow takes 36, the run's tag ``data.sha256`` has all 64."""
+        entity = Dataset(
+            name=dataset.name,
+            digest=dataset.digest[:32],
+            source_type="local",
+            source=json.dumps({"sha256": dataset.digest}),
+            profile=json.dumps(dict(dataset.rows)),
+        )
+        with self._calls():
+            self.client.log_inputs(run_id, [MlflowDatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
+
+    def log_artifact(self, run_id: str, path: Path, folder: str) -> None:
+        if not path.exists():
+            raise RejectedError(f"an artifact must be in the spool until it is stored, {path} is gone.")
+        with self._calls():
+            self.client.log_artifact(run_id, str(path), folder or None)
+
+    def set_terminated(self, run_id: str, status: RunStatus, time_ms: int) -> None:
+        with self._calls():
+            if run_id in self._twinned:
+                for run in list(self._search(f"tags.`{KEY}` = '{self._twinned[run_id]}'")):
+                    if run.info.run_id != run_id:
+                        self.client.delete_run(run.info.run_id)
+                del self._twinned[run_id]
+            self.client.set_terminated(run_id, status, time_ms)
+
+    def close_stale_runs(self, prefix: str, live: Collection[str], time_ms: int) -> int:
+        keep = set(live)
+        closed = 0
+        with self._calls():
+            for run in list(self._search(f"attributes.status = 'RUNNING' and tags.`{KEY}` LIKE '{prefix}%'")):
+                key = run.data.tags.get(KEY, "")
+                if key.startswith(prefix) and key not in keep:
+                    self.client.set_tag(run.info.run_id, INTERRUPTED, "true")
+                    self.client.set_terminated(run.info.run_id, "FAILED", time_ms)
+                    closed += 1
+        return closed
+
+    def _experiment(self, name: str, database: Path | None) -> str:
+        found: Experiment | None = self.client.get_experiment_by_name(name)
+        if found is None:
+            # A database has no server that would say where artifacts go; as a URI, since a '#' in a path is ambiguous.
+            location = artifact_root(database).as_uri() if database is not None else None
+            try:
+                return str(self.client.create_experiment(name, artifact_location=location))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # else another search was faster
+                    raise
+                found = self.client.get_experiment_by_name(name)
+                assert found is not None
+        if found.lifecycle_stage == "deleted":
+            self.client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+
+    def _find(self, key: str) -> Run | None:
+        """Return the run of ``key``, always the same one should there be several."""
+        runs = self._search(f"tags.`{KEY}` = '{key}'")
+        return min(runs, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
+
+    def _search(self, query: str) -> Iterator[Run]:
+        token: str | None = None
+        while True:
+            page = self.client.search_runs([self.experiment_id], query, ViewType.ACTIVE_ONLY, 1000, None, token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    @contextmanager
+    def _calls(self) -> Iterator[None]:
+        """Turn MLflow's and its libraries' exceptions into our two, and keep their warnings off the console."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        except TrackingError:
+            raise
+        except MlflowException as error:
+            refused = error.error_code in REFUSALS
+            if not isinstance(error, RestException) and str(error.message).startswith("API request to endpoint"):
+                refused = False  # not MLflow's own words: a proxy, a login page, a host that is not allowed
+            if (cause := _connection_error(error)) is not None:
+                raise TrackingError(f"{self._address} cannot be reached: {_brief(cause)}") from error
+            kind = RejectedError if refused else TrackingError
+            raise kind(f"{self._address} answered: {_brief(error.message)}") from error
+        except Exception as error:
+            invalid = isinstance(error, (ValueError, TypeError)) and not isinstance(error, OSError)
+            raise (RejectedError if invalid else TrackingError)(f"{self._address} failed: {_brief(error)}") from error
+
+
+def _create_database(path: Path) -> None:
+    """Create MLflow's tables in a draft and move it into place whole: a kill half-way leaves no half of a store.
+
+    MLflow runs its 60-odd migrations, each of which has SQLite wait for the disk several times: 6 to 7 s on a busy disk
+    of a 2-core machine. A draft need not survive a power cut, so the waiting is done once, at the end: 1 to 2 s.
+    """
+    import sqlalchemy
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    def do_not_wait(connection: Any, _: object) -> None:
+        connection.execute("PRAGMA synchronous = OFF")
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    draft = Path(name)
+    try:
+        sqlalchemy.event.listen(sqlalchemy.Engine, "connect", do_not_wait)
+        try:
+            tables = SqlAlchemyStore(f"sqlite:///{draft}", artifact_root(path).as_uri())  # type: ignore[no-untyped-call]
+            tables.engine.dispose()
+        finally:
+            sqlalchemy.event.remove(sqlalchemy.Engine, "connect", do_not_wait)
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+        draft.chmod(0o644)
+        try:
+            os.link(draft, path)  # unlike a rename, does not replace the store of a search that was faster
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links
+            if not path.exists():
+                draft.rename(path)
+    finally:
+        with suppress(OSError):
+            draft.unlink()
+
+
+def _silence() -> None:
+    """MLflow and Alembic report every migration on the console; their errors reach us as exceptions."""
+    for name in ("mlflow", "alembic", "sqlalchemy"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _connection_error(error: BaseException) -> OSError | None:
+    """Return the operating system's word on a connection, which MLflow and requests wrap five times over."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and (inner.errno is not None or isinstance(inner, TimeoutError)):
+            return inner
+        inner = inner.__cause__ or inner.__context__
+    return None
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container without a user name
+        return "unknown"
+
+
+def _brief(error: object, limit: int = 300) -> str:
+    text = " ".join(redacted(str(error)).split())
+    return text if len(text) <= limit else text[:limit] + " …"

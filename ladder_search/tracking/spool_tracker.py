@@ -1,0 +1,287 @@
+"""The tracker of a search: every call becomes a line in the spool, a process beside the search sends it on.
+
+MLflow's import (a second), its SQL and its servers' moods stay in that process (``writer.py``). It lives as long as the
+search: it notices the search's end, however that comes, by the end of its standard input, sends the rest and exits.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from functools import wraps
+from pathlib import Path
+from typing import Concatenate, ParamSpec
+
+import ladder_search
+from ladder_search.tracking.address import normal_store
+from ladder_search.tracking.events import STATUSES, Artifact, Close, CloseStale, End, Event, Metrics, Start, Tags
+from ladder_search.tracking.folder import WriterStatus, load_ack, load_status
+from ladder_search.tracking.limits import (
+    MAX_STEP,
+    safe_folder,
+    safe_name,
+    safe_params,
+    safe_prefix,
+    safe_tags,
+    safe_value,
+)
+from ladder_search.tracking.protocol import DatasetInput, MetricPoint, RunStatus
+from ladder_search.tracking.spool import SpoolAppender
+
+STORE_VARIABLE = "LADDER_SEARCH_WRITER_STORE"
+"""Hands the address to the writer; it may hold a password, which a command line would show to every user."""
+LOG_BYTES = 1 << 20
+RESTART_S = 10.0
+MAX_RESTARTS = 5
+MAX_PROBLEMS = 20
+
+_log = logging.getLogger(__name__)
+_P = ParamSpec("_P")
+
+
+def _never_raises(
+    call: Callable[Concatenate[SpoolTracker, _P], None],
+) -> Callable[Concatenate[SpoolTracker, _P], None]:
+    """Turn an exception into a problem that is counted and reported at the end: no search stops for its records."""
+
+    @wraps(call)
+    def guarded(self: SpoolTracker, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            call(self, *args, **kwargs)
+        except Exception as error:
+            self._problem(f"{call.__name__} was not recorded ({type(error).__name__}: {error})")
+
+    return guarded
+
+
+class SpoolTracker:
+    """Satisfies ``Tracker``. Only opening it can raise: ``TrackingError`` for a folder or an address of no use.
+
+    With ``start_writer=False`` nothing is sent until someone runs ``ladder-search sync`` (offline clusters).
+    """
+
+    def __init__(
+        self,
+        spool_dir: Path,
+        store: str,
+        experiment: str,
+        *,
+        start_writer: bool = True,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = normal_store(store)
+        self._experiment = experiment
+        self._now = now
+        self._spool = SpoolAppender(spool_dir.absolute(), experiment)
+        self._non_finite: set[tuple[str, str]] = set()
+        self._problems: list[str] = []
+        self._problem_count = 0
+        self._stored: bool | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._restarts = 0
+        self._look_at = 0.0
+        if self._spool.cut_bytes:
+            self._problem(
+                f"the last event of the previous run was cut short and dropped ({self._spool.cut_bytes} bytes)"
+            )
+        if start_writer:
+            self._start_writer()
+
+    @_never_raises
+    def start_run(
+        self,
+        key: str,
+        *,
+        name: str,
+        params: Mapping[str, str | float | int | bool],
+        tags: Mapping[str, str],
+        parent: str | None = None,
+        dataset: DatasetInput | None = None,
+    ) -> None:
+        if dataset is not None:
+            tags = {**tags, "data.sha256": dataset.digest}
+        self._add(
+            Start(
+                key=safe_name(key),
+                name=safe_value(name, 250),
+                time_ms=self._time_ms(),
+                params=safe_params(params),
+                tags=safe_tags(tags),
+                parent=None if parent is None else safe_name(parent),
+                dataset=dataset,
+            )
+        )
+
+    @_never_raises
+    def log_metrics(self, key: str, points: Sequence[MetricPoint]) -> None:
+        key = safe_name(key)
+        finite: list[MetricPoint] = []
+        first_bad: dict[str, str] = {}
+        for point in points:
+            try:  # one strange point must not take its neighbours with it
+                clean = _clean(point)
+            except (TypeError, ValueError, OverflowError) as error:
+                self._problem(f"a point of {point.name} was not recorded ({error})")
+                continue
+            if math.isfinite(clean.value):
+                finite.append(clean)
+            elif (key, clean.name) not in self._non_finite:
+                self._non_finite.add((key, clean.name))
+                first_bad[safe_name(f"non_finite.{clean.name}")] = str(clean.step)
+        if finite:
+            self._add(Metrics(key, tuple(finite)))
+        if first_bad:
+            self._add(Tags(key, first_bad))
+
+    @_never_raises
+    def set_tags(self, key: str, tags: Mapping[str, str]) -> None:
+        self._add(Tags(safe_name(key), safe_tags(tags)))
+
+    @_never_raises
+    def log_artifact(self, key: str, path: Path, folder: str = "") -> None:
+        """Copy the file (or folder) into the spool now: keep what is logged from a search's event loop small."""
+        spool = self._spool.folder
+        place = spool.artifacts / f"{self._spool.next_number:08d}"
+        while place.exists():  # left by an event that was never written
+            place = place.with_name(place.name + "_")
+        place.mkdir(parents=True)
+        target = place / path.name
+        if path.is_dir():
+            shutil.copytree(path, target)
+        else:
+            shutil.copyfile(path, target)
+        self._add(Artifact(safe_name(key), str(target.relative_to(spool.path)), safe_folder(folder)))
+
+    @_never_raises
+    def end_run(self, key: str, status: RunStatus) -> None:
+        if status not in STATUSES:
+            raise ValueError(f"a run ends as one of {', '.join(STATUSES)}, not as {status!r}")
+        self._add(End(safe_name(key), status, self._time_ms()))
+        self._spool.fsync_soon()
+
+    @_never_raises
+    def close_stale_runs(self, prefix: str, live: Collection[str]) -> None:
+        self._add(CloseStale(safe_prefix(prefix), tuple(map(safe_name, live)), self._time_ms()))
+
+    def close(self, timeout_s: float = 60.0) -> bool:
+        """Say goodbye, wait for the writer to send all, end it. Returns whether the store has everything.
+
+        What this search had to leave out is logged as a warning and listed by ``problems``. A second call does nothing.
+        """
+        if self._stored is not None:
+            return self._stored
+        self._stored = False
+        try:
+            self._spool.append(Close(self._time_ms()))
+            self._spool.flush()
+            self._end_writer(timeout_s)
+            ack = load_ack(self._spool.folder)
+            complete = self._spool.lost == self._spool.pending == 0
+            self._stored = (
+                complete
+                and ack is not None
+                and ack.spool == self._spool.header.spool
+                and ack.position == self._spool.size
+            )
+            if self._process is None:
+                self._stored = False  # whatever an earlier life of the search has sent
+            self._spool.close()
+            if self._spool.lost:
+                self._problem(f"{self._spool.lost} event(s) were lost: {self._spool.last_error}")
+        except Exception as error:
+            self._problem(f"closing failed ({type(error).__name__}: {error})")
+        for problem in self.problems():
+            _log.warning("tracking: %s", problem)
+        return self._stored
+
+    def problems(self) -> list[str]:
+        """Return what could not be recorded so far, one sentence each; the last counts those beyond the first few."""
+        more = self._problem_count - len(self._problems)
+        return [*self._problems, *([f"{more} more of this kind"] if more else [])]
+
+    def status(self) -> WriterStatus:
+        """Return how sending goes."""
+        return load_status(self._spool.folder)
+
+    def run_id(self, key: str) -> str | None:
+        """Return the store's id of a run, None while the store has not got it. Reads a file: not for hot paths."""
+        ack = load_ack(self._spool.folder)
+        return None if ack is None else ack.runs.get(safe_name(key))
+
+    def _add(self, event: Event) -> None:
+        if self._stored is not None:
+            raise RuntimeError("the tracker is closed")
+        self._spool.append(event)
+        if self._process is not None and self._now() >= self._look_at:
+            self._look_at = self._now() + RESTART_S
+            if self._process.poll() is not None and self._restarts < MAX_RESTARTS:
+                self._restarts += 1
+                self._problem(f"the writer process ended with code {self._process.returncode} and was started again")
+                if self._process.stdin is not None:
+                    self._process.stdin.close()
+                self._start_writer()
+
+    def _start_writer(self) -> None:
+        """Start ``python -m ladder_search.tracking.writer`` away from the terminal: Ctrl-C does not reach it."""
+        folder = self._spool.folder
+        home = str(Path(ladder_search.__file__).parents[1])
+        paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {**os.environ, STORE_VARIABLE: self._store, "PYTHONPATH": os.pathsep.join(paths)}
+        command = [sys.executable, "-P", "-m", "ladder_search.tracking.writer", "--spool", str(folder.path)]
+        command += ["--experiment", self._experiment, "--parent", str(os.getpid())]
+        with suppress(OSError):
+            if folder.log.stat().st_size > LOG_BYTES:
+                folder.log.unlink()
+        try:
+            with folder.log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=log,
+                    env=environment,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            self._problem(f"the writer process did not start ({error}); run 'ladder-search sync' later")
+        self._look_at = self._now() + RESTART_S
+
+    def _end_writer(self, timeout_s: float) -> None:
+        process = self._process
+        if process is None:
+            return
+        assert process.stdin is not None
+        with suppress(OSError):
+            process.stdin.close()  # the signal to finish
+        try:
+            process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            try:
+                process.wait(5.0)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _problem(self, sentence: str) -> None:
+        self._problem_count += 1
+        if len(self._problems) < MAX_PROBLEMS:
+            self._problems.append(sentence)
+
+    def _time_ms(self) -> int:
+        return int(self._now() * 1000)
+
+
+def _clean(point: MetricPoint) -> MetricPoint:
+    """Return the point in plain numbers (not numpy's, not torch's) and within MLflow's limits; raise ``ValueError``."""
+    name, value, step, time_ms = safe_name(point.name), float(point.value), int(point.step), int(point.time_ms)
+    if abs(step) > MAX_STEP or not 0 <= time_ms <= MAX_STEP:
+        raise ValueError(f"step {step} or time {time_ms} does not fit 64 bits")
+    return MetricPoint(name=name, value=value, step=step, time_ms=time_ms)

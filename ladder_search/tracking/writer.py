@@ -1,0 +1,229 @@
+"""Sends a spool to its store: beside a search (``python -m ladder_search.tracking.writer``) or when ``sync`` is called.
+
+The process reads nothing from its standard input but its end: that is the end of the search. While the search lives it
+tries again for ever; after the search it goes on as long as it gets somewhere, and leaves the rest to ``sync``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ladder_search.errors import TrackingError
+from ladder_search.tracking.address import check, normal_store
+from ladder_search.tracking.courier import Courier
+from ladder_search.tracking.folder import Lock, SpoolFolder
+from ladder_search.tracking.protocol import RunStore
+from ladder_search.tracking.spool import SpoolReader
+from ladder_search.tracking.spool_tracker import STORE_VARIABLE
+
+POLL_S = 1.0
+"""How long events gather before they are sent together; also the delay with which MLflow's pages follow the search."""
+GATHER_BYTES = 1 << 16
+"""With more than this waiting, the next round follows at once."""
+STATUS_S = 1.0
+ENDING_WAIT_S = 5.0
+"""Longest wait between attempts once the search has ended: someone may be waiting for it."""
+ORPHAN_PATIENCE_S = 60.0
+"""How long a writer whose search is gone waits for a store that fails."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SyncReport:
+    """What one ``sync`` did."""
+
+    events: int
+    """Events sent now."""
+    left_bytes: int
+    """What is still on disk only."""
+    rejected: int
+    """Items that the store refused for good, now or earlier."""
+    missing: int
+    """Events that never reached the spool, because the disk was full."""
+    unreadable: int
+    """Lines of the spool that were damaged."""
+    error: str | None
+    """Why the rest could not be sent, one sentence."""
+
+    @property
+    def complete(self) -> bool:
+        return self.error is None and self.left_bytes == 0
+
+    def __str__(self) -> str:
+        parts = [f"{self.events} event(s) sent"]
+        parts += [f"{count} {what}" for count, what in self._oddities() if count]
+        return ", ".join(parts) + (f"; not all: {self.error}" if self.error else "")
+
+    def _oddities(self) -> list[tuple[int, str]]:
+        return [
+            (self.left_bytes, "byte(s) left"),
+            (self.rejected, "item(s) refused by the store"),
+            (self.missing, "event(s) lost to a full disk"),
+            (self.unreadable, "damaged line(s) skipped"),
+        ]
+
+
+def sync(
+    spool_dir: Path,
+    store: str,
+    experiment: str | None = None,
+    *,
+    patience_s: float = 60.0,
+    open_store: Callable[[str, str], RunStore] | None = None,
+    now: Callable[[], float] = time.time,
+    sleep: Callable[[float], None] = time.sleep,
+) -> SyncReport:
+    """Send what a spool still holds, here and now. Sending twice is harmless, so is a lost acknowledgement.
+
+    ``experiment`` is the spool's own unless given; ``patience_s`` is how long a failing store is tried without success.
+    Raises ``TrackingError`` for a folder without spool, a wrong address, or a spool that another process is sending.
+    """
+    store = normal_store(store)
+    header = SpoolReader(spool_dir).header()
+    if header is None:
+        raise TrackingError(
+            f"a spool folder holds events.jsonl, {spool_dir} does not: name the folder 'spool' of a study."
+        )
+    if open_store is None:
+        check(store)
+        open_store = _open_mlflow
+    experiment, opener = experiment or header.experiment, open_store
+    lock = Lock(SpoolFolder(spool_dir).writer_lock)
+    try:
+        if not lock.acquire():
+            raise TrackingError(
+                f"a spool is sent by one process at a time, {spool_dir} is being sent by process {lock.holder()}, the "
+                "writer of a live search: wait until it ends."
+            )
+        courier = Courier(spool_dir, lambda: opener(store, experiment), address=store, experiment=experiment, now=now)
+        complete = _drain(courier, patience_s, now, sleep)
+        courier.save_status("done" if complete else "retrying")
+    except OSError as error:
+        if isinstance(error, TrackingError):
+            raise
+        raise TrackingError(f"a spool folder must be writable to sync it, {spool_dir} is not ({error}).") from None
+    finally:
+        lock.release()
+    ack = courier.ack
+    return SyncReport(
+        events=courier.sent_events,
+        left_bytes=courier.backlog(),
+        rejected=ack.rejected if ack else 0,
+        missing=ack.missing if ack else 0,
+        unreadable=ack.unreadable if ack else 0,
+        error=None if complete else courier.status.last_error,
+    )
+
+
+def _drain(courier: Courier, patience_s: float, now: Callable[[], float], sleep: Callable[[float], None]) -> bool:
+    """Send all that is there and end what was left open; return False when the store failed for too long."""
+    give_up = now() + patience_s
+    while True:
+        wait = courier.step()
+        if wait is None:
+            wait = courier.finish()
+        if wait is None:
+            return True
+        if courier.failures == 0:
+            give_up = now() + patience_s
+        elif now() + wait > give_up:
+            return False
+        if wait:
+            sleep(wait)
+
+
+class Parent:
+    """The search that started this process, watched through the pipe to our standard input and its process id."""
+
+    def __init__(self, pid: int | None) -> None:
+        self._pid = pid
+        self.said_goodbye = False
+        """The pipe is closed: the search has closed its tracker, or is gone."""
+
+    def gone(self) -> bool:
+        return self.said_goodbye and (self._pid is None or os.getppid() != self._pid)
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but wake up when the pipe closes."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            if self.said_goodbye:
+                time.sleep(min(left, POLL_S))
+                if self.gone():
+                    return
+            elif self._pid is not None and os.getppid() != self._pid:
+                self.said_goodbye = True  # the pipe's other end lives on in some child of the search
+                return
+            elif select.select([sys.stdin], [], [], min(left, POLL_S))[0] and not os.read(sys.stdin.fileno(), 4096):
+                self.said_goodbye = True
+                return
+
+
+def run(spool_dir: Path, store: str, experiment: str, parent: Parent) -> None:
+    """Send until the search has ended and all is stored, or the store fails for too long after the search is gone."""
+    lock = Lock(SpoolFolder(spool_dir).writer_lock)
+    courier = Courier(
+        spool_dir, lambda: _open_mlflow(store, experiment), address=store, experiment=experiment, now=time.time
+    )
+    while not lock.acquire():  # the writer of the search's earlier life may still be at it
+        if parent.gone():
+            return
+        parent.wait(0.2)
+    courier.save_status("starting")
+    status_at = give_up_at = 0.0
+    while True:
+        ending = parent.said_goodbye  # asked before the step, so that the last events are read after the goodbye
+        wait = courier.step()
+        if wait is None and ending:
+            wait = courier.finish()
+            if wait is None:
+                break
+        if courier.failures == 0 or not parent.gone():
+            give_up_at = time.monotonic() + ORPHAN_PATIENCE_S
+        elif time.monotonic() > give_up_at:
+            break
+        if courier.failures or time.monotonic() >= status_at:
+            courier.save_status("retrying" if courier.failures else "idle" if wait is None else "sending")
+            status_at = time.monotonic() + STATUS_S
+        if not ending and not courier.failures and courier.backlog() < GATHER_BYTES:
+            wait = POLL_S
+        if wait:
+            parent.wait(min(wait, ENDING_WAIT_S) if ending else wait)
+    courier.save_status("retrying" if courier.failures else "done")
+    lock.release()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="ladder_search.tracking.writer", description=__doc__)
+    parser.add_argument("--spool", type=Path, required=True, help="folder of the spool")
+    parser.add_argument("--store", help=f"tracking address; default: the environment variable {STORE_VARIABLE}")
+    parser.add_argument("--experiment", required=True, help="name of the MLflow experiment")
+    parser.add_argument("--parent", type=int, help="process id of the search")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(5)  # training comes first
+    run(
+        options.spool,
+        normal_store(options.store or os.environ[STORE_VARIABLE]),
+        options.experiment,
+        Parent(options.parent),
+    )
+
+
+def _open_mlflow(store: str, experiment: str) -> RunStore:
+    from ladder_search.tracking.mlflow_store import open_store  # imports MLflow: a second, and only where it is needed
+
+    return open_store(store, experiment)
+
+
+if __name__ == "__main__":
+    main()

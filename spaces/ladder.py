@@ -1,0 +1,144 @@
+"""The ladder family's search space.
+
+Ranges follow what the paper, its code and a later automatic search chose (Rasmus et al. 2015; section B.3 of the facts
+behind this project): scientific are the noise, the denoising weights and the combinator; the learning rate and the
+decay are nuisance parameters, which the paper kept fixed; sizes, batches and epochs are fixed by the study.
+
+Parameters are flat and named ``section/field``; what ``suggest`` returns is nested like a trial's settings.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+
+# name: (low, high, logarithmic)
+RANGES: dict[str, tuple[float, float, bool]] = {
+    "model/noise": (0.1, 0.6, False),
+    "model/lambda_0": (100.0, 10_000.0, True),
+    "model/lambda_0_bottom": (200.0, 10_000.0, True),
+    "model/lambda_1": (1.0, 100.0, True),
+    "model/lambda_rest": (0.001, 1.0, True),
+    "model/combinator_std": (0.006, 0.05, True),
+    "training/lr": (0.0005, 0.005, True),
+    "training/decay_start": (0.5, 0.86, False),
+}
+LAMBDA_TOP = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
+"""The paper's grid for models with one weight at the top."""
+
+
+def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings to put over ``base``, drawn from ``trial``.
+
+    Args:
+        trial: an Optuna trial; a ``FixedTrial`` turns flat parameters into settings.
+        base: the study's own settings, nested (``model``, ``training``).
+        options: which parameters vary, see ``SpaceConfig``.
+    """
+    model: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    noise = _noise(trial, base, options)
+    if noise is not None:
+        model["noise_std"] = noise
+    lambda_ = _lambda(trial, base, options)
+    if lambda_ is not None:
+        model["lambda_"] = lambda_
+    if options["combinators"]:
+        model["combinator"] = trial.suggest_categorical("model/combinator", list(options["combinators"]))
+    if options["combinator_std"]:
+        model["combinator_std"] = _float(trial, "model/combinator_std")
+    if options["lr"]:
+        training["lr"] = _float(trial, "training/lr")
+    if options["decay_start"]:
+        training["decay_start"] = _float(trial, "training/decay_start")
+    return {"model": model, "training": training}
+
+
+def published(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the flat parameters at which ``suggest`` gives back ``base``, None when it has no such point."""
+    model, training = base["model"], base["training"]
+    noise, lambda_ = model["noise_std"], model["lambda_"]
+    params: dict[str, Any] = {}
+    match options["noise"]:
+        case "tied":
+            params["model/noise"] = noise[0]
+        case "input-and-local":
+            params |= {"model/noise_input": noise[0], "model/noise_local": noise[1]}
+        case "per-layer":
+            params |= {f"model/noise_{layer}": value for layer, value in enumerate(noise)}
+    kind = _kind(base)
+    if options["lambda_"] == "fixed" or kind == "none":
+        pass
+    elif kind == "gamma":
+        params["model/lambda_top"] = lambda_[-1]
+    elif kind == "bottom":
+        params["model/lambda_0"] = lambda_[0]
+    elif options["lambda_"] == "per-layer":
+        params |= {f"model/lambda_{layer}": value for layer, value in enumerate(lambda_)}
+    else:
+        params |= {"model/lambda_0": lambda_[0], "model/lambda_1": lambda_[1], "model/lambda_rest": lambda_[-1]}
+    if options["combinators"]:
+        params["model/combinator"] = model["combinator"]
+    if options["combinator_std"]:
+        params["model/combinator_std"] = model["combinator_std"]
+    if options["lr"]:
+        params["training/lr"] = training["lr"]
+    if options["decay_start"]:
+        params["training/decay_start"] = training["decay_start"]
+    return params if _is_point(params, base, options) else None
+
+
+def _is_point(params: dict[str, Any], base: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Optuna warns of a value outside its range
+            found = suggest(optuna.trial.FixedTrial(params), base, options)
+    except (ValueError, UserWarning):
+        return False
+    return all(
+        list(value) == list(base[section][key]) if isinstance(value, list) else value == base[section][key]
+        for section, settings in found.items()
+        for key, value in settings.items()
+    )
+
+
+def _kind(base: Mapping[str, Any]) -> str:
+    model = base["model"]
+    if model["decoder"] == "full" and not any(model["lambda_"][1:]):
+        return "bottom"
+    return str(model["decoder"])
+
+
+def _noise(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Mapping[str, Any]) -> list[float] | None:
+    layers = len(base["model"]["widths"])
+    match options["noise"]:
+        case "tied":
+            return [_float(trial, "model/noise")] * layers
+        case "input-and-local":
+            first = _float(trial, "model/noise_input", "model/noise")
+            return [first, *[_float(trial, "model/noise_local", "model/noise")] * (layers - 1)]
+        case "per-layer":
+            return [_float(trial, f"model/noise_{layer}", "model/noise") for layer in range(layers)]
+    return None
+
+
+def _lambda(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Mapping[str, Any]) -> list[float] | None:
+    layers, kind = len(base["model"]["widths"]), _kind(base)
+    if options["lambda_"] == "fixed" or kind == "none":
+        return None
+    if kind == "gamma":
+        return [*[0.0] * (layers - 1), trial.suggest_categorical("model/lambda_top", list(LAMBDA_TOP))]
+    if kind == "bottom":
+        return [_float(trial, "model/lambda_0", "model/lambda_0_bottom"), *[0.0] * (layers - 1)]
+    first = [_float(trial, "model/lambda_0"), _float(trial, "model/lambda_1")]
+    if options["lambda_"] == "per-layer":
+        return [*first, *(_float(trial, f"model/lambda_{i}", "model/lambda_rest") for i in range(2, layers))][:layers]
+    return [*first, *[_float(trial, "model/lambda_rest")] * (layers - 2)]
+
+
+def _float(trial: optuna.trial.BaseTrial, name: str, like: str | None = None) -> float:
+    low, high, logarithmic = RANGES[like or name]
+    return trial.suggest_float(name, low, high, log=logarithmic)

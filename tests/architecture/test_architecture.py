@@ -1,0 +1,262 @@
+"""The shape of the repository: imports, file sizes, names, and what may not be written down."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LIBRARY = ROOT / "ladder_search"
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+CONTRACTS = {contract["id"]: contract for contract in PYPROJECT["tool"]["importlinter"]["contracts"]}
+LAYERS = [re.findall(r"\w+", layer) for layer in CONTRACTS["layers"]["layers"]]
+FRAMEWORKS = ("ray", "optuna", "mlflow")
+BARE_MACHINE = ("torch", "numpy", "pyarrow")
+"""What a machine that only measures the core has installed, pytest apart."""
+
+FILES_ON_DISK = "ladder_search.training.checkpoint"
+"""The one core module that needs more, safetensors; nothing else of the core imports it when it is loaded."""
+
+LONGEST_FILE = 450
+
+
+@functools.cache
+def tracked() -> tuple[Path, ...]:
+    """The repository's files; in an unpacked archive, or inside somebody's own repository, all but the hidden ones."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    names = [name for name in listed.stdout.split("\0") if name]
+    if "pyproject.toml" not in names:
+        skipped = {"results", "build", "dist", "__pycache__"}
+        found = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
+        names = [str(p) for p in found if not any(part.startswith(".") or part in skipped for part in p.parts)]
+    return tuple(ROOT / name for name in names if (ROOT / name).is_file())
+
+
+def modules() -> list[str]:
+    """The top-level modules and packages of the library that are there."""
+    files = {path.stem for path in LIBRARY.glob("*.py")} - {"__init__"}
+    return sorted(files | {path.parent.name for path in LIBRARY.glob("*/__init__.py")})
+
+
+def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = "from importlinter.cli import lint_imports_command as main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", command, "--no-cache", "--no-logo"], cwd=folder, capture_output=True, text=True
+    )
+
+
+# --- who may import whom
+
+
+def test_the_import_contracts_are_kept() -> None:
+    result = lint_imports(ROOT)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"{len(CONTRACTS)} kept, 0 broken" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("contract", "file", "text"),
+    [
+        ("layers", "ladder_search/data/planted.py", "import ladder_search.driver"),
+        ("layers", "ladder_search/models/planted.py", "import ladder_search.training"),
+        ("layers", "ladder_search/training/planted.py", "import ladder_search.models"),
+        ("layers", "ladder_search/training/planted.py", "def late():\n    import ladder_search.tracking"),
+        ("layers", "ladder_search/planted.py", ""),  # a module without a place
+        ("layers", "ladder_search/planted/__init__.py", ""),
+        ("bare", "ladder_search/nn/planted.py", "import ray"),
+        ("bare", "ladder_search/models/planted.py", "from optuna.trial import Trial"),
+        ("bare", "ladder_search/training/planted.py", "def late():\n    import mlflow"),
+        ("mlflow", "ladder_search/tracking/planted.py", "import mlflow"),
+        ("mlflow", "ladder_search/driver/planted.py", "import mlflow"),
+        ("mlflow", "trainables/planted.py", "from mlflow import MlflowClient"),
+        ("ray", "ladder_search/tracking/planted.py", "import ray"),
+        ("ray", "spaces/planted.py", "from ray import tune"),
+        ("optuna", "trainables/planted.py", "import optuna"),
+        ("optuna", "ladder_search/export/planted.py", "import optuna"),
+        ("library", "ladder_search/driver/planted.py", "import spaces"),
+        ("library", "ladder_search/driver/planted.py", "import trainables"),
+        ("spaces", "spaces/planted.py", "import ladder_search.metrics"),
+        ("spaces", "spaces/planted.py", "import torch"),
+        ("trainables", "trainables/planted.py", "import ladder_search.driver"),
+        ("tracking", "ladder_search/tracking/planted.py", "import ladder_search.config"),
+        ("models", "ladder_search/models/planted.py", "import ladder_search.data"),
+        ("families", "ladder_search/models/planted.py", "import ladder_search.models.planted_too"),
+    ],
+)
+def test_the_contract_notices(tmp_path: Path, contract: str, file: str, text: str) -> None:
+    for package in ("ladder_search", "spaces", "trainables"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    planted = tmp_path / file
+    planted.parent.mkdir(exist_ok=True)
+    planted.write_text(text + "\n")
+    (tmp_path / "ladder_search/models/planted_too.py").touch()
+
+    result = lint_imports(tmp_path)
+
+    assert result.returncode == 1
+    assert f"{CONTRACTS[contract]['name']} BROKEN" in result.stdout, result.stdout + result.stderr
+
+
+def test_imports_that_are_meant_keep_the_contracts(tmp_path: Path) -> None:
+    for package in ("ladder_search", "spaces", "trainables"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for file, text in {
+        "ladder_search/tracking/mlflow_store.py": "import mlflow\nimport ladder_search.errors",
+        "ladder_search/driver/planted.py": "import ray, optuna\nfrom ladder_search.tracking import mlflow_store",
+        "ladder_search/export/planted.py": "import ladder_search.studies, ladder_search.training, torch, pyarrow",
+        "ladder_search/models/planted.py": "import ladder_search.nn, ladder_search.config, torch",
+        "ladder_search/training/planted.py": "import ladder_search.nn, ladder_search.data, safetensors",
+        "spaces/planted.py": "import optuna, math",
+        "trainables/planted.py": "import ray, ladder_search.training, ladder_search.models, ladder_search.tracking",
+    }.items():
+        (tmp_path / file).write_text(text + "\n")
+
+    result = lint_imports(tmp_path)
+
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_every_layer_that_must_run_bare_is_in_that_contract() -> None:
+    names = [name for layer in LAYERS for name in layer]
+    bare = set(names[names.index("export") :]) - {"tracking"}
+    listed = {module.removeprefix("ladder_search.") for module in CONTRACTS["bare"]["source_modules"]}
+    assert bare & set(modules()) <= listed, "add it to source_modules of the contract `bare` in pyproject.toml"
+
+
+def test_trainables_are_kept_from_the_command_line_too() -> None:
+    forbidden = CONTRACTS["trainables"]["forbidden_modules"]
+    assert "cli" not in modules() or "ladder_search.cli" in forbidden, "add it to the contract `trainables`"
+
+
+def test_spaces_import_optuna_and_the_standard_library_only() -> None:
+    allowed = {"optuna", "spaces", *sys.stdlib_module_names}
+    for path in sorted((ROOT / "spaces").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module or ""]
+            assert {name.partition(".")[0] for name in names} <= allowed, f"{path.name}: {names}"
+
+
+# --- what must run where little is installed
+
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+blocked, left_out, names = sys.argv[1].split(","), sys.argv[2], sys.argv[3:]
+sys.modules.update(dict.fromkeys(blocked))  # None: importing it raises ImportError
+for name in names:
+    module = importlib.import_module(name)
+    for info in pkgutil.walk_packages(getattr(module, "__path__", ()), name + "."):
+        if info.name != left_out:
+            importlib.import_module(info.name)
+loaded = sorted({name.partition(".")[0] for name, module in sys.modules.items() if module is not None})
+print(" ".join(loaded))
+"""
+
+
+def import_fresh(names: list[str], blocked: list[str], left_out: str = "") -> subprocess.CompletedProcess[str]:
+    """Import modules with all that is below them, in a new interpreter that lacks what is blocked."""
+    arguments = [",".join(blocked), left_out, *names]
+    return subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def import_names_of_dependencies() -> list[str]:
+    other = {"pyyaml": "yaml", "scikit-learn": "sklearn"}
+    names = [re.match(r"[\w-]+", line) for line in PYPROJECT["project"]["dependencies"]]
+    return [other.get(name[0], name[0]) for name in names if name]
+
+
+def bare_modules() -> list[str]:
+    return [name for name in modules() if name not in ("cli", "driver", "tracking")]
+
+
+@pytest.mark.parametrize("module", bare_modules())
+def test_the_core_loads_no_framework(module: str) -> None:
+    result = import_fresh([f"ladder_search.{module}"], ["nothing"])
+    assert result.returncode == 0, result.stderr
+    assert not set(FRAMEWORKS) & set(result.stdout.split())
+
+
+def test_the_core_loads_on_a_bare_machine() -> None:
+    blocked = [name for name in import_names_of_dependencies() if name not in BARE_MACHINE]
+    assert set(FRAMEWORKS) <= set(blocked)
+    core = [f"ladder_search.{name}" for name in bare_modules() if name != "export"]
+    result = import_fresh(core, blocked, left_out=FILES_ON_DISK)
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_blocked_module_is_noticed() -> None:
+    assert import_fresh(["json"], ["json"]).returncode != 0
+    assert "json" in import_fresh(["json"], ["nothing"]).stdout.split()
+
+
+# --- files and texts
+
+
+def test_there_is_no_utils() -> None:
+    assert [str(path) for path in tracked() if path.name in ("utils.py", "util.py", "helpers.py", "common.py")] == []
+
+
+def test_no_python_file_is_too_long() -> None:
+    lengths = {str(p.relative_to(ROOT)): len(p.read_text().splitlines()) for p in tracked() if p.suffix == ".py"}
+    assert {name: lines for name, lines in lengths.items() if lines > LONGEST_FILE} == {}
+
+
+def test_the_entry_point_is_dull() -> None:
+    entry = ROOT / "search.py"
+    assert not entry.exists() or len(entry.read_text().splitlines()) < 60
+
+
+# Written in pieces, so that this file does not find itself.
+MACHINE_PATH = re.compile(
+    r"(?<![\w./~-])/(?:wor" + r"k|ro" + r"ot|Use" + r"rs|ho" + r"me/(?!(ray|ubuntu|someone)/)\w+)/"
+)
+REGISTRY_HOST = re.compile(
+    r"pypi\."
+    + r"org|python"
+    + r"hosted|download\.py"
+    + r"torch|conda\.ana"
+    + r"conda|registry\.np"
+    + r"mjs|deb\.deb"
+    + r"ian"
+)
+
+
+@pytest.mark.parametrize("pattern", [MACHINE_PATH, REGISTRY_HOST], ids=["machine path", "registry host"])
+def test_no_text_names_a_machine_or_a_registry(pattern: re.Pattern[str]) -> None:
+    found = []
+    for path in tracked():
+        try:
+            text = path.read_text()
+        except UnicodeDecodeError:
+            continue
+        found += [f"{path.relative_to(ROOT)}: {hit[0]}" for hit in pattern.finditer(text)]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "noticed"),
+    [
+        (MACHINE_PATH, "cd /" + "work/main", True),
+        (MACHINE_PATH, "'/" + "home/ann/x'", True),
+        (MACHINE_PATH, "/" + "Users/ann/x", True),
+        (MACHINE_PATH, "/" + "home/ray/x and /" + "home/ubuntu/x", False),  # images of clusters
+        (MACHINE_PATH, "data/" + "work/x and ~/" + "work/", False),
+        (REGISTRY_HOST, "https://" + "pypi" + ".org/simple", True),
+        (REGISTRY_HOST, "the Python package index", False),
+    ],
+)
+def test_the_patterns_find_what_they_should(pattern: re.Pattern[str], text: str, noticed: bool) -> None:
+    assert bool(pattern.search(text)) is noticed

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ladder_search.errors import TrackingError
+from ladder_search.tracking.address import check, default_store, normal_store, redacted, sqlite_path, ui_command
+
+
+def test_the_default_store_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert default_store(Path("results")) == f"sqlite:///{tmp_path}/results/mlflow.db"
+    assert default_store(Path("results")).startswith("sqlite:////")
+    assert normal_store("sqlite:///mlflow.db") == f"sqlite:///{tmp_path}/mlflow.db"
+    assert sqlite_path(normal_store("sqlite:////a/b.db")) == Path("/a/b.db")
+
+
+@pytest.mark.parametrize(
+    "store",
+    ["http://127.0.0.1:5000", "https://user:pw@host/prefix", "postgresql://u:p@db/x", "mysql+pymysql://db:3306/x"],
+)
+def test_good_addresses_are_kept(store: str) -> None:
+    assert normal_store(f" {store}/") == store
+
+
+@pytest.mark.parametrize("store", ["mlruns", "./mlruns", "file:///tmp/mlruns", "file:mlruns", ""])
+def test_folders_are_refused_with_the_remedy(store: str) -> None:
+    with pytest.raises(TrackingError, match=r"no longer takes: use sqlite:////.*mlflow\.db\.$"):
+        normal_store(store)
+
+
+@pytest.mark.parametrize(
+    "store", ["ftp://host/x", "htp://host", "http://", "databricks://x", "http://host:port", "http://[::1"]
+)
+def test_other_kinds_are_refused(store: str) -> None:
+    with pytest.raises(TrackingError, match="a tracking address starts with"):
+        normal_store(store)
+
+
+@pytest.mark.parametrize(
+    "store", ["sqlite:///", "sqlite://", "sqlite:///:memory:", "sqlite:////a/b?c.db", "sqlite:////a%20b.db"]
+)
+def test_sqlite_addresses_that_mlflow_would_misread(store: str) -> None:
+    with pytest.raises(TrackingError, match="no '\\?' and no '%'"):
+        normal_store(store)
+
+
+def test_passwords_are_not_shown() -> None:
+    assert redacted("postgresql://me:secret@db/x") == "postgresql://me:***@db/x"
+    with pytest.raises(TrackingError) as caught:
+        normal_store("ftp://me:secret@host/x")
+    assert "secret" not in str(caught.value)
+
+
+class TestSqlite:
+    def test_a_new_file_in_a_new_folder_is_fine(self, tmp_path: Path) -> None:
+        check(f"sqlite:///{tmp_path}/new/folder/mlflow.db")
+        assert not (tmp_path / "new").exists()
+
+    def test_mlflows_own_database_is_fine(self, sqlite_store: str) -> None:
+        check(sqlite_store)
+
+    def test_another_file(self, tmp_path: Path) -> None:
+        (tmp_path / "notes.db").write_text("hello " * 100)
+        with pytest.raises(TrackingError, match="not readable as one"):
+            check(f"sqlite:///{tmp_path}/notes.db")
+
+    def test_another_programs_database(self, tmp_path: Path) -> None:
+        with closing(sqlite3.connect(tmp_path / "other.db")) as database:
+            database.execute("CREATE TABLE t (x)")
+        with pytest.raises(TrackingError, match="holds something else"):
+            check(f"sqlite:///{tmp_path}/other.db")
+
+    def test_a_database_of_another_mlflow(self, sqlite_store: str) -> None:
+        path = sqlite_path(sqlite_store)
+        assert path is not None
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute("UPDATE alembic_version SET version_num = 'deadbeef'")
+        with pytest.raises(TrackingError, match=r"has deadbeef and this MLflow \w+: .*mlflow db upgrade sqlite:"):
+            check(sqlite_store)
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+    def test_a_folder_that_cannot_be_written(self, tmp_path: Path) -> None:
+        tmp_path.chmod(0o500)
+        with pytest.raises(TrackingError, match="must be writable"):
+            check(f"sqlite:///{tmp_path}/mlflow.db")
+
+    def test_a_folder_that_is_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(TrackingError, match="must be writable"):
+            check(f"sqlite:///{tmp_path}/file/mlflow.db")
+
+
+class TestServer:
+    def test_a_server_that_answers(self, flaky: Any) -> None:
+        check(flaky.address)
+        assert flaky.requests == ["experiments/search"]
+
+    def test_nobody_listens(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        with pytest.raises(
+            TrackingError, match=r"must be reachable, http://127.0.0.1:\d+ is not \(.*refused\): start it"
+        ):
+            check(f"http://127.0.0.1:{port}")
+
+    def test_no_such_host(self) -> None:
+        with pytest.raises(TrackingError, match="must be reachable"):
+            check("http://no-such-host.invalid:5000")
+
+    def test_a_server_that_says_nothing(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            begin = time.monotonic()
+            with pytest.raises(TrackingError, match=r"0\.3 s"):
+                check(f"http://127.0.0.1:{server.getsockname()[1]}", timeout_s=0.3)
+            assert time.monotonic() - begin < 3.0
+
+    @pytest.mark.parametrize(
+        ("status", "sentence"),
+        [
+            (401, "MLFLOW_TRACKING_USERNAME"),
+            (403, "MLFLOW_TRACKING_USERNAME"),
+            (500, "look at its log"),
+            (404, "MLflow server"),
+        ],
+    )
+    def test_answers_other_than_well(self, flaky: Any, status: int, sentence: str) -> None:
+        flaky.always = status
+        with pytest.raises(TrackingError, match=sentence):
+            check(flaky.address)
+
+    def test_a_host_header_that_is_not_allowed(self, flaky: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(
+            flaky, "handle", lambda *_: (403, "Invalid Host header - possible DNS rebinding attack detected")
+        )
+        with pytest.raises(TrackingError, match=r"--allowed-hosts 127\.0\.0\.1:\d+"):
+            check(flaky.address)
+
+    def test_a_database_server_whose_module_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        with pytest.raises(TrackingError, match="needs the Python module 'psycopg2'"):
+            check("postgresql://me:secret@127.0.0.1:1/x")
+
+    def test_a_database_server_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+        with pytest.raises(TrackingError, match=r"must be reachable, postgresql://me:\*\*\*@127"):
+            check("postgresql://me:secret@127.0.0.1:1/x")
+
+
+def test_the_ui_command(tmp_path: Path) -> None:
+    command = ui_command(f"sqlite:///{tmp_path}/mlflow.db", port=5001)
+    text = " ".join(command[1:])
+    assert text == (
+        f"-m mlflow server --backend-store-uri sqlite:///{tmp_path}/mlflow.db "
+        f"--artifacts-destination file://{tmp_path}/mlartifacts --host 127.0.0.1 --port 5001 --workers 1"
+    )
+    with pytest.raises(TrackingError, match="open that address in a browser"):
+        ui_command("http://127.0.0.1:5000")

@@ -1,0 +1,174 @@
+"""Against a real SQLite store, read back with MLflow's own client; and against a server that fails on schedule."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ladder_search.errors import TrackingError
+from ladder_search.tracking.mlflow_store import MlflowStore, open_store
+from ladder_search.tracking.protocol import Batch, DatasetInput, MetricPoint, RejectedError
+
+
+def point(step: int, value: float = 0.5) -> MetricPoint:
+    return MetricPoint(name="valid_error", value=value, step=step, time_ms=1000 + step)
+
+
+@pytest.fixture
+def mlflow(sqlite_store: str) -> MlflowStore:
+    return open_store(sqlite_store, "digits-100")
+
+
+def test_a_run_from_start_to_end(mlflow: MlflowStore, tmp_path: Path) -> None:
+    parent = mlflow.create_run_once("d/s", name="search", parent_id=None, time_ms=500)
+    run_id = mlflow.create_run_once("d/s/t0", name="t0", parent_id=parent, time_ms=1000)
+    mlflow.log_batch(run_id, Batch((point(1), point(2, 0.25)), (("lr", "0.1"),), (("seed", "3"),)))
+    mlflow.log_dataset(run_id, DatasetInput(name="digits", digest="ab" * 32, rows={"train": 100, "valid": 50}))
+    (tmp_path / "p.png").write_bytes(b"picture")
+    mlflow.log_artifact(run_id, tmp_path / "p.png", "plots")
+    mlflow.set_terminated(run_id, "KILLED", 2000)
+
+    run = mlflow.client.get_run(run_id)
+    assert (run.info.status, run.info.start_time, run.info.end_time) == ("KILLED", 1000, 2000)
+    assert run.info.run_name == "t0"
+    history = mlflow.client.get_metric_history(run_id, "valid_error")
+    assert [(m.step, m.value, m.timestamp) for m in history] == [(1, 0.5, 1001), (2, 0.25, 1002)]
+    assert run.data.params == {"lr": "0.1"}
+    assert run.data.tags["mlflow.parentRunId"] == parent and run.data.tags["seed"] == "3"
+    assert run.data.tags["ladder.key"] == "d/s/t0" and run.data.tags["mlflow.source.name"] == "search.py"
+    (data,) = run.inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.digest) == ("digits", "ab" * 16)
+    assert '"train": 100' in data.dataset.profile
+    assert (tmp_path / "mlartifacts" / run_id / "artifacts" / "plots" / "p.png").read_bytes() == b"picture"
+    assert [file.path for file in mlflow.client.list_artifacts(run_id, "plots")] == ["plots/p.png"]
+
+
+def test_everything_may_be_done_twice(mlflow: MlflowStore, tmp_path: Path) -> None:
+    (tmp_path / "p.png").write_bytes(b"picture")
+    ids = set()
+    for _ in range(2):
+        run_id = mlflow.create_run_once("k", name="k", parent_id=None, time_ms=1)
+        mlflow.log_batch(run_id, Batch((point(1), point(2)), (("lr", "0.1"),), (("t", "x"),)))
+        mlflow.log_batch(run_id, Batch((point(2), point(3))))
+        mlflow.log_dataset(run_id, DatasetInput(name="digits", digest="ab" * 32, rows={}))
+        mlflow.log_artifact(run_id, tmp_path / "p.png", "")
+        mlflow.set_terminated(run_id, "FINISHED", 9)
+        ids.add(run_id)
+    (run,) = mlflow.client.search_runs([mlflow.experiment_id])
+    assert ids == {run.info.run_id} and run.info.status == "FINISHED" and len(run.inputs.dataset_inputs) == 1
+    assert len(mlflow.client.get_metric_history(run.info.run_id, "valid_error")) == 3
+
+
+def test_a_run_that_is_started_again_is_running_and_no_longer_interrupted(mlflow: MlflowStore) -> None:
+    run_id = mlflow.create_run_once("s/t", name="t", parent_id=None, time_ms=1)
+    assert mlflow.close_stale_runs("s/", [], 5) == 1
+    run = mlflow.client.get_run(run_id)
+    assert run.info.status == "FAILED" and run.data.tags["ladder.interrupted"] == "true"
+    assert mlflow.create_run_once("s/t", name="t", parent_id=None, time_ms=7) == run_id
+    run = mlflow.client.get_run(run_id)
+    assert run.info.status == "RUNNING" and run.data.tags["ladder.interrupted"] == "false"
+    assert run.info.start_time == 1
+
+
+def test_stale_runs_are_those_of_the_search_that_are_not_live(mlflow: MlflowStore) -> None:
+    for key in ("s_1/a", "s_1/b", "s_1/c", "sx1/a"):
+        mlflow.create_run_once(key, name=key, parent_id=None, time_ms=1)
+    mlflow.set_terminated(str(mlflow.find_run("s_1/c")), "FINISHED", 2)
+    assert mlflow.close_stale_runs("s_1/", ["s_1/b"], 5) == 1
+    status = {r.data.tags["ladder.key"]: r.info.status for r in mlflow.client.search_runs([mlflow.experiment_id])}
+    assert status == {"s_1/a": "FAILED", "s_1/b": "RUNNING", "s_1/c": "FINISHED", "sx1/a": "RUNNING"}
+
+
+def test_finding_runs(mlflow: MlflowStore) -> None:
+    assert mlflow.find_run("k") is None
+    run_id = mlflow.create_run_once("k", name="k", parent_id=None, time_ms=1)
+    assert mlflow.find_run("k") == run_id and mlflow.has_run(run_id) and not mlflow.has_run("0" * 32)
+
+
+def test_what_mlflow_never_takes_is_rejected(mlflow: MlflowStore, tmp_path: Path) -> None:
+    run_id = mlflow.create_run_once("k", name="k", parent_id=None, time_ms=1)
+    mlflow.log_batch(run_id, Batch(params=(("lr", "0.1"),)))
+    with pytest.raises(RejectedError, match="Changing param values is not allowed"):
+        mlflow.log_batch(run_id, Batch(params=(("lr", "0.2"),)))
+    with pytest.raises(RejectedError):
+        mlflow.log_batch("0" * 32, Batch(tags=(("a", "b"),)))
+    with pytest.raises(RejectedError, match="is gone"):
+        mlflow.log_artifact(run_id, tmp_path / "missing", "")
+    mlflow.client.delete_run(run_id)
+    with pytest.raises(RejectedError, match="must be in the 'active' state"):
+        mlflow.log_batch(run_id, Batch((point(1),)))
+
+
+def test_an_experiment_that_was_deleted_comes_back(sqlite_store: str, mlflow: MlflowStore) -> None:
+    mlflow.client.delete_experiment(mlflow.experiment_id)
+    again = open_store(sqlite_store, "digits-100")
+    assert again.experiment_id == mlflow.experiment_id
+    again.create_run_once("k", name="k", parent_id=None, time_ms=1)
+
+
+def test_a_new_store_is_made_whole_and_quietly(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/a b#c/mlflow.db", "digits")
+    run_id = store.create_run_once("k", name="k", parent_id=None, time_ms=1)
+    (tmp_path / "x.txt").write_text("x")
+    store.log_artifact(run_id, tmp_path / "x.txt", "")
+    store.set_terminated(run_id, "FINISHED", 2)
+    assert sorted(p.name for p in (tmp_path / "a b#c").iterdir()) == ["mlartifacts", "mlflow.db"]
+    captured = capfd.readouterr()
+    assert captured.out == "" and captured.err == "" and caplog.records == []
+
+
+def test_a_file_that_is_no_store_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("hello " * 100)
+    begin = time.monotonic()
+    with pytest.raises(TrackingError, match="not readable as one"):
+        open_store(f"sqlite:///{tmp_path}/mlflow.db", "digits")
+    assert time.monotonic() - begin < 5.0
+
+
+class TestServer:
+    """MLflow's client over HTTP; every answer may be an error."""
+
+    def test_a_server_in_trouble_is_worth_another_try(self, flaky: Any) -> None:
+        store = open_store(flaky.address, "digits")
+        for trouble in (500, 403, 429, 503, 404):
+            flaky.trouble.append(trouble)
+            begin = time.monotonic()
+            with pytest.raises(TrackingError, match="answered") as caught:
+                store.find_run("k")
+            assert not isinstance(caught.value, RejectedError)
+            assert time.monotonic() - begin < 2.0  # MLflow's own retries, minutes long, are off
+
+    def test_a_server_that_is_not_there(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(TrackingError, match="refused") as caught:
+            open_store(address, "digits")
+        assert not isinstance(caught.value, RejectedError) and len(str(caught.value)) < 400
+
+    def test_a_server_that_creates_a_run_and_fails_to_say_so(self, flaky: Any) -> None:
+        store = open_store(flaky.address, "digits")
+        flaky.trouble.extend([None, -500])
+        with pytest.raises(TrackingError):
+            store.create_run_once("k", name="k", parent_id=None, time_ms=1)
+        store.create_run_once("k", name="k", parent_id=None, time_ms=1)
+        assert len(flaky.active()) == 1
+
+    def test_a_server_that_creates_a_run_long_after_the_client_gave_up(self, flaky: Any) -> None:
+        store = open_store(flaky.address, "digits")
+        flaky.trouble.extend([None, 500])
+        with pytest.raises(TrackingError):
+            store.create_run_once("k", name="k", parent_id=None, time_ms=1)
+        run_id = store.create_run_once("k", name="k", parent_id=None, time_ms=1)
+        flaky.runs_create(
+            {"tags": [{"key": "ladder.key", "value": "k"}], "start_time": 1}
+        )  # the first request, at last
+        assert len(flaky.active()) == 2
+        store.set_terminated(run_id, "FINISHED", 2)
+        (run,) = flaky.active()
+        assert run["info"]["run_id"] == run_id and run["info"]["status"] == "FINISHED"

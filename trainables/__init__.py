@@ -1,0 +1,10 @@
+"""Ray trainables, one thin class per family."""
+
+from __future__ import annotations
+
+from trainables.base import PackTrainable
+from trainables.ladder import LadderTrainable
+
+TRAINABLES: dict[str, type[PackTrainable]] = {
+    "ladder": LadderTrainable,
+}
