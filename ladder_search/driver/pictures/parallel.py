@@ -61,7 +61,7 @@ def _emphasise(page: Any, trials: Trials) -> None:
     for line, point, error in zip(page.data, points, errors, strict=False):
         shade = sample_colorscale("Cividis", (error - low) / ((high - low) or 1.0))[0]
         line.update(line_color=shade, opacity=0.7)
-        if why := standouts.get(point.number):
+        if why := standouts.get(point.key):
             colour = canvas.VERMILION if why == PUBLISHED else canvas.BLUE
             line.update(line={"color": colour, "width": 3.5}, opacity=1.0)
             line.update(name=f"{why}: {percent(error)}", showlegend=True)
@@ -109,7 +109,7 @@ def _lines(ax: Axes, axes: Sequence[_Axis], points: Sequence[Point], trials: Tri
     for place, (point, error) in enumerate(zip(points, errors, strict=True)):
         shade = _colours()((error - low) / ((high - low) or 1.0))
         style: dict[str, Any] = {"color": shade, "linewidth": thin, "alpha": 0.8 * thin}
-        if why := standouts.get(point.number):
+        if why := standouts.get(point.key):
             colour = canvas.VERMILION if why == PUBLISHED else canvas.BLUE
             style = {"color": colour, "linewidth": 2.0, "zorder": 3, "label": f"{why}: {percent(error)}"}
         ax.plot(range(len(axes)), [axis.heights[place] for axis in axes], **style)

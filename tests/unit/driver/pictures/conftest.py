@@ -45,13 +45,15 @@ def run_search(n, suggest=many, error=lr_decides, *, stopped=(), failed=()):
     records = []
     for number in range(n):
         asked = study.ask()
+        key = number + (number > 0)  # the second trial of a search is its baseline, which is not in this study
+        asked.set_user_attr("key", f"t{key:04d}")
         suggest(asked)
         state = "FAIL" if number in failed else "PRUNED" if number in stopped else "COMPLETE"
         value = error(asked.params)
         epochs = {"COMPLETE": 4, "PRUNED": 2, "FAIL": 1}[state]
         study.tell(asked, value if state == "COMPLETE" else None, state=TrialState[state])
         name = "published" if number == 0 else ""
-        records.append(make_trial(number, state, value, name, epochs, params=dict(asked.params)))
+        records.append(make_trial(key, state, value, name, epochs, params=dict(asked.params)))
     return study, records
 
 
