@@ -80,15 +80,12 @@ def test_a_line_when_a_trial_ends():
         watched.clock.now += 10.0
         progress.ended(trial(0, name="published", error=0.015, seconds=10.0))
         progress.ended(trial(1, "PRUNED", error=0.3, seconds=10.0))
-    assert (
-        watched.lines
-        == [
-            "t0000 (published) COMPLETE 1.50 %: 1 done, 1 running, 0 stopped, 0 failed of 10; "
-            "best so far 1.50 % (t0000), target 1.06 % ± 0.37; time left 45 s",  # (10 + 8 * 10) / 2
-            "t0001 PRUNED 30.00 %: 1 done, 0 running, 1 stopped, 0 failed of 10; "
-            "best so far 1.50 % (t0000), target 1.06 % ± 0.37; time left 40 s",
-        ]
-    )
+    assert watched.lines == [
+        "t0000 (published) COMPLETE 1.50 %: 1 done, 1 running, 0 stopped, 0 failed of 10; "
+        "best so far 1.50 % (t0000), target 1.06 % ± 0.37; time left 45 s",  # (10 + 8 * 10) / 2
+        "t0001 PRUNED 30.00 %: 1 done, 0 running, 1 stopped, 0 failed of 10; "
+        "best so far 1.50 % (t0000), target 1.06 % ± 0.37; time left 40 s",
+    ]
 
 
 def test_at_most_one_line_in_30_seconds_besides():
