@@ -35,7 +35,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "digits-100": {},
 }
 EPOCHS = {"mnist-100-full": 1, "digits-100": 20}
-ROLES = (("trial", "ray::"), ("writer", "ladder_search.tracking.writer"), ("compiler's helpers", "torch/_inductor"))
+ROLES = (("trial", "Trainable"), ("writer", "ladder_search.tracking.writer"), ("compiler's helpers", "torch/_inductor"))
 RAY = "Ray's own"
 
 
@@ -85,8 +85,6 @@ class Watcher:
 
 
 def _role(command: str) -> str:
-    if command.startswith("ray::IDLE"):
-        return RAY
     return next((role for role, part in ROLES if part in command), RAY)
 
 
