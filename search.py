@@ -22,7 +22,7 @@ def main() -> int:
     result = run_search(settings, trainables=TRAINABLES, spaces=SPACES, console=console)
     print_leaderboard(console, result.study, result.records)
     print_next_steps(console, result, settings.root)
-    return 1 if result.interrupted else 0
+    return 1 if result.interrupted or result.all_failed else 0
 
 
 def print_next_steps(console: Console, result: SearchResult, root: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import runpy
 import subprocess
 import sys
@@ -70,12 +71,17 @@ def _studies(arguments: argparse.Namespace) -> None:
     from ladder_search.studies import STUDIES
 
     console = Console()
-    for dataset in dict.fromkeys(study.data.dataset for study in STUDIES.values()):
-        table = Table(title=f"{dataset}: {state(dataset)}", title_justify="left", box=None, pad_edge=False)
-        for header in ("study", "target (test error)", "what"):
-            table.add_column(header, no_wrap=True)
+    groups = {
+        study.name: (study.target.source if study.target else "no published result", study.data.dataset)
+        for study in STUDIES.values()
+    }
+    for source, dataset in dict.fromkeys(groups.values()):
+        title = f"{source}; {dataset}: {state(dataset)}"
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        for header, width in (("study", 27), ("target (test error)", 28), ("what", None)):
+            table.add_column(header, no_wrap=width is not None, min_width=width)
         for study in STUDIES.values():
-            if study.data.dataset == dataset:
+            if groups[study.name] == (source, dataset):
                 table.add_row(study.name, str(study.target or "none published"), study.title)
         console.print(table, "", highlight=False)
 
@@ -164,7 +170,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _ui(arguments: argparse.Namespace) -> int:
-    from ladder_search.tracking.address import default_store, sqlite_path, ui_command
+    from ladder_search.tracking.address import UI_ENVIRONMENT, default_store, sqlite_path, ui_command
 
     store = arguments.tracking or default_store(arguments.root)
     path = sqlite_path(store)
@@ -173,7 +179,7 @@ def _ui(arguments: argparse.Namespace) -> int:
             f"the store {path} does not exist yet; run `python search.py STUDY` first or name another --root."
         )
     print(f"MLflow on http://127.0.0.1:{arguments.port} (Ctrl-C ends it)", flush=True)
-    return subprocess.call(ui_command(store, port=arguments.port))
+    return subprocess.call(ui_command(store, port=arguments.port), env={**os.environ, **UI_ENVIRONMENT})
 
 
 def _sync(arguments: argparse.Namespace) -> int:

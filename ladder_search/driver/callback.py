@@ -7,11 +7,13 @@ and told at the end.
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from pyarrow.fs import LocalFileSystem
 from ray.tune import Callback
 
 from ladder_search import metrics
@@ -34,7 +36,7 @@ def _never_raises(hook: Hook) -> Hook:
         try:
             hook(self, *args, **kwargs)
         except Exception as error:
-            self.problems.append(f"{hook.__name__}: {type(error).__name__}: {error}")
+            self.note(hook.__name__, error)
 
     return cast(Hook, guarded)
 
@@ -59,6 +61,7 @@ class SearchCallback(Callback):
         self._search, self._folder, self._tracker, self.progress = search, folder, tracker, progress
         self._epochs, self._tags, self._dataset, self._reasons, self._clock = epochs, tags, dataset, reasons, clock
         self._begun: dict[str, float] = {}
+        self._trials: dict[str, Any] = {}
         self._rows: dict[str, dict[int, dict[str, Any]]] = {}
         self.records: dict[str, TrialRecord] = {}
         self.problems: list[str] = []
@@ -72,8 +75,9 @@ class SearchCallback(Callback):
         config, key = trial.config, trial.config["key"]
         if key in self._begun:
             return  # started again after a fault or a pause: the same run goes on
-        self._begun[key] = self._clock()
+        self._begun[key], self._trials[key] = self._clock(), trial
         self._rows[key] = {}
+        self.progress.started(key)
         settings = config["settings"]
         self._tracker.start_run(
             f"{self._search}/{key}",
@@ -91,7 +95,6 @@ class SearchCallback(Callback):
             parent=f"{self._search}/search",
             dataset=self._dataset,
         )
-        self.progress.started(key)
 
     @_never_raises
     def on_trial_result(
@@ -100,6 +103,7 @@ class SearchCallback(Callback):
         key, rows = trial.config["key"], self._rows[trial.config["key"]]
         fresh = [row for row in result[HISTORY] if row[metrics.EPOCH] not in rows]
         rows |= {row[metrics.EPOCH]: row for row in fresh}
+        self.progress.reported(key, result[metrics.EPOCH], self._epochs, result[metrics.VALIDATION_ERROR])
         now = int(self._clock() * 1000)
         self._tracker.log_metrics(
             f"{self._search}/{key}",
@@ -112,7 +116,6 @@ class SearchCallback(Callback):
         )
         if len(rows) == len(fresh):
             self._tracker.set_tags(f"{self._search}/{key}", {"host": str(result.get("hostname", ""))})
-        self.progress.reported(key, result[metrics.EPOCH], self._epochs, result[metrics.VALIDATION_ERROR])
 
     @_never_raises
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -128,11 +131,17 @@ class SearchCallback(Callback):
         if record is not None:  # the last checkpoint arrives after the trial's end
             self._end(trial, error=record.reason.startswith("crashed"))
 
-    def end_all(self, trials: list[Any]) -> None:
+    def end_all(self) -> None:
         """Record the trials that were still running when the search was stopped."""
-        for trial in trials:
-            if trial.config["key"] not in self.records and trial.config["key"] in self._begun:
-                self.on_trial_complete(iteration=0, trials=trials, trial=trial)
+        for key, trial in self._trials.items():
+            if key not in self.records:
+                self.on_trial_complete(iteration=0, trials=[], trial=trial)
+
+    def note(self, where: str, error: Exception) -> None:
+        """Keep a problem, once: a full disk says the same at every report."""
+        problem = f"{where}: {type(error).__name__}: {error}"
+        if problem not in self.problems:
+            self.problems.append(problem)
 
     def _end(self, trial: Any, *, error: bool) -> None:
         config, key = trial.config, trial.config["key"]
@@ -141,7 +150,7 @@ class SearchCallback(Callback):
         result = {**last, DIVERGED: trial.last_result.get(DIVERGED)} if last and trial.last_result else last
         state = outcome(result, self._epochs, error=error)
         again = self.records.get(key)
-        error_value = last[metrics.VALIDATION_ERROR] if last else None
+        error_value = last[metrics.VALIDATION_ERROR] if last else math.nan
         record = TrialRecord(
             key=key,
             number=config["number"],
@@ -150,20 +159,39 @@ class SearchCallback(Callback):
             reason=self._reason(key, state, trial, error),
             params=dict(config["params"]),
             settings=config["settings"],
-            epochs=tuple(rows[epoch] for epoch in sorted(rows)),
-            validation_error=error_value if error_value == error_value else None,
+            epochs=tuple(_json_ready(rows[epoch]) for epoch in sorted(rows)),
+            validation_error=error_value if math.isfinite(error_value) else None,
             seconds=again.seconds if again else self._clock() - self._begun.get(key, self._clock()),
-            checkpoint=_checkpoint_path(trial, self._folder.path),
+            checkpoint=self._checkpoint(trial, key),
         )
         self.records[key] = record
-        self._folder.write_trial(record)
+        try:
+            self._folder.write_trial(record)
+        except OSError as error:
+            self.note(f"record of {key}", error)
         if again:
             return
+        self.progress.ended(record)
         run = f"{self._search}/{key}"
         rung = str(last[metrics.EPOCH]) if last else "0"
         self._tracker.set_tags(run, {"status": state, "reason": record.reason, "rung": rung})
         self._tracker.end_run(run, _STATUS[state])
-        self.progress.ended(record)
+
+    def _checkpoint(self, trial: Any, key: str) -> str | None:
+        """Where the trial's last checkpoint is; one in a bucket is fetched, so that the study folder is complete."""
+        checkpoint = trial.checkpoint
+        if checkpoint is None:
+            return None
+        path = Path(checkpoint.path)
+        if not isinstance(checkpoint.filesystem, LocalFileSystem):
+            path = self._folder.checkpoints / key
+            try:
+                checkpoint.to_directory(str(path))
+            except Exception as error:  # the trial's result counts without its weights, too
+                self.note(f"checkpoint of {key}", error)
+                return None
+        root = self._folder.path
+        return str(path.relative_to(root) if path.is_relative_to(root) else path)
 
     def _reason(self, key: str, state: TrialState, trial: Any, error: bool) -> str:
         if error:
@@ -176,12 +204,9 @@ class SearchCallback(Callback):
         return self._reasons.get(key, "stopped with the search")
 
 
-def _checkpoint_path(trial: Any, root: Path) -> str | None:
-    checkpoint = trial.checkpoint
-    if checkpoint is None:
-        return None
-    path = Path(checkpoint.path)
-    return str(path.relative_to(root)) if path.is_relative_to(root) else str(checkpoint.path)
+def _json_ready(row: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN: what diverged becomes null."""
+    return {name: value if math.isfinite(value) else None for name, value in row.items()}
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str | float | int | bool]:

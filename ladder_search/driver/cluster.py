@@ -12,13 +12,13 @@ import ray
 
 from ladder_search.errors import ResourceError
 
-# One record of a search is enough (ours), trials keep the working directory, a snapshot per checkpoint is no news to a
-# user, and a trial without a GPU must not see one.
 _RAY_VARIABLES = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # Tune's newer output prints tables at every verbosity
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # one record of a search is enough: ours
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours, too: see driver/halt.py
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",  # a snapshot per checkpoint is no news
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # trials keep the working directory
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial without a GPU sees none
 }
 
 
@@ -65,7 +65,7 @@ def connected(address: str | None) -> Iterator[bool]:
 
 
 def capacity(share: Share, *, private: bool) -> int:
-    """Return how many trials fit at the same time now.
+    """Return how many trials fit at the same time now; 0 on a cluster of others that must first grow.
 
     Raises:
         ResourceError: on a private cluster, which never grows, not even one fits.
@@ -80,4 +80,4 @@ def capacity(share: Share, *, private: bool) -> int:
                     f"a trial asks for {asked:g} {name} and this machine has {have.get(name, 0.0):g}; "
                     f"lower {option} or join a cluster with --address."
                 )
-    return max(1, min(fits))
+    return min(fits)

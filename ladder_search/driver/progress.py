@@ -24,6 +24,8 @@ from ladder_search.studies.study import Study
 QUIET_SECONDS = 30.0
 """Without a terminal, the least time between two lines that no trial's end caused."""
 _RUNNING_SHOWN = 8
+_HARMLESS = (Exception, SystemExit)
+"""What a display may raise and a search survives: Rich asks for an exit when whoever read the output is gone."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -103,7 +105,7 @@ class Progress:
 
     def __enter__(self) -> Self:
         if self._live_view:
-            with suppress(Exception):
+            with suppress(*_HARMLESS):
                 view = Live(get_renderable=self._view, console=self._console, refresh_per_second=2)
                 self._stack.enter_context(view)
         return self
@@ -111,24 +113,24 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(Exception):
+        with suppress(*_HARMLESS):
             self._stack.close()
 
     def resumed(self, records: Iterable[TrialRecord]) -> None:
         """Trials that ended in an earlier run of this search."""
-        with suppress(Exception), self._lock:
+        with suppress(*_HARMLESS), self._lock:
             self._ended.update({record.key: record for record in records})
 
     def started(self, key: str) -> None:
         """A trial has started, or starts again."""
-        with suppress(Exception), self._lock:
+        with suppress(*_HARMLESS), self._lock:
             self._ended.pop(key, None)
             self._running.setdefault(key, _Running(since=self._clock()))
             self._line_when_quiet()
 
     def reported(self, key: str, epoch: int, epochs: int, validation_error: float | None) -> None:
         """A running trial has trained ``epoch`` of its ``epochs``."""
-        with suppress(Exception), self._lock:
+        with suppress(*_HARMLESS), self._lock:
             if key in self._ended:  # a report that was overtaken by the trial's end
                 return
             running = self._running.setdefault(key, _Running(since=self._clock()))
@@ -138,7 +140,7 @@ class Progress:
 
     def ended(self, record: TrialRecord) -> None:
         """A trial has ended."""
-        with suppress(Exception), self._lock:
+        with suppress(*_HARMLESS), self._lock:
             self._running.pop(record.key, None)
             self._ended[record.key] = record
             name = f" ({record.name})" if record.name else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -36,16 +36,18 @@ class PatientASHA(AsyncHyperBandScheduler):
     level after so many updates is stopped between rungs.
     """
 
-    def __init__(self, *, epochs: int, first: int, stop: StopConfig, reasons: dict[str, str]) -> None:
-        """Args: ``first`` is the lowest rung in epochs; ``reasons`` takes, by trial key, why a trial was stopped."""
+    def __init__(self, *, epochs: int, rungs: Sequence[int], stop: StopConfig, reasons: dict[str, str]) -> None:
+        """Args: ``rungs`` in epochs, none: only failures stop; ``reasons`` takes, by key, why a trial was stopped."""
         super().__init__(
             time_attr=EPOCH,
             metric=VALIDATION_ERROR,
             mode="min",
             max_t=epochs,
-            grace_period=first,
+            grace_period=epochs,
             reduction_factor=stop.reduction,
         )
+        # Ray counts rungs up from the lowest, which puts the highest anywhere; ours are counted down from the end.
+        self._brackets[0]._rungs = [(rung, {}) for rung in sorted(rungs, reverse=True)]
         self._stop = stop
         self._reasons = reasons
 
@@ -75,7 +77,6 @@ class PatientPBT(PopulationBasedTraining):
         interval: int,
         distributions: Mapping[str, optuna.distributions.BaseDistribution],
         resolve: Callable[[Mapping[str, Any]], dict[str, Any]],
-        seed: int,
     ) -> None:
         """Args: ``interval`` epochs between two exploits; ``resolve`` turns flat parameters into a trial's settings."""
 
@@ -88,22 +89,25 @@ class PatientPBT(PopulationBasedTraining):
             metric=VALIDATION_ERROR,
             mode="min",
             perturbation_interval=interval,
-            hyperparam_mutations={"params": {name: _sampler(d, seed) for name, d in distributions.items()}},
+            hyperparam_mutations={"params": {name: _sampler(d) for name, d in distributions.items()}},
             custom_explore_fn=explore,
+            log_config=False,  # it would print to files of its own; records and runs hold the same
         )
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        if not trial.config["protected"]:
-            super().on_trial_add(cast(Any, SimpleNamespace(search_alg=None)), trial)
+        # A protected trial is known, so that it gets its turn; without a score it is never copied and never replaced.
+        super().on_trial_add(cast(Any, SimpleNamespace(search_alg=None)), trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         if trial.config["protected"] or result.get("done"):
             return str(TrialScheduler.CONTINUE)
         return str(super().on_trial_result(tune_controller, trial, result))
 
-    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        if not trial.config["protected"]:
-            super().on_trial_complete(tune_controller, trial, result)
+    def _get_new_config(self, trial: Any, trial_to_clone: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        config, operations = super()._get_new_config(trial, trial_to_clone)
+        # Parameters and weights are the other's; who the trial is does not change.
+        own = {name: trial.config[name] for name in ("key", "number", "name", "protected")}
+        return {**config, **own}, operations
 
 
 def _clip(value: Any, distribution: optuna.distributions.BaseDistribution) -> Any:
@@ -112,7 +116,7 @@ def _clip(value: Any, distribution: optuna.distributions.BaseDistribution) -> An
     return value
 
 
-def _sampler(distribution: optuna.distributions.BaseDistribution, seed: int) -> Any:
+def _sampler(distribution: optuna.distributions.BaseDistribution) -> Any:
     if isinstance(distribution, optuna.distributions.FloatDistribution):
         kind = tune.loguniform if distribution.log else tune.uniform
         return kind(distribution.low, distribution.high)

@@ -22,17 +22,19 @@ from ladder_search.data import datasets
 from ladder_search.data.datasets import Dataset
 from ladder_search.driver import cluster, schedulers
 from ladder_search.driver.callback import SearchCallback
+from ladder_search.driver.halt import Halt
 from ladder_search.driver.leaderboard import summary
 from ladder_search.driver.pictures import draw_all
 from ladder_search.driver.progress import Progress
 from ladder_search.driver.searcher import FixedPoint, OptunaSearcher, open_studies
 from ladder_search.driver.settings import SearchSettings
+from ladder_search.driver.wording import BASELINE, PUBLISHED
 from ladder_search.errors import SettingError
 from ladder_search.export.provenance import as_tags, collect
-from ladder_search.record import StudyFolder, TrialRecord
+from ladder_search.record import StudyFolder, TrialRecord, claim_folder
 from ladder_search.studies import Study, find_study
-from ladder_search.tracking import DatasetInput, MetricPoint, SpoolTracker, Tracker
-from ladder_search.tracking.address import check, default_store
+from ladder_search.tracking import DatasetInput, MetricPoint, RunStatus, SpoolTracker, Tracker
+from ladder_search.tracking.address import check, default_store, redacted
 from ladder_search.training.compiling import compile_pays, compiler_found
 from ladder_search.trial import TrialSpec
 
@@ -60,6 +62,11 @@ class SearchResult:
     interrupted: bool
     problems: list[str]
 
+    @property
+    def all_failed(self) -> bool:
+        """Whether not one trial could be trained: something is wrong with the search or the machine."""
+        return bool(self.records) and all(record.state == "FAIL" for record in self.records)
+
 
 def run_search(
     settings: SearchSettings,
@@ -77,41 +84,46 @@ def run_search(
             machine without what a trial asks for.
     """
     study = settings.resolved_study()
-    dataset = datasets.load(study.data.dataset, notify=console.print)
-    seeds = {"seed": settings.seed, "label_seed": settings.label_seed, "draws": settings.draws}
-    own = study.trial(**seeds)
+    dataset = datasets.load(study.data.dataset, notify=lambda line: console.print(line, markup=False))
+    own = study.trial(seed=settings.seed, label_seed=settings.label_seed, draws=settings.draws)
     own.check_fits(dataset)
+    if study.data.validation < 1:
+        raise SettingError("a search compares validation errors and data.validation is 0; set it to 1 or more.")
     root = Path(settings.root)
-    folder = StudyFolder(root / settings.folder_name(datetime.now()))
     store = settings.tracking or default_store(root)
-    with folder.locked():
+    with claim_folder(root, settings.name, f"{study.name}-{datetime.now():%Y%m%d-%H%M%S}") as folder:
         check(store)
-        search = f"{study.name}/{folder.path.name}"
-        provenance = collect(data_name=dataset.name, data_digest=dataset.digest)
-        folder.create(
-            {"settings": as_mapping(settings), "study": as_mapping(study), "store": store, "provenance": provenance}
-        )
-        tracker = SpoolTracker(folder.spool, store, study.name)
+        run = _Run(settings, study, own, dataset, folder, spaces[study.family], console)
+        tracker: SpoolTracker | None = None
         try:
             with cluster.connected(settings.address) as private:
-                run = _Run(settings, study, own, dataset, folder, tracker, search, provenance, console)
-                interrupted, problems = run.go(private, trainables[study.family], spaces[study.family])
+                run.plan(private, store)
+                tracker = SpoolTracker(folder.spool, store, study.name)
+                run.go(tracker, trainables[study.family])
         finally:
-            console.print("Sending the last results to the tracking store …")
-            stored = tracker.close()
+            if tracker is not None:
+                console.print("Sending the last results to the tracking store …")
+                stored = tracker.close()
     return SearchResult(
         study=study,
         folder=folder,
-        records=folder.read_trials(),
-        store=store,
+        records=run.records,
+        store=redacted(store),
         stored=stored,
-        interrupted=interrupted,
-        problems=problems,
+        interrupted=run.halt.interrupted,
+        problems=[*run.problems, *tracker.problems()],
     )
 
 
 class _Run:
-    """The parts of one search while it runs."""
+    """One search while it runs.
+
+    States::
+
+        _Run(…)          -> everything that needs no Ray is checked
+        plan(private, …) -> the cluster has room, the study folder is begun
+        go(tracker, …)   -> all trials and runs have ended; ``records`` and ``problems`` say how
+    """
 
     def __init__(
         self,
@@ -120,102 +132,173 @@ class _Run:
         own: TrialSpec,
         dataset: Dataset,
         folder: StudyFolder,
-        tracker: Tracker,
-        search: str,
-        provenance: Mapping[str, Any],
+        space: Space,
         console: Console,
     ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._settings, self._study, self._own, self._dataset = settings, study, own, dataset
-        self._folder, self._tracker, self._search, self._console = folder, tracker, search, console
-        self._provenance = provenance
+        self._folder, self._space, self._console = folder, space, console
+        self._search = f"{study.name}/{folder.path.name}"
         self._base = own.as_mapping()
         self._options = as_mapping(study.space)
         self._epochs = study.training.epochs
         self._steps_per_epoch = own.member(dataset).steps_per_epoch
+        self.halt = Halt(settings.time_budget)
+        self.records: list[TrialRecord] = []
+        self.problems: list[str] = []
+
+        self._distributions = self._probe()
+        self._points = self._fixed_points()
+        if settings.trials > len(self._points) and not self._distributions:
+            raise SettingError(
+                "a search needs something to vary and the space of this one is empty; see space.* in --set, or ask for "
+                f"--trials {len(self._points)}."
+            )
+        self._reasons: dict[str, str] = {}
+        self._scheduler = self._make_scheduler()
+        self._share = cluster.Share(
+            cpus=settings.cpus_per_trial / settings.slots, gpus=settings.gpus_per_trial / settings.slots
+        )
+        if settings.compile == "on" and not compiler_found():
+            raise SettingError(
+                "--compile on needs a C++ compiler and none was found; install g++ or choose --compile off."
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         """Reached from a scheduler that Ray pickles into its snapshot, which nothing reads."""
         return {}
 
-    def go(self, private: bool, trainable: type[tune.Trainable], space: Space) -> tuple[bool, list[str]]:
-        settings, study = self._settings, self._study
-        share = cluster.Share(
-            cpus=settings.cpus_per_trial / settings.slots, gpus=settings.gpus_per_trial / settings.slots
+    def plan(self, private: bool, store: str) -> None:
+        """See what the cluster has room for, and begin the study folder."""
+        settings = self._settings
+        self._room = cluster.capacity(self._share, private=private)
+        if not self._room:
+            self._console.print("No node of the cluster has room for a trial now: the search waits until one has.")
+        if not private and not settings.storage:
+            self._console.print("Checkpoints go to the study folder: all nodes must see it, or name a --storage.")
+        self._pending, self._alive = self._at_a_time(private)
+        self._compiled = self._compile_pays(max(1, min(self._room, self._alive)))
+        if settings.trials < len(self._points):
+            names = " and ".join(point.name for point in self._points)
+            self._console.print(f"With --trials {settings.trials} only fixed configurations run: {names} come first.")
+        self._provenance = collect(data_name=self._dataset.name, data_digest=self._dataset.digest)
+        self._folder.create(
+            {
+                "settings": as_mapping(settings),
+                "study": as_mapping(self._study),
+                "store": store,
+                "provenance": self._provenance,
+            }
         )
-        room = cluster.capacity(share, private=private)
-        # A cluster that others share may grow: there, trials wait for nodes rather than nodes for trials.
-        concurrency = settings.max_concurrent or (room if private else settings.trials)
-        if not private:
-            os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(min(settings.trials, 16)))
-        points = self._points(space)
-        if settings.trials < len(points):
-            names = " and ".join(point.name for point in points)
-            self._console.print(f"With {settings.trials} trial(s) only fixed points run ({names} come first).")
-        reasons: dict[str, str] = {}
+
+    def go(self, tracker: Tracker, trainable: type[tune.Trainable]) -> None:
+        """Run all trials, then fill ``records`` and ``problems``."""
+        study, share = self._study, self._share
         optuna_study, references = self._open_optuna()
         callback = SearchCallback(
             search=self._search,
             folder=self._folder,
-            tracker=self._tracker,
-            progress=Progress(study, settings.trials, concurrency, self._console),
+            tracker=tracker,
+            progress=Progress(study, self._settings.trials, max(1, self._room), self._console),
             epochs=self._epochs,
             tags=self._tags(),
             dataset=self._dataset_input(),
-            reasons=reasons,
+            reasons=self._reasons,
         )
-        self._start_parent_run(space, optuna_study)
         searcher = OptunaSearcher(
             optuna_study,
             references,
-            lambda trial: self._resolve(space, trial),
-            points,
+            self._resolve,
+            self._points,
             epochs=self._epochs,
             common={
-                "compiled": self._compiled(concurrency),
+                "compiled": self._compiled,
                 "report_every": study.report_every,
                 "threads": max(1, int(share.cpus)),
                 "device": "cuda" if share.gpus else "cpu",
             },
         )
-        updates_between = study.report_every * self._steps_per_epoch
         tuner = tune.Tuner(
             tune.with_resources(
                 tune.with_parameters(trainable, dataset=_without_test_set(self._dataset)),
                 {"cpu": share.cpus, "gpu": share.gpus},
             ),
             tune_config=tune.TuneConfig(
-                num_samples=settings.trials,
+                num_samples=self._settings.trials,
                 search_alg=searcher,
-                scheduler=self._scheduler(space, optuna_study, reasons),
-                max_concurrent_trials=concurrency,
-                time_budget_s=settings.time_budget,
+                scheduler=self._scheduler,
+                max_concurrent_trials=self._alive,
                 reuse_actors=True,
                 trial_name_creator=_trial_name,
                 trial_dirname_creator=_trial_name,
             ),
-            run_config=tune.RunConfig(
-                name=self._folder.path.name if settings.storage else self._folder.checkpoints.name,
-                storage_path=settings.storage or str(self._folder.path),
-                callbacks=[callback],
-                verbose=0,
-                # Updates, not reports, set what a lost worker costs: about 2,000 of them.
-                checkpoint_config=tune.CheckpointConfig(
-                    checkpoint_at_end=True, num_to_keep=1, checkpoint_frequency=max(1, round(2000 / updates_between))
-                ),
-                failure_config=tune.FailureConfig(max_failures=2),
-            ),
+            run_config=self._run_config(callback),
         )
         logging.getLogger("ray.tune").setLevel(logging.ERROR)
-        with callback.progress, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            results = tuner.fit()
-        callback.end_all(results._experiment_analysis.trials)
-        self._finish_parent_run(optuna_study)
-        return len(callback.records) < settings.trials, callback.problems
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self._pending)
+        self._start_parent_run(tracker)
+        status: RunStatus = "FAILED"
+        try:
+            with callback.progress, self.halt.on_signals(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                tuner.fit()
+            status = "KILLED" if self.halt.interrupted else "FINISHED"
+        finally:  # after an error or a second Ctrl-C, too: no trial and no run stays RUNNING
+            callback.end_all()
+            searcher.close()
+            self.records = sorted(callback.records.values(), key=lambda record: record.number)
+            self.problems = callback.problems
+            if status != "FAILED":
+                self._summarise(tracker, optuna_study)
+            tracker.end_run(f"{self._search}/search", status)
 
-    def _points(self, space: Space) -> list[FixedPoint]:
+    def _run_config(self, callback: SearchCallback) -> tune.RunConfig:
+        storage = self._settings.storage
+        if storage is not None and "://" not in storage:
+            storage = str(Path(storage).absolute())
+        updates_between = self._study.report_every * self._steps_per_epoch
+        return tune.RunConfig(
+            name=self._folder.path.name if storage else self._folder.checkpoints.name,
+            storage_path=storage or str(self._folder.path),
+            callbacks=[callback],
+            stop=self.halt,
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(
+                checkpoint_at_end=True,
+                # PBT copies a checkpoint some time after it has chosen it.
+                num_to_keep=3 if self._settings.scheduler == "pbt" else 1,
+                # Updates, not reports, set what a lost worker costs: about 2,000 of them.
+                checkpoint_frequency=max(1, round(2000 / updates_between)),
+            ),
+            failure_config=tune.FailureConfig(max_failures=2),
+        )
+
+    def _at_a_time(self, private: bool) -> tuple[int, int]:
+        """How many trials wait for room ahead of time, and how many are alive together."""
+        trials, asked = self._settings.trials, self._settings.max_concurrent
+        if self._settings.scheduler == "pbt":  # a population takes turns
+            return trials, asked or trials
+        if private:
+            return 1, asked or self._room
+        # A cluster that others share may grow, by as much as waits; but the sampler knows nothing of what waits.
+        return max(1, min(self._room, 16)), asked or trials
+
+    def _probe(self) -> dict[str, optuna.distributions.BaseDistribution]:
+        """Return the parameters of the space; raise now what a suggestion would raise in the middle of the search."""
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        first = study.ask()
+        self._resolve(first)
+        for name, distribution in first.distributions.items():
+            if isinstance(distribution, optuna.distributions.CategoricalDistribution):
+                for choice in distribution.choices:
+                    study.enqueue_trial({name: choice})
+                    self._resolve(study.ask())
+        return dict(first.distributions)
+
+    def _fixed_points(self) -> list[FixedPoint]:
         """The configurations that run first: the study's own, and its supervised baseline on the same draw."""
-        points = [FixedPoint(name="published", settings=self._base, params=space.published(self._base, self._options))]
+        params = self._space.published(self._base, self._options)
+        points = [FixedPoint(name=PUBLISHED, settings=self._base, params=params)]
         if self._study.baseline is not None:
             baseline = find_study(self._study.baseline)
             spec = replace(
@@ -223,51 +306,43 @@ class _Run:
                 model=baseline.model,
                 training=replace(baseline.training, epochs=self._epochs),
             )
-            points.append(FixedPoint(name="supervised baseline", settings=spec.as_mapping(), params=None))
+            points.append(FixedPoint(name=BASELINE, settings=spec.as_mapping(), params=None))
         return points
 
-    def _resolve(self, space: Space, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
-        settings = merge(self._base, space.suggest(trial, self._base, self._options))
+    def _resolve(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
+        settings = merge(self._base, self._space.suggest(trial, self._base, self._options))
         return TrialSpec.from_mapping(settings).as_mapping()
 
     def _open_optuna(self) -> tuple[optuna.Study, optuna.Study]:
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return open_studies(self._folder.journal, self._search, self._settings.sampler, self._settings.seed)
 
-    def _scheduler(self, space: Space, study: optuna.Study, reasons: dict[str, str]) -> Any:
-        name = self._settings.scheduler
-        if name == "pbt":
-            return self._pbt(space)
-        rungs = schedulers.rungs(self._epochs, self._steps_per_epoch, self._study.stop)
-        if name == "asha" and rungs:
-            return schedulers.PatientASHA(epochs=self._epochs, first=rungs[0], stop=self._study.stop, reasons=reasons)
-        return None  # every trial runs to its end
+    def _make_scheduler(self) -> Any:
+        match self._settings.scheduler:
+            case "asha":
+                rungs = schedulers.rungs(self._epochs, self._steps_per_epoch, self._study.stop)
+                return schedulers.PatientASHA(
+                    epochs=self._epochs, rungs=rungs, stop=self._study.stop, reasons=self._reasons
+                )
+            case "pbt":
+                if not self._distributions:
+                    raise SettingError(
+                        "pbt needs parameters to change and the space of this search has none; choose --scheduler asha."
+                    )
+                return schedulers.PatientPBT(
+                    interval=max(self._study.report_every, self._epochs // 10),
+                    distributions=self._distributions,
+                    resolve=lambda params: self._resolve(optuna.trial.FixedTrial(dict(params))),
+                )
+        return None  # fifo: every trial runs to its end
 
-    def _pbt(self, space: Space) -> schedulers.PatientPBT:
-        probe = optuna.create_study().ask()
-        space.suggest(probe, self._base, self._options)
-        if not probe.distributions:
-            raise SettingError(
-                "pbt needs parameters to change and the space of this search has none; choose --scheduler asha."
-            )
-        return schedulers.PatientPBT(
-            interval=max(self._study.report_every, self._epochs // 10),
-            distributions=probe.distributions,
-            resolve=lambda params: self._resolve(space, optuna.trial.FixedTrial(dict(params))),
-            seed=self._settings.seed,
-        )
-
-    def _compiled(self, concurrency: int) -> bool:
-        choice = self._settings.compile
-        if choice == "on" and not compiler_found():
-            raise SettingError(
-                "--compile on needs a C++ compiler and none was found; install g++ or choose --compile off."
-            )
+    def _compile_pays(self, at_a_time: int) -> bool:
+        if self._settings.compile != "auto":
+            return self._settings.compile == "on"
         member = self._own.member(self._dataset)
-        updates = self._settings.trials * self._settings.draws * member.total_steps // concurrency
-        return choice == "on" or (choice == "auto" and compiler_found() and compile_pays(member.flops, updates))
+        updates = self._settings.trials * self._settings.draws * member.total_steps // at_a_time
+        return compiler_found() and compile_pays(member.flops, updates)
 
     def _tags(self) -> dict[str, str]:
         return {
@@ -286,9 +361,9 @@ class _Run:
             rows={**rows, "validation": len(member.split.validation)},
         )
 
-    def _start_parent_run(self, space: Space, study: optuna.Study) -> None:
+    def _start_parent_run(self, tracker: Tracker) -> None:
         settings, target = as_mapping(self._settings), self._study.target
-        self._tracker.start_run(
+        tracker.start_run(
             f"{self._search}/search",
             name=self._folder.path.name,
             params={name: str(value) for name, value in settings.items()},
@@ -302,15 +377,18 @@ class _Run:
             },
             dataset=self._dataset_input(),
         )
-        self._tracker.log_artifact(f"{self._search}/search", self._folder.path / "study.json")
+        tracker.log_artifact(f"{self._search}/search", self._folder.path / "study.json")
 
-    def _finish_parent_run(self, study: optuna.Study) -> None:
+    def _summarise(self, tracker: Tracker, study: optuna.Study) -> None:
+        """Put pictures, journal and the numbers of the whole search into the parent run."""
         run = f"{self._search}/search"
-        records = self._folder.read_trials()
-        for path in draw_all(self._folder, self._study, records, study):
-            self._tracker.log_artifact(run, path, "pictures")
-        self._tracker.log_artifact(run, self._folder.journal)
-        found = summary(self._study, records)
+        try:
+            for path in draw_all(self._folder, self._study, self.records, study):
+                tracker.log_artifact(run, path, "pictures")
+        except Exception as error:  # a search of days does not end without its leaderboard for want of a picture
+            self.problems.append(f"pictures: {type(error).__name__}: {error}")
+        tracker.log_artifact(run, self._folder.journal)
+        found = summary(self._study, self.records)
         now = int(datetime.now().timestamp() * 1000)
         values = {
             "best_validation_error": found.best,
@@ -323,8 +401,7 @@ class _Run:
             for name, value in values.items()
             if value is not None
         ]
-        self._tracker.log_metrics(run, points)
-        self._tracker.end_run(run, "FINISHED")
+        tracker.log_metrics(run, points)
 
 
 def _without_test_set(dataset: Dataset) -> Dataset:

@@ -72,6 +72,7 @@ class OptunaSearcher(Searcher):
         suggest(id)             -> the Optuna trial is RUNNING
         on_trial_result(id, …)  -> one more intermediate value, by epoch
         on_trial_complete(id,…) -> COMPLETE, PRUNED or FAIL; nothing changes it afterwards
+        close()                 -> no trial is RUNNING
     """
 
     def __init__(
@@ -152,6 +153,13 @@ class OptunaSearcher(Searcher):
             study.tell(trial, state=TrialState.PRUNED)
         else:
             study.tell(trial, state=TrialState.FAIL)
+
+    def close(self) -> None:
+        """Tell Optuna the end of the trials that Tune left without one, because the search was halted."""
+        for study, trial in self._running.values():
+            reported = trial.storage.get_trial(trial._trial_id).intermediate_values
+            study.tell(trial, state=TrialState.PRUNED if reported else TrialState.FAIL)
+        self._running.clear()
 
     def save(self, checkpoint_path: str) -> None:
         """Write what Ray's snapshot needs; the record of the search is Optuna's journal."""

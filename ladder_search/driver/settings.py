@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from ladder_search.config import build, in_range, merge, parse_assignments, read_yaml
-from ladder_search.errors import SettingError
+from ladder_search.errors import SettingError, UnknownNameError
 from ladder_search.studies import Study, find_study
+
+# It becomes part of paths, run keys and addresses.
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +70,7 @@ class SearchSettings:
                 f"--max-concurrent must be at least 1, got {self.max_concurrent}; give a positive whole number."
             )
         for name in ("seed", "label_seed"):
-            in_range(f"--{name.replace('_', '-')}", getattr(self, name), 0, 2**63 - 1)
+            in_range(f"--{name.replace('_', '-')}", getattr(self, name), 0, 2**32 - 1)  # what the samplers take
         in_range("--cpus-per-trial", self.cpus_per_trial, 0.01, 1e4)
         in_range("--gpus-per-trial", self.gpus_per_trial, 0.0, 1e3)
         if self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
@@ -75,9 +80,10 @@ class SearchSettings:
             )
         if self.time_budget is not None:
             in_range("--time-budget", self.time_budget, 1.0, 1e9)
-        if self.name is not None and (not self.name or "/" in self.name or self.name.startswith(".")):
+        if self.name is not None and not _FOLDER_NAME.fullmatch(self.name):
             raise SettingError(
-                f"--name must be a plain folder name, got {self.name!r}; leave out slashes and leading dots."
+                f"--name must be a plain folder name, got {self.name!r}; use letters, digits, '.', '_', '-' and '+', "
+                "first a letter or digit, 200 at most."
             )
 
     def resolved_study(self) -> Study:
@@ -91,21 +97,20 @@ class SearchSettings:
             overrides = merge(overrides, {"training": {"epochs": self.epochs}})
         return find_study(self.study).with_overrides(overrides)
 
-    def folder_name(self, now: datetime) -> str:
-        """Name of the study folder: the one asked for, or the study's with the time."""
-        return self.name or f"{self.study}-{now:%Y%m%d-%H%M%S}"
-
 
 def parse_arguments(arguments: Sequence[str]) -> SearchSettings:
-    """Read the command line of ``search.py``; values of ``--config`` come first, those of the command line over them.
+    """Read the command line of ``search.py``.
+
+    Later wins: the file of ``--config``, the options in the variable ``LADDER_SEARCH_OPTIONS`` (a cluster's own), the
+    command line.
 
     Raises:
         LadderSearchError: an unknown study or setting, a value out of range, an unreadable file.
     """
-    given = vars(_parser().parse_args(list(arguments)))
+    given = vars(_parser().parse_args([*_standing_options(), *arguments]))
     path, assignments = given.pop("config", None), given.pop("set", [])
     values = _read_file(path) if path else {}
-    values |= {name.replace("-", "_"): value for name, value in given.items()}
+    values |= given
     overrides = merge(values.get("overrides", {}), parse_assignments(assignments))
     if "study" not in values:
         raise SettingError("a search needs a study, none was given; name one, `ladder-search studies` lists them.")
@@ -124,16 +129,48 @@ def _read_file(path: str) -> dict[str, Any]:
         raise SettingError(
             f"--config must hold settings, {path} holds {type(found).__name__}; write name: value lines."
         )
-    return {str(name).replace("-", "_"): value for name, value in found.items()}
+    values = {str(name).replace("-", "_"): value for name, value in found.items()}
+    overrides = values.pop("set", None)  # the command line's name for it
+    if overrides is not None and "overrides" not in values:
+        values["overrides"] = overrides
+    if not isinstance(values.get("overrides", {}), dict):
+        raise SettingError(
+            f"set in --config must hold groups of settings, {path} has {values['overrides']!r}; "
+            "write for example set: {model: {combinator: vanilla}}."
+        )
+    return values
+
+
+def _standing_options() -> list[str]:
+    options = os.environ.get("LADDER_SEARCH_OPTIONS", "")
+    try:
+        return shlex.split(options)
+    except ValueError as error:
+        raise SettingError(
+            f"LADDER_SEARCH_OPTIONS must be options as in a shell, got {options!r}: {error}; close the quotation."
+        ) from error
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in the manner of all other errors."""
+
+    def error(self, message: str) -> NoReturn:
+        text = message.removeprefix("argument ")
+        unknown = text.removeprefix("unrecognized arguments: ").split()
+        if text.startswith("unrecognized") and unknown[0].startswith("--"):
+            options = [option for action in self._actions for option in action.option_strings]
+            raise UnknownNameError("option", unknown[0].partition("=")[0], options)
+        raise SettingError(f"the command line must be as `search.py --help` says: {text}; correct it.")
 
 
 def _parser() -> argparse.ArgumentParser:
     # Suppressed defaults: what was not given stays absent, and SearchSettings is the one place with defaults.
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="search.py",
         description="Search the hyper-parameters of one study with Ray Tune and Optuna, tracked in MLflow.",
         epilog="Example: python search.py mnist-100-full --trials 64 --gpus-per-trial 0.25 --set training.lr=0.001",
         argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
     )
     add = parser.add_argument
     add("study", nargs="?", help="a row of `ladder-search studies`")
@@ -152,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--epochs", type=int, help="length of each trial (the study's own)")
     add("--set", action="append", metavar="NAME=VALUE", help="override a setting: model.combinator=vanilla")
     add("--config", metavar="FILE", help="YAML file with any of these settings")
-    add("--address", help="Ray cluster to join; auto: the one of this node (RAY_ADDRESS, else a private one)")
+    add("--address", help="Ray cluster to join, auto: the one of this node (RAY_ADDRESS, else a private one)")
     add("--root", help="folder of the study folders and of the tracking store (results)")
     add("--name", help="name of the study folder (study and time)")
     add("--tracking", metavar="URI", help="MLflow store (a SQLite file in the root folder)")

@@ -44,6 +44,15 @@ MANIFEST = "MANIFEST.json"
 _LIMITS = {SETTINGS: 1 << 16, METRICS: 1 << 26, PROVENANCE: 1 << 22, MANIFEST: 1 << 16, WEIGHTS: 1 << 33}
 _HEADER_LIMIT = 1 << 20  # of the weights file: names and shapes
 
+_DEPTH_LIMIT = 20
+_OPENING = (
+    yaml.FlowSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
+)
+_CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
+
 _COMMENT = """\
 # One configuration of ladder-search. The network, ready for inference:
 #     from ladder_search.export import load
@@ -271,9 +280,14 @@ def _to_yaml(content: Mapping[str, Any]) -> bytes:
 
 
 def _from_yaml(content: bytes) -> Any:
+    # Not config.read_yaml, which reads by YAML 1.2's rules: PyYAML writes texts such as 1e-3 without quotes.
     text = content.decode()
+    depth = 0
     for token in yaml.scan(text, Loader=yaml.SafeLoader):
         # Tags name types and an alias can be a bomb; settings need neither.
         if isinstance(token, (yaml.TagToken, yaml.AnchorToken, yaml.AliasToken, yaml.DirectiveToken)):
             raise ValueError(f"it must have no tags and aliases, found one in line {token.start_mark.line + 1}")
+        depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+        if depth > _DEPTH_LIMIT:  # PyYAML takes minutes for the thousands of brackets that 64 kB can hold
+            raise ValueError(f"it must be nested at most {_DEPTH_LIMIT} levels deep")
     return yaml.safe_load(text)

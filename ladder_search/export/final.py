@@ -198,7 +198,7 @@ class _Run:
                 seed=seed,
                 test_error=errors.get(seed),
                 diverged_epoch=progress.diverged.get(str(seed)),
-                epochs=tuple(progress.histories.get(str(seed), ())),
+                epochs=progress.histories.get(str(seed), ()),
             )
             for seed in self.seeds
         )
@@ -245,7 +245,8 @@ class _Run:
         row |= {name: value if math.isfinite(value) else None for name, value in found.terms.items()}
         if error is not None:
             row[TEST_ERROR] = error
-        self.progress.histories.setdefault(str(seed), []).append(row)
+        histories = self.progress.histories
+        histories[str(seed)] = (*histories.get(str(seed), ()), row)
 
     def _told(
         self, reports: dict[int, IntervalReport], errors: dict[int, float] | None, epoch_s: float

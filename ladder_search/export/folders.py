@@ -8,6 +8,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from ladder_search.errors import StudyFolderError
@@ -40,12 +41,13 @@ def write_folder(folder: Path, files: Mapping[str, bytes], *, replace: bool = Fa
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        shutil.rmtree(old, ignore_errors=True)
-        _sync(folder.parent)
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
             raise taken(folder) from error
         raise unwritable(folder, error) from error
+    shutil.rmtree(old, ignore_errors=True)
+    with suppress(OSError):  # the folder is whole and in place; only a power cut could still undo that
+        _sync(folder.parent)
 
 
 def read_file(path: Path, limit: int) -> bytes:

@@ -44,7 +44,7 @@ class Progress:
     seconds: float = 0.0
     diverged: dict[str, int] = field(default_factory=dict)
     """Seed -> the epoch in which it diverged; text, as JSON has it."""
-    histories: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    histories: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)
     """Seed -> metrics of every epoch."""
 
 

@@ -14,6 +14,7 @@ import math
 import shutil
 import statistics
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -147,19 +148,24 @@ def write_result(
 ) -> None:
     """Write the bundles and then ``result.json``; until that is there, the folder's checkpoints stay.
 
+    Where the folder has this very result already, nothing is done: a finished training may be asked for again.
+
     Args:
         provenance: None: collected here.
         force: replace a result that is there.
 
     Raises:
-        StudyFolderError: the folder has a result already, holds something else, or cannot be written; then no bundle
-            of this call is left behind.
+        StudyFolderError: the folder has another result already, holds something else, or cannot be written; then no
+            bundle of this call is left behind.
+        CheckpointError: the folder has a result that is damaged.
     """
     # Here, because it needs safetensors and PyYAML, which a training without a folder does not.
     from ladder_search.export.bundle import BundleMetrics, write_bundle
 
     check_folder(folder)
     if (folder / RESULT).exists() and not force:
+        if read_result(folder) == result:
+            return
         raise taken(folder / RESULT)
     if provenance is None:
         provenance = collect(data_name=result.spec.data.dataset, data_digest=result.data_digest)
@@ -187,6 +193,8 @@ def write_result(
         content = json.dumps(_as_json(result, digests), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
         write_atomically(folder / RESULT, lambda file: file.write(content.encode()))
     except BaseException as error:
+        with suppress(OSError):
+            (folder / RESULT).unlink(missing_ok=True)  # it was in place if only its folder could not be synced
         for seed in digests:
             shutil.rmtree(bundle_folder(folder, seed), ignore_errors=True)
         if isinstance(error, OSError) and not isinstance(error, LadderSearchError):

@@ -59,8 +59,7 @@ def export_top(
     provenance: dict[str, Any] = {**collect(data_name=dataset.name, data_digest=dataset.digest)}
     if isinstance(of_search, Mapping):
         provenance |= {f"search_{key}": value for key, value in of_search.items()}
-    name = description.get("study")
-    study = name if isinstance(name, str) else study_folder.path.name
+    study = _study_name(description, study_folder.path.name)
     for folder, record in named:
         spec, checkpoint = _spec(record, dataset), _checkpoint(study_folder, record)
         module, metrics = _member(record, spec, checkpoint, dataset)
@@ -90,6 +89,12 @@ def _member(
         epochs=record.epochs,
     )
     return pack.module(slot), metrics
+
+
+def _study_name(description: Mapping[str, Any], otherwise: str) -> str:
+    study = description.get("study")
+    name = study.get("name") if isinstance(study, Mapping) else None
+    return name if isinstance(name, str) else otherwise
 
 
 def _checkpoint(study_folder: StudyFolder, record: TrialRecord) -> Path:

@@ -33,7 +33,7 @@ class Target:
             text += f" ± {100 * self.spread:.2f}"
         if not self.verified:
             return f"{text} (unverified)"
-        return text if self.spread_verified or self.spread is None else f"{text} (spread unverified)"
+        return text if self.spread_verified or self.spread is None else f"{text} (sd unverified)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

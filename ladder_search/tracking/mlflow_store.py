@@ -33,7 +33,7 @@ with warnings.catch_warnings():
     from mlflow.tracking import MlflowClient
 
 from ladder_search.errors import TrackingError
-from ladder_search.tracking.address import artifact_root, normal_store, redacted, sqlite_path
+from ladder_search.tracking.address import artifact_root, check_sqlite, normal_store, redacted, sqlite_path
 from ladder_search.tracking.protocol import Batch, DatasetInput, RejectedError, RunStatus
 
 KEY = "ladder.key"
@@ -66,8 +66,10 @@ class MlflowStore:
         path = sqlite_path(store)
         with self._calls():
             _silence()
-            if path is not None and not path.exists():
-                _create_database(path)
+            if path is not None:
+                check_sqlite(path)  # MLflow itself would try to open a hopeless file for two minutes
+                if not path.exists():
+                    _create_database(path)
             self.client = MlflowClient(store)
             self.experiment_id = self._experiment(experiment, path)
 
@@ -193,6 +195,8 @@ class MlflowStore:
             refused = error.error_code in REFUSALS
             if not isinstance(error, RestException) and str(error.message).startswith("API request to endpoint"):
                 refused = False  # not MLflow's own words: a proxy, a login page, a host that is not allowed
+            if (cause := _connection_error(error)) is not None:
+                raise TrackingError(f"{self._address} cannot be reached: {_brief(cause)}") from error
             kind = RejectedError if refused else TrackingError
             raise kind(f"{self._address} answered: {_brief(error.message)}") from error
         except Exception as error:
@@ -242,6 +246,16 @@ def _silence() -> None:
     """MLflow and Alembic report every migration on the console; their errors reach us as exceptions."""
     for name in ("mlflow", "alembic", "sqlalchemy"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _connection_error(error: BaseException) -> OSError | None:
+    """Return the operating system's word on a connection, which MLflow and requests wrap five times over."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and (inner.errno is not None or isinstance(inner, TimeoutError)):
+            return inner
+        inner = inner.__cause__ or inner.__context__
+    return None
 
 
 def _user() -> str:

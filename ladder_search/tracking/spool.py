@@ -70,6 +70,11 @@ class SpoolAppender:
                 )
             self._fd = os.open(self.folder.events, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
             self.header, self._n = self._take_over()
+            if self.header.experiment != experiment:
+                raise TrackingError(
+                    f"a spool belongs to one experiment, {path} to {self.header.experiment!r} and not to "
+                    f"{experiment!r}: name another folder."
+                )
         except OSError as error:
             self._release()
             if isinstance(error, TrackingError):

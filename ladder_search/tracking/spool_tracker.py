@@ -224,10 +224,12 @@ class SpoolTracker:
             if self._process.poll() is not None and self._restarts < MAX_RESTARTS:
                 self._restarts += 1
                 self._problem(f"the writer process ended with code {self._process.returncode} and was started again")
+                if self._process.stdin is not None:
+                    self._process.stdin.close()
                 self._start_writer()
 
     def _start_writer(self) -> None:
-        """Start ``python -m ladder_search.tracking.writer`` in a session of its own, where Ctrl-C does not reach it."""
+        """Start ``python -m ladder_search.tracking.writer`` away from the terminal: Ctrl-C does not reach it."""
         folder = self._spool.folder
         home = str(Path(ladder_search.__file__).parents[1])
         paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -30,6 +30,8 @@ POLL_S = 1.0
 GATHER_BYTES = 1 << 16
 """With more than this waiting, the next round follows at once."""
 STATUS_S = 1.0
+ENDING_WAIT_S = 5.0
+"""Longest wait between attempts once the search has ended: someone may be waiting for it."""
 ORPHAN_PATIENCE_S = 60.0
 """How long a writer whose search is gone waits for a store that fails."""
 
@@ -194,7 +196,7 @@ def run(spool_dir: Path, store: str, experiment: str, parent: Parent) -> None:
         if not ending and not courier.failures and courier.backlog() < GATHER_BYTES:
             wait = POLL_S
         if wait:
-            parent.wait(wait)
+            parent.wait(min(wait, ENDING_WAIT_S) if ending else wait)
     courier.save_status("retrying" if courier.failures else "done")
     lock.release()
 

@@ -85,7 +85,7 @@ def test_every_dependency_is_pinned_and_says_who_needs_it() -> None:
 
 
 def test_what_is_installed_here_is_what_is_pinned() -> None:
-    """A newer release shows as a changed pin, not as a surprise. A local version (+cpu) is no other release."""
+    """A newer release of anything shows as a changed pin; a local version (+cpu) is the same release."""
     different = {}
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         name, equals, pinned = line.partition("==")

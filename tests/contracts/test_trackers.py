@@ -18,7 +18,7 @@ import pytest
 
 from ladder_search.errors import TrackingError
 from ladder_search.tracking import DatasetInput, MetricPoint, NullTracker, SpoolTracker, Tracker
-from ladder_search.tracking.address import check, default_store, ui_command
+from ladder_search.tracking.address import UI_ENVIRONMENT, check, default_store, ui_command
 from ladder_search.tracking.mlflow_store import open_store
 from ladder_search.tracking.writer import sync
 
@@ -180,7 +180,7 @@ def served(tmp_path: Path, empty: Path) -> Iterator[tuple[str, str]]:
         port = free.getsockname()[1]
     command = ui_command(store, port=port)
     with (tmp_path / "server.log").open("wb") as log:
-        environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+        environment = {**os.environ, **UI_ENVIRONMENT}
         server = subprocess.Popen(
             command, stdout=log, stderr=log, env=environment, cwd=tmp_path, start_new_session=True
         )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.server
-import importlib.util
 import os
 import pickle
+import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -208,9 +209,26 @@ def test_what_is_no_pickle_is_refused() -> None:
 
 
 def test_a_python_without_pip_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(DataError, match=r"thing==1 cannot be fetched: .* has no pip"):
+    bare = tmp_path / "python"
+    bare.write_text('#!/bin/sh\necho "$0: No module named pip" >&2\nexit 1\n')
+    bare.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(bare))
+    with pytest.raises(DataError, match=r"thing==1 cannot be fetched by pip \(.*No module named pip\)"):
         sources.fetch_wheel("thing==1", tmp_path)
+
+
+def test_fetching_leaves_this_process_fit_to_compile(tmp_path: Path) -> None:
+    """A look for pip inside the process would make setuptools, which torch's compiler imports, fail in it."""
+    code = (
+        "import pathlib, sys\n"
+        "from ladder_search.data import sources\n"
+        "try:\n    sources.fetch_wheel('thing==1', pathlib.Path(sys.argv[1]))\n"
+        "except sources.DataError:\n    import setuptools\n"
+        "else:\n    raise SystemExit('there is no such wheel')\n"
+    )
+    environment = {**os.environ, "PIP_NO_INDEX": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_pips_reason_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

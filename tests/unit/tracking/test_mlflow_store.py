@@ -123,6 +123,14 @@ def test_a_new_store_is_made_whole_and_quietly(
     assert captured.out == "" and captured.err == "" and caplog.records == []
 
 
+def test_a_file_that_is_no_store_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("hello " * 100)
+    begin = time.monotonic()
+    with pytest.raises(TrackingError, match="not readable as one"):
+        open_store(f"sqlite:///{tmp_path}/mlflow.db", "digits")
+    assert time.monotonic() - begin < 5.0
+
+
 class TestServer:
     """MLflow's client over HTTP; every answer may be an error."""
 

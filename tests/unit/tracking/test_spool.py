@@ -134,6 +134,13 @@ def test_two_appenders_on_one_spool_are_refused_in_one_sentence(tmp_path: Path) 
     SpoolAppender(tmp_path, "digits").close()
 
 
+def test_a_spool_of_another_experiment_is_refused_and_free_again(tmp_path: Path) -> None:
+    SpoolAppender(tmp_path, "digits").close()
+    with pytest.raises(TrackingError, match="belongs to one experiment, .* to 'digits' and not to 'mnist'"):
+        SpoolAppender(tmp_path, "mnist")
+    SpoolAppender(tmp_path, "digits").close()
+
+
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(TrackingError, match="must be writable"):

@@ -198,7 +198,7 @@ class TestProcess:
         assert tracker.status().state == "retrying" and "answered" in str(tracker.status().last_error)
         assert sorted(times)[-3] < 0.05
         flaky.always = None
-        flaky.trouble.extend([-500, 500, None, 403, -503] * 4)
+        flaky.trouble.extend([-500, None, None, -503, None, 403, None, -500, None])
         assert tracker.close(60.0) is True
         runs = {run["tags"]["ladder.key"]: run for run in flaky.active()}
         assert len(runs) == len(flaky.active()) == 4

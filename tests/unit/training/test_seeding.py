@@ -89,7 +89,8 @@ def test_no_global_stream_is_read_or_moved() -> None:
 def test_a_fresh_process_draws_the_same() -> None:
     code = (
         "import torch; from ladder_search.training.seeding import NoiseSource, generator; x = torch.empty(20); "
-        "NoiseSource(9, torch.device('cpu')).fill(x, 4); print(*x.tolist(), *torch.randn(5, generator=generator(9, 1)).tolist())"
+        "NoiseSource(9, torch.device('cpu')).fill(x, 4); y = torch.randn(5, generator=generator(9, 1)); "
+        "print(*x.tolist(), *y.tolist())"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     expected = [*draw(9, 4, 20).tolist(), *torch.randn(5, generator=generator(9, INITIAL_WEIGHTS)).tolist()]

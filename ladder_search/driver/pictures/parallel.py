@@ -1,0 +1,160 @@
+"""Parallel coordinates: every complete trial as a line through its error and all its parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import optuna
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, Normalize
+from matplotlib.figure import Figure
+from plotly.colors import sample_colorscale
+
+from ladder_search.driver import wording
+from ladder_search.driver.pictures import canvas
+from ladder_search.driver.pictures.canvas import Picture
+from ladder_search.driver.pictures.trials import SHOWN_ERROR, Point, Trials, shown_error
+from ladder_search.driver.wording import PUBLISHED, percent
+
+_IN_A_ROW = 8
+"""Parameters side by side; more go into further rows, so that the letters stay readable on a page."""
+_ABSENT = -0.1
+"""Height of a trial on the axis of a parameter that it does not have."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Axis:
+    """One vertical axis, from 0 at its foot to 1."""
+
+    label: str
+    heights: list[float]
+    """One for each trial."""
+    ticks: list[tuple[float, str]]
+
+
+def parallel_coordinates(title: str, trials: Trials) -> Picture:
+    """Draw every complete trial as a line; dark ones have low errors, the published and the best one stand out."""
+    names = trials.searched
+    if not names:
+        return canvas.words(title, trials.why_empty())
+    page = optuna.visualization.plot_parallel_coordinate(
+        trials.shown, params=names, target=shown_error, target_name=SHOWN_ERROR
+    )
+    canvas.style_page(page, title, height=560, width=max(1100, 100 * (len(names) + 3)))
+    labels = [canvas.wrapped(name, 14, newline="<br>") for name in names]  # Optuna cuts names of 20 letters short
+    page.update_xaxes(ticktext=["validation<br>error, %", *labels], tickangle=0, showline=False, ticks="")
+    page.update_layout(margin={"t": 90, "b": 110}, legend={"x": 0.0, "xanchor": "left", "y": -0.3})
+    _emphasise(page, trials)
+    return Picture(title=title, png=_png(title, trials, names), page=page)
+
+
+def _emphasise(page: Any, trials: Trials) -> None:
+    """Colour the page's lines as the PNG's; Optuna draws one for each complete trial, in their order."""
+    points, standouts = trials.complete, trials.standouts
+    errors = [point.error or 0.0 for point in points]
+    low, high = min(errors), max(errors)
+    for line, point, error in zip(page.data, points, errors, strict=False):
+        shade = sample_colorscale("Cividis", (error - low) / ((high - low) or 1.0))[0]
+        line.update(line_color=shade, opacity=0.7)
+        if why := standouts.get(point.number):
+            colour = canvas.VERMILION if why == PUBLISHED else canvas.BLUE
+            line.update(line={"color": colour, "width": 3.5}, opacity=1.0)
+            line.update(name=f"{why}: {percent(error)}", showlegend=True)
+    page.data[-1].marker.update(colorscale="Cividis", reversescale=False)  # the one that carries the colour bar
+
+
+def _png(title: str, trials: Trials, names: list[str]) -> Figure:
+    points = sorted(trials.complete, key=lambda point: -(point.error or 0.0))  # the best is drawn last
+    errors = [point.error or 0.0 for point in points]
+    first = _numeric("validation\nerror", errors, log=False, text=lambda error: percent(error))
+    rows = math.ceil(len(names) / _IN_A_ROW)
+    columns = math.ceil(len(names) / rows)
+    fig = canvas.figure(title, width=max(canvas.WIDTH, 1.1 * (columns + 2)), height=1.0 + 2.9 * rows)
+    panels = fig.subplots(rows, 1, squeeze=False)[:, 0]
+    for row, ax in enumerate(panels):
+        axes = [first, *(_axis(name, points, trials) for name in names[row * columns : (row + 1) * columns])]
+        _frame(ax, axes, columns + 1)
+        _lines(ax, axes, points, trials)
+    low, high = min(errors), max(errors)
+    scale = ScalarMappable(Normalize(low, high if high > low else low + 1e-6), _colours())
+    bar = fig.colorbar(scale, ax=list(panels), pad=0.01, aspect=30, label="validation error")
+    canvas.percent_axis(bar.ax.yaxis, log=False)
+    if low == high:
+        bar.set_ticks([low])
+    canvas.legend_below(fig, panels[0])
+    return fig
+
+
+def _colours() -> Colormap:
+    return matplotlib.colormaps[canvas.COLOUR_MAP]
+
+
+def _axis(name: str, points: Sequence[Point], trials: Trials) -> _Axis:
+    values = [trials.position(name, point) if name in point.params else None for point in points]
+    label = canvas.wrapped(name, 14)
+    if name in trials.choices:
+        return _categorical(label, values, trials.choices[name])
+    return _numeric(label, values, log=trials.log[name])
+
+
+def _lines(ax: Axes, axes: Sequence[_Axis], points: Sequence[Point], trials: Trials) -> None:
+    errors = [point.error or 0.0 for point in points]
+    low, high = min(errors), max(errors)
+    standouts = trials.standouts
+    for place, (point, error) in enumerate(zip(points, errors, strict=True)):
+        shade = _colours()((error - low) / ((high - low) or 1.0))
+        style: dict[str, Any] = {"color": shade, "linewidth": 1.0, "alpha": 0.8}
+        if why := standouts.get(point.number):
+            colour = canvas.VERMILION if why == PUBLISHED else canvas.BLUE
+            style = {"color": colour, "linewidth": 2.0, "zorder": 3, "label": f"{why}: {percent(error)}"}
+        ax.plot(range(len(axes)), [axis.heights[place] for axis in axes], **style)
+
+
+def _numeric(label: str, values: Sequence[float | None], *, log: bool, text: Any = wording.value) -> _Axis:
+    known = [value for value in values if value is not None]
+    low, high = min(known), max(known)
+    if low == high:
+        heights = [_ABSENT if value is None else 0.5 for value in values]
+        return _Axis(label=label, heights=heights, ticks=[(0.5, text(low))])
+    if log:
+        logs = [None if value is None else math.log(value) for value in values]
+        heights = _scaled(logs, math.log(low), math.log(high))
+        middle = math.sqrt(low) * math.sqrt(high)
+    else:
+        heights = _scaled(values, low, high)
+        middle = (low + high) / 2
+    return _Axis(label=label, heights=heights, ticks=[(0.0, text(low)), (0.5, text(middle)), (1.0, text(high))])
+
+
+def _categorical(label: str, values: Sequence[float | None], choices: Sequence[str]) -> _Axis:
+    top = max(1, len(choices) - 1)
+    ticks = [(place / top, canvas.wrapped(choice, 12)) for place, choice in enumerate(choices)]
+    return _Axis(label=label, heights=_scaled(values, 0.0, top), ticks=ticks)
+
+
+def _scaled(values: Sequence[float | None], low: float, high: float) -> list[float]:
+    return [_ABSENT if value is None else (value - low) / (high - low) for value in values]
+
+
+def _frame(ax: Axes, axes: Sequence[_Axis], room: int) -> None:
+    """Draw the vertical axes with their labels and ticks; leave room for ``room`` of them."""
+    behind: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
+    absent = any(height == _ABSENT for axis in axes for height in axis.heights)
+    for column, axis in enumerate(axes):
+        ax.plot([column, column], [0, 1], color="#808080", linewidth=1.0, zorder=2)
+        ticks = [*axis.ticks, *([(_ABSENT, "not used")] if _ABSENT in axis.heights else [])]
+        for height, text in ticks:
+            ax.text(column + 0.03, height, text, fontsize=7, va="center", zorder=4, bbox=behind)
+    ax.set_xticks(range(len(axes)), [axis.label for axis in axes], fontsize=8)
+    ax.set_xlim(-0.1, room - 0.5)
+    ax.set_ylim(_ABSENT - 0.05 if absent else -0.05, 1.05)
+    ax.set_yticks([])
+    ax.grid(visible=False)
+    ax.tick_params(axis="x", length=0)
+    for side in ("left", "bottom"):
+        ax.spines[side].set_visible(False)

@@ -1,0 +1,148 @@
+"""What the parameters did: their importance, and each one alone.
+
+Only COMPLETE trials enter: errors of trials that were stopped at other budgets do not compare with theirs.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import optuna
+from matplotlib.axes import Axes
+from optuna.importance import PedAnovaImportanceEvaluator
+
+from ladder_search.driver import wording
+from ladder_search.driver.pictures import canvas
+from ladder_search.driver.pictures.canvas import Picture
+from ladder_search.driver.pictures.trials import SHOWN_ERROR, Trials, shown_error
+from ladder_search.driver.wording import PUBLISHED, percent
+
+LEAST_TRIALS = 8
+"""COMPLETE trials below which an importance would be noise."""
+_TOP_TRIALS = 5
+"""Trials that the evaluator asks for in the best group, at least."""
+
+
+def importance(title: str, trials: Trials) -> Picture:
+    """Draw how much each parameter decides whether a trial is among the best (PED-ANOVA); the values add up to 1."""
+    complete = trials.complete
+    names = [name for name in trials.log if len({str(p.params[name]) for p in complete if name in p.params}) > 1]
+    if len(complete) < LEAST_TRIALS:
+        needs = f"Parameter importance needs {LEAST_TRIALS} complete trials, this search has {len(complete)}."
+        return canvas.words(title, needs)
+    if len(names) < 2:
+        what = f"only {names[0]} was varied" if names else "no parameter was varied"
+        return canvas.words(title, f"Parameter importance compares parameters, and {what} among the complete trials.")
+    errors = sorted(point.error or 0.0 for point in complete)
+    share = min(0.5, max(0.1, _TOP_TRIALS / len(complete)))
+    if errors[-1] <= errors[math.ceil(share * len(errors)) - 1]:
+        return canvas.words(
+            title, f"All {len(complete)} complete trials reached {percent(errors[-1])}: nothing to explain."
+        )
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=share)
+    found = optuna.importance.get_param_importances(trials.shown, evaluator=evaluator, params=names)
+    label = f"importance for reaching the best {100 * share:.0f} % of {len(complete)} complete trials (PED-ANOVA)"
+    fig = canvas.figure(title, height=max(2.2, 1.3 + 0.36 * len(found)))
+    ax = fig.add_subplot()
+    bars = ax.barh([canvas.wrapped(name, 28) for name in found], list(found.values()), color=canvas.BLUE, height=0.7)
+    ax.bar_label(
+        bars, labels=[f"{value:.2f}" if value >= 0.01 else "<0.01" for value in found.values()], padding=3, fontsize=8
+    )
+    ax.invert_yaxis()
+    ax.grid(visible=False, axis="y")
+    ax.tick_params(axis="y", length=0)
+    ax.set_xlim(0, 1.12 * max(found.values()))
+    ax.set_xlabel(label)
+    page = optuna.visualization.plot_param_importances(trials.shown, evaluator=evaluator, params=names)
+    canvas.style_page(page, title, height=220 + 34 * len(found))
+    page.update_traces(marker_color=canvas.BLUE)
+    page.update_xaxes(title=label)
+    page.update_yaxes(title="", automargin=True)
+    return Picture(title=title, png=fig, page=page)
+
+
+def slices(title: str, trials: Trials) -> Picture:
+    """Draw the error of the complete trials against each parameter; ticks at the foot are trials without an error."""
+    names = trials.searched
+    if not names:
+        return canvas.words(title, trials.why_empty())
+    columns = min(4, len(names)) if len(names) != 6 else 3
+    rows = math.ceil(len(names) / columns)
+    fig = canvas.figure(title, height=1.0 + 1.9 * rows)
+    axes = fig.subplots(rows, columns, sharey=True, squeeze=False)
+    errors = [point.error for point in trials.complete if point.error is not None]
+    log = min(errors) > 0 and max(errors) > 4 * min(errors)
+    for place, ax in enumerate(axes.flat):
+        if place >= len(names):
+            ax.set_axis_off()
+            continue
+        if log:
+            ax.set_yscale("log")
+        canvas.percent_axis(ax.yaxis, log=log)
+        _slice(ax, names[place], trials, letters=48 // columns)
+        ax.set_xlabel(canvas.wrapped(names[place], 96 // columns - 4))
+    fig.supylabel("validation error", fontsize=9)
+    canvas.legend_below(fig, axes[0, 0], columns=4)
+    return Picture(title=title, png=fig, page=_slice_page(title, trials, names))
+
+
+def _slice_page(title: str, trials: Trials, names: list[str]) -> Any:
+    page = optuna.visualization.plot_slice(trials.shown, params=names, target=shown_error, target_name=SHOWN_ERROR)
+    canvas.style_page(page, title, height=480, legend={"orientation": "h", "y": -0.25})
+    page.update_traces(marker={"colorscale": "Cividis", "size": 8})
+    standouts = [(point, trials.standouts.get(point.number)) for point in trials.complete]
+    for place, name in enumerate(names, 1):
+        suffix = "" if place == 1 else str(place)
+        axis = page.layout[f"xaxis{suffix}"]
+        axis.title = canvas.wrapped(name, 24, newline="<br>")
+        if trials.log[name]:
+            values = [trials.position(name, point) for point in trials.complete if name in point.params]
+            ticks = canvas.log_ticks(min(values), max(values), most=6, letters=24)
+            axis.update(tickvals=ticks, ticktext=[wording.value(tick) for tick in ticks], minor={"ticks": ""})
+        for point, why in standouts:
+            if why is not None and name in point.params:
+                given = repr(point.params[name]) if name in trials.choices else point.params[name]
+                symbol, colour = ("diamond", canvas.VERMILION) if why == PUBLISHED else ("star", canvas.BLUE)
+                page.add_scatter(
+                    x=[given],
+                    y=[100 * (point.error or 0.0)],
+                    mode="markers",
+                    marker={"symbol": symbol, "size": 13, "color": colour, "line": {"width": 1, "color": "white"}},
+                    name=why,
+                    showlegend=place == 1,
+                    legendgroup=why,
+                    xaxis=f"x{suffix}",
+                    yaxis=f"y{suffix}",
+                )
+    return page
+
+
+def _slice(ax: Axes, name: str, trials: Trials, *, letters: int) -> None:
+    standouts = trials.standouts
+    if name in trials.choices:
+        labels = [canvas.wrapped(choice, 10) for choice in trials.choices[name]]
+        ax.set_xticks(range(len(labels)), labels, rotation=45 if len(labels) > 3 else 0, fontsize=7)
+        ax.set_xlim(-0.5, len(labels) - 0.5)
+    having = [point for point in trials.points if name in point.params]
+    plain = [p for p in having if p.error is not None and p.number not in standouts]
+    without = [trials.position(name, p) for p in having if p.error is None]
+    dots: dict[str, Any] = {"linestyle": "", "markeredgecolor": "white", "markeredgewidth": 0.4}
+    # Trials that made the same choice lie beside each other: steps of the golden section fill a band evenly.
+    spread = 0.4 if name in trials.choices else 0.0
+    xs = [trials.position(name, p) + spread * (0.618 * p.number % 1.0 - 0.5) for p in plain]
+    ax.plot(xs, [p.error or 0.0 for p in plain], "o", ms=4, color=canvas.SKY, label="complete", **dots)
+    for p in having:
+        if p.error is not None and (why := standouts.get(p.number)):
+            marker, size, colour = ("D", 5, canvas.VERMILION) if why == PUBLISHED else ("*", 9, canvas.BLUE)
+            ax.plot([trials.position(name, p)], [p.error], marker, ms=size, color=colour, label=why, zorder=3, **dots)
+    foot: dict[str, Any] = {"color": "#737373", "linestyle": "", "transform": ax.get_xaxis_transform()}
+    if without:
+        ax.plot(without, [0.025] * len(without), "|", ms=5, label="stopped or failed", clip_on=False, **foot)
+    ax.margins(y=0.12)
+    if trials.log[name]:
+        values = [trials.position(name, point) for point in having]
+        ticks = canvas.log_ticks(min(values), max(values), most=5, letters=letters)
+        ax.set_xscale("log")
+        ax.set_xticks(ticks, [wording.value(tick) for tick in ticks])
+        ax.minorticks_off()

@@ -1,0 +1,126 @@
+"""The trials of a search as the pictures need them: what each chose, what it reached, and which ones stand out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from ladder_search.driver import wording
+from ladder_search.driver.leaderboard import rank
+from ladder_search.driver.wording import BASELINE, PUBLISHED, finite
+from ladder_search.record import TrialRecord
+from ladder_search.studies.study import Study
+
+SHOWN_ERROR = "validation error, %"
+"""Label of the errors in ``Trials.shown``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Point:
+    """One trial of the Optuna study; only a COMPLETE one has an error that compares with others."""
+
+    number: int
+    params: dict[str, Any]
+    """Short name -> value."""
+    error: float | None
+    """Fraction; None: stopped or failed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trials:
+    """What all pictures of one search are drawn from."""
+
+    study: Study
+    records: tuple[TrialRecord, ...]
+    points: tuple[Point, ...]
+    """The Optuna study's ended trials, oldest first."""
+    log: dict[str, bool]
+    """Short name of every parameter that has a choice -> whether it is searched on a log scale."""
+    choices: dict[str, tuple[str, ...]]
+    """Short name of a categorical parameter -> its choices as text."""
+    shown: optuna.Study
+    """Copy of the Optuna study for its own plots: short names, errors in percent, the same trial numbers."""
+
+    @classmethod
+    def of(cls, study: Study, records: Sequence[TrialRecord], optuna_study: optuna.Study) -> Trials:
+        """Read what the pictures need; the given study is not changed."""
+        frozen = optuna_study.get_trials(deepcopy=False)
+        distributions = {name: found for trial in frozen for name, found in trial.distributions.items()}
+        names = wording.short_names(distributions)
+        shown = optuna.create_study(direction="minimize")
+        points = []
+        for trial in frozen:
+            complete = trial.state == TrialState.COMPLETE and finite(trial.value)
+            shown.add_trial(_renamed(trial, names) if complete else optuna.create_trial(state=TrialState.FAIL))
+            if trial.state.is_finished():
+                params = {names[name]: given for name, given in trial.params.items()}
+                points.append(Point(number=trial.number, params=params, error=trial.value if complete else None))
+        varied = {names[name]: found for name, found in distributions.items() if not found.single()}
+        return cls(
+            study=study,
+            records=tuple(records),
+            points=tuple(points),
+            log={name: bool(getattr(varied[name], "log", False)) for name in sorted(varied)},
+            choices={
+                name: tuple(map(str, found.choices))
+                for name, found in varied.items()
+                if isinstance(found, optuna.distributions.CategoricalDistribution)
+            },
+            shown=shown,
+        )
+
+    @property
+    def complete(self) -> list[Point]:
+        """Points with an error that compares, oldest first."""
+        return [point for point in self.points if point.error is not None]
+
+    @property
+    def best_found(self) -> TrialRecord | None:
+        """The best COMPLETE suggestion of the sampler."""
+        ranked = (r for r in rank(self.records) if r.state == "COMPLETE" and finite(r.validation_error))
+        return next((record for record in ranked if not record.is_reference), None)
+
+    @property
+    def standouts(self) -> dict[int, str]:
+        """Number of a trial in the Optuna study -> why it is emphasised: "published" or "best found"."""
+        found = {r.number: PUBLISHED for r in self.records if r.name == PUBLISHED}
+        return found | ({self.best_found.number: "best found"} if self.best_found else {})
+
+    @property
+    def searched(self) -> list[str]:
+        """Parameters with a choice that a complete trial has, in alphabetical order."""
+        return [name for name in self.log if any(name in point.params for point in self.complete)]
+
+    def why_empty(self) -> str:
+        """Why there is no error to draw against a parameter."""
+        if not self.points:
+            return "No trial of the search has ended yet."
+        if not self.complete:
+            return f"None of the {len(self.points)} ended trials is complete: there is no error to show."
+        return "No parameter was searched: every complete trial has the study's own settings."
+
+    def position(self, name: str, point: Point) -> float:
+        """Where ``point`` stands on the axis of parameter ``name``: its value, or the place of its choice."""
+        given, choices = point.params[name], self.choices.get(name)
+        return float(choices.index(str(given))) if choices else float(given)
+
+    def of_search(self) -> list[TrialRecord]:
+        """Records of the search itself: without the supervised baseline, which is of another study."""
+        return [record for record in self.records if record.name != BASELINE]
+
+
+def shown_error(trial: optuna.trial.FrozenTrial) -> float:
+    """Error of a trial of ``Trials.shown``, for Optuna's plots: naming it keeps them from calling it an objective."""
+    return float(trial.value or 0.0)
+
+
+def _renamed(trial: optuna.trial.FrozenTrial, names: dict[str, str]) -> optuna.trial.FrozenTrial:
+    return optuna.create_trial(
+        params={names[name]: given for name, given in trial.params.items()},
+        distributions={names[name]: found for name, found in trial.distributions.items()},
+        value=100 * (trial.value or 0.0),
+    )
