@@ -1,0 +1,117 @@
+"""Members on disk: the same bits come back, and what is damaged is refused with a sentence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ladder_search.data.splits import make_split
+from ladder_search.errors import CheckpointError
+from ladder_search.models.ladder import Ladder, LadderConfig
+from ladder_search.training.pack import MemberSpec, Pack, TrainingData
+from ladder_search.training.settings import TrainingConfig
+
+checkpoint = pytest.importorskip("ladder_search.training.checkpoint", exc_type=ImportError)
+
+SETTINGS = {"family": "ladder", "model": {"widths": [64, 12, 10]}, "seed": 7}
+
+
+@pytest.fixture
+def spec(data: TrainingData) -> MemberSpec:
+    split = make_split(data.y.numpy(), n_labelled=40, n_validation=297, n_classes=10, seed=2)
+    model = LadderConfig(widths=(64, 12, 10), noise_std=(0.3,) * 3, lambda_=(10.0, 1.0, 0.1))
+    return MemberSpec(model=model, training=TrainingConfig(epochs=2, labelled_batch=20), split=split, seed=7)
+
+
+@pytest.fixture
+def new_pack(spec: MemberSpec, data: TrainingData) -> Callable[[int], Pack]:
+    return lambda slots: Pack(spec, lambda c, g: Ladder(c, generator=g), data, slots=slots)
+
+
+def test_a_resumed_member_goes_on_as_if_nothing_had_happened(spec: MemberSpec, new_pack: Any, tmp_path: Path) -> None:
+    whole = new_pack(1)
+    whole.join(spec)
+    whole.run(14)
+
+    first = new_pack(1)
+    first.join(spec)
+    first.run(6)
+    kept = first.state(0)
+    checkpoint.write_member(tmp_path, kept, SETTINGS)
+    state, settings = checkpoint.read_member(tmp_path)
+    assert settings == SETTINGS and state.step == 6
+    for group in ("params", "first", "second"):
+        before, after = getattr(kept, group), getattr(state, group)
+        assert before.keys() == after.keys()
+        assert all(
+            torch.equal(before[name], after[name]) and before[name].dtype == after[name].dtype for name in before
+        )
+
+    second = new_pack(1)
+    second.join(spec, state=state)
+    second.run(8)
+    assert second.state(0).step == 14
+    for group in ("params", "first", "second"):
+        expected, found = getattr(whole.state(0), group), getattr(second.state(0), group)
+        assert all(torch.equal(expected[name], found[name]) for name in expected)  # one size of pack: the same bits
+
+
+@pytest.fixture
+def folder(spec: MemberSpec, new_pack: Any, tmp_path: Path) -> Path:
+    pack = new_pack(1)
+    pack.join(spec)
+    checkpoint.write_member(tmp_path, pack.state(0), SETTINGS)
+    return tmp_path
+
+
+def _rewrite(folder: Path, **changes: Any) -> None:
+    path = folder / checkpoint.DESCRIPTION
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def _truncate(folder: Path) -> None:
+    path = folder / checkpoint.TENSORS
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (
+            lambda f: (f / checkpoint.TENSORS).unlink(),
+            "a checkpoint needs a readable member.json and tensors.safetensors",
+        ),
+        (lambda f: (f / checkpoint.DESCRIPTION).unlink(), "a checkpoint needs a readable member.json"),
+        (lambda f: (f / checkpoint.DESCRIPTION).write_text('{"format": '), "a checkpoint needs a readable member.json"),
+        (
+            lambda f: (f / checkpoint.DESCRIPTION).write_text("[]"),
+            "checkpoints have the format 'ladder-search member 1'",
+        ),
+        (lambda f: _rewrite(f, format="ladder-search member 0"), "has 'ladder-search member 0'"),
+        (lambda f: _rewrite(f, step=None), "cannot be read"),
+        (lambda f: _rewrite(f, settings=3), "cannot be read"),
+        (_truncate, "must have sha256"),
+    ],
+    ids=["no tensors", "no description", "cut short", "no mapping", "old format", "no step", "no settings", "tampered"],
+)
+def test_a_damaged_checkpoint_is_refused(damage: Callable[[Path], object], says: str, folder: Path) -> None:
+    damage(folder)
+    with pytest.raises(CheckpointError, match=says) as caught:
+        checkpoint.read_member(folder)
+    message = str(caught.value)
+    assert message.endswith("delete this checkpoint and use an older one, or train again.") and "\n" not in message
+
+
+def test_the_description_comes_last(spec: MemberSpec, new_pack: Any, tmp_path: Path) -> None:
+    # What stops the writing of the tensors must leave no description: a folder with one is whole.
+    pack = new_pack(1)
+    pack.join(spec)
+    (tmp_path / checkpoint.TENSORS).mkdir()
+    with pytest.raises(OSError):
+        checkpoint.write_member(tmp_path, pack.state(0), SETTINGS)
+    assert not (tmp_path / checkpoint.DESCRIPTION).exists()
