@@ -15,6 +15,8 @@ from ladder_search.errors import ResourceError
 
 _RAY_VARIABLES = {
     "RAY_AIR_NEW_OUTPUT": "0",  # Tune's newer output prints tables at every verbosity
+    "RAY_USAGE_STATS_ENABLED": "0",  # a search tells nobody that it runs
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # they are in the trials' records and in their error.txt
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # one record of a search is enough: ours
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours, too: see driver/halt.py
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",  # a snapshot per checkpoint is no news

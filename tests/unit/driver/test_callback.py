@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ladder_search.driver.callback import SearchCallback
+from ladder_search.driver.halt import Halt
 from ladder_search.record import StudyFolder, TrialRecord
 from ladder_search.tracking import DatasetInput, NullTracker
 
@@ -76,6 +77,7 @@ def _callback(folder: StudyFolder, tracker: Any, **more: Any) -> SearchCallback:
         tags={"study": "digits-100"},
         dataset=DATASET,
         reasons=more.get("reasons", {}),
+        halt=more.get("halt", Halt(None)),
         clock=lambda: float(next(ticks)),
     )
 
@@ -178,6 +180,29 @@ def test_a_crashed_trial_says_its_last_words(folder: StudyFolder) -> None:
     assert tracker.named("end") == [("digits-100/s/t0003", "FAILED")]
 
 
+def test_when_nothing_but_crashes_comes_the_search_is_halted(folder: StudyFolder) -> None:
+    halt = Halt(None)
+    callback = _callback(folder, FakeTracker(), halt=halt)
+    for number in range(3):
+        assert not halt.stop_all()
+        trial = _trial(f"t000{number}", error="RuntimeError: no such device")
+        callback.on_trial_start(0, [], trial)
+        callback.on_trial_error(0, [], trial)
+    assert halt.stop_all() and "crashed" in halt.why()
+    assert callback.problems[0] == "t0000: crashed: RuntimeError: no such device"
+
+
+def test_crashes_beside_a_trial_that_trains_do_not_halt_it(folder: StudyFolder) -> None:
+    halt = Halt(None)
+    callback = _callback(folder, FakeTracker(), halt=halt)
+    callback.on_trial_start(0, [], _trial("t0000"))
+    _report(callback, _trial("t0000"), 1)
+    for number in range(1, 9):
+        callback.on_trial_start(0, [], _trial(f"t000{number}"))
+        callback.on_trial_error(0, [], _trial(f"t000{number}", error="RuntimeError: unlucky"))
+    assert not halt.stop_all() and len(callback.problems) == 8
+
+
 def test_the_last_checkpoint_arrives_after_the_end(folder: StudyFolder) -> None:
     from pyarrow.fs import LocalFileSystem
 
@@ -208,7 +233,7 @@ def test_a_halted_search_records_what_was_running(folder: StudyFolder) -> None:
     callback.end_all()
     callback.end_all()
     assert {key: record.state for key, record in callback.records.items()} == {
-        "t0000": "COMPLETE", "t0001": "PRUNED", "t0002": "FAIL",
+        "t0000": "COMPLETE", "t0001": "PRUNED", "t0002": "PRUNED",
     }  # fmt: skip
     assert len(tracker.named("end")) == 3
 

@@ -136,8 +136,9 @@ def test_closing_leaves_no_trial_running(search: Search) -> None:
     search.report("r2", 3, 0.2)
     search.searcher.on_trial_complete("r0", {"epoch": 9, "validation_error": 0.1})
     search.searcher.close()
+    assert search.trial("t0002").intermediate_values == {3: 0.2}
     states = [search.trial(f"t{i:04d}").state.name for i in range(4)]
-    assert states == ["COMPLETE", "FAIL", "PRUNED", "FAIL"]
+    assert states == ["COMPLETE", "PRUNED", "PRUNED", "PRUNED"]
 
 
 def test_references_leave_the_search_space_alone(search: Search) -> None:

@@ -25,7 +25,8 @@ SMALL = {
 
 def _config(every: int = 3, **changed: Any) -> dict[str, Any]:
     settings = merge(merge(STUDIES["digits-100"].trial().as_mapping(), SMALL), changed)
-    return {"settings": settings, "compiled": False, "report_every": every, "threads": 1, "device": "cpu"}
+    how = {"compiled": False, "report_every": every, "report_at": [], "threads": 1, "device": "cpu"}
+    return {"settings": settings, **how}
 
 
 def _trainable(config: dict[str, Any]) -> LadderTrainable:
@@ -81,6 +82,12 @@ def test_a_trial_reports_every_epoch_once_and_ends_with_its_budget() -> None:
     assert [r["learning_rate"] for r in _numbers(results)[3:]] == pytest.approx(
         [0.002, 0.002, 0.002 * 2 / 2.31, 0.002 * 1 / 2.31]
     )
+
+
+def test_reports_come_at_rungs_too_and_change_no_number() -> None:
+    results = _to_the_end(_trainable({**_config(), "report_at": [2, 3, 5, 9]}))
+    assert [result["epoch"] for result in results] == [2, 3, 5, 6, 7]
+    assert _numbers(results) == _numbers(_to_the_end(_trainable(_config())))
 
 
 @pytest.mark.parametrize(
