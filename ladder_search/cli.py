@@ -191,10 +191,11 @@ def _sync(arguments: argparse.Namespace) -> int:
         folders = [StudyFolder(path.parent) for path in sorted(arguments.root.glob("*/study.json"))]
     failed = 0
     for folder in folders:
-        description = folder.description()
         try:
+            description = folder.description()
             report = sync(folder.spool, arguments.tracking or description["store"], description["settings"]["study"])
-            print(f"{folder.path.name}: {report.events} events sent, {report.left_bytes} bytes left")
+            failed += not report.complete
+            print(f"{folder.path.name}: {report}")
         except LadderSearchError as error:
             failed += 1
             print(f"{folder.path.name}: {error}", file=sys.stderr)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
@@ -52,13 +53,37 @@ def outcome(result: Mapping[str, Any] | None, epochs: int, *, error: bool = Fals
     return "COMPLETE" if result.get(EPOCH, 0) >= epochs else "PRUNED"
 
 
+class _Journal(JournalFileBackend):
+    """Optuna's journal file, which waits for the disk when a trial changes its state, not at every parameter.
+
+    Optuna's own waits about 14 times per trial, in Tune's event loop: a tenth of a second on a busy disk. What is
+    written survives the end of the process at once; a power cut costs what was suggested and reported since.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path, self._writing = path, JournalFileSymlinkLock(path)
+        super().__init__(path, lock_obj=self._writing)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        self._writing.acquire()
+        try:
+            with open(self._path, "ab") as file:
+                file.write(lines.encode())
+                file.flush()
+                if any("state" in log for log in logs):
+                    os.fsync(file.fileno())
+        finally:
+            self._writing.release()
+
+
 def open_studies(journal: Path, name: str, sampler: str, seed: int) -> tuple[optuna.Study, optuna.Study]:
     """Create the Optuna study of a search in ``journal``, and a second one for fixed points outside its space.
 
     A point that lies outside the space would, inside the study, shrink the space that the sampler models to the
     parameters which all trials share: none.
     """
-    storage = JournalStorage(JournalFileBackend(str(journal)))
+    storage = JournalStorage(_Journal(str(journal)))
     study = optuna.create_study(storage=storage, study_name=name, direction="minimize", sampler=SAMPLERS[sampler](seed))
     references = optuna.create_study(storage=storage, study_name=f"{name}/references", direction="minimize")
     return study, references

@@ -73,10 +73,11 @@ class SearchSettings:
             in_range(f"--{name.replace('_', '-')}", getattr(self, name), 0, 2**32 - 1)  # what the samplers take
         in_range("--cpus-per-trial", self.cpus_per_trial, 0.01, 1e4)
         in_range("--gpus-per-trial", self.gpus_per_trial, 0.0, 1e3)
-        if self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
+        share = self.gpus_per_trial / self.slots
+        if share > 1 and share % 1:
             raise SettingError(
-                f"--gpus-per-trial must be a fraction below 1 or a whole number, got {self.gpus_per_trial}; "
-                "Ray gives out no other shares."
+                "--gpus-per-trial (over --slots) must be a fraction below 1 or a whole number, got "
+                f"{share:g}; Ray gives out no other shares."
             )
         if self.time_budget is not None:
             in_range("--time-budget", self.time_budget, 1.0, 1e9)

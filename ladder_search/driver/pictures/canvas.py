@@ -89,7 +89,7 @@ def page(title: str, **layout: Any) -> Any:
 def style_page(fig: Any, title: str, **layout: Any) -> None:
     """Give a plotly figure, Optuna's included, our title and fonts."""
     heading = {
-        "text": html.escape(title),
+        "text": html.escape(title, quote=False),
         "x": 0.01,
         "xanchor": "left",
         "y": 0.98,
@@ -109,7 +109,7 @@ def words(title: str, text: str) -> Picture:
     empty = page(title, height=300)
     empty.update_xaxes(visible=False)
     empty.update_yaxes(visible=False)
-    note = "<br>".join(html.escape(line) for line in textwrap.wrap(text, 90))
+    note = "<br>".join(html.escape(line, quote=False) for line in textwrap.wrap(text, 90))
     empty.add_annotation(text=note, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False)
     return Picture(title=title, png=fig, page=empty)
 
@@ -120,7 +120,7 @@ def save(picture: Picture, folder: Path, name: str) -> list[Path]:
     image = io.BytesIO()
     picture.png.savefig(image, format="png")
     text = picture.page.to_html(include_plotlyjs="directory", div_id=name)
-    text = text.replace("<head>", f"<head><title>{html.escape(picture.title)}</title>", 1)
+    text = text.replace("<head>", f"<head><title>{html.escape(picture.title, quote=False)}</title>", 1)
     files = {
         folder / "plotly.min.js": get_plotlyjs().encode(),
         folder / f"{name}.png": image.getvalue(),
@@ -162,6 +162,11 @@ def wrapped(name: str, width: int, *, newline: str = "\n") -> str:
                 lines.append("")
             lines[-1] += piece
     return newline.join(line for line in lines if line)
+
+
+def thinned(lines: int) -> float:
+    """Factor for the width and the opacity of each of many lines, so that their density can be seen: 1 up to 40."""
+    return max(0.3, min(1.0, math.sqrt(40 / max(1, lines))))
 
 
 def legend_below(fig: Figure, ax: Axes, columns: int = 3) -> None:

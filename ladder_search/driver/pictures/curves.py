@@ -110,13 +110,15 @@ def _png(title: str, groups: list[_Group], target: Target | None, floor: float, 
     if target is not None:
         _target(ax, target, floor)
     for order, group in enumerate(groups, 2):
-        style: dict[str, Any] = {"color": group.colour, "linestyle": group.dash, "linewidth": group.width}
-        style |= {"alpha": group.alpha, "zorder": order, "solid_capstyle": "round"}
+        thin = canvas.thinned(len(group.curves))
+        style: dict[str, Any] = {"color": group.colour, "linestyle": group.dash, "linewidth": thin * group.width}
+        style |= {"alpha": thin * group.alpha, "zorder": order, "solid_capstyle": "round"}
         for _, xs, errors in group.curves:
             ys = [max(error, floor) for error in errors]
             ax.plot(xs, ys, marker="o" if len(xs) == 1 else "", markersize=3, **style)
             if group.crossed:
                 ax.plot(xs[-1], ys[-1], marker="x", markersize=5, color=group.colour, zorder=order, linestyle="")
+        style |= {"alpha": group.alpha, "linewidth": group.width}
         ax.plot([], [], marker="x" if group.crossed else "", markersize=5, label=group.label, **style)  # the legend's
     canvas.percent_axis(ax.yaxis, log=True)
     ax.set_xlabel(label)
@@ -164,7 +166,7 @@ def _page(title: str, groups: list[_Group], target: Target | None, floor: float,
             hoverinfo="text",
             mode="lines+markers" if any(sizes) else "lines",
             marker={"size": sizes},
-            name=html.escape(group.label),
+            name=html.escape(group.label, quote=False),
             opacity=group.alpha,
             line={"color": group.colour, "width": 1.3 * group.width, "dash": _DASHES[group.dash]},
         )
@@ -186,7 +188,7 @@ def _page(title: str, groups: list[_Group], target: Target | None, floor: float,
             fig.add_hrect(y0=low, y1=high, fillcolor=canvas.GREEN, opacity=0.15, line_width=0, layer="below")
         fig.add_hline(y=level, line={"color": canvas.GREEN, "width": 2}, opacity=1.0)
         fig.add_annotation(
-            text=html.escape(_target_text(target)).replace("\n", "<br>"),
+            text=html.escape(_target_text(target), quote=False).replace("\n", "<br>"),
             x=1.01,
             y=math.log10(level),
             xref="paper",

@@ -61,7 +61,7 @@ def _emphasise(page: Any, trials: Trials) -> None:
     for line, point, error in zip(page.data, points, errors, strict=False):
         shade = sample_colorscale("Cividis", (error - low) / ((high - low) or 1.0))[0]
         line.update(line_color=shade, opacity=0.7)
-        if why := standouts.get(point.number):
+        if why := standouts.get(point.key):
             colour = canvas.VERMILION if why == PUBLISHED else canvas.BLUE
             line.update(line={"color": colour, "width": 3.5}, opacity=1.0)
             line.update(name=f"{why}: {percent(error)}", showlegend=True)
@@ -105,11 +105,11 @@ def _axis(name: str, points: Sequence[Point], trials: Trials) -> _Axis:
 def _lines(ax: Axes, axes: Sequence[_Axis], points: Sequence[Point], trials: Trials) -> None:
     errors = [point.error or 0.0 for point in points]
     low, high = min(errors), max(errors)
-    standouts = trials.standouts
+    thin, standouts = canvas.thinned(len(points)), trials.standouts
     for place, (point, error) in enumerate(zip(points, errors, strict=True)):
         shade = _colours()((error - low) / ((high - low) or 1.0))
-        style: dict[str, Any] = {"color": shade, "linewidth": 1.0, "alpha": 0.8}
-        if why := standouts.get(point.number):
+        style: dict[str, Any] = {"color": shade, "linewidth": thin, "alpha": 0.8 * thin}
+        if why := standouts.get(point.key):
             colour = canvas.VERMILION if why == PUBLISHED else canvas.BLUE
             style = {"color": colour, "linewidth": 2.0, "zorder": 3, "label": f"{why}: {percent(error)}"}
         ax.plot(range(len(axes)), [axis.heights[place] for axis in axes], **style)

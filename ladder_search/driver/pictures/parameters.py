@@ -90,8 +90,8 @@ def slices(title: str, trials: Trials) -> Picture:
 def _slice_page(title: str, trials: Trials, names: list[str]) -> Any:
     page = optuna.visualization.plot_slice(trials.shown, params=names, target=shown_error, target_name=SHOWN_ERROR)
     canvas.style_page(page, title, height=480, legend={"orientation": "h", "y": -0.25})
-    page.update_traces(marker={"colorscale": "Cividis", "size": 8})
-    standouts = [(point, trials.standouts.get(point.number)) for point in trials.complete]
+    page.update_traces(marker={"colorscale": "Cividis", "size": 8, "colorbar": {"title": "order"}})
+    standouts = [(point, trials.standouts.get(point.key)) for point in trials.complete]
     for place, name in enumerate(names, 1):
         suffix = "" if place == 1 else str(place)
         axis = page.layout[f"xaxis{suffix}"]
@@ -125,7 +125,7 @@ def _slice(ax: Axes, name: str, trials: Trials, *, letters: int) -> None:
         ax.set_xticks(range(len(labels)), labels, rotation=45 if len(labels) > 3 else 0, fontsize=7)
         ax.set_xlim(-0.5, len(labels) - 0.5)
     having = [point for point in trials.points if name in point.params]
-    plain = [p for p in having if p.error is not None and p.number not in standouts]
+    plain = [p for p in having if p.error is not None and p.key not in standouts]
     without = [trials.position(name, p) for p in having if p.error is None]
     dots: dict[str, Any] = {"linestyle": "", "markeredgecolor": "white", "markeredgewidth": 0.4}
     # Trials that made the same choice lie beside each other: steps of the golden section fill a band evenly.
@@ -133,7 +133,7 @@ def _slice(ax: Axes, name: str, trials: Trials, *, letters: int) -> None:
     xs = [trials.position(name, p) + spread * (0.618 * p.number % 1.0 - 0.5) for p in plain]
     ax.plot(xs, [p.error or 0.0 for p in plain], "o", ms=4, color=canvas.SKY, label="complete", **dots)
     for p in having:
-        if p.error is not None and (why := standouts.get(p.number)):
+        if p.error is not None and (why := standouts.get(p.key)):
             marker, size, colour = ("D", 5, canvas.VERMILION) if why == PUBLISHED else ("*", 9, canvas.BLUE)
             ax.plot([trials.position(name, p)], [p.error], marker, ms=size, color=colour, label=why, zorder=3, **dots)
     foot: dict[str, Any] = {"color": "#737373", "linestyle": "", "transform": ax.get_xaxis_transform()}

@@ -24,6 +24,9 @@ class Point:
     """One trial of the Optuna study; only a COMPLETE one has an error that compares with others."""
 
     number: int
+    """Its place in the Optuna study; the search's own numbers also count references outside the space."""
+    key: str
+    """Key of its record."""
     params: dict[str, Any]
     """Short name -> value."""
     error: float | None
@@ -43,7 +46,7 @@ class Trials:
     choices: dict[str, tuple[str, ...]]
     """Short name of a categorical parameter -> its choices as text."""
     shown: optuna.Study
-    """Copy of the Optuna study for its own plots: short names, errors in percent, the same trial numbers."""
+    """Copy of the Optuna study for its own plots: short names, errors in percent, the same places of trials."""
 
     @classmethod
     def of(cls, study: Study, records: Sequence[TrialRecord], optuna_study: optuna.Study) -> Trials:
@@ -58,7 +61,9 @@ class Trials:
             shown.add_trial(_renamed(trial, names) if complete else optuna.create_trial(state=TrialState.FAIL))
             if trial.state.is_finished():
                 params = {names[name]: given for name, given in trial.params.items()}
-                points.append(Point(number=trial.number, params=params, error=trial.value if complete else None))
+                key = str(trial.user_attrs.get("key", f"t{trial.number:04d}"))  # the searcher notes the key
+                error = trial.value if complete else None
+                points.append(Point(number=trial.number, key=key, params=params, error=error))
         varied = {names[name]: found for name, found in distributions.items() if not found.single()}
         return cls(
             study=study,
@@ -85,10 +90,10 @@ class Trials:
         return next((record for record in ranked if not record.is_reference), None)
 
     @property
-    def standouts(self) -> dict[int, str]:
-        """Number of a trial in the Optuna study -> why it is emphasised: "published" or "best found"."""
-        found = {r.number: PUBLISHED for r in self.records if r.name == PUBLISHED}
-        return found | ({self.best_found.number: "best found"} if self.best_found else {})
+    def standouts(self) -> dict[str, str]:
+        """Key of a trial -> why it is emphasised: "published" or "best found"."""
+        found = {record.key: PUBLISHED for record in self.records if record.name == PUBLISHED}
+        return found | ({self.best_found.key: "best found"} if self.best_found else {})
 
     @property
     def searched(self) -> list[str]:

@@ -198,7 +198,7 @@ def test_markdown():
     assert text.splitlines() == [
         "# mnist-100-full",
         "",
-        "MNIST, 100 labels: ladder network, all layers denoised",
+        WITH_TARGET.title,
         "",
         "| # | trial | name | error | epochs | state | parameters | time |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",

@@ -1,0 +1,1 @@
+"""Speed and memory: scripts for people, one question each. Start with README.md."""

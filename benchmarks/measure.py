@@ -1,0 +1,197 @@
+"""What the benchmarks share: interleaved timing, facts about the machine, tables and result files.
+
+Needs numpy and the standard library; torch is looked at only where a script has imported it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+Cell = str | int | float | None
+Row = dict[str, Cell]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """Repeated measurements of one thing, in the unit of its column."""
+
+    median: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        return cls(median=statistics.median(values), low=min(values), high=max(values), n=len(values))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """Wall and CPU seconds of every round of one variant; the CPU time is the whole process's.
+
+    On a machine that does other work, the CPU time of a one-threaded program is the one to compare.
+    """
+
+    wall: list[float]
+    cpu: list[float]
+
+    def per(self, count: float, unit: float = 1e3) -> tuple[Spread, Spread]:
+        """Return wall and CPU time of one of ``count`` repetitions, in milliseconds unless ``unit`` says otherwise."""
+        wall, cpu = ([value * unit / count for value in values] for values in (self.wall, self.cpu))
+        return Spread.of(wall), Spread.of(cpu)
+
+    def over(self, other: Times) -> float:
+        """Return the median over rounds of this variant's CPU time divided by the other's in the same round."""
+        return statistics.median(a / b for a, b in zip(self.cpu, other.cpu, strict=True))
+
+
+def interleaved(variants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Times]:
+    """Time every variant once per round, A B C A B C …, so that a machine that slows down slows all of them."""
+    times = {name: Times(wall=[], cpu=[]) for name in variants}
+    for _ in range(rounds):
+        for name, run in variants.items():
+            gc.collect()
+            wall, cpu = time.perf_counter(), time.process_time()
+            run()
+            times[name].wall.append(time.perf_counter() - wall)
+            times[name].cpu.append(time.process_time() - cpu)
+    return times
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    begun = time.perf_counter()
+    run()
+    return time.perf_counter() - begun
+
+
+class Report:
+    """A script's tables and notes: printed as they come, written as JSON and text at the end."""
+
+    def __init__(self, question: str, options: argparse.Namespace) -> None:
+        self._options = options
+        self._content: dict[str, Any] = {
+            "question": question,
+            "options": {name: value for name, value in vars(options).items() if name != "output"},
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": machine(),
+            "tables": {},
+            "notes": [],
+        }
+        self._text: list[str] = []
+        self._load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+        self._busy, self._own = _busy(), sum(os.times()[:4])
+        self._say(question)
+        self._say(", ".join(f"{name}: {value}" for name, value in self._content["machine"].items()))
+
+    def table(self, title: str, rows: Iterable[Row]) -> None:
+        rows = list(rows)
+        self._content["tables"][title] = rows
+        self._say(f"\n{title}\n{_format(rows)}")
+
+    def note(self, text: str) -> None:
+        self._content["notes"].append(text)
+        self._say(f"\n{text}")
+
+    def close(self, *, one_process: bool) -> None:
+        """Say how much else the machine did, and write the files if one was asked for.
+
+        Args:
+            one_process: whether all the work was done in this process: only then can the others' share be told.
+        """
+        self._content["load_average_at_start"] = self._load
+        total, idle = (now - then for now, then in zip(_busy(), self._busy, strict=True))
+        if one_process and total:
+            others = max(0.0, total - idle - (sum(os.times()[:4]) - self._own)) / total
+            self._content["share_of_the_machine_used_by_others"] = round(others, 3)
+            self.note(f"Other processes used {100 * others:.0f} % of the machine meanwhile.")
+        else:
+            self.note(f"Load average when it began: {self._load:.1f}.")
+        output: Path | None = self._options.output
+        if output is not None:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            output.write_text(json.dumps(self._content, indent=1) + "\n")
+            output.with_suffix(".txt").write_text("\n".join(self._text) + "\n")
+
+    def _say(self, text: str) -> None:
+        self._text.append(text)
+        print(text, flush=True)
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Options that every benchmark has."""
+    found = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("--quick", action="store_true", help="a check that the script works; its figures mean nothing")
+    found.add_argument("--output", type=Path, metavar="FILE.json", help="keep the result here, its tables beside it")
+    return found
+
+
+def machine() -> dict[str, Cell]:
+    """Facts that a figure means nothing without."""
+    facts: dict[str, Cell] = {
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpu": _cpu_model(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "python": platform.python_version(),
+    }
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        facts |= {"torch": torch.__version__, "threads": torch.get_num_threads()}
+        if torch.cuda.is_available():
+            facts |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
+    return facts
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _busy() -> tuple[float, float]:
+    """CPU seconds of the whole machine since its start: all, and idle ones; zeros where nobody tells."""
+    try:
+        fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    except OSError:
+        return 0.0, 0.0
+    ticks = os.sysconf("SC_CLK_TCK")
+    return sum(fields) / ticks, (fields[3] + fields[4]) / ticks
+
+
+def spread_cells(name: str, spread: Spread) -> Row:
+    """Median and range of a spread as two columns."""
+    return {name: spread.median, f"{name} min..max": f"{_text(spread.low)}..{_text(spread.high)}"}
+
+
+def _format(rows: Sequence[Row]) -> str:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [columns, *([_text(row.get(name)) for name in columns] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    numeric = [not any(isinstance(row.get(name), str) for row in rows) for name in columns]
+    lines = [
+        "  ".join(c.rjust(w) if number else c.ljust(w) for c, w, number in zip(line, widths, numeric, strict=True))
+        for line in cells
+    ]
+    return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
+
+
+def _text(value: Cell) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return str(value)

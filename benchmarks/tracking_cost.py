@@ -1,0 +1,311 @@
+"""What tracking costs a search: the same trials with four kinds of it, and what the stores hold afterwards.
+
+    no callback      Tune alone
+    records only     our callback with a tracker that forgets
+    ladder-search    our callback, the spool and its writer process, which sends to SQLite
+    Ray + MLflow     Ray's MLflowLoggerCallback, which logs to SQLite inside Tune's event loop
+
+A report costs a trial a fixed amount of CPU time and brings 12 metrics of 10 epochs. Ray's callback has no notion of
+several epochs in a report and stores the last one only. Databases exist and the writer is up before the clock starts;
+what that takes, once per search, is told beside the results, as is the time from the search's end until all is stored.
+
+    python -m benchmarks.tracking_cost
+"""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+from ray.air.integrations.mlflow import MLflowLoggerCallback
+from ray.tune.search import Searcher
+
+from benchmarks import searches
+from benchmarks.measure import Report, Row, Spread, parser, spread_cells
+from benchmarks.searches import Resettable
+from ladder_search import metrics
+from ladder_search.driver.callback import HISTORY, SearchCallback
+from ladder_search.driver.progress import Progress
+from ladder_search.driver.searcher import DIVERGED
+from ladder_search.record import StudyFolder
+from ladder_search.studies import find_study
+from ladder_search.tracking import DatasetInput, MetricPoint, NullTracker, SpoolTracker, Tracker
+from ladder_search.tracking.address import default_store
+
+EXPERIMENT, SEARCH = "benchmark", "benchmark/search"
+EPOCHS_PER_REPORT = 10
+NAMES = (
+    *(metrics.VALIDATION_ERROR, metrics.COST, metrics.COST_SUPERVISED, metrics.LEARNING_RATE, metrics.STEP_TIME_MS),
+    *(metrics.cost_denoising(layer) for layer in range(7)),
+)
+"""The 12 metrics that a ladder trial reports for every epoch; its step counts as a thirteenth."""
+DATA = DatasetInput(name="digits", digest="0" * 64, rows={"labelled": 100})
+
+
+def value(key: str, name: str, epoch: int) -> float:
+    """The value that a trial reports: anyone can tell afterwards what must be stored."""
+    return random.Random(f"{key} {name} {epoch}").random()
+
+
+class Working(Resettable):
+    """Uses CPU time and reports; CPU time and not wall time, so that a tracker that takes the core costs something."""
+
+    def step(self) -> dict[str, Any]:
+        key, reports, burn = (self.config[name] for name in ("key", "reports", "burn"))
+        until = time.process_time() + burn
+        while time.process_time() < until:
+            sum(range(20_000))
+        self.steps += 1
+        last = self.steps * EPOCHS_PER_REPORT
+        history = [
+            {metrics.EPOCH: epoch, metrics.STEP: epoch * 10, **{name: value(key, name, epoch) for name in NAMES}}
+            for epoch in range(last - EPOCHS_PER_REPORT + 1, last + 1)
+        ]
+        return {**history[-1], HISTORY: history, DIVERGED: False, "done": self.steps == reports}
+
+
+class Listed(Searcher):
+    """Gives out the same configurations in every search."""
+
+    def __init__(self, trials: int, reports: int, burn: float) -> None:
+        super().__init__(metric=metrics.VALIDATION_ERROR, mode="min")
+        settings = {**find_study("digits-100").trial().as_mapping()}
+        self._left = [
+            {
+                **{"key": f"t{number:04d}", "number": number, "name": "", "params": {"training/lr": 0.001}},
+                **{"settings": settings, "device": "cpu", "reports": reports, "burn": burn},
+            }
+            for number in range(trials)
+        ]
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        return self._left.pop(0) if self._left else None
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        pass
+
+    def save(self, checkpoint_path: str) -> None:
+        pass
+
+    def restore(self, checkpoint_path: str) -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One search."""
+
+    seconds: float
+    starting: float = 0.0
+    """From opening the tracker until it is ready."""
+    storing: float = 0.0
+    """From the search's end until the store has everything."""
+    writer_cpu: float = 0.0
+    """CPU seconds of the writer process between the two."""
+    database: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much the searches do."""
+
+    trials: int
+    reports: int
+    burn: float
+
+
+def search(folder: Path, size: Size, callbacks: list[tune.Callback]) -> float:
+    listed = Listed(size.trials, size.reports, size.burn)
+    return searches.fit(
+        Working, folder, callbacks=callbacks, search_alg=listed, num_samples=size.trials, reuse_actors=True
+    )
+
+
+def with_tracker(folder: Path, size: Size, tracker: Tracker) -> float:
+    study_folder = StudyFolder(folder / "study")
+    study_folder.create({})
+    callback = SearchCallback(
+        search=SEARCH,
+        folder=study_folder,
+        tracker=tracker,
+        progress=Progress(find_study("digits-100"), size.trials, 2, searches.quiet()),
+        epochs=size.reports * EPOCHS_PER_REPORT,
+        tags={"study": "digits-100"},
+        dataset=DATA,
+        reasons={},
+    )
+    tracker.start_run(f"{SEARCH}/search", name="search", params={}, tags={})
+    taken = search(folder, size, [callback])
+    tracker.end_run(f"{SEARCH}/search", "FINISHED")
+    if callback.problems:
+        raise RuntimeError(f"the callback had problems: {callback.problems[:3]}")
+    return taken
+
+
+def no_callback(folder: Path, size: Size) -> Outcome:
+    return Outcome(seconds=search(folder, size, []))
+
+
+def records_only(folder: Path, size: Size) -> Outcome:
+    return Outcome(seconds=with_tracker(folder, size, NullTracker()))
+
+
+def spool(folder: Path, size: Size) -> Outcome:
+    store = default_store(folder)
+    begun = time.perf_counter()
+    tracker = SpoolTracker(folder / "spool", store, EXPERIMENT)
+    tracker.start_run("benchmark/ready", name="ready", params={}, tags={})
+    while tracker.run_id("benchmark/ready") is None:
+        time.sleep(0.05)
+    tracker.end_run("benchmark/ready", "FINISHED")
+    starting = time.perf_counter() - begun
+    assert tracker._process is not None
+    writer = tracker._process.pid
+    cpu = searches.cpu_seconds(writer)
+    taken = with_tracker(folder, size, tracker)
+    used = searches.cpu_seconds(writer) - cpu
+    begun = time.perf_counter()
+    if not tracker.close() or tracker.problems():
+        raise RuntimeError(f"not everything was stored: {tracker.problems()}")
+    storing = time.perf_counter() - begun
+    return Outcome(seconds=taken, starting=starting, storing=storing, writer_cpu=used, database=folder / "mlflow.db")
+
+
+def ray_mlflow(folder: Path, size: Size) -> Outcome:
+    from ladder_search.tracking.mlflow_store import open_store  # imports MLflow, as Ray's callback does
+
+    store = default_store(folder)
+    begun = time.perf_counter()
+    open_store(store, EXPERIMENT)
+    starting = time.perf_counter() - begun
+    callback = MLflowLoggerCallback(tracking_uri=store, experiment_name=EXPERIMENT)
+    return Outcome(seconds=search(folder, size, [callback]), starting=starting, database=folder / "mlflow.db")
+
+
+def stored_points(database: Path) -> dict[tuple[str, str, int], list[float]]:
+    """What a store holds: (trial's key, metric, step) -> the values found there."""
+    found: dict[tuple[str, str, int], list[float]] = {}
+    with closing(sqlite3.connect(database)) as connection:
+        keys = dict(connection.execute("SELECT run_uuid, value FROM tags WHERE key = 'ladder.key'"))
+        for run, name, step, number in connection.execute("SELECT run_uuid, key, step, value FROM metrics"):
+            found.setdefault((keys.get(run, run).rpartition("/")[2], name, step), []).append(number)
+    return found
+
+
+def check(database: Path, size: Size) -> Row:
+    """Compare a store with what the trials of a ladder-search run reported."""
+    epochs = range(1, size.reports * EPOCHS_PER_REPORT + 1)
+    keys = [f"t{number:04d}" for number in range(size.trials)]
+    expected = {(key, name, epoch): value(key, name, epoch) for key in keys for name in NAMES for epoch in epochs}
+    expected |= {(key, metrics.STEP, epoch): epoch * 10.0 for key in keys for epoch in epochs}
+    found = stored_points(database)
+    return {
+        "points expected": len(expected),
+        "lost": len(expected.keys() - found.keys()),
+        "doubled": sum(len(values) - 1 for values in found.values()),
+        "wrong": sum(found[point] != [number] for point, number in expected.items() if point in found),
+        "unexpected": len(found.keys() - expected.keys()),
+    }
+
+
+def cost_per_call(calls: int) -> list[Row]:
+    """Microseconds that the search itself spends on a call of the tracker; nothing is sent meanwhile."""
+    now = int(time.time() * 1000)
+    with tempfile.TemporaryDirectory() as name:
+        tracker = SpoolTracker(Path(name) / "spool", default_store(Path(name)), EXPERIMENT, start_writer=False)
+        points = [
+            MetricPoint(name=metric, value=0.1 * epoch, step=epoch, time_ms=now)
+            for epoch in range(EPOCHS_PER_REPORT)
+            for metric in NAMES
+        ]
+        params = {f"model/{number}": 0.1 for number in range(20)}
+        kinds: dict[str, Callable[[str], None]] = {
+            "start_run, 20 parameters": lambda key: tracker.start_run(key, name=key, params=params, tags={"a": "b"}),
+            f"log_metrics, {len(points)} points": lambda key: tracker.log_metrics(key, points),
+            f"log_metrics, {len(NAMES)} points": lambda key: tracker.log_metrics(key, points[: len(NAMES)]),
+            "set_tags": lambda key: tracker.set_tags(key, {"status": "COMPLETE"}),
+            "end_run": lambda key: tracker.end_run(key, "FINISHED"),
+        }
+        taken: dict[str, list[float]] = {kind: [] for kind in kinds}
+        for number in range(calls):
+            for kind, call in kinds.items():
+                begun = time.perf_counter()
+                call(f"{SEARCH}/t{number:04d}")
+                taken[kind].append((time.perf_counter() - begun) * 1e6)
+        tracker.close()
+    return [
+        {"call": kind, "µs": statistics.median(values), "99 %, µs": sorted(values)[int(0.99 * calls)], "n": calls}
+        for kind, values in taken.items()
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parser(__doc__)
+    options.add_argument("--rounds", type=int, help="searches of every kind (2; quick: 1)")
+    options.add_argument("--trials", type=int, help="trials of a search (8; quick: 4)")
+    options.add_argument("--burn", type=float, default=0.25, help="CPU seconds between two reports (0.25)")
+    given = options.parse_args(arguments)
+    torch.set_num_threads(1)
+    rounds = given.rounds or (1 if given.quick else 2)
+    # Ten reports of ten epochs are a trial of the studies on digits.
+    size = Size(trials=given.trials or (4 if given.quick else 8), reports=2 if given.quick else 10, burn=given.burn)
+    report = Report("What does tracking cost a search?", given)
+    kinds = {
+        "no callback": no_callback,
+        "records only": records_only,
+        "ladder-search": spool,
+        "Ray + MLflow": ray_mlflow,
+    }
+    outcomes: dict[str, list[Outcome]] = {kind: [] for kind in kinds}
+    stored: list[Row] = []
+    begun = time.perf_counter()
+    for number in range(rounds):
+        for kind, run in kinds.items():
+            with searches.prepared() as folder:
+                found = run(folder, size)
+                outcomes[kind].append(found)
+                if kind == "ladder-search" and found.database is not None:
+                    stored.append({"search": number + 1, **check(found.database, size)})
+                elif found.database is not None:
+                    held = sum(map(len, stored_points(found.database).values()))
+                    report.note(f"Ray + MLflow stored {held} points.")
+    base = outcomes["records only"]
+    ours = outcomes["ladder-search"]
+    rows: list[Row] = []
+    for kind, these in outcomes.items():
+        rows.append(
+            {
+                "tracking": kind,
+                **spread_cells("search, s", Spread.of([one.seconds for one in these])),
+                "over records only": _ratio(these, base),
+                "over ladder-search": _ratio(these, ours),
+                "made ready in, s": statistics.median(one.starting for one in these),
+                "stored after, s": statistics.median(one.storing for one in these),
+                "writer's CPU s": statistics.median(one.writer_cpu for one in these),
+                "n": len(these),
+            }
+        )
+    work = size.trials * size.reports * size.burn
+    report.table(f"{size.trials} trials x {size.reports} reports x {size.burn:g} CPU s = {work:.0f} CPU s", rows)
+    report.table("What is in the store of ladder-search", stored)
+    report.table("What a call costs the search", cost_per_call(20 if given.quick else 500))
+    report.note(f"Took {time.perf_counter() - begun:.0f} s.")
+    report.close(one_process=False)
+
+
+def _ratio(these: list[Outcome], others: list[Outcome]) -> float:
+    return statistics.median(a.seconds / b.seconds for a, b in zip(these, others, strict=True))
+
+
+if __name__ == "__main__":
+    main()

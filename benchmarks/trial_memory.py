@@ -1,0 +1,168 @@
+"""Memory of a search: peak of a trial's process, of the driver and of the tracking writer, and what they share.
+
+Whole searches with the real trainable, eager and compiled, of two trials at a time; every process is looked at in
+``/proc`` (Linux) ten times a second. "private" is memory that only this process has; "shared" is what it maps of the
+object store, where the training set lies once per node. Compiling happens in the trial's process the first time; later
+runs find its result in the compiler's cache on disk, and a trial's peak is then lower: the table says how long it took.
+
+    python -m benchmarks.trial_memory
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import searches
+from benchmarks.measure import Report, Row, parser
+from ladder_search.data import datasets
+from ladder_search.driver.search import run_search
+from ladder_search.driver.settings import SearchSettings
+from spaces import SPACES
+from trainables import TRAINABLES
+
+OVERRIDES: dict[str, dict[str, Any]] = {
+    # 50,000 images held out leave 10,000 to train on: shorter epochs, the same step and the same images in memory.
+    "mnist-100-full": {"data": {"validation": 50_000}},
+    "digits-100": {},
+}
+EPOCHS = {"mnist-100-full": 1, "digits-100": 20}
+ROLES = (("trial", "Trainable"), ("writer", "ladder_search.tracking.writer"), ("compiler's helpers", "torch/_inductor"))
+RAY = "Ray's own"
+
+
+@dataclass(slots=True)
+class Peak:
+    """Highest values seen of one process, in bytes."""
+
+    resident: int = 0
+    private: int = 0
+    shared: int = 0
+
+
+@dataclass(slots=True)
+class Watcher:
+    """Looks at this process and its descendants until told to stop."""
+
+    peaks: dict[tuple[str, int], Peak] = field(default_factory=dict)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def __enter__(self) -> Watcher:
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # forget this process's earlier peak
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        assert self._thread is not None
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.1):
+            for pid, command in [(os.getpid(), ""), *searches.descendants().items()]:
+                role = "driver" if pid == os.getpid() else _role(command)
+                sizes = _sizes(pid)
+                if sizes is None:
+                    continue
+                peak = self.peaks.setdefault((role, pid), Peak())
+                peak.resident = max(peak.resident, sizes["VmHWM"])
+                peak.private = max(peak.private, sizes["RssAnon"])
+                peak.shared = max(peak.shared, sizes["RssShmem"])
+
+    def of(self, role: str) -> list[Peak]:
+        return [peak for (found, _), peak in self.peaks.items() if found == role]
+
+
+def _role(command: str) -> str:
+    return next((role for role, part in ROLES if part in command), RAY)
+
+
+def _sizes(pid: int) -> dict[str, int] | None:
+    """Peak and present sizes of a process in bytes; None when it is gone."""
+    try:
+        lines = [line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines()]
+    except OSError:
+        return None
+    found = {line[0].rstrip(":"): int(line[1]) * 1024 for line in lines if len(line) == 3 and line[2] == "kB"}
+    return found if {"VmHWM", "RssAnon", "RssShmem"} <= found.keys() else None
+
+
+def watch(study: str, *, compiled: bool, trials: int) -> list[Row]:
+    """Run one search and return a line per kind of process."""
+    watcher = Watcher()
+    begun = time.perf_counter()
+    with searches.prepared() as folder, watcher:
+        settings = SearchSettings(
+            study=study,
+            trials=trials,
+            compile="on" if compiled else "off",
+            epochs=EPOCHS[study],
+            overrides=OVERRIDES[study],
+            scheduler="fifo",
+            root=str(folder),
+            name="search",
+        )
+        result = run_search(settings, trainables=TRAINABLES, spaces=SPACES, console=searches.quiet())
+    if [record.state for record in result.records].count("COMPLETE") != trials:
+        raise RuntimeError(f"not all trials were trained: {[record.reason for record in result.records]}")
+    rows: list[Row] = []
+    for role in ("trial", "driver", "writer", "compiler's helpers", RAY):
+        peaks = watcher.of(role)
+        if peaks:
+            rows.append(
+                {
+                    "study": study,
+                    "step": "compiled" if compiled else "eager",
+                    "process": role,
+                    "processes": len(peaks),
+                    "peak MiB": _mib(max(peak.resident for peak in peaks)),
+                    "private MiB": _mib(max(peak.private for peak in peaks)),
+                    "shared MiB": _mib(max(peak.shared for peak in peaks)),
+                    "all of them, private MiB": _mib(sum(peak.private for peak in peaks)),
+                    "search, s": time.perf_counter() - begun,
+                }
+            )
+    return rows
+
+
+def _mib(size: int) -> float:
+    return size / 2**20
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parser(__doc__)
+    options.add_argument("--trials", type=int, default=2, help="trials of every search (2)")
+    options.add_argument("--no-compile", action="store_true", help="leave the compiled step out")
+    given = options.parse_args(arguments)
+    report = Report("How much memory does a search take?", given)
+    torch.set_num_threads(1)
+    begun = time.perf_counter()
+    studies = ("digits-100",) if given.quick else tuple(OVERRIDES)
+    for name in dict.fromkeys(study.partition("-")[0] for study in studies):
+        found = datasets.load(name)
+        report.note(
+            f"{name}: the training set is {_mib(found.train_x.nbytes + found.train_y.nbytes):.1f} MiB, "
+            "once per node in the object store."
+        )
+    rows: list[Row] = []
+    for compiled in (False,) if given.quick or given.no_compile else (False, True):
+        for study in studies:
+            rows += watch(study, compiled=compiled, trials=given.trials)
+    report.table("Memory by kind of process (the largest of its kind)", rows)
+    report.note(f"Took {time.perf_counter() - begun:.0f} s.")
+    report.close(one_process=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Searches as a user starts them: ``search.py`` in a process and a folder of its own, on real Ray and MLflow."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT = 240.0
+"""Seconds that a search may take on a busy machine; on two free cores each takes about ten."""
+
+
+TINY = (
+    "--set", "model.widths=64,20,10", "--set", "model.lambda_=1000,10,0.1", "--set", "model.noise_std=0.3,0.3,0.3",
+    "--set", "stop.first_rung_steps=50",
+)  # fmt: skip
+"""A network of one hidden layer: a trial of 20 epochs takes about half a second."""
+
+
+def environment(**more: str) -> dict[str, str]:
+    """That of a user: this checkout on the path, one thread per process, no options of a cluster."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "LADDER_SEARCH_OPTIONS"))}
+    return {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "120", **more}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+    folder: Path
+    """Where it ran."""
+    left: list[str]
+    """Command lines of processes of its session that outlived it."""
+
+    def __str__(self) -> str:
+        return f"exit code {self.code}\n--- out\n{self.out}\n--- err\n{self.err}"
+
+    @property
+    def study(self) -> Path:
+        """The one study folder in ``results``."""
+        (found,) = (path.parent for path in (self.folder / "results").glob("*/study.json"))
+        return found
+
+
+class Running:
+    """A command that runs, in a session of its own, so that its descendants can be told from all other processes."""
+
+    def __init__(self, command: list[str], folder: Path, env: dict[str, str]) -> None:
+        self.folder = folder
+        self._out, self._err = folder / "stdout.txt", folder / "stderr.txt"
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self.process = subprocess.Popen(
+                command, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+            )
+
+    def out(self) -> str:
+        return self._out.read_text(errors="replace")
+
+    def wait_for(self, text: str, limit: float = LIMIT) -> None:
+        """Wait until ``text`` was printed."""
+        end = time.monotonic() + limit
+        while text not in self.out():
+            assert self.process.poll() is None, f"it ended early:\n{self.out()}\n{self._err.read_text()}"
+            assert time.monotonic() < end, f"{text!r} did not come:\n{self.out()}"
+            time.sleep(0.2)
+
+    def ended(self, limit: float = LIMIT) -> Ended:
+        try:
+            code = self.process.wait(limit)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+        end = time.monotonic() + 10
+        while (left := self._descendants()) and time.monotonic() < end:
+            time.sleep(0.2)  # Ray's own processes see the end of their driver and follow it
+        return Ended(code, self.out(), self._err.read_text(errors="replace"), self.folder, left)
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def _descendants(self) -> list[str]:
+        found = []
+        for place in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError, ValueError, IndexError):
+                # The fields after the name, which is in brackets: state, parent, group, session.
+                if int((place / "stat").read_text().rpartition(")")[2].split()[3]) == self.process.pid:
+                    found.append((place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+        return found
+
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture(scope="session")
+def start() -> Iterator[Start]:
+    """Start ``search.py`` with arguments in a folder; whatever still runs in the end is killed."""
+    running: list[Running] = []
+
+    def begin(*arguments: str, folder: Path, command: list[str] | None = None, **env: str) -> Running:
+        script = command or [sys.executable, str(ROOT / "search.py")]
+        running.append(Running([*script, *arguments], folder, environment(**env)))
+        return running[-1]
+
+    yield begin
+    for one in running:
+        if one.process.poll() is None:
+            one.kill()
+
+
+@pytest.fixture(scope="session")
+def finished(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """One whole search: six trials of a tiny study, one of which a rung may stop."""
+    folder = tmp_path_factory.mktemp("finished")
+    search = start("digits-100", "--trials", "6", "--epochs", "20", "--name", "first", *TINY, folder=folder)
+    ended = search.ended()
+    assert ended.code == 0, str(ended)
+    return ended
+
+
+@pytest.fixture(scope="session")
+def command() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run ``ladder-search`` with arguments in a folder to its end."""
+
+    def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-m", "ladder_search.cli", *arguments]
+        env = environment(COLUMNS="200")
+        return subprocess.run(line, cwd=folder, env=env, capture_output=True, text=True, timeout=LIMIT)
+
+    return run

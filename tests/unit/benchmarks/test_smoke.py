@@ -1,0 +1,48 @@
+"""The benchmarks that need no search still run; what they measure is nobody's business here."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+SCRIPTS = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
+SHARED = {"__init__", "measure", "searches", "workloads"}
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["solo_step"], ["packs_cpu"], ["gpu_packs", "--device", "cpu"]], ids=lambda arguments: arguments[0]
+)
+def test_a_quick_run_prints_its_table_and_keeps_it(arguments: list[str], tmp_path: Path) -> None:
+    output = tmp_path / "found" / "result.json"
+
+    result = run("-m", f"benchmarks.{arguments[0]}", *arguments[1:], "--quick", "--output", str(output))
+
+    assert result.returncode == 0, result.stderr
+    content = json.loads(output.read_text())
+    assert content["machine"]["cores"] >= 1 and content["machine"]["threads"] == 1
+    assert content["tables"] and all(content["tables"].values())
+    assert output.with_suffix(".txt").read_text() == result.stdout
+
+
+def test_the_gpu_script_needs_torch_and_numpy_alone() -> None:
+    blocked = ("ray", "optuna", "mlflow", "safetensors", "yaml", "pyarrow", "rich", "scipy", "sklearn")
+    script = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import benchmarks.gpu_packs"
+    result = run("-c", script)
+    assert result.returncode == 0, result.stderr
+
+
+def test_every_script_is_in_the_list_of_the_readme() -> None:
+    readme = (ROOT / "benchmarks" / "README.md").read_text()
+    for name in sorted(SCRIPTS - SHARED):
+        assert f"python -m benchmarks.{name}" in readme, name

@@ -1,0 +1,94 @@
+import pytest
+
+from ladder_search.driver.pictures import canvas, curves, survival
+from ladder_search.driver.pictures.trials import Trials
+from ladder_search.studies import find_study
+
+WITH_TARGET = find_study("mnist-100-full")  # 1.06 % ± 0.37
+UNVERIFIED = find_study("mnist-100-gamma")  # 3.06 % ± 1.44
+WITHOUT_TARGET = find_study("digits-100")  # 297 validation examples
+
+
+@pytest.fixture
+def learning_curves_of(nothing):
+    def draw(records, study=WITH_TARGET):
+        with canvas.style():
+            return curves.learning_curves("t", Trials.of(study, records, nothing()))
+
+    return draw
+
+
+def test_learning_curves_by_hand(learning_curves_of, trial):
+    picture = learning_curves_of(
+        [
+            trial(0, name="published", errors=[0.5, 0.02]),
+            trial(1, error=0.01, errors=[0.4, 0.01]),
+            trial(2, error=0.03, errors=[0.4, 0.03]),
+            trial(3, "PRUNED", errors=[0.6]),
+            trial(4, "PRUNED", errors=[0.7, float("nan"), 0.65]),
+            trial(5, "FAIL", errors=[0.9]),
+            trial(6, name="supervised baseline", error=0.2, errors=[0.3, 0.2]),
+        ]
+    )
+    traces = {trace.name: trace for trace in picture.page.data if trace.name}
+    assert list(traces) == [
+        "stopped early (2)",
+        "failed (1)",
+        "complete (1)",
+        "published (t0000): 2.00 %",
+        "best found (t0001): 1.00 %",
+        "supervised baseline (t0006): 20.00 %",
+    ]
+    assert traces["stopped early (2)"].x == (1, None, 1, 3, None)
+    assert traces["stopped early (2)"].y == (0.6, None, 0.7, 0.65, None)
+    assert traces["stopped early (2)"].text == (
+        "t0003, epoch 1: 60.00 %", "", "t0004, epoch 1: 70.00 %", "t0004, epoch 3: 65.00 %", "",
+    )  # fmt: skip
+    assert traces["best found (t0001): 1.00 %"].y == (0.4, 0.01, None)
+    (ax,) = picture.png.axes
+    assert ax.get_yscale() == "log" and ax.get_xlabel() == "epoch" and ax.get_ylabel() == "validation error"
+    assert {text.get_text() for text in picture.png.legends[0].get_texts()} == set(traces)
+    assert ax.texts[0].get_text() == "target 1.06 % ± 0.37\ntest error"
+    band, line = picture.page.layout.shapes
+    assert (band.y0, band.y1, line.y0) == (pytest.approx(0.0069), pytest.approx(0.0143), 0.0106)
+
+
+def test_the_target_says_that_it_is_unverified_and_may_be_absent(learning_curves_of, trial):
+    assert "3.06 % ± 1.44<br>(unverified)" in learning_curves_of([trial(0)], UNVERIFIED).page.layout.annotations[0].text
+    without = learning_curves_of([trial(0)], WITHOUT_TARGET)
+    assert not without.page.layout.annotations and not without.page.layout.shapes and not without.png.axes[0].texts
+
+
+def test_an_error_of_zero_is_drawn_half_an_example_above_it(learning_curves_of, trial):
+    picture = learning_curves_of([trial(0, errors=[0.1, 0.0])], WITHOUT_TARGET)
+    assert picture.page.data[-1].y == (0.1, round(0.5 / 297, 6), None)
+    assert picture.png.axes[0].get_ylabel() == "validation error (none is drawn at 0.17 %)"
+
+
+def test_curves_go_by_updates_where_no_epochs_were_reported(learning_curves_of, trial):
+    record = trial(0, errors=[0.5, 0.4])
+    for row in record.epochs:
+        del row["epoch"]
+    assert learning_curves_of([record]).png.axes[0].get_xlabel() == "update"
+    assert learning_curves_of([record]).page.data[-1].x == (5, 10, None)
+
+
+def test_rung_survival_by_hand(trial, nothing):
+    records = [trial(n, epochs=9) for n in range(2)]
+    records += [trial(n, "PRUNED", epochs=1) for n in range(2, 6)]
+    records += [
+        trial(6, "PRUNED", epochs=3),
+        trial(7, "FAIL", epochs=1),
+        trial(8, "FAIL", None),
+        trial(9, "FAIL", epochs=1),
+    ]
+    records += [trial(10, name="supervised baseline", epochs=30)]  # of another study
+    with canvas.style():
+        picture = survival.rung_survival("t", Trials.of(WITH_TARGET, records, nothing()))
+    line, stopped, failed = picture.page.data
+    assert (line.x, line.y) == ((0, 1, 3, 9), (10, 9, 3, 2))
+    assert (stopped.x, stopped.y) == ((1, 3), (3, 2))
+    assert (failed.x, failed.y) == ((0, 1, 1), (10, 9, 8))
+    assert line.name == "trials that reached the epoch (10 in all, 2 complete)"
+    assert (stopped.name, failed.name) == ("stopped at a rung (5)", "failed (3)")
+    assert [text.get_text() for text in picture.png.axes[0].texts] == ["4 stopped after 1", "1 stopped after 3"]
