@@ -145,8 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--trials", type=int, default=2, help="trials of every search (2)")
     options.add_argument("--no-compile", action="store_true", help="leave the compiled step out")
     given = options.parse_args(arguments)
-    report = Report("How much memory does a search take?", given)
     torch.set_num_threads(1)
+    report = Report("How much memory does a search take?", given)
     begun = time.perf_counter()
     studies = ("digits-100",) if given.quick else tuple(OVERRIDES)
     for name in dict.fromkeys(study.partition("-")[0] for study in studies):

@@ -8,6 +8,7 @@ A study folder::
     checkpoints/    Ray's experiment folder: logs and checkpoints of trials
     spool/          tracking events, stored and waiting
     pictures/       PNG and interactive HTML
+    leaderboard.md  the ended search in a table
     lock            held while a search runs
 """
 
@@ -39,7 +40,7 @@ class TrialRecord:
     """One ended trial."""
 
     key: str
-    """``t0007``: its number in the search, the same in Optuna, Ray and MLflow."""
+    """``t0007``: its name in Optuna (user attribute ``key``), Ray and MLflow."""
     number: int
     name: str
     """"published", "supervised baseline", or "" for a suggestion of the sampler."""

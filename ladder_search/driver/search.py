@@ -23,7 +23,7 @@ from ladder_search.data.datasets import Dataset
 from ladder_search.driver import cluster, schedulers
 from ladder_search.driver.callback import SearchCallback
 from ladder_search.driver.halt import Halt
-from ladder_search.driver.leaderboard import summary
+from ladder_search.driver.leaderboard import leaderboard_markdown, summary
 from ladder_search.driver.pictures import draw_all
 from ladder_search.driver.progress import Progress
 from ladder_search.driver.searcher import FixedPoint, OptunaSearcher, open_studies
@@ -388,11 +388,16 @@ class _Run:
         """Put pictures, journal and the numbers of the whole search into the parent run."""
         run = f"{self._search}/search"
         try:
-            for path in draw_all(self._folder, self._study, self.records, study):
+            # The HTML pages share one script, which lies beside them and must travel with them.
+            drawn = draw_all(self._folder, self._study, self.records, study)
+            for path in (*drawn, *self._folder.pictures.glob("*.js")):
                 tracker.log_artifact(run, path, "pictures")
         except Exception as error:  # a search of days does not end without its leaderboard for want of a picture
             self.problems.append(f"pictures: {type(error).__name__}: {error}")
         tracker.log_artifact(run, self._folder.journal)
+        table = self._folder.path / "leaderboard.md"
+        table.write_text(leaderboard_markdown(self._study, self.records, top=50))
+        tracker.log_artifact(run, table)
         found = summary(self._study, self.records)
         now = int(datetime.now().timestamp() * 1000)
         values = {

@@ -267,7 +267,13 @@ class Pack:
         return reports
 
     def statistics(self) -> tuple[list[int], Stack]:
-        """Return the seated slots and their test-time statistics: buffer name -> (members, units)."""
+        """Return the seated slots and their test-time statistics: buffer name -> (members, units).
+
+        Raises:
+            SettingError: nobody is seated.
+        """
+        if not self.active:
+            raise SettingError("an evaluation needs members and no slot of the pack is taken; let one join first.")
         slots, params = self._active_params()
         rows = []
         for slot in slots:
