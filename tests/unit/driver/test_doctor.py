@@ -1,0 +1,49 @@
+"""What the doctor finds; it touches nothing."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from ladder_search.driver import doctor
+
+
+def _examined(root: Path) -> tuple[int, str]:
+    out = io.StringIO()
+    return doctor.examine(Console(file=out, width=300), root), out.getvalue()
+
+
+def test_a_healthy_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    code, text = _examined(tmp_path / "results")
+    assert code == 0 and "fails" not in text
+    for name in ("Python", "torch", "ray", "CPU", "GPU", "C++ compiler", "results folder", "tracking store"):
+        assert name in text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_fails_comes_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "PACKAGES", ("torch", "no-such-package"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2**20))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{probe.getsockname()[1]}")
+        code, text = _examined(tmp_path)
+    failed = [line for line in text.splitlines() if line.startswith("fails")]
+    assert code == 1 and len(failed) == 3
+    assert "no-such-package" in failed[0] and "pip install" in failed[0]
+    assert "free some space" in failed[1]
+    assert "must name a running Ray cluster" in failed[2]
+
+
+def test_a_store_that_is_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    (tmp_path / "mlflow.db").write_text("this is no database, it is a letter to a friend" * 10)
+    code, text = _examined(tmp_path)
+    assert code == 1 and "fails  tracking store" in text

@@ -1,0 +1,92 @@
+"""The console script: its commands, and its mistakes as single sentences."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ladder_search import cli
+from ladder_search.record import StudyFolder
+from ladder_search.tracking import writer
+
+
+def _run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["ladder-search", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+def _begun(path: Path) -> None:
+    StudyFolder(path).create({"settings": {"study": "digits-100"}, "store": "sqlite:///x.db"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["export", "nothing", "--root", "{root}"], "must be a study folder or a study that was searched"),
+        (["export", "nothing", "--top", "0"], "--top must be at least 1"),
+        (["sync", "nothing", "--root", "{root}"], "must be a study folder"),
+        (["ui", "--root", "{root}"], "does not exist yet"),
+        (["ui", "--tracking", "ftp://x"], "a tracking address starts with"),
+        (["train", "no-such-thing"], "no-such-thing"),
+        (["search", "digits-10"], "did you mean 'digits-100'"),
+    ],
+)
+def test_mistakes(
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    assert _run(monkeypatch, *[argument.format(root=tmp_path) for argument in arguments]) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith("error: ") and shown.err.count("\n") == 1 and message in shown.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_command_lists_the_known(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, "serch") == 2
+    assert "search" in capsys.readouterr().err
+
+
+def _report(**changed: Any) -> writer.SyncReport:
+    values = {"events": 3, "left_bytes": 0, "rejected": 0, "missing": 0, "unreadable": 0, "error": None}
+    return writer.SyncReport(**{**values, **changed})
+
+
+def test_sync_goes_on_past_a_damaged_folder_and_says_what_was_not_sent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name in ("a", "b", "c"):
+        _begun(tmp_path / name)
+    (tmp_path / "a" / "study.json").write_text("{")
+    reports = {"b": _report(left_bytes=10, error="the server is down"), "c": _report()}
+    monkeypatch.setattr(writer, "sync", lambda spool, store, experiment: reports[spool.parent.name])
+    assert _run(monkeypatch, "sync", "--root", str(tmp_path)) == 2
+    shown = capsys.readouterr()
+    assert "a: " in shown.err and "must be readable JSON" in shown.err
+    assert shown.out.splitlines() == [
+        "b: 3 event(s) sent, 10 byte(s) left; not all: the server is down",
+        "c: 3 event(s) sent",
+    ]
+    monkeypatch.setattr(writer, "sync", lambda spool, store, experiment: _report())
+    assert _run(monkeypatch, "sync", "b", "--root", str(tmp_path)) == 0
+
+
+def test_nothing_to_sync(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert _run(monkeypatch, "sync", "--root", str(tmp_path)) == 0
+    assert "nothing to send" in capsys.readouterr().out
+
+
+def test_studies(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert _run(monkeypatch, "studies") == 0
+    out = capsys.readouterr().out
+    assert "mnist-100-full" in out and "1.06 % ± 0.37" in out and "(unverified)" in out
