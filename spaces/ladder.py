@@ -79,7 +79,9 @@ def published(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, 
     elif options["lambda_"] == "per-layer":
         params |= {f"model/lambda_{layer}": value for layer, value in enumerate(lambda_)}
     else:
-        params |= {"model/lambda_0": lambda_[0], "model/lambda_1": lambda_[1], "model/lambda_rest": lambda_[-1]}
+        params |= {"model/lambda_0": lambda_[0], "model/lambda_1": lambda_[1]}
+        if len(lambda_) > 2:
+            params["model/lambda_rest"] = lambda_[-1]
     if options["combinators"]:
         params["model/combinator"] = model["combinator"]
     if options["combinator_std"]:
@@ -134,8 +136,10 @@ def _lambda(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Map
     if kind == "bottom":
         return [_float(trial, "model/lambda_0", "model/lambda_0_bottom"), *[0.0] * (layers - 1)]
     first = [_float(trial, "model/lambda_0"), _float(trial, "model/lambda_1")]
+    if layers == 2:
+        return first
     if options["lambda_"] == "per-layer":
-        return [*first, *(_float(trial, f"model/lambda_{i}", "model/lambda_rest") for i in range(2, layers))][:layers]
+        return [*first, *(_float(trial, f"model/lambda_{i}", "model/lambda_rest") for i in range(2, layers))]
     return [*first, *[_float(trial, "model/lambda_rest")] * (layers - 2)]
 
 

@@ -31,8 +31,9 @@ DIVERGED = "diverged"
 class PackTrainable(tune.Trainable):
     """Trains one trial's label draws as one pack and reports their mean validation error.
 
-    ``config`` holds ``settings`` (a ``TrialSpec`` as a mapping), ``compiled``, ``report_every`` (epochs), ``threads``
-    and ``device``. Actors are reused: a following trial of the same signature trains in the same compiled program.
+    ``config`` holds ``settings`` (a ``TrialSpec`` as a mapping), ``compiled``, ``report_every`` and ``report_at``
+    (epochs), ``threads`` and ``device``. Actors are reused: a following trial of the same signature trains in the same
+    compiled program.
     """
 
     def setup(self, config: dict[str, Any], dataset: Dataset | None = None) -> None:
@@ -54,10 +55,15 @@ class PackTrainable(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train until the next report, at most ``report_every`` epochs, and evaluate after every epoch."""
+        """Train until the next report and evaluate after every epoch.
+
+        Reports come every ``report_every`` epochs and at those of ``report_at``, where the scheduler compares trials:
+        one that is to stop there trains no longer.
+        """
         history: list[dict[str, Any]] = []
         diverged = False
-        until = min(self._epoch - self._epoch % self._every + self._every, self._epochs)
+        regular = self._epoch - self._epoch % self._every + self._every
+        until = min(regular, self._epochs, *(epoch for epoch in self._at if epoch > self._epoch))
         while self._epoch < until and not diverged:
             reports = self._pack_in_use().run(self._steps_per_epoch)
             self._epoch += 1
@@ -85,7 +91,7 @@ class PackTrainable(tune.Trainable):
 
     def _start(self, config: dict[str, Any]) -> None:
         self._spec = TrialSpec.from_mapping(config["settings"])
-        self._every, self._epochs = config["report_every"], self._spec.training.epochs
+        self._every, self._at, self._epochs = config["report_every"], config["report_at"], self._spec.training.epochs
         self._members: list[MemberSpec] = [self._spec.member(self._dataset, i) for i in range(self._spec.draws)]
         self._steps_per_epoch = self._members[0].steps_per_epoch
         self._epoch = 0

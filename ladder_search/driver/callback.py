@@ -17,6 +17,7 @@ from pyarrow.fs import LocalFileSystem
 from ray.tune import Callback
 
 from ladder_search import metrics
+from ladder_search.driver.halt import Halt
 from ladder_search.driver.progress import Progress
 from ladder_search.driver.searcher import DIVERGED, outcome
 from ladder_search.record import StudyFolder, TrialRecord, TrialState
@@ -24,6 +25,11 @@ from ladder_search.tracking import DatasetInput, MetricPoint, RunStatus, Tracker
 
 HISTORY = "history"
 """Result entry: one row of metrics per epoch since the last report."""
+
+CRASHED = "crashed"
+"""How the reason of a crashed trial begins."""
+HOPELESS = 3
+"""So many crashes without a single report by any trial: it is not the configurations."""
 
 _STATUS: dict[TrialState, RunStatus] = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
 
@@ -55,9 +61,12 @@ class SearchCallback(Callback):
         tags: Mapping[str, str],
         dataset: DatasetInput,
         reasons: Mapping[str, str],
+        halt: Halt,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Args: ``search`` prefixes tracker keys; ``reasons`` tells, by key, why the scheduler stopped a trial."""
+        """Args: ``search`` prefixes tracker keys; ``reasons`` tells, by key, why the scheduler stopped a trial;
+        ``halt`` is told when no trial can be trained."""
+        self._halt = halt
         self._search, self._folder, self._tracker, self.progress = search, folder, tracker, progress
         self._epochs, self._tags, self._dataset, self._reasons, self._clock = epochs, tags, dataset, reasons, clock
         self._begun: dict[str, float] = {}
@@ -65,6 +74,7 @@ class SearchCallback(Callback):
         self._rows: dict[str, dict[int, dict[str, Any]]] = {}
         self.records: dict[str, TrialRecord] = {}
         self.problems: list[str] = []
+        self._noted: set[tuple[str, str]] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray pickles callbacks into its snapshot; a search is rebuilt from the study folder instead."""
@@ -124,31 +134,39 @@ class SearchCallback(Callback):
     @_never_raises
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._end(trial, error=True)
+        crashes = sum(record.reason.startswith(CRASHED) for record in self.records.values())
+        self._halt.hopeless = crashes >= HOPELESS and not any(self._rows.values())
 
     @_never_raises
     def on_checkpoint(self, iteration: int, trials: list[Any], trial: Any, checkpoint: Any, **info: Any) -> None:
         record = self.records.get(trial.config["key"])
         if record is not None:  # the last checkpoint arrives after the trial's end
-            self._end(trial, error=record.reason.startswith("crashed"))
+            self._end(trial, error=record.reason.startswith(CRASHED))
 
     def end_all(self) -> None:
         """Record the trials that were still running when the search was stopped."""
-        for key, trial in self._trials.items():
-            if key not in self.records:
-                self.on_trial_complete(iteration=0, trials=[], trial=trial)
+        for trial in [trial for key, trial in self._trials.items() if key not in self.records]:
+            self._halted(trial)
 
-    def note(self, where: str, error: Exception) -> None:
+    @_never_raises
+    def _halted(self, trial: Any) -> None:
+        self._end(trial, error=False, halted=True)
+
+    def note(self, where: str, error: Exception | str) -> None:
         """Keep a problem, once: a full disk says the same at every report."""
-        problem = f"{where}: {type(error).__name__}: {error}"
-        if problem not in self.problems:
-            self.problems.append(problem)
+        problem = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        if (where, problem) not in self._noted:
+            self._noted.add((where, problem))
+            self.problems.append(f"{where}: {problem}")
 
-    def _end(self, trial: Any, *, error: bool) -> None:
+    def _end(self, trial: Any, *, error: bool, halted: bool = False) -> None:
         config, key = trial.config, trial.config["key"]
         rows = self._rows.get(key, {})
         last = rows[max(rows)] if rows else None
         result = {**last, DIVERGED: trial.last_result.get(DIVERGED)} if last and trial.last_result else last
         state = outcome(result, self._epochs, error=error)
+        if halted and not rows:
+            state = "PRUNED"  # nobody knows how it would have ended
         again = self.records.get(key)
         error_value = last[metrics.VALIDATION_ERROR] if last else math.nan
         record = TrialRecord(
@@ -196,7 +214,10 @@ class SearchCallback(Callback):
     def _reason(self, key: str, state: TrialState, trial: Any, error: bool) -> str:
         if error:
             lines = str(trial.get_error() or "").strip().splitlines() if hasattr(trial, "get_error") else []
-            return f"crashed: {lines[-1] if lines else 'see its log'}"
+            reason = f"{CRASHED}: {lines[-1] if lines else 'see its log'}"
+            error_file = self._folder.checkpoints / key / "error.txt"
+            self.note(key, f"{reason}{f' (see {error_file})' if error_file.exists() else ''}")
+            return reason
         if state == "COMPLETE":
             return "trained to its budget"
         if state == "FAIL":

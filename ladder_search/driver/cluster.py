@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from ladder_search.errors import ResourceError
 
 _RAY_VARIABLES = {
     "RAY_AIR_NEW_OUTPUT": "0",  # Tune's newer output prints tables at every verbosity
+    "RAY_USAGE_STATS_ENABLED": "0",  # a search tells nobody that it runs
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # they are in the trials' records and in their error.txt
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # one record of a search is enough: ours
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours, too: see driver/halt.py
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",  # a snapshot per checkpoint is no news
@@ -44,6 +47,8 @@ def connected(address: str | None) -> Iterator[bool]:
         os.environ.setdefault(name, value)
     address = address or os.environ.get("RAY_ADDRESS") or None
     private = address is None
+    if address is not None:
+        _check_answers(address)
     try:
         # "local" starts a cluster of our own even where another one runs, so that searches do not disturb each other.
         ray.init(
@@ -53,15 +58,37 @@ def connected(address: str | None) -> Iterator[bool]:
             log_to_driver=False,
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ResourceError(
-            f"--address must name a running Ray cluster, {address!r} is none: {reason}; "
-            "start one with `ray start --head` or leave the option out."
-        ) from error
+        if private:
+            raise ResourceError(
+                f"a search needs Ray and it did not start: {_line(error)}; `ladder-search doctor` may say why."
+            ) from error
+        raise _no_cluster(address, error) from error
     try:
         yield private
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Raise ``ResourceError`` when nothing listens at ``host:port``; Ray itself would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host:
+        return  # "auto" and the like: Ray looks for them at once
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5.0).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str | None, error: Exception) -> ResourceError:
+    return ResourceError(
+        f"--address must name a running Ray cluster, {address!r} is none: {_line(error)}; "
+        "start one with `ray start --head` or leave the option out."
+    )
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def capacity(share: Share, *, private: bool) -> int:

@@ -1,4 +1,4 @@
-"""How a search is ended before its last trial: Ctrl-C, a termination signal, or the time budget."""
+"""How a search is ended before its last trial: by Ctrl-C or SIGTERM, its time budget, or nothing but crashes."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Halt(tune.Stopper):
         the first Ctrl-C            -> interrupted: Tune stops every trial and returns
         the second                  -> KeyboardInterrupt, at once
         600 s after the first turn  -> out of time: Tune stops every trial and returns
+        three crashes and no report -> hopeless: Tune stops every trial and returns
     """
 
     def __init__(self, budget: float | None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -32,6 +33,7 @@ class Halt(tune.Stopper):
         self._deadline: float | None = None
         self.interrupted = False
         self.out_of_time = False
+        self.hopeless = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray pickles stoppers into its snapshot, which nothing reads."""
@@ -45,7 +47,15 @@ class Halt(tune.Stopper):
             if self._deadline is None:  # the budget is the trials', not that of starting Ray
                 self._deadline = self._clock() + self._budget
             self.out_of_time = self.out_of_time or self._clock() >= self._deadline
-        return self.interrupted or self.out_of_time
+        return self.interrupted or self.out_of_time or self.hopeless
+
+    def why(self) -> str:
+        """What ended the search, in a few words; empty: it ran to its end."""
+        if self.interrupted:
+            return "Interrupted"
+        if self.hopeless:
+            return "Every trial crashed before its first report"
+        return "The time budget is used up" if self.out_of_time else ""
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:

@@ -155,6 +155,7 @@ class _Run:
                 f"--trials {len(self._points)}."
             )
         self._reasons: dict[str, str] = {}
+        self._rungs: list[int] = []
         self._scheduler = self._make_scheduler()
         self._share = cluster.Share(
             cpus=settings.cpus_per_trial / settings.slots, gpus=settings.gpus_per_trial / settings.slots
@@ -204,6 +205,7 @@ class _Run:
             tags=self._tags(),
             dataset=self._dataset_input(),
             reasons=self._reasons,
+            halt=self.halt,
         )
         searcher = OptunaSearcher(
             optuna_study,
@@ -214,6 +216,7 @@ class _Run:
             common={
                 "compiled": self._compiled,
                 "report_every": study.report_every,
+                "report_at": self._rungs,
                 "threads": max(1, int(share.cpus)),
                 "device": "cuda" if share.gpus else "cpu",
             },
@@ -237,20 +240,22 @@ class _Run:
         logging.getLogger("ray.tune").setLevel(logging.ERROR)
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self._pending)
         self._start_parent_run(tracker)
-        status: RunStatus = "FAILED"
+        status: RunStatus | None = None
         try:
             with callback.progress, self.halt.on_signals(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 tuner.fit()
-            status = "KILLED" if self.halt.interrupted else "FINISHED"
+            status = "KILLED" if self.halt.interrupted else "FAILED" if self.halt.hopeless else "FINISHED"
+            if self.halt.why():
+                self._console.print(f"{self.halt.why()}: what was running is stopped, what has been found is kept.")
         finally:  # after an error or a second Ctrl-C, too: no trial and no run stays RUNNING
             callback.end_all()
             searcher.close()
             self.records = sorted(callback.records.values(), key=lambda record: record.number)
             self.problems = callback.problems
-            if status != "FAILED":
+            if status is not None:
                 self._summarise(tracker, optuna_study)
-            tracker.end_run(f"{self._search}/search", status)
+            tracker.end_run(f"{self._search}/search", status or "FAILED")
 
     def _run_config(self, callback: SearchCallback) -> tune.RunConfig:
         storage = self._settings.storage
@@ -321,9 +326,9 @@ class _Run:
     def _make_scheduler(self) -> Any:
         match self._settings.scheduler:
             case "asha":
-                rungs = schedulers.rungs(self._epochs, self._steps_per_epoch, self._study.stop)
+                self._rungs = schedulers.rungs(self._epochs, self._steps_per_epoch, self._study.stop)
                 return schedulers.PatientASHA(
-                    epochs=self._epochs, rungs=rungs, stop=self._study.stop, reasons=self._reasons
+                    epochs=self._epochs, rungs=self._rungs, stop=self._study.stop, reasons=self._reasons
                 )
             case "pbt":
                 if not self._distributions:

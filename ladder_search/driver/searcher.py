@@ -182,8 +182,7 @@ class OptunaSearcher(Searcher):
     def close(self) -> None:
         """Tell Optuna the end of the trials that Tune left without one, because the search was halted."""
         for study, trial in self._running.values():
-            reported = trial.storage.get_trial(trial._trial_id).intermediate_values
-            study.tell(trial, state=TrialState.PRUNED if reported else TrialState.FAIL)
+            study.tell(trial, state=TrialState.PRUNED)
         self._running.clear()
 
     def save(self, checkpoint_path: str) -> None:

@@ -91,7 +91,7 @@ def test_ctrl_c_ends_the_search_with_its_leaderboard(start: Callable[..., Any], 
     os.killpg(search.process.pid, signal.SIGINT)  # as a terminal does it: to every process of the session's group
     ended = search.ended()
     assert ended.code == 1, str(ended)
-    assert "Trials: " in ended.out and "Traceback" not in ended.err
+    assert "Interrupted: " in ended.out and "Trials: " in ended.out and ended.err == ""
     assert "RUNNING" not in _statuses(tmp_path / "results")
     assert set(_states(ended.study)) == {"PRUNED"}
     assert "RUNNING" not in _optuna_states(ended.study)
@@ -103,7 +103,7 @@ def test_a_time_budget_ends_the_search_as_planned(start: Callable[..., Any], tmp
         "digits-100", "--trials", "3", "--epochs", "20000", "--time-budget", "8", *TINY, folder=tmp_path
     ).ended()
     assert ended.code == 0, str(ended)
-    assert "Trials: " in ended.out and ended.err == ""
+    assert "The time budget is used up" in ended.out and "Trials: " in ended.out and ended.err == ""
     assert "RUNNING" not in _statuses(tmp_path / "results")
     assert "RUNNING" not in _optuna_states(ended.study)
 
@@ -201,7 +201,7 @@ def test_studies_shows_targets_and_whether_they_were_verified(command: Callable[
     lines = {line.split()[0]: line for line in shown.stdout.splitlines() if line.strip()}
     assert "1.06 % ± 0.37" in lines["mnist-100-full"] and "unverified" not in lines["mnist-100-full"]
     assert "(unverified)" in lines["mnist-100-bottom"]
-    assert "none published" in lines["digits-100"] and "present" in lines["digits-100"]
+    assert "none published" in lines["digits-100"]
 
 
 def test_the_doctor_says_what_works(command: Callable[..., Any], tmp_path: Path) -> None:

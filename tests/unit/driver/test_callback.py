@@ -1,0 +1,273 @@
+"""Records, runs and console lines of trials, and that nothing which goes wrong there reaches the search."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ladder_search.driver.callback import SearchCallback
+from ladder_search.driver.halt import Halt
+from ladder_search.record import StudyFolder, TrialRecord
+from ladder_search.tracking import DatasetInput, NullTracker
+
+DATASET = DatasetInput(name="digits", digest="abc", rows={"labelled": 100})
+
+
+class FakeTracker(NullTracker):
+    """Remembers every call; ``broken`` makes every call fail."""
+
+    def __init__(self, *, broken: bool = False) -> None:
+        self.calls: list[tuple[str, Any]] = []
+        self.broken = broken
+
+    def _call(self, name: str, *content: Any) -> None:
+        if self.broken:
+            raise RuntimeError("the tracker is broken")
+        self.calls.append((name, content))
+
+    def start_run(self, key: str, **content: Any) -> None:
+        self._call("start", key, content)
+
+    def log_metrics(self, key: str, points: Any) -> None:
+        self._call("metrics", key, points)
+
+    def set_tags(self, key: str, tags: Any) -> None:
+        self._call("tags", key, tags)
+
+    def end_run(self, key: str, status: Any) -> None:
+        self._call("end", key, status)
+
+    def named(self, name: str) -> list[Any]:
+        return [content for call, content in self.calls if call == name]
+
+
+class FakeProgress:
+    def __init__(self) -> None:
+        self.lines: list[Any] = []
+
+    def started(self, key: str) -> None:
+        self.lines.append(("started", key))
+
+    def reported(self, *content: Any) -> None:
+        self.lines.append(("reported", *content))
+
+    def ended(self, record: TrialRecord) -> None:
+        self.lines.append(("ended", record.key, record.state))
+
+
+class FullDisk(StudyFolder):
+    def write_trial(self, record: TrialRecord) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def _callback(folder: StudyFolder, tracker: Any, **more: Any) -> SearchCallback:
+    ticks = iter(range(1000, 100_000))
+    return SearchCallback(
+        search="digits-100/s",
+        folder=folder,
+        tracker=tracker,
+        progress=FakeProgress(),  # type: ignore[arg-type]
+        epochs=4,
+        tags={"study": "digits-100"},
+        dataset=DATASET,
+        reasons=more.get("reasons", {}),
+        halt=more.get("halt", Halt(None)),
+        clock=lambda: float(next(ticks)),
+    )
+
+
+def _trial(key: str = "t0003", name: str = "", error: str = "") -> Any:
+    settings = {"family": "ladder", "seed": 1, "label_seed": 2, "model": {"lambda_": [1.0, 2.0], "lateral": True}}
+    config = {"key": key, "number": 3, "name": name, "params": {"model/x": 0.5}, "settings": settings, "device": "cpu"}
+    return SimpleNamespace(config=config, last_result={}, checkpoint=None, get_error=lambda: error)
+
+
+def _report(callback: SearchCallback, trial: Any, *epochs: int, error: float = 0.1, diverged: bool = False) -> None:
+    rows = [{"epoch": epoch, "step": 10 * epoch, "validation_error": error, "cost": 1.5} for epoch in epochs]
+    result = {**rows[-1], "history": rows, "diverged": diverged, "hostname": "node-1"}
+    callback.on_trial_result(iteration=0, trials=[], trial=trial, result=result)
+    trial.last_result = result
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StudyFolder:
+    found = StudyFolder(tmp_path / "study")
+    found.create({"settings": {"study": "digits-100"}, "store": "sqlite:///x"})
+    return found
+
+
+def test_a_trial_from_start_to_record(folder: StudyFolder) -> None:
+    tracker = FakeTracker()
+    callback, trial = _callback(folder, tracker), _trial(name="published")
+    callback.on_trial_start(0, [], trial)
+    _report(callback, trial, 1, 2)
+    _report(callback, trial, 3, 4, error=0.05)
+    callback.on_trial_complete(0, [], trial)
+    assert callback.problems == []
+    (record,) = folder.read_trials()
+    assert record == callback.records["t0003"]
+    assert (record.state, record.reason, record.validation_error) == ("COMPLETE", "trained to its budget", 0.05)
+    assert [row["epoch"] for row in record.epochs] == [1, 2, 3, 4]
+    ((key, start),) = tracker.named("start")
+    assert key == "digits-100/s/t0003" and start["parent"] == "digits-100/s/search"
+    assert start["params"]["model/lambda_"] == "[1.0, 2.0]" and start["params"]["search/model/x"] == 0.5
+    assert start["tags"]["trial"] == "t0003" and start["dataset"] == DATASET
+    points = [point for _, batch in tracker.named("metrics") for point in batch]
+    assert sorted({(p.name, p.step) for p in points if p.name == "cost"}) == [("cost", e) for e in (1, 2, 3, 4)]
+    assert {p.name for p in points} == {"step", "validation_error", "cost"}
+    assert tracker.named("end") == [("digits-100/s/t0003", "FINISHED")]
+    assert ("digits-100/s/t0003", {"host": "node-1"}) in tracker.named("tags")
+    assert callback.progress.lines[0] == ("started", "t0003")
+    assert callback.progress.lines[-1] == ("ended", "t0003", "COMPLETE")
+
+
+def test_reports_that_come_twice_are_counted_once(folder: StudyFolder) -> None:
+    tracker = FakeTracker()
+    callback, trial = _callback(folder, tracker), _trial()
+    callback.on_trial_start(0, [], trial)
+    _report(callback, trial, 1, 2)
+    callback.on_trial_start(0, [], trial)  # its worker was lost: it starts again from a checkpoint
+    _report(callback, trial, 2, 3)
+    callback.on_trial_complete(0, [], trial)
+    assert [row["epoch"] for row in callback.records["t0003"].epochs] == [1, 2, 3]
+    assert len(tracker.named("start")) == 1
+    steps = [p.step for _, batch in tracker.named("metrics") for p in batch if p.name == "cost"]
+    assert steps == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("reasons", "expected"),
+    [({"t0003": "stopped at the rung of epoch 2"}, "stopped at the rung of epoch 2"), ({}, "stopped with the search")],
+)
+def test_a_stopped_trial_says_why(folder: StudyFolder, reasons: dict[str, str], expected: str) -> None:
+    tracker = FakeTracker()
+    callback, trial = _callback(folder, tracker, reasons=reasons), _trial()
+    callback.on_trial_start(0, [], trial)
+    _report(callback, trial, 1, 2)
+    callback.on_trial_complete(0, [], trial)
+    assert (callback.records["t0003"].state, callback.records["t0003"].reason) == ("PRUNED", expected)
+    assert tracker.named("end") == [("digits-100/s/t0003", "KILLED")]
+    assert ("digits-100/s/t0003", {"status": "PRUNED", "reason": expected, "rung": "2"}) in tracker.named("tags")
+
+
+def test_a_diverged_trial_leaves_a_record_that_every_json_reader_takes(folder: StudyFolder) -> None:
+    callback, trial = _callback(folder, FakeTracker()), _trial()
+    callback.on_trial_start(0, [], trial)
+    _report(callback, trial, 1)
+    _report(callback, trial, 2, error=math.nan, diverged=True)
+    callback.on_trial_complete(0, [], trial)
+    record = callback.records["t0003"]
+    assert (record.state, record.reason, record.validation_error) == ("FAIL", "diverged", None)
+    text = (folder.trials / "t0003.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["epochs"][1]["validation_error"] is None
+    assert folder.read_trials() == [record]
+
+
+def test_a_crashed_trial_says_its_last_words(folder: StudyFolder) -> None:
+    tracker = FakeTracker()
+    callback, trial = _callback(folder, tracker), _trial(error="Traceback …\nRuntimeError: out of memory\n")
+    callback.on_trial_start(0, [], trial)
+    callback.on_trial_error(0, [], trial)
+    record = callback.records["t0003"]
+    assert (record.state, record.reason) == ("FAIL", "crashed: RuntimeError: out of memory")
+    assert record.epochs == () and record.validation_error is None
+    assert tracker.named("end") == [("digits-100/s/t0003", "FAILED")]
+
+
+def test_when_nothing_but_crashes_comes_the_search_is_halted(folder: StudyFolder) -> None:
+    halt = Halt(None)
+    callback = _callback(folder, FakeTracker(), halt=halt)
+    for number in range(3):
+        assert not halt.stop_all()
+        trial = _trial(f"t000{number}", error="RuntimeError: no such device")
+        callback.on_trial_start(0, [], trial)
+        callback.on_trial_error(0, [], trial)
+    assert halt.stop_all() and "crashed" in halt.why()
+    assert callback.problems[0] == "t0000: crashed: RuntimeError: no such device"
+
+
+def test_crashes_beside_a_trial_that_trains_do_not_halt_it(folder: StudyFolder) -> None:
+    halt = Halt(None)
+    callback = _callback(folder, FakeTracker(), halt=halt)
+    callback.on_trial_start(0, [], _trial("t0000"))
+    _report(callback, _trial("t0000"), 1)
+    for number in range(1, 9):
+        callback.on_trial_start(0, [], _trial(f"t000{number}"))
+        callback.on_trial_error(0, [], _trial(f"t000{number}", error="RuntimeError: unlucky"))
+    assert not halt.stop_all() and len(callback.problems) == 8
+
+
+def test_the_last_checkpoint_arrives_after_the_end(folder: StudyFolder) -> None:
+    from pyarrow.fs import LocalFileSystem
+
+    tracker = FakeTracker()
+    callback, trial = _callback(folder, tracker), _trial()
+    callback.on_trial_start(0, [], trial)
+    _report(callback, trial, 1, 2, 3, 4)
+    callback.on_trial_complete(0, [], trial)
+    assert callback.records["t0003"].checkpoint is None
+    seconds = callback.records["t0003"].seconds
+    path = folder.checkpoints / "t0003" / "checkpoint_000000"
+    trial.checkpoint = SimpleNamespace(path=str(path), filesystem=LocalFileSystem())
+    callback.on_checkpoint(0, [], trial, trial.checkpoint)
+    (record,) = folder.read_trials()
+    assert record.checkpoint == "checkpoints/t0003/checkpoint_000000"
+    assert record.seconds == seconds and len(tracker.named("end")) == 1
+
+
+def test_a_halted_search_records_what_was_running(folder: StudyFolder) -> None:
+    tracker = FakeTracker()
+    callback = _callback(folder, tracker)
+    done, running, silent = _trial("t0000"), _trial("t0001"), _trial("t0002")
+    for trial in (done, running, silent):
+        callback.on_trial_start(0, [], trial)
+    _report(callback, done, 1, 2, 3, 4)
+    callback.on_trial_complete(0, [], done)
+    _report(callback, running, 1)
+    callback.end_all()
+    callback.end_all()
+    assert {key: record.state for key, record in callback.records.items()} == {
+        "t0000": "COMPLETE", "t0001": "PRUNED", "t0002": "PRUNED",
+    }  # fmt: skip
+    assert len(tracker.named("end")) == 3
+
+
+def test_a_broken_tracker_costs_no_record_and_is_told_once(folder: StudyFolder) -> None:
+    callback, trial = _callback(folder, FakeTracker(broken=True)), _trial()
+    callback.on_trial_start(0, [], trial)
+    for epoch in (1, 2, 3, 4):
+        _report(callback, trial, epoch)
+    callback.on_trial_complete(0, [], trial)
+    assert folder.read_trials()[0].state == "COMPLETE"
+    assert callback.progress.lines[-1] == ("ended", "t0003", "COMPLETE")
+    assert len(callback.problems) == 3  # start, reports, end: not one per report
+    assert all("RuntimeError: the tracker is broken" in problem for problem in callback.problems)
+
+
+def test_a_full_disk_leaves_no_run_running(tmp_path: Path) -> None:
+    tracker = FakeTracker()
+    callback, trial = _callback(FullDisk(tmp_path), tracker), _trial()
+    callback.on_trial_start(0, [], trial)
+    _report(callback, trial, 1, 2, 3, 4)
+    callback.on_trial_complete(0, [], trial)
+    assert tracker.named("end") == [("digits-100/s/t0003", "FINISHED")]
+    assert callback.records["t0003"].state == "COMPLETE"  # the leaderboard still has it
+    assert len(callback.problems) == 1 and "No space left on device" in callback.problems[0]
+
+
+def test_whatever_tune_hands_over_nothing_is_raised(folder: StudyFolder) -> None:
+    callback = _callback(folder, FakeTracker())
+    stranger = SimpleNamespace(config={})
+    callback.on_trial_start(0, [], stranger)
+    callback.on_trial_result(0, [], _trial("unknown"), {})
+    callback.on_trial_complete(0, [], stranger)
+    callback.on_trial_error(0, [], stranger)
+    callback.on_checkpoint(0, [], stranger, None)
+    assert len(callback.problems) == 5
+    assert callback.__getstate__() == {}

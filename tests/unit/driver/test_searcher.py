@@ -1,0 +1,219 @@
+"""What Optuna is told of each trial, and in which order trials are suggested."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from ray.tune.search import Searcher
+
+from ladder_search.driver.searcher import SAMPLERS, FixedPoint, OptunaSearcher, open_studies, outcome
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+EPOCHS = 9
+
+
+def _settings(trial: optuna.trial.BaseTrial) -> dict[str, Any]:
+    return {"model": {"x": trial.suggest_float("model/x", 0.0, 1.0)}, "training": {"kind": trial.suggest_categorical(
+        "training/kind", ["a", "b"])}}  # fmt: skip
+
+
+POINTS = (
+    FixedPoint(
+        name="published",
+        settings={"model": {"x": 0.5}, "training": {"kind": "a"}},
+        params={"model/x": 0.5, "training/kind": "a"},
+    ),
+    FixedPoint(name="supervised baseline", settings={"model": {"x": 7.0}}, params=None),
+)
+
+
+class Search:
+    """A searcher on a journal, and the reports that Tune would pass on."""
+
+    def __init__(self, folder: Path, sampler: str = "tpe", points: tuple[FixedPoint, ...] = POINTS) -> None:
+        self.journal = folder / "optuna.journal"
+        self.study, self.references = open_studies(self.journal, "s", sampler, 3)
+        self.searcher = OptunaSearcher(
+            self.study, self.references, _settings, points, epochs=EPOCHS, common={"device": "cpu"}
+        )
+
+    def report(self, trial_id: str, epoch: int, error: float) -> dict[str, Any]:
+        result = {"epoch": epoch, "validation_error": error, "diverged": not math.isfinite(error)}
+        self.searcher.on_trial_result(trial_id, result)
+        return result
+
+    def trial(self, key: str) -> optuna.trial.FrozenTrial:
+        trials = [*self.study.trials, *self.references.trials]
+        return next(trial for trial in trials if trial.user_attrs["key"] == key)
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> Search:
+    return Search(tmp_path)
+
+
+def test_fixed_points_come_first_then_suggestions(search: Search) -> None:
+    configs = [search.searcher.suggest(f"ray{i}") for i in range(4)]
+    assert [(c["key"], c["number"], c["name"], c["protected"]) for c in configs] == [
+        ("t0000", 0, "published", True),
+        ("t0001", 1, "supervised baseline", True),
+        ("t0002", 2, "", False),
+        ("t0003", 3, "", False),
+    ]
+    assert configs[0]["params"] == {"model/x": 0.5, "training/kind": "a"}
+    assert configs[0]["settings"] == POINTS[0].settings
+    assert (configs[1]["params"], configs[1]["settings"]) == ({}, {"model": {"x": 7.0}})
+    assert configs[2]["settings"]["model"]["x"] == configs[2]["params"]["model/x"]
+    assert all(config["device"] == "cpu" for config in configs)
+
+
+def test_a_finished_trial_is_complete_with_all_its_values(search: Search) -> None:
+    search.searcher.suggest("a")
+    for epoch in (3, 6):
+        search.report("a", epoch, 0.5 / epoch)
+    search.searcher.on_trial_complete("a", {"epoch": 9, "validation_error": 0.04})
+    trial = search.trial("t0000")
+    assert (trial.state.name, trial.value) == ("COMPLETE", 0.04)
+    assert trial.intermediate_values == {3: 0.5 / 3, 6: 0.5 / 6, 9: 0.04}
+    assert trial.user_attrs["name"] == "published"
+    assert json.loads(trial.user_attrs["settings"]) == POINTS[0].settings
+
+
+def test_a_stopped_trial_is_pruned_and_never_the_best(search: Search) -> None:
+    search.searcher.suggest("a")
+    search.searcher.on_trial_complete("a", {"epoch": 9, "validation_error": 0.3})
+    for i in range(2):
+        search.searcher.suggest(f"b{i}")
+    search.report("b1", 3, 0.02)
+    search.searcher.on_trial_complete("b1", {"epoch": 6, "validation_error": 0.01})
+    trial = search.trial("t0002")
+    assert (trial.state.name, trial.intermediate_values) == ("PRUNED", {3: 0.02, 6: 0.01})
+    assert search.study.best_value == 0.3
+
+
+@pytest.mark.parametrize("error", [math.nan, math.inf])
+def test_a_diverged_trial_failed(search: Search, error: float) -> None:
+    search.searcher.suggest("a")
+    search.report("a", 3, 0.2)
+    search.searcher.on_trial_complete("a", {"epoch": 6, "validation_error": error, "diverged": True})
+    trial = search.trial("t0000")
+    assert (trial.state.name, trial.intermediate_values) == ("FAIL", {3: 0.2})
+
+
+@pytest.mark.parametrize("result", [None, {}, {"epoch": 9, "validation_error": 0.1}])
+def test_a_crashed_trial_failed(search: Search, result: dict[str, Any] | None) -> None:
+    search.searcher.suggest("a")
+    search.searcher.on_trial_complete("a", result, error=True)
+    assert search.trial("t0000").state.name == "FAIL"
+
+
+def test_a_restored_trial_reports_nothing_twice(search: Search, recwarn: pytest.WarningsRecorder) -> None:
+    search.searcher.suggest("a")
+    search.report("a", 3, 0.2)
+    search.report("a", 3, 0.7)  # after a lost worker it starts from a checkpoint and comes by epoch 3 again
+    search.report("a", 6, 0.1)
+    search.searcher.on_trial_complete("a", {"epoch": 9, "validation_error": 0.05})
+    search.searcher.on_trial_complete("a", {"epoch": 9, "validation_error": 0.99})
+    search.report("a", 9, 0.99)
+    assert search.trial("t0000").intermediate_values == {3: 0.2, 6: 0.1, 9: 0.05}
+    assert search.trial("t0000").value == 0.05
+    assert not [w for w in recwarn if "already reported" in str(w.message)]
+
+
+def test_closing_leaves_no_trial_running(search: Search) -> None:
+    for i in range(4):
+        search.searcher.suggest(f"r{i}")
+    search.report("r2", 3, 0.2)
+    search.searcher.on_trial_complete("r0", {"epoch": 9, "validation_error": 0.1})
+    search.searcher.close()
+    assert search.trial("t0002").intermediate_values == {3: 0.2}
+    states = [search.trial(f"t{i:04d}").state.name for i in range(4)]
+    assert states == ["COMPLETE", "PRUNED", "PRUNED", "PRUNED"]
+
+
+def test_references_leave_the_search_space_alone(search: Search) -> None:
+    for i in range(6):
+        search.searcher.suggest(f"r{i}")
+        search.searcher.on_trial_complete(f"r{i}", {"epoch": 9, "validation_error": 0.1 * (i + 1)})
+    space = optuna.search_space.intersection_search_space(search.study.trials)
+    assert set(space) == {"model/x", "training/kind"}
+    assert len(search.study.trials) == 5 and len(search.references.trials) == 1
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_suggests_and_is_repeatable(sampler: str, tmp_path: Path) -> None:
+    suggested = []
+    for run in range(2):
+        (tmp_path / str(run)).mkdir()
+        search = Search(tmp_path / str(run), sampler)
+        found = []
+        for i in range(16):
+            config = search.searcher.suggest(f"r{i}")
+            found.append(config["params"])
+            search.searcher.on_trial_complete(
+                f"r{i}", {"epoch": 9, "validation_error": config["params"].get("model/x", 0.5)}
+            )
+        suggested.append(found)
+    assert suggested[0] == suggested[1]
+    assert len({params["model/x"] for params in suggested[0][2:]}) == 14
+
+
+READ = """
+import sys, optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+study = optuna.load_study(study_name="s", storage=JournalStorage(JournalFileBackend(sys.argv[1])))
+print([(t.user_attrs["key"], t.state.name, t.value) for t in study.trials], study.best_value)
+"""
+
+
+def test_the_journal_is_read_by_a_fresh_process(search: Search) -> None:
+    search.searcher.suggest("a")
+    search.searcher.on_trial_complete("a", {"epoch": 9, "validation_error": 0.25})
+    command = [sys.executable, "-W", "ignore", "-c", READ, str(search.journal)]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout
+    assert shown.strip() == "[('t0000', 'COMPLETE', 0.25)] 0.25"
+
+
+def test_two_searches_never_merge_in_one_journal(tmp_path: Path) -> None:
+    Search(tmp_path)
+    with pytest.raises(optuna.exceptions.DuplicatedStudyError):
+        Search(tmp_path)
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "optuna.journal")))
+    assert {s.study_name for s in optuna.get_all_study_summaries(storage)} == {"s", "s/references"}
+
+
+def test_snapshots_hold_a_number_and_no_pickle(search: Search, tmp_path: Path) -> None:
+    search.searcher.suggest("a")
+    search.searcher.save(str(tmp_path / "state"))
+    assert json.loads((tmp_path / "state").read_text()) == {"suggested": 1}
+    search.searcher.restore(str(tmp_path / "state"))
+    assert search.searcher.suggest("b")["key"] == "t0001"
+    assert isinstance(search.searcher, Searcher) and search.searcher.__getstate__() == {}
+
+
+@pytest.mark.parametrize(
+    ("result", "error", "state"),
+    [
+        ({"epoch": 9, "validation_error": 0.1}, False, "COMPLETE"),
+        ({"epoch": 10, "validation_error": 0.1}, False, "COMPLETE"),
+        ({"epoch": 8, "validation_error": 0.1}, False, "PRUNED"),
+        ({"epoch": 9, "validation_error": 0.1, "diverged": True}, False, "FAIL"),
+        ({"epoch": 9, "validation_error": math.nan}, False, "FAIL"),
+        ({"epoch": 9}, False, "FAIL"),
+        ({"epoch": 9, "validation_error": 0.1}, True, "FAIL"),
+        (None, False, "FAIL"),
+    ],
+)
+def test_outcome(result: dict[str, Any] | None, error: bool, state: str) -> None:
+    assert outcome(result, EPOCHS, error=error) == state

@@ -1,0 +1,179 @@
+"""The command line of ``search.py``: what it means, and every mistake as one sentence with the remedy."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from ladder_search.driver.settings import SearchSettings, parse_arguments
+from ladder_search.errors import run_command
+
+
+@pytest.fixture(autouse=True)
+def _no_standing_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LADDER_SEARCH_OPTIONS", raising=False)
+
+
+def test_a_study_is_enough() -> None:
+    settings = parse_arguments(["digits-100"])
+    assert settings == SearchSettings(study="digits-100")
+    assert (settings.trials, settings.sampler, settings.scheduler, settings.root) == (24, "tpe", "asha", "results")
+
+
+def test_every_option_is_read() -> None:
+    line = (
+        "mnist-100-full --trials 64 --draws 3 --seed 7 --label-seed 8 --sampler cma-es --scheduler pbt "
+        "--max-concurrent 4 --slots 2 --cpus-per-trial 0.5 --gpus-per-trial 0.25 --time-budget 3600 --compile off "
+        "--epochs 10 --set training.lr=1e-3 --set model.combinator=vanilla --address auto --root r --name n.1 "
+        "--tracking http://h:5000 --storage s3://b"
+    )
+    assert parse_arguments(line.split()) == SearchSettings(
+        study="mnist-100-full", trials=64, draws=3, seed=7, label_seed=8, sampler="cma-es", scheduler="pbt",
+        max_concurrent=4, slots=2, cpus_per_trial=0.5, gpus_per_trial=0.25, time_budget=3600.0, compile="off",
+        epochs=10, overrides={"training": {"lr": 0.001}, "model": {"combinator": "vanilla"}}, address="auto",
+        root="r", name="n.1", tracking="http://h:5000", storage="s3://b",
+    )  # fmt: skip
+
+
+def test_overrides_and_epochs_reach_the_study() -> None:
+    settings = parse_arguments(
+        ["digits-100", "--epochs", "7", "--set", "training.epochs=5", "--set", "training.lr=0.001"]
+    )
+    study = settings.resolved_study()
+    assert (study.training.epochs, study.training.lr) == (7, 0.001)
+
+
+def test_values_survive_an_unquoted_command_line() -> None:
+    """``ray submit`` joins the arguments with spaces: what a shell then makes of them must be the same."""
+    arguments = [
+        "digits-100", "--set", "model.lambda_=1000,10,0.1,0.1,0.1,0.1,0.1", "--set", "space.combinators=gauss,mlp-4",
+        "--set", "space.noise=per-layer", "--name", "a_b-1.2+3", "--set", "data.labels=null",
+    ]  # fmt: skip
+    line = " ".join(arguments)
+    assert shlex.split(line) == arguments and not set(line) & set("'\"\\$`*?[]{}()<>|&;!#~")
+    study = parse_arguments(arguments).resolved_study()
+    assert study.model.lambda_ == (1000.0, 10.0, 0.1, 0.1, 0.1, 0.1, 0.1)
+    assert study.space.combinators == ("gauss", "mlp-4")
+    assert study.data.labels is None
+    assert parse_arguments(["digits-100", "--set", "space.combinators=gauss,"]).resolved_study().space.combinators == (
+        "gauss",
+    )
+
+
+def test_the_later_source_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "search.yaml"
+    file.write_text(
+        "study: digits-50\ntrials: 5\nsampler: random\nlabel-seed: 3\ngpus-per-trial: 0.5\n"
+        "set:\n  training: {lr: 0.004, epochs: 9}\n"
+    )
+    read = parse_arguments(["--config", str(file)])
+    assert (read.study, read.trials, read.sampler, read.label_seed) == ("digits-50", 5, "random", 3)
+    assert read.overrides == {"training": {"lr": 0.004, "epochs": 9}}
+    monkeypatch.setenv("LADDER_SEARCH_OPTIONS", "--sampler cma-es --trials 6 --address auto")
+    read = parse_arguments(["digits-100", "--config", str(file), "--trials", "7", "--set", "training.lr=0.001"])
+    assert (read.study, read.trials, read.sampler, read.address) == ("digits-100", 7, "cma-es", "auto")
+    assert read.overrides == {"training": {"lr": 0.001, "epochs": 9}} and read.gpus_per_trial == 0.5
+
+
+MISTAKES = [
+    ("", "needs a study"),
+    ("digits-10", "did you mean 'digits-100'"),
+    ("digits-100 extra", "unrecognized arguments: extra"),
+    ("digits-100 --trails 3", "did you mean '--trials'"),
+    ("digits-100 --trial 3", "did you mean '--trials'"),
+    ("digits-100 --trials", "expected one argument"),
+    ("digits-100 --trials 0", "--trials must be at least 1, got 0"),
+    ("digits-100 --trials two", "invalid int value: 'two'"),
+    ("digits-100 --draws 0", "--draws must be at least 1"),
+    ("digits-100 --slots -1", "--slots must be at least 1"),
+    ("digits-100 --max-concurrent 0", "--max-concurrent must be at least 1"),
+    ("digits-100 --seed -1", "--seed must lie in"),
+    ("digits-100 --seed 4294967296", "--seed must lie in"),
+    ("digits-100 --cpus-per-trial 0", "--cpus-per-trial must lie in"),
+    ("digits-100 --gpus-per-trial 1.5", "whole number, got 1.5"),
+    ("digits-100 --gpus-per-trial 3 --slots 2", "whole number, got 1.5"),
+    ("digits-100 --gpus-per-trial nan", "must be a finite number"),
+    ("digits-100 --time-budget 0", "--time-budget must lie in"),
+    ("digits-100 --epochs 0", "training.epochs must be at least 1"),
+    ("digits-100 --sampler tep", "did you mean 'tpe'"),
+    ("digits-100 --scheduler hyperband", "Known: asha, fifo, pbt"),
+    ("digits-100 --compile maybe", "Known: auto, off, on"),
+    ("digits-100 --name a/b", "plain folder name, got 'a/b'"),
+    ("digits-100 --name ..", "plain folder name"),
+    ("digits-100 --name -x", "expected one argument"),
+    ("digits-100 --set lr", "given as name=value"),
+    ("digits-100 --set =3", "given as name=value"),
+    ("digits-100 --set lr=3", "Known: data, model, space, stop, training"),
+    ("digits-100 --set training.Lr=3", "did you mean 'training.lr'"),
+    ("digits-100 --set training.lr=fast", "must be a finite number, got 'fast'"),
+    ("digits-100 --set training.lr=.nan", "must be a finite number"),
+    ("digits-100 --set training.lr=3", "training.lr must lie in [0, 1]"),
+    ("digits-100 --set training=3", "write training.NAME=VALUE"),
+    ("digits-100 --set model.lambda_=1000,10", "give 7 numbers"),
+    ("digits-100 --set model.noise_std=0.3,0.3,0.3,0.3,0.3,0.3,.nan", "model.noise_std[6] must be a finite number"),
+    ("digits-100 --set model.combinator=gaus", "did you mean 'gauss'"),
+    ("digits-100 --set model.lateral=yes", "model.lateral must be true or false"),
+    ("digits-100 --set training.lr=0.1 --set training.lr=0.2", "given twice"),
+    ("digits-100 --set data.dataset=mnits", "did you mean 'mnist'"),
+    ("digits-100 --set stop.first_rung_steps=0", "must be at least 1"),
+    ("digits-100 --config nowhere.yaml", "--config must be a readable file"),
+]  # fmt: skip
+
+
+def _one_sentence(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    def command() -> None:
+        parse_arguments(arguments)
+
+    assert run_command(command) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.startswith("error: ") and shown.err.count("\n") == 1
+    assert shown.err.rstrip().endswith(".")
+    return shown.err
+
+
+@pytest.mark.parametrize(("line", "expected"), MISTAKES, ids=[line or "nothing" for line, _ in MISTAKES])
+def test_a_mistake_is_one_sentence(line: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert expected in _one_sentence(line.split(), capsys)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "must hold settings"),
+        (b"- trials\n", "holds list"),
+        (b"trials: [", "readable as YAML"),
+        (b"trials: 3\ntrials: 4\n", "a key is given twice"),
+        (b"\xff\xfe\x00", "must be a readable file"),
+        (b"trails: 3\n", "did you mean 'trials'"),
+        (b"trials: many\n", "trials must be a whole number, got 'many'"),
+        (b"set: [training.lr=0.1]\n", "must hold groups of settings"),
+        (b"overrides: 3\n", "must hold groups of settings"),
+        (b"set: {training: {rl: 3}}\n", "did you mean 'training.lr'"),
+        (b"study: 5\n", "study must be text"),
+        (b"config: other.yaml\n", "unknown setting 'config'"),
+    ],
+)
+def test_a_bad_file_is_one_sentence(
+    content: bytes, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "search.yaml"
+    file.write_bytes(content)
+    arguments = ["--config", str(file)] if b"study" in content else ["digits-100", "--config", str(file)]
+    assert expected in _one_sentence(arguments, capsys)
+
+
+def test_open_quotes_in_the_standing_options(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LADDER_SEARCH_OPTIONS", '--name "x')
+    assert "LADDER_SEARCH_OPTIONS" in _one_sentence(["digits-100"], capsys)
+
+
+def test_help_lists_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse_arguments(["--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(f"--{name}" in shown for name in ("trials", "set", "config", "address", "storage", "time-budget"))

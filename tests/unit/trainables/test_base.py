@@ -1,0 +1,173 @@
+"""The Ray side of a trial, without a cluster: its reports, reuse, checkpoints and failures."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ladder_search.config import merge
+from ladder_search.data import datasets
+from ladder_search.errors import CheckpointError
+from ladder_search.models import FAMILIES
+from ladder_search.studies import STUDIES
+from trainables import TRAINABLES, LadderTrainable
+
+SMALL = {
+    "model": {"widths": [64, 20, 10], "noise_std": [0.3] * 3, "lambda_": [1000.0, 10.0, 0.1]},
+    "training": {"epochs": 7},
+}
+
+
+def _config(every: int = 3, **changed: Any) -> dict[str, Any]:
+    settings = merge(merge(STUDIES["digits-100"].trial().as_mapping(), SMALL), changed)
+    how = {"compiled": False, "report_every": every, "report_at": [], "threads": 1, "device": "cpu"}
+    return {"settings": settings, **how}
+
+
+def _trainable(config: dict[str, Any]) -> LadderTrainable:
+    """An instance as Ray's actor has it after its construction."""
+    trainable = LadderTrainable.__new__(LadderTrainable)
+    trainable.setup(copy.deepcopy(config), dataset=datasets.load("digits"))
+    return trainable
+
+
+def _to_the_end(trainable: LadderTrainable) -> list[dict[str, Any]]:
+    results = [trainable.step()]
+    while not results[-1]["done"]:
+        results.append(trainable.step())
+    return results
+
+
+def _numbers(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All that a trial reports, apart from the time it took."""
+    return [{name: v for name, v in row.items() if name != "step_time_ms"} for r in results for row in r["history"]]
+
+
+def _weights(trainable: LadderTrainable) -> dict[str, torch.Tensor]:
+    return trainable._pack_in_use().state(trainable._slots[0]).params
+
+
+def _same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_every_family_has_a_trainable_with_a_request() -> None:
+    assert set(TRAINABLES) == set(FAMILIES)
+    for trainable in TRAINABLES.values():
+        assert trainable.default_resource_request({}).bundles == [{"CPU": 1.0}]
+
+
+def test_a_trial_reports_every_epoch_once_and_ends_with_its_budget() -> None:
+    results = _to_the_end(_trainable(_config()))
+    assert [result["epoch"] for result in results] == [3, 6, 7]
+    assert [row["epoch"] for row in _numbers(results)] == [1, 2, 3, 4, 5, 6, 7]
+    assert [row["step"] for row in _numbers(results)] == [10, 20, 30, 40, 50, 60, 70]
+    assert [result["done"] for result in results] == [False, False, True]
+    assert not any(result["diverged"] for result in results)
+    row = results[-1]["history"][-1]
+    assert set(row) == {
+        "epoch", "step", "validation_error", "learning_rate", "step_time_ms", "cost", "cost_supervised",
+        "cost_denoising_0", "cost_denoising_1", "cost_denoising_2",
+    }  # fmt: skip
+    parts = [row[name] for name in row if name.startswith("cost_")]
+    assert row["cost"] == pytest.approx(sum(parts), rel=1e-5)
+    assert all(results[-1][name] == value for name, value in row.items())
+    assert 0.0 < row["validation_error"] < 0.9 and round(row["validation_error"] * 297, 6).is_integer()
+    # Decay from 0.67 of 7 epochs: constant while 4.69 are not completed, then 0.002 (7 - e) / (7 - 4.69).
+    assert [r["learning_rate"] for r in _numbers(results)[3:]] == pytest.approx(
+        [0.002, 0.002, 0.002 * 2 / 2.31, 0.002 * 1 / 2.31]
+    )
+
+
+def test_reports_come_at_rungs_too_and_change_no_number() -> None:
+    results = _to_the_end(_trainable({**_config(), "report_at": [2, 3, 5, 9]}))
+    assert [result["epoch"] for result in results] == [2, 3, 5, 6, 7]
+    assert _numbers(results) == _numbers(_to_the_end(_trainable(_config())))
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        {},
+        {"seed": 5, "training": {"lr": 0.004}},
+        {"training": {"lr": 1.0}, "model": {"lambda_": [1e7, 1e7, 1e7], "noise_std": [10.0] * 3}},
+        {"model": {"combinator": "vanilla"}},
+        {"draws": 2},
+        {"data": {"labels": 50}},
+    ],
+    ids=["the same", "another seed and rate", "a diverging one", "another program", "more draws", "fewer labels"],
+)
+def test_a_reused_process_trains_like_a_fresh_one(before: dict[str, Any]) -> None:
+    fresh = _trainable(_config(seed=2))
+    expected = _to_the_end(fresh)
+    reused = _trainable(_config(**before))
+    reused.step()
+    assert reused.reset_config(_config(seed=2)) is True
+    assert _numbers(_to_the_end(reused)) == _numbers(expected)
+    assert _same(_weights(reused), _weights(fresh))
+
+
+@pytest.mark.parametrize("draws", [1, 2])
+def test_a_trial_goes_on_elsewhere_as_if_nothing_had_happened(draws: int, tmp_path: Path) -> None:
+    whole = _trainable(_config(draws=draws))
+    expected = _to_the_end(whole)
+    first = _trainable(_config(draws=draws))
+    first.step()
+    first.save_checkpoint(str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"member-{i}" for i in range(draws)]
+    second = _trainable(_config(seed=9))  # a process that was busy with something else
+    second.step()
+    second.reset_config(_config(draws=draws))
+    second.load_checkpoint(str(tmp_path))
+    assert _numbers(_to_the_end(second)) == _numbers(expected[1:])
+    assert _same(_weights(second), _weights(whole))
+
+
+def test_a_checkpoint_with_new_settings_goes_on_under_them(tmp_path: Path) -> None:
+    """What population based training does: the other trial's weights, its own parameters."""
+    first = _trainable(_config())
+    first.step()
+    first.save_checkpoint(str(tmp_path))
+    second = _trainable(_config(training={"lr": 0.0}))
+    second.load_checkpoint(str(tmp_path))
+    result = second.step()
+    assert [row["epoch"] for row in result["history"]] == [4, 5, 6]
+    assert _same(_weights(second), _weights(first))
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    first = _trainable(_config())
+    first.save_checkpoint(str(tmp_path))
+    second = _trainable(_config(model={"widths": [64, 21, 10]}))
+    with pytest.raises(CheckpointError):
+        second.load_checkpoint(str(tmp_path))
+    with pytest.raises(CheckpointError):
+        _trainable(_config(draws=2)).load_checkpoint(str(tmp_path))
+
+
+def test_several_draws_report_their_mean() -> None:
+    both = _numbers(_to_the_end(_trainable(_config(draws=2))))
+    singles = [_numbers(_to_the_end(_trainable(_config(seed=1 + draw, label_seed=1 + draw)))) for draw in range(2)]
+    for together, *alone in zip(both, *singles, strict=True):
+        assert together["step"] == alone[0]["step"]
+        assert together["validation_error"] == pytest.approx(
+            sum(row["validation_error"] for row in alone) / 2, abs=1.01 / 297
+        )
+        assert together["cost"] == pytest.approx(sum(row["cost"] for row in alone) / 2, rel=1e-3)
+
+
+def test_a_diverged_trial_says_so_ends_and_leaves_nothing_behind() -> None:
+    trainable = _trainable(_config(every=4))
+    trainable.step()
+    next(iter(trainable._pack_in_use()._params.values())).fill_(math.inf)  # what a rate that is too high ends in
+    result = trainable.step()
+    assert result["diverged"] and result["done"]
+    assert math.isnan(result["validation_error"])
+    assert [row["epoch"] for row in result["history"]] == [5]
+    assert trainable.reset_config(_config())
+    assert _numbers(_to_the_end(trainable)) == _numbers(_to_the_end(_trainable(_config())))
