@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-TESTS = "tests/unit/models/test_ladder_mistakes.py"
+TESTS = ("tests/unit/models/test_ladder_mistakes.py", "tests/unit/training/test_known_mistakes.py")
 
 LADDER = "models/ladder.py"
 PACK = "training/pack.py"
@@ -308,7 +308,7 @@ def main() -> int:
 def copy(work: Path) -> None:
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "ladder_search", work / "ladder_search", ignore=ignore)
-    for name in ("pyproject.toml", "tests/conftest.py", TESTS):
+    for name in ("pyproject.toml", "tests/conftest.py", *TESTS):
         (work / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, work / name)
 
@@ -338,7 +338,7 @@ def try_one(work: Path, m: Mistake, test: str) -> str:
 def run(work: Path, test: str) -> subprocess.CompletedProcess[str]:
     # No bytecode: a source file that changes twice within a second may keep the time stamp its cache was made for.
     environment = os.environ | {"PYTHONPATH": str(work), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", test, TESTS]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", test, *TESTS]
     return subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=300)
 
 
