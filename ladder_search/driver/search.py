@@ -94,6 +94,9 @@ def run_search(
     with claim_folder(root, settings.name, f"{study.name}-{datetime.now():%Y%m%d-%H%M%S}") as folder:
         check(store)
         run = _Run(settings, study, own, dataset, folder, spaces[study.family], console)
+        # Ray takes some seconds to start: say that something goes on, and where.
+        line = f"{study.name}: {settings.trials} trials, kept in {folder.path}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
         tracker: SpoolTracker | None = None
         try:
             with cluster.connected(settings.address) as private:

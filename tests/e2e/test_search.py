@@ -33,6 +33,7 @@ def runs(finished: Any) -> list[Any]:
 def test_the_console_shows_progress_leaderboard_and_what_to_do_next(finished: Any) -> None:
     assert finished.err == ""  # no warning, no traceback, no chatter of Ray
     lines = finished.out.splitlines()
+    assert lines[0] == f"digits-100: 6 trials, kept in {finished.study}"
     assert sum(" of 6; best so far" in line for line in lines) == TRIALS
     assert sum("t000" in line and " COMPLETE " in line for line in lines) >= 2
     assert "Supervised baseline: " in finished.out
