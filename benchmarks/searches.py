@@ -112,13 +112,13 @@ def process_table() -> dict[int, tuple[int, str]]:
     return found
 
 
-def descendants() -> dict[int, str]:
-    """This process's children, their children and so on: id -> command line."""
+def descendants() -> dict[int, tuple[int, str]]:
+    """This process's children, their children and so on: id -> (its parent's id, its command line)."""
     table = process_table()
-    mine, found = {os.getpid()}, dict[int, str]()
+    mine, found = {os.getpid()}, dict[int, tuple[int, str]]()
     grown = True
     while grown:
-        new = {pid: command for pid, (parent, command) in table.items() if parent in mine and pid not in mine}
+        new = {pid: one for pid, one in table.items() if one[0] in mine and pid not in mine}
         found |= new
         mine |= set(new)
         grown = bool(new)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,8 +35,8 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "digits-100": {},
 }
 EPOCHS = {"mnist-100-full": 1, "digits-100": 20}
-ROLES = (("trial", "Trainable"), ("writer", "ladder_search.tracking.writer"), ("compiler's helpers", "torch/_inductor"))
-RAY = "Ray's own"
+TRIAL, WRITER, COMPILER, RAY = "trial", "writer", "compiler", "Ray's own"
+_COMPILERS = ("torch/_inductor", "g++", "cc1plus", "collect2", "/ld ", "/as ")
 
 
 @dataclass(slots=True)
@@ -70,8 +70,9 @@ class Watcher:
 
     def _watch(self) -> None:
         while not self._stop.wait(0.1):
-            for pid, command in [(os.getpid(), ""), *searches.descendants().items()]:
-                role = "driver" if pid == os.getpid() else _role(command)
+            family = searches.descendants()
+            for pid in (os.getpid(), *family):
+                role = _role(pid, family) if pid in family else "driver"
                 sizes = _sizes(pid)
                 if sizes is None:
                     continue
@@ -84,8 +85,13 @@ class Watcher:
         return [peak for (found, _), peak in self.peaks.items() if found == role]
 
 
-def _role(command: str) -> str:
-    return next((role for role, part in ROLES if part in command), RAY)
+def _role(pid: int, family: Mapping[int, tuple[int, str]]) -> str:
+    parent, command = family[pid]
+    if "Trainable" in command:  # the compiler's helpers of a trial are forks of it and keep its name
+        return COMPILER if parent in family and "Trainable" in family[parent][1] else TRIAL
+    if "ladder_search.tracking.writer" in command:
+        return WRITER
+    return COMPILER if any(part in command for part in _COMPILERS) else RAY
 
 
 def _sizes(pid: int) -> dict[str, int] | None:
@@ -117,7 +123,7 @@ def watch(study: str, *, compiled: bool, trials: int) -> list[Row]:
     if [record.state for record in result.records].count("COMPLETE") != trials:
         raise RuntimeError(f"not all trials were trained: {[record.reason for record in result.records]}")
     rows: list[Row] = []
-    for role in ("trial", "driver", "writer", "compiler's helpers", RAY):
+    for role in (TRIAL, "driver", WRITER, COMPILER, RAY):
         peaks = watcher.of(role)
         if peaks:
             rows.append(
