@@ -62,7 +62,6 @@ def _free_port() -> int:
     ("arguments", "expected"),
     [
         (["--gpus-per-trial", "1"], ["GPU", "--gpus-per-trial", "--address"]),
-        (["--cpus-per-trial", "5000"], ["5000 CPU", "--cpus-per-trial"]),
         (["--address", "127.0.0.1:{port}"], ["--address", "ray start --head"]),
         (["--tracking", "http://127.0.0.1:{port}"], ["tracking server must be reachable", "start it"]),
         (["--set", "space.combinators=gauss,gaus"], ["unknown combinator 'gaus'", "did you mean 'gauss'"]),
