@@ -311,7 +311,7 @@ class _Run:
             baseline = find_study(self._study.baseline)
             spec = replace(
                 self._own,
-                model=baseline.model,
+                model=baseline.model.on_network_of(self._own.model),
                 training=replace(baseline.training, epochs=self._epochs),
             )
             points.append(FixedPoint(name=BASELINE, settings=spec.as_mapping(), params=None))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -101,6 +101,20 @@ class LadderConfig:
         rows = labelled + (2 * unlabelled if self.decoded_layers else 0)
         encoder = rows * (3 * sum(products) - products[0])
         return encoder + (unlabelled * 3 * sum(products) if self.decoder == "full" else 0.0)
+
+    def on_network_of(self, other: LadderConfig) -> LadderConfig:
+        """These settings on the layers of ``other``; a vector keeps its entries 0 and 1 and repeats the last."""
+
+        def stretched(vector: tuple[float, ...]) -> tuple[float, ...]:
+            return (*vector[:2], *(vector[-1],) * other.depth)[: other.depth + 1]
+
+        return replace(
+            self,
+            widths=other.widths,
+            activation=other.activation,
+            noise_std=stretched(self.noise_std),
+            lambda_=stretched(self.lambda_),
+        )
 
     def hyper(self) -> dict[str, list[float]]:
         """Hyper-parameters that enter the step as tensors, one value per member."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 from torch import Tensor
 
@@ -30,6 +30,10 @@ class ModelConfig(Protocol):
 
     def hyper(self) -> dict[str, list[float]]:
         """Hyper-parameters that enter the step as tensors, one value per member."""
+        ...
+
+    def on_network_of(self, other: Self) -> Self:
+        """These settings on the network of ``other``: how a baseline follows a study whose sizes were changed."""
         ...
 
     def flops(self, labelled: int, unlabelled: int) -> float:

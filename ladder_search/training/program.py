@@ -93,7 +93,9 @@ def make_step(model: nn.Module, full_scale: float, *, compiled: bool) -> Callabl
                 over_members = (-1,) + (1,) * (value.dim() - 1)
                 m.lerp_(d, 1.0 - BETA1)
                 v.mul_(BETA2).addcmul_(d, d, value=1.0 - BETA2)
-                value.sub_(rate.view(over_members) * m / (v.sqrt() / root.view(over_members) + ADAM_EPSILON))
+                # In place where it can be: eagerly this is an eighth of a step's time at MNIST's size.
+                below = v.sqrt().div_(root.view(over_members)).add_(ADAM_EPSILON)
+                value.sub_((rate.view(over_members) * m).div_(below))
         return terms
 
     if not compiled:

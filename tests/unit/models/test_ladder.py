@@ -359,3 +359,21 @@ def test_an_unknown_combinator_is_refused_with_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="unknown combinator 'gaussian': did you mean 'gauss'"):
         small(combinator="gaussian")
     assert issubclass(UnknownNameError, LadderSearchError)
+
+
+def test_a_baseline_follows_the_network_of_a_changed_study() -> None:
+    base = LadderConfig(noise_std=(0.3, *(0.5,) * 6), lambda_=(0.0,) * 7, decoder="none")
+    small = LadderConfig(
+        widths=(64, 20, 10),
+        noise_std=(0.1,) * 3,
+        lambda_=(9.0, 1.0, 0.1),
+        activation="leaky-relu",
+        combinator="vanilla",
+    )
+    found = base.on_network_of(small)
+    assert (found.widths, found.activation, found.decoder) == ((64, 20, 10), "leaky-relu", "none")
+    assert found.noise_std == (0.3, 0.5, 0.5)
+    assert found.lambda_ == (0.0, 0.0, 0.0)
+    full = LadderConfig().on_network_of(LadderConfig(widths=(4, 3, 2, 2), noise_std=(0.1,) * 4, lambda_=(1.0,) * 4))
+    assert full.lambda_ == (1000.0, 10.0, 0.1, 0.1)
+    assert base.on_network_of(base) == base
