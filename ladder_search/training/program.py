@@ -93,7 +93,7 @@ def make_step(model: nn.Module, full_scale: float, *, compiled: bool) -> Callabl
                 over_members = (-1,) + (1,) * (value.dim() - 1)
                 m.lerp_(d, 1.0 - BETA1)
                 v.mul_(BETA2).addcmul_(d, d, value=1.0 - BETA2)
-                # In place where it can be: eagerly this is an eighth of a step's time at MNIST's size.
+                # In place where it can be: eagerly every temporary of this size is a pass over memory.
                 below = v.sqrt().div_(root.view(over_members)).add_(ADAM_EPSILON)
                 value.sub_((rate.view(over_members) * m).div_(below))
         return terms
