@@ -105,7 +105,7 @@ def _digits(labels: int | None, kind: Kind, lambda_: tuple[float, ...], local: f
         title=_TITLES[kind],
         data=DataConfig(dataset="digits", labels=labels, validation=297),
         model=_model(_DIGITS_WIDTHS, kind, lambda_, local),
-        training=TrainingConfig(epochs=100),
+        training=TrainingConfig(epochs=75),
         space=SpaceConfig(lr=True),
         stop=StopConfig(first_rung_steps=200, failure_error=0.5, failure_steps=200),
         target=None,

@@ -49,7 +49,7 @@ def _result(epoch: int, error: float, steps_per_epoch: int = 500) -> dict[str, A
         (150, 600, MNIST, [17, 50]),
         (20, 500, MNIST, []),  # 20/3 -> 7 epochs are 3,500 updates
         (24, 500, MNIST, [8]),  # 8 epochs are 4,000
-        (100, 10, STUDIES["digits-100"].stop, [34]),  # 34/3 -> 12 epochs are 120 updates, 200 are asked for
+        (75, 10, STUDIES["digits-100"].stop, [25]),  # 25/3 -> 9 epochs are 90 updates, 200 are asked for
         (1, 10_000, MNIST, []),
         (2, 10_000, MNIST, [1]),
         (81, 1000, StopConfig(first_rung_steps=1, failure_error=1.0, failure_steps=1), [1, 3, 9, 27]),
