@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,6 +56,7 @@ def connected(address: str | None) -> Iterator[bool]:
         ray.init(
             address=address or "local",
             include_dashboard=None if not private else False,
+            runtime_env=_runtime_env() if private else None,
             logging_level=logging.ERROR,
             log_to_driver=False,
         )
@@ -67,6 +70,12 @@ def connected(address: str | None) -> Iterator[bool]:
         yield private
     finally:
         ray.shutdown()
+
+
+def _runtime_env() -> dict[str, str] | None:
+    """Ray writes its workers' interpreter into a shell command as it is: one in a folder with a space needs quotes."""
+    quoted = shlex.quote(sys.executable)
+    return None if quoted == sys.executable else {"py_executable": quoted}
 
 
 def _check_answers(address: str) -> None:

@@ -216,3 +216,14 @@ def test_a_wrong_command_names_the_right_ones(command: Callable[..., Any], tmp_p
     missing = command("sync", "nothing", folder=tmp_path)
     assert missing.returncode == 2
     assert missing.stderr.count("\n") == 1 and "must be a study folder" in missing.stderr
+
+
+def test_an_environment_in_a_folder_with_a_space(start: Callable[..., Any], tmp_path: Path) -> None:
+    """Ray writes its workers' interpreter into a shell command; unquoted, no trial would ever start."""
+    place = tmp_path / "a folder"
+    place.mkdir()
+    (place / "venv").symlink_to(sys.prefix, target_is_directory=True)
+    python = str(place / "venv" / "bin" / Path(sys.executable).name)
+    command = [python, str(ROOT / "search.py")]
+    ended = start("digits-100", "--trials", "2", "--epochs", "5", *TINY, folder=place, command=command).ended(100)
+    assert ended.code == 0, str(ended)
