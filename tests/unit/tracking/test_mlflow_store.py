@@ -103,6 +103,11 @@ def test_what_mlflow_never_takes_is_rejected(mlflow: MlflowStore, tmp_path: Path
         mlflow.log_batch(run_id, Batch((point(1),)))
 
 
+def test_pages_open_on_runs_and_charts(mlflow: MlflowStore) -> None:
+    tags = mlflow.client.get_experiment(mlflow.experiment_id).tags
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+
+
 def test_an_experiment_that_was_deleted_comes_back(sqlite_store: str, mlflow: MlflowStore) -> None:
     mlflow.client.delete_experiment(mlflow.experiment_id)
     again = open_store(sqlite_store, "digits-100")
