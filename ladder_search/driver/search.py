@@ -165,7 +165,7 @@ class _Run:
         )
         if settings.compile == "on" and not compiler_found():
             raise SettingError(
-                "--compile on needs a C++ compiler and none was found; install g++ or choose --compile off."
+                "--compile on needs a C++ compiler, and torch in a folder without spaces; install g++ there or choose --compile off."
             )
 
     def __getstate__(self) -> dict[str, Any]:

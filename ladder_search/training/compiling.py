@@ -12,6 +12,7 @@ memory, which grow with the rows and widths as the products do: a straight line 
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 
@@ -35,5 +36,11 @@ def compile_pays(flops_per_step: float, steps: int) -> bool:
 
 
 def compiler_found() -> bool:
-    """Whether a C++ compiler is installed; the compiled step needs one on the CPU."""
+    """Whether a step can be compiled for the CPU: a C++ compiler is installed, and torch in a folder without spaces.
+
+    torch writes its own folders into the compiler's command as they are, so a space in them breaks every compilation.
+    """
+    torch_at = importlib.util.find_spec("torch")
+    if torch_at is None or " " in str(torch_at.origin):
+        return False
     return shutil.which(os.environ.get("CXX", "g++")) is not None or shutil.which("clang++") is not None

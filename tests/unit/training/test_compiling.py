@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -41,7 +43,24 @@ def test_the_studies() -> None:
     assert not compile_pays(flops(DIGITS, 100, 100), 12 * 100), "100 epochs of the digits"
 
 
+def torch_lies_in(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = SimpleNamespace(origin=f"{folder}/torch/__init__.py")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec if name == "torch" else None)
+
+
+def test_nothing_compiles_with_torch_in_a_folder_with_a_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "g++").write_text("#!/bin/sh\n")
+    (tmp_path / "g++").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    torch_lies_in("/home/someone/a folder", monkeypatch)
+    assert not compiler_found()
+    torch_lies_in("/home/someone/folder", monkeypatch)
+    assert compiler_found()
+
+
 def test_a_compiler_is_looked_for_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch_lies_in("/home/someone/folder", monkeypatch)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     assert not compiler_found()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from ladder_search.data.datasets import Dataset
 from ladder_search.data.splits import make_split
 from ladder_search.errors import CheckpointError, SettingError
 from ladder_search.models.ladder import Ladder, LadderConfig
+from ladder_search.training.compiling import compiler_found
 from ladder_search.training.pack import IntervalReport, MemberSpec, MemberState, Pack, TrainingData
 from ladder_search.training.settings import TrainingConfig
 
@@ -240,7 +240,7 @@ class TestAPoisonedNeighbour:
         assert reports[0].finite and not reports[1].finite
 
 
-@pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="needs a C++ compiler")
+@pytest.mark.skipif(not compiler_found(), reason="no C++ compiler, or torch in a folder with a space")
 def test_compiled_and_eager_agree(spec: Any, new_pack: Any, test_set: TestSet) -> None:
     members = [spec(number, widths=(64, 8, 10), noise_std=(0.3,) * 3, lambda_=(10.0, 1.0, 0.1)) for number in (0, 3)]
     found, expected = (advance(new_pack(members, compiled=compiled), test_set) for compiled in (True, False))
