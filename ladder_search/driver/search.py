@@ -165,7 +165,8 @@ class _Run:
         )
         if settings.compile == "on" and not compiler_found():
             raise SettingError(
-                "--compile on needs a C++ compiler, and torch in a folder without spaces; install g++ there or choose --compile off."
+                "--compile on needs a C++ compiler, and torch in a folder without spaces, and one is missing; "
+                "install g++, move the environment, or choose --compile off."
             )
 
     def __getstate__(self) -> dict[str, Any]:
