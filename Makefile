@@ -9,7 +9,8 @@
 PYTHON ?= python3
 STUDY = digits-100
 TRIALS = 24
-PYTEST_ARGS =
+# Two at a time, file by file: whole searches mostly wait for Ray to start, and a file's tests share their fixtures.
+PYTEST_ARGS = --numprocesses 2 --dist loadfile
 
 # An environment or a project that is active in the calling shell has no say here, nor has a user-wide pip setting that
 # would install somewhere else than into .venv.
