@@ -39,7 +39,12 @@ def study(tmp_path: Path, spec: TrialSpec, pack: Pack) -> StudyFolder:
     """t0000 and t0003 finished equally well, t0002 better, t0001 was stopped while it was the best of all."""
     folder = StudyFolder(tmp_path / "study")
     folder.create(
-        {"study": {"name": "digits-50-tiny", "family": "ladder"}, "provenance": {"git_sha": "0123", "git_diff": None}}
+        {
+            "settings": {"study": "digits-50-tiny"},
+            "study": {"name": "digits-50-tiny", "family": "ladder"},
+            "store": "sqlite:////somewhere/mlflow.db",
+            "provenance": {"git_sha": "0123", "git_diff": None},
+        }
     )
     rows: tuple[tuple[int, Any, float | None, int], ...] = (
         (0, "COMPLETE", 0.25, 0),
