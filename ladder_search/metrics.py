@@ -14,6 +14,11 @@ COST_SUPERVISED = "cost_supervised"
 LEARNING_RATE = "learning_rate"
 STEP_TIME_MS = "step_time_ms"
 
+HISTORY = "history"
+"""Entry of a report to the search: one row of metrics per epoch since the last report."""
+DIVERGED = "diverged"
+"""Entry of a report to the search: true when a member became non-finite; the trial ends with it."""
+
 
 def cost_denoising(layer: int) -> str:
     """Name of layer ``layer``'s weighted denoising cost, ``lambda_l * mean squared error``."""

@@ -17,15 +17,10 @@ from ray import tune
 
 from ladder_search.data.datasets import Dataset
 from ladder_search.errors import ResourceError
-from ladder_search.metrics import EPOCH, LEARNING_RATE, STEP, STEP_TIME_MS, VALIDATION_ERROR
+from ladder_search.metrics import DIVERGED, EPOCH, HISTORY, LEARNING_RATE, STEP, STEP_TIME_MS, VALIDATION_ERROR
 from ladder_search.training.checkpoint import read_member, write_member
 from ladder_search.training.pack import IntervalReport, MemberSpec, MemberState, Pack
 from ladder_search.trial import TrialSpec
-
-HISTORY = "history"
-"""Result entry: one row of metrics per epoch since the last report."""
-DIVERGED = "diverged"
-"""Result entry: true when a member became non-finite; the trial ends with it."""
 
 
 class PackTrainable(tune.Trainable):

@@ -19,12 +19,9 @@ from ray.tune import Callback
 from ladder_search import metrics
 from ladder_search.driver.halt import Halt
 from ladder_search.driver.progress import Progress
-from ladder_search.driver.searcher import DIVERGED, outcome
+from ladder_search.driver.searcher import outcome
 from ladder_search.record import StudyFolder, TrialRecord, TrialState
 from ladder_search.tracking import DatasetInput, MetricPoint, RunStatus, Tracker
-
-HISTORY = "history"
-"""Result entry: one row of metrics per epoch since the last report."""
 
 CRASHED = "crashed"
 """How the reason of a crashed trial begins."""
@@ -111,7 +108,7 @@ class SearchCallback(Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         key, rows = trial.config["key"], self._rows[trial.config["key"]]
-        fresh = [row for row in result[HISTORY] if row[metrics.EPOCH] not in rows]
+        fresh = [row for row in result[metrics.HISTORY] if row[metrics.EPOCH] not in rows]
         rows |= {row[metrics.EPOCH]: row for row in fresh}
         self.progress.reported(key, result[metrics.EPOCH], self._epochs, result[metrics.VALIDATION_ERROR])
         now = int(self._clock() * 1000)
@@ -163,7 +160,9 @@ class SearchCallback(Callback):
         config, key = trial.config, trial.config["key"]
         rows = self._rows.get(key, {})
         last = rows[max(rows)] if rows else None
-        result = {**last, DIVERGED: trial.last_result.get(DIVERGED)} if last and trial.last_result else last
+        result = (
+            {**last, metrics.DIVERGED: trial.last_result.get(metrics.DIVERGED)} if last and trial.last_result else last
+        )
         state = outcome(result, self._epochs, error=error)
         if halted and not rows:
             state = "PRUNED"  # nobody knows how it would have ended

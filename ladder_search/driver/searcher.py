@@ -21,11 +21,8 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from ladder_search.metrics import EPOCH, VALIDATION_ERROR
+from ladder_search.metrics import DIVERGED, EPOCH, VALIDATION_ERROR
 from ladder_search.record import TrialState as State
-
-DIVERGED = "diverged"
-"""Result entry: true when a trial became non-finite."""
 
 SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
