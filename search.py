@@ -31,7 +31,7 @@ def print_next_steps(console: Console, result: SearchResult, root: str) -> None:
     where = "" if root == "results" else f" --root {Path(root)}"
     lines = [f"Study folder    {result.folder.path}", f"Tracking store  {result.store}", ""]
     if not result.stored:
-        lines.append(f"send the rest   ladder-search sync {name}{where}   (the store did not take everything)")
+        lines.append(f"send the rest   ladder-search sync {name}{where}   (the store has not got everything yet)")
     lines += [
         f"look at it      ladder-search ui{where}",
         f"keep the best   ladder-search export {name} --top 3 -o configs/{where}",

@@ -186,7 +186,7 @@ def ray_mlflow(folder: Path, size: Size) -> Outcome:
 
     store = default_store(folder)
     begun = time.perf_counter()
-    open_store(store, EXPERIMENT)
+    open_store(store, EXPERIMENT, folder / "spool", "")
     starting = time.perf_counter() - begun
     callback = MLflowLoggerCallback(tracking_uri=store, experiment_name=EXPERIMENT)
     return Outcome(seconds=search(folder, size, [callback]), starting=starting, database=folder / "mlflow.db")

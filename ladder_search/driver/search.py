@@ -34,7 +34,7 @@ from ladder_search.export.provenance import as_tags, collect
 from ladder_search.record import StudyFolder, TrialRecord, claim_folder
 from ladder_search.studies import Study, find_study
 from ladder_search.tracking import DatasetInput, MetricPoint, RunStatus, SpoolTracker, Tracker
-from ladder_search.tracking.address import check, default_store, redacted
+from ladder_search.tracking.address import check, default_store, normal_store, redacted
 from ladder_search.training.compiling import compile_pays, compiler_found
 from ladder_search.trial import TrialSpec
 
@@ -92,20 +92,26 @@ def run_search(
     root = Path(settings.root)
     store = settings.tracking or default_store(root)
     with claim_folder(root, settings.name, f"{study.name}-{datetime.now():%Y%m%d-%H%M%S}") as folder:
-        check(store)
-        run = _Run(settings, study, own, dataset, folder, spaces[study.family], console)
+        if settings.offline:
+            store = normal_store(store)
+        else:
+            check(store)
+        # A password in the address is for the store alone: it belongs in no file and in no parameter of a run.
+        shown = replace(settings, tracking=settings.tracking and redacted(settings.tracking))
+        run = _Run(shown, study, own, dataset, folder, spaces[study.family], console)
         # Ray takes some seconds to start: say that something goes on, and where.
         line = f"{study.name}: {settings.trials} trials, kept in {folder.path}"
         console.print(line, highlight=False, markup=False, soft_wrap=True)
         tracker: SpoolTracker | None = None
         try:
             with cluster.connected(settings.address) as private:
-                run.plan(private, store)
-                tracker = SpoolTracker(folder.spool, store, study.name)
+                run.plan(private, redacted(store))
+                tracker = SpoolTracker(folder.spool, store, study.name, start_writer=not settings.offline)
                 run.go(tracker, trainables[study.family])
         finally:
             if tracker is not None:
-                console.print("Sending the last results to the tracking store …")
+                if not settings.offline:
+                    console.print("Sending the last results to the tracking store …")
                 stored = tracker.close()
     return SearchResult(
         study=study,

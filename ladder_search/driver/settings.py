@@ -57,6 +57,8 @@ class SearchSettings:
     """Name of the study folder; none: the study's name and the time."""
     tracking: str | None = None
     """Address of the MLflow store; none: a SQLite file in the root folder."""
+    offline: bool = False
+    """Ask nothing of the store and send nothing; ``ladder-search sync`` does so later."""
     storage: str | None = None
     """Folder or bucket that every node can write, for checkpoints; none: the study folder."""
 
@@ -194,5 +196,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--root", help="folder of the study folders and of the tracking store (results)")
     add("--name", help="name of the study folder (study and time)")
     add("--tracking", metavar="URI", help="MLflow store (a SQLite file in the root folder)")
+    add("--offline", action="store_true", help="send nothing to the store now; ladder-search sync does so later")
     add("--storage", metavar="URI", help="folder or bucket for checkpoints that every node can write")
     return parser

@@ -9,10 +9,11 @@ from typing import Any, TypeGuard
 
 from rich.console import Console
 
-from ladder_search import metrics, record
+from ladder_search import metrics
 from ladder_search.record import TrialRecord
 
-PUBLISHED = record.PUBLISHED
+PUBLISHED = "published"
+"""Name of the trial that runs the paper's configuration."""
 BASELINE = "supervised baseline"
 """Name of the trial that a study is measured against."""
 NOTHING = "–"

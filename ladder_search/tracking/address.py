@@ -10,28 +10,20 @@ import importlib.util
 import json
 import os
 import re
-import socket
 import sqlite3
 import ssl
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from ladder_search.errors import TrackingError
 
-SERVERS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-"""Databases that MLflow speaks to, with their usual ports."""
-DRIVERS = {"postgresql": "psycopg2", "mysql": "pymysql", "mssql": "pymssql"}
-"""Module that talks to each when the address names none (``mysql+pymysql://``)."""
-MODULES = {"psycopg": "psycopg", "mysqldb": "MySQLdb", "mysqlconnector": "mysql"}
-"""Where the name in the address is not the module's."""
-
-
-UI_ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-"""To run ``ui_command`` with: without MLflow's job runner, a second process of 230 MB that only its GenAI pages use."""
+DATABASES = ("postgresql", "mysql", "mssql")
+"""Database servers that MLflow speaks to."""
 
 
 def default_store(root: Path) -> str:
@@ -39,9 +31,9 @@ def default_store(root: Path) -> str:
     return f"sqlite:///{root.resolve() / 'mlflow.db'}"
 
 
-def artifact_root(database: Path) -> Path:
-    """Return the folder that holds the artifacts of a SQLite store: ``mlartifacts`` beside it."""
-    return database.parent / "mlartifacts"
+def artifact_root(folder: Path) -> Path:
+    """Return where artifacts go that no server takes: beside a SQLite store, or beside the study folders."""
+    return folder / "mlartifacts"
 
 
 def normal_store(store: str) -> str:
@@ -52,9 +44,10 @@ def normal_store(store: str) -> str:
     scheme, separator, rest = store.strip().partition("://")
     kind = scheme.partition("+")[0].lower()
     if not separator or kind == "file":
-        plain = store.removeprefix("file:").removeprefix("//") or "mlflow"
+        shown = redacted(store)
+        plain = shown.removeprefix("file:").removeprefix("//") or "mlflow"
         raise TrackingError(
-            f"a tracking store is a database or a server, {store!r} is a plain folder, which MLflow no longer takes: "
+            f"a tracking store is a database or a server, {shown!r} is a plain folder, which MLflow no longer takes: "
             f"use sqlite:///{Path(plain).absolute() / 'mlflow.db'}."
         )
     if kind == "sqlite":
@@ -69,7 +62,7 @@ def normal_store(store: str) -> str:
         names_host = bool(parts.hostname) and parts.port != 0  # reading a port that is no number raises
     except ValueError:
         names_host = False
-    if kind not in (*SERVERS, "http", "https") or not names_host:
+    if kind not in (*DATABASES, "http", "https") or not names_host:
         raise TrackingError(
             "a tracking address starts with sqlite:///, http://, https://, postgresql://, mysql:// or mssql:// and "
             f"names a host, {redacted(store)!r} does not: use http://127.0.0.1:5000 or sqlite:////folder/mlflow.db."
@@ -77,9 +70,10 @@ def normal_store(store: str) -> str:
     return store.strip().rstrip("/")
 
 
-def redacted(store: str) -> str:
-    """Return the address without the password that may be in it."""
-    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", store)
+def redacted(text: str) -> str:
+    """Return an address, or a text with addresses, without the passwords that may be in it."""
+    text = re.sub(r"(?:(?<=://)|^)([^/@:\s]*):(?!//)\S*@", r"\1:***@", text)
+    return re.sub(r"(?i)(passw(?:or)?d=)[^&\s]+", r"\1***", text)
 
 
 def sqlite_path(store: str) -> Path | None:
@@ -100,7 +94,7 @@ def check(store: str, timeout_s: float = 5.0) -> None:
 
 
 def ui_command(store: str, host: str = "127.0.0.1", port: int = 5000) -> list[str]:
-    """Return the command that serves MLflow's pages for ``store``, artifacts included.
+    """Return the command that serves MLflow's pages for ``store``, artifacts included; run it with ``ui_environment``.
 
     One worker, because the pages of one person need no more and each costs 250 MB. Experiments created by a search have
     ``file://`` artifacts, which the server reads itself; runs logged through this server put theirs in the same folder.
@@ -109,11 +103,24 @@ def ui_command(store: str, host: str = "127.0.0.1", port: int = 5000) -> list[st
     store = normal_store(store)
     if store.startswith(("http://", "https://")):
         raise TrackingError(f"{redacted(store)} is a server and shows its runs itself: open that address in a browser.")
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store]
+    command = [sys.executable, "-m", "mlflow", "server"]
     path = sqlite_path(store)
     if path is not None:
-        command += ["--artifacts-destination", artifact_root(path).as_uri()]
+        command += ["--artifacts-destination", artifact_root(path.parent).as_uri()]
     return [*command, "--host", host, "--port", str(port), "--workers", "1"]
+
+
+def ui_environment(store: str) -> dict[str, str]:
+    """Return what ``ui_command`` needs in its environment.
+
+    The address, because every user can read a command line and it may hold a password. No job runner, a second process
+    of 230 MB that only MLflow's GenAI pages use.
+    """
+    return {
+        "MLFLOW_BACKEND_STORE_URI": normal_store(store),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
 
 
 def check_sqlite(path: Path) -> None:
@@ -136,14 +143,19 @@ def check_sqlite(path: Path) -> None:
         raise TrackingError(
             f"the SQLite store must be a database, {path} is not readable as one ({error}): name another file."
         ) from None
-    head = _schema_version()
-    found = rows[0][0] if rows else None
+    _check_schema(f"sqlite:///{path}", tables, rows[0][0] if rows else None)
+
+
+def _check_schema(store: str, tables: Collection[str], found: str | None) -> None:
+    """Raise ``TrackingError`` when a database is another program's, or another MLflow's."""
+    shown = redacted(store)
     if tables and "alembic_version" not in tables:
-        raise TrackingError(f"the SQLite store must be MLflow's, {path} holds something else: name another file.")
+        raise TrackingError(f"the tracking store must be MLflow's, {shown} holds something else: name another.")
+    head = _schema_version()
     if head is not None and found is not None and found != head:
         raise TrackingError(
-            f"store and MLflow must have the same schema, {path} has {found} and this MLflow {head}: stop all that use "
-            f"the store, copy it, then run 'mlflow db upgrade sqlite:///{path}'."
+            f"store and MLflow must have the same schema, {shown} has {found} and this MLflow {head}: stop all that "
+            f"use the store, copy it, then run 'mlflow db upgrade {shown}'."
         )
 
 
@@ -205,8 +217,8 @@ def _get(url: str, timeout_s: float) -> tuple[int, bytes]:
     """Return status and the start of the body, with the credentials that MLflow's own client would use."""
     parts = urlsplit(url)
     request = urllib.request.Request(parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl())
-    user = parts.username or os.environ.get("MLFLOW_TRACKING_USERNAME")
-    password = parts.password or os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
+    user = unquote(parts.username or "") or os.environ.get("MLFLOW_TRACKING_USERNAME")
+    password = unquote(parts.password or "") or os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
     token = os.environ.get("MLFLOW_TRACKING_TOKEN")
     if user:
         request.add_header("Authorization", "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode())
@@ -226,17 +238,28 @@ def _get(url: str, timeout_s: float) -> tuple[int, bytes]:
 
 
 def _check_database(store: str, timeout_s: float) -> None:
-    parts = urlsplit(store)
-    kind, _, driver = parts.scheme.partition("+")
-    module = MODULES.get(driver, driver) or DRIVERS[kind]
-    if importlib.util.find_spec(module) is None:
-        raise TrackingError(
-            f"a {kind} store needs the Python module {module!r}, which is not installed: install it, or use a server."
-        )
-    address = (parts.hostname or "", parts.port or SERVERS[kind])
+    import sqlalchemy  # half a second that other stores need not spend
+
+    shown, url = redacted(store), sqlalchemy.make_url(store)
     try:
-        socket.create_connection(address, timeout=timeout_s).close()
-    except OSError as error:
+        url.get_dialect().import_dbapi()
+    except (ImportError, sqlalchemy.exc.NoSuchModuleError) as error:
         raise TrackingError(
-            f"the database must be reachable, {redacted(store)} is not ({error}): start it, or check host and port."
+            f"a database store needs its Python driver, {shown} finds none ({error}): install it, or use a server."
         ) from None
+    limit = "login_timeout" if url.get_backend_name() == "mssql" else "connect_timeout"
+    engine = sqlalchemy.create_engine(
+        url, poolclass=sqlalchemy.NullPool, connect_args={limit: max(1, round(timeout_s))}
+    )
+    try:
+        with engine.connect() as connection:
+            tables = sqlalchemy.inspect(connection).get_table_names()
+            version = "SELECT version_num FROM alembic_version"
+            found = connection.execute(sqlalchemy.text(version)).scalar() if "alembic_version" in tables else None
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        reason = " ".join(redacted(str(getattr(error, "orig", None) or error)).split())
+        raise TrackingError(
+            f"the database must be reachable and let us in, {shown} does not ({reason}): start it, or check host, "
+            "port, user, password and database."
+        ) from None
+    _check_schema(store, tables, found)

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from ladder_search.errors import TrackingError
-from ladder_search.tracking.events import Artifact, Close, CloseStale, End, Event, Metrics, Start, Tags
+from ladder_search.tracking.events import Artifact, Close, CloseStale, End, Event, Header, Metrics, Start, Tags
 from ladder_search.tracking.folder import Ack, Lock, SpoolFolder, WriterStatus, load_ack
 from ladder_search.tracking.protocol import Batch, MetricPoint, RejectedError, RunStore
 from ladder_search.tracking.spool import CHUNK_BYTES, Record, SpoolReader
@@ -34,6 +35,12 @@ INTERRUPTED = "ladder.interrupted"
 """Tag of a run that its search left open."""
 
 _log = logging.getLogger(__name__)
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class EmptiedError(TrackingError):
+    """The store lost runs that it had: everything is to be sent again."""
 
 
 @dataclass(slots=True)
@@ -117,18 +124,25 @@ def take_plan(records: deque[Record], last_event: int) -> Plan:
 class Courier:
     """Sends one spool to one store.
 
-    ``open_store`` is called at the first step and again after failures to open; ``now`` gives seconds since 1970.
+    ``open_store`` is given the spool's id, at the first step and again after failures to open; ``now`` gives seconds
+    since 1970.
 
     ::
 
-        courier = Courier(folder, lambda: open_store(uri, experiment), address=uri, experiment=experiment)
+        courier = Courier(folder, partial(open_store, uri, name, folder), address=uri, experiment=name, now=time.time)
         courier.step()  -> 0.0   there is more: call again at once
         courier.step()  -> None  everything in the file is stored
         courier.step()  -> 8.0   the store failed: wait so long, then call again
     """
 
     def __init__(
-        self, path: Path, open_store: Callable[[], RunStore], *, address: str, experiment: str, now: Callable[[], float]
+        self,
+        path: Path,
+        open_store: Callable[[str], RunStore],
+        *,
+        address: str,
+        experiment: str,
+        now: Callable[[], float],
     ) -> None:
         self.folder = SpoolFolder(path)
         self.status = WriterStatus(state="starting")
@@ -160,6 +174,9 @@ class Courier:
         """Send one stretch of events. Returns seconds to wait, 0 when there is more, None when all is stored."""
         try:
             done = self._step()
+        except EmptiedError as error:
+            self._start_over()
+            return self._failed(str(error))
         except TrackingError as error:
             return self._failed(str(error))
         except Exception as error:  # a defect of ours must not end the writer: the spool keeps everything
@@ -177,8 +194,8 @@ class Courier:
 
         Does so only when the search has said goodbye or is gone (its lock is free). Returns what ``step`` returns.
         """
-        ack, lock = self._ack, Lock(self.folder.appender_lock)
-        if ack is None or self._store is None or not ack.open:
+        ack, store, lock = self._ack, self._store, Lock(self.folder.appender_lock)
+        if ack is None or store is None:
             return None
         try:
             if not ack.ended:
@@ -188,11 +205,16 @@ class Courier:
                 if self._records:
                     return 0.0  # resumed and gone again
             for key in list(ack.open):
+                run_id, time_ms = ack.runs[key], int(self._now() * 1000)
                 with self._rejections():
-                    self._store.log_batch(ack.runs[key], Batch(tags=((INTERRUPTED, "true"),)))
-                    self._store.set_terminated(ack.runs[key], "FAILED", int(self._now() * 1000))
+                    self._insist(run_id, store.log_batch, run_id, Batch(tags=((INTERRUPTED, "true"),)))
+                    self._insist(run_id, store.set_terminated, run_id, "FAILED", time_ms)
                 ack.open.remove(key)
+            store.drop_twins(ack.runs)
             self._save_ack(ack)
+        except EmptiedError as error:
+            self._start_over()
+            return self._failed(str(error))
         except OSError as error:  # of the store as of the disk
             return self._failed(str(error))
         finally:
@@ -212,13 +234,14 @@ class Courier:
 
     def _step(self) -> bool:
         """Return whether something was sent."""
+        header = self._reader.header()
+        if header is None:
+            return False  # no spool yet
         if self._store is None:
-            self._store = self._open_store()
+            self._store = self._open_store(header.spool)
             self.failures = 0
             self.status = replace(self.status, last_error=None)
-        ack = self._ack or self._resume(self._store)
-        if ack is None:
-            return False  # no spool yet
+        ack = self._ack or self._resume(self._store, header)
         if self._plan is None:
             if not self._records:
                 self._records.extend(self._reader.read(CHUNK_BYTES))
@@ -236,7 +259,7 @@ class Courier:
         if plan.stale is not None:
             stale = plan.stale
             with self._rejections():
-                self._store.close_stale_runs(stale.prefix, stale.live, stale.time_ms)
+                self._insist(None, self._store.close_stale_runs, stale.prefix, stale.live, stale.time_ms)
             live = set(stale.live)
             ack.open = [key for key in ack.open if key in live or not key.startswith(stale.prefix)]
         self.sent_events += plan.last_event - ack.last_event
@@ -247,52 +270,68 @@ class Courier:
         self._plan = None
         return True
 
-    def _resume(self, store: RunStore) -> Ack | None:
+    def _resume(self, store: RunStore, header: Header) -> Ack:
         """Find out what the store has; start from the beginning when that is unsure, which harms nothing."""
-        header = self._reader.header()
-        if header is None:
-            return None
         ack = load_ack(self.folder)
         fits = ack is not None and ack.spool == header.spool and ack.store == self._target
         if ack is None or not fits or ack.position > self._reader.size():
             ack = Ack(spool=header.spool, store=self._target)
-        elif ack.runs and not store.has_run(next(reversed(ack.runs.values()))):
-            _log.warning("the store no longer has what was sent before: sending everything again")
-            ack = Ack(spool=header.spool, store=self._target)
+        elif ack.runs:
+            self._check_runs(store, ack)
         self._reader.position = ack.position
         self._unreadable_before = ack.unreadable
         self._ack = ack
         return ack
 
+    def _check_runs(self, store: RunStore, ack: Ack, run_id: str | None = None) -> None:
+        """Raise ``EmptiedError`` when the store lost a run: the one named, or else the last one.
+
+        The store is asked even when no run is known, because that brings a deleted experiment back.
+        """
+        known = run_id or next(reversed(ack.runs.values()), "")
+        if not store.still_has(known) and known:
+            raise EmptiedError("the store no longer has what was sent before: everything is sent again.")
+
+    def _start_over(self) -> None:
+        header = self._reader.header()
+        assert header is not None
+        _log.warning("the store no longer has what was sent before: sending everything again")
+        self._ack = Ack(spool=header.spool, store=self._target)
+        self._plan = None
+        self._records.clear()
+        self._reader.position = self._reader.unreadable = self._unreadable_before = 0
+
     def _send(self, store: RunStore, ack: Ack, work: RunWork) -> None:
         """Bring one run up to date; on an error what is done stays done, and the rest is tried again."""
         if work.run_id is None:
-            try:
-                work.run_id = self._run_id(store, ack, work)
-            except RejectedError as error:
-                self._reject(1 + len(work.params) + len(work.tags) + len(work.points), error)
+            with self._rejections(1 + len(work.params) + len(work.tags) + len(work.points)):
+                work.run_id = self._insist(None, self._run_id, store, ack, work)
+            if work.run_id is None:
                 return
             self._progress()
         run_id = work.run_id
         if work.start is not None:
             if work.start.dataset is not None:
                 with self._rejections():
-                    store.log_dataset(run_id, work.start.dataset)
+                    self._insist(run_id, store.log_dataset, run_id, work.start.dataset)
             work.start = None  # its params and tags travel with the next batch
             self._progress()
         while batch := work.next_batch():
-            self._log_batch(store, run_id, batch, [MAX_BISECTIONS])
+            try:
+                self._insist(run_id, store.log_batch, run_id, batch)
+            except RejectedError:
+                self._bisect(store, run_id, batch, [MAX_BISECTIONS])
             work.drop(batch)
             self._progress()
         while work.artifacts:
             artifact = work.artifacts[0]
             with self._rejections():
-                store.log_artifact(run_id, self.folder.path / artifact.file, artifact.folder)
+                self._insist(run_id, store.log_artifact, run_id, self.folder.path / artifact.file, artifact.folder)
             work.artifacts.popleft()
             self._progress()
         if work.end is not None:
             with self._rejections():
-                store.set_terminated(run_id, work.end.status, work.end.time_ms)
+                self._insist(run_id, store.set_terminated, run_id, work.end.status, work.end.time_ms)
             if work.key in ack.open:
                 ack.open.remove(work.key)
             self._progress()
@@ -315,7 +354,7 @@ class Courier:
             ack.open.append(work.key)
         return run_id
 
-    def _log_batch(self, store: RunStore, run_id: str, batch: Batch, calls: list[int]) -> None:
+    def _bisect(self, store: RunStore, run_id: str, batch: Batch, calls: list[int]) -> None:
         """Send a batch; when it is rejected, halve it until the rejected items stand alone, and give those up."""
         calls[0] -= 1
         try:
@@ -326,15 +365,24 @@ class Courier:
                 return
             for half in batch.halves():
                 if half:
-                    self._log_batch(store, run_id, half, calls)
+                    self._bisect(store, run_id, half, calls)
+
+    def _insist(self, run_id: str | None, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Call; refused, see whether the store still has its runs and call again."""
+        assert self._store is not None and self._ack is not None
+        try:
+            return call(*args, **kwargs)
+        except RejectedError:
+            self._check_runs(self._store, self._ack, run_id)
+            return call(*args, **kwargs)
 
     @contextmanager
-    def _rejections(self) -> Iterator[None]:
+    def _rejections(self, count: int = 1) -> Iterator[None]:
         """Count what the store refuses for good, and go on."""
         try:
             yield
         except RejectedError as error:
-            self._reject(1, error)
+            self._reject(count, error)
 
     def _progress(self) -> None:
         """Something was stored: the next failure is a first one again."""

@@ -11,7 +11,7 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,8 @@ from ladder_search.errors import TrackingError
 from ladder_search.tracking.address import artifact_root, check_sqlite, normal_store, redacted, sqlite_path
 from ladder_search.tracking.protocol import Batch, DatasetInput, RejectedError, RunStatus
 
-KEY = "ladder.key"
-"""Tag that makes creating a run idempotent."""
+KEY, SPOOL = "ladder.key", "ladder.spool"
+"""Tags that make creating a run idempotent; the second keeps apart two searches of one name in one store."""
 INTERRUPTED = "ladder.interrupted"
 REFUSALS = {
     "BAD_REQUEST",
@@ -49,9 +49,12 @@ REFUSALS = {
 """MLflow's codes for what it will never take; all others are worth another try."""
 
 
-def open_store(store: str, experiment: str) -> MlflowStore:
-    """Open a store, create its database and the experiment where they are absent. Raises ``TrackingError``."""
-    return MlflowStore(normal_store(store), experiment)
+def open_store(store: str, experiment: str, spool: Path, spool_id: str) -> MlflowStore:
+    """Open a store for the runs of one spool, create its database and the experiment where they are absent.
+
+    Raises ``TrackingError``.
+    """
+    return MlflowStore(normal_store(store), experiment, spool, spool_id)
 
 
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
@@ -59,15 +62,15 @@ _KIND = {"mlflow.experimentKind": "custom_model_development"}
 
 
 class MlflowStore:
-    """Runs of one experiment in one MLflow store; satisfies ``RunStore``."""
+    """Runs of one spool in one experiment of one MLflow store; satisfies ``RunStore``."""
 
-    def __init__(self, store: str, experiment: str) -> None:
+    def __init__(self, store: str, experiment: str, spool: Path, spool_id: str) -> None:
         self._address = redacted(store)
-        self._doubtful: set[str] = set()
-        """Keys of runs whose creation failed: the server may have created them and not managed to say so."""
-        self._twinned: dict[str, str] = {}
-        """Run id -> key, where an earlier attempt at creating the same run may yet succeed behind our back."""
+        self._name, self._spool = experiment, spool_id
         path = sqlite_path(store)
+        # A server says itself where artifacts go; a database does not. As a URI, since a '#' in a path is ambiguous.
+        root = path.parent if path is not None else spool.absolute().parents[1]
+        self._location = None if store.startswith(("http://", "https://")) else artifact_root(root).as_uri()
         with self._calls():
             _silence()
             if path is not None:
@@ -75,7 +78,7 @@ class MlflowStore:
                 if not path.exists():
                     _create_database(path)
             self.client = MlflowClient(store)
-            self.experiment_id = self._experiment(experiment, path)
+            self.experiment_id = self._experiment()
 
     def create_run_once(self, key: str, *, name: str, parent_id: str | None, time_ms: int) -> str:
         with self._calls():
@@ -86,15 +89,11 @@ class MlflowStore:
                 if known.data.tags.get(INTERRUPTED) == "true":
                     self.client.set_tag(known.info.run_id, INTERRUPTED, "false")
                 return str(known.info.run_id)
-            tags = {KEY: key, "mlflow.user": _user(), "mlflow.source.name": "search.py", "mlflow.source.type": "LOCAL"}
+            tags = {KEY: key, SPOOL: self._spool, "mlflow.user": _user()}
+            tags |= {"mlflow.source.name": "search.py", "mlflow.source.type": "LOCAL"}
             if parent_id is not None:
                 tags["mlflow.parentRunId"] = parent_id
-            doubted = key in self._doubtful
-            self._doubtful.add(key)
             run = self.client.create_run(self.experiment_id, start_time=time_ms, tags=tags, run_name=name)
-            self._doubtful.discard(key)
-            if doubted:
-                self._twinned[run.info.run_id] = key
             return str(run.info.run_id)
 
     def find_run(self, key: str) -> str | None:
@@ -102,7 +101,9 @@ class MlflowStore:
             found = self._find(key)
             return None if found is None else str(found.info.run_id)
 
-    def has_run(self, run_id: str) -> bool:
+    def still_has(self, run_id: str) -> bool:
+        with self._calls():
+            self.experiment_id = self._experiment()
         try:
             with self._calls():
                 self.client.get_run(run_id)
@@ -137,11 +138,6 @@ class MlflowStore:
 
     def set_terminated(self, run_id: str, status: RunStatus, time_ms: int) -> None:
         with self._calls():
-            if run_id in self._twinned:
-                for run in list(self._search(f"tags.`{KEY}` = '{self._twinned[run_id]}'")):
-                    if run.info.run_id != run_id:
-                        self.client.delete_run(run.info.run_id)
-                del self._twinned[run_id]
             self.client.set_terminated(run_id, status, time_ms)
 
     def close_stale_runs(self, prefix: str, live: Collection[str], time_ms: int) -> int:
@@ -156,13 +152,19 @@ class MlflowStore:
                     closed += 1
         return closed
 
-    def _experiment(self, name: str, database: Path | None) -> str:
+    def drop_twins(self, runs: Mapping[str, str]) -> None:
+        with self._calls():
+            for run in list(self._search("attributes.status = 'RUNNING'")):
+                if runs.get(run.data.tags.get(KEY, ""), run.info.run_id) != run.info.run_id:
+                    self.client.delete_run(run.info.run_id)
+
+    def _experiment(self) -> str:
+        """Return the experiment's id; create it, or restore it where it was deleted."""
+        name = self._name
         found: Experiment | None = self.client.get_experiment_by_name(name)
         if found is None:
-            # A database has no server that would say where artifacts go; as a URI, since a '#' in a path is ambiguous.
-            location = artifact_root(database).as_uri() if database is not None else None
             try:
-                return str(self.client.create_experiment(name, artifact_location=location, tags=_KIND))
+                return str(self.client.create_experiment(name, artifact_location=self._location, tags=_KIND))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":  # else another search was faster
                     raise
@@ -173,12 +175,13 @@ class MlflowStore:
         return str(found.experiment_id)
 
     def _find(self, key: str) -> Run | None:
-        """Return the run of ``key``, always the same one should there be several."""
+        """Return the run of ``key``; should there be twins, the one with metrics, and always the same one."""
         runs = self._search(f"tags.`{KEY}` = '{key}'")
-        return min(runs, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
+        return min(runs, key=lambda run: (not run.data.metrics, run.info.run_id), default=None)
 
     def _search(self, query: str) -> Iterator[Run]:
-        token: str | None = None
+        """Yield the spool's active runs that fit."""
+        query, token = f"tags.`{SPOOL}` = '{self._spool}' and {query}", None
         while True:
             page = self.client.search_runs([self.experiment_id], query, ViewType.ACTIVE_ONLY, 1000, None, token)
             yield from page
@@ -227,7 +230,7 @@ def _create_database(path: Path) -> None:
     try:
         sqlalchemy.event.listen(sqlalchemy.Engine, "connect", do_not_wait)
         try:
-            tables = SqlAlchemyStore(f"sqlite:///{draft}", artifact_root(path).as_uri())  # type: ignore[no-untyped-call]
+            tables = SqlAlchemyStore(f"sqlite:///{draft}", artifact_root(path.parent).as_uri())  # type: ignore[no-untyped-call]
             tables.engine.dispose()
         finally:
             sqlalchemy.event.remove(sqlalchemy.Engine, "connect", do_not_wait)

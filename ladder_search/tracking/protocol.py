@@ -108,18 +108,20 @@ class Batch:
 
 
 class RunStore(Protocol):
-    """Where runs end up. Every call may be repeated; the second time changes nothing.
+    """Where the runs of one spool end up. Every call may be repeated; the second time changes nothing.
 
     Each raises ``RejectedError`` when the store will never take the item, ``TrackingError`` when another try may help.
     """
 
     def create_run_once(self, key: str, *, name: str, parent_id: str | None, time_ms: int) -> str:
-        """Return the id of the RUNNING run of ``key``, found by its tag ``ladder.key`` or created."""
+        """Return the id of the RUNNING run of ``key``, found by its tags or created."""
         ...
 
     def find_run(self, key: str) -> str | None: ...
 
-    def has_run(self, run_id: str) -> bool: ...
+    def still_has(self, run_id: str) -> bool:
+        """Return whether the run is there; its experiment is brought back first if someone deleted it."""
+        ...
 
     def log_batch(self, run_id: str, batch: Batch) -> None: ...
 
@@ -131,4 +133,11 @@ class RunStore(Protocol):
 
     def close_stale_runs(self, prefix: str, live: Collection[str], time_ms: int) -> int:
         """Close what ``Tracker.close_stale_runs`` says; return how many runs that were."""
+        ...
+
+    def drop_twins(self, runs: Mapping[str, str]) -> None:
+        """Delete RUNNING runs that have a key of ``runs`` and not its id.
+
+        A server that is too slow may create a run long after the client gave up and had it created again.
+        """
         ...

@@ -15,10 +15,11 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ladder_search.errors import TrackingError
-from ladder_search.tracking.address import check, normal_store
+from ladder_search.tracking.address import check, normal_store, sqlite_path
 from ladder_search.tracking.courier import Courier
 from ladder_search.tracking.folder import Lock, SpoolFolder
 from ladder_search.tracking.protocol import RunStore
@@ -32,8 +33,8 @@ GATHER_BYTES = 1 << 16
 STATUS_S = 1.0
 ENDING_WAIT_S = 5.0
 """Longest wait between attempts once the search has ended: someone may be waiting for it."""
-ORPHAN_PATIENCE_S = 60.0
-"""How long a writer whose search is gone waits for a store that fails."""
+ENDING_PATIENCE_S, ORPHAN_PATIENCE_S = 10.0, 60.0
+"""How long a store may fail without success once the search has ended: while the search waits, and once it is gone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +78,7 @@ def sync(
     experiment: str | None = None,
     *,
     patience_s: float = 60.0,
-    open_store: Callable[[str, str], RunStore] | None = None,
+    open_store: Callable[[str, str, Path, str], RunStore] | None = None,
     now: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> SyncReport:
@@ -87,23 +88,34 @@ def sync(
     Raises ``TrackingError`` for a folder without spool, a wrong address, or a spool that another process is sending.
     """
     store = normal_store(store)
+    if "***" in store:
+        raise TrackingError(
+            f"a password is kept in no file, {store} needs one: name the store with --tracking, or leave the password "
+            "out of the address (PGPASSWORD or ~/.pgpass, MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD)."
+        )
     header = SpoolReader(spool_dir).header()
     if header is None:
         raise TrackingError(
             f"a spool folder holds events.jsonl, {spool_dir} does not: name the folder 'spool' of a study."
         )
     if open_store is None:
+        path = sqlite_path(store)
+        if path is not None and not path.parent.is_dir():
+            raise TrackingError(
+                f"a spool's own store is where its search ran, {path.parent} is not here: name a store with --tracking."
+            )
         check(store)
         open_store = _open_mlflow
-    experiment, opener = experiment or header.experiment, open_store
+    experiment = experiment or header.experiment
     lock = Lock(SpoolFolder(spool_dir).writer_lock)
     try:
         if not lock.acquire():
             raise TrackingError(
                 f"a spool is sent by one process at a time, {spool_dir} is being sent by process {lock.holder()}, the "
-                "writer of a live search: wait until it ends."
+                "writer of a live search or another sync: wait until it ends."
             )
-        courier = Courier(spool_dir, lambda: opener(store, experiment), address=store, experiment=experiment, now=now)
+        opener = partial(open_store, store, experiment, spool_dir)
+        courier = Courier(spool_dir, opener, address=store, experiment=experiment, now=now)
         complete = _drain(courier, patience_s, now, sleep)
         courier.save_status("done" if complete else "retrying")
     except OSError as error:
@@ -115,7 +127,7 @@ def sync(
     ack = courier.ack
     return SyncReport(
         events=courier.sent_events,
-        left_bytes=courier.backlog(),
+        left_bytes=0 if complete else courier.backlog(),  # a line cut short by a crash is nothing that can be sent
         rejected=ack.rejected if ack else 0,
         missing=ack.missing if ack else 0,
         unreadable=ack.unreadable if ack else 0,
@@ -171,14 +183,18 @@ def run(spool_dir: Path, store: str, experiment: str, parent: Parent) -> None:
     """Send until the search has ended and all is stored, or the store fails for too long after the search is gone."""
     lock = Lock(SpoolFolder(spool_dir).writer_lock)
     courier = Courier(
-        spool_dir, lambda: _open_mlflow(store, experiment), address=store, experiment=experiment, now=time.time
+        spool_dir,
+        partial(_open_mlflow, store, experiment, spool_dir),
+        address=store,
+        experiment=experiment,
+        now=time.time,
     )
     while not lock.acquire():  # the writer of the search's earlier life may still be at it
         if parent.gone():
             return
         parent.wait(0.2)
     courier.save_status("starting")
-    status_at = give_up_at = 0.0
+    status_at = well_at = 0.0
     while True:
         ending = parent.said_goodbye  # asked before the step, so that the last events are read after the goodbye
         wait = courier.step()
@@ -186,9 +202,9 @@ def run(spool_dir: Path, store: str, experiment: str, parent: Parent) -> None:
             wait = courier.finish()
             if wait is None:
                 break
-        if courier.failures == 0 or not parent.gone():
-            give_up_at = time.monotonic() + ORPHAN_PATIENCE_S
-        elif time.monotonic() > give_up_at:
+        if courier.failures == 0 or not ending:
+            well_at = time.monotonic()
+        elif time.monotonic() - well_at > (ORPHAN_PATIENCE_S if parent.gone() else ENDING_PATIENCE_S):
             break
         if courier.failures or time.monotonic() >= status_at:
             courier.save_status("retrying" if courier.failures else "idle" if wait is None else "sending")
@@ -219,10 +235,10 @@ def main(arguments: list[str] | None = None) -> None:
     )
 
 
-def _open_mlflow(store: str, experiment: str) -> RunStore:
+def _open_mlflow(store: str, experiment: str, spool: Path, spool_id: str) -> RunStore:
     from ladder_search.tracking.mlflow_store import open_store  # imports MLflow: a second, and only where it is needed
 
-    return open_store(store, experiment)
+    return open_store(store, experiment, spool, spool_id)
 
 
 if __name__ == "__main__":

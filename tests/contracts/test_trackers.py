@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
-import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from ladder_search.errors import TrackingError
+from benchmarks.servers import mlflow_server
 from ladder_search.tracking import DatasetInput, MetricPoint, NullTracker, SpoolTracker, Tracker
-from ladder_search.tracking.address import UI_ENVIRONMENT, check, default_store, ui_command
+from ladder_search.tracking.address import default_store
 from ladder_search.tracking.mlflow_store import open_store
 from ladder_search.tracking.writer import sync
 
@@ -50,7 +46,7 @@ def scenario(tracker: Tracker, folder: Path) -> None:
 
 def state(store: str) -> dict[str, Any]:
     """All that MLflow knows of the experiment, except ids and times of its own."""
-    client_store = open_store(store, "digits")
+    client_store = open_store(store, "digits", Path("results/a/spool"), "")
     client = client_store.client
     runs = {run.data.tags["ladder.key"]: run for run in client.search_runs([client_store.experiment_id])}
     names = {run.info.run_id: key for key, run in runs.items()}
@@ -60,7 +56,7 @@ def state(store: str) -> dict[str, Any]:
             "ended": run.info.end_time is not None,
             "name": run.info.run_name,
             "params": run.data.params,
-            "tags": {k: v for k, v in run.data.tags.items() if not k.startswith("mlflow.")},
+            "tags": {k: v for k, v in run.data.tags.items() if not k.startswith(("mlflow.", "ladder.spool"))},
             "parent": names.get(run.data.tags.get("mlflow.parentRunId", "")),
             "history": {
                 m: [(p.step, p.value, p.timestamp) for p in client.get_metric_history(run.info.run_id, m)]
@@ -109,7 +105,7 @@ def expected() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("empty")
-    open_store(default_store(root), "unused")
+    open_store(default_store(root), "unused", root / "a" / "spool", "")
     return root / "mlflow.db"
 
 
@@ -176,28 +172,8 @@ def served(tmp_path: Path, empty: Path) -> Iterator[tuple[str, str]]:
     """A real MLflow server as ``ui_command`` starts it: its store and its address."""
     shutil.copy(empty, tmp_path / "mlflow.db")
     store = default_store(tmp_path)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = ui_command(store, port=port)
-    with (tmp_path / "server.log").open("wb") as log:
-        environment = {**os.environ, **UI_ENVIRONMENT}
-        server = subprocess.Popen(
-            command, stdout=log, stderr=log, env=environment, cwd=tmp_path, start_new_session=True
-        )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 90.0
-        while True:
-            try:
-                check(address)
-                break
-            except TrackingError:
-                assert time.monotonic() < deadline and server.poll() is None, (tmp_path / "server.log").read_text()
-                time.sleep(0.2)
-        yield store, address
-    finally:
-        os.killpg(server.pid, 15)
-        server.wait(20)
+    with mlflow_server(store, tmp_path) as server:
+        yield store, server.address
 
 
 def get(url: str, host: str | None = None) -> bytes:
@@ -214,7 +190,7 @@ def test_mlflows_pages_show_runs_and_pictures_of_both_ways_in(served: tuple[str,
         tracker.close(0.0)
         report = sync(tmp_path / f"spool-{way}", target)
         assert report.complete and report.rejected == 0
-        parent = open_store(target, f"digits {way}").find_run("digits/ab")
+        parent = tracker.run_id("digits/ab")
         assert get(f"{address}/get-artifact?run_uuid={parent}&path=plots/parallel.png") == PICTURE
         listing = json.loads(get(f"{address}/ajax-api/2.0/mlflow/artifacts/list?run_id={parent}&path=plots"))
         assert [file["path"] for file in listing["files"]] == ["plots/parallel.png"]

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from benchmarks.servers import free_port
 from tests.e2e.conftest import ROOT, TINY
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -52,18 +52,12 @@ def _wait_for_reports(search: Any, limit: float = 180.0) -> None:
         journals = (search.folder / "results").glob("*/optuna.journal")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         (["--gpus-per-trial", "1"], ["GPU", "--gpus-per-trial", "--address"]),
         (["--address", "127.0.0.1:{port}"], ["--address", "ray start --head"]),
-        (["--tracking", "http://127.0.0.1:{port}"], ["tracking server must be reachable", "start it"]),
+        (["--tracking", "http://me:secret@127.0.0.1:{port}"], ["server must be reachable, http://me:***@", "start it"]),
         (["--set", "space.combinators=gauss,gaus"], ["unknown combinator 'gaus'", "did you mean 'gauss'"]),
         (["--set", "data.validation=0"], ["data.validation", "set it to 1 or more"]),
         (["--root", "file"], ["must be writable", "--root"]),
@@ -75,12 +69,12 @@ def test_what_cannot_work_is_one_sentence_before_anything_is_begun(
     if "--gpus-per-trial" in arguments and shutil.which("nvidia-smi"):
         pytest.skip("this machine has a GPU")
     (tmp_path / "file").write_text("")
-    port = _free_port()
+    port = free_port()
     given = [argument.format(port=port) for argument in arguments]
     ended = start("digits-100", "--trials", "4", *given, folder=tmp_path).ended()
     assert ended.code == 2, str(ended)
     assert ended.err.startswith("error: ") and ended.err.count("\n") == 1, str(ended)
-    assert all(part in ended.err for part in expected), ended.err
+    assert all(part in ended.err for part in expected) and "secret" not in ended.err, ended.err
     assert not list(tmp_path.glob("results/*/*")), "a search that never began left a study folder"
 
 

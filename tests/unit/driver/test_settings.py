@@ -27,13 +27,13 @@ def test_every_option_is_read() -> None:
         "mnist-100-full --trials 64 --draws 3 --seed 7 --label-seed 8 --sampler cma-es --scheduler pbt "
         "--max-concurrent 4 --slots 2 --cpus-per-trial 0.5 --gpus-per-trial 0.25 --time-budget 3600 --compile off "
         "--epochs 10 --set training.lr=1e-3 --set model.combinator=vanilla --address auto --root r --name n.1 "
-        "--tracking http://h:5000 --storage s3://b"
+        "--tracking http://h:5000 --offline --storage s3://b"
     )
     assert parse_arguments(line.split()) == SearchSettings(
         study="mnist-100-full", trials=64, draws=3, seed=7, label_seed=8, sampler="cma-es", scheduler="pbt",
         max_concurrent=4, slots=2, cpus_per_trial=0.5, gpus_per_trial=0.25, time_budget=3600.0, compile="off",
         epochs=10, overrides={"training": {"lr": 0.001}, "model": {"combinator": "vanilla"}}, address="auto",
-        root="r", name="n.1", tracking="http://h:5000", storage="s3://b",
+        root="r", name="n.1", tracking="http://h:5000", offline=True, storage="s3://b",
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 from collections import deque
@@ -61,8 +62,8 @@ class FakeStore:
         self._call("find_run")
         return next((run.id for run in self.runs.values() if run.key == key), None)
 
-    def has_run(self, run_id: str) -> bool:
-        self._call("has_run")
+    def still_has(self, run_id: str) -> bool:
+        self._call("still_has")
         return run_id in self.runs
 
     def log_batch(self, run_id: str, batch: Batch) -> None:
@@ -97,6 +98,9 @@ class FakeStore:
             run.status = "FAILED"
         return len(stale)
 
+    def drop_twins(self, runs: Any) -> None:
+        self._call("drop_twins")
+
 
 @pytest.fixture
 def store() -> FakeStore:
@@ -109,7 +113,7 @@ def _empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from ladder_search.tracking.mlflow_store import open_store
 
     root = tmp_path_factory.mktemp("empty-store")
-    open_store(f"sqlite:///{root}/mlflow.db", "unused")
+    open_store(f"sqlite:///{root}/mlflow.db", "unused", Path("results/a/spool"), "spool")
     return root / "mlflow.db"
 
 
@@ -199,11 +203,12 @@ class FlakyMlflow:
         return {"run": self._run(run_id)}
 
     def runs_search(self, body: dict[str, Any]) -> dict[str, Any]:
-        key = body["filter"].rsplit("= '", 1)[1].rstrip("'")
+        wanted = dict(re.findall(r"(?:tags\.|attributes\.)`?([\w.]+)`? = '([^']*)'", body["filter"]))
         found = [
-            i
-            for i, r in self.runs.items()
-            if r["tags"]["ladder.key"] == key and r["info"]["lifecycle_stage"] == "active"
+            run_id
+            for run_id, run in self.runs.items()
+            if run["info"]["lifecycle_stage"] == "active"
+            and all({**run["tags"], **run["info"]}.get(name) == value for name, value in wanted.items())
         ]
         return {"runs": [self._run(run_id) for run_id in found]}
 

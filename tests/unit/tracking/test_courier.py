@@ -48,7 +48,7 @@ def fill(path: Path, events: list[Event]) -> None:
 @pytest.fixture
 def make(tmp_path: Path, store: Any, clock: Any) -> Callable[..., Courier]:
     def build(address: str = "memory", experiment: str = "exp") -> Courier:
-        return Courier(tmp_path, lambda: store, address=address, experiment=experiment, now=clock.now)
+        return Courier(tmp_path, lambda _: store, address=address, experiment=experiment, now=clock.now)
 
     return build
 
@@ -139,7 +139,7 @@ def test_an_acknowledgement_of_another_store_or_spool_counts_as_none(
     fill(tmp_path, search_events())
     drain(make())
     other = type(store)()
-    drain(Courier(tmp_path, lambda: other, address="elsewhere", experiment="exp", now=clock.now))
+    drain(Courier(tmp_path, lambda _: other, address="elsewhere", experiment="exp", now=clock.now))
     assert state(other) == state(store)
     (tmp_path / "events.jsonl").unlink()
     fill(tmp_path, [Start("new", "new", 1)])
@@ -159,7 +159,7 @@ def test_a_store_that_was_emptied_gets_everything_again(tmp_path: Path, store: A
 def test_every_call_may_fail_once(tmp_path: Path, store: Any, make: Any) -> None:
     fill(tmp_path, search_events())
     reference = type(store)()
-    drain(Courier(tmp_path, lambda: reference, address="other", experiment="exp", now=lambda: 0.0))
+    drain(Courier(tmp_path, lambda _: reference, address="other", experiment="exp", now=lambda: 0.0))
     (tmp_path / "ack.json").unlink()
     for _ in range(60):
         store.failures.extend([down(), None])
@@ -189,7 +189,7 @@ def test_a_store_that_cannot_be_opened_is_tried_again(tmp_path: Path, store: Any
     fill(tmp_path, search_events())
     attempts = iter([down(), ImportError("no mlflow"), None])
 
-    def open_store() -> Any:
+    def open_store(_: str) -> Any:
         if (error := next(attempts)) is not None:
             raise error
         return store
@@ -236,7 +236,7 @@ def test_a_run_that_is_refused_altogether_costs_few_calls_and_stops_nobody(
 
 
 def test_a_refused_creation_gives_up_that_run_only(tmp_path: Path, store: Any, make: Any) -> None:
-    store.failures.append(RejectedError("no"))
+    store.failures.extend([RejectedError("no"), None, RejectedError("no")])  # asked twice, the store itself in between
     fill(tmp_path, [Start("k", "k", 1, {"p": "1"}), Start("l", "l", 1)])
     courier = make()
     drain(courier)

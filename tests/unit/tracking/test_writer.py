@@ -17,6 +17,7 @@ import ladder_search
 from ladder_search.errors import TrackingError
 from ladder_search.tracking import MetricPoint, SpoolTracker
 from ladder_search.tracking.folder import Lock, SpoolFolder, load_status
+from ladder_search.tracking.spool import SpoolReader
 from ladder_search.tracking.writer import sync
 
 HOME = Path(ladder_search.__file__).parents[1]
@@ -76,7 +77,7 @@ class TestSync:
         seen = []
         sync(spool, NOWHERE, open_store=lambda *a: (seen.append(a), store)[1], now=clock.now, sleep=clock.sleep)
         sync(spool, NOWHERE, "mine", open_store=lambda *a: (seen.append(a), store)[1], now=clock.now, sleep=clock.sleep)
-        assert seen == [(NOWHERE, "digits"), (NOWHERE, "mine")]
+        assert [call[:2] for call in seen] == [(NOWHERE, "digits"), (NOWHERE, "mine")]
 
     def test_it_waits_for_a_store_that_comes_back(self, spool: Path, store: Any, clock: Any) -> None:
         store.failures.extend([TrackingError("down")] * 6)
@@ -137,7 +138,7 @@ class TestProcess:
         assert tracker.status().state == "done" and tracker.status().last_error is None
         assert (tmp_path / "spool" / "writer.log").read_text() == ""
 
-        store = open_store(sqlite_store, "digits")
+        store = open_store(sqlite_store, "digits", tmp_path / "spool", tracker._spool.header.spool)
         assert store.find_run("d/s/t1") == tracker.run_id("d/s/t1")
         assert len(store.client.get_metric_history(str(store.find_run("d/s/t0")), "m")) == 5
         assert (tmp_path / "mlartifacts" / str(store.find_run("d/s")) / "artifacts/plots/p.png").exists()
@@ -172,7 +173,9 @@ class TestProcess:
         driver.stdout.close()
         until(lambda: load_status(spool).state == "done")
         until(lambda: not alive(load_status(spool).pid))
-        store = open_store(sqlite_store, "digits")
+        header = SpoolReader(spool.path).header()
+        assert header is not None
+        store = open_store(sqlite_store, "digits", spool.path, header.spool)
         run = store.client.get_run(str(store.find_run("k")))
         assert run.info.status == "FAILED" and run.data.tags["ladder.interrupted"] == "true"
         assert len(store.client.get_metric_history(run.info.run_id, "m")) == 500

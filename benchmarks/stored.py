@@ -1,0 +1,73 @@
+"""What an MLflow store holds, read from its tables with SQL and past MLflow's own code, twins and doubles included."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy
+
+Point = tuple[str, str, int, int, float]
+"""Key of the run, metric, step, time in milliseconds, value."""
+
+
+@dataclass(slots=True)
+class StoredRun:
+    """One row of ``runs`` that is not deleted, with what belongs to it."""
+
+    key: str
+    status: str
+    ended: bool
+    parent: str | None = None
+    """Key of the parent run."""
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+def stored_runs(store: str, experiment: str) -> list[StoredRun]:
+    """Return every run of an experiment; a run that was created twice is there twice."""
+    runs: dict[str, StoredRun] = {}
+    for run_id, status, ended in _rows(store, experiment, "runs", "status", "end_time"):
+        runs[run_id] = StoredRun(key="", status=status, ended=ended is not None)
+    for run_id, name, value in _rows(store, experiment, "params", "key", "value"):
+        runs[run_id].params[name] = value
+    for run_id, name, value in _rows(store, experiment, "tags", "key", "value"):
+        runs[run_id].tags[name] = value
+    for run in runs.values():
+        run.key = run.tags.get("ladder.key", "")
+    for run in runs.values():
+        parent = run.tags.get("mlflow.parentRunId")
+        run.parent = None if parent is None else runs[parent].key
+    return list(runs.values())
+
+
+def stored_points(store: str, experiment: str) -> list[Point]:
+    """Return every row of ``metrics``; a point that was stored twice is there twice."""
+    keys = {
+        run_id: value
+        for run_id, name, value in _rows(store, experiment, "tags", "key", "value")
+        if name == "ladder.key"
+    }
+    found = _rows(store, experiment, "metrics", "key", "step", "timestamp", "value")
+    return [(keys.get(run_id, ""), name, step, time_ms, value) for run_id, name, step, time_ms, value in found]
+
+
+def lost_and_doubled(expected: Collection[Point], found: Iterable[Point]) -> tuple[int, int]:
+    """Return how many points are missing (or wrong), and how many rows there are beyond one per point."""
+    rows = Counter(found)
+    steps = Counter(row[:3] for row in rows.elements())
+    return sum(point not in rows for point in expected), sum(count - 1 for count in steps.values())
+
+
+def _rows(store: str, experiment: str, table: str, *columns: str) -> list[tuple[Any, ...]]:
+    engine = sqlalchemy.create_engine(store, poolclass=sqlalchemy.NullPool)
+    names = ", ".join(f"t.{column}" for column in ("run_uuid", *columns))
+    query = (
+        f"SELECT {names} FROM {table} t JOIN runs r ON r.run_uuid = t.run_uuid"
+        " JOIN experiments e ON e.experiment_id = r.experiment_id"
+        " WHERE e.name = :experiment AND r.lifecycle_stage = 'active'"
+    )
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(sqlalchemy.text(query), {"experiment": experiment})]

@@ -1,0 +1,87 @@
+"""Searches on real Ray whose MLflow server dies in the middle, or is not there at all."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.servers import MlflowServer
+from benchmarks.stored import lost_and_doubled, stored_points, stored_runs
+from ladder_search.tracking.address import default_store
+from ladder_search.tracking.mlflow_store import open_store
+from ladder_search.tracking.writer import sync
+from tests.e2e.conftest import TINY
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+TRIALS = 4
+ENDS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
+
+
+def assert_stored_once(study: Path, store: str) -> None:
+    """Compare every row of the store with the records that the search keeps for itself."""
+    records = [json.loads(path.read_text()) for path in sorted((study / "trials").glob("*.json"))]
+    prefix = f"digits-100/{study.name}"
+    runs = stored_runs(store, "digits-100")
+    assert {run.key: run.status for run in runs} == {
+        f"{prefix}/search": "FINISHED",
+        **{f"{prefix}/{record['key']}": ENDS[record["state"]] for record in records},
+    }
+    assert len(runs) == len(records) + 1 == TRIALS + 1
+    assert {run.parent for run in runs if run.key != f"{prefix}/search"} == {f"{prefix}/search"}
+    found = [point for point in stored_points(store, "digits-100") if point[0] != f"{prefix}/search"]
+    times = {point[:3]: point[3] for point in found}  # only the search knew when
+    expected = []
+    for record in records:
+        for row in record["epochs"]:
+            for name in row.keys() - {"epoch"}:
+                where = (f"{prefix}/{record['key']}", name, row["epoch"])
+                expected.append((*where, times.get(where, 0), row[name]))
+    assert len(expected) > 100 and len(found) == len(expected)
+    assert lost_and_doubled(expected, found) == (0, 0)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[MlflowServer]:
+    """A server that has yet to be started; its tables are made here, which MLflow itself takes half a minute for."""
+    open_store(default_store(tmp_path), "unused", tmp_path / "a" / "spool", "")
+    server = MlflowServer(default_store(tmp_path), tmp_path)
+    yield server
+    server.kill()
+
+
+def test_a_server_that_dies_in_the_middle_and_comes_back(
+    server: MlflowServer, start: Callable[..., Any], command: Callable[..., Any], tmp_path: Path
+) -> None:
+    server.start()
+    arguments = ("--trials", str(TRIALS), "--epochs", "200", "--name", "dies", "--tracking", server.address)
+    search = start("digits-100", *arguments, *TINY, folder=tmp_path)
+    search.wait_for(" of 4;")
+    server.kill()
+    back = threading.Timer(1.0, server.start)
+    back.start()
+    ended = search.ended()
+    back.join()
+    assert ended.code == 0 and ended.err == "" and ended.left == [], str(ended)
+    synced = command("sync", "dies", folder=tmp_path)
+    assert synced.returncode == 0, synced.stderr
+    assert_stored_once(ended.study, server.store)
+
+
+def test_no_server_at_all_and_sync_later_twice(
+    server: MlflowServer, start: Callable[..., Any], command: Callable[..., Any], tmp_path: Path
+) -> None:
+    arguments = ("--trials", str(TRIALS), "--epochs", "20", "--name", "offline", "--tracking", server.address)
+    ended = start("digits-100", *arguments, "--offline", *TINY, folder=tmp_path).ended()
+    assert ended.code == 0 and ended.err == "" and ended.left == [], str(ended)
+    assert "send the rest   ladder-search sync offline" in ended.out and "Sending" not in ended.out
+    server.start()
+    synced = command("sync", "offline", folder=tmp_path)
+    assert synced.returncode == 0 and " event(s) sent" in synced.stdout, str(synced)
+    assert sync(ended.study / "spool", server.address).events == 0
+    assert_stored_once(ended.study, server.store)
