@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import runpy
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from statistics import fmean
 
 from rich.console import Console
-from rich.table import Table
 
-from ladder_search.errors import LadderSearchError, ResourceError, SettingError, StudyFolderError, run_command
+from ladder_search.errors import LadderSearchError, SettingError, StudyFolderError, run_command
 from ladder_search.record import find_folder
 
 
@@ -38,7 +35,13 @@ def _main() -> int | None:
     def with_root(found: argparse.ArgumentParser) -> None:
         found.add_argument("--root", type=Path, default=Path("results"), help="folder of the study folders (results)")
 
-    command("studies", _studies, "List the studies with their targets and the state of their data.")
+    def with_training(found: argparse.ArgumentParser, each: str) -> None:
+        found.add_argument("--seeds", type=int, default=10, help=f"how many fresh seeds {each} (10)")
+        found.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
+        with_root(found)
+
+    studies = command("studies", _studies, "List the studies: targets, state of their data, what was done with them.")
+    with_root(studies)
     search = command("search", _search, "Run a search; the same as `python search.py`.")
     search.add_argument("arguments", nargs=argparse.REMAINDER, help="as for search.py")
     export = command("export", _export, "Write the best configurations of a search as bundles.")
@@ -48,10 +51,16 @@ def _main() -> int | None:
     with_root(export)
     train = command("train", _train, "Final training: all training data, several seeds as one pack, test error.")
     train.add_argument("bundle", help="a bundle's folder, or a study: then its published configuration")
-    train.add_argument("--seeds", type=int, default=10, help="how many fresh seeds (10)")
     train.add_argument("--epochs", type=int, help="length of the schedule (the bundle's own)")
     train.add_argument("-o", "--output", type=Path, help="folder for result and bundles (final/NAME)")
-    train.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
+    with_training(train, "to train on")
+    reproduce = command("reproduce", _reproduce, "Published against found configurations, on the same fresh seeds.")
+    reproduce.add_argument("study", nargs="+", help="studies; each is a group of rows of the table")
+    reproduce.add_argument("--contenders", type=int, default=3, help="how many found configurations compete (3)")
+    reproduce.add_argument("--epochs", type=int, help="a shorter schedule: named reduced, no verdict on the target")
+    reproduce.add_argument("--time-budget", type=float, help="seconds; the same command goes on later")
+    reproduce.add_argument("-o", "--output", type=Path, help="folder of the reproductions (ROOT/reproductions)")
+    with_training(reproduce, "for each configuration")
     ui = command("ui", _ui, "Open the MLflow pages of a store on this machine.")
     ui.add_argument("--tracking", help="MLflow store (the SQLite file in the root folder)")
     ui.add_argument("--port", type=int, default=5000)
@@ -67,23 +76,21 @@ def _main() -> int | None:
 
 
 def _studies(arguments: argparse.Namespace) -> None:
-    from ladder_search.data.datasets import state
-    from ladder_search.studies import STUDIES
+    from ladder_search.commands.studies import run
 
-    console = Console()
-    groups = {
-        study.name: (study.target.source if study.target else "no published result", study.data.dataset)
-        for study in STUDIES.values()
-    }
-    for source, dataset in dict.fromkeys(groups.values()):
-        title = f"{source}; {dataset}: {state(dataset)}"
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-        for header, width in (("study", 27), ("target (test error)", 28), ("what", None)):
-            table.add_column(header, no_wrap=width is not None, min_width=width)
-        for study in STUDIES.values():
-            if groups[study.name] == (source, dataset):
-                table.add_row(study.name, str(study.target or "none published"), study.title)
-        console.print(table, "", highlight=False)
+    run(arguments)
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from ladder_search.commands.train import run  # imports torch, as some others do: seconds that only they need
+
+    run(arguments)
+
+
+def _reproduce(arguments: argparse.Namespace) -> None:
+    from ladder_search.commands.reproduce import run
+
+    run(arguments)
 
 
 def _search(arguments: argparse.Namespace) -> None:
@@ -110,63 +117,6 @@ def _export(arguments: argparse.Namespace) -> None:
     console = Console()
     for path in export_top(folder, top=arguments.top, output=arguments.output, dataset=dataset):
         console.print(f"{path}", highlight=False, soft_wrap=True)
-
-
-def _train(arguments: argparse.Namespace) -> None:
-    import torch
-
-    from ladder_search.config import merge
-    from ladder_search.data import datasets
-    from ladder_search.export.bundle import read_bundle
-    from ladder_search.export.final import FinalProgress, confirmation_seeds, seeds_of, train_final, worth_compiling
-    from ladder_search.export.results import write_result
-    from ladder_search.studies import STUDIES, Study, find_study
-    from ladder_search.trial import TrialSpec
-
-    if arguments.seeds < 1:
-        raise SettingError(f"--seeds must be at least 1, got {arguments.seeds}; give a positive whole number.")
-    if arguments.device not in ("cpu", "cuda"):
-        raise SettingError(f"--device must be cpu or cuda, got {arguments.device!r}; choose one of them.")
-    if arguments.device == "cuda" and not torch.cuda.is_available():
-        raise ResourceError("--device cuda needs a GPU that PyTorch can use, and there is none; choose --device cpu.")
-    source = Path(arguments.bundle)
-    study: Study | None
-    if source.is_dir() or source.parent != Path("."):
-        bundle = read_bundle(source)
-        spec, study, used = bundle.spec, STUDIES.get(bundle.study), seeds_of(bundle.spec)
-    else:
-        study = find_study(arguments.bundle)
-        spec, used = study.trial(), frozenset[int]()
-    if arguments.epochs is not None:
-        spec = TrialSpec.from_mapping(merge(spec.as_mapping(), {"training": {"epochs": arguments.epochs}}))
-    dataset = datasets.load(spec.data.dataset)
-    torch.set_num_threads(1)
-    console = Console()
-    output = arguments.output or Path("final") / source.name
-
-    def report(progress: FinalProgress) -> None:
-        left = progress.seconds_left / 60
-        cost = fmean(terms["cost"] for terms in progress.costs.values()) if progress.costs else math.nan
-        line = f"epoch {progress.epoch}/{progress.epochs}  cost {cost:.4g}  {left:.1f} min left"
-        if console.is_terminal:
-            console.print(line, end="\r")
-        elif progress.epoch % max(1, progress.epochs // 10) == 0:
-            console.print(line)
-
-    seeds = confirmation_seeds(arguments.seeds, used)
-    result = train_final(
-        spec,
-        dataset,
-        seeds=seeds,
-        study=study,
-        compiled=worth_compiling(spec, dataset, len(seeds)),
-        device=torch.device(arguments.device),
-        report=report,
-        folder=output,
-    )
-    write_result(output, result)
-    console.print(f"{result}", highlight=False, soft_wrap=True)
-    console.print(f"kept in {output}", highlight=False, soft_wrap=True)
 
 
 def _ui(arguments: argparse.Namespace) -> int:

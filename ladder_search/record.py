@@ -29,6 +29,8 @@ from ladder_search.data.atomic import write_atomically
 from ladder_search.errors import StudyFolderError
 
 FORMAT = "ladder-search study 1"
+PUBLISHED = "published"
+"""Name of the trial that runs the paper's configuration."""
 
 TrialState = Literal["COMPLETE", "PRUNED", "FAIL"]
 """COMPLETE: trained to its budget; PRUNED: stopped before it, by a rung, the failure rule or the search's end; FAIL:
@@ -208,20 +210,25 @@ def find_folder(root: Path, name: str) -> StudyFolder:
     for path in (Path(name), root / name):
         if (path / "study.json").is_file():
             return StudyFolder(path)
-    searches = []
-    for path in root.glob("*/study.json"):
-        with suppress(StudyFolderError):  # a damaged one is not what is meant, and does not hide the others
-            folder = StudyFolder(path.parent)
-            if folder.description()["settings"]["study"] == name:
-                searches.append((path.stat().st_mtime_ns, path.parent.name, folder))
-    if searches:
-        return max(searches, key=lambda search: search[:2])[2]
+    for folder in searches_of(root, name):
+        return folder
     have = sorted(path.parent.name for path in root.glob("*/study.json"))
     known = f"there are {', '.join(have)}" if have else "there is none yet"
     raise StudyFolderError(
         f"{name!r} must be a study folder or a study that was searched, in {root} {known}; "
         "run `python search.py STUDY` or correct --root."
     )
+
+
+def searches_of(root: Path, study: str) -> list[StudyFolder]:
+    """Return the folders of all searches of ``study`` in ``root``, the latest first."""
+    searches = []
+    for path in root.glob("*/study.json"):
+        with suppress(StudyFolderError):  # a damaged one is not what is meant, and does not hide the others
+            folder = StudyFolder(path.parent)
+            if folder.description()["settings"]["study"] == study:
+                searches.append((path.stat().st_mtime_ns, path.parent.name, folder))
+    return [folder for *_, folder in sorted(searches, key=lambda search: search[:2], reverse=True)]
 
 
 @contextmanager

@@ -9,11 +9,10 @@ from typing import Any, TypeGuard
 
 from rich.console import Console
 
-from ladder_search import metrics
+from ladder_search import metrics, record
 from ladder_search.record import TrialRecord
 
-PUBLISHED = "published"
-"""Name of the trial that runs the paper's configuration."""
+PUBLISHED = record.PUBLISHED
 BASELINE = "supervised baseline"
 """Name of the trial that a study is measured against."""
 NOTHING = "–"

@@ -106,7 +106,7 @@ def train_final(
     Args:
         spec: the configuration; its own seeds and validation rows are not used.
         seeds: fresh ones, see ``confirmation_seeds``.
-        study: gives the result its name and target.
+        study: gives the result its name and, where the configuration is on the study's data, its target.
         report: is told of every epoch.
         folder: where checkpoints are kept; a later call with the same arguments goes on from them, and where
             ``write_result`` has been called it returns that result.
@@ -205,7 +205,8 @@ class _Run:
         return FinalResult(
             study="" if study is None else study.name,
             spec=self.spec,
-            target=None if study is None else study.target,
+            target=study.target if study is not None and study.is_of(self.spec) else None,
+            reduced=study is not None and self.spec.training.epochs < study.training.epochs,
             outcomes=outcomes,
             data_digest=self.dataset.digest,
             settings_digest=progress.settings_digest,

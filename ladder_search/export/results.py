@@ -10,9 +10,7 @@ A result's folder::
 from __future__ import annotations
 
 import json
-import math
 import shutil
-import statistics
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -26,6 +24,8 @@ from ladder_search.data.atomic import write_atomically
 from ladder_search.errors import CheckpointError, LadderSearchError, StudyFolderError
 from ladder_search.export.folders import read_file, taken, unwritable
 from ladder_search.export.provenance import collect
+from ladder_search.export.statistics import AgainstTarget, Summary
+from ladder_search.export.statistics import Verdict as TargetVerdict
 from ladder_search.metrics import EPOCH, STEP, TEST_ERROR
 from ladder_search.studies.study import Target
 from ladder_search.trial import TrialSpec
@@ -35,7 +35,7 @@ RESULT = "result.json"
 PROGRESS = "progress"
 LOCK = "lock"
 
-Verdict = Literal["below the target", "matches the target", "above the target", "undecided", "no target"]
+Verdict = Literal[TargetVerdict, "no target", "reduced schedule", "no SciPy"]
 
 _LIMIT = 1 << 26
 
@@ -69,6 +69,8 @@ class FinalResult:
     compiled: bool
     device: str
     seconds: float
+    reduced: bool = False
+    """Trained for fewer epochs than its study says: no number to hold against the published one."""
     modules: Mapping[int, nn.Module] = field(default_factory=dict, repr=False, compare=False)
     """Seed -> network with its test-time statistics, of the seeds that finished."""
 
@@ -87,37 +89,39 @@ class FinalResult:
         return len(self.test_errors)
 
     @property
+    def summary(self) -> Summary | None:
+        """Mean, deviation and number of the seeds that finished; None where none did."""
+        return Summary.of(self.test_errors) if self.n else None
+
+    @property
     def mean(self) -> float | None:
-        return statistics.fmean(self.test_errors) if self.n else None
+        return self.summary.mean if self.summary else None
 
     @property
     def deviation(self) -> float | None:
         """Standard deviation of the seeds' errors with n - 1 below; None for fewer than 2."""
-        return statistics.stdev(self.test_errors) if self.n > 1 else None
+        return self.summary.deviation if self.summary and self.n > 1 else None
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """Student's 95 % confidence interval of the mean; None for fewer than 2 seeds, or where SciPy is absent."""
-        if self.mean is None or self.deviation is None:
-            return None
         try:
-            from scipy.special import stdtrit  # what scipy.stats.t.ppf calls, without a second of imports
+            return self.summary.interval() if self.summary else None
         except ImportError:  # a machine that trains has torch and numpy, not always SciPy
             return None
-        half = float(stdtrit(self.n - 1, 0.975)) * self.deviation / math.sqrt(self.n)
-        return self.mean - half, self.mean + half
 
     @property
     def verdict(self) -> Verdict:
-        """Where the published mean lies: above the whole interval ("below the target"), inside it, or below it."""
+        """The mean against the published one; ``statistics`` has the rule."""
         if self.target is None:
             return "no target"
-        if self.interval is None:
-            return "undecided"
-        low, high = self.interval
-        if high < self.target.error:
-            return "below the target"
-        return "above the target" if low > self.target.error else "matches the target"
+        if self.reduced:
+            return "reduced schedule"
+        try:
+            against = AgainstTarget.of(self.summary, self.target) if self.summary else None
+        except ImportError:
+            return "no SciPy"
+        return against.verdict() if against else "not enough seeds"
 
     @property
     def curve(self) -> dict[int, dict[int, float]]:
@@ -130,7 +134,7 @@ class FinalResult:
         return found
 
     def __str__(self) -> str:
-        """Shown: ``1.05 % ± 0.12 over 10 seeds, 95 % interval 0.96 .. 1.14 %, target 1.06 %: matches the target``."""
+        """Shown: ``1.05 % ± 0.12 over 10 seeds, 95 % interval 0.96 .. 1.14 %, target 1.06 % ± 0.37: reproduced``."""
         text = "no seed finished" if self.mean is None else f"{100 * self.mean:.2f} %"
         if self.deviation is not None:
             text += f" ± {100 * self.deviation:.2f}"
@@ -203,8 +207,11 @@ def write_result(
     shutil.rmtree(folder / PROGRESS, ignore_errors=True)
 
 
-def read_result(folder: Path) -> FinalResult:
-    """Return the result in ``folder`` with its networks; every bundle is checked.
+def read_result(folder: Path, *, networks: bool = True) -> FinalResult:
+    """Return the result in ``folder``.
+
+    Args:
+        networks: with the networks and the epochs' metrics, for which every bundle is read and checked.
 
     Raises:
         CheckpointError: there is no result, or it or one of its bundles is damaged.
@@ -228,6 +235,8 @@ def read_result(folder: Path) -> FinalResult:
             f"{folder / RESULT} must be the result of a final training, found: {str(error)[:300].rstrip('.')}; copy it "
             "again or train again."
         ) from error
+    if not networks:
+        return result
     modules, whole = {}, []
     for outcome in result.outcomes:
         if outcome.test_error is not None:
@@ -268,6 +277,7 @@ _PLAIN: dict[str, type[Any]] = {
     "compiled": bool,
     "device": str,
     "seconds": float,
+    "reduced": bool,
 }
 
 

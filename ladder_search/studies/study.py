@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -26,6 +27,13 @@ class Target:
     verified: bool
     """Whether the error was confirmed in a source that could be read."""
     spread_verified: bool
+
+    @property
+    def deviation(self) -> float | None:
+        """Standard deviation of single runs, whichever of the two the paper prints; None: it prints none."""
+        if self.spread is None or self.spread_kind == "standard deviation":
+            return self.spread
+        return self.spread * math.sqrt(self.seeds)
 
     def __str__(self) -> str:
         text = f"{100 * self.error:.2f} %"
@@ -103,6 +111,10 @@ class Study:
     def trial(self, **seeds: int) -> TrialSpec:
         """The published configuration as a trial; ``seeds`` are ``seed``, ``label_seed`` and ``draws``."""
         return TrialSpec(family=self.family, data=self.data, model=self.model, training=self.training, **seeds)
+
+    def is_of(self, spec: TrialSpec) -> bool:
+        """Whether a trial answers this study's question: trained on its data, with as many labels."""
+        return (spec.data.dataset, spec.data.labels) == (self.data.dataset, self.data.labels)
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> Study:
         """Return this study with nested settings put over its data, model, training, space and stop rules.

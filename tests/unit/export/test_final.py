@@ -22,7 +22,7 @@ from ladder_search.export.final import FinalProgress, confirmation_seeds, train_
 from ladder_search.export.progress import held
 from ladder_search.export.results import FinalResult, read_result, write_result
 from ladder_search.record import TrialRecord
-from ladder_search.studies import find_study
+from ladder_search.studies import Target, find_study
 from ladder_search.training.pack import IntervalReport, Pack
 from ladder_search.trial import TrialSpec
 
@@ -325,16 +325,17 @@ def test_settings_that_make_no_final_training(spec: TrialSpec, dataset: Dataset)
         train_final(find_study("mnist-100-full").trial(), dataset, seeds=[1])
 
 
-def test_the_study_gives_name_and_target(spec: TrialSpec, dataset: Dataset) -> None:
-    study = find_study("mnist-100-full")
-    found = train_final(
-        replace(spec, training=replace(spec.training, epochs=1)),
-        dataset,
-        seeds=[1],
-        study=study,
-    )
-    assert (found.study, found.target) == ("mnist-100-full", study.target)
-    assert "target 1.06 % ± 0.37" in str(found)
+def test_the_study_gives_name_and_target_to_its_own_experiment(spec: TrialSpec, dataset: Dataset) -> None:
+    target = Target(error=0.1, spread=0.02, source="a paper", verified=True, spread_verified=True)
+    study = replace(find_study("digits-50"), target=target)
+    short = replace(spec, training=replace(spec.training, epochs=1))
+    found = train_final(short, dataset, seeds=[1], study=study)
+    assert (found.study, found.target, found.reduced) == ("digits-50", target, True)
+    assert str(found).endswith("target 10.00 % ± 2.00: reduced schedule")
+    as_long = replace(study, training=short.training)
+    assert train_final(short, dataset, seeds=[1], study=as_long).verdict == "not enough seeds"
+    more_labels = replace(short, data=replace(spec.data, labels=100))
+    assert train_final(more_labels, dataset, seeds=[1], study=as_long).verdict == "no target"
 
 
 def test_confirmation_seeds_are_fresh() -> None:

@@ -52,16 +52,17 @@ def test_statistics_by_hand(spec: TrialSpec) -> None:
     # Student's quantile for 2 degrees of freedom and 97.5 % is 4.302653; 4.302653 * 0.01 / sqrt(3) = 0.0248414.
     assert found.interval == pytest.approx((0.02 - 0.0248414, 0.02 + 0.0248414), abs=1e-7)
     assert str(found) == (
-        "2.00 % ± 1.00 over 3 seeds, 95 % interval -0.48 .. 4.48 %, "
-        "target 2.00 % ± 0.50 (unverified): matches the target"
+        "2.00 % ± 1.00 over 3 seeds, 95 % interval -0.48 .. 4.48 %, target 2.00 % ± 0.50 (unverified): not enough seeds"
     )
 
 
 def test_verdicts(spec: TrialSpec) -> None:
-    assert made(spec, 0.010, 0.011, 0.012).verdict == "below the target"
-    assert made(spec, 0.030, 0.031, 0.032).verdict == "above the target"
+    assert made(spec, 0.010, 0.011, 0.012).verdict == "better"
+    assert made(spec, 0.0200, 0.0205, 0.0195, 0.0201).verdict == "reproduced"
+    assert made(spec, 0.030, 0.031, 0.032).verdict == "worse"
     assert made(spec, 0.030, 0.031, 0.032, target=None).verdict == "no target"
-    assert made(spec, 0.010).verdict == made(spec, None, None).verdict == "undecided"
+    assert replace(made(spec, 0.010, 0.011, 0.012), reduced=True).verdict == "reduced schedule"
+    assert made(spec, 0.010).verdict == made(spec, None, None).verdict == "not enough seeds"
 
 
 def test_diverged_seeds_are_counted_and_told(spec: TrialSpec) -> None:
@@ -70,13 +71,14 @@ def test_diverged_seeds_are_counted_and_told(spec: TrialSpec) -> None:
     assert "2.00 % ± 1.41 over 2 seeds, 2 of 4 diverged (1002, 1004)" in str(found)
     nothing = made(spec, None)
     assert (nothing.n, nothing.mean, nothing.deviation, nothing.interval) == (0, None, None, None)
-    assert str(nothing) == "no seed finished, 1 of 1 diverged (1001), target 2.00 % ± 0.50 (unverified): undecided"
+    assert str(nothing).startswith("no seed finished, 1 of 1 diverged (1001), target 2.00 % ± 0.50 (unverified): not")
 
 
 def test_where_scipy_is_absent_there_is_no_interval(spec: TrialSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "scipy.special", None)
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
     found = made(spec, 0.01, 0.03)
-    assert found.interval is None and found.verdict == "undecided" and found.deviation is not None
+    assert found.interval is None and found.verdict == "no SciPy" and found.deviation is not None
 
 
 def test_the_folder_of_a_result(spec: TrialSpec, tmp_path: Path) -> None:
@@ -94,6 +96,8 @@ def test_the_folder_of_a_result(spec: TrialSpec, tmp_path: Path) -> None:
     assert bundle.provenance == {"git_sha": "ab"} and bundle.study == "digits-50"
     again = read_result(folder)
     assert again == result and set(again.modules) == {1001, 1003}
+    light = read_result(folder, networks=False)
+    assert light.test_errors == result.test_errors and light.modules == {}
     assert float(again.modules[1003].get_parameter("gamma")[0]) == 1003.0
 
 

@@ -1,0 +1,77 @@
+"""``ladder-search reproduce``: the published configuration against the best found one, on fresh seeds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+
+from rich.console import Console
+
+from ladder_search.commands.training import at_least_one, find_device, show_progress
+from ladder_search.data import datasets
+from ladder_search.data.atomic import write_atomically
+from ladder_search.errors import SettingError
+from ladder_search.export.folders import unwritable
+from ladder_search.export.reproduction import Race, folder_name
+from ladder_search.export.table import table, table_json
+from ladder_search.report.rows import print_table
+from ladder_search.studies import Study, find_study
+
+FOLDER = "reproductions"
+"""Where reproductions lie in the root folder."""
+TABLE = "reproduction.json"
+
+
+def run(arguments: argparse.Namespace) -> None:
+    at_least_one(arguments, "seeds", "epochs", "time_budget")
+    if arguments.contenders < 0:
+        raise SettingError(f"--contenders must be 0 or more, got {arguments.contenders}; 3 is usual.")
+    studies = [find_study(name) for name in dict.fromkeys(arguments.study)]
+    device = find_device(arguments.device)
+    output = arguments.output or arguments.root / FOLDER
+    console = Console()
+    races = []
+    for study in studies:  # all are checked before the first is trained
+        epochs = _epochs(study, arguments.epochs)
+        dataset = datasets.load(study.data.dataset, notify=lambda line: console.print(line, markup=False))
+        races.append(
+            Race(
+                study,
+                dataset,
+                root=arguments.root,
+                folder=output / folder_name(study, epochs),
+                seeds=arguments.seeds,
+                contenders=arguments.contenders,
+                epochs=epochs,
+                device=device,
+            )
+        )
+    end = time.monotonic() + (arguments.time_budget or math.inf)
+    for race in races:
+        names = ", ".join(contender.name for contender in race.found.contenders)
+        text = f"{race.study.name}: {names}; up to {arguments.seeds} seeds each, kept in {race.folder}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+        race.run(
+            lambda what, progress: show_progress(console, progress, f"{what}: "),
+            out_of_time=lambda: time.monotonic() > end,
+        )
+    rows = table([race.found for race in races])
+    text = json.dumps(table_json(rows), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    try:
+        write_atomically(output / TABLE, lambda file: file.write(text.encode()))
+    except OSError as error:
+        raise unwritable(output, error) from error
+    print_table(console, rows, [race.found for race in races])
+    console.print(f"kept in {output}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _epochs(study: Study, asked: int | None) -> int:
+    full = study.training.epochs
+    if asked is not None and asked > full:
+        raise SettingError(
+            f"--epochs shortens a reproduction, {study.name} has {full} epochs, got {asked}; give fewer or none."
+        )
+    return full if asked is None else asked

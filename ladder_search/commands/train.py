@@ -1,0 +1,51 @@
+"""``ladder-search train``: final training of one configuration over fresh seeds."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from ladder_search.commands.training import at_least_one, find_device, show_progress
+from ladder_search.config import merge
+from ladder_search.data import datasets
+from ladder_search.export.bundle import read_bundle
+from ladder_search.export.contenders import seeds_of_searches
+from ladder_search.export.final import confirmation_seeds, seeds_of, train_final, worth_compiling
+from ladder_search.export.results import write_result
+from ladder_search.studies import STUDIES, Study, find_study
+from ladder_search.trial import TrialSpec
+
+
+def run(arguments: argparse.Namespace) -> None:
+    at_least_one(arguments, "seeds", "epochs")
+    device = find_device(arguments.device)
+    source = Path(arguments.bundle)
+    study: Study | None
+    if source.is_dir() or source.parent != Path("."):
+        bundle = read_bundle(source)
+        spec, study = bundle.spec, STUDIES.get(bundle.study)
+    else:
+        study = find_study(arguments.bundle)
+        spec = study.trial()
+    used = seeds_of(spec) if study is None else seeds_of(spec) | seeds_of_searches(study, arguments.root)
+    if arguments.epochs is not None:
+        spec = TrialSpec.from_mapping(merge(spec.as_mapping(), {"training": {"epochs": arguments.epochs}}))
+    dataset = datasets.load(spec.data.dataset)
+    console = Console()
+    output = arguments.output or Path("final") / source.name
+    seeds = confirmation_seeds(arguments.seeds, used)
+    result = train_final(
+        spec,
+        dataset,
+        seeds=seeds,
+        study=study,
+        compiled=worth_compiling(spec, dataset, len(seeds)),
+        device=device,
+        report=lambda progress: show_progress(console, progress),
+        folder=output,
+    )
+    write_result(output, result)
+    console.print(f"{result}", highlight=False, soft_wrap=True)
+    console.print(f"kept in {output}", highlight=False, soft_wrap=True)

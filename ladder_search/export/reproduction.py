@@ -1,0 +1,290 @@
+"""A reproduction of one study: the published configuration and the best found ones, trained on the same fresh seeds.
+
+Its folder::
+
+    race.json                   who competes, on which seeds, what each reached: written first and after each block
+    published/seeds-1001-1003/  a block: one final training of one contender, all its seeds as one pack
+    t0021-1a2b3c4d/ …           a found configuration; the digits name its settings
+    lock                        held while it runs
+
+A block that is done is not done again, one that was interrupted goes on from its checkpoint: the same command
+continues. More seeds may be asked for later, and a later search brings its own contenders. Every table made of a
+reproduction is one more look at its data; the tables share the 5 % between them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from ladder_search.config import as_mapping, build
+from ladder_search.data.atomic import write_atomically
+from ladder_search.data.datasets import Dataset
+from ladder_search.errors import CheckpointError, StudyFolderError
+from ladder_search.export import race
+from ladder_search.export.contenders import Contender, Outcome, find_contenders, seeds_of_searches
+from ladder_search.export.final import FinalProgress, confirmation_seeds, train_final, worth_compiling
+from ladder_search.export.folders import read_file, unwritable
+from ladder_search.export.progress import held
+from ladder_search.export.results import LOCK, write_result
+from ladder_search.record import PUBLISHED
+from ladder_search.studies import Study, find_study
+
+FORMAT = "ladder-search race 1"
+FILE = "race.json"
+
+_LIMIT = 1 << 26
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reproduction:
+    """How far the reproduction of one study has come."""
+
+    study: str
+    epochs: int
+    """Length of every schedule; shorter than the study's own, the reproduction is a reduced one."""
+    seeds: tuple[int, ...]
+    """What each contender gets unless it is dropped."""
+    device: str
+    data_digest: str
+    contenders: tuple[Contender, ...]
+    """The published configuration first, then the found ones, best validation error first."""
+    seconds: float = 0.0
+    """Time that the finished blocks took, in all calls together."""
+    tables: tuple[tuple[int, ...], ...] = ()
+    """Seeds behind each contender, for every table that was made of this reproduction."""
+
+    @property
+    def reduced(self) -> bool:
+        """Whether the schedule is shorter than the published one: then nothing can be said of the published number."""
+        return self.epochs < find_study(self.study).training.epochs
+
+    @property
+    def complete(self) -> bool:
+        """Whether every contender has its seeds or was dropped."""
+        return all(c.dropped or len(c.outcomes) >= len(self.seeds) for c in self.contenders)
+
+    @property
+    def level(self) -> float:
+        """Part of the 5 % that one table of this reproduction may use."""
+        return 0.05 / max(1, len(self.tables))
+
+    def with_table(self) -> Reproduction:
+        """Count a table that is about to be shown, unless the last one showed the same."""
+        counts = tuple(len(contender.outcomes) for contender in self.contenders)
+        return self if counts in self.tables else replace(self, tables=(*self.tables, counts))
+
+
+class BudgetSpentError(Exception):
+    """The time budget ended in the middle of a block; what the block had checkpointed is kept."""
+
+
+def folder_name(study: Study, epochs: int) -> str:
+    """Return the name of a reproduction's folder: a reduced schedule is never taken for a full one."""
+    return study.name if epochs == study.training.epochs else f"{study.name}-reduced-to-{epochs}-epochs"
+
+
+class Race:
+    """One call of ``reproduce`` for one study.
+
+    States::
+
+        race = Race(study, dataset, root=…, folder=…, seeds=10, contenders=3, …)  -> checked, nothing is written
+        race.run(report)   -> all that the seeds and the budget allow is trained and kept in the folder
+        race.found         -> the Reproduction, as it is on disk
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        dataset: Dataset,
+        *,
+        root: Path,
+        folder: Path,
+        seeds: int,
+        contenders: int,
+        epochs: int,
+        device: torch.device,
+    ) -> None:
+        """Raises ``StudyFolderError`` where ``folder`` holds another reproduction or something else."""
+        self.study, self.folder = study, folder
+        self._dataset, self._device = dataset, device
+        study.trial().check_fits(dataset)
+        earlier = _earlier(folder)
+        given = Reproduction(
+            study=study.name,
+            epochs=epochs,
+            seeds=confirmation_seeds(seeds, seeds_of_searches(study, root)),
+            device=device.type,
+            data_digest=dataset.digest,
+            contenders=find_contenders(study, root, contenders, epochs),
+        )
+        self.found = given if earlier is None else _continued(earlier, given, folder)
+
+    def run(
+        self,
+        report: Callable[[str, FinalProgress], None],
+        *,
+        out_of_time: Callable[[], bool] = lambda: False,
+    ) -> Reproduction:
+        """Train block by block; return early where the budget ends.
+
+        Args:
+            report: is told of every epoch, with the contender and its seeds in words.
+            out_of_time: asked after every epoch.
+
+        Raises:
+            StudyFolderError: the folder is in use, belongs to something else, or cannot be written.
+            CheckpointError: what it holds is damaged.
+        """
+        with held(self.folder):
+            self._save()
+            try:
+                for look, count in enumerate(race.looks(len(self.found.seeds)), start=1):
+                    for contender in self.found.contenders:
+                        if not contender.dropped:
+                            self._bring(contender.name, count, report, out_of_time)
+                    if count < len(self.found.seeds):
+                        self._drop(look, count)
+            except BudgetSpentError:
+                pass
+            self.found = self.found.with_table()
+            self._save()
+        return self.found
+
+    def _bring(
+        self, name: str, count: int, report: Callable[[str, FinalProgress], None], out_of_time: Callable[[], bool]
+    ) -> None:
+        """Bring one contender to ``count`` seeds."""
+        contender = next(c for c in self.found.contenders if c.name == name)
+        place = self.folder / contender.folder
+        seeds = self.found.seeds[len(contender.outcomes) : count]
+        if not seeds:
+            return
+        block = place / f"seeds-{seeds[0]}-{seeds[-1]}"
+        spec = contender.spec
+
+        def told(progress: FinalProgress) -> None:
+            report(f"{name}, seeds {seeds[0]} to {seeds[-1]}", progress)
+            if out_of_time() and progress.epoch < progress.epochs:
+                raise BudgetSpentError
+
+        if out_of_time():
+            raise BudgetSpentError
+        result = train_final(
+            spec,
+            self._dataset,
+            seeds=seeds,
+            study=self.study,
+            compiled=worth_compiling(spec, self._dataset, len(seeds)),
+            device=self._device,
+            report=told,
+            folder=block,
+        )
+        write_result(block, result)
+        outcomes = tuple(Outcome(seed=o.seed, test_error=o.test_error) for o in result.outcomes)
+        contender = replace(
+            contender,
+            outcomes=(*contender.outcomes, *outcomes),
+            folders=(*contender.folders, str(block.relative_to(self.folder))),
+        )
+        self._put(contender, result.seconds)
+
+    def _drop(self, look: int, count: int) -> None:
+        seen = set(self.found.seeds[:count])
+        errors = {c.name: {s: e for s, e in c.errors.items() if s in seen} for c in self.found.contenders}
+        racing = [c.name for c in self.found.contenders if not c.dropped]
+        beaten = race.dropped(errors, racing, PUBLISHED, look, len(self.found.contenders) - 1)
+        for contender in self.found.contenders:
+            if contender.name in beaten:
+                self._put(replace(contender, dropped=f"worse than {beaten[contender.name]}"))
+            elif contender.name in racing and contender.name != PUBLISHED and not errors[contender.name]:
+                self._put(replace(contender, dropped="every seed diverged"))
+
+    def _put(self, contender: Contender, seconds: float = 0.0) -> None:
+        contenders = tuple(contender if c.name == contender.name else c for c in self.found.contenders)
+        self.found = replace(self.found, contenders=contenders, seconds=self.found.seconds + seconds)
+        self._save()
+
+    def _save(self) -> None:
+        text = json.dumps({"format": FORMAT, **as_mapping(self.found)}, indent=1, allow_nan=False, ensure_ascii=False)
+        try:
+            write_atomically(self.folder / FILE, lambda file: file.write(f"{text}\n".encode()))
+        except OSError as error:
+            raise unwritable(self.folder, error) from error
+
+
+def read_reproduction(folder: Path) -> Reproduction:
+    """Return the reproduction in ``folder``.
+
+    Raises:
+        CheckpointError: there is none, or its file is damaged.
+    """
+    try:
+        raw = json.loads(read_file(folder / FILE, _LIMIT))
+        if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
+            raise ValueError(f"its format must be {FORMAT!r}")
+        found = build(Reproduction, raw)
+        find_study(found.study)
+        for contender in found.contenders:
+            contender.spec  # noqa: B018  # settings that are none are found now
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{folder / FILE} must be a reproduction, found: {str(error)[:300].rstrip('.')}; name another folder or "
+            "run `ladder-search reproduce` again."
+        ) from error
+    return found
+
+
+def _earlier(folder: Path) -> Reproduction | None:
+    """Return what an earlier call left in ``folder``; None where it is free."""
+    try:
+        names = {entry.name for entry in folder.iterdir()} - {LOCK} if folder.exists() else set()
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    if names and FILE not in names:
+        raise StudyFolderError(
+            f"a reproduction needs a folder of its own and {folder} holds {min(names)!r}; choose another -o."
+        )
+    return read_reproduction(folder) if names else None
+
+
+def _continued(earlier: Reproduction, given: Reproduction, folder: Path) -> Reproduction:
+    """Return ``given`` with what its contenders have reached already."""
+    common = min(len(earlier.seeds), len(given.seeds))
+    rules = {
+        "study": (earlier.study, given.study),
+        "epochs": (earlier.epochs, given.epochs),
+        "kind of device": (earlier.device, given.device),
+        "data": (earlier.data_digest[:12], given.data_digest[:12]),
+        "seeds": (list(earlier.seeds[:common]), list(given.seeds[:common])),
+        "published settings": (earlier.contenders[0].settings, given.contenders[0].settings),
+    }
+    for what, (found, asked) in rules.items():
+        if found != asked:
+            raise StudyFolderError(
+                f"a reproduction goes on with the {what} that it began with, {_short(found)} in {folder}, and is asked "
+                f"for {_short(asked)}; give the same or choose another -o."
+            )
+    done = {contender.folder: contender for contender in earlier.contenders}
+    contenders = tuple(
+        replace(
+            contender,
+            outcomes=done[contender.folder].outcomes,
+            folders=done[contender.folder].folders,
+            dropped=done[contender.folder].dropped,
+        )
+        if contender.folder in done
+        else contender
+        for contender in given.contenders
+    )
+    return replace(given, contenders=contenders, seconds=earlier.seconds, tables=earlier.tables)
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"

@@ -1,0 +1,124 @@
+"""A reproduction's table in words: the same cells and sentences on the console, in Markdown and in HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ladder_search.driver import wording
+from ladder_search.driver.wording import NOTHING, percent
+from ladder_search.export.reproduction import Reproduction
+from ladder_search.export.table import Row
+from ladder_search.record import PUBLISHED
+
+HEADER = ("study", "published", "configuration", "n", "test error", "95 % interval", "against the re-run", "verdict")
+RULE = (
+    "Better or worse: Welch's test against the published mean, spread and number of runs finds a difference at 5 %, "
+    "after Holm's correction over the rows.",
+    "Reproduced: with 95 % confidence the mean is less than one published standard deviation above the published one.",
+    "Not enough seeds: neither can be said.",
+)
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """Return the row's texts, one for each of ``HEADER``."""
+    study = f"{row.study}, reduced to {row.epochs} epochs" if row.reduced else row.study
+    spread = "" if row.deviation is None else f" ± {100 * row.deviation:.2f}"
+    interval = NOTHING if row.interval is None else " .. ".join(f"{100 * end:.2f}" for end in row.interval) + " %"
+    return (
+        study,
+        str(row.target or "none"),
+        "re-run" if row.name == PUBLISHED else f"found {row.name}",
+        str(row.n) if row.n >= row.seeds else f"{row.n} of {row.seeds}",
+        f"{percent(row.mean)}{spread}",
+        interval,
+        _against(row),
+        row.verdict_text,
+    )
+
+
+def sentences(rows: Sequence[Row], reproductions: Sequence[Reproduction]) -> list[str]:
+    """Return what a reader must know beside the table."""
+    said = []
+    for found in reproductions:
+        own = [row for row in rows if (row.study, row.epochs) == (found.study, found.epochs)]
+        name = found.study
+        if found.reduced:
+            said.append(
+                f"{name}: a reduced reproduction, every schedule cut to {found.epochs} epochs; it cannot confirm a "
+                "number that was trained for longer."
+            )
+        if own[0].target is None:
+            said.append(f"{name}: no paper reports this experiment; found and published settings are compared.")
+        elif not own[0].target.verified:
+            said.append(f"{name}: the published number could not be confirmed in a source that we could read.")
+        if len(own) == 1:
+            said.append(
+                f"{name}: no found configuration competes; `python search.py {name}` looks for some, the same command "
+                "then adds them."
+            )
+        else:
+            searches = ", ".join(sorted({row.search for row in own if row.search}))
+            said.append(f"{name}: found by the search {searches}, in the order of their validation errors.")
+        if not found.complete:
+            said.append(f"{name}: not all seeds are trained yet; the same command goes on where this one ended.")
+        if len(found.tables) > 1:
+            said.append(
+                f"{name}: this is table {len(found.tables)} of the same runs as they grew; each tests at "
+                f"{100 * found.level:.3g} %, so that all together keep to 5 %."
+            )
+        for row in own:
+            said.extend(_of_row(row))
+    return said
+
+
+def print_table(console: Console, rows: Sequence[Row], reproductions: Sequence[Reproduction]) -> None:
+    """Print the table and its sentences."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    for header in HEADER:
+        table.add_column(header, justify="right" if header == "n" else "left")
+    before: tuple[str, ...] = ("", "")
+    for row in rows:
+        texts = cells(row)
+        shown = (*("" if text == old else text for text, old in zip(texts[:2], before, strict=True)), *texts[2:])
+        if texts[0] != before[0]:
+            shown = texts
+        table.add_row(*(Text(wording.printable(console, text)) for text in shown), style="dim" if row.dropped else "")
+        before = texts[:2]
+    console.print(table, highlight=False)
+    for line in (*sentences(rows, reproductions), *(RULE if any(row.p_target is not None for row in rows) else ())):
+        console.print(wording.printable(console, line), highlight=False, markup=False)
+
+
+def _against(row: Row) -> str:
+    if row.comparison is None:
+        return NOTHING
+    if row.difference is None:
+        return row.comparison
+    p = "" if row.p_difference is None else f", p = {row.p_difference:.2g}"
+    return f"{100 * row.difference:+.2f} points{p}: {row.comparison}".replace("-", "−", 1)
+
+
+def _of_row(row: Row) -> list[str]:
+    name = f"{row.study}, {'re-run' if row.name == PUBLISHED else row.name}"
+    said = []
+    if row.diverged:
+        seeds = ", ".join(map(str, row.diverged))
+        said.append(
+            f"{name}: {len(row.diverged)} of {row.n + len(row.diverged)} seeds diverged ({seeds}); the mean is "
+            "without them."
+        )
+    if row.dropped:
+        said.append(f"{name}: dropped after {row.n + len(row.diverged)} seeds: {row.dropped}.")
+    if row.verdict == "not enough seeds" and row.n > 1:
+        needed = (
+            f"about {row.seeds_needed} would do if mean and spread stay"
+            if row.seeds_needed
+            else "200 would not do either while the published mean itself is so uncertain"
+        )
+        said.append(f"{name}: {row.n} seeds are not enough for a verdict; {needed}.")
+    return said
