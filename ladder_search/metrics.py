@@ -17,7 +17,9 @@ STEP_TIME_MS = "step_time_ms"
 HISTORY = "history"
 """Entry of a report to the search: one row of metrics per epoch since the last report."""
 DIVERGED = "diverged"
-"""Entry of a report to the search: true when a member became non-finite; the trial ends with it."""
+"""Entry of a report to the search: true when a member became non-finite or cannot be trained; it ends the trial."""
+REASON = "reason"
+"""Entry of a report to the search: why, in a few words."""
 
 
 def cost_denoising(layer: int) -> str:

@@ -13,17 +13,22 @@ from typing import Any
 from ray import tune
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+GRACE_S = 20.0
+"""How long a halted search waits for its trials' checkpoints: less than what a machine that shuts down allows."""
 
 
 class Halt(tune.Stopper):
-    """Asked by Tune in every turn of its loop whether all trials are to stop.
+    """Asked by Tune at every report whether the trial is to stop, and in every turn of its loop whether all are.
+
+    A trial that is stopped at a report writes a checkpoint; one that is stopped with all others does not. A halted
+    search therefore waits a little, until each trial that ran has come to a report.
 
     States::
 
         halt = Halt(budget=600)     -> runs
-        the first Ctrl-C            -> interrupted: Tune stops every trial and returns
+        the first Ctrl-C            -> interrupted: every trial stops at its next report, then Tune returns
         the second                  -> KeyboardInterrupt, at once
-        600 s after the first turn  -> out of time: Tune stops every trial and returns
+        600 s after the first turn  -> out of time: as interrupted
         three crashes and no report -> hopeless: Tune stops every trial and returns
     """
 
@@ -31,6 +36,10 @@ class Halt(tune.Stopper):
         """Args: ``budget`` in seconds, None: no limit."""
         self._budget, self._clock = budget, clock
         self._deadline: float | None = None
+        self._patience: float | None = None
+        self._awaited: set[str] = set()
+        self.running: Callable[[], set[str]] = set
+        """Keys of the trials that are being trained; the search's callback says."""
         self.interrupted = False
         self.out_of_time = False
         self.hopeless = False
@@ -39,15 +48,25 @@ class Halt(tune.Stopper):
         """Ray pickles stoppers into its snapshot, which nothing reads."""
         return {}
 
+    @property
+    def halting(self) -> bool:
+        """Whether no trial should go on or begin."""
+        return self.interrupted or self.out_of_time or self.hopeless
+
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
+        return self.halting
 
     def stop_all(self) -> bool:
         if self._budget is not None:
             if self._deadline is None:  # the budget is the trials', not that of starting Ray
                 self._deadline = self._clock() + self._budget
             self.out_of_time = self.out_of_time or self._clock() >= self._deadline
-        return self.interrupted or self.out_of_time or self.hopeless
+        if self.hopeless or not self.halting:
+            return self.hopeless
+        if self._patience is None:
+            self._patience = self._clock() + GRACE_S
+            self._awaited = self.running()
+        return not self._awaited & self.running() or self._clock() >= self._patience
 
     def why(self) -> str:
         """What ended the search, in a few words; empty: it ran to its end."""

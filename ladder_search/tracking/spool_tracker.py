@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import wraps
@@ -21,6 +20,7 @@ from typing import Concatenate, ParamSpec
 
 import ladder_search
 from ladder_search.tracking.address import normal_store
+from ladder_search.tracking.clock import steady_time
 from ladder_search.tracking.events import STATUSES, Artifact, Close, CloseStale, End, Event, Metrics, Start, Tags
 from ladder_search.tracking.folder import WriterStatus, load_ack, load_status
 from ladder_search.tracking.limits import (
@@ -74,7 +74,7 @@ class SpoolTracker:
         experiment: str,
         *,
         start_writer: bool = True,
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float] = steady_time,
     ) -> None:
         self._store = normal_store(store)
         self._experiment = experiment

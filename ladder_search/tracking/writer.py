@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ladder_search.errors import TrackingError
 from ladder_search.tracking.address import check, normal_store, sqlite_path
+from ladder_search.tracking.clock import steady_time
 from ladder_search.tracking.courier import Courier
 from ladder_search.tracking.folder import Lock, SpoolFolder
 from ladder_search.tracking.protocol import RunStore
@@ -79,7 +80,7 @@ def sync(
     *,
     patience_s: float = 60.0,
     open_store: Callable[[str, str, Path, str], RunStore] | None = None,
-    now: Callable[[], float] = time.time,
+    now: Callable[[], float] = steady_time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> SyncReport:
     """Send what a spool still holds, here and now. Sending twice is harmless, so is a lost acknowledgement.
@@ -187,7 +188,7 @@ def run(spool_dir: Path, store: str, experiment: str, parent: Parent) -> None:
         partial(_open_mlflow, store, experiment, spool_dir),
         address=store,
         experiment=experiment,
-        now=time.time,
+        now=steady_time,
     )
     while not lock.acquire():  # the writer of the search's earlier life may still be at it
         if parent.gone():

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import copy
+import errno
 import math
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -15,7 +19,9 @@ from ladder_search.data import datasets
 from ladder_search.errors import CheckpointError
 from ladder_search.models import FAMILIES
 from ladder_search.studies import STUDIES
-from trainables import TRAINABLES, LadderTrainable
+from ladder_search.training.pack import Pack
+from trainables import TRAINABLES, LadderTrainable, base
+from trainables.base import MachineGoesError, out_of_memory
 
 SMALL = {
     "model": {"widths": [64, 20, 10], "noise_std": [0.3] * 3, "lambda_": [1000.0, 10.0, 0.1]},
@@ -32,8 +38,17 @@ def _config(every: int = 3, **changed: Any) -> dict[str, Any]:
 def _trainable(config: dict[str, Any]) -> LadderTrainable:
     """An instance as Ray's actor has it after its construction."""
     trainable = LadderTrainable.__new__(LadderTrainable)
+    trainable._storage = trainable._last_result = None
     trainable.setup(copy.deepcopy(config), dataset=datasets.load("digits"))
     return trainable
+
+
+@pytest.fixture(autouse=True)
+def _sigterm() -> Iterator[None]:
+    """A trainable takes the signal for itself, as befits a process of its own."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 def _to_the_end(trainable: LadderTrainable) -> list[dict[str, Any]]:
@@ -171,3 +186,67 @@ def test_a_diverged_trial_says_so_ends_and_leaves_nothing_behind() -> None:
     assert [row["epoch"] for row in result["history"]] == [5]
     assert trainable.reset_config(_config())
     assert _numbers(_to_the_end(trainable)) == _numbers(_to_the_end(_trainable(_config())))
+
+
+def test_a_notice_to_leave_is_heeded_where_it_costs_nothing(tmp_path: Path) -> None:
+    whole = _to_the_end(_trainable(_config()))
+    leaving = _trainable(_config())
+    train = leaving._train
+
+    def told_in_the_first_epoch(history: list[dict[str, Any]]) -> bool:
+        signal.raise_signal(signal.SIGTERM)
+        return train(history)
+
+    with patch.object(leaving, "_train", told_in_the_first_epoch):
+        result = leaving.step()
+    assert signal.getsignal(signal.SIGTERM) == leaving._notice._usual  # a second one ends it at once
+    assert result["epoch"] == 1 and result["should_checkpoint"] and not result["done"]
+    assert leaving.step()["epoch"] == 2  # what is in no checkpoint is not left behind
+    leaving.save(str(tmp_path))
+    with pytest.raises(MachineGoesError, match="from epoch 2"):
+        leaving.step()
+    leaving.save_checkpoint(str(tmp_path))
+    elsewhere = _trainable(_config())
+    elsewhere.load_checkpoint(str(tmp_path))
+    assert _numbers(_to_the_end(elsewhere)) == _numbers(whole)[2:]
+
+
+@pytest.mark.parametrize("widths", [[64, 10**13, 10], [64, 10**18, 10]], ids=["no memory", "no such number"])
+def test_what_does_not_fit_into_memory_fails_with_its_reason_and_hurts_no_other(widths: list[int]) -> None:
+    trainable = _trainable(_config(model={"widths": widths}))
+    result = trainable.step()
+    assert result["diverged"] and result["done"] and result["history"] == [] and math.isnan(result["validation_error"])
+    assert result["reason"].startswith("out of memory: ")
+    assert trainable.save().checkpoint is None
+    assert trainable.reset_config(_config())
+    assert _numbers(_to_the_end(trainable)) == _numbers(_to_the_end(_trainable(_config())))
+
+
+def test_another_error_is_no_lack_of_memory() -> None:
+    trainable = _trainable(_config())
+    broken = patch.object(Pack, "run", side_effect=RuntimeError("an illegal memory access was encountered"))
+    with broken, pytest.raises(RuntimeError, match="illegal"):
+        trainable.step()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total"), "2.00 GiB"),
+        (MemoryError("Unable to allocate 7.45 GiB for an array"), "7.45 GiB"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), "what it needs"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes. "), "8 b"),
+    ],
+)
+def test_every_lack_of_memory_is_told_in_the_same_words(error: Exception, reason: str) -> None:
+    assert (out_of_memory(error) or "").startswith(f"out of memory: {reason}")
+
+
+def test_a_disk_that_takes_nothing_costs_a_checkpoint_and_not_the_trial(tmp_path: Path) -> None:
+    trainable = _trainable(_config())
+    trainable.step()
+    with patch.object(base, "write_member", side_effect=OSError(errno.ENOSPC, "No space left on device")):
+        assert trainable.save().checkpoint is None
+    trainable.step()
+    trainable.load_checkpoint(trainable.save(str(tmp_path)).checkpoint.path)
+    assert _numbers(_to_the_end(trainable)) == _numbers(_to_the_end(_trainable(_config())))[6:]
