@@ -53,6 +53,7 @@ def _main() -> int | None:
     train.add_argument("bundle", help="a bundle's folder, or a study: then its published configuration")
     train.add_argument("--epochs", type=int, help="length of the schedule (the bundle's own)")
     train.add_argument("-o", "--output", type=Path, help="folder for result and bundles (final/NAME)")
+    train.add_argument("--tracking", help="MLflow store (the SQLite file in the root folder)")
     with_training(train, "to train on")
     reproduce = command("reproduce", _reproduce, "Published against found configurations, on the same fresh seeds.")
     reproduce.add_argument("study", nargs="+", help="studies; each is a group of rows of the table")
@@ -61,6 +62,10 @@ def _main() -> int | None:
     reproduce.add_argument("--time-budget", type=float, help="seconds; the same command goes on later")
     reproduce.add_argument("-o", "--output", type=Path, help="folder of the reproductions (ROOT/reproductions)")
     with_training(reproduce, "for each configuration")
+    report = command("report", _report, "Write what was searched and reproduced as Markdown and HTML with pictures.")
+    report.add_argument("name", nargs="*", help="searches, reproductions, or studies: their latest (all in the root)")
+    report.add_argument("-o", "--output", type=Path, default=Path("report"), help="folder of the report (report)")
+    with_root(report)
     ui = command("ui", _ui, "Open the MLflow pages of a store on this machine.")
     ui.add_argument("--tracking", help="MLflow store (the SQLite file in the root folder)")
     ui.add_argument("--port", type=int, default=5000)
@@ -89,6 +94,12 @@ def _train(arguments: argparse.Namespace) -> None:
 
 def _reproduce(arguments: argparse.Namespace) -> None:
     from ladder_search.commands.reproduce import run
+
+    run(arguments)
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from ladder_search.commands.report import run
 
     run(arguments)
 

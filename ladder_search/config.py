@@ -74,6 +74,17 @@ def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str | float | int | bool]:
+    """Return nested settings in one level, ``model/lr``; what is no number, no text and no flag becomes text."""
+    found: dict[str, str | float | int | bool] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{name}/")
+        else:
+            found[prefix + name] = value if isinstance(value, (str, float, int, bool)) else str(value)
+    return found
+
+
 def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
     """Turn ``["model.combinator=gauss", "training.lr=0.002"]`` into a nested mapping; values are read by ``read_yaml``.
 

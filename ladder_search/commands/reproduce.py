@@ -14,13 +14,11 @@ from ladder_search.data import datasets
 from ladder_search.data.atomic import write_atomically
 from ladder_search.errors import SettingError
 from ladder_search.export.folders import unwritable
-from ladder_search.export.reproduction import Race, folder_name
+from ladder_search.export.reproduction import FOLDER, Race, folder_name
 from ladder_search.export.table import table, table_json
 from ladder_search.report.rows import print_table
 from ladder_search.studies import Study, find_study
 
-FOLDER = "reproductions"
-"""Where reproductions lie in the root folder."""
 TABLE = "reproduction.json"
 
 

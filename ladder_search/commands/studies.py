@@ -9,10 +9,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from ladder_search.commands.reproduce import FOLDER
 from ladder_search.data.datasets import state
 from ladder_search.errors import LadderSearchError
-from ladder_search.export.reproduction import FILE, read_reproduction
+from ladder_search.export.reproduction import FILE, FOLDER, read_reproduction
 from ladder_search.record import searches_of
 from ladder_search.studies import STUDIES, Study
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ladder_search.commands.final_runs import record
 from ladder_search.commands.training import at_least_one, find_device, show_progress
 from ladder_search.config import merge
 from ladder_search.data import datasets
@@ -15,12 +16,15 @@ from ladder_search.export.contenders import seeds_of_searches
 from ladder_search.export.final import confirmation_seeds, seeds_of, train_final, worth_compiling
 from ladder_search.export.results import write_result
 from ladder_search.studies import STUDIES, Study, find_study
+from ladder_search.tracking.address import check, default_store, normal_store
 from ladder_search.trial import TrialSpec
 
 
 def run(arguments: argparse.Namespace) -> None:
     at_least_one(arguments, "seeds", "epochs")
     device = find_device(arguments.device)
+    store = normal_store(arguments.tracking or default_store(arguments.root))
+    check(store)
     source = Path(arguments.bundle)
     study: Study | None
     if source.is_dir() or source.parent != Path("."):
@@ -47,5 +51,6 @@ def run(arguments: argparse.Namespace) -> None:
         folder=output,
     )
     write_result(output, result)
+    record(result, output, name=source.name, store=store, console=console)
     console.print(f"{result}", highlight=False, soft_wrap=True)
     console.print(f"kept in {output}", highlight=False, soft_wrap=True)

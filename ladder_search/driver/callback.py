@@ -17,6 +17,7 @@ from pyarrow.fs import LocalFileSystem
 from ray.tune import Callback
 
 from ladder_search import metrics
+from ladder_search.config import flat
 from ladder_search.driver.halt import Halt
 from ladder_search.driver.progress import Progress
 from ladder_search.driver.searcher import outcome
@@ -89,7 +90,7 @@ class SearchCallback(Callback):
         self._tracker.start_run(
             f"{self._search}/{key}",
             name=f"{key} {config['name']}".strip(),
-            params={**_flat(settings), **{f"search/{name}": value for name, value in config["params"].items()}},
+            params={**flat(settings), **{f"search/{name}": value for name, value in config["params"].items()}},
             tags={
                 **self._tags,
                 "trial": key,
@@ -227,13 +228,3 @@ class SearchCallback(Callback):
 def _json_ready(row: Mapping[str, Any]) -> dict[str, Any]:
     """JSON has no NaN: what diverged becomes null."""
     return {name: value if math.isfinite(value) else None for name, value in row.items()}
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str | float | int | bool]:
-    flat: dict[str, str | float | int | bool] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}/")
-        else:
-            flat[prefix + name] = value if isinstance(value, (str, float, int, bool)) else str(value)
-    return flat

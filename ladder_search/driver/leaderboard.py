@@ -21,8 +21,8 @@ from ladder_search.record import TrialRecord, TrialState
 from ladder_search.studies.study import Study, Target
 
 _STATES: tuple[TrialState, ...] = get_args(TrialState)
-_HEADER = ("#", "trial", "name", "error", "epochs", "state", "parameters", "time")
-_PARAMETERS = _HEADER.index("parameters")
+LEADERBOARD_HEADER = ("#", "trial", "name", "error", "epochs", "state", "parameters", "time")
+_PARAMETERS = LEADERBOARD_HEADER.index("parameters")
 _OTHER_COLUMNS = 64
 """Letters that the table's other columns take."""
 
@@ -100,7 +100,7 @@ def print_leaderboard(console: Console, study: Study, records: Sequence[TrialRec
     names = list(dict.fromkeys(name for _, record in rows for name in record.params))
     narrow = max((len(cells[_PARAMETERS]) for cells, _ in rows), default=0) > console.width - _OTHER_COLUMNS
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
-    for header in _HEADER:
+    for header in LEADERBOARD_HEADER:
         right = header in ("#", "error", "epochs", "time")
         folds = header in ("name", "parameters")
         width = 10 if narrow and header == "name" else None  # two lines for "supervised baseline", one for the others
@@ -126,9 +126,14 @@ def leaderboard_markdown(study: Study, records: Sequence[TrialRecord], *, top: i
         return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
     rows = [line(cells) for cells, _ in _rows(records, top)]
-    table = [line(_HEADER), line("---" for _ in _HEADER), *rows, ""] if rows else []
+    table = [line(LEADERBOARD_HEADER), line("---" for _ in LEADERBOARD_HEADER), *rows, ""] if rows else []
     sentences = [f"* {sentence}" for sentence in summary_lines(study, records)]
     return "\n".join([f"# {study.name}", "", study.title, "", *table, *sentences, ""])
+
+
+def leaderboard_cells(records: Sequence[TrialRecord], *, top: int = 10) -> list[tuple[str, ...]]:
+    """Return the texts of the leaderboard's rows, one for each of ``LEADERBOARD_HEADER``."""
+    return [cells for cells, _ in _rows(records, top)]
 
 
 def leaderboard_rows(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:

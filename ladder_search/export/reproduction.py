@@ -36,6 +36,8 @@ from ladder_search.studies import Study, find_study
 
 FORMAT = "ladder-search race 1"
 FILE = "race.json"
+FOLDER = "reproductions"
+"""Where reproductions lie in the root folder, unless told."""
 
 _LIMIT = 1 << 26
 

@@ -5,6 +5,7 @@ A result's folder::
     result.json    settings, every seed's test error, mean, deviation, interval, verdict; a folder with one is whole
     seed-1001/ …   a bundle for each seed that did not diverge
     progress/      checkpoints of a training that is not finished; see ``progress``
+    spool/         tracking events, stored and waiting
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ FORMAT = "ladder-search result 1"
 RESULT = "result.json"
 PROGRESS = "progress"
 LOCK = "lock"
+SPOOL = "spool"
 
 Verdict = Literal[TargetVerdict, "no target", "reduced schedule", "no SciPy"]
 
@@ -263,7 +265,7 @@ def check_folder(folder: Path) -> None:
         names = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
     except OSError as error:
         raise unwritable(folder, error) from error
-    strange = sorted(name for name in names - {RESULT, PROGRESS, LOCK} if not name.startswith(("seed-", ".")))
+    strange = sorted(name for name in names - {RESULT, PROGRESS, LOCK, SPOOL} if not name.startswith(("seed-", ".")))
     if strange:
         raise StudyFolderError(
             f"a final training needs a folder of its own and {folder} holds {strange[0]!r}; choose another place."

@@ -58,8 +58,8 @@ def sentences(rows: Sequence[Row], reproductions: Sequence[Reproduction]) -> lis
             said.append(f"{name}: the published number could not be confirmed in a source that we could read.")
         if len(own) == 1:
             said.append(
-                f"{name}: no found configuration competes; `python search.py {name}` looks for some, the same command "
-                "then adds them."
+                f"{name}: no found configuration competes. To find some: python search.py {name}; this command then "
+                "adds them."
             )
         else:
             searches = ", ".join(sorted({row.search for row in own if row.search}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,19 @@ def _begun(path: Path) -> None:
         (["ui", "--root", "{root}"], "does not exist yet"),
         (["ui", "--tracking", "ftp://x"], "a tracking address starts with"),
         (["train", "no-such-thing"], "no-such-thing"),
+        (["train", "digits-100", "--seeds", "0"], "--seeds must be at least 1"),
+        (["train", "digits-100", "--epochs", "0"], "--epochs must be at least 1"),
+        (["train", "digits-100", "--device", "tpu"], "--device must be cpu or cuda"),
+        (["train", "digits-100", "--tracking", "a/folder"], "is a plain folder"),
+        (["reproduce", "digits-10"], "did you mean 'digits-100'"),
+        (["reproduce", "digits-100", "--seeds", "0"], "--seeds must be at least 1"),
+        (["reproduce", "digits-100", "--epochs", "500"], "--epochs shortens a reproduction, digits-100 has 75"),
+        (["reproduce", "digits-100", "--time-budget", "nan"], "--time-budget must be at least 1"),
+        (["reproduce", "digits-100", "--contenders", "-1"], "--contenders must be 0 or more"),
+        (["reproduce", "digits-100", "-o", "/dev/null"], "must be writable"),
+        (["report", "nothing", "--root", "{root}"], "unknown study 'nothing'"),
+        (["report", "digits-100", "--root", "{root}"], "neither searched nor reproduced"),
+        (["report", "--root", "{root}"], "a report needs a search or a reproduction"),
         (["search", "digits-10"], "did you mean 'digits-100'"),
     ],
 )
@@ -90,3 +104,33 @@ def test_studies(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     assert _run(monkeypatch, "studies") == 0
     out = capsys.readouterr().out
     assert "mnist-100-full" in out and "1.06 % ± 0.37" in out and "(unverified)" in out
+
+
+def test_reproduce_prints_its_table_and_keeps_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    words = ("reproduce", "digits-100", "digits-50-base", "--seeds", "2", "--epochs", "1", "--root", str(tmp_path))
+    assert _run(monkeypatch, *words) == 0
+    first = capsys.readouterr().out
+    assert "digits-50-base, reduced to 1 epochs" in first and "no paper reports this experiment" in first
+    rows = json.loads((tmp_path / "reproductions" / "reproduction.json").read_text())["rows"]
+    assert [(row["study"], row["name"], row["n"]) for row in rows] == [
+        ("digits-100", "published", 2),
+        ("digits-50-base", "published", 2),
+    ]
+    assert _run(monkeypatch, *words) == 0
+    again = capsys.readouterr().out
+    assert "cost" in first and "cost" not in again and again[again.index(" study") :] == first[first.index(" study") :]
+    assert _run(monkeypatch, "studies", "--root", str(tmp_path)) == 0
+    assert "reduced (2 seeds)" in capsys.readouterr().out
+    for names in ([], ["digits-100"], [str(tmp_path / "reproductions")], ["digits-100-reduced-to-1-epochs"]):
+        assert _run(monkeypatch, "report", *names, "--root", str(tmp_path), "-o", str(tmp_path / "report")) == 0
+        text = (tmp_path / "report" / "report.md").read_text()
+        assert ("digits-50-base" in text) == (names in ([], [str(tmp_path / "reproductions")]))
+    _begun(tmp_path / "broken")
+    (tmp_path / "broken" / "study.json").write_text("{")
+    capsys.readouterr()
+    assert _run(monkeypatch, "report", "--root", str(tmp_path), "-o", str(tmp_path / "report")) == 0
+    assert "left out: " in capsys.readouterr().out
+    assert _run(monkeypatch, "report", "broken", "--root", str(tmp_path)) == 2

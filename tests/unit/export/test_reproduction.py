@@ -96,7 +96,7 @@ def test_the_published_configuration_alone(begin: Begin, tmp_path: Path) -> None
     (row,) = table([found])
     assert row.n == 4 and row.comparison is None and row.target is not None
     said = " ".join(sentences([row], [found]))
-    assert "could not be confirmed" in said and "`python search.py tiny`" in said
+    assert "could not be confirmed" in said and "python search.py tiny" in said
 
 
 def test_the_best_of_the_latest_search_compete(study: Study, spec: TrialSpec, tmp_path: Path) -> None:

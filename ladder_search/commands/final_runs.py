@@ -1,0 +1,135 @@
+"""A final training in MLflow: a run for the whole, one below it for every seed, and the winner as a model.
+
+The winner is the configuration; its network is that of the first seed that finished. To take the best seed instead
+would choose by the test set.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from ladder_search.config import flat
+from ladder_search.errors import TrackingError
+from ladder_search.export.bundle import read_bundle
+from ladder_search.export.provenance import as_tags
+from ladder_search.export.results import RESULT, SPOOL, FinalResult, SeedResult, bundle_folder
+from ladder_search.metrics import STEP, TEST_ERROR
+from ladder_search.tracking import MetricPoint, SpoolTracker, Tracker
+from ladder_search.tracking.address import redacted
+
+
+def record(result: FinalResult, folder: Path, *, name: str, store: str, console: Console) -> None:
+    """Log the result in ``folder`` and register its winner; what the store does not take is said, and costs nothing.
+
+    Called again, it stores nothing twice and sends what was not sent.
+    """
+    experiment = result.study or name
+    key = f"{experiment}/final/{result.settings_digest[:16]}"
+    console.print("Sending the results to the tracking store …")
+    tracker = SpoolTracker(folder / SPOOL, store, experiment)
+    _log(tracker, key, result, folder, name)
+    stored = tracker.close()
+    for problem in tracker.problems():
+        console.print(f"note: {problem}", highlight=False, markup=False, soft_wrap=True)
+    run_id = tracker.run_id(key)
+    again = "the same command sends it again"
+    if not stored or run_id is None:
+        note = f"note: {redacted(store)} did not take everything; {again}."
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
+    elif result.modules:
+        try:
+            version = _register(result, folder, store, experiment, run_id)
+            line = f"registered as model {experiment}, version {version}, in {redacted(store)}"
+        except TrackingError as error:
+            line = f"note: {error} {again[0].upper()}{again[1:]}."
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _log(tracker: Tracker, key: str, result: FinalResult, folder: Path, name: str) -> None:
+    time_ms = (folder / RESULT).stat().st_mtime_ns // 10**6  # the same in every call: the time is part of a point
+    tags = {
+        "study": result.study,
+        "family": result.spec.family,
+        "kind": "final",
+        "mlflow.source.name": "ladder-search train",
+        "target": str(result.target or "none published"),
+        "verdict": result.verdict,
+        "summary": str(result),
+        "data.sha256": result.data_digest,
+    }
+    finished = [outcome for outcome in result.outcomes if outcome.test_error is not None]
+    provenance = read_bundle(bundle_folder(folder, finished[0].seed)).provenance if finished else {}
+    settings = flat(result.spec.as_mapping())
+    tracker.start_run(key, name=f"final {name}", params=settings, tags={**as_tags(provenance), **tags})
+    for outcome in result.outcomes:
+        _log_seed(tracker, key, outcome, folder, tags, time_ms)
+    low, high = result.interval or (None, None)
+    values = {
+        "test_error_mean": result.mean,
+        "test_error_deviation": result.deviation,
+        "test_error_low": low,
+        "test_error_high": high,
+        "target": result.target.error if result.target else None,
+        "seeds": result.n,
+        "diverged": len(result.diverged),
+        "seconds": result.seconds,
+    }
+    points = [
+        MetricPoint(name=what, value=float(value), step=0, time_ms=time_ms)
+        for what, value in values.items()
+        if value is not None
+    ]
+    tracker.log_metrics(key, points)
+    tracker.log_artifact(key, folder / RESULT)
+    tracker.end_run(key, "FINISHED" if result.n else "FAILED")
+
+
+def _log_seed(
+    tracker: Tracker, parent: str, outcome: SeedResult, folder: Path, tags: dict[str, str], time_ms: int
+) -> None:
+    key = f"{parent}/seed-{outcome.seed}"
+    own = {what: tags[what] for what in ("study", "family", "data.sha256", "mlflow.source.name")}
+    tracker.start_run(
+        key,
+        name=f"seed {outcome.seed}",
+        params={"seed": outcome.seed},
+        tags={**own, "kind": "final seed"},
+        parent=parent,
+    )
+    points = [
+        MetricPoint(name=what, value=float(value), step=int(row[STEP]), time_ms=time_ms)
+        for row in outcome.epochs
+        for what, value in row.items()
+        if what not in (STEP, TEST_ERROR) and value is not None
+    ]
+    last = int(outcome.epochs[-1][STEP]) if outcome.epochs else 0
+    if outcome.test_error is not None:
+        points.append(MetricPoint(name=TEST_ERROR, value=outcome.test_error, step=last, time_ms=time_ms))
+        tracker.log_artifact(key, bundle_folder(folder, outcome.seed), "bundle")
+    tracker.log_metrics(key, points)
+    tracker.end_run(key, "FAILED" if outcome.test_error is None else "FINISHED")
+
+
+def _register(result: FinalResult, folder: Path, store: str, experiment: str, run_id: str) -> str:
+    import torch
+
+    from ladder_search.tracking.registry import register_model  # imports MLflow
+
+    seed = next(outcome.seed for outcome in result.outcomes if outcome.test_error is not None)
+    bundle = read_bundle(bundle_folder(folder, seed))
+    network = bundle.module()
+    pixels = bundle.spec.model.widths[0]
+    example = torch.rand(4, pixels, generator=torch.Generator().manual_seed(seed))
+    tags = {"study": result.study, "seed": str(seed), "summary": str(result), "verdict": result.verdict}
+    return register_model(
+        store,
+        run_id,
+        name=experiment,
+        network=network,
+        example=example.numpy(),
+        output=network(example).numpy(),
+        digest=bundle.digest,
+        tags=tags,
+    )

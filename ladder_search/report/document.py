@@ -1,0 +1,193 @@
+"""A report: Markdown, and the same as one HTML page that opens offline.
+
+The HTML is made from the Markdown by markdown-it, with raw HTML switched off, and every text that comes from a name, a
+setting or a file is escaped before it enters the Markdown. Pictures are inside the page; their interactive forms lie
+beside it, in ``pictures/``.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from markdown_it import MarkdownIt
+
+import ladder_search
+from ladder_search.data.atomic import write_atomically
+from ladder_search.driver.leaderboard import LEADERBOARD_HEADER, leaderboard_cells, summary_lines
+from ladder_search.driver.pictures import canvas
+from ladder_search.errors import StudyFolderError
+from ladder_search.export.folders import unwritable
+from ladder_search.export.reproduction import Reproduction
+from ladder_search.export.table import table
+from ladder_search.record import StudyFolder
+from ladder_search.report.intervals import intervals
+from ladder_search.report.rows import HEADER, RULE, cells, sentences
+from ladder_search.studies import find_study
+
+MARKDOWN, PAGE, PICTURES = "report.md", "report.html", "pictures"
+
+_FACTS = ("collected_utc", "git_sha", "git_dirty", "data_name", "data_digest", "host_cpu", "host_accelerators")
+_SCRIPT = "plotly.min.js"  # shared by the interactive pictures
+
+_STYLE = f"""
+body {{ font: 15px/1.5 "DejaVu Sans", system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto;
+       padding: 0 1.5rem; }}
+h1 {{ font-size: 1.7rem; margin-bottom: 0.2rem; }}
+h2 {{ font-size: 1.25rem; margin-top: 2.8rem; padding-top: 0.8rem; border-top: 2px solid {canvas.BLUE}; }}
+h3 {{ font-size: 1rem; margin-top: 1.8rem; }}
+table {{ border-collapse: collapse; font-size: 0.82rem; display: block; overflow-x: auto; margin: 1rem 0; }}
+th {{ text-align: left; border-bottom: 2px solid #444; }}
+th, td {{ padding: 0.3rem 0.7rem 0.3rem 0; vertical-align: top; }}
+td {{ border-bottom: 1px solid #e6e6e6; font-variant-numeric: tabular-nums; }}
+img {{ max-width: 100%; border: 1px solid #e6e6e6; padding: 0.5rem; box-sizing: border-box; }}
+a {{ color: {canvas.BLUE}; }}
+ul {{ padding-left: 1.2rem; }}
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Search:
+    """A search as a report shows it."""
+
+    folder: StudyFolder
+    description: dict[str, Any]
+
+
+def write_report(output: Path, searches: Sequence[Search], reproductions: Sequence[Reproduction]) -> list[Path]:
+    """Write the report and return its two files.
+
+    An earlier report in ``output`` is replaced.
+
+    Raises:
+        StudyFolderError: ``output`` holds something else or cannot be written, or a trial's record is damaged.
+        UnknownNameError: a study that this version does not have.
+    """
+    try:
+        strange = sorted({p.name for p in output.iterdir()} - {MARKDOWN, PAGE, PICTURES}) if output.exists() else []
+        if strange:
+            raise StudyFolderError(
+                f"a report needs a folder of its own and {output} holds {strange[0]!r}; choose another -o."
+            )
+        (output / PICTURES).mkdir(parents=True, exist_ok=True)
+        lines = ["# Report", "", _made_by(), ""]
+        if reproductions:
+            lines += _reproductions(output / PICTURES, reproductions)
+        for number, search in enumerate(searches, start=1):
+            lines += _search(output / PICTURES, number, search)
+        markdown = "\n".join(lines).rstrip() + "\n"
+        files = {output / MARKDOWN: markdown, output / PAGE: _page(output, markdown)}
+        for path, text in files.items():
+            _write(path, text)
+    except OSError as error:
+        if isinstance(error, StudyFolderError):
+            raise
+        raise unwritable(output, error) from error
+    return list(files)
+
+
+def escaped(text: object) -> str:
+    """Return ``text`` so that Markdown shows it as it is, on one line."""
+    line = re.sub(r"([\\`*_\[\]<>|~&$])", r"\\\1", " ".join(str(text).split()))
+    return re.sub(r"^(\d*)([-+.)]\s|#)", r"\1\\\2", line)  # at its start a line can be a heading or a list
+
+
+def _made_by() -> str:
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return f"ladder-search {ladder_search.__version__}, {now}. Errors of searches are validation errors."
+
+
+def _table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> list[str]:
+    def line(texts: Iterable[object]) -> str:
+        whole = (re.sub(r" (?=%|±|\.\.)|(?<=±) |(?<=\.\.) ", "\u00a0", escaped(text)) for text in texts)
+        return "| " + " | ".join(text or " " for text in whole) + " |"
+
+    columns = list(header)
+    return [line(columns), "|" + " --- |" * len(columns), *map(line, rows), ""]
+
+
+def _bullets(texts: Iterable[str]) -> list[str]:
+    return [*(f"* {escaped(text)}" for text in texts), ""]
+
+
+def _reproductions(pictures: Path, reproductions: Sequence[Reproduction]) -> list[str]:
+    rows = table(reproductions)
+    judged = any(row.p_target is not None for row in rows)
+    with canvas.style():
+        canvas.save(intervals("Reproductions", rows), pictures, "reproductions")
+    return [
+        "## Reproductions",
+        "",
+        "Test errors at the end of the schedule, mean ± standard deviation over fresh seeds.",
+        "",
+        *_table(HEADER, map(cells, rows)),
+        *_bullets([*sentences(rows, reproductions), *(RULE if judged else ())]),
+        *_picture("reproductions", "published, re-run and found"),
+    ]
+
+
+def _search(pictures: Path, number: int, search: Search) -> list[str]:
+    folder, description = search.folder, search.description
+    study, records = find_study(description["settings"]["study"]), folder.read_trials()
+    name = folder.path.name
+    changes = description["settings"].get("overrides") or {}
+    lines = [f"## Search {escaped(name)}", "", f"{escaped(study.name)}: {escaped(study.title)}.", ""]
+    if changes:
+        lines += [f"Settings put over the published ones: {escaped(changes)}.", ""]
+    lines += _table(LEADERBOARD_HEADER, leaderboard_cells(records, top=20)) if records else []
+    lines += _bullets(summary_lines(study, records))
+    drawn = sorted(folder.pictures.glob("*.png"))
+    for path in drawn:
+        target = f"{number:02d}-{re.sub(r'[^A-Za-z0-9.-]', '-', name)}-{path.stem}"
+        for kind in (".png", ".html"):
+            if path.with_suffix(kind).is_file():
+                shutil.copyfile(path.with_suffix(kind), pictures / f"{target}{kind}")
+        lines += _picture(target, path.stem.replace("-", " "))
+    if drawn and (folder.pictures / _SCRIPT).is_file():
+        shutil.copyfile(folder.pictures / _SCRIPT, pictures / _SCRIPT)
+    if not drawn:
+        lines += ["This search has drawn no pictures; they come at its end.", ""]
+    provenance = description.get("provenance")
+    if isinstance(provenance, Mapping):
+        versions = [key for key in provenance if str(key).startswith("version_")]
+        facts = [(key, provenance[key]) for key in (*_FACTS, *versions) if provenance.get(key) not in (None, "")]
+        lines += ["### Where it comes from", "", *_table(("fact", "value"), facts)]
+    return lines
+
+
+def _picture(name: str, title: str) -> list[str]:
+    return [
+        f"### {escaped(title[0].upper() + title[1:])}",
+        "",
+        f"![{escaped(title)}]({PICTURES}/{name}.png)",
+        "",
+        f"[interactive]({PICTURES}/{name}.html)",
+        "",
+    ]
+
+
+def _page(output: Path, markdown: str) -> str:
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
+
+    def inside(found: re.Match[str]) -> str:
+        image = base64.b64encode((output / PICTURES / found[1]).read_bytes()).decode()
+        return f'src="data:image/png;base64,{image}"'
+
+    body = re.sub(rf'src="{PICTURES}/([A-Za-z0-9.-]+\.png)"', inside, body)
+    title = html.escape("ladder-search report")
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{_STYLE}</style></head>\n'
+        f"<body>\n{body}</body></html>\n"
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    write_atomically(path, lambda file: file.write(text.encode()))

@@ -1,0 +1,75 @@
+"""Registers one network as a model in MLflow; beside ``mlflow_store`` the only file that talks to it.
+
+Seconds of exporting and checking: for the winner of a final training, never for trials. The model is saved by
+``torch.export`` (MLflow's ``pt2``), which holds no pickle; it takes batches of any size, because its example has
+several rows. MLflow's fluent calls are used here, as there are no others for this: the caller is a command about to
+end.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from typing import Any
+
+# First, because it sets what MLflow reads when it is imported.
+from ladder_search.tracking import mlflow_store  # isort: skip  # noqa: F401
+
+import mlflow
+import mlflow.pytorch
+from mlflow.models import infer_signature
+from mlflow.tracking import MlflowClient
+
+from ladder_search.errors import TrackingError
+from ladder_search.tracking.address import redacted
+
+DIGEST = "ladder.bundle"
+"""Tag that makes registering idempotent: the digest of the bundle whose network it is."""
+
+
+def register_model(
+    address: str,
+    run_id: str,
+    *,
+    name: str,
+    network: Any,
+    example: Any,
+    output: Any,
+    digest: str,
+    tags: Mapping[str, str],
+) -> str:
+    """Log ``network`` into a run as a model, register it under ``name`` and return its version; once per ``digest``.
+
+    Args:
+        network: a ``torch.nn.Module`` in eval mode on the CPU.
+        example, output: what it takes and what it returns, float32 arrays of several rows.
+
+    Raises:
+        TrackingError: the store cannot be reached or refuses the model.
+    """
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            client = MlflowClient(address)
+            for known in client.search_model_versions(f"name = '{name}'"):
+                if known.tags.get(DIGEST) == digest:
+                    return str(known.version)
+            mlflow.set_tracking_uri(address)
+            with mlflow.start_run(run_id=run_id):
+                model = mlflow.pytorch.log_model(
+                    network,
+                    name="model",
+                    signature=infer_signature(example, output),
+                    input_example=example,
+                    serialization_format="pt2",
+                    registered_model_name=name,
+                )
+            version = str(model.registered_model_version)
+            for tag, value in {DIGEST: digest, **tags}.items():
+                client.set_model_version_tag(name, version, tag, value)
+            return version
+    except Exception as error:
+        reason = " ".join(redacted(str(error)).split())[:300]
+        raise TrackingError(f"the model was not registered in {redacted(address)}: {reason}.") from error

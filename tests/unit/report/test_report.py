@@ -1,0 +1,186 @@
+"""A report of a search and a reproduction: what is in it, that it opens alone, and that no name is taken for markup."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+
+from ladder_search.driver.pictures import canvas
+from ladder_search.errors import StudyFolderError
+from ladder_search.export.reproduction import Reproduction
+from ladder_search.export.table import table
+from ladder_search.record import StudyFolder, TrialRecord
+from ladder_search.report.document import Search, escaped, write_report
+from ladder_search.report.intervals import intervals
+from ladder_search.report.rows import HEADER
+from ladder_search.studies import find_study
+
+HOSTILE = "<script>alert(1)</script>|[a](javascript:b)*_`&lt;"
+
+
+def reproduction(name: str = "mnist-100-full", *, search: str = "first", dropped: str = "") -> Reproduction:
+    study = find_study(name)
+    settings = study.trial().as_mapping()
+    errors = [[0.0103, 0.0111, 0.0104, 0.0108], [0.0098, None, 0.0101, 0.0099]]
+    from ladder_search.export.contenders import Contender, Outcome
+
+    contenders = [
+        Contender(
+            name="t0007" if place else "published",
+            settings=settings,
+            search=search if place else None,
+            outcomes=tuple(Outcome(seed=1001 + i, test_error=e) for i, e in enumerate(reached)),
+            dropped=dropped if place else "",
+        )
+        for place, reached in enumerate(errors)
+    ]
+    return Reproduction(
+        study=name,
+        epochs=study.training.epochs,
+        seeds=(1001, 1002, 1003, 1004),
+        device="cpu",
+        data_digest="d" * 64,
+        contenders=tuple(contenders),
+        tables=((4, 4),),
+    )
+
+
+def search(root: Path, name: str = "a search", trial: str = "t0001", *, pictures: bool = True) -> Search:
+    folder = StudyFolder(root / name)
+    description = {
+        "settings": {"study": "digits-100", "overrides": {"model": {"combinator": trial}}},
+        "store": "",
+        "provenance": {"git_sha": "abc", "version_torch": "2.13", "host_cpu": None},
+    }
+    folder.create(description)
+    folder.write_trial(
+        TrialRecord(
+            key=trial.replace("/", ""),
+            number=1,
+            name="",
+            state="COMPLETE",
+            reason="",
+            params={"model/lr": 0.002},
+            settings={},
+            epochs=({"epoch": 75},),
+            validation_error=0.05,
+            seconds=3.0,
+            checkpoint=None,
+        )
+    )
+    if pictures:
+        with canvas.style():
+            canvas.save(canvas.words("title", "words"), folder.pictures, "learning-curves")
+    return Search(folder=folder, description=folder.description())
+
+
+class Page(HTMLParser):
+    """The elements of a page, its links and sources, and its cells."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.cells: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag in ("td", "th"):
+            self.cells.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1] in ("td", "th"):
+            self.cells[-1] += data.strip().replace("\u00a0", " ")
+
+
+def test_the_structure_of_a_report(tmp_path: Path) -> None:
+    written = write_report(tmp_path / "report", [search(tmp_path)], [reproduction()])
+    assert [path.name for path in written] == ["report.md", "report.html"]
+    markdown, html = (path.read_text() for path in written)
+    headings = re.findall(r"^#+ .*$", markdown, re.MULTILINE)
+    assert headings == [
+        "# Report",
+        "## Reproductions",
+        "### Published, re-run and found",
+        "## Search a search",
+        "### Learning curves",
+        "### Where it comes from",
+    ]
+    page = Page(html)
+    assert page.cells[: len(HEADER)] == list(HEADER)
+    assert {"mnist-100-full", "found t0007", "t0001", "3 of 4"} <= set(page.cells)
+    assert [cell for cell in page.cells if "reproduced" in cell] == ["reproduced"] * 2
+    assert "1 of 4 seeds diverged (1002)" in html and "git" in html and "abc" in html
+    assert "Welch" in markdown and "Holm" in markdown
+
+
+def test_the_page_opens_alone(tmp_path: Path) -> None:
+    write_report(tmp_path / "report", [search(tmp_path)], [reproduction()])
+    page = Page((tmp_path / "report" / "report.html").read_text())
+    pictures = [address for address in page.addresses if address.startswith("data:image/png;base64,")]
+    beside = [address for address in page.addresses if address not in pictures]
+    assert len(pictures) == page.tags.count("img") == 2 and "script" not in page.tags and "link" not in page.tags
+    assert beside == ["pictures/reproductions.html", "pictures/01-a-search-learning-curves.html"]
+    for address in beside:
+        interactive = (tmp_path / "report" / address).read_text()
+        assert 'src="plotly.min.js"' in interactive.replace("'", '"')
+    assert (tmp_path / "report" / "pictures" / "plotly.min.js").stat().st_size > 10**6
+
+
+def test_names_are_no_markup(tmp_path: Path) -> None:
+    hostile = search(tmp_path, "x" + HOSTILE.replace("/", ""), "t" + HOSTILE)
+    write_report(tmp_path / "report", [hostile], [reproduction(search=HOSTILE)])
+    page = Page((tmp_path / "report" / "report.html").read_text())
+    assert not {"script", "em", "code"} & set(page.tags)
+    assert not [address for address in page.addresses if address.startswith("javascript")]
+    assert any(cell.startswith("t<script>alert(1)<script>") for cell in page.cells), "the trial, as it is called"
+    interactive = (tmp_path / "report" / "pictures" / "reproductions.html").read_text()
+    assert "<script>alert" not in interactive
+
+
+@pytest.mark.parametrize(
+    "text", [HOSTILE, "# a", "- a", "1. a", "1.06 %", "-0.5", "a | b", "> a", "a\n\nb", "$x$ **b**"]
+)
+def test_escaped_text_is_shown_as_it_is(text: str) -> None:
+    shown = MarkdownIt("commonmark", {"html": False}).render(escaped(text))
+    parsed = Page("")
+    parsed.feed(shown)
+    assert parsed.tags == ["p"], shown
+    plain = re.sub(r"</?p>", "", shown).strip()
+    assert plain.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&") == " ".join(text.split())
+
+
+def test_a_report_replaces_a_report_and_nothing_else(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_report(out, [], [reproduction()])
+    write_report(out, [search(tmp_path, pictures=False)], [])
+    assert "has drawn no pictures" in (out / "report.md").read_text()
+    (out / "thesis.tex").write_text("")
+    with pytest.raises(StudyFolderError, match=r"holds 'thesis\.tex'"):
+        write_report(out, [], [reproduction()])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StudyFolderError, match="must be writable"):
+        write_report(tmp_path / "file", [], [reproduction()])
+
+
+def test_the_picture_of_reproductions(tmp_path: Path) -> None:
+    two = [reproduction(dropped="worse than published"), replace(reproduction("digits-100"), seeds=(1001,))]
+    with canvas.style():
+        picture = intervals("Reproductions", table(two))
+        files = canvas.save(picture, tmp_path, "reproductions")
+    assert [path.stat().st_size > 5000 for path in files] == [True, True]
+    titles = [ax.get_title(loc="left") for ax in picture.png.axes]
+    assert titles == ["mnist-100-full", "digits-100"]
+    labels = [[label.get_text() for label in ax.get_yticklabels()] for ax in picture.png.axes]
+    assert labels == [["published", "re-run", "found t0007"], ["re-run", "found t0007"]]
+    shown = json.loads(picture.page.to_json())
+    dots = [trace for trace in shown["data"] if "one seed" in str(trace.get("hovertemplate"))]
+    assert len(dots) == 4
