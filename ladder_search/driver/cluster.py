@@ -7,13 +7,17 @@ import os
 import shlex
 import socket
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import ray
+from ray._private import ray_constants
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ladder_search.errors import ResourceError
+from ladder_search.errors import ResourceError, SettingError
 
 _RAY_VARIABLES = {
     "RAY_AIR_NEW_OUTPUT": "0",  # Tune's newer output prints tables at every verbosity
@@ -51,7 +55,11 @@ def connected(address: str | None) -> Iterator[bool]:
     private = address is None
     if address is not None:
         _check_answers(address)
+    switch = ray_constants.ENABLE_RAY_CLUSTER
     try:
+        # Off, all of Ray's servers listen on loopback alone: a private cluster is nobody else's. Ray reads its variable
+        # when it is imported, too early to know what kind of search this is.
+        ray_constants.ENABLE_RAY_CLUSTER = switch and not private
         # "local" starts a cluster of our own even where another one runs, so that searches do not disturb each other.
         ray.init(
             address=address or "local",
@@ -66,6 +74,8 @@ def connected(address: str | None) -> Iterator[bool]:
                 f"a search needs Ray and it did not start: {_line(error)}; `ladder-search doctor` may say why."
             ) from error
         raise _no_cluster(address, error) from error
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = switch
     try:
         yield private
     finally:
@@ -117,3 +127,66 @@ def capacity(share: Share, *, private: bool) -> int:
                     f"lower {option} or join a cluster with --address."
                 )
     return min(fits)
+
+
+def lasting(place: str) -> str:
+    """Return an address as it is, and a folder absolute, where it outlives the search.
+
+    What ``ray job submit --working-dir`` starts stands in a copy that Ray removes; it keeps its results under the home,
+    as what ``ray submit`` starts.
+    """
+    if "://" in place:
+        return place
+    in_a_copy = "runtime_resources" in Path.cwd().parts
+    return str((Path.home() if in_a_copy else Path.cwd()) / place)
+
+
+def check_shared(place: str) -> int:
+    """Look from every other node whether a folder can be written there; return how many nodes have looked.
+
+    A folder that does not exist yet is judged by the nearest one above it that does; an address is nobody's folder.
+
+    Raises:
+        SettingError: the folder cannot be written here.
+        ResourceError: a node does not see what this one sees, or may not write it.
+    """
+    here = ray.get_runtime_context().get_node_id()
+    others = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] != here]
+    if not others or "://" in place:
+        return 0
+    folder = Path(place)
+    while not folder.is_dir():
+        folder = folder.parent
+    mark = folder / f".seen-{uuid.uuid4().hex}"
+    try:
+        mark.touch(exist_ok=False)
+    except OSError as error:
+        raise SettingError(
+            f"checkpoints need a folder that can be written, {folder} is not: {error}; choose another --storage."
+        ) from error
+    try:
+        look = ray.remote(num_cpus=0, max_retries=0)(_sees)
+        there = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in others]
+        answers = [look.options(scheduling_strategy=node).remote(mark) for node in there]
+        blind = [
+            node["NodeManagerHostname"] for node, answer in zip(others, answers, strict=True) if not _answer(answer)
+        ]
+    finally:
+        mark.unlink()
+    if blind:
+        raise ResourceError(
+            f"every node must be able to write the checkpoints' folder, {folder} is not seen from {', '.join(blind)}; "
+            "name a folder that all nodes share, or a bucket, with --storage."
+        )
+    return len(others)
+
+
+def _sees(mark: Path) -> bool:
+    return mark.exists() and os.access(mark.parent, os.W_OK)
+
+
+def _answer(answer: ray.ObjectRef) -> bool:
+    try:
+        return bool(ray.get(answer, timeout=60))
+    except ray.exceptions.RayError:
+        return True  # the node has left meanwhile, which is Ray's to cope with

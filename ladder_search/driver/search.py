@@ -89,7 +89,7 @@ def run_search(
     own.check_fits(dataset)
     if study.data.validation < 1:
         raise SettingError("a search compares validation errors and data.validation is 0; set it to 1 or more.")
-    root = Path(settings.root)
+    root = Path(cluster.lasting(settings.root))
     store = settings.tracking or default_store(root)
     with claim_folder(root, settings.name, f"{study.name}-{datetime.now():%Y%m%d-%H%M%S}") as folder:
         if settings.offline:
@@ -163,6 +163,7 @@ class _Run:
                 "a search needs something to vary and the space of this one is empty; see space.* in --set, or ask for "
                 f"--trials {len(self._points)}."
             )
+        self._storage = settings.storage and cluster.lasting(settings.storage)
         self._reasons: dict[str, str] = {}
         self._rungs: list[int] = []
         self._scheduler = self._make_scheduler()
@@ -185,7 +186,8 @@ class _Run:
         self._room = cluster.capacity(self._share, private=private)
         if not self._room:
             self._console.print("No node of the cluster has room for a trial now: the search waits until one has.")
-        if not private and not settings.storage:
+        looked = cluster.check_shared(self._storage or str(self._folder.path))
+        if not private and not looked and not self._storage:
             self._console.print("Checkpoints go to the study folder: all nodes must see it, or name a --storage.")
         self._pending, self._alive = self._at_a_time(private)
         self._compiled = self._compile_pays(max(1, min(self._room, self._alive)))
@@ -268,9 +270,7 @@ class _Run:
             tracker.end_run(f"{self._search}/search", status or "FAILED")
 
     def _run_config(self, callback: SearchCallback) -> tune.RunConfig:
-        storage = self._settings.storage
-        if storage is not None and "://" not in storage:
-            storage = str(Path(storage).absolute())
+        storage = self._storage
         updates_between = self._study.report_every * self._steps_per_epoch
         return tune.RunConfig(
             name=self._folder.path.name if storage else self._folder.checkpoints.name,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -92,13 +95,30 @@ class Running:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
-    def _descendants(self) -> list[str]:
-        found = []
+    def listening(self) -> set[str]:
+        """Addresses at which processes of its session listen."""
+        sockets = set[str]()
+        for process in self._processes():
+            with suppress(OSError):
+                sockets |= {os.readlink(descriptor) for descriptor in (process / "fd").iterdir()}
+        lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()]
+        found = [line[1].partition(":")[0] for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in sockets]
+        # Words of four bytes, each in the order of this machine.
+        words = [[int(address[at : at + 8], 16) for at in range(0, len(address), 8)] for address in found]
+        return {str(ipaddress.ip_address(struct.pack(f"={len(each)}I", *each))) for each in words}
+
+    def _processes(self) -> Iterator[Path]:
         for place in Path("/proc").glob("[0-9]*"):
             with suppress(OSError, ValueError, IndexError):
                 # The fields after the name, which is in brackets: state, parent, group, session.
                 if int((place / "stat").read_text().rpartition(")")[2].split()[3]) == self.process.pid:
-                    found.append((place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+                    yield place
+
+    def _descendants(self) -> list[str]:
+        found = []
+        for place in self._processes():
+            with suppress(OSError):
+                found.append((place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
         return found
 
 
@@ -129,6 +149,16 @@ def finished(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Ended:
     ended = search.ended()
     assert ended.code == 0, str(ended)
     return ended
+
+
+@pytest.fixture(scope="module")
+def bystander(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that ``ray stop`` would take for Ray's and end."""
+    program = tmp_path_factory.mktemp("bystander") / "raylet"
+    shutil.copy(shutil.which("sleep") or "", program)
+    with subprocess.Popen([program, "600"]) as process:
+        yield process
+        process.kill()
 
 
 @pytest.fixture(scope="session")

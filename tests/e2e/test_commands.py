@@ -78,17 +78,32 @@ def test_what_cannot_work_is_one_sentence_before_anything_is_begun(
     assert not list(tmp_path.glob("results/*/*")), "a search that never began left a study folder"
 
 
-def test_ctrl_c_ends_the_search_with_its_leaderboard(start: Callable[..., Any], tmp_path: Path) -> None:
-    search = start("digits-100", "--trials", "12", "--epochs", "20000", *TINY, folder=tmp_path)
+@pytest.fixture(scope="module")
+def interrupted(start: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, set[str]]:
+    """A search that was ended by Ctrl-C, and where its processes listened before."""
+    search = start(
+        "digits-100", "--trials", "12", "--epochs", "20000", *TINY, folder=tmp_path_factory.mktemp("interrupted")
+    )
     _wait_for_reports(search)
+    listened = search.listening()
     os.killpg(search.process.pid, signal.SIGINT)  # as a terminal does it: to every process of the session's group
-    ended = search.ended()
+    return search.ended(), listened
+
+
+def test_ctrl_c_ends_the_search_with_its_leaderboard(interrupted: tuple[Any, set[str]]) -> None:
+    ended, _ = interrupted
     assert ended.code == 1, str(ended)
     assert "Interrupted: " in ended.out and "Trials: " in ended.out and ended.err == ""
-    assert "RUNNING" not in _statuses(tmp_path / "results")
+    assert "RUNNING" not in _statuses(ended.folder / "results")
     assert set(_states(ended.study)) == {"PRUNED"}
     assert "RUNNING" not in _optuna_states(ended.study)
     assert ended.left == []
+
+
+def test_nothing_of_a_private_search_listens_beyond_loopback(interrupted: tuple[Any, set[str]]) -> None:
+    _, listened = interrupted
+    assert "127.0.0.1" in listened
+    assert listened <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
 
 
 def test_a_time_budget_ends_the_search_as_planned(start: Callable[..., Any], tmp_path: Path) -> None:
