@@ -151,7 +151,8 @@ def check_shared(place: str) -> int:
         ResourceError: a node does not see what this one sees, or may not write it.
     """
     here = ray.get_runtime_context().get_node_id()
-    others = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] != here]
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    others = [node for node in nodes if node["Alive"] and node["NodeID"] != here]
     if not others or "://" in place:
         return 0
     folder = Path(place)
@@ -185,8 +186,8 @@ def _sees(mark: Path) -> bool:
     return mark.exists() and os.access(mark.parent, os.W_OK)
 
 
-def _answer(answer: ray.ObjectRef) -> bool:
+def _answer(answer: ray.ObjectRef[bool]) -> bool:
     try:
-        return bool(ray.get(answer, timeout=60))
+        return ray.get(answer, timeout=60)
     except ray.exceptions.RayError:
         return True  # the node has left meanwhile, which is Ray's to cope with

@@ -95,7 +95,7 @@ class Running:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
-    def listening(self) -> set[str]:
+    def listening(self) -> set[ipaddress.IPv4Address | ipaddress.IPv6Address]:
         """Addresses at which processes of its session listen."""
         sockets = set[str]()
         for process in self._processes():
@@ -105,7 +105,8 @@ class Running:
         found = [line[1].partition(":")[0] for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in sockets]
         # Words of four bytes, each in the order of this machine.
         words = [[int(address[at : at + 8], 16) for at in range(0, len(address), 8)] for address in found]
-        return {str(ipaddress.ip_address(struct.pack(f"={len(each)}I", *each))) for each in words}
+        addresses = {ipaddress.ip_address(struct.pack(f"={len(each)}I", *each)) for each in words}
+        return {getattr(address, "ipv4_mapped", None) or address for address in addresses}
 
     def _processes(self) -> Iterator[Path]:
         for place in Path("/proc").glob("[0-9]*"):

@@ -79,7 +79,7 @@ def test_what_cannot_work_is_one_sentence_before_anything_is_begun(
 
 
 @pytest.fixture(scope="module")
-def interrupted(start: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, set[str]]:
+def interrupted(start: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, set[Any]]:
     """A search that was ended by Ctrl-C, and where its processes listened before."""
     search = start(
         "digits-100", "--trials", "12", "--epochs", "20000", *TINY, folder=tmp_path_factory.mktemp("interrupted")
@@ -90,7 +90,7 @@ def interrupted(start: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
     return search.ended(), listened
 
 
-def test_ctrl_c_ends_the_search_with_its_leaderboard(interrupted: tuple[Any, set[str]]) -> None:
+def test_ctrl_c_ends_the_search_with_its_leaderboard(interrupted: tuple[Any, set[Any]]) -> None:
     ended, _ = interrupted
     assert ended.code == 1, str(ended)
     assert "Interrupted: " in ended.out and "Trials: " in ended.out and ended.err == ""
@@ -100,10 +100,10 @@ def test_ctrl_c_ends_the_search_with_its_leaderboard(interrupted: tuple[Any, set
     assert ended.left == []
 
 
-def test_nothing_of_a_private_search_listens_beyond_loopback(interrupted: tuple[Any, set[str]]) -> None:
+def test_nothing_of_a_private_search_listens_beyond_loopback(interrupted: tuple[Any, set[Any]]) -> None:
     _, listened = interrupted
-    assert "127.0.0.1" in listened
-    assert listened <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+    assert listened
+    assert all(address.is_loopback for address in listened), listened
 
 
 def test_a_time_budget_ends_the_search_as_planned(start: Callable[..., Any], tmp_path: Path) -> None:
