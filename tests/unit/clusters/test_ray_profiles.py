@@ -1,27 +1,27 @@
-"""The AWS profile: Ray takes it, it keeps our own rules, and every rule is shown to fail where it is broken."""
+"""The profiles of Ray's launcher: Ray takes them, they keep our rules, and every rule is shown to fail where broken."""
 
 from __future__ import annotations
 
+import ast
 import copy
 import fnmatch
 import json
-from collections.abc import Callable
+import re
 from pathlib import Path
-from typing import Any
 
+import click
 import jsonschema
 import pytest
 import ray
 import yaml
 
+from ladder_search.driver.settings import parse_arguments
+from tests.unit.clusters.breakages import Breakage, Config, Rule, drop, edit, put
+
 ROOT = Path(__file__).resolve().parents[3]
-PROFILE = ROOT / "clusters" / "gpu.yaml"
+PROFILES = ("gpu", "onprem")
 TOKEN = "~/.ray/auth_token"
 CHECKOUT = "~/ladder-search"
-
-Config = dict[str, Any]
-Rule = Callable[[Config], None]
-Breakage = Callable[[Config], None]
 
 
 def ray_accepts(config: Config) -> None:
@@ -84,7 +84,7 @@ def spot_comes_first_and_on_demand_is_the_fallback(config: Config) -> None:
 
 
 def code_and_pins_are_shipped(config: Config) -> None:
-    for part in ("ladder_search", "spaces", "trainables", "pyproject.toml", "constraints.txt"):
+    for part in (*packages_of_the_script(), "pyproject.toml", "constraints.txt"):
         assert config["file_mounts"].get(f"{CHECKOUT}/{part}") == part
     for source in config["file_mounts"].values():
         assert source == TOKEN or (ROOT / source).exists()
@@ -108,8 +108,8 @@ def results_can_be_fetched(config: Config) -> None:
 
 def setup_installs_the_pins_into_the_python_of_the_login_shell(config: Config) -> None:
     common, head = config["setup_commands"], config["head_setup_commands"]
-    installs = [command for command in common + head if "pip install" in command]
-    assert any("pip install" in command for command in common), "the workers get nothing"
+    installs = [command for command in [*common, *head] if "pip install" in command]
+    assert any("pip install" in command for command in common), "the nodes get nothing"
     for command in installs:
         assert command.startswith("python -m pip install ")
         assert f"-c {CHECKOUT}/constraints.txt" in command
@@ -117,7 +117,37 @@ def setup_installs_the_pins_into_the_python_of_the_login_shell(config: Config) -
     path = [i for i, c in enumerate(common) if "ladder-venv/bin:$PATH" in c and "~/.bashrc" in c]
     assert path
     assert path[0] < min(i for i, c in enumerate(common) if "pip install" in c)
-    assert any("[aws]" in command for command in head), "the head cannot start workers without boto3"
+
+
+def searches_join_and_their_checkpoints_outlive_a_node(config: Config) -> None:
+    (line,) = [command for command in config["head_setup_commands"] if "LADDER_SEARCH_OPTIONS" in command]
+    found = re.search(r'export LADDER_SEARCH_OPTIONS="([^"]*)"', line)
+    assert found
+    settings = parse_arguments(["digits-100", *found[1].split()])
+    assert settings.address == "auto"
+    assert settings.storage
+    assert settings.storage.startswith(("/", "s3://"))
+
+
+def the_head_can_start_aws_workers(config: Config) -> None:
+    assert any("[aws]" in command for command in config["head_setup_commands"]), "no boto3"
+
+
+def every_machine_joins(config: Config) -> None:
+    assert not {"min_workers", "max_workers"} & set(config), "Ray takes all workers, or stumbles"
+    machines = [config["provider"]["head_ip"], *config["provider"]["worker_ips"]]
+    assert len(set(machines)) == len(machines)
+    # The second autoscaler takes the head for a worker.
+    assert all("RAY_enable_autoscaler_v2=0 RAY_AUTH_MODE=token ray start" in c for c in starts(config, "head"))
+
+
+def packages_of_the_script() -> set[str]:
+    """What ``search.py`` imports from this repository."""
+    tree = ast.parse((ROOT / "search.py").read_text())
+    modules = {
+        node.module.partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module
+    }
+    return {module for module in modules if (ROOT / module).is_dir()}
 
 
 def starts(config: Config, kind: str) -> list[str]:
@@ -126,65 +156,37 @@ def starts(config: Config, kind: str) -> list[str]:
     return found
 
 
-RULES: list[Rule] = [
+COMMON: list[Rule] = [
     ray_accepts,
     ray_schema_accepts,
     nothing_listens_to_the_world,
     token_mode_is_set_on_every_side,
     ray_is_restarted_with_enough_files,
-    head_runs_no_trials_and_is_on_demand,
-    spot_comes_first_and_on_demand_is_the_fallback,
     code_and_pins_are_shipped,
     nothing_secret_is_shipped,
     results_can_be_fetched,
     setup_installs_the_pins_into_the_python_of_the_login_shell,
+    searches_join_and_their_checkpoints_outlive_a_node,
 ]
+RULES: dict[str, list[Rule]] = {
+    "gpu": [
+        *COMMON,
+        head_runs_no_trials_and_is_on_demand,
+        spot_comes_first_and_on_demand_is_the_fallback,
+        the_head_can_start_aws_workers,
+    ],
+    "onprem": [*COMMON, every_machine_joins],
+}
 
 
-@pytest.fixture
-def config() -> Config:
-    loaded: Config = yaml.safe_load(PROFILE.read_text())
-    return copy.deepcopy(loaded)
+def load(profile: str) -> Config:
+    loaded: Config = yaml.safe_load((ROOT / "clusters" / f"{profile}.yaml").read_text())
+    return loaded
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_the_profile_keeps(rule: Rule, config: Config) -> None:
-    rule(config)
-
-
-def put(*path: Any) -> Breakage:
-    """A breakage: set the value at a path, ``put("provider", "type", 3)``."""
-
-    def breakage(config: Config) -> None:
-        *parents, leaf, value = path
-        here: Any = config
-        for key in parents:
-            here = here[key]
-        here[leaf] = value
-
-    return breakage
-
-
-def drop(*path: Any) -> Breakage:
-    def breakage(config: Config) -> None:
-        *parents, leaf = path
-        here: Any = config
-        for key in parents:
-            here = here[key]
-        del here[leaf]
-
-    return breakage
-
-
-def edit(old: str, new: str, *keys: str) -> Breakage:
-    """A breakage: replace a text in the commands under each of ``keys``."""
-
-    def breakage(config: Config) -> None:
-        for key in keys:
-            assert any(old in command for command in config[key]), "the breakage breaks nothing"
-            config[key] = [command.replace(old, new) for command in config[key]]
-
-    return breakage
+@pytest.mark.parametrize(("profile", "rule"), [(profile, rule) for profile in PROFILES for rule in RULES[profile]])
+def test_the_profile_keeps(profile: str, rule: Rule) -> None:
+    rule(load(profile))
 
 
 HEAD = ("available_node_types", "head")
@@ -193,13 +195,9 @@ PAID = ("available_node_types", "gpu_on_demand")
 
 PINS = f"-c {CHECKOUT}/constraints.txt"
 
-BREAKAGES: dict[Rule, dict[str, Breakage]] = {
+EVERYWHERE: dict[Rule, dict[str, Breakage]] = {
     ray_accepts: {
         "unknown key": put("max_worker", 4),
-        "no resources": drop(*HEAD, "resources"),
-        "no such head": put("head_node_type", "haed"),
-        "unknown key of a type": put(*SPOT, "max_worker", 4),
-        "more minimum than maximum": put(*SPOT, "min_workers", 5),
     },
     ray_schema_accepts: {
         "unknown key": put("max_worker", 4),
@@ -223,22 +221,6 @@ BREAKAGES: dict[Rule, dict[str, Breakage]] = {
         "few files": edit("ulimit -n 65536; ", "", "head_start_ray_commands"),
         "worker without head": edit("$RAY_HEAD_IP", "10.0.0.1", "worker_start_ray_commands"),
         "worker starts nothing": put("worker_start_ray_commands", ["ray stop"]),
-    },
-    head_runs_no_trials_and_is_on_demand: {
-        "head takes trials": put(*HEAD, "resources", "CPU", 4),
-        "head takes what AWS says": put(*HEAD, "resources", {}),
-        "more heads": put(*HEAD, "max_workers", 1),
-        "heads by default": drop(*HEAD, "max_workers"),
-        "spot head": put(*HEAD, "node_config", "InstanceMarketOptions", {"MarketType": "spot"}),
-    },
-    spot_comes_first_and_on_demand_is_the_fallback: {
-        "no spot": drop(*SPOT, "node_config", "InstanceMarketOptions"),
-        "no fallback": drop(*PAID),
-        "fallback first": put(*PAID, "priority", 2),
-        "workers that never leave": put(*PAID, "min_workers", 1),
-        "no worker at all": put(*SPOT, "max_workers", 0),
-        "two kinds of GPU": put(*PAID, "node_config", "InstanceType", "p4d.24xlarge"),
-        "disks stay": put("provider", "cache_stopped_nodes", True),
     },
     code_and_pins_are_shipped: {
         "no package": drop("file_mounts", f"{CHECKOUT}/ladder_search"),
@@ -264,37 +246,95 @@ BREAKAGES: dict[Rule, dict[str, Breakage]] = {
     },
     setup_installs_the_pins_into_the_python_of_the_login_shell: {
         "no pins used": edit(PINS, "", "setup_commands"),
-        "no pins on the head": edit(PINS, "", "head_setup_commands"),
         "another python": edit("python -m pip install", "pip3 install", "setup_commands"),
         "python not on the path": edit("ladder-venv/bin:$PATH", "", "setup_commands"),
         "path set too late": lambda config: config["setup_commands"].reverse(),
         "nothing installed": put("setup_commands", []),
-        "no boto3": put("head_setup_commands", []),
+    },
+    searches_join_and_their_checkpoints_outlive_a_node: {
+        "no options": put("head_setup_commands", []),
+        "another cluster": edit("--address auto", "", "head_setup_commands"),
+        "checkpoints on one node": edit("--storage ", "--storage ./", "head_setup_commands"),
+        "an option that is none": edit("--storage ", "--store ", "head_setup_commands"),
+    },
+}
+BREAKAGES: dict[str, dict[Rule, dict[str, Breakage]]] = {
+    "gpu": {
+        **EVERYWHERE,
+        ray_accepts: {
+            **EVERYWHERE[ray_accepts],
+            "no resources": drop(*HEAD, "resources"),
+            "no such head": put("head_node_type", "haed"),
+            "unknown key of a type": put(*SPOT, "max_worker", 4),
+            "more minimum than maximum": put(*SPOT, "min_workers", 5),
+        },
+        head_runs_no_trials_and_is_on_demand: {
+            "head takes trials": put(*HEAD, "resources", "CPU", 4),
+            "head takes what AWS says": put(*HEAD, "resources", {}),
+            "more heads": put(*HEAD, "max_workers", 1),
+            "heads by default": drop(*HEAD, "max_workers"),
+            "spot head": put(*HEAD, "node_config", "InstanceMarketOptions", {"MarketType": "spot"}),
+        },
+        spot_comes_first_and_on_demand_is_the_fallback: {
+            "no spot": drop(*SPOT, "node_config", "InstanceMarketOptions"),
+            "no fallback": drop(*PAID),
+            "fallback first": put(*PAID, "priority", 2),
+            "workers that never leave": put(*PAID, "min_workers", 1),
+            "no worker at all": put(*SPOT, "max_workers", 0),
+            "two kinds of GPU": put(*PAID, "node_config", "InstanceType", "p4d.24xlarge"),
+            "disks stay": put("provider", "cache_stopped_nodes", True),
+        },
+        the_head_can_start_aws_workers: {
+            "no boto3": put("head_setup_commands", []),
+        },
+    },
+    "onprem": {
+        **EVERYWHERE,
+        ray_accepts: {
+            **EVERYWHERE[ray_accepts],
+            "no machines": drop("provider", "worker_ips"),
+            "node types": put("available_node_types", {"head": {"node_config": {}, "resources": {}}}),
+        },
+        every_machine_joins: {
+            "fewer workers than machines": put("max_workers", 1),
+            "a machine twice": put("provider", "worker_ips", ["10.0.0.1"]),
+            "the second autoscaler": edit("RAY_enable_autoscaler_v2=0 ", "", "head_start_ray_commands"),
+        },
     },
 }
 
 
 @pytest.mark.parametrize(
-    ("rule", "breakage"),
+    ("profile", "rule", "breakage"),
     [
-        pytest.param(rule, breakage, id=f"{rule.__name__}-{name}")
-        for rule, breakages in BREAKAGES.items()
+        pytest.param(profile, rule, breakage, id=f"{profile}-{rule.__name__}-{name}")
+        for profile in PROFILES
+        for rule, breakages in BREAKAGES[profile].items()
         for name, breakage in breakages.items()
     ],
 )
-def test_the_rule_notices(rule: Rule, breakage: Breakage, config: Config) -> None:
+def test_the_rule_notices(profile: str, rule: Rule, breakage: Breakage) -> None:
+    config = load(profile)
     rule(config)
     breakage(config)
-    with pytest.raises((AssertionError, ValueError, jsonschema.ValidationError)):
+    with pytest.raises((AssertionError, ValueError, LookupError, jsonschema.ValidationError, click.ClickException)):
         rule(config)
 
 
-def test_every_rule_is_shown_to_fail() -> None:
-    assert list(BREAKAGES) == RULES
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_rule_is_shown_to_fail(profile: str) -> None:
+    assert set(BREAKAGES[profile]) == set(RULES[profile])
 
 
-def test_what_a_user_must_fill_in_is_marked() -> None:
-    lines = PROFILE.read_text().splitlines()
-    for words in ("region:", "availability_zone:", "ImageId: &image", "ssh_private_key:", "InstanceType: &gpu"):
-        (at,) = [i for i, line in enumerate(lines) if words in line]
-        assert any("EDIT" in line for line in lines[max(0, at - 3) : at + 1]), words
+@pytest.mark.parametrize(
+    ("profile", "words"),
+    [
+        *(("gpu", words) for words in ("region:", "availability_zone:", "ImageId: &image", "ssh_private_key:")),
+        ("gpu", "InstanceType: &gpu"),
+        *(("onprem", words) for words in ("head_ip:", "worker_ips:", "ssh_user:", "ssh_private_key:", "--storage /")),
+    ],
+)
+def test_what_a_user_must_fill_in_is_marked(profile: str, words: str) -> None:
+    lines = (ROOT / "clusters" / f"{profile}.yaml").read_text().splitlines()
+    (at,) = [i for i, line in enumerate(lines) if words in line]
+    assert any("EDIT" in line for line in lines[max(0, at - 3) : at + 1])
