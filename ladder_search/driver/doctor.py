@@ -17,7 +17,10 @@ from ladder_search.errors import LadderSearchError
 from ladder_search.tracking.address import check, default_store
 from ladder_search.training.compiling import compiler_found
 
-PACKAGES = ("torch", "numpy", "pyarrow", "safetensors", "ray", "optuna", "mlflow", "scipy", "scikit-learn")
+PACKAGES = (
+    "torch", "numpy", "pyarrow", "safetensors", "pyyaml", "ray", "optuna", "cmaes", "mlflow", "scipy", "scikit-learn",
+    "matplotlib", "plotly", "rich", "markdown-it-py",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +36,8 @@ class Finding:
 def examine(console: Console, root: Path) -> int:
     """Print all findings; return 0 when everything that a search needs works, else 1."""
     broken = 0
-    for look in (_python, _packages, _devices, _compiler, _data, lambda: _root(root), lambda: _store(root), _cluster):
+    here = (lambda: _root(root), lambda: _store(root))
+    for look in (_python, _packages, _devices, _compiler, _data, *here, _cluster, _launcher):
         for finding in look():
             broken += not finding.works
             mark = "[green]works[/]" if finding.works else "[red]fails[/]"
@@ -124,6 +128,13 @@ def _cluster() -> Iterator[Finding]:
             pass
 
     yield _tried("Ray cluster", address, connect)
+
+
+def _launcher() -> Iterator[Finding]:
+    missing = " and ".join(tool for tool in ("ssh", "rsync") if shutil.which(tool) is None)
+    found = f"{missing} not found: no cluster can be started from here" if missing else "ssh and rsync found"
+    remedy = f"for `ray up` install {missing}" if missing else ""
+    yield Finding(name="cluster launcher", works=True, found=found, remedy=remedy)
 
 
 def _tried(name: str, found: str, attempt: Callable[[], None]) -> Finding:

@@ -11,8 +11,9 @@ number of runs count as much as ours:
 * not enough seeds: neither.
 
 An error significantly below the paper's is "better" even within the margin; one significantly above it is "worse" only
-when it is not surely within the margin. With ten seeds against the paper's ten, a true reproduction is recognised in
-about seven of ten cases, with twenty in eight; a mean that is truly a whole margin too high passes in one of twenty.
+when it is not surely within the margin. Simulated with spreads as the paper's: with ten seeds against its ten, a true
+reproduction is recognised in two of three cases, with twenty in three of four; a mean that is truly a whole margin too
+high passes in one of twenty-five.
 
 An own spread of 0 says only that errors are counts of images: the published spread takes its place. Where the paper
 prints none, its runs are taken to spread as ours do. Where nothing spreads at all there is no test, and no verdict.

@@ -23,8 +23,19 @@ def test_a_healthy_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     code, text = _examined(tmp_path / "results")
     assert code == 0 and "fails" not in text
-    for name in ("Python", "torch", "ray", "CPU", "GPU", "C++ compiler", "results folder", "tracking store"):
+    for name in (
+        "Python",
+        "torch",
+        "ray",
+        "CPU",
+        "GPU",
+        "C++ compiler",
+        "results folder",
+        "tracking store",
+        "launcher",
+    ):
         assert name in text
+    assert all(package in text for package in doctor.PACKAGES) and "data digits" in text and "data mnist" in text
     assert list(tmp_path.iterdir()) == []
 
 
@@ -40,6 +51,13 @@ def test_what_fails_comes_with_a_remedy(tmp_path: Path, monkeypatch: pytest.Monk
     assert "no-such-package" in failed[0] and "pip install" in failed[0]
     assert "free some space" in failed[1]
     assert "must name a running Ray cluster" in failed[2]
+
+
+def test_what_only_some_need_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(shutil, "which", lambda tool: None)
+    code, text = _examined(tmp_path)
+    assert code == 0 and "for `ray up` install ssh and rsync" in text
 
 
 def test_a_store_that_is_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
