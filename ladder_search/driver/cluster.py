@@ -17,6 +17,7 @@ import ray
 from ray._private import ray_constants
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from ladder_search.driver import deaths
 from ladder_search.errors import ResourceError, SettingError
 
 _RAY_VARIABLES = {
@@ -51,6 +52,7 @@ def connected(address: str | None) -> Iterator[bool]:
     """
     for name, value in _RAY_VARIABLES.items():
         os.environ.setdefault(name, value)
+    deaths.all_survived()
     address = address or os.environ.get("RAY_ADDRESS") or None
     private = address is None
     if address is not None:
