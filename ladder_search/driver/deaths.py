@@ -1,7 +1,8 @@
 """However a trial's process comes to its end, the trial starts again from its checkpoint.
 
-Tune 2.60 knows a death in the middle of a task by ``RayActorError`` alone and ends the whole search for others: Ray's
-memory monitor, which ends processes of trials before the kernel would end others, has an ``OutOfMemoryError`` of its own.
+Tune 2.60 knows a death in the middle of a task by ``RayActorError`` alone and ends the whole search for others. Ray's
+memory monitor, which ends processes of trials before the kernel would end others, has an ``OutOfMemoryError`` of its
+own.
 Tune has no place to hand in another rule, so the one method that has it is replaced.
 """
 

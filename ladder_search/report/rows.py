@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from rich import box
@@ -77,19 +78,17 @@ def sentences(rows: Sequence[Row], reproductions: Sequence[Reproduction]) -> lis
 
 
 def print_table(console: Console, rows: Sequence[Row], reproductions: Sequence[Reproduction]) -> None:
-    """Print the table and its sentences."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
-    for header in HEADER:
-        table.add_column(header, justify="right" if header == "n" else "left")
-    before: tuple[str, ...] = ("", "")
-    for row in rows:
-        texts = cells(row)
-        shown = (*("" if text == old else text for text, old in zip(texts[:2], before, strict=True)), *texts[2:])
-        if texts[0] != before[0]:
-            shown = texts
-        table.add_row(*(Text(wording.printable(console, text)) for text in shown), style="dim" if row.dropped else "")
-        before = texts[:2]
-    console.print(table, highlight=False)
+    """Print the table and its sentences: a part for each study, which eighty columns hold."""
+    for (study, published), part in itertools.groupby(rows, lambda row: cells(row)[:2]):
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
+        for header in HEADER[2:]:
+            fixed = header != HEADER[-2]
+            table.add_column(header, justify="right" if header == "n" else "left", no_wrap=fixed)
+        for row in part:
+            texts = (Text(wording.printable(console, text)) for text in cells(row)[2:])
+            table.add_row(*texts, style="dim" if row.dropped else "")
+        title = wording.printable(console, f"{study}, published: {'nothing' if published == 'none' else published}")
+        console.print("", title, table, sep="\n", highlight=False, markup=False)
     for line in (*sentences(rows, reproductions), *(RULE if any(row.p_target is not None for row in rows) else ())):
         console.print(wording.printable(console, line), highlight=False, markup=False)
 
