@@ -32,6 +32,8 @@ def print_next_steps(console: Console, result: SearchResult, root: str) -> None:
     lines = [f"Study folder    {result.folder.path}", f"Tracking store  {result.store}", ""]
     if not result.stored:
         lines.append(f"send the rest   ladder-search sync {name}{where}   (the store has not got everything yet)")
+    if result.unfinished:
+        lines.append(f"go on with it   python search.py --resume --name {name}{where}")
     lines += [
         f"look at it      ladder-search ui{where}",
         f"keep the best   ladder-search export {name} --top 3 -o configs/{where}",

@@ -5,6 +5,7 @@ A study folder::
     study.json      settings of the search, versions, state of the code: written before the first trial
     optuna.journal  Optuna's journal: every suggestion, intermediate value and state
     trials/         one JSON file per ended trial, ``t0007.json``, written whole
+    running/        reports of the trials that have not ended; gone when the search has
     checkpoints/    Ray's experiment folder: logs and checkpoints of trials
     spool/          tracking events, stored and waiting
     pictures/       PNG and interactive HTML
@@ -79,6 +80,7 @@ class StudyFolder:
         self.path = path.absolute()
         self.journal = self.path / "optuna.journal"
         self.trials = self.path / "trials"
+        self.running = self.path / "running"
         self.checkpoints = self.path / "checkpoints"
         self.spool = self.path / "spool"
         self.pictures = self.path / "pictures"
@@ -90,9 +92,18 @@ class StudyFolder:
             StudyFolderError: the folder already holds a study, or cannot be written.
         """
         self.check_free()
+        self.describe({"format": FORMAT, **description})
+
+    def describe(self, description: dict[str, Any]) -> None:
+        """Write ``study.json``, as ``description`` returns it.
+
+        Raises:
+            StudyFolderError: the folder cannot be written.
+        """
         try:
-            self.trials.mkdir(parents=True, exist_ok=True)
-            self._write_json(self.path / "study.json", {"format": FORMAT, **description})
+            for folder in (self.trials, self.running):
+                folder.mkdir(parents=True, exist_ok=True)
+            self._write_json(self.path / "study.json", description)
         except OSError as error:
             raise StudyFolderError(
                 f"a study folder must be writable, {self.path} is not: {error}; choose another --root."

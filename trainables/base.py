@@ -48,9 +48,9 @@ class MachineGoesError(ResourceError):
 class PackTrainable(tune.Trainable):
     """Trains one trial's label draws as one pack and reports their mean validation error.
 
-    ``config`` holds ``settings`` (a ``TrialSpec`` as a mapping), ``compiled``, ``report_every`` and ``report_at``
-    (epochs), ``threads`` and ``device``. Actors are reused: a following trial of the same signature trains in the same
-    compiled program.
+    ``config`` holds ``settings`` (a ``TrialSpec`` as a mapping), ``start`` (folder or address of the checkpoint to go
+    on from, or None), ``compiled``, ``report_every`` and ``report_at`` (epochs), ``threads`` and ``device``. Actors are
+    reused: a following trial of the same signature trains in the same compiled program.
     """
 
     _epoch: int
@@ -158,6 +158,7 @@ class PackTrainable(tune.Trainable):
         self._members: list[MemberSpec] = [self._spec.member(self._dataset, i) for i in range(self._spec.draws)]
         self._steps_per_epoch = self._members[0].steps_per_epoch
         self._epoch = self._kept_epoch = 0
+        self._from: str | None = config["start"]
         self._slots: list[int] = []
 
     def _start(self, states: Sequence[MemberState | None]) -> None:
@@ -171,7 +172,10 @@ class PackTrainable(tune.Trainable):
         self._pack = pack
 
     def _pack_in_use(self) -> Pack:
-        if not self._slots:
+        if not self._slots and self._from:
+            with tune.Checkpoint(self._from).as_directory() as folder:
+                self.load_checkpoint(folder)
+        elif not self._slots:
             self._start([None] * self._spec.draws)
         assert self._pack is not None
         return self._pack

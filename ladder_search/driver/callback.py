@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import functools
 import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from pyarrow.fs import LocalFileSystem
-from ray.tune import Callback
+from ray import tune
 
 from ladder_search import metrics
 from ladder_search.config import flat
 from ladder_search.driver.halt import Halt
+from ladder_search.driver.ledger import Ledger, TrialLog
 from ladder_search.driver.progress import Progress
 from ladder_search.driver.searcher import outcome
 from ladder_search.record import StudyFolder, TrialRecord, TrialState
 from ladder_search.tracking import DatasetInput, MetricPoint, RunStatus, Tracker
+from ladder_search.tracking.clock import steady_time
 
 CRASHED = "crashed"
 """How the reason of a crashed trial begins."""
+STOPPED = "stopped with the search"
+"""Why a trial has a record that has not ended: a resume goes on with it."""
 HOPELESS = 3
 """So many crashes without a single report by any trial: it is not the configurations."""
 
@@ -45,7 +48,7 @@ def _never_raises(hook: Hook) -> Hook:
     return cast(Hook, guarded)
 
 
-class SearchCallback(Callback):
+class SearchCallback(tune.Callback):
     """Follows every trial from its start to its record."""
 
     def __init__(
@@ -53,6 +56,7 @@ class SearchCallback(Callback):
         *,
         search: str,
         folder: StudyFolder,
+        ledger: Ledger,
         tracker: Tracker,
         progress: Progress,
         epochs: int,
@@ -60,19 +64,21 @@ class SearchCallback(Callback):
         dataset: DatasetInput,
         reasons: Mapping[str, str],
         halt: Halt,
-        clock: Callable[[], float] = time.time,
+        ended: Iterable[TrialRecord] = (),
+        clock: Callable[[], float] = steady_time,
     ) -> None:
         """Args: ``search`` prefixes tracker keys; ``reasons`` tells, by key, why the scheduler stopped a trial;
-        ``halt`` is told when no trial can be trained."""
+        ``halt`` is told when no trial can be trained; ``ended`` are the records of the search's earlier lives."""
         self._halt = halt
         self._search, self._folder, self._tracker, self.progress = search, folder, tracker, progress
         self._epochs, self._tags, self._dataset, self._reasons, self._clock = epochs, tags, dataset, reasons, clock
         self._begun: dict[str, float] = {}
         self._trials: dict[str, Any] = {}
-        self._rows: dict[str, dict[int, dict[str, Any]]] = {}
-        self.records: dict[str, TrialRecord] = {}
         self.problems: list[str] = []
         self._noted: set[tuple[str, str]] = set()
+        self._ledger = ledger
+        self.records = {record.key: record for record in ended}
+        progress.resumed(self.records.values())
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray pickles callbacks into its snapshot; a search is rebuilt from the study folder instead."""
@@ -81,49 +87,30 @@ class SearchCallback(Callback):
     @_never_raises
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         config, key = trial.config, trial.config["key"]
-        if key in self._begun:
+        if key in self._trials:
             return  # started again after a fault or a pause: the same run goes on
-        self._begun[key], self._trials[key] = self._clock(), trial
-        self._rows[key] = {}
+        log = self._ledger.begin(config)
+        # One of an earlier life is timed from here on, as if it had never stopped.
+        self._begun[key], self._trials[key] = self._clock() - log.seconds, trial
         self.progress.started(key)
-        settings = config["settings"]
-        self._tracker.start_run(
-            f"{self._search}/{key}",
-            name=f"{key} {config['name']}".strip(),
-            params={**flat(settings), **{f"search/{name}": value for name, value in config["params"].items()}},
-            tags={
-                **self._tags,
-                "trial": key,
-                "name": config["name"],
-                "seed": str(settings["seed"]),
-                "label_seed": str(settings["label_seed"]),
-                "status": "RUNNING",
-                "device": config["device"],
-            },
-            parent=f"{self._search}/search",
-            dataset=self._dataset,
-        )
+        self._start_run(log, config["device"])
 
     @_never_raises
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        key, rows = trial.config["key"], self._rows[trial.config["key"]]
-        fresh = [row for row in result[metrics.HISTORY] if row[metrics.EPOCH] not in rows]
-        rows |= {row[metrics.EPOCH]: row for row in fresh}
+        key, log = trial.config["key"], self._ledger[trial.config["key"]]
         self.progress.reported(key, result[metrics.EPOCH], self._epochs, result[metrics.VALIDATION_ERROR])
-        now = int(self._clock() * 1000)
-        self._tracker.log_metrics(
-            f"{self._search}/{key}",
-            [
-                MetricPoint(name=name, value=float(value), step=row[metrics.EPOCH], time_ms=now)
-                for row in fresh
-                for name, value in row.items()
-                if name != metrics.EPOCH
-            ],
+        fresh = self._ledger.report(
+            trial.config,
+            result[metrics.HISTORY],
+            time_ms=int(self._clock() * 1000),
+            seconds=self._seconds(key),
+            end=self._decided(key, result) if result.get("done") else None,
         )
-        if len(rows) == len(fresh):
-            self._tracker.set_tags(f"{self._search}/{key}", {"host": str(result.get("hostname", ""))})
+        self._log(log, fresh)
+        if len(log.rows) == len(fresh):
+            self._tracker.set_tags(self._run(key), {"host": str(result.get("hostname", ""))})
 
     @_never_raises
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -133,7 +120,7 @@ class SearchCallback(Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._end(trial, error=True)
         crashes = sum(record.reason.startswith(CRASHED) for record in self.records.values())
-        self._halt.hopeless = crashes >= HOPELESS and not any(self._rows.values())
+        self._halt.hopeless = crashes >= HOPELESS and not any(log.rows for log in self._ledger.logs.values())
 
     @_never_raises
     def on_checkpoint(self, iteration: int, trials: list[Any], trial: Any, checkpoint: Any, **info: Any) -> None:
@@ -141,14 +128,25 @@ class SearchCallback(Callback):
         if record is not None:  # the last checkpoint arrives after the trial's end
             self._end(trial, error=record.reason.startswith(CRASHED))
 
+    @_never_raises
+    def settle(self, key: str, checkpoint: str | None, device: str) -> None:
+        """Tell everybody again of a trial that had ended when the search was killed; ``checkpoint``: its place."""
+        log = self._ledger[key]
+        self._start_run(log, device)
+        self._settle(log, self._fetched(key, tune.Checkpoint(checkpoint) if checkpoint else None))
+
     def end_all(self) -> None:
         """Record the trials that were still running when the search was stopped."""
         for trial in [trial for key, trial in self._trials.items() if key not in self.records]:
             self._halted(trial)
+        self._ledger.close()
 
     @_never_raises
     def _halted(self, trial: Any) -> None:
-        self._end(trial, error=False, halted=True)
+        log = self._ledger[trial.config["key"]]
+        # One that was trained to its budget and whose last checkpoint is missing has not ended either.
+        end = log.end if log.end is not None and log.end[0] != "COMPLETE" else ("PRUNED", STOPPED)
+        self._record(log, *end, self._fetched(log.trial["key"], trial.checkpoint))
 
     def note(self, where: str, error: Exception | str) -> None:
         """Keep a problem, once: a full disk says the same at every report."""
@@ -157,47 +155,92 @@ class SearchCallback(Callback):
             self._noted.add((where, problem))
             self.problems.append(f"{where}: {problem}")
 
-    def _end(self, trial: Any, *, error: bool, halted: bool = False) -> None:
-        config, key = trial.config, trial.config["key"]
-        rows = self._rows.get(key, {})
-        last = rows[max(rows)] if rows else None
-        result = (
-            {**last, metrics.DIVERGED: trial.last_result.get(metrics.DIVERGED)} if last and trial.last_result else last
-        )
-        state = outcome(result, self._epochs, error=error)
-        if halted and not rows:
-            state = "PRUNED"  # nobody knows how it would have ended
+    def _end(self, trial: Any, *, error: bool) -> None:
+        key = trial.config["key"]
+        log = self._ledger.begin(trial.config)
+        if error:
+            self._ledger.end(key, "FAIL", self._crash(key, trial), self._seconds(key))
+        if log.end is None:
+            self._halted(trial)
+        else:
+            self._settle(log, self._fetched(key, trial.checkpoint))
+
+    def _settle(self, log: TrialLog, checkpoint: str | None) -> None:
+        assert log.end is not None
+        if self._record(log, *log.end, checkpoint):
+            self._ledger.settle(log.trial["key"])
+
+    def _record(self, log: TrialLog, state: TrialState, reason: str, checkpoint: str | None) -> bool:
+        """Write a trial's record and end its run, if that is not done; return whether the record could be written."""
+        key = log.trial["key"]
         again = self.records.get(key)
-        error_value = last[metrics.VALIDATION_ERROR] if last else math.nan
+        last = log.rows.get(log.last_epoch)
+        error = last[metrics.VALIDATION_ERROR] if last else math.nan
         record = TrialRecord(
-            key=key,
-            number=config["number"],
-            name=config["name"],
+            **{**log.trial, **log.configurations[-1]},
             state=state,
-            reason=self._reason(key, state, trial, error),
-            params=dict(config["params"]),
-            settings=config["settings"],
-            epochs=tuple(_json_ready(rows[epoch]) for epoch in sorted(rows)),
-            validation_error=error_value if math.isfinite(error_value) else None,
-            seconds=again.seconds if again else self._clock() - self._begun.get(key, self._clock()),
-            checkpoint=self._checkpoint(trial, key),
+            reason=reason,
+            epochs=tuple(_json_ready(log.rows[epoch]) for epoch in sorted(log.rows)),
+            validation_error=error if math.isfinite(error) else None,
+            seconds=again.seconds if again else self._seconds(key),
+            checkpoint=checkpoint,
         )
         self.records[key] = record
         try:
             self._folder.write_trial(record)
         except OSError as error:
             self.note(f"record of {key}", error)
-        if again:
-            return
-        self.progress.ended(record)
-        run = f"{self._search}/{key}"
-        rung = str(last[metrics.EPOCH]) if last else "0"
-        self._tracker.set_tags(run, {"status": state, "reason": record.reason, "rung": rung})
-        self._tracker.end_run(run, _STATUS[state])
+            written = False
+        else:
+            written = True
+        if again is None:
+            self.progress.ended(record)
+            tags = {"status": state, "reason": reason, "rung": str(log.last_epoch)}
+            self._tracker.set_tags(self._run(key), tags)
+            self._tracker.end_run(self._run(key), _STATUS[state])
+        return written
 
-    def _checkpoint(self, trial: Any, key: str) -> str | None:
+    def _start_run(self, log: TrialLog, device: str) -> None:
+        """Begin a trial's run; what it reported in an earlier life is sent again, and stored once."""
+        trial, settings = log.trial, log.trial["settings"]
+        key = trial["key"]
+        self._tracker.start_run(
+            self._run(key),
+            name=f"{key} {trial['name']}".strip(),
+            params={**flat(settings), **{f"search/{name}": value for name, value in trial["params"].items()}},
+            tags={
+                **self._tags,
+                "trial": key,
+                "name": trial["name"],
+                "seed": str(settings["seed"]),
+                "label_seed": str(settings["label_seed"]),
+                "status": "RUNNING",
+                "device": device,
+            },
+            parent=f"{self._search}/search",
+            dataset=self._dataset,
+        )
+        if log.rows:
+            self._log(log, log.rows.values())
+
+    def _log(self, log: TrialLog, rows: Iterable[Mapping[str, Any]]) -> None:
+        points = [
+            MetricPoint(name=name, value=float(value), step=row[metrics.EPOCH], time_ms=log.times[row[metrics.EPOCH]])
+            for row in rows
+            for name, value in row.items()
+            if name != metrics.EPOCH
+        ]
+        self._tracker.log_metrics(self._run(log.trial["key"]), points)
+
+    def _run(self, key: str) -> str:
+        return f"{self._search}/{key}"
+
+    def _seconds(self, key: str) -> float:
+        """Wall time of a trial in all lives of the search."""
+        return self._clock() - self._begun[key] if key in self._begun else self._ledger[key].seconds
+
+    def _fetched(self, key: str, checkpoint: Any) -> str | None:
         """Where the trial's last checkpoint is; one in a bucket is fetched, so that the study folder is complete."""
-        checkpoint = trial.checkpoint
         if checkpoint is None:
             return None
         path = Path(checkpoint.path)
@@ -211,18 +254,21 @@ class SearchCallback(Callback):
         root = self._folder.path
         return str(path.relative_to(root) if path.is_relative_to(root) else path)
 
-    def _reason(self, key: str, state: TrialState, trial: Any, error: bool) -> str:
-        if error:
-            lines = str(trial.get_error() or "").strip().splitlines() if hasattr(trial, "get_error") else []
-            reason = f"{CRASHED}: {lines[-1] if lines else 'see its log'}"
-            error_file = self._folder.checkpoints / key / "error.txt"
-            self.note(key, f"{reason}{f' (see {error_file})' if error_file.exists() else ''}")
-            return reason
-        if state == "COMPLETE":
-            return "trained to its budget"
-        if state == "FAIL":
-            return "diverged"
-        return self._reasons.get(key, "stopped with the search")
+    def _crash(self, key: str, trial: Any) -> str:
+        lines = str(trial.get_error() or "").strip().splitlines() if hasattr(trial, "get_error") else []
+        reason = f"{CRASHED}: {lines[-1] if lines else 'see its log'}"
+        error_file = next(self._folder.checkpoints.glob(f"{key}*/error.txt"), None)
+        self.note(key, f"{reason}{f' (see {error_file})' if error_file else ''}")
+        return reason
+
+    def _decided(self, key: str, result: Mapping[str, Any]) -> tuple[TrialState, str] | None:
+        """How a trial ends whose last report this is, though its last checkpoint is to come; None: a halt stops it."""
+        match outcome(result, self._epochs):
+            case "COMPLETE":
+                return "COMPLETE", "trained to its budget"
+            case "FAIL":
+                return "FAIL", result.get(metrics.REASON) or "diverged"
+        return ("PRUNED", self._reasons[key]) if key in self._reasons else None
 
 
 def _json_ready(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,6 +51,19 @@ class PatientASHA(AsyncHyperBandScheduler):
         self._stop = stop
         self._reasons = reasons
 
+    def recall(self, key: str, errors: Mapping[int, float | None]) -> None:
+        """Take in what a trial of an earlier life of the search reported, by epoch."""
+        for rung, recorded in self._brackets[0]._rungs:
+            error = errors.get(int(rung))
+            if error is not None:
+                recorded[key] = -error  # Ray's values grow with the quality
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        super().on_trial_add(tune_controller, trial)
+        for _, recorded in self._brackets[0]._rungs:  # one that goes on is compared once at each rung
+            if trial.config["key"] in recorded:
+                recorded[trial.trial_id] = recorded.pop(trial.config["key"])
+
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         decision: str = super().on_trial_result(tune_controller, trial, result)
         if trial.config["protected"] or result.get("done"):
@@ -106,7 +119,7 @@ class PatientPBT(PopulationBasedTraining):
     def _get_new_config(self, trial: Any, trial_to_clone: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         config, operations = super()._get_new_config(trial, trial_to_clone)
         # Parameters and weights are the other's; who the trial is does not change.
-        own = {name: trial.config[name] for name in ("key", "number", "name", "protected")}
+        own = {name: trial.config[name] for name in ("key", "number", "name", "protected", "start")}
         return {**config, **own}, operations
 
 

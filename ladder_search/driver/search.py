@@ -1,52 +1,26 @@
-"""One search from its settings to its leaderboard."""
+"""One search from its settings to its leaderboard, begun or resumed."""
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
 
-import numpy as np
-import optuna
 from ray import tune
 from rich.console import Console
 
-from ladder_search.config import as_mapping, merge
 from ladder_search.data import datasets
-from ladder_search.data.datasets import Dataset
-from ladder_search.driver import cluster, schedulers
-from ladder_search.driver.callback import SearchCallback
-from ladder_search.driver.halt import Halt
-from ladder_search.driver.leaderboard import leaderboard_markdown, summary
-from ladder_search.driver.pictures import draw_all
-from ladder_search.driver.progress import Progress
-from ladder_search.driver.searcher import FixedPoint, OptunaSearcher, open_studies
+from ladder_search.driver import cluster
+from ladder_search.driver.run import Run, Space
 from ladder_search.driver.settings import SearchSettings
-from ladder_search.driver.wording import BASELINE, PUBLISHED
 from ladder_search.errors import SettingError
-from ladder_search.export.provenance import as_tags, collect
 from ladder_search.record import StudyFolder, TrialRecord, claim_folder
-from ladder_search.studies import Study, find_study
-from ladder_search.tracking import DatasetInput, MetricPoint, RunStatus, SpoolTracker, Tracker
+from ladder_search.studies import Study
+from ladder_search.tracking import SpoolTracker
 from ladder_search.tracking.address import check, default_store, normal_store, redacted
-from ladder_search.training.compiling import compile_pays, compiler_found
-from ladder_search.trial import TrialSpec
-
-
-class Space(Protocol):
-    """A family's search space, as the entry point hands it in."""
-
-    @property
-    def suggest(self) -> Callable[[optuna.trial.BaseTrial, Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]: ...
-
-    @property
-    def published(self) -> Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any] | None]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +34,8 @@ class SearchResult:
     stored: bool
     """Whether the tracking store has everything; otherwise ``ladder-search sync`` sends the rest."""
     interrupted: bool
+    unfinished: bool
+    """Whether trials were stopped, or not begun, because the search was: ``--resume`` goes on with them."""
     problems: list[str]
 
     @property
@@ -81,7 +57,7 @@ def run_search(
 
     Raises:
         LadderSearchError: bad settings, data that cannot be had, a folder in use, a store that does not answer, a
-            machine without what a trial asks for.
+            machine without what a trial asks for; a search that cannot be resumed.
     """
     study = settings.resolved_study()
     dataset = datasets.load(study.data.dataset, notify=lambda line: console.print(line, markup=False))
@@ -91,23 +67,29 @@ def run_search(
         raise SettingError("a search compares validation errors and data.validation is 0; set it to 1 or more.")
     root = Path(cluster.lasting(settings.root))
     store = settings.tracking or default_store(root)
-    with claim_folder(root, settings.name, f"{study.name}-{datetime.now():%Y%m%d-%H%M%S}") as folder:
+    with _held_folder(root, settings, study) as folder:
         if settings.offline:
             store = normal_store(store)
         else:
             check(store)
         # A password in the address is for the store alone: it belongs in no file and in no parameter of a run.
         shown = replace(settings, tracking=settings.tracking and redacted(settings.tracking))
-        run = _Run(shown, study, own, dataset, folder, spaces[study.family], console)
+        run = Run(shown, study, own, dataset, folder, spaces[study.family], console)
+        if settings.resume:
+            run.recall()
         # Ray takes some seconds to start: say that something goes on, and where.
-        line = f"{study.name}: {settings.trials} trials, kept in {folder.path}"
+        line = f"{study.name}: {run.outlook()}, kept in {folder.path}"
         console.print(line, highlight=False, markup=False, soft_wrap=True)
         tracker: SpoolTracker | None = None
+        tracking = partial(SpoolTracker, folder.spool, store, study.name, start_writer=not settings.offline)
         try:
-            with cluster.connected(settings.address) as private:
-                run.plan(private, redacted(store))
-                tracker = SpoolTracker(folder.spool, store, study.name, start_writer=not settings.offline)
-                run.go(tracker, trainables[study.family])
+            if run.complete:
+                tracker = tracking()
+            else:
+                with cluster.connected(settings.address) as private:
+                    run.plan(private, redacted(store))
+                    tracker = tracking()
+                    run.go(tracker, trainables[study.family])
         finally:
             if tracker is not None:
                 if not settings.offline:
@@ -120,314 +102,19 @@ def run_search(
         store=redacted(store),
         stored=stored,
         interrupted=run.halt.interrupted,
+        unfinished=bool(run.halt.why()),
         problems=[*run.problems, *tracker.problems()],
     )
 
 
-class _Run:
-    """One search while it runs.
-
-    States::
-
-        _Run(…)          -> everything that needs no Ray is checked
-        plan(private, …) -> the cluster has room, the study folder is begun
-        go(tracker, …)   -> all trials and runs have ended; ``records`` and ``problems`` say how
-    """
-
-    def __init__(
-        self,
-        settings: SearchSettings,
-        study: Study,
-        own: TrialSpec,
-        dataset: Dataset,
-        folder: StudyFolder,
-        space: Space,
-        console: Console,
-    ) -> None:
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._settings, self._study, self._own, self._dataset = settings, study, own, dataset
-        self._folder, self._space, self._console = folder, space, console
-        self._search = f"{study.name}/{folder.path.name}"
-        self._base = own.as_mapping()
-        self._options = as_mapping(study.space)
-        self._epochs = study.training.epochs
-        self._steps_per_epoch = own.member(dataset).steps_per_epoch
-        self.halt = Halt(settings.time_budget)
-        self.records: list[TrialRecord] = []
-        self.problems: list[str] = []
-
-        self._distributions = self._probe()
-        self._points = self._fixed_points()
-        if settings.trials > len(self._points) and not self._distributions:
-            raise SettingError(
-                "a search needs something to vary and the space of this one is empty; see space.* in --set, or ask for "
-                f"--trials {len(self._points)}."
-            )
-        self._storage = settings.storage and cluster.lasting(settings.storage)
-        self._reasons: dict[str, str] = {}
-        self._rungs: list[int] = []
-        self._scheduler = self._make_scheduler()
-        self._share = cluster.Share(
-            cpus=settings.cpus_per_trial / settings.slots, gpus=settings.gpus_per_trial / settings.slots
-        )
-        if settings.compile == "on" and not compiler_found():
-            raise SettingError(
-                "--compile on needs a C++ compiler, and torch in a folder without spaces, and one is missing; "
-                "install g++, move the environment, or choose --compile off."
-            )
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Reached from a scheduler that Ray pickles into its snapshot, which nothing reads."""
-        return {}
-
-    def plan(self, private: bool, store: str) -> None:
-        """See what the cluster has room for, and begin the study folder."""
-        settings = self._settings
-        self._room = cluster.capacity(self._share, private=private)
-        if not self._room:
-            self._console.print("No node of the cluster has room for a trial now: the search waits until one has.")
-        looked = cluster.check_shared(self._storage or str(self._folder.path))
-        if not private and not looked and not self._storage:
-            self._console.print("Checkpoints go to the study folder: all nodes must see it, or name a --storage.")
-        self._pending, self._alive = self._at_a_time(private)
-        self._compiled = self._compile_pays(max(1, min(self._room, self._alive)))
-        if settings.trials < len(self._points):
-            names = " and ".join(point.name for point in self._points)
-            self._console.print(f"With --trials {settings.trials} only fixed configurations run: {names} come first.")
-        self._provenance = collect(data_name=self._dataset.name, data_digest=self._dataset.digest)
-        self._folder.create(
-            {
-                "settings": as_mapping(settings),
-                "study": as_mapping(self._study),
-                "store": store,
-                "provenance": self._provenance,
-            }
-        )
-
-    def go(self, tracker: Tracker, trainable: type[tune.Trainable]) -> None:
-        """Run all trials, then fill ``records`` and ``problems``."""
-        study, share = self._study, self._share
-        optuna_study, references = self._open_optuna()
-        callback = SearchCallback(
-            search=self._search,
-            folder=self._folder,
-            tracker=tracker,
-            progress=Progress(study, self._settings.trials, max(1, self._room), self._console),
-            epochs=self._epochs,
-            tags=self._tags(),
-            dataset=self._dataset_input(),
-            reasons=self._reasons,
-            halt=self.halt,
-        )
-        searcher = OptunaSearcher(
-            optuna_study,
-            references,
-            self._resolve,
-            self._points,
-            epochs=self._epochs,
-            common={
-                "compiled": self._compiled,
-                "report_every": study.report_every,
-                "report_at": self._rungs,
-                "threads": max(1, int(share.cpus)),
-                "device": "cuda" if share.gpus else "cpu",
-            },
-        )
-        tuner = tune.Tuner(
-            tune.with_resources(
-                tune.with_parameters(trainable, dataset=_without_test_set(self._dataset)),
-                {"cpu": share.cpus, "gpu": share.gpus},
-            ),
-            tune_config=tune.TuneConfig(
-                num_samples=self._settings.trials,
-                search_alg=searcher,
-                scheduler=self._scheduler,
-                max_concurrent_trials=self._alive,
-                reuse_actors=True,
-                trial_name_creator=_trial_name,
-                trial_dirname_creator=_trial_name,
-            ),
-            run_config=self._run_config(callback),
-        )
-        logging.getLogger("ray.tune").setLevel(logging.ERROR)
-        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self._pending)
-        self._start_parent_run(tracker)
-        status: RunStatus | None = None
-        try:
-            with callback.progress, self.halt.on_signals(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                tuner.fit()
-            status = "KILLED" if self.halt.interrupted else "FAILED" if self.halt.hopeless else "FINISHED"
-            if self.halt.why():
-                self._console.print(f"{self.halt.why()}: what was running is stopped, what has been found is kept.")
-        finally:  # after an error or a second Ctrl-C, too: no trial and no run stays RUNNING
-            callback.end_all()
-            searcher.close()
-            self.records = sorted(callback.records.values(), key=lambda record: record.number)
-            self.problems = callback.problems
-            if status is not None:
-                self._summarise(tracker, optuna_study)
-            tracker.end_run(f"{self._search}/search", status or "FAILED")
-
-    def _run_config(self, callback: SearchCallback) -> tune.RunConfig:
-        storage = self._storage
-        updates_between = self._study.report_every * self._steps_per_epoch
-        return tune.RunConfig(
-            name=self._folder.path.name if storage else self._folder.checkpoints.name,
-            storage_path=storage or str(self._folder.path),
-            callbacks=[callback],
-            stop=self.halt,
-            verbose=0,
-            checkpoint_config=tune.CheckpointConfig(
-                checkpoint_at_end=True,
-                # PBT copies a checkpoint some time after it has chosen it.
-                num_to_keep=3 if self._settings.scheduler == "pbt" else 1,
-                # Updates, not reports, set what a lost worker costs: about 2,000 of them.
-                checkpoint_frequency=max(1, round(2000 / updates_between)),
-            ),
-            failure_config=tune.FailureConfig(max_failures=2),
-        )
-
-    def _at_a_time(self, private: bool) -> tuple[int, int]:
-        """How many trials wait for room ahead of time, and how many are alive together."""
-        trials, asked = self._settings.trials, self._settings.max_concurrent
-        if self._settings.scheduler == "pbt":  # a population takes turns
-            return trials, asked or trials
-        if private:
-            return 1, asked or self._room
-        # A cluster that others share may grow, by as much as waits; but the sampler knows nothing of what waits.
-        return max(1, min(self._room, 16)), asked or trials
-
-    def _probe(self) -> dict[str, optuna.distributions.BaseDistribution]:
-        """Return the parameters of the space; raise now what a suggestion would raise in the middle of the search."""
-        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-        first = study.ask()
-        self._resolve(first)
-        for name, distribution in first.distributions.items():
-            if isinstance(distribution, optuna.distributions.CategoricalDistribution):
-                for choice in distribution.choices:
-                    study.enqueue_trial({name: choice})
-                    self._resolve(study.ask())
-        return dict(first.distributions)
-
-    def _fixed_points(self) -> list[FixedPoint]:
-        """The configurations that run first: the study's own, and its supervised baseline on the same draw."""
-        params = self._space.published(self._base, self._options)
-        points = [FixedPoint(name=PUBLISHED, settings=self._base, params=params)]
-        if self._study.baseline is not None:
-            baseline = find_study(self._study.baseline)
-            spec = replace(
-                self._own,
-                model=baseline.model.on_network_of(self._own.model),
-                training=replace(baseline.training, epochs=self._epochs),
-            )
-            points.append(FixedPoint(name=BASELINE, settings=spec.as_mapping(), params=None))
-        return points
-
-    def _resolve(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
-        settings = merge(self._base, self._space.suggest(trial, self._base, self._options))
-        return TrialSpec.from_mapping(settings).as_mapping()
-
-    def _open_optuna(self) -> tuple[optuna.Study, optuna.Study]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return open_studies(self._folder.journal, self._search, self._settings.sampler, self._settings.seed)
-
-    def _make_scheduler(self) -> Any:
-        match self._settings.scheduler:
-            case "asha":
-                self._rungs = schedulers.rungs(self._epochs, self._steps_per_epoch, self._study.stop)
-                return schedulers.PatientASHA(
-                    epochs=self._epochs, rungs=self._rungs, stop=self._study.stop, reasons=self._reasons
-                )
-            case "pbt":
-                if not self._distributions:
-                    raise SettingError(
-                        "pbt needs parameters to change and the space of this search has none; choose --scheduler asha."
-                    )
-                return schedulers.PatientPBT(
-                    interval=max(self._study.report_every, self._epochs // 10),
-                    distributions=self._distributions,
-                    resolve=lambda params: self._resolve(optuna.trial.FixedTrial(dict(params))),
-                )
-        return None  # fifo: every trial runs to its end
-
-    def _compile_pays(self, at_a_time: int) -> bool:
-        if self._settings.compile != "auto":
-            return self._settings.compile == "on"
-        member = self._own.member(self._dataset)
-        updates = self._settings.trials * self._settings.draws * member.total_steps // at_a_time
-        return compiler_found() and compile_pays(member.flops, updates)
-
-    def _tags(self) -> dict[str, str]:
-        return {
-            "study": self._study.name,
-            "family": self._study.family,
-            "search": self._folder.path.name,
-            "git_sha": str(self._provenance.get("git_sha")),
-        }
-
-    def _dataset_input(self) -> DatasetInput:
-        member = self._own.member(self._dataset)
-        rows = {"labelled": len(member.split.labelled), "unlabelled": len(member.split.unlabelled)}
-        return DatasetInput(
-            name=self._dataset.name,
-            digest=self._dataset.digest,
-            rows={**rows, "validation": len(member.split.validation)},
-        )
-
-    def _start_parent_run(self, tracker: Tracker) -> None:
-        settings, target = as_mapping(self._settings), self._study.target
-        tracker.start_run(
-            f"{self._search}/search",
-            name=self._folder.path.name,
-            params={name: str(value) for name, value in settings.items()},
-            tags={
-                **self._tags(),
-                **as_tags(self._provenance),
-                "kind": "search",
-                "target": str(target) if target else "none published",
-                "space": json.dumps(self._options),
-                "sampler_arguments": json.dumps({"name": self._settings.sampler, "seed": self._settings.seed}),
-            },
-            dataset=self._dataset_input(),
-        )
-        tracker.log_artifact(f"{self._search}/search", self._folder.path / "study.json")
-
-    def _summarise(self, tracker: Tracker, study: optuna.Study) -> None:
-        """Put pictures, journal and the numbers of the whole search into the parent run."""
-        run = f"{self._search}/search"
-        try:
-            # The HTML pages share one script, which lies beside them and must travel with them.
-            drawn = draw_all(self._folder, self._study, self.records, study)
-            for path in (*drawn, *self._folder.pictures.glob("*.js")):
-                tracker.log_artifact(run, path, "pictures")
-        except Exception as error:  # a search of days does not end without its leaderboard for want of a picture
-            self.problems.append(f"pictures: {type(error).__name__}: {error}")
-        tracker.log_artifact(run, self._folder.journal)
-        table = self._folder.path / "leaderboard.md"
-        table.write_text(leaderboard_markdown(self._study, self.records, top=50))
-        tracker.log_artifact(run, table)
-        found = summary(self._study, self.records)
-        now = int(datetime.now().timestamp() * 1000)
-        values = {
-            "best_validation_error": found.best,
-            "published_validation_error": found.published,
-            "baseline_validation_error": found.baseline,
-            **{f"trials_{state.lower()}": count for state, count in found.counts.items()},
-        }
-        points = [
-            MetricPoint(name=name, value=float(value), step=0, time_ms=now)
-            for name, value in values.items()
-            if value is not None
-        ]
-        tracker.log_metrics(run, points)
-
-
-def _without_test_set(dataset: Dataset) -> Dataset:
-    """The test set stays with the driver: a search must not be able to read it."""
-    return replace(dataset, test_x=np.empty((0, *dataset.test_x.shape[1:]), np.uint8), test_y=np.empty(0, np.uint8))
-
-
-def _trial_name(trial: Any) -> str:
-    return str(trial.config["key"])
+@contextmanager
+def _held_folder(root: Path, settings: SearchSettings, study: Study) -> Iterator[StudyFolder]:
+    """Hold the folder of the search: a free one, or with ``resume`` the one that has it."""
+    name = settings.name
+    if settings.resume and name is not None:
+        folder = StudyFolder(root / name)
+        with folder.locked():
+            yield folder
+    else:
+        with claim_folder(root, name, f"{study.name}-{datetime.now():%Y%m%d-%H%M%S}") as folder:
+            yield folder

@@ -9,26 +9,18 @@ from __future__ import annotations
 
 import json
 import math
-import os
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
-from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
+from ladder_search.driver.journal import Journal
 from ladder_search.metrics import DIVERGED, EPOCH, VALIDATION_ERROR
 from ladder_search.record import TrialState as State
-
-SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
-    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
-    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
-    "cma-es": lambda seed: optuna.samplers.CmaEsSampler(seed=seed),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,40 +42,16 @@ def outcome(result: Mapping[str, Any] | None, epochs: int, *, error: bool = Fals
     return "COMPLETE" if result.get(EPOCH, 0) >= epochs else "PRUNED"
 
 
-class _Journal(JournalFileBackend):
-    """Optuna's journal file, which waits for the disk when a trial changes its state, not at every parameter.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfinished:
+    """A trial of an earlier life of the search that has not ended."""
 
-    Optuna's own waits about 14 times per trial, in Tune's event loop: a tenth of a second on a busy disk. What is
-    written survives the end of the process at once; a power cut costs what was suggested and reported since.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path, self._writing = path, JournalFileSymlinkLock(path)
-        super().__init__(path, lock_obj=self._writing)
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        self._writing.acquire()
-        try:
-            with open(self._path, "ab") as file:
-                file.write(lines.encode())
-                file.flush()
-                if any("state" in log for log in logs):
-                    os.fsync(file.fileno())
-        finally:
-            self._writing.release()
-
-
-def open_studies(journal: Path, name: str, sampler: str, seed: int) -> tuple[optuna.Study, optuna.Study]:
-    """Create the Optuna study of a search in ``journal``, and a second one for fixed points outside its space.
-
-    A point that lies outside the space would, inside the study, shrink the space that the sampler models to the
-    parameters which all trials share: none.
-    """
-    storage = JournalStorage(_Journal(str(journal)))
-    study = optuna.create_study(storage=storage, study_name=name, direction="minimize", sampler=SAMPLERS[sampler](seed))
-    references = optuna.create_study(storage=storage, study_name=f"{name}/references", direction="minimize")
-    return study, references
+    trial: dict[str, Any]
+    """Its key, number, name, params and settings."""
+    checkpoint: str | None
+    """Folder or address of the checkpoint that it goes on from; None: it starts anew."""
+    epoch: int
+    """Epochs in that checkpoint."""
 
 
 class OptunaSearcher(Searcher):
@@ -94,40 +62,58 @@ class OptunaSearcher(Searcher):
         suggest(id)             -> the Optuna trial is RUNNING
         on_trial_result(id, …)  -> one more intermediate value, by epoch
         on_trial_complete(id,…) -> COMPLETE, PRUNED or FAIL; nothing changes it afterwards
-        close()                 -> no trial is RUNNING
+        close()                 -> no trial is RUNNING; what has not ended is WAITING, for a resume
     """
 
     def __init__(
         self,
-        study: optuna.Study,
-        references: optuna.Study,
+        journal: Journal,
+        sampler: Callable[[int], optuna.samplers.BaseSampler],
         suggest_settings: Callable[[optuna.trial.BaseTrial], dict[str, Any]],
         points: Sequence[FixedPoint],
         *,
         epochs: int,
         common: Mapping[str, Any],
+        reasons: Mapping[str, str],
+        unfinished: Sequence[Unfinished] = (),
+        first: int = 0,
     ) -> None:
-        """Args: ``suggest_settings`` turns an Optuna trial into a trial's nested settings; ``common`` goes into every
-        configuration that Ray's trials get."""
+        """Args: ``sampler`` by the number of a suggestion; ``suggest_settings`` turns an Optuna trial into a trial's
+        nested settings; ``common`` goes into every configuration that Ray's trials get; ``reasons`` tells, by key, why
+        the scheduler stopped a trial: another was stopped by the end of the search and has not ended; ``unfinished``
+        are handed out before anything new, whose numbers begin with ``first``."""
         super().__init__(metric=VALIDATION_ERROR, mode="min")
-        self._study, self._references = study, references
+        self._journal, self._sampler = journal, sampler
         self._suggest_settings = suggest_settings
         self._points = list(points)
         self._epochs = epochs
         self._common = dict(common)
-        self._running: dict[str, tuple[optuna.Study, optuna.Trial]] = {}
-        self._suggested = 0
+        self._reasons = reasons
+        self._unfinished = deque(unfinished)
+        self._running: dict[str, str] = {}
+        self._suggested = first
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray pickles searchers into its snapshot; a search is rebuilt from Optuna's journal instead."""
         return {}
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
-        """Return the configuration of the next trial: fixed points first."""
+        """Return the configuration of the next trial: unfinished ones first, then fixed points."""
+        if self._unfinished:
+            found = self._unfinished.popleft()
+            self._journal.go_on(found.trial["key"])
+            trial, start = found.trial, found.checkpoint
+        else:
+            trial, start = self._new(), None
+        self._running[trial_id] = trial["key"]
+        return {**self._common, **trial, "protected": bool(trial["name"]), "start": start}
+
+    def _new(self) -> dict[str, Any]:
         number = self._suggested
         self._suggested += 1
         point = self._points[number] if number < len(self._points) else None
-        study = self._study
+        study = self._journal.study
+        study.sampler = self._sampler(number)
         if point is None:
             trial = study.ask()
             settings, name, params = self._suggest_settings(trial), "", dict(trial.params)
@@ -136,51 +122,37 @@ class OptunaSearcher(Searcher):
             trial = study.ask()
             settings, name, params = self._suggest_settings(trial), point.name, dict(trial.params)
         else:
-            study = self._references
-            trial = study.ask()
+            trial = self._journal.references.ask()
             settings, name, params = point.settings, point.name, {}
         key = f"t{number:04d}"
-        trial.set_user_attr("key", key)
-        trial.set_user_attr("name", name)
-        trial.set_user_attr("settings", json.dumps(settings))
-        self._running[trial_id] = (study, trial)
-        return {
-            **self._common,
-            "key": key,
-            "number": number,
-            "name": name,
-            "protected": bool(name),
-            "params": params,
-            "settings": settings,
-        }
+        self._journal.keep(trial, key, name, settings)
+        return {"key": key, "number": number, "name": name, "params": params, "settings": settings}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Report an intermediate value; one that was reported before (a restored trial) is not reported twice."""
-        running = self._running.get(trial_id)
-        if running is not None:
-            self._report(running[1], result)
+        key = self._running.get(trial_id)
+        if key is not None:
+            self._report(key, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell Optuna how the trial ended."""
-        running = self._running.pop(trial_id, None)
-        if running is None:
+        key = self._running.pop(trial_id, None)
+        if key is None:
             return
-        study, trial = running
-        state = outcome(result, self._epochs, error=error)
         if result:
-            self._report(trial, result)
-        if state == "COMPLETE" and result:
-            study.tell(trial, result[VALIDATION_ERROR])
-        elif state == "PRUNED":
-            study.tell(trial, state=TrialState.PRUNED)
+            self._report(key, result)
+        state = outcome(result, self._epochs, error=error)
+        if (state == "PRUNED" and key not in self._reasons) or (not result and not error):
+            self._journal.pause(key)
         else:
-            study.tell(trial, state=TrialState.FAIL)
+            self._journal.end(key, state, result.get(VALIDATION_ERROR) if result else None)
 
     def close(self) -> None:
-        """Tell Optuna the end of the trials that Tune left without one, because the search was halted."""
-        for study, trial in self._running.values():
-            study.tell(trial, state=TrialState.PRUNED)
+        """Leave no trial RUNNING that Tune left without an end, because the search was halted."""
+        for key in (*self._running.values(), *(found.trial["key"] for found in self._unfinished)):
+            self._journal.pause(key)
         self._running.clear()
+        self._unfinished.clear()
 
     def save(self, checkpoint_path: str) -> None:
         """Write what Ray's snapshot needs; the record of the search is Optuna's journal."""
@@ -190,9 +162,5 @@ class OptunaSearcher(Searcher):
         """Read what ``save`` wrote."""
         self._suggested = int(json.loads(Path(checkpoint_path).read_text())["suggested"])
 
-    @staticmethod
-    def _report(trial: optuna.Trial, result: Mapping[str, Any]) -> None:
-        value, epoch = result.get(VALIDATION_ERROR, math.nan), int(result.get(EPOCH, 0))
-        known = trial.storage.get_trial(trial._trial_id).intermediate_values
-        if math.isfinite(value) and epoch not in known:
-            trial.report(value, epoch)
+    def _report(self, key: str, result: Mapping[str, Any]) -> None:
+        self._journal.report(key, result.get(VALIDATION_ERROR, math.nan), int(result.get(EPOCH, 0)))

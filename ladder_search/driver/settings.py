@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from ladder_search.config import build, in_range, merge, parse_assignments, read_yaml
+from ladder_search.driver.cluster import lasting
 from ladder_search.errors import SettingError, UnknownNameError
+from ladder_search.record import StudyFolder, find_folder
 from ladder_search.studies import Study, find_study
 
+_FIXED = ("study", "draws", "seed", "label_seed", "sampler", "scheduler", "storage")
+"""What a resume may not change, beside the study's own settings."""
 # It becomes part of paths, run keys and addresses.
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 
@@ -61,6 +65,8 @@ class SearchSettings:
     """Ask nothing of the store and send nothing; ``ladder-search sync`` does so later."""
     storage: str | None = None
     """Folder or bucket that every node can write, for checkpoints; none: the study folder."""
+    resume: bool = False
+    """Go on with the search in the folder ``name`` instead of beginning one."""
 
     def __post_init__(self) -> None:
         for name in ("trials", "draws", "slots"):
@@ -114,12 +120,45 @@ def parse_arguments(arguments: Sequence[str]) -> SearchSettings:
     path, assignments = given.pop("config", None), given.pop("set", [])
     values = _read_file(path) if path else {}
     values |= given
-    overrides = merge(values.get("overrides", {}), parse_assignments(assignments))
+    values["overrides"] = merge(values.get("overrides", {}), parse_assignments(assignments))
+    if values.get("resume"):
+        values = _as_begun(values)
     if "study" not in values:
         raise SettingError("a search needs a study, none was given; name one, `ladder-search studies` lists them.")
-    settings = build(SearchSettings, {**values, "overrides": overrides})
+    settings = build(SearchSettings, values)
     settings.resolved_study()
     return settings
+
+
+def _as_begun(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of the search that is meant, with those put over them that may change between its lives."""
+    root, name = Path(lasting(given.get("root", "results"))), given.get("name")
+    if name is None and "study" not in given:
+        raise SettingError("--resume needs a study or a --name, got neither; name the one to go on with.")
+    folder = StudyFolder(root / name) if name else find_folder(root, given["study"])
+    description = folder.description()
+    begun = [description, *description.get("resumed", [])][-1]["settings"]
+    for field_name in _FIXED:
+        option = field_name if field_name == "study" else f"--{field_name.replace('_', '-')}"
+        if field_name in given and given[field_name] != begun[field_name]:
+            raise SettingError(
+                f"a search is resumed as it was begun and {option} of {folder.path} is {begun[field_name]}, got "
+                f"{given[field_name]}; leave it out or start a new search."
+            )
+    if given.get("trials", begun["trials"]) < begun["trials"]:
+        raise SettingError(
+            f"a search that is resumed may only grow and --trials of {folder.path} is {begun['trials']}, got "
+            f"{given['trials']}; leave it out or give more."
+        )
+    if "tracking" not in given and ":***@" in str(begun["tracking"]):
+        raise SettingError(
+            f"a password is kept in no file and --tracking of {folder.path} needs one, {begun['tracking']}; give the "
+            "whole address again."
+        )
+    overrides = merge(begun["overrides"], given["overrides"])
+    # The study may have been named by a path of its own.
+    place = given.get("root", "results") if folder.path.parent == root else str(folder.path.parent)
+    return {**begun, **given, "root": place, "name": folder.path.name, "overrides": overrides}
 
 
 def _read_file(path: str) -> dict[str, Any]:
@@ -177,6 +216,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("study", nargs="?", help="a row of `ladder-search studies`")
+    add("--resume", action="store_true", help="go on with the study's latest search, or with that of --name")
     add("--trials", type=int, help="configurations to try, the paper's own among them (24)")
     add("--draws", type=int, help="label draws per configuration; its error is their mean (1)")
     add("--seed", type=int, help="seed of sampler, weights, noise and batches (1)")

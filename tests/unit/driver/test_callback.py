@@ -13,6 +13,7 @@ import pytest
 
 from ladder_search.driver.callback import SearchCallback
 from ladder_search.driver.halt import Halt
+from ladder_search.driver.ledger import Ledger
 from ladder_search.record import StudyFolder, TrialRecord
 from ladder_search.tracking import DatasetInput, NullTracker
 
@@ -51,6 +52,9 @@ class FakeProgress:
     def __init__(self) -> None:
         self.lines: list[Any] = []
 
+    def resumed(self, records: Any) -> None:
+        self.lines += [("resumed", record.key) for record in records]
+
     def started(self, key: str) -> None:
         self.lines.append(("started", key))
 
@@ -71,6 +75,7 @@ def _callback(folder: StudyFolder, tracker: Any, **more: Any) -> SearchCallback:
     return SearchCallback(
         search="digits-100/s",
         folder=folder,
+        ledger=Ledger(folder.running),
         tracker=tracker,
         progress=FakeProgress(),  # type: ignore[arg-type]
         epochs=4,
@@ -88,9 +93,12 @@ def _trial(key: str = "t0003", name: str = "", error: str = "") -> Any:
     return SimpleNamespace(config=config, last_result={}, checkpoint=None, get_error=lambda: error)
 
 
-def _report(callback: SearchCallback, trial: Any, *epochs: int, error: float = 0.1, diverged: bool = False) -> None:
+def _report(
+    callback: SearchCallback, trial: Any, *epochs: int, error: float = 0.1, diverged: bool = False, done: bool = False
+) -> None:
     rows = [{"epoch": epoch, "step": 10 * epoch, "validation_error": error, "cost": 1.5} for epoch in epochs]
-    result = {**rows[-1], "history": rows, "diverged": diverged, "hostname": "node-1"}
+    done = done or diverged or epochs[-1] >= 4
+    result = {**rows[-1], "history": rows, "diverged": diverged, "hostname": "node-1", "done": done}
     callback.on_trial_result(iteration=0, trials=[], trial=trial, result=result)
     trial.last_result = result
 
@@ -149,7 +157,7 @@ def test_a_stopped_trial_says_why(folder: StudyFolder, reasons: dict[str, str], 
     tracker = FakeTracker()
     callback, trial = _callback(folder, tracker, reasons=reasons), _trial()
     callback.on_trial_start(0, [], trial)
-    _report(callback, trial, 1, 2)
+    _report(callback, trial, 1, 2, done=True)
     callback.on_trial_complete(0, [], trial)
     assert (callback.records["t0003"].state, callback.records["t0003"].reason) == ("PRUNED", expected)
     assert tracker.named("end") == [("digits-100/s/t0003", "KILLED")]
@@ -236,6 +244,52 @@ def test_a_halted_search_records_what_was_running(folder: StudyFolder) -> None:
         "t0000": "COMPLETE", "t0001": "PRUNED", "t0002": "PRUNED",
     }  # fmt: skip
     assert len(tracker.named("end")) == 3
+
+
+def test_a_trial_of_an_earlier_life_goes_on_in_the_same_run(folder: StudyFolder) -> None:
+    first = _callback(folder, FakeTracker())
+    first.on_trial_start(0, [], _trial())
+    _report(first, _trial(), 1, 2)
+    tracker = FakeTracker()
+    callback, trial = _callback(folder, tracker), _trial()
+    callback.on_trial_start(0, [], trial)
+    _report(callback, trial, 2, 3, 4, error=0.05)
+    callback.on_trial_complete(0, [], trial)
+    (record,) = folder.read_trials()
+    assert [row["validation_error"] for row in record.epochs] == [0.1, 0.1, 0.05, 0.05]
+    assert record.seconds > 1.0  # that of the first life counts
+    points = [(point.name, point.step, point.time_ms) for _, batch in tracker.named("metrics") for point in batch]
+    assert len(points) == len(set(points)) == 4 * 3  # sent again with the first life's times, and nothing twice
+    assert not list(folder.running.iterdir())
+
+
+def test_a_halted_trial_stays_in_the_ledger_and_an_ended_one_does_not(folder: StudyFolder) -> None:
+    callback = _callback(folder, FakeTracker())
+    for key in ("t0000", "t0001", "t0002"):
+        callback.on_trial_start(0, [], _trial(key))
+    _report(callback, _trial("t0000"), 1, 2, 3, 4)
+    callback.on_trial_complete(0, [], _trial("t0000"))
+    _report(callback, _trial("t0001"), 1, 2, 3, 4)  # its last checkpoint is on its way
+    callback.end_all()
+    assert {key: record.state for key, record in callback.records.items()} == {
+        "t0000": "COMPLETE", "t0001": "PRUNED", "t0002": "PRUNED",
+    }  # fmt: skip
+    assert sorted(path.stem for path in folder.running.iterdir()) == ["t0001", "t0002"]
+
+
+def test_what_had_ended_when_the_search_was_killed_is_told_to_everybody(folder: StudyFolder) -> None:
+    first = _callback(folder, FakeTracker())
+    first.on_trial_start(0, [], _trial())
+    _report(first, _trial(), 1, 2, 3, 4)
+    tracker = FakeTracker()
+    callback = _callback(folder, tracker)
+    callback.settle("t0003", str(folder.checkpoints / "t0003" / "checkpoint_000000"), "cpu")
+    (record,) = folder.read_trials()
+    assert (record.state, record.reason) == ("COMPLETE", "trained to its budget")
+    assert record.checkpoint == "checkpoints/t0003/checkpoint_000000"
+    assert tracker.named("end") == [("digits-100/s/t0003", "FINISHED")]
+    assert len([point for _, batch in tracker.named("metrics") for point in batch]) == 4 * 3
+    assert not list(folder.running.iterdir())
 
 
 def test_a_broken_tracker_costs_no_record_and_is_told_once(folder: StudyFolder) -> None:

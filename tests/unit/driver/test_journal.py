@@ -1,46 +1,161 @@
-"""Optuna's journal as a search keeps it."""
+"""Optuna's journal as a search keeps it, and as a later life of the search finds it."""
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import optuna
 import pytest
+from optuna.distributions import FloatDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from ladder_search.driver.searcher import open_studies
+from ladder_search.driver.journal import Journal
+from ladder_search.errors import StudyFolderError
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+LR = FloatDistribution(0.0, 1.0)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "optuna.journal"
+
+
+def _begun(path: Path, *keys: str) -> Journal:
+    journal = Journal(path, "search", new=True)
+    for key in keys:
+        trial = journal.study.ask()
+        trial.suggest_float("lr", LR.low, LR.high)
+        journal.keep(trial, key, "", {"training": {"lr": trial.params["lr"]}})
+    return journal
 
 
 def test_the_disk_is_waited_for_when_a_trial_ends_and_not_at_every_value(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study, _ = open_studies(tmp_path / "optuna.journal", "search", "random", 1)
-    waits = []
+    waits: list[int] = []
     monkeypatch.setattr(os, "fsync", waits.append)
-
-    trial = study.ask()
-    trial.suggest_float("lr", 0.0, 1.0)
-    trial.set_user_attr("key", "t0000")
-    trial.report(0.5, 1)
+    journal = _begun(path, "t0000")
+    journal.report("t0000", 0.5, 1)
     assert waits == []
-    study.tell(trial, 0.25)
-
+    journal.end("t0000", "COMPLETE", 0.25)
     assert len(waits) == 1
 
 
-def test_optuna_reads_it_with_its_own_backend_at_once(tmp_path: Path) -> None:
-    path = tmp_path / "optuna.journal"
-    study, _ = open_studies(path, "search", "random", 1)
-    study.tell(study.ask(), 0.25)
-    running = study.ask()
-    running.suggest_float("lr", 0.0, 1.0)
-    running.report(0.5, 1)
-
+def test_optuna_reads_it_with_its_own_backend_at_once(path: Path) -> None:
+    journal = _begun(path, "t0000", "t0001")
+    journal.end("t0000", "COMPLETE", 0.25)
+    journal.report("t0001", 0.5, 1)
     found = optuna.load_study(study_name="search", storage=JournalStorage(JournalFileBackend(str(path))))
-
     assert [trial.value for trial in found.trials] == [0.25, None]
-    assert found.trials[1].params.keys() == {"lr"}
+    assert found.trials[1].params == journal.trials()["t0001"].params
     assert found.trials[1].intermediate_values == {1: 0.5}
-    assert not list(tmp_path.glob("*.lock"))
+    assert not list(path.parent.glob("*.lock"))
+
+
+def test_a_trial_enters_it_whole_or_not_at_all(path: Path) -> None:
+    _begun(path)
+    before = path.read_bytes().count(b"\n")
+    _begun(path, "t0000")
+    assert path.read_bytes().count(b"\n") == before + 1
+
+
+def test_a_later_life_knows_every_trial_and_a_paused_one_counts_for_nothing(path: Path) -> None:
+    first = _begun(path, "t0000", "t0001", "t0002")
+    first.end("t0000", "COMPLETE", 0.25)
+    first.report("t0001", 0.5, 1)
+    first.pause("t0001")
+    second = Journal(path, "search", new=False)
+    assert {key: trial.state.name for key, trial in second.trials().items()} == {
+        "t0000": "COMPLETE", "t0001": "WAITING", "t0002": "RUNNING",
+    }  # fmt: skip
+    second.go_on("t0001")
+    second.report("t0001", 0.9, 1)  # it comes by that epoch again
+    second.report("t0001", 0.4, 2)
+    for _ in range(2):
+        second.end("t0001", "PRUNED", None)
+        second.end("t0000", "COMPLETE", 0.1)
+    third = Journal(path, "search", new=False)
+    assert third.trials()["t0001"].intermediate_values == {1: 0.5, 2: 0.4}
+    assert [third.trials()[key].state.name for key in ("t0000", "t0001")] == ["COMPLETE", "PRUNED"]
+    assert third.study.best_value == 0.25 and len(third.study.trials) == 3
+
+
+def test_a_lost_trial_is_brought_back(path: Path) -> None:
+    journal = _begun(path, "t0000")
+    trial = {"key": "t0001", "name": "", "params": {"lr": 0.125}, "settings": {"training": {"lr": 0.125}}}
+    journal.restore(trial, {"lr": LR})
+    journal.end("t0001", "COMPLETE", 0.2)
+    assert Journal(path, "search", new=False).study.best_params == {"lr": 0.125}
+
+
+def test_a_line_that_was_cut_short_is_dropped_and_said(path: Path) -> None:
+    journal = _begun(path, "t0000")
+    journal.report("t0000", 0.5, 1)
+    whole = path.read_bytes()
+    for cut in (1, 10, 60):  # without its newline, in the middle, near its start
+        path.write_bytes(whole[:-cut])
+        again = Journal(path, "search", new=False)
+        assert again.notes == [
+            "The last line of optuna.journal was cut short and is dropped; what it said is taken from the records."
+        ]
+        assert again.trials()["t0000"].intermediate_values == {}
+        again.report("t0000", 0.25, 1)  # Optuna's own reader would fail from here on
+        assert Journal(path, "search", new=False).trials()["t0000"].intermediate_values == {1: 0.25}
+
+
+@pytest.mark.parametrize(
+    "rubbish", [b"\x00\xff rubbish\n", b"{\n", b"[1]\n", b'{"op_code": 99, "worker_id": "x"}\n', b"{}\n"]
+)
+def test_rubbish_in_the_middle_is_refused(path: Path, rubbish: bytes) -> None:
+    _begun(path, "t0000", "t0001")
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], rubbish, *lines[2:]]))
+    before = path.read_bytes()
+    with pytest.raises(StudyFolderError, match=r"copy the file back or start a new search\.$"):
+        Journal(path, "search", new=False)
+    assert path.read_bytes() == before
+
+
+def test_a_missing_journal_and_that_of_another_search_are_refused(path: Path) -> None:
+    with pytest.raises(StudyFolderError, match="resumed from its journal"):
+        Journal(path, "search", new=False)
+    assert not path.exists()
+    _begun(path)
+    with pytest.raises(StudyFolderError, match="must hold the study 'another'"):
+        Journal(path, "another", new=False)
+
+
+def test_a_killed_search_leaves_no_lock_behind(path: Path) -> None:
+    _begun(path)
+    lock = Path(f"{path}.lock")
+    lock.symlink_to(path)
+    Journal(path, "search", new=False)
+    assert not lock.is_symlink()
+
+
+def test_a_full_disk_delays_lines_loses_none_and_leaves_no_half_line(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = _begun(path, "t0000")
+    whole, write = path.read_bytes(), os.write
+
+    def little(handle: int, data: bytes) -> int:
+        if len(data) < 40:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(handle, data[: len(data) - 39])
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", little)
+        journal.report("t0000", 0.5, 1)
+        assert path.read_bytes() == whole
+        journal.end("t0000", "COMPLETE", 0.25)
+        assert path.read_bytes() == whole and journal.trials()["t0000"].value == 0.25
+    trial = journal.study.ask()
+    journal.keep(trial, "t0001", "", {})
+    again = Journal(path, "search", new=False)
+    assert again.notes == [] and again.trials().keys() == {"t0000", "t0001"}
+    assert (again.study.best_value, again.trials()["t0000"].intermediate_values) == (0.25, {1: 0.5})

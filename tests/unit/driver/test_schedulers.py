@@ -30,7 +30,7 @@ def _trial(key: str, *, protected: bool = False, status: str = Trial.RUNNING, **
     return FakeTrial(
         trial_id=key,
         status=status,
-        config={"key": key, "protected": protected, "name": "published" if protected else "", **config},
+        config={"key": key, "protected": protected, "name": "published" if protected else "", "start": None} | config,
         evaluated_params={},
         experiment_tag=key,
         run_metadata=SimpleNamespace(checkpoint_manager=checkpoints),
@@ -103,6 +103,27 @@ def test_the_rungs_are_the_given_ones() -> None:
     scheduler.on_trial_add(None, trial)
     stopped = [e for e in range(1, 150) if _play(scheduler, trial, _result(e, 0.005 if e < 50 else 0.09)) == STOP]
     assert stopped == [50]
+
+
+def test_a_resumed_search_compares_with_what_was_reported_before() -> None:
+    whole, _ = _asha()
+    resumed, _ = _asha()
+    before = {"t0000": {17: 0.05, 50: 0.04}, "t0001": {17: 0.04}, "t0002": {16: 0.1}, "t0003": {17: None}}
+    for key, errors in before.items():
+        resumed.recall(key, errors)
+        whole.on_trial_add(None, _trial(key))
+        for epoch, error in errors.items():
+            _play(whole, _trial(key), _result(epoch, math.nan if error is None else error))
+    for key, errors in (("t0001", {16: 0.05, 17: 0.9, 18: 0.05, 50: 0.01}), ("t0004", {17: 0.045})):
+        for scheduler in (whole, resumed):
+            scheduler.on_trial_add(None, _trial(key))
+        for epoch, error in errors.items():  # t0001 comes by the rung of 17 again, where it was compared already
+            decisions = {_play(scheduler, _trial(key), _result(epoch, error)) for scheduler in (whole, resumed)}
+            assert len(decisions) == 1
+    values = [
+        [sorted(v for v in rung.values() if v == v) for _, rung in s._brackets[0]._rungs] for s in (whole, resumed)
+    ]
+    assert values[0] == values[1] == [[-0.04, -0.01], [-0.05, -0.045, -0.04]]
 
 
 def test_a_report_between_rungs_counts_for_the_rung_below() -> None:

@@ -6,16 +6,17 @@ import json
 import math
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from ray.tune.search import Searcher
 
-from ladder_search.driver.searcher import SAMPLERS, FixedPoint, OptunaSearcher, open_studies, outcome
+from ladder_search.driver.journal import Journal
+from ladder_search.driver.samplers import SAMPLERS, sampler_for
+from ladder_search.driver.searcher import FixedPoint, OptunaSearcher, Unfinished, outcome
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -40,12 +41,16 @@ POINTS = (
 class Search:
     """A searcher on a journal, and the reports that Tune would pass on."""
 
-    def __init__(self, folder: Path, sampler: str = "tpe", points: tuple[FixedPoint, ...] = POINTS) -> None:
+    def __init__(
+        self, folder: Path, sampler: str = "tpe", points: tuple[FixedPoint, ...] = POINTS, **resumed: Any
+    ) -> None:
         self.journal = folder / "optuna.journal"
-        self.study, self.references = open_studies(self.journal, "s", sampler, 3)
+        self.reasons = {f"t{number:04d}": "stopped at a rung" for number in range(9)}
+        self.kept = Journal(self.journal, "s", new=not resumed)
         self.searcher = OptunaSearcher(
-            self.study, self.references, _settings, points, epochs=EPOCHS, common={"device": "cpu"}
-        )
+            self.kept, partial(sampler_for, sampler, 3), _settings, points, epochs=EPOCHS, common={"device": "cpu"},
+            reasons=self.reasons, **resumed,
+        )  # fmt: skip
 
     def report(self, trial_id: str, epoch: int, error: float) -> dict[str, Any]:
         result = {"epoch": epoch, "validation_error": error, "diverged": not math.isfinite(error)}
@@ -53,8 +58,7 @@ class Search:
         return result
 
     def trial(self, key: str) -> optuna.trial.FrozenTrial:
-        trials = [*self.study.trials, *self.references.trials]
-        return next(trial for trial in trials if trial.user_attrs["key"] == key)
+        return self.kept.trials()[key]
 
 
 @pytest.fixture
@@ -98,7 +102,7 @@ def test_a_stopped_trial_is_pruned_and_never_the_best(search: Search) -> None:
     search.searcher.on_trial_complete("b1", {"epoch": 6, "validation_error": 0.01})
     trial = search.trial("t0002")
     assert (trial.state.name, trial.intermediate_values) == ("PRUNED", {3: 0.02, 6: 0.01})
-    assert search.study.best_value == 0.3
+    assert search.kept.study.best_value == 0.3
 
 
 @pytest.mark.parametrize("error", [math.nan, math.inf])
@@ -138,16 +142,26 @@ def test_closing_leaves_no_trial_running(search: Search) -> None:
     search.searcher.close()
     assert search.trial("t0002").intermediate_values == {3: 0.2}
     states = [search.trial(f"t{i:04d}").state.name for i in range(4)]
-    assert states == ["COMPLETE", "PRUNED", "PRUNED", "PRUNED"]
+    assert states == ["COMPLETE", "WAITING", "WAITING", "WAITING"]
+
+
+def test_a_trial_that_the_halted_search_stops_has_not_ended(search: Search) -> None:
+    search.reasons.clear()
+    for i in range(3):
+        search.searcher.suggest(f"r{i}")
+    search.searcher.on_trial_complete("r0", {"epoch": 9, "validation_error": 0.1})
+    search.searcher.on_trial_complete("r1", {"epoch": 6, "validation_error": 0.1})
+    search.searcher.on_trial_complete("r2")
+    assert [search.trial(f"t{i:04d}").state.name for i in range(3)] == ["COMPLETE", "WAITING", "WAITING"]
 
 
 def test_references_leave_the_search_space_alone(search: Search) -> None:
     for i in range(6):
         search.searcher.suggest(f"r{i}")
         search.searcher.on_trial_complete(f"r{i}", {"epoch": 9, "validation_error": 0.1 * (i + 1)})
-    space = optuna.search_space.intersection_search_space(search.study.trials)
+    space = optuna.search_space.intersection_search_space(search.kept.study.trials)
     assert set(space) == {"model/x", "training/kind"}
-    assert len(search.study.trials) == 5 and len(search.references.trials) == 1
+    assert len(search.kept.study.trials) == 5 and len(search.kept.references.trials) == 1
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -185,12 +199,54 @@ def test_the_journal_is_read_by_a_fresh_process(search: Search) -> None:
     assert shown.strip() == "[('t0000', 'COMPLETE', 0.25)] 0.25"
 
 
-def test_two_searches_never_merge_in_one_journal(tmp_path: Path) -> None:
-    Search(tmp_path)
-    with pytest.raises(optuna.exceptions.DuplicatedStudyError):
-        Search(tmp_path)
-    storage = JournalStorage(JournalFileBackend(str(tmp_path / "optuna.journal")))
-    assert {s.study_name for s in optuna.get_all_study_summaries(storage)} == {"s", "s/references"}
+def test_a_resumed_searcher_hands_out_what_is_unfinished_and_then_goes_on_counting(tmp_path: Path) -> None:
+    first = Search(tmp_path)
+    configs = [first.searcher.suggest(f"a{i}") for i in range(3)]
+    first.report("a2", 3, 0.2)
+    first.searcher.on_trial_complete("a0", {"epoch": 9, "validation_error": 0.1})
+    first.searcher.close()
+    unfinished = [
+        Unfinished(trial={name: config[name] for name in ("key", "number", "name", "params", "settings")},
+                   checkpoint=place, epoch=3)
+        for config, place in zip(configs[1:], (None, "place"), strict=True)
+    ]  # fmt: skip
+    second = Search(tmp_path, unfinished=unfinished, first=3)
+    again = [second.searcher.suggest(f"b{i}") for i in range(3)]
+    assert again[:2] == [{**configs[1], "start": None}, {**configs[2], "start": "place"}]
+    assert (again[2]["key"], again[2]["start"]) == ("t0003", None)
+    for i in range(3):
+        second.searcher.on_trial_complete(f"b{i}", {"epoch": 9, "validation_error": 0.3})
+    trials = second.kept.trials()
+    assert [trial.state.name for _, trial in sorted(trials.items())] == ["COMPLETE"] * 4
+    assert trials["t0002"].intermediate_values == {3: 0.2, 9: 0.3}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_suggestion_does_not_depend_on_interruptions(sampler: str, tmp_path: Path) -> None:
+    """Another process, another instance of the sampler, the same trials: the same suggestion."""
+
+    def suggest(search: Search, number: int) -> dict[str, Any]:
+        params: dict[str, Any] = search.searcher.suggest(f"r{number}")["params"]
+        search.searcher.on_trial_complete(f"r{number}", {"epoch": 9, "validation_error": params["model/x"]})
+        return params
+
+    for name in ("whole", "broken"):
+        (tmp_path / name).mkdir()
+    whole = Search(tmp_path / "whole", sampler, POINTS[:1])
+    broken = Search(tmp_path / "broken", sampler, POINTS[:1])
+    for number in range(24):
+        if number % 7 == 6:
+            broken = Search(tmp_path / "broken", sampler, POINTS[:1], first=number)
+        assert suggest(broken, number) == suggest(whole, number)
+
+
+def test_no_journal_holds_a_pickle(tmp_path: Path) -> None:
+    """Optuna's own CMA-ES would write one into every generation's trials, and load it on a resume."""
+    search = Search(tmp_path, "cma-es", POINTS[:1])
+    for number in range(24):
+        params = search.searcher.suggest(f"r{number}")["params"]
+        search.searcher.on_trial_complete(f"r{number}", {"epoch": 9, "validation_error": params["model/x"]})
+    assert "generation" in search.journal.read_text() and "optimizer" not in search.journal.read_text()
 
 
 def test_snapshots_hold_a_number_and_no_pickle(search: Search, tmp_path: Path) -> None:

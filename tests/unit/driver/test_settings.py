@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from ladder_search.config import as_mapping
 from ladder_search.driver.settings import SearchSettings, parse_arguments
-from ladder_search.errors import run_command
+from ladder_search.errors import LadderSearchError, run_command
+from ladder_search.record import StudyFolder
 
 
 @pytest.fixture(autouse=True)
@@ -177,3 +179,55 @@ def test_help_lists_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     assert all(f"--{name}" in shown for name in ("trials", "set", "config", "address", "storage", "time-budget"))
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Path:
+    """A root folder with one search in it."""
+    settings = as_mapping(parse_arguments(["digits-100", "--trials", "8", "--epochs", "20", "--seed", "3"]))
+    StudyFolder(tmp_path / "first").create({"settings": settings, "store": "sqlite:///x"})
+    return tmp_path
+
+
+def _resumed(root: Path, *arguments: str) -> SearchSettings:
+    return parse_arguments([*arguments, "--resume", "--root", str(root)])
+
+
+@pytest.mark.parametrize("named", [["digits-100"], ["--name", "first"], ["digits-100", "--name", "first"]])
+def test_a_resumed_search_has_the_settings_it_was_begun_with(named: list[str], begun: Path) -> None:
+    assert _resumed(begun, *named) == SearchSettings(
+        study="digits-100", trials=8, epochs=20, seed=3, root=str(begun), name="first", resume=True
+    )
+
+
+def test_what_does_not_bear_on_results_may_change_and_a_search_may_grow(begun: Path) -> None:
+    line = (
+        "--name first --trials 9 --max-concurrent 2 --slots 2 --cpus-per-trial 2 --gpus-per-trial 0 --time-budget 60 "
+        "--compile off --address auto --tracking http://h:5000 --seed 3 --epochs 20"
+    )
+    settings = _resumed(begun, *line.split())
+    assert (settings.trials, settings.slots, settings.compile, settings.epochs) == (9, 2, "off", 20)
+    later = {**as_mapping(settings), "trials": 12}
+    folder = StudyFolder(begun / "first")
+    folder.describe({**folder.description(), "resumed": [{"settings": later}]})
+    assert _resumed(begun, "--name", "first").trials == 12
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--name first --seed 4", "--seed of FOLDER is 3, got 4; leave it out or start a new search."),
+        ("--name first --sampler random", "--sampler of FOLDER is tpe, got random"),
+        ("--name first --label-seed 2", "--label-seed of FOLDER is 1, got 2"),
+        ("--name first --storage s3://b", "--storage of FOLDER is None, got s3://b"),
+        ("mnist-100-full --name first", "study of FOLDER is digits-100, got mnist-100-full"),
+        ("--name first --trials 7", "--trials of FOLDER is 8, got 7; leave it out or give more."),
+        ("--name second", "holds no study"),
+        ("mnist-100-full", "there are first"),
+        ("", "--resume needs a study or a --name"),
+    ],
+)
+def test_what_cannot_be_resumed_is_said_in_one_sentence(line: str, words: str, begun: Path) -> None:
+    with pytest.raises(LadderSearchError) as refused:
+        _resumed(begun, *line.split())
+    assert words.replace("FOLDER", str(begun / "first")) in str(refused.value)

@@ -1,0 +1,241 @@
+"""Kill a search again and again, resume it, and count what was lost or doubled.
+
+One search runs undisturbed. Others with the same seed are killed with SIGKILL at random moments, each time the driver
+alone, the trial processes alone, Ray's node process alone, or everything (driver, Ray, trials, tracking writer), and
+resumed. One trial at a time: all must end with the same trials to the last bit, and the store with every point once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+TARGETS = ("driver", "trials", "raylet", "everything")
+SEARCH = (
+    "digits-100", "--name", "s", "--max-concurrent", "1", "--compile", "off", "--set", "model.widths=64,20,10",
+    "--set", "model.lambda_=1000,10,0.1", "--set", "model.noise_std=0.3,0.3,0.3",
+)  # fmt: skip
+"""Trials of a second or two, one at a time."""
+LONGEST = 600.0
+"""Seconds that a life of the search may take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A study folder and its store after the search's end, compared with those of an undisturbed one."""
+
+    trials_lost: int
+    trials_doubled: int
+    """Keys with more than one Optuna trial or MLflow run."""
+    trials_changed: int
+    """Other parameters, other errors, another end."""
+    points_lost: int
+    points_doubled: int
+    running_left: int
+    """Optuna trials and MLflow runs that have not ended."""
+    best_equal: bool
+
+    @property
+    def perfect(self) -> bool:
+        values = asdict(self)
+        return bool(values.pop("best_equal")) and not any(values.values())
+
+
+def examine(broken: Path, whole: Path) -> Found:
+    """Compare two ``results`` folders, each with the one search ``s``."""
+    ours, theirs = _records(broken), _records(whole)
+    optuna = _optuna_states(broken / "s" / "optuna.journal")
+    with closing(sqlite3.connect(broken / "mlflow.db")) as store:
+        tags = "SELECT run_uuid, value FROM tags WHERE key = 'trial'"
+        keys: dict[str, str] = dict(store.execute(tags).fetchall())
+        running = store.execute("SELECT count(*) FROM runs WHERE status = 'RUNNING'").fetchone()[0]
+        rows = store.execute(
+            "SELECT run_uuid, key, step, count(*) FROM metrics GROUP BY run_uuid, key, step"
+        ).fetchall()
+    counts = Counter(key for key, _ in optuna)
+    runs = Counter(keys.values())
+    stored = {(keys.get(run, "search"), name, step): count for run, name, step, count in rows}
+    expected = {
+        (key, name, row["epoch"])
+        for key, record in theirs.items()
+        for row in record["epochs"]
+        for name, value in row.items()
+        if name != "epoch" and value is not None
+    }
+    return Found(
+        trials_lost=len(theirs.keys() - ours.keys()),
+        trials_doubled=sum(counts[key] > 1 or runs[key] > 1 for key in ours),
+        trials_changed=sum(_essence(ours[key]) != _essence(theirs[key]) for key in ours.keys() & theirs.keys()),
+        points_lost=len(expected - stored.keys()),
+        points_doubled=sum(count - 1 for count in stored.values()),
+        running_left=running + sum(state in ("RUNNING", "WAITING") for _, state in optuna),
+        best_equal=_best(ours) == _best(theirs),
+    )
+
+
+def _records(results: Path) -> dict[str, dict[str, Any]]:
+    records = (json.loads(path.read_text()) for path in sorted((results / "s" / "trials").glob("*.json")))
+    return {record["key"]: record for record in records}
+
+
+def _essence(record: dict[str, Any]) -> Any:
+    """All of a record but where it was trained and how long that took."""
+    rows = [{name: value for name, value in row.items() if name != "step_time_ms"} for row in record["epochs"]]
+    kept = {name: value for name, value in record.items() if name not in ("seconds", "checkpoint")}
+    return {**kept, "epochs": rows}
+
+
+def _best(records: dict[str, dict[str, Any]]) -> float | None:
+    complete = [record["validation_error"] for record in records.values() if record["state"] == "COMPLETE"]
+    return min(complete, default=None)
+
+
+def _optuna_states(journal: Path) -> list[tuple[str, str]]:
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    studies = [optuna.load_study(storage=storage, study_name=name) for name in optuna.get_all_study_names(storage)]
+    return [(trial.user_attrs["key"], trial.state.name) for study in studies for trial in study.get_trials()]
+
+
+class Life:
+    """A search that runs as a process of its own."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.folder = folder
+        self.log = folder / "out.txt"
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "LADDER_SEARCH_OPT"))}
+        env = {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        with self.log.open("ab") as out:
+            self.start = self.log.stat().st_size
+            self.process = subprocess.Popen(
+                [sys.executable, str(ROOT / "search.py"), *arguments],
+                cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def out(self) -> str:
+        return self.log.read_bytes()[self.start :].decode(errors="replace")
+
+    def wait_until(self, holds: Callable[[], bool]) -> None:
+        """Wait until something holds, or the search has ended."""
+        end = time.monotonic() + LONGEST
+        while not holds() and self.process.poll() is None and time.monotonic() < end:
+            time.sleep(0.05)
+
+    def kill(self, target: str) -> None:
+        """SIGKILL to one kind of process, or to everything that the search has started."""
+        family = _family(self.process.pid)
+        if target == "driver":
+            family = {self.process.pid: ""}
+        elif target != "everything":
+            part = "ray::ResourceTrainable" if target == "trials" else "/raylet/raylet "
+            family = {pid: name for pid, name in family.items() if part in name[:400].partition(" --")[0] + " "}
+        for pid in family:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def ended(self) -> int:
+        return self.process.wait(LONGEST)
+
+
+def _family(root: int) -> dict[int, str]:
+    """Return a process and all that descend from it, or were in its session, with their command lines."""
+    parents: dict[int, tuple[int, int]] = {}
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, ValueError, IndexError):
+            # The fields after the name, which is in brackets: state, parent, group, session.
+            fields = (place / "stat").read_text().rpartition(")")[2].split()
+            parents[int(place.name)] = int(fields[1]), int(fields[3])
+    found = {pid for pid, (_, session) in parents.items() if session == root} | {root}
+    while more := {pid for pid, (parent, _) in parents.items() if parent in found} - found:
+        found |= more
+    names = {}
+    for pid in found:
+        with suppress(OSError):
+            names[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return names
+
+
+@dataclass
+class Outcome:
+    """What one search went through."""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    lives: int = 1
+    found: Found | None = None
+
+
+def torment(folder: Path, arguments: Sequence[str], kills: int, dice: random.Random, spread: float) -> Outcome:
+    """Run a search in ``folder``, kill it ``kills`` times, resume it each time, and let it end.
+
+    A kill comes up to ``spread`` seconds after a life has begun its work, or after the kill of its trial processes.
+    """
+    outcome = Outcome()
+    life = Life(folder, *arguments)
+    while outcome.lives <= kills + 1:
+        life.wait_until((folder / "results" / "s" / "study.json").exists)  # from here on the folder holds a study
+        if outcome.kills.total() < kills:
+            time.sleep(dice.uniform(0.0, spread))
+            if life.process.poll() is None:
+                target = dice.choice(TARGETS)
+                life.kill(target)
+                outcome.kills[target] += 1
+                if target == "trials":
+                    continue  # Ray starts another process for the trial
+        code = life.ended()
+        if code == 0:
+            return outcome
+        outcome.lives += 1
+        life = Life(folder, *arguments, "--resume")
+    raise RuntimeError(f"the search does not end:\n{life.out()}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--searches", type=int, default=4, help="searches to torment (4)")
+    parser.add_argument("--kills", type=int, default=4, help="kills of each (4)")
+    parser.add_argument("--trials", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments and targets (0)")
+    options = parser.parse_args()
+    dice = random.Random(options.seed)
+    arguments = [*SEARCH, "--trials", str(options.trials), "--epochs", str(options.epochs)]
+    with tempfile.TemporaryDirectory(prefix="ladder-search-kills-", ignore_cleanup_errors=True) as place:
+        whole = Path(place) / "whole"
+        whole.mkdir()
+        begun = time.monotonic()
+        if Life(whole, *arguments).ended() != 0:
+            raise SystemExit((whole / "out.txt").read_text())
+        duration = time.monotonic() - begun
+        print(f"undisturbed: {options.trials} trials of up to {options.epochs} epochs in {duration:.0f} s", flush=True)
+        print("search", *TARGETS, "lives", *Found.__dataclass_fields__, sep="  ")
+        for number in range(options.searches):
+            folder = Path(place) / f"broken-{number}"
+            folder.mkdir()
+            outcome = torment(folder, arguments, options.kills, dice, duration / 2)
+            found = examine(folder / "results", whole / "results")
+            kills = [outcome.kills[target] for target in TARGETS]
+            cells = [number, *kills, outcome.lives, *asdict(found).values()]
+            print("  ".join(str(cell) for cell in cells), flush=True)
+
+
+if __name__ == "__main__":
+    main()

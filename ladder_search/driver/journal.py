@@ -1,0 +1,251 @@
+"""What Optuna knows of a search: two studies in memory, and the same two in a journal file that outlives the process.
+
+The sampler reads the studies in memory. Each trial enters the journal in one line, once its parameters are drawn, so
+that no kill leaves half a trial behind.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Generator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.trial import FrozenTrial, TrialState
+
+from ladder_search.driver.ledger import append_line
+from ladder_search.errors import StudyFolderError
+from ladder_search.record import TrialState as State
+
+REFERENCES = "references"
+"""Name, after the search's own, of the study of fixed points outside the space."""
+
+
+class _Backend(JournalFileBackend):
+    """Optuna's journal file, which waits for the disk when a trial ends, and for nothing else.
+
+    Optuna's own waits at every line, in Tune's event loop: a tenth of a second on a busy disk. What is written
+    survives the end of the process at once; a power cut costs what was suggested and reported since.
+
+    While the disk takes nothing, lines wait in memory and the study goes on with them; the next line that is written
+    takes them along.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._writing = path, JournalFileSymlinkLock(str(path))
+        self._waiting: list[dict[str, Any]] = []
+        super().__init__(str(path), lock_obj=self._writing)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        self._waiting += logs
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in self._waiting)
+        ends = any("state" in log and "trial_id" in log for log in self._waiting)
+        with suppress(OSError):
+            self._writing.acquire()
+            try:
+                append_line(self._path, lines.encode(), wait=ends)
+                self._waiting.clear()
+            finally:
+                self._writing.release()
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        yield from super().read_logs(log_number_from)
+        written = max(self._log_number_offset)  # what was just read to its end
+        yield from self._waiting[max(0, log_number_from - written) :]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    memory: optuna.Study
+    kept: optuna.Study
+
+    @property
+    def both(self) -> tuple[optuna.Study, optuna.Study]:
+        return self.memory, self.kept
+
+
+class Journal:
+    """The trials of a search by our own keys.
+
+    State for one trial::
+
+        ask(…) and keep(key, …)  -> it is RUNNING, in memory and in the file
+        report(key, …)           -> one more intermediate value, by epoch
+        end(key, …)              -> COMPLETE, PRUNED or FAIL; nothing changes it afterwards
+        pause(key)               -> WAITING: the search stopped, the trial has not ended and counts for nothing
+        go_on(key)               -> RUNNING again
+    """
+
+    def __init__(self, path: Path, name: str, *, new: bool) -> None:
+        """Begin a journal in ``path``, or open the one of an earlier life of the search.
+
+        Raises:
+            StudyFolderError: there is none to open, or it cannot be read.
+        """
+        self.notes: list[str] = []
+        if new:
+            path.unlink(missing_ok=True)  # of a search that was killed before it began
+        else:
+            self._mend(path)
+        storage = _opened(path)
+        pairs = []
+        for own in (name, f"{name}/{REFERENCES}"):
+            memory = optuna.create_study(study_name=own, direction="minimize")
+            if new:
+                kept = optuna.create_study(storage=storage, study_name=own, direction="minimize")
+            else:
+                kept = _load(storage, own, path)
+                memory.add_trials(kept.get_trials(deepcopy=False))
+            pairs.append(_Pair(memory, kept))
+        self._main, self._references = pairs
+        self._numbers: dict[str, tuple[_Pair, int]] = {
+            trial.user_attrs["key"]: (pair, trial.number)
+            for pair in pairs
+            for trial in pair.kept.get_trials(deepcopy=False)
+            if "key" in trial.user_attrs
+        }
+
+    @property
+    def study(self) -> optuna.Study:
+        """The study that the sampler works on: all trials but the fixed points outside its space."""
+        return self._main.memory
+
+    @property
+    def references(self) -> optuna.Study:
+        """The fixed points outside the space.
+
+        Inside the study, such a point would shrink the space that the sampler models to the parameters which all
+        trials share: none.
+        """
+        return self._references.memory
+
+    def keep(self, trial: optuna.Trial, key: str, name: str, settings: Mapping[str, Any]) -> None:
+        """Write a trial that was just asked for into the file."""
+        for attribute, value in (("key", key), ("name", name), ("settings", json.dumps(settings))):
+            trial.set_user_attr(attribute, value)
+        pair = self._main if trial.study is self._main.memory else self._references
+        pair.kept.add_trial(_frozen(pair.memory, trial.number))
+        self._numbers[key] = pair, trial.number
+
+    def restore(self, identity: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> None:
+        """Bring back a trial whose line the file has lost; ``identity`` has key, name, params and settings."""
+        pair = self._references if identity["name"] and not identity["params"] else self._main
+        params = identity["params"]
+        trial = optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            params=params,
+            distributions={name: distributions[name] for name in params},
+            user_attrs={
+                "key": identity["key"],
+                "name": identity["name"],
+                "settings": json.dumps(identity["settings"]),
+            },
+        )
+        for study in pair.both:
+            study.add_trial(trial)
+        self._numbers[identity["key"]] = pair, len(pair.memory.get_trials(deepcopy=False)) - 1
+
+    def trials(self) -> dict[str, FrozenTrial]:
+        """Return all trials by key."""
+        return {key: _frozen(pair.memory, number) for key, (pair, number) in self._numbers.items()}
+
+    def report(self, key: str, error: float, epoch: int) -> None:
+        """Report an intermediate value; a known epoch, one that is not finite and one after the end change nothing."""
+        pair, number = self._numbers[key]
+        for study in pair.both:
+            trial = _frozen(study, number)
+            if math.isfinite(error) and epoch not in trial.intermediate_values and not trial.state.is_finished():
+                study._storage.set_trial_intermediate_value(trial._trial_id, epoch, error)
+
+    def end(self, key: str, state: State, error: float | None) -> None:
+        """Tell how a trial ended; ``error`` is the value of a COMPLETE one."""
+        self.go_on(key)
+        pair, number = self._numbers[key]
+        for study in pair.both:
+            value = error if state == "COMPLETE" else None
+            study.tell(number, value, state=TrialState[state], skip_if_finished=True)
+
+    def pause(self, key: str) -> None:
+        self._set_state(key, TrialState.RUNNING, TrialState.WAITING)
+
+    def go_on(self, key: str) -> None:
+        self._set_state(key, TrialState.WAITING, TrialState.RUNNING)
+
+    def _set_state(self, key: str, before: TrialState, after: TrialState) -> None:
+        pair, number = self._numbers[key]
+        for study in pair.both:
+            trial = _frozen(study, number)
+            if trial.state == before:
+                study._storage.set_trial_state_values(trial._trial_id, after)
+
+    def _mend(self, path: Path) -> None:
+        """Cut off a last line that a kill or a full disk has left incomplete.
+
+        Optuna skips such a line when it reads, and fails once another is written behind it.
+        """
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise StudyFolderError(
+                f"a search is resumed from its journal and {path} cannot be read: {error.strerror}; "
+                "copy it back or start a new search."
+            ) from error
+        with suppress(OSError):
+            Path(f"{path}.lock").unlink()  # of the killed process: its folder is ours now
+        lines = content.splitlines(keepends=True)
+        for number, line in enumerate(lines, start=1):
+            if _is_entry(line):
+                continue
+            if number < len(lines):
+                raise StudyFolderError(
+                    f"each line of a journal must be a JSON object and line {number} of {path} is not; "
+                    "copy the file back or start a new search."
+                )
+            with path.open("r+b") as file:
+                file.truncate(len(content) - len(line))
+            self.notes.append(
+                f"The last line of {path.name} was cut short and is dropped; what it said is taken from the records."
+            )
+
+
+def space_as_json(distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+    """Return the parameters of a space as they stand in ``study.json``."""
+    texts = {name: optuna.distributions.distribution_to_json(found) for name, found in distributions.items()}
+    return {name: json.loads(text) for name, text in texts.items()}
+
+
+def _is_entry(line: bytes) -> bool:
+    try:
+        return line.endswith(b"\n") and isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _opened(path: Path) -> JournalStorage:
+    try:
+        return JournalStorage(_Backend(path))
+    except Exception as error:  # whatever a line that is JSON and no entry of Optuna's leads to
+        raise StudyFolderError(
+            f"a journal must hold Optuna's entries and {path} holds others ({type(error).__name__}: {error}); "
+            "copy the file back or start a new search."
+        ) from error
+
+
+def _load(storage: JournalStorage, name: str, path: Path) -> optuna.Study:
+    try:
+        return optuna.load_study(storage=storage, study_name=name)
+    except KeyError as error:
+        raise StudyFolderError(
+            f"a journal must hold the study {name!r} and {path} does not; copy the file back or start a new search."
+        ) from error
+
+
+def _frozen(study: optuna.Study, number: int) -> FrozenTrial:
+    return study._storage.get_trial(study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number))

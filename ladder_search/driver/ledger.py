@@ -1,0 +1,191 @@
+"""Reports of trials that have not ended, on disk before anybody else hears of them.
+
+Optuna's journal, the tracking spool, the checkpoints and the records are written one after another, so a kill always
+finds some of them a step behind the rest. The ledger comes before them all: what it holds can be told to the others
+again, with the times at which it was told first, and nothing is lost or doubled. Its lines, as JSON, one file a trial::
+
+    {"trial": {"key": "t0007", "number": 7, "name": "", "params": {…}, "settings": {…}}}
+    {"rows": [{"epoch": 1, …}, …], "time_ms": 1700000000000, "seconds": 4.2}
+    {"changed": {"params": {…}, "settings": {…}}}                    population based training gave it others
+    {"rows": […], "time_ms": …, "seconds": 8.1, "end": ["COMPLETE", "trained to its budget"]}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ladder_search.metrics import EPOCH
+from ladder_search.record import TrialState
+
+IDENTITY = ("key", "number", "name")
+CONFIGURATION = ("params", "settings")
+
+
+@dataclass(slots=True)
+class TrialLog:
+    """All that is known of one trial that has no place among the ended ones yet."""
+
+    trial: dict[str, Any]
+    """``IDENTITY`` and ``CONFIGURATION`` as they were at its start."""
+    configurations: list[dict[str, Any]] = field(default_factory=list)
+    """``CONFIGURATION`` at its start, and after each change."""
+    rows: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """Metrics by epoch."""
+    times: dict[int, int] = field(default_factory=dict)
+    """When each epoch was reported first, in milliseconds since 1970."""
+    reports: list[int] = field(default_factory=list)
+    """Last epoch of every report: what the sampler and the scheduler were told."""
+    seconds: float = 0.0
+    """Wall time of all its lives."""
+    end: tuple[TrialState, str] | None = None
+    """State and reason, once they are decided."""
+
+    @property
+    def last_epoch(self) -> int:
+        return max(self.rows, default=0)
+
+    def take(self, line: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Take in one line of the file; return the rows that were not known."""
+        if "changed" in line:
+            self.configurations.append(line["changed"])
+        fresh = [row for row in line.get("rows", ()) if row[EPOCH] not in self.rows]
+        for row in fresh:
+            self.rows[row[EPOCH]] = row
+            self.times[row[EPOCH]] = line["time_ms"]
+        if fresh:
+            self.reports.append(fresh[-1][EPOCH])
+        self.seconds = line.get("seconds", self.seconds)
+        if line.get("end"):
+            state, reason = line["end"]
+            self.end = (state, reason)
+        return fresh
+
+
+class Ledger:
+    """The logs of all trials that have not ended.
+
+    State for one trial::
+
+        begin(trial)     -> it has a log; that of an earlier life if there is one
+        report(key, …)   -> its rows, and perhaps its end, are on disk
+        end(key, …)      -> so is the end of a trial that cannot report any more
+        settle(key)      -> everybody knows of its end: the log is gone
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Reads the logs of earlier lives in ``folder``."""
+        self._folder = folder
+        self.logs = _read_all(folder)
+        self.problems: set[str] = set()
+        """A disk that takes nothing; the search goes on with what is in memory."""
+
+    def __getitem__(self, key: str) -> TrialLog:
+        return self.logs[key]
+
+    def begin(self, trial: Mapping[str, Any]) -> TrialLog:
+        key = trial["key"]
+        if key not in self.logs:
+            own = {name: trial[name] for name in (*IDENTITY, *CONFIGURATION)}
+            self.logs[key] = _begun(own)
+            self._append(key, {"trial": own})
+        return self.logs[key]
+
+    def report(
+        self,
+        trial: Mapping[str, Any],
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        time_ms: int,
+        seconds: float,
+        end: tuple[TrialState, str] | None,
+    ) -> list[dict[str, Any]]:
+        """Keep a report; return the rows that were not known."""
+        key = trial["key"]
+        log = self.logs[key]
+        configuration = {name: trial[name] for name in CONFIGURATION}
+        if configuration != log.configurations[-1]:
+            self._take(key, {"changed": configuration})
+        line = {"rows": list(rows), "time_ms": time_ms, "seconds": seconds, **({"end": end} if end else {})}
+        return self._take(key, line)
+
+    def end(self, key: str, state: TrialState, reason: str, seconds: float) -> None:
+        self._take(key, {"seconds": seconds, "end": (state, reason)})
+
+    def settle(self, key: str) -> None:
+        """Forget a trial that is known everywhere; its last rows stay readable in memory."""
+        with suppress(OSError):  # told again by the next life, which harms nothing
+            _path(self._folder, key).unlink()
+
+    def close(self) -> None:
+        """Remove the folder if no trial is left in it: its absence says that the search has ended."""
+        with suppress(OSError):
+            self._folder.rmdir()
+
+    def _take(self, key: str, line: dict[str, Any]) -> list[dict[str, Any]]:
+        self._append(key, line)
+        return self.logs[key].take(line)
+
+    def _append(self, key: str, line: dict[str, Any]) -> None:
+        try:
+            append_line(_path(self._folder, key), json.dumps(line, separators=(",", ":")).encode() + b"\n")
+        except OSError as error:
+            self.problems.add(f"ledger: {error}")
+
+
+def append_line(path: Path, line: bytes, *, wait: bool = False) -> None:
+    """Append to a file, whole or not at all; ``wait`` until the disk has it.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    try:
+        size, written = os.fstat(handle).st_size, 0
+        try:
+            while written < len(line):
+                written += os.write(handle, line[written:])
+            if wait:
+                os.fsync(handle)
+        except OSError:
+            os.ftruncate(handle, size)  # shrinking works on a full disk
+            raise
+    finally:
+        os.close(handle)
+
+
+def _read_all(folder: Path) -> dict[str, TrialLog]:
+    """Return the logs in ``folder`` by key; a line that a kill cut short ends its log."""
+    found = (_read(path) for path in sorted(folder.glob("t*.jsonl")))
+    return {log.trial["key"]: log for log in found if log is not None}
+
+
+def _read(path: Path) -> TrialLog | None:
+    log: TrialLog | None = None
+    content = path.read_bytes()
+    whole = content.rpartition(b"\n")[0]
+    try:
+        for text in whole.splitlines():
+            line = json.loads(text)
+            if log is None:
+                log = _begun(line["trial"])
+            else:
+                log.take(line)
+    except (ValueError, LookupError, TypeError):
+        pass  # a damaged disk; what comes before it counts
+    if len(whole) + 1 < len(content):
+        os.truncate(path, len(whole) + 1 if whole else 0)
+    return log
+
+
+def _begun(trial: dict[str, Any]) -> TrialLog:
+    return TrialLog(trial, configurations=[{name: trial[name] for name in CONFIGURATION}])
+
+
+def _path(folder: Path, key: str) -> Path:
+    return folder / f"{key}.jsonl"

@@ -1,0 +1,227 @@
+"""What the earlier lives of a search have left: which trials have ended, which go on, and from where.
+
+A kill leaves the stores of a search one step apart. For every trial the ledger decides, where it has one; then its
+record; then Optuna's journal. What the others miss is told to them again::
+
+    in the ledger, without an end     -> it goes on from its checkpoint
+    with an end                       -> Optuna, record and run are told of it, however much of that was done before
+    COMPLETE, its checkpoint missing  -> it goes on from the one before, for its weights: its results are known
+    not in the ledger, with a record  -> it has ended; Optuna is told again where its journal was cut
+    in Optuna's journal alone, open   -> it was suggested and never started: it starts
+    in Optuna's journal alone, ended  -> its record was deleted: it is left out
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial
+from pyarrow.fs import FileSelector, FileType
+from ray import tune
+
+from ladder_search.config import as_mapping, flat
+from ladder_search.driver.journal import Journal
+from ladder_search.driver.ledger import IDENTITY, Ledger, TrialLog
+from ladder_search.driver.searcher import Unfinished
+from ladder_search.errors import CheckpointError, SettingError
+from ladder_search.metrics import EPOCH, VALIDATION_ERROR
+from ladder_search.record import StudyFolder, TrialRecord
+from ladder_search.studies import Study
+from ladder_search.training.checkpoint import read_member
+from ladder_search.trial import TrialSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A trial that had ended when the search was killed, and of which not everybody may know."""
+
+    key: str
+    checkpoint: str | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Past:
+    """The earlier lives of a search; a new one has none."""
+
+    records: list[TrialRecord] = field(default_factory=list)
+    """Trials that have ended, as everybody knows."""
+    ended: list[Ended] = field(default_factory=list)
+    unfinished: list[Unfinished] = field(default_factory=list)
+    suggested: int = 0
+    """Trials that were suggested so far, which is the number of the next one."""
+    errors: dict[str, dict[int, float | None]] = field(default_factory=dict)
+    """Validation error by key and epoch, of all trials that reported one."""
+
+    def outlook(self, trials: int) -> str:
+        """For example "3 of 24 trials have ended; going on with t0003 from epoch 40, t0004 from its start"."""
+        going = [f"{t.trial['key']} from {f'epoch {t.epoch}' if t.epoch else 'its start'}" for t in self.unfinished]
+        text = f"{len(self.records) + len(self.ended)} of {trials} trials have ended"
+        return f"{text}; going on with {', '.join(going)}" if going else text
+
+
+def check_unchanged(
+    description: Mapping[str, Any],
+    study: Study,
+    space: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    folder: Path,
+) -> list[str]:
+    """Return what is to be said of changes that do no harm: the code's.
+
+    Raises:
+        SettingError: a setting, a parameter of the space or the data are not those that the search was begun with.
+    """
+    begun = description.get("provenance", {})
+    if begun.get("data_digest") != provenance["data_digest"]:
+        raise SettingError(
+            f"a search is resumed on its own data and that of {folder} has the digest {begun.get('data_digest')}, "
+            f"{provenance['data_name']} here has {provenance['data_digest']}; restore the data or start a new search."
+        )
+    _same("setting", _settings(description.get("study", {})), _settings(as_mapping(study)), folder)
+    _same("parameter", description.get("space", {}), space, folder)
+    latest = [description, *description.get("resumed", [])][-1]["provenance"]
+    before, now = _code(latest), _code(provenance)
+    return [f"The code was {before} and is now {now}; space and settings are the same."] if before != now else []
+
+
+def _settings(study: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a study's row bears on results, flat."""
+    sections = ("family", "data", "model", "training", "space", "stop", "baseline", "report_every")
+    return {path.replace("/", "."): value for path, value in flat({name: study.get(name) for name in sections}).items()}
+
+
+def _same(kind: str, before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    for name in (*before, *now):
+        was, is_ = before.get(name, "absent"), now.get(name, "absent")
+        if was != is_:
+            raise SettingError(
+                f"a search is resumed with the settings and the space it was begun with and the {kind} {name} of "
+                f"{folder} was {was} and is now {is_}; leave the option out, go back to the code of then, or start a "
+                "new search."
+            )
+
+
+def _code(facts: Mapping[str, Any]) -> str:
+    changes = facts.get("git_diff_sha256") if facts.get("git_dirty") else None
+    return f"{facts.get('git_sha') or 'unknown'}{f' with changes {changes[:7]}' if changes else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One that was found whole."""
+
+    place: str
+    """Folder or address."""
+    epoch: int
+    settings: Mapping[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of a search's trials, in its folder or in a bucket.
+
+    Every life of a search has folders of its own: ``t0007/checkpoint_000000``, then ``t0007.2/checkpoint_000000``.
+    """
+
+    def __init__(self, place: str, steps_per_epoch: Callable[[TrialSpec], int]) -> None:
+        self._place, self._steps_per_epoch = place, steps_per_epoch
+
+    def latest(self, log: TrialLog) -> Checkpoint | None:
+        """Return a trial's last checkpoint that can be read."""
+        spec = TrialSpec.from_mapping(log.trial["settings"])
+        found = [
+            (int(life or 1), int(index), f"{self._place}/{folder}/{name}")
+            for folder, life in self._named(self._place, rf"{log.trial['key']}(?:\.(\d+))?")
+            for name, index in self._named(f"{self._place}/{folder}", r"checkpoint_(\d+)")
+        ]
+        for _, _, place in sorted(found, reverse=True):
+            try:
+                with tune.Checkpoint(place).as_directory() as folder:
+                    members = [read_member(Path(folder) / f"member-{draw}") for draw in range(spec.draws)]
+            except (CheckpointError, OSError):
+                continue
+            epoch = members[0][0].step // self._steps_per_epoch(spec)
+            # A report is on disk before the checkpoint that follows it, unless a power cut took it.
+            if epoch <= log.last_epoch and all(state.step == members[0][0].step for state, _ in members):
+                return Checkpoint(place, epoch, members[0][1])
+        return None
+
+    @staticmethod
+    def _named(place: str, pattern: str) -> list[tuple[str, str]]:
+        """Return the folders in ``place`` whose names are like ``pattern``, each with what its group holds."""
+        base = tune.Checkpoint(place)
+        assert base.filesystem is not None  # it has been derived from the place
+        found = base.filesystem.get_file_info(FileSelector(base.path, allow_not_found=True))
+        matches = [re.fullmatch(pattern, info.base_name) for info in found if info.type == FileType.Directory]
+        return [(match.group(0), match.group(1) or "") for match in matches if match]
+
+
+def reconcile(
+    folder: StudyFolder,
+    journal: Journal,
+    ledger: Ledger,
+    checkpoints: Checkpoints,
+    distributions: Mapping[str, BaseDistribution],
+    epochs: int,
+) -> Past:
+    """Find out how each trial stands, and tell Optuna what it does not know yet.
+
+    Args: ``distributions`` of the space; ``epochs`` of a whole trial.
+
+    Raises:
+        StudyFolderError: a record is damaged.
+    """
+    past = Past()
+    records, trials = {record.key: record for record in folder.read_trials()}, journal.trials()
+    for key in sorted({*records, *ledger.logs, *trials}):
+        past.suggested = max(past.suggested, int(key[1:]) + 1)
+        log, record, trial = ledger.logs.get(key), records.get(key), trials.get(key)
+        if log is not None:
+            past.errors[key] = {epoch: row[VALIDATION_ERROR] for epoch, row in log.rows.items()}
+            if trial is None:
+                journal.restore(log.trial, distributions)
+            elif trial.state.is_finished() and log.end is None:  # Tune tells Optuna of a crash first
+                ledger.end(key, "FAIL", "crashed: see its log", log.seconds)
+            for epoch in log.reports:
+                journal.report(key, log.rows[epoch][VALIDATION_ERROR], epoch)
+            _sort(past, log, checkpoints.latest(log), journal, epochs)
+        elif record is not None:
+            past.errors[key] = {row[EPOCH]: row[VALIDATION_ERROR] for row in record.epochs}
+            if trial is None:
+                journal.restore(
+                    {name: getattr(record, name) for name in ("key", "name", "params", "settings")}, distributions
+                )
+            if record.validation_error is not None:
+                journal.report(key, record.validation_error, record.epochs[-1][EPOCH])
+            journal.end(key, record.state, record.validation_error)
+            past.records.append(record)
+        elif trial is not None and not trial.state.is_finished():
+            past.unfinished.append(Unfinished(trial=_suggested(key, trial), checkpoint=None, epoch=0))
+    return past
+
+
+def _sort(past: Past, log: TrialLog, found: Checkpoint | None, journal: Journal, epochs: int) -> None:
+    """Put a trial that has a log among the ended or the unfinished ones."""
+    key, last = log.trial["key"], log.last_epoch
+    if log.end is not None and (log.end[0] != "COMPLETE" or (found is not None and found.epoch == last)):
+        journal.end(key, log.end[0], log.rows[last][VALIDATION_ERROR] if log.rows else None)
+        past.ended.append(Ended(key=key, checkpoint=found.place if found else None))
+        return
+    if found is None or found.epoch >= epochs:
+        past.unfinished.append(Unfinished(trial=log.trial, checkpoint=None, epoch=0))
+        return
+    # Population based training may have changed its parameters since: weights and parameters belong together.
+    fitting = (own for own in reversed(log.configurations) if own["settings"] == found.settings)
+    trial = {**log.trial, **next(fitting, log.configurations[-1])}
+    past.unfinished.append(Unfinished(trial=trial, checkpoint=found.place, epoch=found.epoch))
+
+
+def _suggested(key: str, trial: FrozenTrial) -> dict[str, Any]:
+    """What is known of a trial that was suggested and never started."""
+    name, settings = trial.user_attrs["name"], json.loads(trial.user_attrs["settings"])
+    return {**dict(zip(IDENTITY, (key, int(key[1:]), name), strict=True)), "params": trial.params, "settings": settings}

@@ -1,0 +1,77 @@
+"""A search that is killed again and again, beside one that nothing disturbs; both on real Ray and a real store."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.kill_and_resume import SEARCH, Life, examine
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+ARGUMENTS = (*SEARCH, "--trials", "5", "--epochs", "240", "--set", "stop.first_rung_steps=200")
+"""The published configuration and the baseline are saved near epoch 200."""
+
+
+@pytest.fixture(scope="module")
+def lives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Life]]:
+    begun: list[Life] = []
+
+    def begin(folder: Path, *arguments: str) -> Life:
+        begun.append(Life(folder, *arguments))
+        return begun[-1]
+
+    yield begin
+    for life in begun:
+        if life.process.poll() is None:
+            life.kill("everything")
+
+
+def _refusal(folder: Path, *arguments: str) -> str:
+    command = [sys.executable, str(Path(__file__).parents[2] / "search.py"), *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def test_a_search_that_was_killed_ends_like_one_that_was_not(lives: Callable[..., Life], tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    assert lives(whole, *ARGUMENTS).ended() == 0
+
+    study = broken / "results" / "s"
+    first = lives(broken, *ARGUMENTS)
+    first.wait_until((study / "study.json").exists)
+    assert "is in use" in _refusal(broken, "--resume", "--name", "s")  # while Ray starts
+    first.wait_until((study / "checkpoints" / "t0000" / "checkpoint_000000").exists)
+    first.kill("driver")
+
+    second = lives(broken, "digits-100", "--resume")
+    second.wait_until((study / "running" / "t0002.jsonl").exists)
+    second.kill("everything")
+    assert re.search(r"going on with t0000 from epoch [1-9]", second.out()), second.out()
+    with (study / "optuna.journal").open("r+b") as journal:
+        journal.truncate((study / "optuna.journal").stat().st_size - 5)
+
+    third = lives(broken, "--name", "s", "--resume")
+    assert third.ended() == 0, third.out()
+    assert "The last line of optuna.journal was cut short" in third.out()
+    found = examine(broken / "results", whole / "results")
+    assert found.perfect, found
+    assert not (study / "running").exists()
+    seconds = [json.loads(path.read_text())["seconds"] for path in sorted((study / "trials").glob("*.json"))]
+    assert len(seconds) == 5 and min(seconds) > 0
+
+    again = lives(broken, "--name", "s", "--resume")
+    assert again.ended() == 0
+    assert "complete, all 5 trials have ended" in again.out() and "Trials: 5 ended" in again.out()
+    assert examine(broken / "results", whole / "results").perfect
+    assert "--seed" in _refusal(broken, "--name", "s", "--resume", "--seed", "9")
+    assert "training.lr" in _refusal(broken, "--name", "s", "--resume", "--set", "training.lr=0.001")
