@@ -23,9 +23,7 @@ from benchmarks import searches
 from benchmarks.measure import Report, Row, Spread, parser, spread_cells
 from benchmarks.searches import EndTimes, Resettable
 from ladder_search import metrics
-from ladder_search.driver.callback import HISTORY
 from ladder_search.driver.search import run_search
-from ladder_search.driver.searcher import DIVERGED
 from ladder_search.driver.settings import SearchSettings
 from spaces import SPACES
 
@@ -48,7 +46,7 @@ class Trivial(Resettable):
             metrics.VALIDATION_ERROR: 0.02 + 10 * float(training["lr"]) / epoch,
             metrics.COST: 1.0 / epoch,
         }
-        return {**row, HISTORY: [row], DIVERGED: False, "done": epoch == EPOCHS[-1]}
+        return {**row, metrics.HISTORY: [row], metrics.DIVERGED: False, "done": epoch == EPOCHS[-1]}
 
 
 def ours(folder: Path, trials: int, sampler: str) -> list[float]:

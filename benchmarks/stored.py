@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,11 +53,13 @@ def stored_points(store: str, experiment: str) -> list[Point]:
     return [(keys.get(run_id, ""), name, step, time_ms, value) for run_id, name, step, time_ms, value in found]
 
 
-def lost_and_doubled(expected: Collection[Point], found: Iterable[Point]) -> tuple[int, int]:
-    """Return how many points are missing (or wrong), and how many rows there are beyond one per point."""
-    rows = Counter(found)
-    steps = Counter(row[:3] for row in rows.elements())
-    return sum(point not in rows for point in expected), sum(count - 1 for count in steps.values())
+def lost_and_doubled(expected: Mapping[tuple[str, str, int], float], found: Iterable[Point]) -> tuple[int, int]:
+    """Return how many points (key, metric, step) -> value are missing or wrong, and how many rows are one too many."""
+    rows: dict[tuple[str, str, int], list[float]] = {}
+    for key, name, step, _, value in found:
+        rows.setdefault((key, name, step), []).append(value)
+    lost = sum(value not in rows.get(point, ()) for point, value in expected.items())
+    return lost, sum(len(values) - (point in expected) for point, values in rows.items())
 
 
 def _rows(store: str, experiment: str, table: str, *columns: str) -> list[tuple[Any, ...]]:

@@ -15,12 +15,10 @@ what that takes, once per search, is told beside the results, as is the time fro
 from __future__ import annotations
 
 import random
-import sqlite3
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,10 +31,11 @@ from ray.tune.search import Searcher
 from benchmarks import searches
 from benchmarks.measure import Report, Row, Spread, parser, spread_cells
 from benchmarks.searches import Resettable
+from benchmarks.stored import lost_and_doubled, stored_points
 from ladder_search import metrics
-from ladder_search.driver.callback import HISTORY, SearchCallback
+from ladder_search.driver.callback import SearchCallback
+from ladder_search.driver.halt import Halt
 from ladder_search.driver.progress import Progress
-from ladder_search.driver.searcher import DIVERGED
 from ladder_search.record import StudyFolder
 from ladder_search.studies import find_study
 from ladder_search.tracking import DatasetInput, MetricPoint, NullTracker, SpoolTracker, Tracker
@@ -71,7 +70,7 @@ class Working(Resettable):
             {metrics.EPOCH: epoch, metrics.STEP: epoch * 10, **{name: value(key, name, epoch) for name in NAMES}}
             for epoch in range(last - EPOCHS_PER_REPORT + 1, last + 1)
         ]
-        return {**history[-1], HISTORY: history, DIVERGED: False, "done": self.steps == reports}
+        return {**history[-1], metrics.HISTORY: history, metrics.DIVERGED: False, "done": self.steps == reports}
 
 
 class Listed(Searcher):
@@ -143,6 +142,7 @@ def with_tracker(folder: Path, size: Size, tracker: Tracker) -> float:
         tags={"study": "digits-100"},
         dataset=DATA,
         reasons={},
+        halt=Halt(None),
     )
     tracker.start_run(f"{SEARCH}/search", name="search", params={}, tags={})
     taken = search(folder, size, [callback])
@@ -192,30 +192,15 @@ def ray_mlflow(folder: Path, size: Size) -> Outcome:
     return Outcome(seconds=search(folder, size, [callback]), starting=starting, database=folder / "mlflow.db")
 
 
-def stored_points(database: Path) -> dict[tuple[str, str, int], list[float]]:
-    """What a store holds: (trial's key, metric, step) -> the values found there."""
-    found: dict[tuple[str, str, int], list[float]] = {}
-    with closing(sqlite3.connect(database)) as connection:
-        keys = dict(connection.execute("SELECT run_uuid, value FROM tags WHERE key = 'ladder.key'"))
-        for run, name, step, number in connection.execute("SELECT run_uuid, key, step, value FROM metrics"):
-            found.setdefault((keys.get(run, run).rpartition("/")[2], name, step), []).append(number)
-    return found
-
-
 def check(database: Path, size: Size) -> Row:
     """Compare a store with what the trials of a ladder-search run reported."""
     epochs = range(1, size.reports * EPOCHS_PER_REPORT + 1)
     keys = [f"t{number:04d}" for number in range(size.trials)]
-    expected = {(key, name, epoch): value(key, name, epoch) for key in keys for name in NAMES for epoch in epochs}
-    expected |= {(key, metrics.STEP, epoch): epoch * 10.0 for key in keys for epoch in epochs}
-    found = stored_points(database)
-    return {
-        "points expected": len(expected),
-        "lost": len(expected.keys() - found.keys()),
-        "doubled": sum(len(values) - 1 for values in found.values()),
-        "wrong": sum(found[point] != [number] for point, number in expected.items() if point in found),
-        "unexpected": len(found.keys() - expected.keys()),
-    }
+    values = {(key, name, epoch): value(key, name, epoch) for key in keys for name in NAMES for epoch in epochs}
+    values |= {(key, metrics.STEP, epoch): epoch * 10.0 for key in keys for epoch in epochs}
+    expected = {(f"{SEARCH}/{key}", name, epoch): number for (key, name, epoch), number in values.items()}
+    lost, doubled = lost_and_doubled(expected, stored_points(f"sqlite:///{database}", EXPERIMENT))
+    return {"points expected": len(expected), "lost or wrong": lost, "doubled": doubled}
 
 
 def cost_per_call(calls: int) -> list[Row]:
@@ -277,7 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 if kind == "ladder-search" and found.database is not None:
                     stored.append({"search": number + 1, **check(found.database, size)})
                 elif found.database is not None:
-                    held = sum(map(len, stored_points(found.database).values()))
+                    held = len(stored_points(f"sqlite:///{found.database}", EXPERIMENT))
                     report.note(f"Ray + MLflow stored {held} points.")
     base = outcomes["records only"]
     ours = outcomes["ladder-search"]

@@ -22,8 +22,10 @@ from ladder_search.errors import TrackingError
 from ladder_search.tracking.events import Artifact, Close, CloseStale, End, Event, Header, Metrics, Start, Tags
 from ladder_search.tracking.folder import Ack, Lock, SpoolFolder, WriterStatus, load_ack
 from ladder_search.tracking.protocol import Batch, MetricPoint, RejectedError, RunStore
-from ladder_search.tracking.spool import CHUNK_BYTES, Record, SpoolReader
+from ladder_search.tracking.spool import Record, SpoolReader
 
+PLAN_BYTES = 1 << 17
+"""How much of the spool is sent between two acknowledgements; a writer that is killed has so much sent again."""
 MAX_ENTITIES = 1000
 """Items per call that MLflow takes, of which at most ``MAX_NAMED`` parameters and as many tags."""
 MAX_NAMED = 100
@@ -244,7 +246,7 @@ class Courier:
         ack = self._ack or self._resume(self._store, header)
         if self._plan is None:
             if not self._records:
-                self._records.extend(self._reader.read(CHUNK_BYTES))
+                self._records.extend(self._reader.read(PLAN_BYTES))
             if not self._records:
                 if self._reader.position > ack.position:  # nothing but damaged lines
                     ack.position = self._reader.position

@@ -1,0 +1,217 @@
+"""A long search on a shared team server: MLflow's server on PostgreSQL, both started here, and trials that do no work.
+
+The search is ``run_search`` as ``search.py`` runs it. Counted in PostgreSQL's tables afterwards: points lost, doubled,
+runs twice or left RUNNING. Sampled on the way: the memory of the process that sends. Timed in the end: what MLflow's
+pages ask for when someone filters by a tag.
+
+    python -m benchmarks.postgres_store
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mlflow.tracking import MlflowClient
+
+from benchmarks import searches
+from benchmarks.measure import Report, Row, parser
+from benchmarks.searches import Resettable
+from benchmarks.servers import mlflow_server, postgres
+from benchmarks.stored import lost_and_doubled, stored_points, stored_runs
+from benchmarks.tracking_cost import value
+from ladder_search import metrics
+from ladder_search.driver.search import run_search
+from ladder_search.driver.settings import SearchSettings
+from ladder_search.tracking.folder import SpoolFolder, load_ack, load_status
+from ladder_search.tracking.writer import sync
+from spaces import SPACES
+
+STUDY, NAME = "digits-100", "long"
+EPOCHS = 5
+NAMES = (metrics.VALIDATION_ERROR, metrics.COST, metrics.LEARNING_RATE, metrics.STEP)
+"""With these, a trial of five epochs brings 20 points."""
+QUERIES = 20
+
+
+class Reporting(Resettable):
+    """Reports one epoch per step, values that anyone can tell afterwards."""
+
+    def step(self) -> dict[str, Any]:
+        self.steps += 1
+        row = {metrics.EPOCH: self.steps, **{name: reported(self.config["key"], name, self.steps) for name in NAMES}}
+        return {**row, metrics.HISTORY: [row], metrics.DIVERGED: False, "done": self.steps == EPOCHS}
+
+
+def reported(key: str, name: str, epoch: int) -> float:
+    return 10.0 * epoch if name == metrics.STEP else value(key, name, epoch) / 20  # below the level of failure
+
+
+class WriterMemory(threading.Thread):
+    """Samples the resident memory of the writer process, beside the number of runs that it has stored."""
+
+    def __init__(self, spool: Path) -> None:
+        super().__init__(daemon=True)
+        self.samples: list[tuple[int, float]] = []
+        """Runs stored, MiB."""
+        self._folder, self._over = SpoolFolder(spool), threading.Event()
+
+    def run(self) -> None:
+        while not self._over.wait(0.5):
+            ack, pid = load_ack(self._folder), load_status(self._folder).pid
+            if ack is not None and pid not in (0, os.getpid()) and (found := resident_mib(pid)):
+                self.samples.append((len(ack.runs), found))
+
+    def stop(self) -> None:
+        self._over.set()
+        self.join()
+
+    def rows(self, trials: int) -> list[Row]:
+        """Memory when a quarter, a half, three quarters and all of the runs were stored, and the peak until then."""
+        found: list[Row] = []
+        for quarter in (1, 2, 3, 4):
+            goal = trials * quarter // 4
+            until = [mib for runs, mib in self.samples if runs <= goal]
+            found.append({"trials stored": goal, "memory, MiB": until[-1], "peak so far, MiB": max(until)})
+        return found
+
+
+def resident_mib(pid: int) -> float:
+    """Resident memory of a process; 0 when it is gone."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def counted(store: str, trials: int) -> Row:
+    """Compare PostgreSQL's tables with what the trials reported."""
+    prefix = f"{STUDY}/{NAME}"
+    keys = [f"{prefix}/t{number:04d}" for number in range(trials)]
+    expected = {
+        (key, name, epoch): reported(key.rpartition("/")[2], name, epoch)
+        for key in keys
+        for name in NAMES
+        for epoch in range(1, EPOCHS + 1)
+    }
+    runs = stored_runs(store, STUDY)
+    states = Counter(run.status for run in runs)
+    found = [point for point in stored_points(store, STUDY) if point[0] != f"{prefix}/search"]
+    lost, doubled = lost_and_doubled(expected, found)
+    keys.append(f"{prefix}/search")
+    return {
+        "runs": len(runs),
+        "runs missing": len(set(keys) - {run.key for run in runs}),
+        "runs too many": len(runs) - len({run.key for run in runs}.intersection(keys)),
+        "left RUNNING": states["RUNNING"],
+        "not FINISHED": len(runs) - states["FINISHED"],
+        "without parent": sum(run.parent is None for run in runs) - 1,
+        "points expected": len(expected),
+        "lost": lost,
+        "doubled": doubled,
+    }
+
+
+def latencies(address: str, store: str, trials: int) -> list[Row]:
+    """How long a search by tag takes: as MLflow's pages ask the server, and as a script asks the database."""
+    client = MlflowClient(store)
+    experiment = client.get_experiment_by_name(STUDY)
+    assert experiment is not None
+    one, many = f"tags.trial = 't{trials // 2:04d}'", f"tags.study = '{STUDY}'"
+
+    def ask(query: str, rows: int) -> int:
+        body = {"experiment_ids": [experiment.experiment_id], "filter": query, "max_results": rows}
+        request = urllib.request.Request(
+            f"{address}/ajax-api/2.0/mlflow/runs/search",
+            data=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return len(json.loads(answer.read()).get("runs", []))
+
+    def look(query: str, rows: int) -> int:
+        return len(client.search_runs([experiment.experiment_id], query, max_results=rows))
+
+    def row(what: str, call: Callable[[str, int], int], query: str, rows: int) -> Row:
+        taken, found = [], 0
+        for _ in range(QUERIES):
+            begun = time.perf_counter()
+            found = call(query, rows)
+            taken.append(time.perf_counter() - begun)
+        return {
+            "asked": what,
+            "filter": query,
+            "runs found": found,
+            "s": statistics.median(taken),
+            "worst, s": max(taken),
+        }
+
+    return [
+        row("the server, as the pages do", ask, one, 100),
+        row("the server, as the pages do", ask, many, 100),
+        row("PostgreSQL, by MLflow's client", look, one, 100),
+        row("PostgreSQL, by MLflow's client", look, many, 1000),
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parser(__doc__)
+    options.add_argument("--trials", type=int, help="trials of the search (2000; quick: 40)")
+    given = options.parse_args(arguments)
+    torch.set_num_threads(1)
+    report = Report("Does a long search on a shared server with PostgreSQL arrive whole?", given)
+    trials = given.trials or (40 if given.quick else 2000)
+    with searches.prepared() as folder, postgres() as store, mlflow_server(store, folder) as server:
+        spool = folder / NAME / "spool"
+        memory = WriterMemory(spool)
+        memory.start()
+        settings = SearchSettings(
+            study=STUDY,
+            trials=trials,
+            epochs=EPOCHS,
+            sampler="random",
+            scheduler="fifo",
+            root=str(folder),
+            name=NAME,
+            tracking=server.address,
+        )
+        begun = time.perf_counter()
+        result = run_search(settings, trainables={"ladder": Reporting}, spaces=SPACES, console=searches.quiet())
+        whole = time.perf_counter() - begun
+        memory.stop()
+        ends = sorted(path.stat().st_mtime for path in result.folder.trials.glob("t*.json"))
+        begun = time.perf_counter()
+        report.note(f"The search said that all is stored: {result.stored}. Sync then: {sync(spool, server.address)}.")
+        syncing = time.perf_counter() - begun
+        if result.problems:
+            report.note(f"Problems of the search: {result.problems[:3]}")
+        report.table(
+            "The search",
+            [
+                {
+                    "trials": len(result.records),
+                    "trials per minute": 60 * (len(ends) - 1) / (ends[-1] - ends[0]),
+                    "first to last trial, s": ends[-1] - ends[0],
+                    "whole search, s": whole,
+                    "sync afterwards, s": syncing,
+                }
+            ],
+        )
+        report.table("What PostgreSQL holds", [counted(store, trials)])
+        report.table("The writer process", memory.rows(trials))
+        report.table(f"Search by tag (median of {QUERIES})", latencies(server.address, store, trials))
+    report.close(one_process=False)
+
+
+if __name__ == "__main__":
+    main()
