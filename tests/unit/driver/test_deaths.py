@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from ray.air.execution._internal import RayActorManager, TrackedActor
 from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
-from ray.air.execution.resources import FixedResourceManager
+from ray.air.execution.resources import ResourceManager
 from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError
 
 from ladder_search.driver import deaths
@@ -20,7 +20,8 @@ def _told(monkeypatch: pytest.MonkeyPatch, error: Exception) -> list[Any]:
     monkeypatch.setattr(RayActorManager, "_cleanup_actor", lambda self, tracked_actor: None)  # there is no process
     actor = TrackedActor(1, on_error=lambda actor, error: told.append(error))
     task = TrackedActorTask(actor, on_error=lambda actor, error: told.append(error))
-    RayActorManager(FixedResourceManager({}))._actor_task_failed(tracked_actor_task=task, exception=error)
+    manager = RayActorManager(cast(ResourceManager, None))  # Ray's own would start a cluster
+    manager._actor_task_failed(tracked_actor_task=task, exception=error)
     return told
 
 
