@@ -49,16 +49,17 @@ class Trivial(Resettable):
         return {**row, metrics.HISTORY: [row], metrics.DIVERGED: False, "done": epoch == EPOCHS[-1]}
 
 
-def ours(folder: Path, trials: int, sampler: str) -> list[float]:
-    """Run a search of the whole platform; return when each trial ended, in seconds."""
+def ours(folder: Path, trials: int, sampler: str, trainable: type[Trivial] = Trivial, **more: Any) -> list[float]:
+    """Run a search of the whole platform, with ``more`` settings; return when each trial ended, in seconds."""
     settings = SearchSettings(
         study="digits-100",
         trials=trials,
         sampler=sampler,  # type: ignore[arg-type]
         root=str(folder),
         name="search",
+        **more,
     )
-    result = run_search(settings, trainables={"ladder": Trivial}, spaces=SPACES, console=searches.quiet())
+    result = run_search(settings, trainables={"ladder": trainable}, spaces=SPACES, console=searches.quiet())
     if len(result.records) != trials or not result.stored or result.problems:
         raise RuntimeError(f"{len(result.records)} of {trials} trials, stored: {result.stored}, {result.problems}")
     return [path.stat().st_mtime for path in result.folder.trials.glob("t*.json")]

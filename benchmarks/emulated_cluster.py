@@ -1,0 +1,101 @@
+"""Do four nodes do four times the work of one: trials per second of whole searches, on nodes that share this machine.
+
+Every trial sleeps for one second, so that the cores of this machine do not matter: what is measured is whether the
+driver keeps all nodes busy. A node has room for one trial; the driver is on a head that has none. ``run_search`` is as
+``search.py --address`` runs it. The trials that start the nodes' processes are left out.
+
+    python -m benchmarks.emulated_cluster
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ray.cluster_utils import Cluster
+
+from benchmarks import searches
+from benchmarks.measure import Report, Row, Spread, parser, spread_cells
+from benchmarks.search_overhead import EPOCHS, Trivial, ours
+
+NODES = (1, 4)
+SECONDS = 1.0
+WARM_UP = 2
+"""Trials of each node that are left out."""
+
+
+class Sleeping(Trivial):
+    """Takes ``SECONDS`` from its start to its last report, and no core."""
+
+    def step(self) -> dict[str, Any]:
+        time.sleep(SECONDS / len(EPOCHS))
+        return super().step()
+
+
+@contextmanager
+def emulated(nodes: int) -> Iterator[str]:
+    """A cluster of a head and nodes with a core each; yields its address."""
+    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        for _ in range(nodes):
+            cluster.add_node(num_cpus=1)
+        yield cluster.address
+    finally:
+        cluster.shutdown()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parser(__doc__)
+    options.add_argument("--rounds", type=int, help="searches on each cluster (3; quick: 1)")
+    options.add_argument("--trials", type=int, help="measured trials of each node (20; quick: 3)")
+    given = options.parse_args(arguments)
+    report = Report("Do four nodes do four times the work of one?", given)
+    rounds, measured = given.rounds or (1 if given.quick else 3), given.trials or (3 if given.quick else 20)
+    taken: dict[int, list[float]] = {nodes: [] for nodes in NODES}
+    rest: dict[int, list[float]] = {nodes: [] for nodes in NODES}
+    for _ in range(rounds):
+        for nodes in NODES:
+            with searches.prepared() as folder, emulated(nodes) as address:
+                begun = time.perf_counter()
+                ends = sorted(
+                    ours(
+                        folder,
+                        nodes * (WARM_UP + measured),
+                        "random",
+                        Sleeping,
+                        scheduler="fifo",
+                        address=address,
+                    )
+                )
+                whole = time.perf_counter() - begun
+            taken[nodes].append(ends[-1] - ends[nodes * WARM_UP - 1])
+            rest[nodes].append(whole - taken[nodes][-1])
+    rows: list[Row] = [
+        {
+            "nodes": nodes,
+            "trials": nodes * measured,
+            **spread_cells("seconds", Spread.of(taken[nodes])),
+            "trials per second": nodes * measured / statistics.median(taken[nodes]),
+            "start, warm-up and end, s": statistics.median(rest[nodes]),
+            "searches": rounds,
+        }
+        for nodes in NODES
+    ]
+    report.table(f"Trials of {SECONDS:g} s, one at a time on each node", rows)
+    few, many = NODES
+    ratios = [many / few * one / four for one, four in zip(taken[few], taken[many], strict=True)]
+    report.note(
+        f"{many} nodes did {statistics.median(ratios):.2f} times the work of {few} in the same time "
+        f"(range {min(ratios):.2f} to {max(ratios):.2f}; aim: 3.5)."
+    )
+    report.close(one_process=False)
+
+
+if __name__ == "__main__":
+    main()
