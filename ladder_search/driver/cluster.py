@@ -9,7 +9,7 @@ import socket
 import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,31 +57,40 @@ def connected(address: str | None) -> Iterator[bool]:
     private = address is None
     if address is not None:
         _check_answers(address)
-    switch = ray_constants.ENABLE_RAY_CLUSTER
     try:
-        # Off, all of Ray's servers listen on loopback alone: a private cluster is nobody else's. Ray reads its variable
-        # when it is imported, too early to know what kind of search this is.
-        ray_constants.ENABLE_RAY_CLUSTER = switch and not private
-        # "local" starts a cluster of our own even where another one runs, so that searches do not disturb each other.
-        ray.init(
-            address=address or "local",
-            include_dashboard=None if not private else False,
-            runtime_env=_runtime_env() if private else None,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
+        with _on_loopback() if private else nullcontext():
+            # "local" starts a cluster of our own even where another one runs: searches do not disturb each other.
+            ray.init(
+                address=address or "local",
+                include_dashboard=None if not private else False,
+                runtime_env=_runtime_env() if private else None,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
     except (ConnectionError, ValueError, RuntimeError) as error:
         if private:
             raise ResourceError(
                 f"a search needs Ray and it did not start: {_line(error)}; `ladder-search doctor` may say why."
             ) from error
         raise _no_cluster(address, error) from error
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = switch
     try:
         yield private
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """All servers of a Ray that starts meanwhile listen on loopback alone: it is nobody else's.
+
+    Ray reads the variable of this switch when it is imported, too early to know what kind of search this is.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _runtime_env() -> dict[str, str] | None:

@@ -42,6 +42,11 @@ def test_the_gpu_script_needs_torch_and_numpy_alone() -> None:
     assert result.returncode == 0, result.stderr
 
 
+def test_every_script_finds_what_it_imports() -> None:
+    result = run("-c", "".join(f"import benchmarks.{name}\n" for name in sorted(SCRIPTS)))
+    assert result.returncode == 0, result.stderr
+
+
 def test_every_script_is_in_the_list_of_the_readme() -> None:
     readme = (ROOT / "benchmarks" / "README.md").read_text()
     for name in sorted(SCRIPTS - SHARED):
