@@ -74,10 +74,10 @@ if ((count > 1)); then
     steps+=($!)
 fi
 
-# What a search of this job is given besides its arguments. A job that was queued again goes on where it stopped.
+# What the search is given besides its arguments. A job that was queued again goes on with it.
 export LADDER_SEARCH_OPTIONS="--address $here:$port --root $root --name $name $share"
 search=("$@")
-if [ -e "$root/$name/study.json" ]; then search=("$1" --resume); fi
+if [ -e "$root/$name/study.json" ]; then search=(--resume); fi
 python search.py "${search[@]}" &
 running=$!
 

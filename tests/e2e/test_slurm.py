@@ -29,7 +29,7 @@ PYTHON = """#!/bin/bash
 if [ "$1" != search.py ]; then exec {python} "$@"; fi
 mkdir -p results/slurm-4711 && touch results/slurm-4711/study.json
 echo "searching: $*"
-if [ "$3" = --resume ]; then exit 0; fi
+if [ "$2" = --resume ]; then exit 0; fi
 trap 'exit 1' TERM
 while :; do sleep 0.1; done
 """
@@ -91,5 +91,5 @@ def test_a_job_whose_time_is_over_queues_itself_again_and_then_goes_on(
 
     again = start("digits-100", "--trials", "9", folder=tmp_path, command=command, **job).ended()
     assert again.code == 0, str(again)
-    assert "searching: search.py digits-100 --resume\n" in again.out
+    assert "searching: search.py --resume\n" in again.out
     assert "requeue" not in again.out
