@@ -35,6 +35,7 @@ from benchmarks.stored import lost_and_doubled, stored_points
 from ladder_search import metrics
 from ladder_search.driver.callback import SearchCallback
 from ladder_search.driver.halt import Halt
+from ladder_search.driver.ledger import Ledger
 from ladder_search.driver.progress import Progress
 from ladder_search.record import StudyFolder
 from ladder_search.studies import find_study
@@ -136,6 +137,7 @@ def with_tracker(folder: Path, size: Size, tracker: Tracker) -> float:
     callback = SearchCallback(
         search=SEARCH,
         folder=study_folder,
+        ledger=Ledger(study_folder.running),
         tracker=tracker,
         progress=Progress(find_study("digits-100"), size.trials, 2, searches.quiet()),
         epochs=size.reports * EPOCHS_PER_REPORT,
