@@ -139,7 +139,6 @@ class SearchCallback(tune.Callback):
         """Record the trials that were still running when the search was stopped."""
         for trial in [trial for key, trial in self._trials.items() if key not in self.records]:
             self._halted(trial)
-        self._ledger.close()
 
     @_never_raises
     def _halted(self, trial: Any) -> None:

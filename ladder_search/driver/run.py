@@ -2,53 +2,39 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import warnings
-from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import optuna
 from ray import tune
 from rich.console import Console
 
-from ladder_search.config import as_mapping, merge
+from ladder_search.config import as_mapping
 from ladder_search.data.datasets import Dataset
 from ladder_search.driver import cluster, schedulers
 from ladder_search.driver.callback import SearchCallback
 from ladder_search.driver.halt import Halt
 from ladder_search.driver.journal import Journal, space_as_json
-from ladder_search.driver.leaderboard import leaderboard_markdown, summary
 from ladder_search.driver.ledger import Ledger
-from ladder_search.driver.pictures import draw_all
+from ladder_search.driver.parent_run import ParentRun
 from ladder_search.driver.progress import Progress
 from ladder_search.driver.resume import Checkpoints, Past, check_unchanged, reconcile
 from ladder_search.driver.samplers import sampler_for
-from ladder_search.driver.searcher import FixedPoint, OptunaSearcher
+from ladder_search.driver.searcher import OptunaSearcher
 from ladder_search.driver.settings import SearchSettings
-from ladder_search.driver.wording import BASELINE, PUBLISHED
+from ladder_search.driver.space import SearchSpace, Space
 from ladder_search.errors import SettingError
-from ladder_search.export.provenance import as_tags, collect
+from ladder_search.export.provenance import collect
 from ladder_search.record import StudyFolder, TrialRecord
-from ladder_search.studies import Study, find_study
-from ladder_search.tracking import DatasetInput, MetricPoint, RunStatus, Tracker
+from ladder_search.studies import Study
+from ladder_search.tracking import DatasetInput, RunStatus, Tracker
 from ladder_search.training.compiling import compile_pays, compiler_found
 from ladder_search.trial import TrialSpec
-
-
-class Space(Protocol):
-    """A family's search space, as the entry point hands it in."""
-
-    @property
-    def suggest(self) -> Callable[[optuna.trial.BaseTrial, Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]: ...
-
-    @property
-    def published(self) -> Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any] | None]: ...
 
 
 class Run:
@@ -74,10 +60,8 @@ class Run:
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._settings, self._study, self._own, self._dataset = settings, study, own, dataset
-        self._folder, self._space, self._console = folder, space, console
+        self._folder, self._console = folder, console
         self._search = f"{study.name}/{folder.path.name}"
-        self._base = own.as_mapping()
-        self._options = as_mapping(study.space)
         self._epochs = study.training.epochs
         self._steps_per_epoch = own.member(dataset).steps_per_epoch
         self.halt = Halt(settings.time_budget)
@@ -87,9 +71,9 @@ class Run:
         self._description: dict[str, Any] = {}
         self._ledger = Ledger(folder.running)
 
-        self._distributions = self._probe()
-        self._points = self._fixed_points()
-        if settings.trials > len(self._points) and not self._distributions:
+        self._space = SearchSpace(space, study, own)
+        self._points = self._space.points()
+        if settings.trials > len(self._points) and not self._space.distributions:
             raise SettingError(
                 "a search needs something to vary and the space of this one is empty; see space.* in --set, or ask for "
                 f"--trials {len(self._points)}."
@@ -121,12 +105,16 @@ class Run:
         """
         self._description = self._folder.description()
         changed = check_unchanged(
-            self._description, self._study, space_as_json(self._distributions), self._provenance, self._folder.path
+            self._description,
+            self._study,
+            space_as_json(self._space.distributions),
+            self._provenance,
+            self._folder.path,
         )
         self._journal = Journal(self._folder.journal, self._search, new=False)
         checkpoints = Checkpoints(self._checkpoints, lambda spec: spec.member(self._dataset).steps_per_epoch)
         self._past = reconcile(
-            self._folder, self._journal, self._ledger, checkpoints, self._distributions, self._epochs
+            self._folder, self._journal, self._ledger, checkpoints, self._space.distributions, self._epochs
         )
         for line in (*changed, *self._journal.notes):
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -172,7 +160,7 @@ class Run:
         self._description = {
             "settings": as_mapping(settings),
             "study": as_mapping(self._study),
-            "space": space_as_json(self._distributions),
+            "space": space_as_json(self._space.distributions),
             "store": store,
             "provenance": self._provenance,
         }
@@ -197,7 +185,7 @@ class Run:
         searcher = OptunaSearcher(
             self._journal,
             partial(sampler_for, self._settings.sampler, self._settings.seed),
-            self._resolve,
+            self._space.settings,
             self._points,
             epochs=self._epochs,
             common={
@@ -211,7 +199,8 @@ class Run:
             unfinished=past.unfinished,
             first=past.suggested,
         )
-        self._start_parent_run(tracker)
+        parent = ParentRun(tracker, self._search, self._study, self._folder, self._life)
+        parent.start(self._description["settings"], self._tags(), self._provenance, self._dataset_input())
         status: RunStatus | None = None
         try:
             for ended in past.ended:
@@ -228,8 +217,9 @@ class Run:
             self.records = sorted(callback.records.values(), key=lambda record: record.number)
             self.problems = [*self.problems, *callback.problems, *sorted(self._ledger.problems)]
             if status is not None:
-                self._summarise(tracker)
-            tracker.end_run(f"{self._search}/search", status or "FAILED")
+                self.problems += parent.summarise(self.records, self._journal.study)
+            parent.end(status or "FAILED")
+            self._ledger.close()
 
     def _fit(self, trainable: type[tune.Trainable], searcher: OptunaSearcher, callback: SearchCallback) -> None:
         trials = self._left()
@@ -301,39 +291,6 @@ class Run:
         # A cluster that others share may grow, by as much as waits; but the sampler knows nothing of what waits.
         return max(1, min(self._room, 16)), asked or trials
 
-    def _probe(self) -> dict[str, optuna.distributions.BaseDistribution]:
-        """Return the parameters of the space; raise now what a suggestion would raise in the middle of the search."""
-        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-        first = study.ask()
-        self._resolve(first)
-        found = dict(first.distributions)
-        for name, distribution in first.distributions.items():
-            if isinstance(distribution, optuna.distributions.CategoricalDistribution):
-                for choice in distribution.choices:
-                    study.enqueue_trial({name: choice})
-                    trial = study.ask()
-                    self._resolve(trial)
-                    found |= trial.distributions
-        return found
-
-    def _fixed_points(self) -> list[FixedPoint]:
-        """The configurations that run first: the study's own, and its supervised baseline on the same draw."""
-        params = self._space.published(self._base, self._options)
-        points = [FixedPoint(name=PUBLISHED, settings=self._base, params=params)]
-        if self._study.baseline is not None:
-            baseline = find_study(self._study.baseline)
-            spec = replace(
-                self._own,
-                model=baseline.model.on_network_of(self._own.model),
-                training=replace(baseline.training, epochs=self._epochs),
-            )
-            points.append(FixedPoint(name=BASELINE, settings=spec.as_mapping(), params=None))
-        return points
-
-    def _resolve(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
-        settings = merge(self._base, self._space.suggest(trial, self._base, self._options))
-        return TrialSpec.from_mapping(settings).as_mapping()
-
     def _make_scheduler(self) -> Any:
         match self._settings.scheduler:
             case "asha":
@@ -342,14 +299,14 @@ class Run:
                     epochs=self._epochs, rungs=self._rungs, stop=self._study.stop, reasons=self._reasons
                 )
             case "pbt":
-                if not self._distributions:
+                if not self._space.distributions:
                     raise SettingError(
                         "pbt needs parameters to change and the space of this search has none; choose --scheduler asha."
                     )
                 return schedulers.PatientPBT(
                     interval=max(self._study.report_every, self._epochs // 10),
-                    distributions=self._distributions,
-                    resolve=lambda params: self._resolve(optuna.trial.FixedTrial(dict(params))),
+                    distributions=self._space.distributions,
+                    resolve=self._space.settings_at,
                 )
         return None  # fifo: every trial runs to its end
 
@@ -376,56 +333,6 @@ class Run:
             digest=self._dataset.digest,
             rows={**rows, "validation": len(member.split.validation)},
         )
-
-    def _start_parent_run(self, tracker: Tracker) -> None:
-        target = self._study.target
-        tracker.start_run(
-            f"{self._search}/search",
-            name=self._folder.path.name,
-            # Those it was begun with: MLflow keeps a parameter for ever.
-            params={name: str(value) for name, value in self._description["settings"].items() if name != "resume"},
-            tags={
-                **self._tags(),
-                **as_tags(self._provenance),
-                "kind": "search",
-                "target": str(target) if target else "none published",
-                "space": json.dumps(self._options),
-                "sampler_arguments": json.dumps({"name": self._settings.sampler, "seed": self._settings.seed}),
-            },
-            dataset=self._dataset_input(),
-        )
-        tracker.log_artifact(f"{self._search}/search", self._folder.path / "study.json")
-        if self._life > 1:  # what still says RUNNING was told so by a life that was killed
-            tracker.close_stale_runs(f"{self._search}/", [f"{self._search}/search"])
-
-    def _summarise(self, tracker: Tracker) -> None:
-        """Put pictures, journal and the numbers of the whole search into the parent run."""
-        run = f"{self._search}/search"
-        try:
-            # The HTML pages share one script, which lies beside them and must travel with them.
-            drawn = draw_all(self._folder, self._study, self.records, self._journal.study)
-            for path in (*drawn, *self._folder.pictures.glob("*.js")):
-                tracker.log_artifact(run, path, "pictures")
-        except Exception as error:  # a search of days does not end without its leaderboard for want of a picture
-            self.problems.append(f"pictures: {type(error).__name__}: {error}")
-        tracker.log_artifact(run, self._folder.journal)
-        table = self._folder.path / "leaderboard.md"
-        table.write_text(leaderboard_markdown(self._study, self.records, top=50))
-        tracker.log_artifact(run, table)
-        found = summary(self._study, self.records)
-        now = int(datetime.now().timestamp() * 1000)
-        values = {
-            "best_validation_error": found.best,
-            "published_validation_error": found.published,
-            "baseline_validation_error": found.baseline,
-            **{f"trials_{state.lower()}": count for state, count in found.counts.items()},
-        }
-        points = [
-            MetricPoint(name=name, value=float(value), step=self._life - 1, time_ms=now)
-            for name, value in values.items()
-            if value is not None
-        ]
-        tracker.log_metrics(run, points)
 
 
 def _without_test_set(dataset: Dataset) -> Dataset:

@@ -14,8 +14,9 @@ from rich.console import Console
 
 from ladder_search.data import datasets
 from ladder_search.driver import cluster
-from ladder_search.driver.run import Run, Space
+from ladder_search.driver.run import Run
 from ladder_search.driver.settings import SearchSettings
+from ladder_search.driver.space import Space
 from ladder_search.errors import SettingError
 from ladder_search.record import StudyFolder, TrialRecord, claim_folder
 from ladder_search.studies import Study

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -40,6 +43,11 @@ def _refusal(folder: Path, *arguments: str) -> str:
     return done.stderr
 
 
+def _statuses(store: Path) -> set[str]:
+    with closing(sqlite3.connect(store)) as database:
+        return {status for (status,) in database.execute("SELECT status FROM runs")}
+
+
 def test_a_search_that_was_killed_ends_like_one_that_was_not(lives: Callable[..., Life], tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir()
@@ -54,15 +62,22 @@ def test_a_search_that_was_killed_ends_like_one_that_was_not(lives: Callable[...
     first.kill("driver")
 
     second = lives(broken, "digits-100", "--resume")
-    second.wait_until((study / "running" / "t0002.jsonl").exists)
-    second.kill("everything")
+    second.wait_until((study / "running" / "t0001.jsonl").exists)
+    second.process.send_signal(signal.SIGINT)
+    assert second.ended() == 1
     assert re.search(r"going on with t0000 from epoch [1-9]", second.out()), second.out()
+    assert "search.py --resume --name s" in second.out()
+    assert "RUNNING" not in _statuses(broken / "results" / "mlflow.db")
+
+    third = lives(broken, "digits-100", "--resume")
+    third.wait_until((study / "running" / "t0002.jsonl").exists)
+    third.kill("everything")
     with (study / "optuna.journal").open("r+b") as journal:
         journal.truncate((study / "optuna.journal").stat().st_size - 5)
 
-    third = lives(broken, "--name", "s", "--resume")
-    assert third.ended() == 0, third.out()
-    assert "The last line of optuna.journal was cut short" in third.out()
+    last = lives(broken, "--name", "s", "--resume")
+    assert last.ended() == 0, last.out()
+    assert "The last line of optuna.journal was cut short" in last.out()
     found = examine(broken / "results", whole / "results")
     assert found.perfect, found
     assert not (study / "running").exists()

@@ -1,0 +1,98 @@
+"""The search's own run in the tracking store: its settings and provenance, later its pictures and numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+
+from ladder_search.config import as_mapping
+from ladder_search.driver.leaderboard import leaderboard_markdown, summary
+from ladder_search.driver.pictures import draw_all
+from ladder_search.export.provenance import Fact, as_tags
+from ladder_search.record import StudyFolder, TrialRecord
+from ladder_search.studies import Study
+from ladder_search.tracking import DatasetInput, MetricPoint, RunStatus, Tracker
+from ladder_search.tracking.clock import steady_time
+
+
+class ParentRun:
+    """The run that all trials' runs belong to.
+
+    States::
+
+        start(…)      -> it is RUNNING, and no run of an earlier life of the search is
+        summarise(…)  -> it has pictures, journal, leaderboard and numbers
+        end(status)   -> it has ended
+    """
+
+    def __init__(self, tracker: Tracker, search: str, study: Study, folder: StudyFolder, life: int) -> None:
+        """Args: ``search`` begins the keys of all its runs; ``life`` counts from 1."""
+        self._tracker, self._search, self._key = tracker, search, f"{search}/search"
+        self._study, self._folder, self._life = study, folder, life
+
+    def start(
+        self,
+        settings: Mapping[str, Any],
+        tags: Mapping[str, str],
+        provenance: Mapping[str, Fact],
+        dataset: DatasetInput,
+    ) -> None:
+        """Args: ``settings`` that the search was begun with: the store keeps a parameter for ever."""
+        target = self._study.target
+        self._tracker.start_run(
+            self._key,
+            name=self._folder.path.name,
+            params={name: str(value) for name, value in settings.items() if name != "resume"},
+            tags={
+                **tags,
+                **as_tags(provenance),
+                "kind": "search",
+                "lives": str(self._life),
+                "target": str(target) if target else "none published",
+                "space": json.dumps(as_mapping(self._study.space)),
+                "sampler_arguments": json.dumps({"name": settings["sampler"], "seed": settings["seed"]}),
+            },
+            dataset=dataset,
+        )
+        self._tracker.log_artifact(self._key, self._folder.path / "study.json")
+        if self._life > 1:  # what still says RUNNING was told so by a life that was killed
+            self._tracker.close_stale_runs(f"{self._search}/", [self._key])
+
+    def summarise(self, records: Sequence[TrialRecord], study: optuna.Study) -> list[str]:
+        """Draw the pictures, write the leaderboard, and hand all in; return what went wrong, a sentence each."""
+        problems: list[str] = []
+        try:
+            # The HTML pages share one script, which lies beside them and must travel with them.
+            drawn = draw_all(self._folder, self._study, list(records), study)
+            for path in (*drawn, *self._folder.pictures.glob("*.js")):
+                self._tracker.log_artifact(self._key, path, "pictures")
+        except Exception as error:  # a search of days does not end without its leaderboard for want of a picture
+            problems.append(f"pictures: {type(error).__name__}: {error}")
+        self._tracker.log_artifact(self._key, self._folder.journal)
+        table = self._folder.path / "leaderboard.md"
+        try:
+            table.write_text(leaderboard_markdown(self._study, records, top=50))
+            self._tracker.log_artifact(self._key, table)
+        except OSError as error:  # a full disk; the table is printed anyway
+            problems.append(f"{table.name}: {error}")
+        found = summary(self._study, records)
+        values = {
+            "best_validation_error": found.best,
+            "published_validation_error": found.published,
+            "baseline_validation_error": found.baseline,
+            **{f"trials_{state.lower()}": count for state, count in found.counts.items()},
+        }
+        now = int(steady_time() * 1000)
+        points = [
+            MetricPoint(name=name, value=float(value), step=self._life - 1, time_ms=now)
+            for name, value in values.items()
+            if value is not None
+        ]
+        self._tracker.log_metrics(self._key, points)
+        return problems
+
+    def end(self, status: RunStatus) -> None:
+        self._tracker.end_run(self._key, status)
