@@ -22,6 +22,14 @@ from ladder_search.errors import SettingError, UnknownNameError
 
 T = TypeVar("T")
 
+DEPTH_LIMIT = 20
+"""Of nested settings, which have below 10: what walks through more may exhaust Python's stack."""
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = 200
+_repr.maxlong = 60
+_shown = _repr.repr  # a sentence stays one, whatever value it tells of
+
 
 def build(cls: type[T], mapping: Mapping[str, Any], *, where: str = "") -> T:
     """Build the dataclass ``cls`` from ``mapping``; nested dataclasses are built from nested mappings.
@@ -38,7 +46,7 @@ def build(cls: type[T], mapping: Mapping[str, Any], *, where: str = "") -> T:
     """
     if not isinstance(mapping, Mapping):
         raise SettingError(
-            f"{where or cls.__name__} must be a mapping of settings, got {mapping!r}; write key: value lines."
+            f"{where or cls.__name__} must be a mapping of settings, got {_shown(mapping)}; write key: value lines."
         )
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, cls)) if f.init}
@@ -97,7 +105,13 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
         path, equals, raw = text.partition("=")
         parts = [part.strip() for part in path.split(".")]
         if not equals or not all(parts):
-            raise SettingError(f"a setting is given as name=value, got {text!r}; write for example training.lr=0.002.")
+            raise SettingError(
+                f"a setting is given as name=value, got {_shown(text)}; write for example training.lr=0.002."
+            )
+        if len(parts) > DEPTH_LIMIT:
+            raise SettingError(
+                f"a setting lies at most {DEPTH_LIMIT} levels deep, got {_shown(text)}; shorten its name."
+            )
         name = ".".join(parts)
         # Commas make a list, because brackets may not survive a shell that quotes nothing (`ray submit`).
         listed = f"[{raw}]" if "," in raw and not raw.lstrip().startswith(("[", "{", '"', "'")) else raw
@@ -211,7 +225,7 @@ def _convert_scalar(hint: Any, value: Any, where: str) -> Any:
         return Path(value)
     elif hint in (str, bool, type(None)) and isinstance(value, hint):
         return value
-    raise SettingError(f"{where} must be {_SCALARS[hint]}, got {value!r}; give {_SCALARS[hint]}.")
+    raise SettingError(f"{where} must be {_SCALARS[hint]}, got {_shown(value)}; give {_SCALARS[hint]}.")
 
 
 def _convert_union(hints: Sequence[Any], value: Any, where: str) -> Any:
@@ -224,7 +238,7 @@ def _convert_union(hints: Sequence[Any], value: Any, where: str) -> Any:
             errors.append(error)
     if all(hint in _SCALARS for hint in hints):
         kinds = " or ".join(_SCALARS[hint] for hint in hints)
-        raise SettingError(f"{where} must be {kinds}, got {value!r}; give {kinds}.")
+        raise SettingError(f"{where} must be {kinds}, got {_shown(value)}; give {kinds}.")
     raise errors[0]  # that of the member which was declared first
 
 
@@ -235,12 +249,12 @@ def _convert_literal(choices: Sequence[Any], value: Any, where: str) -> Any:
     if isinstance(value, str):
         raise UnknownNameError(where, value, [str(choice) for choice in choices])
     names = ", ".join(map(str, choices))
-    raise SettingError(f"{where} must be one of {names}, got {value!r}; choose one of them.")
+    raise SettingError(f"{where} must be one of {names}, got {_shown(value)}; choose one of them.")
 
 
 def _convert_tuple(hints: Sequence[Any], value: Any, where: str) -> tuple[Any, ...]:
     if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
-        raise SettingError(f"{where} must be a list, got {value!r}; write [a, b, ...].")
+        raise SettingError(f"{where} must be a list, got {_shown(value)}; write [a, b, ...].")
     if len(hints) == 2 and hints[1] is Ellipsis:
         hints = [hints[0]] * len(value)
     if len(hints) != len(value):
@@ -250,7 +264,7 @@ def _convert_tuple(hints: Sequence[Any], value: Any, where: str) -> tuple[Any, .
 
 def _convert_mapping(hints: Sequence[Any], value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise SettingError(f"{where} must be a mapping, got {value!r}; write key: value lines.")
+        raise SettingError(f"{where} must be a mapping, got {_shown(value)}; write key: value lines.")
     key_hint, item_hint = hints
     if key_hint is not str:
         raise TypeError(f"{where} is declared with keys of {key_hint}; declare them as str, which JSON can hold.")
@@ -263,11 +277,19 @@ def _core_schema() -> Any:
     import yaml
 
     class CoreSchema(yaml.SafeLoader):
+        _depth = 0
+
         def compose_node(self, parent: Any, index: Any) -> Any:
             event: Any = self.peek_event()  # type: ignore[no-untyped-call]
             if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) is not None:
                 raise yaml.composer.ComposerError(None, None, "tags and aliases are not read", event.start_mark)
-            return super().compose_node(parent, index)
+            if self._depth == DEPTH_LIMIT:
+                text = f"it is nested more than {DEPTH_LIMIT} levels deep"
+                raise yaml.composer.ComposerError(None, None, text, event.start_mark)
+            self._depth += 1
+            node = super().compose_node(parent, index)
+            self._depth -= 1
+            return node
 
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
             mapping = super().construct_mapping(node, deep=True)

@@ -30,7 +30,8 @@ class UnknownNameError(LadderSearchError, LookupError):
         self.kind, self.name, self.known = kind, name, tuple(sorted(known))
         near = nearest(name, self.known)
         hint = f"did you mean {near!r}? " if near else ""
-        super().__init__(f"unknown {kind} {name!r}: {hint}Known: {', '.join(self.known) or 'none'}.")
+        shown = name if len(name) <= 100 else f"{name[:99]}…"
+        super().__init__(f"unknown {kind} {shown!r}: {hint}Known: {', '.join(self.known) or 'none'}.")
 
     def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, str, tuple[str, ...]]]:
         # An exception is rebuilt from its message by default; this one crosses process boundaries as its arguments.

@@ -27,9 +27,11 @@ from typing import Any, Literal
 
 from ladder_search.config import as_mapping, build
 from ladder_search.data.atomic import write_atomically
+from ladder_search.data.foreign import read_json
 from ladder_search.errors import StudyFolderError
 
 FORMAT = "ladder-search study 1"
+_LIMIT = 1 << 28  # bytes of one file; a trial of 100,000 epochs needs some 30 MB
 PUBLISHED = "published"
 """Name of the trial that runs the paper's configuration."""
 
@@ -116,22 +118,23 @@ class StudyFolder:
             StudyFolderError: there is no study here, or one of another format.
         """
         try:
-            found: Any = json.loads((self.path / "study.json").read_text())
+            found = read_json(self.path / "study.json", _LIMIT)
         except FileNotFoundError as error:
             raise StudyFolderError(
                 f"{self.path} holds no study (no study.json); run `python search.py STUDY` first or name another."
             ) from error
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise StudyFolderError(
                 f"{self.path / 'study.json'} must be readable JSON: {error}; restore it or start anew."
             ) from error
         has = found.get("format") if isinstance(found, dict) else None
         if has != FORMAT:
             raise StudyFolderError(
-                f"study folders have the format {FORMAT!r}, {self.path} has {has!r}; use the version that wrote it."
+                f"study folders have the format {FORMAT!r}, {self.path} has {has!r:.80}; use the version that wrote it."
             )
         settings = found.get("settings")
-        if not isinstance(settings, dict) or not isinstance(settings.get("study"), str) or "store" not in found:
+        names = (found.get("store"), settings.get("study") if isinstance(settings, dict) else None)
+        if not all(isinstance(name, str) for name in names):
             raise StudyFolderError(
                 f"{self.path / 'study.json'} must name its study and its store and does not; restore it or start anew."
             )
@@ -150,7 +153,7 @@ class StudyFolder:
         records = []
         for path in sorted(self.trials.glob("t*.json")):
             try:
-                raw = json.loads(path.read_text())
+                raw = read_json(path, _LIMIT)
                 raw["epochs"] = tuple(raw["epochs"])
                 records.append(build(TrialRecord, raw))
             except (OSError, ValueError, LookupError, TypeError) as error:

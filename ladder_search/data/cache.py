@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -53,7 +53,7 @@ def cache_file(name: str) -> Path:
 def is_cached(name: str, digest: str) -> bool:
     """Tell whether the cache has a file that says it holds this content; the content itself is not read."""
     try:
-        with pa.memory_map(str(cache_file(name))) as file:
+        with _mapped(cache_file(name)) as file:
             _check_metadata(pa.ipc.open_file(file).schema, name, digest)
     except (OSError, pa.ArrowException, _DamagedError):
         return False
@@ -121,7 +121,7 @@ def load_or_build(name: str, digest: str, build: Callable[[], Arrays], notify: N
 def _read(path: Path, name: str, digest: str) -> Arrays | None:
     """Return the verified arrays, or None when there is no file."""
     try:
-        with pa.memory_map(str(path)) as file:
+        with _mapped(path) as file:
             reader = pa.ipc.open_file(file)
             _check_metadata(reader.schema, name, digest)
             if reader.num_record_batches != 2:
@@ -146,6 +146,12 @@ def _read(path: Path, name: str, digest: str) -> Arrays | None:
     if found != digest:
         raise _DamagedError(f"expected content sha256 {digest}, found {found}")
     return arrays
+
+
+def _mapped(path: Path) -> Any:
+    if path.exists() and not path.is_file():  # to open a pipe is to wait for ever
+        raise _DamagedError("expected a file, found something else")
+    return pa.memory_map(str(path))
 
 
 def _check_metadata(schema: pa.Schema, name: str, digest: str) -> None:

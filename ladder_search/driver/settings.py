@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from ladder_search.config import build, in_range, merge, parse_assignments, read_yaml
+from ladder_search.data.foreign import read_file
 from ladder_search.driver.cluster import lasting
 from ladder_search.errors import SettingError, UnknownNameError
 from ladder_search.record import StudyFolder, find_folder
@@ -89,6 +90,10 @@ class SearchSettings:
             )
         if self.time_budget is not None:
             in_range("--time-budget", self.time_budget, 1.0, 1e9)
+        for name in ("address", "root", "tracking", "storage"):
+            value = getattr(self, name) or ""
+            if not value.isprintable():  # a NUL, a line's end, half of a character: no path and no address has them
+                raise SettingError(f"--{name} must be printable text, got {value!r:.80}; correct it.")
         if self.name is not None and not _FOLDER_NAME.fullmatch(self.name):
             raise SettingError(
                 f"--name must be a plain folder name, got {self.name!r}; use letters, digits, '.', '_', '-' and '+', "
@@ -163,8 +168,8 @@ def _as_begun(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read_file(path: str) -> dict[str, Any]:
     try:
-        text = Path(path).read_text()
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_file(Path(path), 1 << 20).decode()
+    except (OSError, ValueError) as error:
         raise SettingError(f"--config must be a readable file, {path} is not: {error}; correct its path.") from error
     found = read_yaml(text, what=path)
     if not isinstance(found, dict):

@@ -30,9 +30,10 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from ladder_search.config import as_mapping, build
+from ladder_search.config import DEPTH_LIMIT, as_mapping, build
+from ladder_search.data.foreign import parse_json, read_file
 from ladder_search.errors import CheckpointError, LadderSearchError
-from ladder_search.export.folders import read_file, write_folder
+from ladder_search.export.folders import write_folder
 from ladder_search.trial import TrialSpec
 
 FORMAT = "ladder-search bundle 1"
@@ -44,7 +45,6 @@ MANIFEST = "MANIFEST.json"
 _LIMITS = {SETTINGS: 1 << 16, METRICS: 1 << 26, PROVENANCE: 1 << 22, MANIFEST: 1 << 16, WEIGHTS: 1 << 33}
 _HEADER_LIMIT = 1 << 20  # of the weights file: names and shapes
 
-_DEPTH_LIMIT = 20
 _OPENING = (
     yaml.FlowSequenceStartToken,
     yaml.FlowMappingStartToken,
@@ -156,7 +156,7 @@ def read_bundle(folder: Path) -> Bundle:
         raw = _from_json(contents[METRICS])
         metrics = build(BundleMetrics, {**raw, "epochs": tuple(raw.get("epochs", ()))})
         provenance = _from_json(contents[PROVENANCE])
-    except (*_SURPRISES, RecursionError) as error:
+    except _SURPRISES as error:
         raise _damaged(folder, f"{METRICS} and {PROVENANCE} must be a bundle's", error) from error
     return Bundle(
         folder=folder,
@@ -180,7 +180,7 @@ def _read_manifest(folder: Path) -> tuple[dict[str, str], str]:
         raise CheckpointError(f"a bundle is a folder with a {MANIFEST}, {folder} is no folder; name an exported one.")
     try:
         manifest = _from_json(read_file(folder / MANIFEST, _LIMITS[MANIFEST]))
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise _damaged(folder, f"{MANIFEST} must be readable JSON", error) from error
     if manifest.get("format") != FORMAT:
         found = _short(repr(manifest.get("format")))
@@ -268,7 +268,7 @@ def _finite(value: Any) -> Any:
 
 
 def _from_json(content: bytes) -> dict[str, Any]:
-    found = json.loads(content)
+    found = parse_json(content)
     if not isinstance(found, dict):
         raise ValueError(f"it must be an object, found {type(found).__name__}")
     return found
@@ -288,6 +288,6 @@ def _from_yaml(content: bytes) -> Any:
         if isinstance(token, (yaml.TagToken, yaml.AnchorToken, yaml.AliasToken, yaml.DirectiveToken)):
             raise ValueError(f"it must have no tags and aliases, found one in line {token.start_mark.line + 1}")
         depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
-        if depth > _DEPTH_LIMIT:  # PyYAML takes minutes for the thousands of brackets that 64 kB can hold
-            raise ValueError(f"it must be nested at most {_DEPTH_LIMIT} levels deep")
+        if depth > DEPTH_LIMIT:  # PyYAML takes minutes for the thousands of brackets that 64 kB can hold
+            raise ValueError(f"it must be nested at most {DEPTH_LIMIT} levels deep")
     return yaml.safe_load(text)

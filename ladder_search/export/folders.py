@@ -1,4 +1,4 @@
-"""Write a folder whole or not at all, and read files of a folder that anyone may have written."""
+"""Write a folder whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import errno
 import os
 import secrets
 import shutil
-import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -48,22 +47,6 @@ def write_folder(folder: Path, files: Mapping[str, bytes], *, replace: bool = Fa
     shutil.rmtree(old, ignore_errors=True)
     with suppress(OSError):  # the folder is whole and in place; only a power cut could still undo that
         _sync(folder.parent)
-
-
-def read_file(path: Path, limit: int) -> bytes:
-    """Return the content of the regular file ``path``, of at most ``limit`` bytes.
-
-    Raises:
-        OSError: it is absent, unreadable, longer, or no regular file (a pipe would wait for ever).
-    """
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with open(handle, "rb") as file:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", path.name)
-        if found.st_size > limit:
-            raise OSError(errno.EFBIG, f"{found.st_size} bytes are more than the {limit} it may have", path.name)
-        return file.read(limit)
 
 
 def unwritable(folder: Path, error: OSError) -> StudyFolderError:

@@ -21,8 +21,9 @@ from typing import Any
 
 from ladder_search.config import as_mapping, build
 from ladder_search.data.atomic import write_atomically
+from ladder_search.data.foreign import read_json
 from ladder_search.errors import CheckpointError, StudyFolderError
-from ladder_search.export.folders import read_file, unwritable
+from ladder_search.export.folders import unwritable
 from ladder_search.export.members import read_fitting
 from ladder_search.export.results import LOCK, PROGRESS
 from ladder_search.training.pack import MemberState
@@ -80,13 +81,13 @@ def read_progress(folder: Path, settings_digest: str) -> Progress:
     """
     path = folder / PROGRESS / _FILE
     try:
-        raw = json.loads(read_file(path, _LIMIT))
+        raw = read_json(path, _LIMIT)
         if raw.pop("format") != FORMAT:
             raise ValueError(f"its format must be {FORMAT!r}")
         found = build(Progress, raw)
     except FileNotFoundError:
         return Progress(settings_digest=settings_digest)
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise CheckpointError(
             f"{path} must say how far a training has come, found: {str(error)[:300].rstrip('.')}; delete {path.parent} "
             "to start anew."

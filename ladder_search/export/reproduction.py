@@ -24,11 +24,12 @@ import torch
 from ladder_search.config import as_mapping, build
 from ladder_search.data.atomic import write_atomically
 from ladder_search.data.datasets import Dataset
+from ladder_search.data.foreign import read_json
 from ladder_search.errors import CheckpointError, StudyFolderError
 from ladder_search.export import race
 from ladder_search.export.contenders import Contender, Outcome, find_contenders, seeds_of_searches
 from ladder_search.export.final import FinalProgress, confirmation_seeds, train_final, worth_compiling
-from ladder_search.export.folders import read_file, unwritable
+from ladder_search.export.folders import unwritable
 from ladder_search.export.progress import held
 from ladder_search.export.results import LOCK, write_result
 from ladder_search.record import PUBLISHED
@@ -227,14 +228,16 @@ def read_reproduction(folder: Path) -> Reproduction:
         CheckpointError: there is none, or its file is damaged.
     """
     try:
-        raw = json.loads(read_file(folder / FILE, _LIMIT))
+        raw = read_json(folder / FILE, _LIMIT)
         if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
             raise ValueError(f"its format must be {FORMAT!r}")
         found = build(Reproduction, raw)
         find_study(found.study)
+        if not found.contenders or found.contenders[0].name != PUBLISHED:
+            raise ValueError("its first contender must be the published configuration")
         for contender in found.contenders:
             contender.spec  # noqa: B018  # settings that are none are found now
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise CheckpointError(
             f"{folder / FILE} must be a reproduction, found: {str(error)[:300].rstrip('.')}; name another folder or "
             "run `ladder-search reproduce` again."

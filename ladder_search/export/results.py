@@ -22,8 +22,9 @@ from torch import nn
 
 from ladder_search.config import as_mapping, build
 from ladder_search.data.atomic import write_atomically
+from ladder_search.data.foreign import read_json
 from ladder_search.errors import CheckpointError, LadderSearchError, StudyFolderError
-from ladder_search.export.folders import read_file, taken, unwritable
+from ladder_search.export.folders import taken, unwritable
 from ladder_search.export.provenance import collect
 from ladder_search.export.statistics import AgainstTarget, Summary
 from ladder_search.export.statistics import Verdict as TargetVerdict
@@ -221,7 +222,7 @@ def read_result(folder: Path, *, networks: bool = True) -> FinalResult:
     from ladder_search.export.bundle import read_bundle
 
     try:
-        raw = json.loads(read_file(folder / RESULT, _LIMIT))
+        raw = read_json(folder / RESULT, _LIMIT)
         if not isinstance(raw, dict) or raw.get("format") != FORMAT:
             raise ValueError(f"its format must be {FORMAT!r}")
         bundles: dict[str, str] = dict(raw["bundles"])
@@ -232,7 +233,7 @@ def read_result(folder: Path, *, networks: bool = True) -> FinalResult:
             outcomes=outcomes,
             **{name: kind(raw[name]) for name, kind in _PLAIN.items()},
         )
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(
             f"{folder / RESULT} must be the result of a final training, found: {str(error)[:300].rstrip('.')}; copy it "
             "again or train again."

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from ladder_search.data.atomic import write_atomically
+from ladder_search.data.foreign import read_file, read_json
 from ladder_search.errors import CheckpointError
 from ladder_search.training.pack import MemberState
 
@@ -56,23 +57,25 @@ def read_member(folder: Path) -> tuple[MemberState, dict[str, Any]]:
     """
     remedy = "delete this checkpoint and use an older one, or train again"
     try:
-        description = json.loads((folder / DESCRIPTION).read_text())
-        packed = (folder / TENSORS).read_bytes()
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        description = read_json(folder / DESCRIPTION, 1 << 24)
+        packed = read_file(folder / TENSORS, 1 << 35)
+    except (OSError, ValueError) as error:
         raise CheckpointError(
             f"a checkpoint needs a readable {DESCRIPTION} and {TENSORS}, in {folder} that failed: {error}; {remedy}."
         ) from error
     found = description.get("format") if isinstance(description, dict) else None
     if found != FORMAT:
-        raise CheckpointError(f"checkpoints have the format {FORMAT!r}, {folder} has {found!r}; {remedy}.")
+        raise CheckpointError(f"checkpoints have the format {FORMAT!r}, {folder} has {found!r:.80}; {remedy}.")
     digest = hashlib.sha256(packed).hexdigest()
     if digest != description.get("sha256"):
         raise CheckpointError(
-            f"the tensors in {folder} must have sha256 {description.get('sha256')}, found {digest}; {remedy}."
+            f"the tensors in {folder} must have sha256 {description.get('sha256')!s:.80}, found {digest}; {remedy}."
         )
     try:
         tensors = load(packed)
-        step, settings = int(description["step"]), dict(description["settings"])
+        step, settings = description["step"], description["settings"]
+        if type(step) is not int or step < 0 or not isinstance(settings, dict):
+            raise ValueError(f"its step must be a whole number and its settings a mapping, found {step!r:.60}")
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"the checkpoint in {folder} cannot be read: {error}; {remedy}.") from error
     groups: dict[str, dict[str, Any]] = {group: {} for group in _GROUPS}
