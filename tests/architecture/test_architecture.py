@@ -261,3 +261,49 @@ def test_no_text_names_a_machine_or_a_registry(pattern: re.Pattern[str]) -> None
 )
 def test_the_patterns_find_what_they_should(pattern: re.Pattern[str], text: str, noticed: bool) -> None:
     assert bool(pattern.search(text)) is noticed
+
+
+# --- nothing that is read is executed
+
+EXECUTES = {
+    "eval", "exec", "pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve",
+    "torch.load", "torch.jit.load", "yaml.unsafe_load", "yaml.full_load", "yaml.UnsafeLoader", "yaml.Loader",
+}  # fmt: skip
+"""What can run the content of a file; of PyYAML's loaders, the safe one and those made of it are left."""
+
+EXECUTION_ALLOWED = {"ladder_search/data/sources.py": {"pickle"}}
+"""The one restricted unpickler, for the one file that is published as a pickle."""
+
+
+def executing(text: str) -> set[str]:
+    """Names of ``EXECUTES`` that Python text imports or uses, and arrays of objects that it lets NumPy read."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Attribute):
+            found.add(ast.unparse(node))
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            found.add(node.func.id)
+        if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+            found.add("pickle")
+    return found & EXECUTES
+
+
+def test_nothing_that_is_read_is_executed() -> None:
+    shipped = [
+        p for p in tracked() if p.suffix == ".py" and p.relative_to(ROOT).parts[0] not in ("tests", "benchmarks")
+    ]
+    found = {str(path.relative_to(ROOT)): names for path in shipped if (names := executing(path.read_text()))}
+    assert found == EXECUTION_ALLOWED
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["import pickle", "from pickle import loads", "torch.load(p)", "from torch import load", "eval(x)", "exec(x)",
+     "yaml.load(x, yaml.Loader)", "yaml.unsafe_load(x)", "np.load(p, allow_pickle=True)", "import marshal"],
+)  # fmt: skip
+def test_what_executes_is_noticed(text: str) -> None:
+    assert executing(text)
