@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from ladder_search.config import build, in_range, merge, parse_assignments, read_yaml
+from ladder_search.config import as_mapping, build, in_range, merge, parse_assignments, read_yaml
 from ladder_search.data.foreign import read_file
 from ladder_search.driver.cluster import lasting
-from ladder_search.errors import SettingError, UnknownNameError
+from ladder_search.errors import SettingError, StudyFolderError, UnknownNameError
 from ladder_search.record import StudyFolder, find_folder
 from ladder_search.studies import Study, find_study
 
@@ -142,7 +142,13 @@ def _as_begun(given: Mapping[str, Any]) -> dict[str, Any]:
         raise SettingError("--resume needs a study or a --name, got neither; name the one to go on with.")
     folder = StudyFolder(root / name) if name else find_folder(root, given["study"])
     description = folder.description()
-    begun = [description, *description.get("resumed", [])][-1]["settings"]
+    try:
+        begun = as_mapping(build(SearchSettings, [description, *description.get("resumed", [])][-1]["settings"]))
+    except (SettingError, UnknownNameError, TypeError, LookupError) as error:
+        raise StudyFolderError(
+            f"{folder.path / 'study.json'} must hold the settings of a search: {str(error)[:300].rstrip('.')}; restore "
+            "it or start anew."
+        ) from error
     for field_name in _FIXED:
         option = field_name if field_name == "study" else f"--{field_name.replace('_', '-')}"
         if field_name in given and given[field_name] != begun[field_name]:

@@ -10,10 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 import torch
 
 from ladder_search.data.mnist import from_folder, from_pickle
+from ladder_search.driver.samplers import SAMPLERS
 from ladder_search.errors import LadderSearchError
 from tests.properties.test_fuzz import TARGETS
 
@@ -91,3 +93,24 @@ def test_no_data_file_runs(tmp_path: Path) -> None:
         with pytest.raises(LadderSearchError):
             from_folder(tmp_path)
     assert not ran.exists()
+
+
+@pytest.mark.parametrize(
+    ("sampler", "runs"), [(optuna.samplers.CmaEsSampler(seed=1), True), (SAMPLERS["cma-es"](1), False)]
+)
+def test_no_state_of_a_sampler_runs(sampler: optuna.samplers.BaseSampler, runs: bool, tmp_path: Path) -> None:
+    """Optuna's own CMA-ES keeps a pickle among the attributes of a trial, and loads it; ours does not look at it."""
+    study = optuna.create_study(sampler=sampler)
+    range_ = optuna.distributions.FloatDistribution(0, 1)
+    planted = {"cma:optimizer:0": as_pickle(tmp_path / "ran").hex()}
+    for value in (0.1, 0.2, 0.3):
+        study.add_trial(
+            optuna.trial.create_trial(
+                params={"x": value, "y": value}, distributions={"x": range_, "y": range_}, value=value,
+                system_attrs=planted,
+            )
+        )  # fmt: skip
+    trial = study.ask()
+    with suppress(Exception):
+        trial.suggest_float("x", 0, 1)
+    assert (tmp_path / "ran").exists() is runs
