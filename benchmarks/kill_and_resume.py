@@ -59,7 +59,7 @@ class Found:
 def examine(broken: Path, whole: Path) -> Found:
     """Compare two ``results`` folders, each with the one search ``s``."""
     ours, theirs = _records(broken), _records(whole)
-    optuna = _optuna_states(broken / "s" / "optuna.journal")
+    optuna = optuna_states(broken / "s" / "optuna.journal")
     with closing(sqlite3.connect(broken / "mlflow.db")) as store:
         tags = "SELECT run_uuid, value FROM tags WHERE key = 'trial'"
         keys: dict[str, str] = dict(store.execute(tags).fetchall())
@@ -105,7 +105,7 @@ def _best(records: dict[str, dict[str, Any]]) -> float | None:
     return min(complete, default=None)
 
 
-def _optuna_states(journal: Path) -> list[tuple[str, str]]:
+def optuna_states(journal: Path) -> list[tuple[str, str]]:
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
@@ -115,19 +115,25 @@ def _optuna_states(journal: Path) -> list[tuple[str, str]]:
     return [(trial.user_attrs["key"], trial.state.name) for study in studies for trial in study.get_trials()]
 
 
+def environment(**more: str) -> dict[str, str]:
+    """A user's environment, one thread per process."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "LADDER_SEARCH_OPT"))}
+    return {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
+
+
 class Life:
     """A search that runs as a process of its own."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(
+        self, folder: Path, *arguments: str, program: Sequence[str] = (str(ROOT / "search.py"),), **more: str
+    ) -> None:
         self.folder = folder
         self.log = folder / "out.txt"
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "LADDER_SEARCH_OPT"))}
-        env = {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         with self.log.open("ab") as out:
             self.start = self.log.stat().st_size
             self.process = subprocess.Popen(
-                [sys.executable, str(ROOT / "search.py"), *arguments],
-                cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+                [sys.executable, *program, *arguments],
+                cwd=folder, env=environment(**more), stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip
 

@@ -77,6 +77,9 @@ class SearchCallback(tune.Callback):
         self.problems: list[str] = []
         self._noted: set[tuple[str, str]] = set()
         self._ledger = ledger
+        self._unwritten: dict[str, OSError] = {}
+        self._kept: dict[str, int] = {}
+        halt.running = lambda: {key for key, trial in self._trials.items() if trial.status == "RUNNING"}
         self.records = {record.key: record for record in ended}
         progress.resumed(self.records.values())
 
@@ -124,7 +127,12 @@ class SearchCallback(tune.Callback):
 
     @_never_raises
     def on_checkpoint(self, iteration: int, trials: list[Any], trial: Any, checkpoint: Any, **info: Any) -> None:
-        record = self.records.get(trial.config["key"])
+        key = trial.config["key"]
+        # Ray counts a trial's failures over its whole life, and a long one may well see three machines go. What has to
+        # end is a trial that fails again and again without getting anywhere.
+        trial.run_metadata.num_failures = 0
+        self._kept[key] = trial.last_result.get(metrics.EPOCH, 0)
+        record = self.records.get(key)
         if record is not None:  # the last checkpoint arrives after the trial's end
             self._end(trial, error=record.reason.startswith(CRASHED))
 
@@ -139,6 +147,13 @@ class SearchCallback(tune.Callback):
         """Record the trials that were still running when the search was stopped."""
         for trial in [trial for key, trial in self._trials.items() if key not in self.records]:
             self._halted(trial)
+        for key, error in list(self._unwritten.items()):  # a disk that was full may have room again
+            if not self._write(self.records[key]):
+                self.note(f"record of {key}", error)
+            elif self._ledger[key].end is not None:
+                self._ledger.settle(key)
+        if stale := [key for key in self._trials if self._is_stale(self.records[key])]:
+            self.note(", ".join(stale), "the last checkpoint could not be written; weights are older ones, or none")
 
     @_never_raises
     def _halted(self, trial: Any) -> None:
@@ -185,19 +200,26 @@ class SearchCallback(tune.Callback):
             checkpoint=checkpoint,
         )
         self.records[key] = record
-        try:
-            self._folder.write_trial(record)
-        except OSError as error:
-            self.note(f"record of {key}", error)
-            written = False
-        else:
-            written = True
+        written = self._write(record)
         if again is None:
             self.progress.ended(record)
             tags = {"status": state, "reason": reason, "rung": str(log.last_epoch)}
             self._tracker.set_tags(self._run(key), tags)
             self._tracker.end_run(self._run(key), _STATUS[state])
         return written
+
+    def _write(self, record: TrialRecord) -> bool:
+        try:
+            self._folder.write_trial(record)
+        except OSError as error:
+            self._unwritten[record.key] = error
+            return False
+        self._unwritten.pop(record.key, None)
+        return True
+
+    def _is_stale(self, record: TrialRecord) -> bool:
+        """Whether a trial's weights are not those of its end."""
+        return record.state == "COMPLETE" and self._kept.get(record.key, 0) < record.epochs[-1][metrics.EPOCH]
 
     def _start_run(self, log: TrialLog, device: str) -> None:
         """Begin a trial's run; what it reported in an earlier life is sent again, and stored once."""

@@ -198,6 +198,7 @@ class Run:
             reasons=self._reasons,
             unfinished=past.unfinished,
             first=past.suggested,
+            over=lambda: self.halt.halting,
         )
         parent = ParentRun(tracker, self._search, self._study, self._folder, self._life)
         parent.start(self._description["settings"], self._tags(), self._provenance, self._dataset_input())
@@ -227,6 +228,8 @@ class Run:
             return
         share = self._share
         logging.getLogger("ray.tune").setLevel(logging.ERROR)
+        # A full disk's traceback at each snapshot, and nothing reads the snapshots.
+        logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self._pending)
         tune.Tuner(
             tune.with_resources(

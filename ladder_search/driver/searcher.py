@@ -77,11 +77,13 @@ class OptunaSearcher(Searcher):
         reasons: Mapping[str, str],
         unfinished: Sequence[Unfinished] = (),
         first: int = 0,
+        over: Callable[[], bool] = bool,
     ) -> None:
         """Args: ``sampler`` by the number of a suggestion; ``suggest_settings`` turns an Optuna trial into a trial's
         nested settings; ``common`` goes into every configuration that Ray's trials get; ``reasons`` tells, by key, why
         the scheduler stopped a trial: another was stopped by the end of the search and has not ended; ``unfinished``
-        are handed out before anything new, whose numbers begin with ``first``."""
+        are handed out before anything new, whose numbers begin with ``first``; ``over``: the search is being
+        halted."""
         super().__init__(metric=VALIDATION_ERROR, mode="min")
         self._journal, self._sampler = journal, sampler
         self._suggest_settings = suggest_settings
@@ -92,13 +94,16 @@ class OptunaSearcher(Searcher):
         self._unfinished = deque(unfinished)
         self._running: dict[str, str] = {}
         self._suggested = first
+        self._over = over
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray pickles searchers into its snapshot; a search is rebuilt from Optuna's journal instead."""
         return {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        """Return the configuration of the next trial: unfinished ones first, then fixed points."""
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """Return the configuration of the next trial, unfinished ones and fixed points first; None: none may begin."""
+        if self._over():
+            return None
         if self._unfinished:
             found = self._unfinished.popleft()
             self._journal.go_on(found.trial["key"])

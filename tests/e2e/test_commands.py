@@ -96,6 +96,10 @@ def test_ctrl_c_ends_the_search_with_its_leaderboard(interrupted: tuple[Any, set
     assert "Interrupted: " in ended.out and "Trials: " in ended.out and ended.err == ""
     assert "RUNNING" not in _statuses(ended.folder / "results")
     assert set(_states(ended.study)) == {"PRUNED"}
+    for path in (ended.study / "trials").glob("*.json"):
+        record = json.loads(path.read_text())
+        member = json.loads((ended.study / record["checkpoint"] / "member-0" / "member.json").read_text())
+        assert member["step"] == 10 * record["epochs"][-1]["epoch"], "a halted trial leaves all its work behind"
     assert "RUNNING" not in _optuna_states(ended.study)
     assert ended.left == []
 

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPTS = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
-SHARED = {"__init__", "measure", "searches", "servers", "stored", "workloads"}
+SHARED = {"__init__", "measure", "searches", "stepping_clock", "watched_search", "servers", "stored", "workloads"}
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:

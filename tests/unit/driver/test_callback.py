@@ -90,7 +90,10 @@ def _callback(folder: StudyFolder, tracker: Any, **more: Any) -> SearchCallback:
 def _trial(key: str = "t0003", name: str = "", error: str = "") -> Any:
     settings = {"family": "ladder", "seed": 1, "label_seed": 2, "model": {"lambda_": [1.0, 2.0], "lateral": True}}
     config = {"key": key, "number": 3, "name": name, "params": {"model/x": 0.5}, "settings": settings, "device": "cpu"}
-    return SimpleNamespace(config=config, last_result={}, checkpoint=None, get_error=lambda: error)
+    counts = SimpleNamespace(num_failures=2)
+    return SimpleNamespace(
+        config=config, last_result={}, checkpoint=None, get_error=lambda: error, run_metadata=counts, status="RUNNING"
+    )
 
 
 def _report(
@@ -312,7 +315,51 @@ def test_a_full_disk_leaves_no_run_running(tmp_path: Path) -> None:
     callback.on_trial_complete(0, [], trial)
     assert tracker.named("end") == [("digits-100/s/t0003", "FINISHED")]
     assert callback.records["t0003"].state == "COMPLETE"  # the leaderboard still has it
-    assert len(callback.problems) == 1 and "No space left on device" in callback.problems[0]
+    callback.end_all()
+    assert [problem for problem in callback.problems if "No space left on device" in problem] == [
+        "record of t0003: OSError: [Errno 28] No space left on device"
+    ]
+
+
+def test_a_record_that_found_no_room_is_written_when_there_is_some(folder: StudyFolder) -> None:
+    callback, trial = _callback(folder, FakeTracker()), _trial()
+    callback.on_trial_start(0, [], trial)
+    _report(callback, trial, 1, 2, 3, 4)
+    callback.on_checkpoint(0, [], trial, None)
+    callback._folder = FullDisk(folder.path)
+    callback.on_trial_complete(0, [], trial)
+    assert folder.read_trials() == []
+    callback._folder = folder
+    callback.end_all()
+    assert [record.key for record in folder.read_trials()] == ["t0003"] and callback.problems == []
+    assert list(folder.running.iterdir()) == [], "its end is still to be told"
+
+
+def test_weights_that_could_not_be_kept_are_told_once(folder: StudyFolder) -> None:
+    callback, trial = _callback(folder, FakeTracker()), _trial()
+    callback.on_trial_start(0, [], trial)
+    _report(callback, trial, 1, 2)
+    callback.on_checkpoint(0, [], trial, None)
+    _report(callback, trial, 3, 4)
+    callback.on_trial_complete(0, [], trial)
+    callback.end_all()
+    assert len(callback.problems) == 1 and "t0003: the last checkpoint could not be written" in callback.problems[0]
+
+
+def test_failures_are_counted_since_the_last_checkpoint(folder: StudyFolder) -> None:
+    callback, trial = _callback(folder, FakeTracker()), _trial()
+    callback.on_trial_start(0, [], trial)
+    callback.on_checkpoint(0, [], trial, None)
+    assert trial.run_metadata.num_failures == 0
+
+
+def test_a_halted_search_knows_which_trials_to_wait_for(folder: StudyFolder) -> None:
+    halt = Halt(None)
+    callback, trials = _callback(folder, FakeTracker(), halt=halt), [_trial("t0001"), _trial("t0002")]
+    for trial in trials:
+        callback.on_trial_start(0, [], trial)
+    trials[0].status = "TERMINATED"
+    assert halt.running() == {"t0002"}
 
 
 def test_whatever_tune_hands_over_nothing_is_raised(folder: StudyFolder) -> None:

@@ -1,0 +1,362 @@
+"""What a search loses when something goes wrong: each fault is done for real, several times, and the losses counted.
+
+A search runs as a user starts it, with Ray, Optuna's journal and an MLflow store of its own; the fault hits its
+processes, disk or clock while trials train. Afterwards the study folder, the journal and the store are read: a trial is
+lost that did not end as it would have, a metric point that the store lacks, doubled one that it has twice. Epochs are
+trained again where the last checkpoint lay before the fault. Every trial's numbers are compared with those of the same
+configuration trained without a fault, bit for bit.
+
+    python -m benchmarks.faults --output benchmarks/results/cpu-2-cores/faults.json
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.kill_and_resume import Life, environment, optuna_states
+from benchmarks.measure import Report, Row, parser
+from benchmarks.searches import process_table
+from benchmarks.stored import Point, lost_and_doubled, stored_points, stored_runs
+from ladder_search import metrics
+from ladder_search.data import datasets
+from ladder_search.record import StudyFolder, TrialRecord
+from trainables import TRAINABLES
+
+EPOCHS = 320
+"""Of 10 updates each; a checkpoint comes with every 200th and with the last, and with a notice."""
+NETWORK = (
+    "--set=model.widths=64,20,10", "--set=model.lambda_=1000,10,0.1", "--set=model.noise_std=0.3,0.3,0.3",
+    "--set=stop.failure_error=1",
+)  # fmt: skip
+"""A small one: an epoch takes a hundredth of a second; no trial is too bad to go on."""
+FIXED_ONLY = ("--trials", "2")
+"""The published configuration and the supervised baseline: no trial is stopped early."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Losses:
+    """What a fault has cost."""
+
+    trials_lost: int
+    points_lost: int
+    points_doubled: int
+    epochs_again: int
+    """Trained a second time, since the last checkpoint; nowhere recorded twice."""
+    differing: int
+    """Trials whose numbers are not those of a run without faults."""
+
+
+class Search(Life):
+    """A search that runs, with what is needed to hurt it and to count what that cost."""
+
+    def __init__(self, folder: Path, *arguments: str, root: Path | None = None, **more: str) -> None:
+        self.root = root or folder / "results"
+        self.study = StudyFolder(self.root / "s")
+        self._trace = folder / "epochs.txt"
+        length = () if "--epochs" in arguments else ("--epochs", str(EPOCHS))
+        super().__init__(
+            folder,
+            *("digits-100", "--name", "s", "--compile", "off", "--root", str(self.root), *NETWORK, *length, *arguments),
+            program=("-m", "benchmarks.watched_search"),
+            **watched(folder),
+            **more,
+        )
+
+    def __enter__(self) -> Search:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.kill("everything")
+
+    def trained(self) -> list[tuple[str, int, int]]:
+        """Every epoch trained so far: trial, epoch, process."""
+        lines = self._trace.read_text().splitlines() if self._trace.exists() else []
+        return [(key, int(epoch), int(pid)) for key, epoch, pid in map(str.split, lines)]
+
+    def wait_for(self, key: str, epoch: int, other_than: int = 0) -> int:
+        """Wait until a process other than one has trained the trial to the epoch; return that process."""
+        found: list[int] = []
+
+        def reached() -> bool:
+            found[:] = [p for of, at, p in self.trained() if of == key and at >= epoch and p != other_than]
+            return bool(found)
+
+        self.wait_until(reached)
+        assert found, f"{key} did not come to epoch {epoch}:\n{self.out()}"
+        return found[-1]
+
+    def losses(self, *, trials: int, failing: int = 0) -> Losses:
+        """Count what an ended search of so many trials lost; ``failing`` of them cannot be trained anyway."""
+        records = self.study.read_trials()
+        expected = {
+            (f"digits-100/s/{record.key}", name, row[metrics.EPOCH]): value
+            for record in records
+            for row in record.epochs
+            for name, value in row.items()
+            if name != metrics.EPOCH and value is not None
+        }
+        lost, doubled = lost_and_doubled(expected, self.points())
+        trained = self.trained()
+        running = sum(not run.ended for run in stored_runs(self._store, "digits-100"))
+        running += sum(state in ("RUNNING", "WAITING") for _, state in optuna_states(self.study.journal))
+        return Losses(
+            trials_lost=trials - failing - sum(record.state != "FAIL" for record in records) + running,
+            points_lost=lost + sum(r.epochs[-1][metrics.EPOCH] - len(r.epochs) for r in records if r.epochs),
+            points_doubled=doubled,
+            epochs_again=len(trained) - len({(key, epoch) for key, epoch, _ in trained}),
+            differing=sum(not as_undisturbed(record) for record in records),
+        )
+
+    def points(self) -> list[Point]:
+        """Every metric point that the store has of a trial."""
+        return [point for point in stored_points(self._store, "digits-100") if not point[0].endswith("/search")]
+
+    @property
+    def _store(self) -> str:
+        return f"sqlite:///{self.root / 'mlflow.db'}"
+
+
+def watched(folder: Path) -> dict[str, str]:
+    """Where the trials of a search leave their trace."""
+    return {"WATCHED_EPOCHS": str(folder / "epochs.txt"), "COLUMNS": "120"}
+
+
+def as_undisturbed(record: TrialRecord) -> bool:
+    """Whether a trial's numbers are, bit for bit, those of the same configuration trained here and now."""
+    if not record.epochs:
+        return True
+    kind = TRAINABLES[record.settings["family"]]
+    trial = kind.__new__(kind)  # without a directory of Ray's
+    config = {
+        "settings": record.settings,
+        "compiled": False,
+        "report_every": 10,
+        "report_at": [],
+        "threads": 1,
+        "start": None,
+    }
+    trial.setup({**config, "device": "cpu"}, datasets.load(record.settings["data"]["dataset"]))
+    rows: list[dict[str, Any]] = []
+    while len(rows) < len(record.epochs):
+        rows += trial.step()[metrics.HISTORY]
+
+    def numbers(row: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in row.items() if name != metrics.STEP_TIME_MS}
+
+    return all(numbers(a) == numbers(b) for a, b in zip(record.epochs, rows, strict=False))
+
+
+def everything_at_once(folder: Path) -> tuple[Search, Losses]:
+    """A notice, two kills, a trial without memory and a clock that steps, in one search of four trials."""
+    with Search(folder, "--trials", "4", "--epochs", "250", WATCHED_GREEDY="1", WATCHED_CLOCK="2") as search:
+        told = search.wait_for("t0000", 15)
+        os.kill(told, signal.SIGTERM)
+        os.kill(search.wait_for("t0001", 50), signal.SIGKILL)
+        os.kill(search.wait_for("t0000", 211, other_than=told), signal.SIGKILL)
+        search.ended()
+    return search, search.losses(trials=4, failing=1)
+
+
+def worker_killed(folder: Path, times: int = 4) -> tuple[Search, Losses]:
+    """SIGKILL to the process of one trial, each time after its next checkpoint: more often than Ray retries a trial."""
+    with Search(folder, *FIXED_ONLY, "--epochs", str(200 * times + 50)) as search:
+        pid = 0
+        for number in range(times):
+            pid = search.wait_for("t0000", 200 * number + 211, other_than=pid)
+            os.kill(pid, signal.SIGKILL)
+        search.ended()
+    return search, search.losses(trials=2)
+
+
+def worker_told_to_leave(folder: Path, times: int = 4) -> tuple[Search, Losses]:
+    """SIGTERM to the process of one trial, as with the notice of a spot machine."""
+    with Search(folder, *FIXED_ONLY) as search:
+        pid = 0
+        for number in range(times):
+            pid = search.wait_for("t0000", 25 * number + 15, other_than=pid)
+            os.kill(pid, signal.SIGTERM)
+        search.ended()
+    return search, search.losses(trials=2)
+
+
+def out_of_memory(folder: Path) -> tuple[Search, Losses]:
+    """One suggestion of four asks for more memory than there is."""
+    with Search(folder, "--trials", "4", "--epochs", "50", WATCHED_GREEDY="1") as search:
+        search.ended()
+    return search, search.losses(trials=4, failing=1)
+
+
+def memory_monitor(folder: Path) -> tuple[Search, Losses]:
+    """The machine runs short of memory, and Ray ends the process of a trial to save the rest."""
+    used, total = memory()
+    monitor = {"RAY_memory_usage_threshold": f"{used / total + 0.1:.3f}", "RAY_memory_monitor_refresh_ms": "100"}
+    with Search(folder, *FIXED_ONLY, **monitor) as search:
+        workers = {search.wait_for("t0000", 30), search.wait_for("t0001", 30)}
+        eaten: list[bytes] = []
+        while workers <= process_table().keys() and memory()[0] < 0.8 * total:
+            eaten.append(os.urandom(2**20) * 100)
+        eaten.clear()
+        search.ended()
+    return search, search.losses(trials=2)
+
+
+def memory() -> tuple[int, int]:
+    """Used and installed memory of this machine in kB."""
+    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    available, total = (int(lines[name].split()[0]) for name in ("MemAvailable", "MemTotal"))
+    return total - available, total
+
+
+def clock_steps(folder: Path) -> tuple[Search, Losses]:
+    """The wall clock of every process jumps by an hour, every two seconds, back and forth."""
+    with Search(folder, *FIXED_ONLY, "--epochs", "250", WATCHED_CLOCK="2") as search:
+        search.ended()
+    return search, search.losses(trials=2)
+
+
+def disk_full(folder: Path) -> tuple[Search, Losses]:
+    """No room on the study's and the store's disk while trials checkpoint and report; later there is some again."""
+    with small_disk(folder / "disk") as disk:
+        with Search(folder, *FIXED_ONLY, "--epochs", "450", root=disk / "results") as search:
+            search.wait_for("t0000", 150)
+            filler = fill(disk)
+            search.wait_for("t0000", 350)  # a checkpoint, and several rounds of the tracking writer
+            filler.unlink()
+            search.ended()
+        losses = search.losses(trials=2)
+        shutil.copytree(disk / "results", folder / "results", ignore=shutil.ignore_patterns("lock", "*.lock"))
+        search.root, search.study = folder / "results", StudyFolder(folder / "results" / "s")
+    return search, losses
+
+
+def node_lost(folder: Path) -> tuple[Search, Losses]:
+    """A machine of a cluster is gone from one moment to the next; two with a (pretended) GPU each train."""
+    with machines(folder, 2) as (address, lose), on_cluster(folder, address) as search:
+        lose(search.wait_for("t0000", 211))
+        search.ended()
+    return search, search.losses(trials=2)
+
+
+def node_shut_down(folder: Path) -> tuple[Search, Losses]:
+    """A machine of a cluster is shut down: SIGTERM to all of its processes at the same time."""
+    with machines(folder, 2) as (address, _), on_cluster(folder, address) as search:
+        worker = search.wait_for("t0000", 211)
+        table = process_table()
+        raylet = table[worker][0]
+        for pid in [raylet, *(pid for pid, (parent, _) in table.items() if parent == raylet)]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        search.ended()
+    return search, search.losses(trials=2)
+
+
+def on_cluster(folder: Path, address: str) -> Search:
+    """Start a search that joins a cluster, as its user would."""
+    joined = ("--address", address, "--storage", str(folder / "storage"), "--gpus-per-trial", "1")
+    return Search(folder, *FIXED_ONLY, *joined, RAY_AUTH_MODE="disabled")
+
+
+@contextmanager
+def machines(folder: Path, count: int) -> Iterator[tuple[str, Callable[[int], None]]]:
+    """A cluster with a head that trains nothing; yields its address and what kills a process's machine."""
+    command = [sys.executable, "-m", "benchmarks.faults", "--machines", str(count)]
+    given = environment(RAY_AUTH_MODE="disabled", WATCHED_FAKE_GPU="1", **watched(folder))
+    with subprocess.Popen(
+        command, cwd=folder, env=given, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True,
+    ) as holder:  # fmt: skip
+        assert holder.stdin is not None and holder.stdout is not None
+
+        def lose(pid: int) -> None:
+            print(process_table()[pid][0], file=holder.stdin, flush=True)
+
+        address = next(line for line in holder.stdout if line.startswith("address ")).split()[1]
+        yield address, lose
+
+
+def hold_machines(count: int) -> None:
+    """Run a cluster until standard input ends; each line of it names a raylet whose machine is to be lost."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    nodes = [cluster.add_node(num_cpus=1, num_gpus=1) for _ in range(count)]
+    print("address", cluster.address, flush=True)
+    for line in sys.stdin:
+        (lost,) = (node for node in nodes if node.all_processes["raylet"][0].process.pid == int(line))
+        cluster.remove_node(lost, allow_graceful=False)
+    cluster.shutdown()
+
+
+@contextmanager
+def small_disk(place: Path, size: str = "48m") -> Iterator[Path]:
+    """A file system of its own, in memory. Raises ``OSError`` where that is not allowed."""
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], capture_output=True).returncode:
+        raise PermissionError("a small disk can be mounted by root only")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Leave less room than a checkpoint takes; return the file to remove."""
+    filler = disk / "filler"
+    with suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    os.truncate(filler, filler.stat().st_size - 8192)
+    return filler
+
+
+FAULTS: dict[str, tuple[Callable[[Path], tuple[Search, Losses]], int]] = {
+    "worker killed (SIGKILL)": (worker_killed, 4),
+    "worker told to leave (SIGTERM)": (worker_told_to_leave, 4),
+    "Ray's memory monitor ends a worker": (memory_monitor, 1),
+    "trial out of memory": (out_of_memory, 1),
+    "machine of a cluster lost": (node_lost, 1),
+    "machine of a cluster shut down": (node_shut_down, 1),
+    "disk full during checkpoints": (disk_full, 1),
+    "clock steps by an hour": (clock_steps, 4),
+    "notice, kills, no memory, clock": (everything_at_once, 8),
+}
+"""What it does, and how often in a search; a clock steps about so often."""
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--machines", type=int, help="only hold a cluster of so many, for a search of this script")
+    options.add_argument("--searches", type=int, default=3, help="searches with each fault (3; 1 with --quick)")
+    given = options.parse_args()
+    if given.machines:
+        hold_machines(given.machines)
+        return
+    report = Report("What does a search lose when something goes wrong?", given)
+    rows: list[Row] = []
+    for name, (fault, faults) in FAULTS.items():
+        searches = 1 if given.quick else given.searches
+        found = [_once(fault) for _ in range(searches)]
+        sums = {key: sum(getattr(losses, key) for losses in found) for key in Losses.__slots__}
+        rows.append({"fault": name, "searches": searches, "faults": faults * searches, **sums})
+    report.table("Losses, all searches of a fault together", rows)
+    report.close(one_process=False)
+
+
+def _once(fault: Callable[[Path], tuple[Search, Losses]]) -> Losses:
+    with tempfile.TemporaryDirectory(prefix="ladder-search-fault-", ignore_cleanup_errors=True) as folder:
+        return fault(Path(folder))[1]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""``search.py`` as the fault trials start it: the same search, whose trials tell of every epoch that they train.
+
+The environment says what is unusual:
+
+* ``WATCHED_EPOCHS``: file that gets a line ``key epoch pid`` for each trained epoch;
+* ``WATCHED_FAKE_GPU``: trials train on the CPU whatever Ray gives them, for clusters that pretend to have GPUs;
+* ``WATCHED_CLOCK``: seconds between two steps of the wall clock, by an hour back and forth, in every process;
+* ``WATCHED_GREEDY``: number, among the sampler's suggestions, of one whose network no memory can hold.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+import ray
+from rich.console import Console
+
+from benchmarks.stepping_clock import CLOCK
+from ladder_search.driver.leaderboard import print_leaderboard
+from ladder_search.driver.search import run_search
+from ladder_search.driver.settings import parse_arguments
+from ladder_search.errors import run_command
+from spaces import SPACES
+from trainables.ladder import LadderTrainable
+
+
+class Watched(LadderTrainable):
+    """A trial that leaves a trace of each epoch, also of those that are trained again after a fault."""
+
+    def setup(self, config: dict[str, Any], dataset: Any = None) -> None:
+        CLOCK.start()
+        super().setup({**config, "device": "cpu"} if "WATCHED_FAKE_GPU" in os.environ else config, dataset)
+
+    def _row(self, *arguments: Any) -> dict[str, Any]:
+        row = super()._row(*arguments)
+        trace = os.open(os.environ["WATCHED_EPOCHS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        os.write(trace, f"{self.config['key']} {row['epoch']} {os.getpid()}\n".encode())
+        os.close(trace)
+        return row
+
+
+class Greedy:
+    """The ladder's space with one suggestion that asks for more memory than addresses can count."""
+
+    published = staticmethod(SPACES["ladder"].published)
+
+    @staticmethod
+    def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+        if ray.is_initialized():  # whose start is not the matter here
+            CLOCK.start()
+        settings = SPACES["ladder"].suggest(trial, base, options)
+        if trial.number == int(os.environ.get("WATCHED_GREEDY", -1)):
+            settings["model"]["widths"] = [64, 10**13, 10]
+        return settings
+
+
+def main() -> int:
+    console = Console()
+    settings = parse_arguments(sys.argv[1:])
+    result = run_search(settings, trainables={"ladder": Watched}, spaces={"ladder": Greedy}, console=console)
+    print_leaderboard(console, result.study, result.records)
+    for problem in result.problems:
+        console.print(f"note: {problem}", soft_wrap=True, markup=False)
+    return 1 if result.interrupted or result.all_failed else 0
+
+
+if __name__ == "__main__":
+    # Under its own name, so that Ray's workers find the classes again, and the clock with them.
+    from benchmarks import watched_search
+
+    sys.exit(run_command(watched_search.main))

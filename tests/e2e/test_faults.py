@@ -1,0 +1,58 @@
+"""What goes wrong around a search, done for real, and that nothing is lost by it; repeated by ``benchmarks.faults``."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from benchmarks import faults
+from ladder_search.training.checkpoint import read_member
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+
+
+def _nothing_lost(search: faults.Search, losses: faults.Losses) -> None:
+    assert search.process.returncode == 0, search.out()
+    costs = (losses.trials_lost, losses.points_lost, losses.points_doubled, losses.differing)
+    assert costs == (0, 0, 0, 0), f"{losses}\n{search.out()}"
+
+
+def test_workers_die_a_clock_steps_and_one_trial_has_no_memory(tmp_path: Path) -> None:
+    search, losses = faults.everything_at_once(tmp_path)
+
+    _nothing_lost(search, losses)
+    assert losses.epochs_again <= 50 + 50, "a trial went on from an older checkpoint than its last"
+    again = [key for key, epoch, _ in search.trained() if key == "t0000" and epoch == 10]
+    assert len(again) == 1, "with a notice, a trial leaves everything in a checkpoint"
+    published, baseline, greedy, other = search.study.read_trials()
+    assert {trial.state for trial in (published, baseline)} == {"COMPLETE"} and other.state != "FAIL"
+    assert greedy.state == "FAIL" and greedy.reason.startswith("out of memory: ")
+    assert ": crashed" not in search.out() and "Traceback" not in search.out()
+    times = defaultdict(list)
+    for key, name, _, time_ms, _ in sorted(search.points(), key=lambda point: point[2]):
+        times[key, name].append(time_ms)
+    assert all(a <= b for found in times.values() for a, b in pairwise(found))
+    assert all(0 <= record.seconds < 400 for record in search.study.read_trials())
+
+
+def test_a_machine_of_a_cluster_is_lost(tmp_path: Path) -> None:
+    search, losses = faults.node_lost(tmp_path)
+    _nothing_lost(search, losses)
+    assert losses.epochs_again > 0  # it was lost in the middle of a trial
+    assert {record.state for record in search.study.read_trials()} == {"COMPLETE"}
+
+
+def test_the_disk_is_full_for_a_while(tmp_path: Path) -> None:
+    try:
+        search, losses = faults.disk_full(tmp_path)
+    except PermissionError as error:
+        pytest.skip(str(error))
+    _nothing_lost(search, losses)
+    assert losses.epochs_again == 0, "a checkpoint that found no room cost more than itself"
+    published = search.study.read_trials()[0]
+    assert published.checkpoint is not None
+    state, _ = read_member(search.study.path / published.checkpoint / "member-0")
+    assert state.step == 10 * 450
