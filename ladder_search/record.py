@@ -94,7 +94,14 @@ class StudyFolder:
             StudyFolderError: the folder already holds a study, or cannot be written.
         """
         self.check_free()
-        self.describe({"format": FORMAT, **description})
+        try:
+            self.describe({"format": FORMAT, **description})
+        except StudyFolderError:
+            with suppress(OSError):  # of a search that cannot begin nothing stays
+                self.journal.unlink(missing_ok=True)
+                self.trials.rmdir()
+                self.running.rmdir()
+            raise
 
     def describe(self, description: dict[str, Any]) -> None:
         """Write ``study.json``, as ``description`` returns it.

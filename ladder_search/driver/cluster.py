@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray
+from pyarrow.fs import FileSystem, LocalFileSystem
 from ray._private import ray_constants
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ladder_search.driver import deaths
 from ladder_search.errors import ResourceError, SettingError
+from ladder_search.tracking.address import redacted
 
 _RAY_VARIABLES = {
     "RAY_AIR_NEW_OUTPUT": "0",  # Tune's newer output prints tables at every verbosity
@@ -152,13 +154,34 @@ def lasting(place: str) -> str:
     return str((Path.home() if in_a_copy else Path.cwd()) / place)
 
 
+def check_writable(place: str) -> None:
+    """Write a few bytes where checkpoints will go, a folder or a bucket, and take them away again.
+
+    Raises:
+        SettingError: it cannot be done.
+    """
+    try:
+        filesystem, path = FileSystem.from_uri(place) if "://" in place else (LocalFileSystem(), place)
+        filesystem.create_dir(path, recursive=True)
+        mark = f"{path}/.written-{uuid.uuid4().hex}"
+        try:
+            with filesystem.open_output_stream(mark) as file:
+                file.write(bytes(4096))
+        finally:
+            filesystem.delete_file(mark)
+    except (OSError, ValueError) as error:
+        raise SettingError(
+            f"checkpoints need a place that can be written, {redacted(place)} is not: {_line(error)}; choose another "
+            "--storage."
+        ) from error
+
+
 def check_shared(place: str) -> int:
     """Look from every other node whether a folder can be written there; return how many nodes have looked.
 
     A folder that does not exist yet is judged by the nearest one above it that does; an address is nobody's folder.
 
     Raises:
-        SettingError: the folder cannot be written here.
         ResourceError: a node does not see what this one sees, or may not write it.
     """
     here = ray.get_runtime_context().get_node_id()
@@ -170,12 +193,7 @@ def check_shared(place: str) -> int:
     while not folder.is_dir():
         folder = folder.parent
     mark = folder / f".seen-{uuid.uuid4().hex}"
-    try:
-        mark.touch(exist_ok=False)
-    except OSError as error:
-        raise SettingError(
-            f"checkpoints need a folder that can be written, {folder} is not: {error}; choose another --storage."
-        ) from error
+    mark.touch(exist_ok=False)
     try:
         look = ray.remote(num_cpus=0, max_retries=0)(_sees)
         there = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in others]

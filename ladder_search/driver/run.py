@@ -79,6 +79,8 @@ class Run:
                 f"--trials {len(self._points)}."
             )
         self._storage = settings.storage and cluster.lasting(settings.storage)
+        if self._storage:
+            cluster.check_writable(self._storage)
         self._reasons: dict[str, str] = {}
         self._rungs: list[int] = []
         self._scheduler = self._make_scheduler()

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,7 @@ def write_progress(folder: Path, progress: Progress, states: Mapping[int, Member
             if old.name != members.name:
                 shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
+        shutil.rmtree(members, ignore_errors=True)  # half a checkpoint only takes room
         raise unwritable(folder, error) from error
 
 
@@ -138,6 +139,9 @@ def held(folder: Path) -> Iterator[None]:
         raise unwritable(folder, error) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The lock of one that just gave up is removed, and no longer the one that others see.
+        if os.stat(folder / LOCK).st_ino != os.fstat(handle).st_ino:
+            raise BlockingIOError
     except OSError as error:
         os.close(handle)
         raise StudyFolderError(
@@ -146,6 +150,12 @@ def held(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        with suppress(OSError):
+            (folder / PROGRESS).rmdir()
+        with suppress(OSError):
+            if os.listdir(folder) == [LOCK]:  # not even the first file could be written
+                (folder / LOCK).unlink()
+                folder.rmdir()
         os.close(handle)
 
 

@@ -121,7 +121,7 @@ def test_reproduce_prints_its_table_and_keeps_it(
     ]
     assert _run(monkeypatch, *words) == 0
     again = capsys.readouterr().out
-    assert "cost" in first and "cost" not in again and again[again.index(" study") :] == first[first.index(" study") :]
+    assert "cost" in first and "cost" not in again and again[again.index("\n\n") :] == first[first.index("\n\n") :]
     assert _run(monkeypatch, "studies", "--root", str(tmp_path)) == 0
     assert "reduced (2 seeds)" in capsys.readouterr().out
     for names in ([], ["digits-100"], [str(tmp_path / "reproductions")], ["digits-100-reduced-to-1-epochs"]):

@@ -1,0 +1,70 @@
+"""Disks that take nothing, mounted for real: one sentence, before anything is trained, and nothing half-written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ladder_search import cli
+
+
+@pytest.fixture(params=["read-only", "full"])
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A disk of one megabyte; even root cannot write to it."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("a disk of its own needs the right to mount")
+    try:
+        (place / "kept").write_bytes(b"k" * 1000)
+        if request.param == "read-only":
+            subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+        else:
+            _fill(place / "filler")
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def _fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+        while True:
+            file.write(b"f" * 4096)
+
+
+def _files(disk: Path) -> list[Path]:
+    return sorted(path for path in disk.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "search digits-100 --trials 2 --epochs 1 --root {disk}/results",
+        "search digits-100 --trials 2 --epochs 1 --root {other} --storage {disk}/checkpoints",
+        "train digits-100 --seeds 1 --epochs 1 --root {other} -o {disk}/final",
+        "reproduce digits-100 --seeds 1 --epochs 1 --root {other} -o {disk}/reproductions",
+    ],
+)
+def test_a_disk_that_takes_nothing(
+    arguments: str,
+    disk: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    before = _files(disk)
+    words = arguments.format(disk=disk, other=tmp_path / "other").split()
+    monkeypatch.setattr(sys, "argv", ["ladder-search", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr()
+    assert ended.value.code == 2
+    assert said.err.startswith("error: ") and said.err.count("\n") == 1 and "writ" in said.err
+    assert "epoch 1/1" not in said.out
+    assert _files(disk) == before
+    assert not list(tmp_path.glob("other/*/study.json"))
