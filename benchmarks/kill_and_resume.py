@@ -7,7 +7,6 @@ resumed. One trial at a time: all must end with the same trials to the last bit,
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -23,6 +22,8 @@ from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from benchmarks.measure import Report, Row, parser
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS = ("driver", "trials", "raylet", "everything")
@@ -214,33 +215,40 @@ def torment(folder: Path, arguments: Sequence[str], kills: int, dice: random.Ran
     raise RuntimeError(f"the search does not end:\n{life.out()}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--searches", type=int, default=4, help="searches to torment (4)")
-    parser.add_argument("--kills", type=int, default=4, help="kills of each (4)")
-    parser.add_argument("--trials", type=int, default=6)
-    parser.add_argument("--epochs", type=int, default=300)
-    parser.add_argument("--seed", type=int, default=0, help="seed of the moments and targets (0)")
-    options = parser.parse_args()
-    dice = random.Random(options.seed)
-    arguments = [*SEARCH, "--trials", str(options.trials), "--epochs", str(options.epochs)]
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parser(__doc__)
+    options.add_argument("--searches", type=int, help="searches to torment (4; quick: 1)")
+    options.add_argument("--kills", type=int, help="kills of each (4; quick: 1)")
+    options.add_argument("--scheduler", default="asha", help="of the searches (asha)")
+    options.add_argument("--sampler", default="tpe", help="of the searches (tpe)")
+    options.add_argument("--dice", type=int, default=0, help="seed of moments and targets (0)")
+    given = options.parse_args(arguments)
+    searches, kills = given.searches or (1 if given.quick else 4), given.kills or (1 if given.quick else 4)
+    sizes = ("--trials", "3", "--epochs", "60") if given.quick else ("--trials", "6", "--epochs", "300")
+    line = [*SEARCH, *sizes, "--scheduler", given.scheduler, "--sampler", given.sampler]
+    report = Report("What does a search lose that is killed and resumed?", given)
+    dice = random.Random(given.dice)
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="ladder-search-kills-", ignore_cleanup_errors=True) as place:
         whole = Path(place) / "whole"
         whole.mkdir()
         begun = time.monotonic()
-        if Life(whole, *arguments).ended() != 0:
+        if Life(whole, *line).ended() != 0:
             raise SystemExit((whole / "out.txt").read_text())
         duration = time.monotonic() - begun
-        print(f"undisturbed: {options.trials} trials of up to {options.epochs} epochs in {duration:.0f} s", flush=True)
-        print("search", *TARGETS, "lives", *Found.__dataclass_fields__, sep="  ")
-        for number in range(options.searches):
+        report.note(f"Undisturbed, `search.py {' '.join(line)}` takes {duration:.0f} s.")
+        for number in range(searches):
             folder = Path(place) / f"broken-{number}"
             folder.mkdir()
-            outcome = torment(folder, arguments, options.kills, dice, duration / 2)
+            outcome = torment(folder, line, kills, dice, duration / 2)
             found = examine(folder / "results", whole / "results")
-            kills = [outcome.kills[target] for target in TARGETS]
-            cells = [number, *kills, outcome.lives, *asdict(found).values()]
-            print("  ".join(str(cell) for cell in cells), flush=True)
+            killed = {f"{target} killed": outcome.kills[target] for target in TARGETS}
+            cells = {name.replace("_", " "): value for name, value in asdict(found).items() if name != "best_equal"}
+            best = {"best value": "equal" if found.best_equal else "another"}
+            rows.append({"search": number + 1, **killed, "lives": outcome.lives, **cells, **best})
+    report.table("Against the undisturbed search", rows)
+    report.note(f"{sum(row[f'{target} killed'] for row in rows for target in TARGETS)} kills, SIGKILL each.")
+    report.close(one_process=False)
 
 
 if __name__ == "__main__":
