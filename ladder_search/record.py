@@ -19,7 +19,7 @@ import fcntl
 import itertools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -220,6 +220,12 @@ class StudyFolder:
     def _write_json(path: Path, content: Any) -> None:
         text = json.dumps(content, indent=1).encode()
         write_atomically(path, lambda file: file.write(text))
+
+
+def latest(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings and provenance of a search's latest life, from its ``study.json``."""
+    lives: list[dict[str, Any]] = [dict(description), *description.get("resumed", [])]
+    return lives[-1]
 
 
 def find_folder(root: Path, name: str) -> StudyFolder:

@@ -123,7 +123,8 @@ class SearchCallback(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._end(trial, error=True)
         crashes = sum(record.reason.startswith(CRASHED) for record in self.records.values())
-        self._halt.hopeless = crashes >= HOPELESS and not any(log.rows for log in self._ledger.logs.values())
+        trained = any(log.rows for log in self._ledger.logs.values()) or any(r.epochs for r in self.records.values())
+        self._halt.hopeless = crashes >= HOPELESS and not trained
 
     @_never_raises
     def on_checkpoint(self, iteration: int, trials: list[Any], trial: Any, checkpoint: Any, **info: Any) -> None:

@@ -224,7 +224,7 @@ def space_as_json(distributions: Mapping[str, BaseDistribution]) -> dict[str, An
 def _is_entry(line: bytes) -> bool:
     try:
         return line.endswith(b"\n") and isinstance(json.loads(line), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

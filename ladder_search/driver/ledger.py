@@ -172,15 +172,25 @@ def _read(path: Path) -> TrialLog | None:
     try:
         for text in whole.splitlines():
             line = json.loads(text)
-            if log is None:
+            if log is not None:
+                log.take(_checked(line))
+            elif line["trial"]["key"] == path.stem:
                 log = _begun(line["trial"])
-            else:
-                log.take(line)
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         pass  # a damaged disk; what comes before it counts
     if len(whole) + 1 < len(content):
         os.truncate(path, len(whole) + 1 if whole else 0)
     return log
+
+
+def _checked(line: Any) -> dict[str, Any]:
+    """Return a line whose rows hold numbers; raise ``TypeError`` otherwise."""
+    if not isinstance(line, dict):
+        raise TypeError(line)
+    for row in line.get("rows", ()):
+        if not isinstance(row[EPOCH], int) or not all(isinstance(value, int | float) for value in row.values()):
+            raise TypeError(row)
+    return line
 
 
 def _begun(trial: dict[str, Any]) -> TrialLog:

@@ -31,10 +31,13 @@ from ladder_search.driver.ledger import IDENTITY, Ledger, TrialLog
 from ladder_search.driver.searcher import Unfinished
 from ladder_search.errors import CheckpointError, SettingError
 from ladder_search.metrics import EPOCH, VALIDATION_ERROR
-from ladder_search.record import StudyFolder, TrialRecord
+from ladder_search.record import StudyFolder, TrialRecord, latest
 from ladder_search.studies import Study
 from ladder_search.training.checkpoint import read_member
 from ladder_search.trial import TrialSpec
+
+SHOWN = 8
+"""Trials that are named when a search goes on with many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,8 @@ class Past:
     """Trials that have ended, as everybody knows."""
     ended: list[Ended] = field(default_factory=list)
     unfinished: list[Unfinished] = field(default_factory=list)
+    halted: list[TrialRecord] = field(default_factory=list)
+    """What is on disk of unfinished ones that a halt stopped."""
     suggested: int = 0
     """Trials that were suggested so far, which is the number of the next one."""
     errors: dict[str, dict[int, float | None]] = field(default_factory=dict)
@@ -61,6 +66,8 @@ class Past:
     def outlook(self, trials: int) -> str:
         """For example "3 of 24 trials have ended; going on with t0003 from epoch 40, t0004 from its start"."""
         going = [f"{t.trial['key']} from {f'epoch {t.epoch}' if t.epoch else 'its start'}" for t in self.unfinished]
+        if len(going) > SHOWN:
+            going[SHOWN:] = [f"{len(going) - SHOWN} more"]
         text = f"{len(self.records) + len(self.ended)} of {trials} trials have ended"
         return f"{text}; going on with {', '.join(going)}" if going else text
 
@@ -85,8 +92,7 @@ def check_unchanged(
         )
     _same("setting", _settings(description.get("study", {})), _settings(as_mapping(study)), folder)
     _same("parameter", description.get("space", {}), space, folder)
-    latest = [description, *description.get("resumed", [])][-1]["provenance"]
-    before, now = _code(latest), _code(provenance)
+    before, now = _code(latest(description)["provenance"]), _code(provenance)
     return [f"The code was {before} and is now {now}; space and settings are the same."] if before != now else []
 
 
@@ -190,6 +196,7 @@ def reconcile(
             for epoch in log.reports:
                 journal.report(key, log.rows[epoch][VALIDATION_ERROR], epoch)
             _sort(past, log, checkpoints.latest(log), journal, epochs)
+            past.halted += [record] if record is not None and log.end is None else []
         elif record is not None:
             past.errors[key] = {row[EPOCH]: row[VALIDATION_ERROR] for row in record.epochs}
             if trial is None:

@@ -217,7 +217,8 @@ class Run:
         finally:  # after an error or a second Ctrl-C, too: no trial and no run stays RUNNING
             callback.end_all()
             searcher.close()
-            self.records = sorted(callback.records.values(), key=lambda record: record.number)
+            records = {record.key: record for record in past.halted} | callback.records
+            self.records = [records[key] for key in sorted(records)]
             self.problems = [*self.problems, *callback.problems, *sorted(self._ledger.problems)]
             if status is not None:
                 self.problems += parent.summarise(self.records, self._journal.study)

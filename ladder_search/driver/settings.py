@@ -15,7 +15,7 @@ from ladder_search.config import as_mapping, build, in_range, merge, parse_assig
 from ladder_search.data.foreign import read_file
 from ladder_search.driver.cluster import lasting
 from ladder_search.errors import SettingError, StudyFolderError, UnknownNameError
-from ladder_search.record import StudyFolder, find_folder
+from ladder_search.record import StudyFolder, find_folder, latest
 from ladder_search.studies import Study, find_study
 
 _FIXED = ("study", "draws", "seed", "label_seed", "sampler", "scheduler", "storage")
@@ -143,7 +143,7 @@ def _as_begun(given: Mapping[str, Any]) -> dict[str, Any]:
     folder = StudyFolder(root / name) if name else find_folder(root, given["study"])
     description = folder.description()
     try:
-        begun = as_mapping(build(SearchSettings, [description, *description.get("resumed", [])][-1]["settings"]))
+        begun = as_mapping(build(SearchSettings, latest(description)["settings"]))
     except (SettingError, UnknownNameError, TypeError, LookupError) as error:
         raise StudyFolderError(
             f"{folder.path / 'study.json'} must hold the settings of a search: {str(error)[:300].rstrip('.')}; restore "

@@ -83,6 +83,19 @@ def test_a_file_cut_anywhere_is_read_up_to_its_last_whole_line(left: int, folder
     assert Ledger(folder).logs == {}
 
 
+@pytest.mark.parametrize(
+    "damage", [b"null\n", b"[" * 9000 + b"\n", b'{"rows": [{"epoch": "4"}]}\n', b'{"rows": [[]]}\n']
+)
+def test_what_is_no_report_ends_the_log(damage: bytes, folder: Path) -> None:
+    _reported(folder)
+    path = folder / "t0003.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:-1], damage, lines[-1]]))
+    assert sorted(Ledger(folder)["t0003"].rows) == [1, 2]
+    path.rename(folder / "t0004.jsonl")
+    assert Ledger(folder).logs == {}
+
+
 def test_a_disk_that_takes_nothing_is_told_once_and_nothing_is_forgotten(tmp_path: Path) -> None:
     ledger = _reported(tmp_path / "missing")
     assert sorted(ledger["t0003"].rows) == [1, 2, 3]

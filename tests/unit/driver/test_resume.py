@@ -110,6 +110,18 @@ def test_reported_and_never_saved(search: Search) -> None:
     assert past.errors == {"t0000": {1: 0.5, 2: 0.25}}
 
 
+def test_stopped_with_the_search(search: Search) -> None:
+    search.suggested()
+    search.reported(1, 2)
+    search.recorded("PRUNED", epoch=2)
+    search.journal.pause("t0000")
+    place = search.saved(2)
+    past = search.resumed()
+    _goes_on(past, 2, place)
+    assert [record.state for record in past.halted] == ["PRUNED"]  # shown until it ends
+    assert past.outlook(24) == "0 of 24 trials have ended; going on with t0000 from epoch 2"
+
+
 def test_reported_and_optuna_not_told(search: Search) -> None:
     search.suggested()
     search.reported(1, 2, 3, optuna=False)
