@@ -46,6 +46,7 @@ class Found:
     trials_changed: int
     """Other parameters, other errors, another end."""
     points_lost: int
+    """Of those in our records; that the records have them all is part of being unchanged."""
     points_doubled: int
     running_left: int
     """Optuna trials and MLflow runs that have not ended."""
@@ -73,7 +74,7 @@ def examine(broken: Path, whole: Path) -> Found:
     stored = {(keys.get(run, "search"), name, step): count for run, name, step, count in rows}
     expected = {
         (key, name, row["epoch"])
-        for key, record in theirs.items()
+        for key, record in ours.items()
         for row in record["epochs"]
         for name, value in row.items()
         if name != "epoch" and value is not None
@@ -222,10 +223,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--scheduler", default="asha", help="of the searches (asha)")
     options.add_argument("--sampler", default="tpe", help="of the searches (tpe)")
     options.add_argument("--dice", type=int, default=0, help="seed of moments and targets (0)")
+    options.add_argument("--at-once", type=int, default=1, help="trials at the same time; with more they differ (1)")
     given = options.parse_args(arguments)
     searches, kills = given.searches or (1 if given.quick else 4), given.kills or (1 if given.quick else 4)
     sizes = ("--trials", "3", "--epochs", "60") if given.quick else ("--trials", "6", "--epochs", "300")
     line = [*SEARCH, *sizes, "--scheduler", given.scheduler, "--sampler", given.sampler]
+    line += ["--max-concurrent", str(given.at_once)]
     report = Report("What does a search lose that is killed and resumed?", given)
     dice = random.Random(given.dice)
     rows: list[Row] = []

@@ -145,6 +145,16 @@ def test_it_goes_on_from_its_last_whole_checkpoint(search: Search) -> None:
     _goes_on(search.resumed(), 0, None)
 
 
+def test_checkpoints_in_a_bucket_are_found_by_their_address(search: Search) -> None:
+    search.suggested()
+    search.reported(1, 2)
+    search.saved(2)
+    bucket = search.folder.checkpoints.as_uri()
+    found = Checkpoints(bucket, lambda spec: STEPS).latest(search.ledger["t0000"])
+    assert found is not None and (found.place, found.epoch) == (f"{bucket}/t0000/checkpoint_000000", 2)
+    assert Checkpoints(f"{bucket}/none", lambda spec: STEPS).latest(search.ledger["t0000"]) is None
+
+
 def test_a_checkpoint_ahead_of_its_reports_would_leave_a_gap(search: Search) -> None:
     search.suggested()
     search.reported(1, 2)
