@@ -157,12 +157,17 @@ def lasting(place: str) -> str:
 def check_writable(place: str) -> None:
     """Write a few bytes where checkpoints will go, a folder or a bucket, and take them away again.
 
+    A folder that does not exist yet is judged by the nearest one above it that does.
+
     Raises:
         SettingError: it cannot be done.
     """
     try:
-        filesystem, path = FileSystem.from_uri(place) if "://" in place else (LocalFileSystem(), place)
-        filesystem.create_dir(path, recursive=True)
+        if "://" in place:
+            filesystem, path = FileSystem.from_uri(place)
+            filesystem.create_dir(path, recursive=True)
+        else:
+            filesystem, path = LocalFileSystem(), str(_standing(Path(place)))
         mark = f"{path}/.written-{uuid.uuid4().hex}"
         try:
             with filesystem.open_output_stream(mark) as file:
@@ -189,9 +194,7 @@ def check_shared(place: str) -> int:
     others = [node for node in nodes if node["Alive"] and node["NodeID"] != here]
     if not others or "://" in place:
         return 0
-    folder = Path(place)
-    while not folder.is_dir():
-        folder = folder.parent
+    folder = _standing(Path(place))
     mark = folder / f".seen-{uuid.uuid4().hex}"
     mark.touch(exist_ok=False)
     try:
@@ -209,6 +212,12 @@ def check_shared(place: str) -> int:
             "name a folder that all nodes share, or a bucket, with --storage."
         )
     return len(others)
+
+
+def _standing(folder: Path) -> Path:
+    while not folder.is_dir():
+        folder = folder.parent
+    return folder
 
 
 def _sees(mark: Path) -> bool:
