@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ladder_search.data.atomic import write_atomically
+from ladder_search.data.foreign import read_json
 from ladder_search.data.permutation import permutations
 from ladder_search.errors import DataError, SettingError
 
@@ -18,6 +19,8 @@ SPLIT_TAG = 0
 
 FORMAT = "ladder-search split 1"
 """First entry of a split file; the number goes up when the layout changes."""
+LIMIT = 1 << 28
+"""Bytes that a split file may have: tens of millions of rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,7 +63,8 @@ def make_split(
         raise SettingError(f"labels must lie in 0..{n_classes - 1}, got {span}; correct n_classes.")
     if not 0 <= n_validation < n:
         raise SettingError(
-            f"n_validation must lie in 0..{n - 1} so that training rows are left, got {n_validation!r}; hold out fewer."
+            f"data.validation must lie in 0..{n - 1}, so that rows to train on are left, got {n_validation!r}; "
+            "hold out fewer."
         )
     order = permutations(n, seed=seed, tag=SPLIT_TAG)[0]
     unlabelled, validation = order[: n - n_validation], order[n - n_validation :]
@@ -94,7 +98,7 @@ def read_split(path: Path) -> Split:
         DataError: the file is absent, cut short, or holds rows that no split can hold.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path, LIMIT)
     except OSError as error:
         raise DataError(f"the split file {path} must be readable ({error}); make the split again.") from error
     except ValueError as error:
@@ -113,7 +117,7 @@ def _balanced(
     if n_labelled < 1 or n_labelled % n_classes:
         near = max(1, round(n_labelled / n_classes)) * n_classes
         raise SettingError(
-            f"n_labelled must be a positive multiple of the {n_classes} classes, got {n_labelled!r}; choose {near}."
+            f"data.labels must be a positive multiple of the {n_classes} classes, got {n_labelled!r}; choose {near}."
         )
     per_class = n_labelled // n_classes
     classes = labels[rows]
@@ -121,8 +125,8 @@ def _balanced(
     if counts.min() < per_class:
         rarest = int(counts.argmin())
         raise SettingError(
-            f"n_labelled={n_labelled} needs {per_class} labels of each class, and class {rarest} has {counts[rarest]} "
-            f"in the training part; choose at most {counts[rarest] * n_classes}, or None for all labels."
+            f"data.labels={n_labelled} needs {per_class} labels of each class, and class {rarest} has {counts[rarest]} "
+            f"in the training part; choose at most {counts[rarest] * n_classes}, or null for all labels."
         )
     places = [np.flatnonzero(classes == c)[:per_class] for c in range(n_classes)]
     return rows[np.sort(np.concatenate(places))]

@@ -117,4 +117,5 @@ def _spec(record: TrialRecord, dataset: Dataset) -> TrialSpec:
             f"a trial is exported with the data that it was trained on, {record.key} on {spec.data.dataset!r}, got "
             f"{dataset.name!r}; give {spec.data.dataset!r}."
         )
+    spec.check_fits(dataset)
     return spec

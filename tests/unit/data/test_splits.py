@@ -86,11 +86,11 @@ def test_all_labels() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"n_labelled": 25}, "n_labelled must be a positive multiple of the 10 classes, got 25; choose 20"),
+        ({"n_labelled": 25}, "data.labels must be a positive multiple of the 10 classes, got 25; choose 20"),
         ({"n_labelled": 0}, "got 0; choose 10"),
         ({"n_labelled": -10}, "got -10; choose 10"),
-        ({"n_labelled": 300}, r"needs 30 labels of each class, and class \d has \d+ .* or None for all labels"),
-        ({"n_validation": 300}, r"n_validation must lie in 0..299 .*, got 300; hold out fewer"),
+        ({"n_labelled": 300}, r"needs 30 labels of each class, and class \d has \d+ .* or null for all labels"),
+        ({"n_validation": 300}, r"data.validation must lie in 0..299, .*, got 300; hold out fewer"),
         ({"n_validation": -1}, "got -1"),
         ({"n_classes": 9}, r"labels must lie in 0..8, got 0..9"),
         ({"seed": -1}, "a seed must be a whole number"),
