@@ -9,7 +9,7 @@ settings and seed alone, and a member that becomes non-finite is reported so and
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -227,11 +227,20 @@ class Pack:
         )
         return MemberState(step=seat.step, params=params, first=first, second=second)
 
-    def run(self, steps: int) -> dict[int, IntervalReport]:
-        """Train every seated member for ``steps`` steps; return a report per slot. Nothing is read back in between."""
+    def run(self, steps: int, slots: Collection[int] | None = None) -> dict[int, IntervalReport]:
+        """Train seated members for ``steps`` steps and return a report per slot. Nothing is read back in between.
+
+        Args:
+            slots: who advances, all that are seated unless told. The others stand still bit for bit, whatever the
+                program computes in their rows meanwhile, and get no report.
+        """
         if steps < 1:
             raise SettingError(f"an interval needs at least 1 step, got {steps}; give a positive whole number.")
-        seated = {slot: seat for slot, seat in enumerate(self._seats) if seat is not None}
+        seated = {slot: self._seat(slot) for slot in self._chosen(slots)}
+        standing = [slot for slot in self.active if slot not in seated]
+        # Copied aside and put back: one program serves any choice, and no mask has to survive a NaN.
+        moving = [*self._params.values(), *self._first.values(), *self._second.values()] if standing else []
+        aside = [stacked[standing] for stacked in moving]
         tables = self._tables(seated, steps)
         total = torch.zeros((self.slots, len(self._term_names)), dtype=torch.float64, device=self._device)
         begun = time.perf_counter()
@@ -248,6 +257,8 @@ class Pack:
                 self._data.y,
                 self._noise,
             )
+        for stacked, kept in zip(moving, aside, strict=True):
+            stacked[standing] = kept
         # Second moments, too: they overflow first, and a parameter whose moment is infinite stands still for good.
         healthy = torch.isfinite(total).all(1)
         for stacked in (*self._params.values(), *self._second.values()):
@@ -266,51 +277,49 @@ class Pack:
             )
         return reports
 
-    def statistics(self) -> tuple[list[int], Stack]:
-        """Return the seated slots and their test-time statistics: buffer name -> (members, units).
+    def statistics(self, slots: Collection[int] | None = None) -> tuple[list[int], Stack]:
+        """Return seated slots, all unless told, and their test-time statistics: buffer name -> (members, units).
 
         Raises:
             SettingError: nobody is seated.
         """
-        if not self.active:
-            raise SettingError("an evaluation needs members and no slot of the pack is taken; let one join first.")
-        slots, params = self._active_params()
+        chosen = self._chosen(slots)
         rows = []
-        for slot in slots:
+        for slot in chosen:
             seat = self._seat(slot)
             # Where one minibatch is the whole labelled set, every minibatch of the epoch has the same statistics.
             whole = seat.labelled.batches_per_pass == 1 and seat.labelled.batch_size == len(seat.spec.split.labelled)
             rows.append(torch.from_numpy(seat.labelled.batches(0, 1 if whole else seat.spec.steps_per_epoch)))
-        labelled = torch.stack(rows).to(self._device)
-        return slots, labelled_statistics(self._model, params, self._data.x, labelled, self._data.full_scale)
+        labelled, params = torch.stack(rows).to(self._device), self._params_of(chosen)
+        return chosen, labelled_statistics(self._model, params, self._data.x, labelled, self._data.full_scale)
 
-    def validation_errors(self) -> dict[int, float]:
-        """Return each seated member's error on the validation rows of its split."""
-        slots, statistics = self.statistics()
-        rows = [torch.from_numpy(self._seat(slot).spec.split.validation) for slot in slots]
+    def validation_errors(self, slots: Collection[int] | None = None) -> dict[int, float]:
+        """Return the error of seated members, all unless told, each on the validation rows of its split."""
+        chosen, statistics = self.statistics(slots)
+        rows = [torch.from_numpy(self._seat(slot).spec.split.validation) for slot in chosen]
         if not len(rows[0]):
             raise SettingError(
                 "a validation error needs validation rows, the split has 0; set data.validation above 0."
             )
-        state = {**self._active_params()[1], **statistics}
+        state = {**self._params_of(chosen), **statistics}
         data = self._data
         errors = classification_errors(
             self._model, state, data.x, data.y, data.full_scale, torch.stack(rows).to(self._device)
         )
-        return dict(zip(slots, errors, strict=True))
+        return dict(zip(chosen, errors, strict=True))
 
     def test_errors(self, x: Tensor, y: Tensor) -> dict[int, float]:
         """Return each seated member's error on ``x`` (m, ...) uint8, classes ``y`` (m,): for final training alone."""
         slots, statistics = self.statistics()
-        state = {**self._active_params()[1], **statistics}
+        state = {**self._params_of(slots), **statistics}
         return dict(zip(slots, classification_errors(self._model, state, x, y, self._data.full_scale), strict=True))
 
     def module(self, slot: int) -> nn.Module:
         """Return the member as a plain module with its test-time statistics in place, on the CPU."""
-        slots, statistics = self.statistics()
+        _, statistics = self.statistics([slot])
         module = self._build(self._seat(slot).spec.model, seeding.generator(0)).to(self._dtype)
         tensors = dict(self.state(slot).params)
-        tensors.update({name: value[slots.index(slot)].cpu() for name, value in statistics.items()})
+        tensors.update({name: value[0].cpu() for name, value in statistics.items()})
         module.load_state_dict(tensors)
         return module
 
@@ -320,11 +329,19 @@ class Pack:
             raise SettingError(f"slot {slot} of the pack is empty; seated are {self.active}.")
         return seat
 
-    def _active_params(self) -> tuple[list[int], Stack]:
-        slots = self.active
+    def _chosen(self, slots: Collection[int] | None) -> list[int]:
+        """The named slots in their order, each of them seated; all seated ones for None."""
+        chosen = self.active if slots is None else sorted(set(slots))
+        if not chosen:
+            raise SettingError("a pack trains and evaluates members and no slot is taken or named; let one join first.")
+        for slot in chosen:
+            self._seat(slot)
+        return chosen
+
+    def _params_of(self, slots: list[int]) -> Stack:
         if len(slots) == self.slots:
-            return slots, self._params
-        return slots, {name: stacked[slots] for name, stacked in self._params.items()}
+            return self._params
+        return {name: stacked[slots] for name, stacked in self._params.items()}
 
     def _tables(self, seated: dict[int, _Seat], steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Learning rates (two tables, (steps, K)) and batch rows (two, (steps, K, rows)) of an interval."""

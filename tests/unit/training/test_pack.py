@@ -262,6 +262,59 @@ def test_how_steps_are_cut_into_intervals_does_not_matter(spec: Any, new_pack: A
             assert value == pytest.approx(np.dot(means, [5, 1, 6]) / 12, rel=1e-12)
 
 
+def assert_same_bits(found: MemberState, expected: MemberState) -> None:
+    assert found.step == expected.step
+    for part in ("params", "first", "second"):
+        mine, theirs = getattr(found, part), getattr(expected, part)
+        assert mine.keys() == theirs.keys()
+        for name, value in theirs.items():
+            assert torch.equal(mine[name], value), (part, name)
+
+
+class TestMembersThatStandStill:
+    def test_are_what_they_were_and_the_others_are_what_they_would_be(self, spec: Any, new_pack: Any) -> None:
+        pack, whole, later = (new_pack([spec(number) for number in range(3)], 4) for _ in range(3))
+        before = [pack.state(slot) for slot in range(3)]
+        reports = pack.run(7, slots=(2, 0))
+        expected = whole.run(7)
+        assert list(reports) == [0, 2]
+        for slot in (0, 2):
+            assert_same_bits(pack.state(slot), whole.state(slot))
+            assert reports[slot].terms == expected[slot].terms
+            assert not torch.equal(pack.state(slot).params["W.0"], before[slot].params["W.0"])
+        assert_same_bits(pack.state(1), before[1])
+        # It goes on as if nothing had been: with its own batches, noise and rates.
+        later.run(4)
+        assert pack.run(4, slots={1})[1].step == 4
+        assert_same_bits(pack.state(1), later.state(1))
+        assert_same_bits(pack.state(0), whole.state(0))
+
+    def test_stay_healthy_where_they_would_have_diverged(self, spec: Any, new_pack: Any) -> None:
+        pack = new_pack([spec(0), poison(spec(1), lr=1e38, lambda_=(float("nan"),) * 4)])
+        before = pack.state(1)
+        assert pack.run(3, slots=[0])[0].finite
+        assert_same_bits(pack.state(1), before)
+        assert not pack.run(1, slots=[1])[1].finite
+
+    def test_are_left_out_of_an_evaluation(self, spec: Any, new_pack: Any) -> None:
+        pack = new_pack([spec(number) for number in range(3)])
+        pack.run(20)
+        every = pack.validation_errors()
+        assert len(set(every.values())) > 1
+        assert pack.validation_errors(slots=[1]) == {1: every[1]}
+        assert pack.validation_errors(slots={2, 0}) == {0: every[0], 2: every[2]}
+
+    @pytest.mark.parametrize(
+        "ask", [lambda p, s: p.run(1, s), lambda p, s: p.validation_errors(s)], ids=["run", "error"]
+    )
+    def test_only_seated_members_can_be_named(self, ask: Any, spec: Any, new_pack: Any) -> None:
+        pack = new_pack([spec(0)], 2)
+        with pytest.raises(SettingError, match=r"slot 1 of the pack is empty; seated are \[0\]"):
+            ask(pack, [0, 1])
+        with pytest.raises(SettingError, match="no slot is taken or named; "):
+            ask(pack, [])
+
+
 def test_two_runs_of_one_pack_are_the_same_bits(spec: Any, new_pack: Any) -> None:
     first, second = (new_pack([spec(0), spec(1)]) for _ in range(2))
     first.run(5), second.run(5)
