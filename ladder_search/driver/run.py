@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -17,10 +18,12 @@ from rich.console import Console
 from ladder_search.config import as_mapping
 from ladder_search.data.datasets import Dataset
 from ladder_search.driver import cluster, schedulers
+from ladder_search.driver.arrangement import choose
 from ladder_search.driver.callback import SearchCallback
 from ladder_search.driver.halt import Halt
 from ladder_search.driver.journal import Journal, space_as_json
 from ladder_search.driver.ledger import Ledger
+from ladder_search.driver.packs import Programs, in_words, shared
 from ladder_search.driver.parent_run import ParentRun
 from ladder_search.driver.progress import Progress
 from ladder_search.driver.resume import Checkpoints, Past, check_unchanged, reconcile
@@ -33,7 +36,7 @@ from ladder_search.export.provenance import collect
 from ladder_search.record import StudyFolder, TrialRecord
 from ladder_search.studies import Study
 from ladder_search.tracking import DatasetInput, RunStatus, Tracker
-from ladder_search.training.compiling import compile_pays, compiler_found
+from ladder_search.training.compiling import compiler_found
 from ladder_search.trial import TrialSpec
 
 
@@ -70,6 +73,7 @@ class Run:
         self._past = Past()
         self._description: dict[str, Any] = {}
         self._ledger = Ledger(folder.running)
+        self._arrangement: dict[str, Any] = {}
 
         self._space = SearchSpace(space, study, own)
         self._points = self._space.points()
@@ -85,9 +89,6 @@ class Run:
         self._rungs: list[int] = []
         self._scheduler = self._make_scheduler()
         self._provenance = collect(data_name=dataset.name, data_digest=dataset.digest)
-        self._share = cluster.Share(
-            cpus=settings.cpus_per_trial / settings.slots, gpus=settings.gpus_per_trial / settings.slots
-        )
         if settings.compile == "on" and not compiler_found():
             raise SettingError(
                 "--compile on needs a C++ compiler, and torch in a folder without spaces, and one is missing; "
@@ -138,9 +139,13 @@ class Run:
             return f"{trials} trials"
         return f"complete, all {trials} trials have ended" if self.complete else self._past.outlook(trials)
 
-    def plan(self, private: bool, store: str) -> None:
+    def plan(self, private: bool, store: str, trainable: type[tune.Trainable]) -> None:
         """See what the cluster has room for, and begin the study folder."""
         settings = self._settings
+        self._slots = self._choose_slots(private, trainable)
+        self._share = cluster.Share(
+            cpus=settings.cpus_per_trial / self._slots, gpus=settings.gpus_per_trial / self._slots
+        )
         self._room = cluster.capacity(self._share, private=private)
         if not self._room:
             self._console.print("No node of the cluster has room for a trial now: the search waits until one has.")
@@ -148,15 +153,17 @@ class Run:
         if not private and not looked and not self._storage:
             self._console.print("Checkpoints go to the study folder: all nodes must see it, or name a --storage.")
         self._pending, self._alive = self._at_a_time(private)
-        self._compiled = self._compile_pays(max(1, min(self._room, self._alive)))
+        at_a_time = max(1, min(self._room, self._alive))
+        self._programs = Programs(
+            settings, self._study, self._own, self._dataset, slots=self._slots, at_a_time=at_a_time
+        )
         if settings.trials < len(self._points):
             names = " and ".join(point.name for point in self._points)
             self._console.print(f"With --trials {settings.trials} only fixed configurations run: {names} come first.")
         if self._description:
-            life = {"settings": as_mapping(settings), "provenance": self._provenance}
+            life = {"settings": as_mapping(settings), "provenance": self._provenance, "arrangement": self._arrangement}
             lives = [*self._description.get("resumed", []), life]
-            self._description |= {"store": store, "resumed": lives}
-            self._folder.describe(self._description)
+            self._describe(store=store, resumed=lives)
             return
         self._journal = Journal(self._folder.journal, self._search, new=True)
         self._description = {
@@ -165,6 +172,7 @@ class Run:
             "space": space_as_json(self._space.distributions),
             "store": store,
             "provenance": self._provenance,
+            "arrangement": self._arrangement,
         }
         self._folder.create(self._description)
 
@@ -191,12 +199,12 @@ class Run:
             self._points,
             epochs=self._epochs,
             common={
-                "compiled": self._compiled,
                 "report_every": self._study.report_every,
                 "report_at": self._rungs,
                 "threads": max(1, int(self._share.cpus)),
                 "device": self._device,
             },
+            needed=self._programs.needed,
             reasons=self._reasons,
             unfinished=past.unfinished,
             first=past.suggested,
@@ -229,16 +237,23 @@ class Run:
         trials = self._left()
         if trials == 0:
             return
-        share = self._share
         logging.getLogger("ray.tune").setLevel(logging.ERROR)
         # A full disk's traceback at each snapshot, and nothing reads the snapshots.
         logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self._pending)
+        dataset, share = _without_test_set(self._dataset), self._share
+        cpus = self._settings.cpus_per_trial
+        with shared(trainable, dataset, slots=self._slots, cpus=cpus, device=self._device) as sharing:
+            searcher.common["desk"] = sharing.desk
+            seated = trainable if sharing.desk else tune.with_parameters(trainable, dataset=dataset)
+            self._tune(tune.with_resources(seated, {"cpu": share.cpus, "gpu": share.gpus}), trials, searcher, callback)
+        if sharing.accounts:
+            self._describe(packs=[*self._description.get("packs", []), *sharing.accounts])
+            self._console.print(in_words(sharing.accounts), highlight=False)
+
+    def _tune(self, trainable: Any, trials: int, searcher: OptunaSearcher, callback: SearchCallback) -> None:
         tune.Tuner(
-            tune.with_resources(
-                tune.with_parameters(trainable, dataset=_without_test_set(self._dataset)),
-                {"cpu": share.cpus, "gpu": share.gpus},
-            ),
+            trainable,
             tune_config=tune.TuneConfig(
                 num_samples=trials,
                 search_alg=searcher,
@@ -250,6 +265,31 @@ class Run:
             ),
             run_config=self._run_config(callback),
         ).fit()
+
+    def _choose_slots(self, private: bool, trainable: Any) -> int:
+        settings = self._settings
+        if settings.slots != "auto":
+            return settings.slots
+        if not hasattr(trainable, "open_desk"):
+            return 1
+        alone = Programs(settings, self._study, self._own, self._dataset, slots=1, at_a_time=2)
+        choice = choose(
+            self._own,
+            self._dataset,
+            trials=self._left(),
+            compiled=alone.needed(self._own.as_mapping())["compiled"],
+            cpus=settings.cpus_per_trial,
+            gpus=settings.gpus_per_trial,
+            private=private,
+        )
+        self._arrangement = asdict(choice)
+        if choice.slots > 1:
+            self._console.print(f"Packs of {choice.slots} trials: {choice.why}.", highlight=False, soft_wrap=True)
+        return choice.slots
+
+    def _describe(self, **more: Any) -> None:
+        self._description |= more
+        self._folder.describe(self._description)
 
     def _left(self) -> int:
         """Trials that have not ended, the unfinished ones among them."""
@@ -293,7 +333,7 @@ class Run:
         if self._settings.scheduler == "pbt":  # a population takes turns
             return trials, asked or trials
         if private:
-            return 1, asked or self._room
+            return self._slots, asked or self._room
         # A cluster that others share may grow, by as much as waits; but the sampler knows nothing of what waits.
         return max(1, min(self._room, 16)), asked or trials
 
@@ -312,16 +352,13 @@ class Run:
                 return schedulers.PatientPBT(
                     interval=max(self._study.report_every, self._epochs // 10),
                     distributions=self._space.distributions,
-                    resolve=self._space.settings_at,
+                    resolve=self._resolve,
                 )
         return None  # fifo: every trial runs to its end
 
-    def _compile_pays(self, at_a_time: int) -> bool:
-        if self._settings.compile != "auto":
-            return self._settings.compile == "on"
-        member = self._own.member(self._dataset)
-        updates = self._settings.trials * self._settings.draws * member.total_steps // at_a_time
-        return compiler_found() and compile_pays(member.flops, updates)
+    def _resolve(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        settings = self._space.settings_at(params)
+        return {"settings": settings, **self._programs.needed(settings)}
 
     def _tags(self) -> dict[str, str]:
         return {

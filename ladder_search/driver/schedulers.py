@@ -91,11 +91,12 @@ class PatientPBT(PopulationBasedTraining):
         distributions: Mapping[str, optuna.distributions.BaseDistribution],
         resolve: Callable[[Mapping[str, Any]], dict[str, Any]],
     ) -> None:
-        """Args: ``interval`` epochs between two exploits; ``resolve`` turns flat parameters into a trial's settings."""
+        """Args: ``interval`` epochs between two exploits; ``resolve`` turns flat parameters into what a trial's
+        configuration has of them: ``settings`` and the program that they need."""
 
         def explore(config: dict[str, Any]) -> dict[str, Any]:
             params = {name: _clip(value, distributions[name]) for name, value in config["params"].items()}
-            return {**config, "params": params, "settings": resolve(params)}
+            return {**config, "params": params, **resolve(params)}
 
         super().__init__(
             time_attr=EPOCH,

@@ -88,7 +88,7 @@ def run_search(
                 tracker = tracking()
             else:
                 with cluster.connected(settings.address) as private:
-                    run.plan(private, redacted(store))
+                    run.plan(private, redacted(store), trainables[study.family])
                     tracker = tracking()
                     run.go(tracker, trainables[study.family])
         finally:

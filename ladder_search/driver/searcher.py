@@ -74,22 +74,24 @@ class OptunaSearcher(Searcher):
         *,
         epochs: int,
         common: Mapping[str, Any],
+        needed: Callable[..., dict[str, Any]],
         reasons: Mapping[str, str],
         unfinished: Sequence[Unfinished] = (),
         first: int = 0,
         over: Callable[[], bool] = bool,
     ) -> None:
         """Args: ``sampler`` by the number of a suggestion; ``suggest_settings`` turns an Optuna trial into a trial's
-        nested settings; ``common`` goes into every configuration that Ray's trials get; ``reasons`` tells, by key, why
-        the scheduler stopped a trial: another was stopped by the end of the search and has not ended; ``unfinished``
-        are handed out before anything new, whose numbers begin with ``first``; ``over``: the search is being
-        halted."""
+        nested settings; ``common`` goes into every configuration that Ray's trials get, and what ``needed`` says of
+        its settings; ``reasons`` tells, by key, why the scheduler stopped a trial: another was stopped by the end of
+        the search and has not ended; ``unfinished`` are handed out before anything new, whose numbers begin with
+        ``first``; ``over``: the search is being halted."""
         super().__init__(metric=VALIDATION_ERROR, mode="min")
         self._journal, self._sampler = journal, sampler
         self._suggest_settings = suggest_settings
         self._points = list(points)
         self._epochs = epochs
-        self._common = dict(common)
+        self.common = dict(common)
+        self._needed = needed
         self._reasons = reasons
         self._unfinished = deque(unfinished)
         self._running: dict[str, str] = {}
@@ -111,7 +113,9 @@ class OptunaSearcher(Searcher):
         else:
             trial, start = self._new(), None
         self._running[trial_id] = trial["key"]
-        return {**self._common, **trial, "protected": bool(trial["name"]), "start": start}
+        fixed = bool(trial["name"])
+        needed = self._needed(trial["settings"], fixed=fixed)
+        return {**self.common, **trial, **needed, "protected": fixed, "start": start}
 
     def _new(self) -> dict[str, Any]:
         number = self._suggested

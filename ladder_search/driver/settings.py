@@ -42,8 +42,9 @@ class SearchSettings:
     scheduler: Literal["asha", "fifo", "pbt"] = "asha"
     max_concurrent: int | None = None
     """Trials that run at the same time; none: as many as the machine or cluster has room for."""
-    slots: int = 1
-    """Trials that share one accelerator, or one trial's CPU share: each asks for 1/slots of it."""
+    slots: int | Literal["auto"] = "auto"
+    """Trials that share a pack, and with it an accelerator or a CPU share: each asks for 1/slots of that; auto: as many
+    as a short probe finds best."""
     cpus_per_trial: float = 1.0
     gpus_per_trial: float = 0.0
     time_budget: float | None = None
@@ -72,7 +73,7 @@ class SearchSettings:
     def __post_init__(self) -> None:
         for name in ("trials", "draws", "slots"):
             value = getattr(self, name)
-            if value < 1:
+            if value != "auto" and value < 1:
                 raise SettingError(f"--{name} must be at least 1, got {value}; give a positive whole number.")
         if self.max_concurrent is not None and self.max_concurrent < 1:
             raise SettingError(
@@ -82,7 +83,7 @@ class SearchSettings:
             in_range(f"--{name.replace('_', '-')}", getattr(self, name), 0, 2**32 - 1)  # what the samplers take
         in_range("--cpus-per-trial", self.cpus_per_trial, 0.01, 1e4)
         in_range("--gpus-per-trial", self.gpus_per_trial, 0.0, 1e3)
-        share = self.gpus_per_trial / self.slots
+        share = self.gpus_per_trial / (1 if self.slots == "auto" else self.slots)
         if share > 1 and share % 1:
             raise SettingError(
                 "--gpus-per-trial (over --slots) must be a fraction below 1 or a whole number, got "
@@ -216,6 +217,13 @@ class _Parser(argparse.ArgumentParser):
         raise SettingError(f"the command line must be as `search.py --help` says: {text}; correct it.")
 
 
+def _whole_or_auto(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
+_whole_or_auto.__name__ = "whole number, nor auto,"  # argparse: invalid … value
+
+
 def _parser() -> argparse.ArgumentParser:
     # Suppressed defaults: what was not given stays absent, and SearchSettings is the one place with defaults.
     parser = _Parser(
@@ -235,9 +243,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--sampler", help="tpe, random or cma-es (tpe)")
     add("--scheduler", help="asha, fifo or pbt (asha)")
     add("--max-concurrent", type=int, help="trials at the same time (as many as there is room for)")
-    add("--slots", type=int, help="trials that share one accelerator or CPU share (1)")
-    add("--cpus-per-trial", type=float, help="CPU cores of a trial (1)")
-    add("--gpus-per-trial", type=float, help="GPUs of a trial, fractions allowed (0)")
+    add(
+        "--slots", type=_whole_or_auto, help="trials that share a pack, on one accelerator or CPU share, or auto (auto)"
+    )
+    add("--cpus-per-trial", type=float, help="CPU cores of a trial, or of a pack (1)")
+    add("--gpus-per-trial", type=float, help="GPUs of a trial, fractions allowed, or of a pack (0)")
     add("--time-budget", type=float, metavar="SECONDS", help="stop what still runs after that time")
     add("--compile", help="auto, on or off: compile the training step (auto)")
     add("--epochs", type=int, help="length of each trial (the study's own)")

@@ -188,7 +188,8 @@ SPACE: dict[str, optuna.distributions.BaseDistribution] = {
 
 def _pbt() -> PatientPBT:
     def resolve(params: Any) -> dict[str, Any]:
-        return {"model": {name.partition("/")[2]: value for name, value in params.items()}, "seed": 1}
+        settings = {"model": {name.partition("/")[2]: value for name, value in params.items()}, "seed": 1}
+        return {"settings": settings, "signature": f"of {params['model/combinator']}"}
 
     return PatientPBT(interval=10, distributions=SPACE, resolve=resolve)
 
@@ -210,6 +211,7 @@ def test_a_copy_stays_in_the_space_keeps_its_name_and_resolves_its_settings(seed
     assert 100.0 <= params["model/lambda_0"] <= 10_000.0
     assert params["model/combinator"] in ("gauss", "vanilla")
     assert config["settings"]["model"] == {name.partition("/")[2]: value for name, value in params.items()}
+    assert config["signature"] == f"of {params['model/combinator']}"  # another program, another pack
     assert better.config["params"]["model/noise"] == 0.59
 
 

@@ -28,6 +28,10 @@ def _settings(trial: optuna.trial.BaseTrial) -> dict[str, Any]:
         "training/kind", ["a", "b"])}}  # fmt: skip
 
 
+def _needed(settings: dict[str, Any], *, fixed: bool) -> dict[str, Any]:
+    return {"signature": f"of {settings['model']['x']}", "compiled": fixed}
+
+
 POINTS = (
     FixedPoint(
         name="published",
@@ -49,7 +53,7 @@ class Search:
         self.kept = Journal(self.journal, "s", new=not resumed)
         self.searcher = OptunaSearcher(
             self.kept, partial(sampler_for, sampler, 3), _settings, points, epochs=EPOCHS, common={"device": "cpu"},
-            reasons=self.reasons, **resumed,
+            needed=_needed, reasons=self.reasons, **resumed,
         )  # fmt: skip
 
     def report(self, trial_id: str, epoch: int, error: float) -> dict[str, Any]:
@@ -68,6 +72,8 @@ def search(tmp_path: Path) -> Search:
 
 def test_fixed_points_come_first_then_suggestions(search: Search) -> None:
     configs = [search.searcher.suggest(f"ray{i}") for i in range(4)]
+    assert all(c["signature"] == f"of {c['settings']['model']['x']}" for c in configs)
+    assert [c["compiled"] for c in configs] == [True, True, False, False]
     assert [(c["key"], c["number"], c["name"], c["protected"]) for c in configs] == [
         ("t0000", 0, "published", True),
         ("t0001", 1, "supervised baseline", True),

@@ -20,8 +20,10 @@ from ladder_search.errors import CheckpointError
 from ladder_search.models import FAMILIES
 from ladder_search.studies import STUDIES
 from ladder_search.training.pack import Pack
-from trainables import TRAINABLES, LadderTrainable, base
-from trainables.base import MachineGoesError, out_of_memory
+from trainables import TRAINABLES, LadderTrainable, host
+from trainables.base import MachineGoesError
+from trainables.host import Host, OwnSeat, out_of_memory
+from trainables.seat import Stretch
 
 SMALL = {
     "model": {"widths": [64, 20, 10], "noise_std": [0.3] * 3, "lambda_": [1000.0, 10.0, 0.1]},
@@ -32,7 +34,7 @@ SMALL = {
 def _config(every: int = 3, **changed: Any) -> dict[str, Any]:
     settings = merge(merge(STUDIES["digits-100"].trial().as_mapping(), SMALL), changed)
     how = {"compiled": False, "report_every": every, "report_at": [], "threads": 1, "device": "cpu", "start": None}
-    return {"settings": settings, **how}
+    return {"key": "t0000", "settings": settings, "desk": None, **how}
 
 
 def _trainable(config: dict[str, Any]) -> LadderTrainable:
@@ -63,8 +65,15 @@ def _numbers(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: v for name, v in row.items() if name != "step_time_ms"} for r in results for row in r["history"]]
 
 
+def _host(trainable: LadderTrainable) -> Host:
+    assert isinstance(trainable._seat, OwnSeat)
+    return trainable._seat.host
+
+
 def _weights(trainable: LadderTrainable) -> dict[str, torch.Tensor]:
-    return trainable._pack_in_use().state(trainable._slots[0]).params
+    host = _host(trainable)
+    assert host.pack is not None
+    return host.pack.state(host._guests["t0000"].slots[0]).params
 
 
 def _same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -179,7 +188,9 @@ def test_several_draws_report_their_mean() -> None:
 def test_a_diverged_trial_says_so_ends_and_leaves_nothing_behind() -> None:
     trainable = _trainable(_config(every=4))
     trainable.step()
-    next(iter(trainable._pack_in_use()._params.values())).fill_(math.inf)  # what a rate that is too high ends in
+    pack = _host(trainable).pack
+    assert pack is not None
+    next(iter(pack._params.values())).fill_(math.inf)  # what a rate that is too high ends in
     result = trainable.step()
     assert result["diverged"] and result["done"]
     assert math.isnan(result["validation_error"])
@@ -191,13 +202,13 @@ def test_a_diverged_trial_says_so_ends_and_leaves_nothing_behind() -> None:
 def test_a_notice_to_leave_is_heeded_where_it_costs_nothing(tmp_path: Path) -> None:
     whole = _to_the_end(_trainable(_config()))
     leaving = _trainable(_config())
-    train = leaving._train
+    interval = Host.interval
 
-    def told_in_the_first_epoch(history: list[dict[str, Any]]) -> bool:
+    def told_in_the_first_epoch(host: Host) -> dict[str, Stretch]:
         signal.raise_signal(signal.SIGTERM)
-        return train(history)
+        return interval(host)
 
-    with patch.object(leaving, "_train", told_in_the_first_epoch):
+    with patch.object(Host, "interval", told_in_the_first_epoch):
         result = leaving.step()
     assert signal.getsignal(signal.SIGTERM) == leaving._notice._usual  # a second one ends it at once
     assert result["epoch"] == 1 and result["should_checkpoint"] and not result["done"]
@@ -245,7 +256,7 @@ def test_every_lack_of_memory_is_told_in_the_same_words(error: Exception, reason
 def test_a_disk_that_takes_nothing_costs_a_checkpoint_and_not_the_trial(tmp_path: Path) -> None:
     trainable = _trainable(_config())
     trainable.step()
-    with patch.object(base, "write_member", side_effect=OSError(errno.ENOSPC, "No space left on device")):
+    with patch.object(host, "write_member", side_effect=OSError(errno.ENOSPC, "No space left on device")):
         assert trainable.save().checkpoint is None
     trainable.step()
     trainable.load_checkpoint(trainable.save(str(tmp_path)).checkpoint.path)

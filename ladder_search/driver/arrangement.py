@@ -1,0 +1,159 @@
+"""``--slots auto``: how many trials share a pack, from a short probe of real steps and what else a trial costs.
+
+Four things decide. A larger pack makes a member's step cheaper; by how much is probed on the device, once per device
+and program, and kept in the cache folder. Each trial is a process, which costs seconds to start. Trials that run side
+by side cannot learn from each other, so a search of N trials trains at most a quarter of them at a time. And a pack
+has to fit into the device's memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import GetTimeoutError, RayError
+
+from ladder_search.data.atomic import write_atomically
+from ladder_search.data.cache import cache_folder
+from ladder_search.data.datasets import Dataset
+from ladder_search.data.foreign import read_json
+from ladder_search.training.probing import Probed, probe
+from ladder_search.trial import TrialSpec
+
+CPU_SIZES = (1, 2, 4, 8)
+GPU_SIZES = (1, 4, 16, 64, 128, 256)
+COMPILED_SHARE = 0.5
+"""Of what packing saves an eager step, so much is saved of a compiled one, most of whose launches are gone already."""
+COMPILED_STEP = 0.35
+"""Length of a compiled step of a small network, in eager ones."""
+START_SECONDS = 2.5
+"""CPU time that it takes until a trial's process trains: Python, Ray and Tune."""
+GENERATIONS = 4
+_WAIT_SECONDS = 90.0
+_RECORDS = "slots.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """A size of the packs, and why."""
+
+    slots: int
+    why: str
+
+
+def choose(
+    spec: TrialSpec,
+    dataset: Dataset,
+    *,
+    trials: int,
+    compiled: bool,
+    cpus: float,
+    gpus: float,
+    private: bool,
+) -> Choice:
+    """Return how many trials should share ``cpus`` cores, or a GPU.
+
+    Args:
+        compiled: whether the search will compile its steps; on a CPU the probe does not, and its outcome is scaled.
+        private: this machine is all there is; the probe of a CPU then needs no other process.
+    """
+    have = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    packs = max(1, int(have.get("GPU", 0) / gpus if gpus else have.get("CPU", 1) / cpus))
+    at_most = max(1, trials // (GENERATIONS * packs))
+    sizes = [size for size in (GPU_SIZES if gpus else CPU_SIZES) if size <= at_most]
+    if gpus > 1 or len(sizes) == 1:
+        return Choice(slots=1, why=f"one trial at a time: {trials} trials are too few to share packs")
+    look = partial(_probed, spec, dataset, sizes, "cuda" if gpus else "cpu", max(1, int(cpus)))
+    found = look() if private and not gpus else _elsewhere(look, cpus, gpus)
+    if not found:
+        return Choice(slots=1, why="one trial at a time: no node was free for a probe")
+    steps = trials * spec.draws * spec.member(dataset).total_steps
+    cores = max(1.0, float(have.get("CPU", 1.0)))
+
+    def seconds(one: Probed) -> float:
+        return (
+            steps * _step_ms(one, found[0], compiled and not gpus) / 1e3 / packs
+            + packs * one.slots * START_SECONDS / cores
+        )
+
+    best = min(found, key=seconds)
+    probes = ", ".join(f"{one.slots}: {one.member_step_ms:.3g} ms" for one in found)
+    return Choice(slots=best.slots, why=f"a trial's step in packs of {probes}; at most {at_most} of {trials} trials")
+
+
+def _step_ms(one: Probed, alone: Probed, compiled: bool) -> float:
+    if not compiled:
+        return one.member_step_ms
+    saved = (alone.member_step_ms - one.member_step_ms) / alone.member_step_ms
+    return COMPILED_STEP * alone.member_step_ms * (1.0 - COMPILED_SHARE * saved)
+
+
+def _elsewhere(look: partial[list[Probed]], cpus: float, gpus: float) -> list[Probed]:
+    """Probe where trials will train."""
+    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_call)
+    answer = task.remote(look)
+    try:
+        found: list[Probed] = ray.get(answer, timeout=_WAIT_SECONDS)
+    except (GetTimeoutError, RayError):
+        ray.cancel(answer, force=True)
+        return []
+    return found
+
+
+def _call(look: partial[list[Probed]]) -> list[Probed]:
+    return look()
+
+
+def _probed(spec: TrialSpec, dataset: Dataset, sizes: Sequence[int], device: str, threads: int) -> list[Probed]:
+    """Return the cost of packs of these sizes, from the device's record where that has all of them."""
+    name = torch.cuda.get_device_name() if device == "cuda" else _cpu()
+    member = spec.member(dataset)
+    program = repr((name, threads, torch.__version__, spec.family, spec.draws, member.signature()))
+    key = hashlib.sha256(program.encode()).hexdigest()[:16]
+    place = cache_folder() / _RECORDS
+    records = _read(place)
+    known = records.get(key, {})
+    if known.get("tried", 0) >= sizes[-1]:
+        return [one for one in (Probed(**row) for row in known["probed"]) if one.slots <= sizes[-1]]
+    there, before = torch.device(device), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = probe(
+            lambda slots: spec.pack(dataset, slots=slots * spec.draws, compiled=False, device=there),
+            member,
+            sizes,
+            there,
+        )
+    finally:
+        torch.set_num_threads(before)
+    record = {"device": name, "signature": program, "tried": sizes[-1], "probed": [asdict(one) for one in found]}
+    with suppress(OSError):  # it will be probed again
+        place.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({**records, key: record}, indent=1).encode()
+        write_atomically(place, lambda file: file.write(text))
+    return found
+
+
+def _read(place: Path) -> dict[str, Any]:
+    try:
+        found = read_json(place, 1 << 20)
+        for record in found.values():
+            record["tried"] + 0
+            [Probed(**row) for row in record["probed"]]
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
+        return {}
+    return dict(found)
+
+
+def _cpu() -> str:
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"

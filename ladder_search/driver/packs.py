@@ -1,0 +1,100 @@
+"""How the trials of a search come to share packs: which program a configuration needs, and the desk that seats it."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+
+from ladder_search.data.datasets import Dataset
+from ladder_search.driver.settings import SearchSettings
+from ladder_search.studies import Study
+from ladder_search.training.compiling import compile_pays, compiler_found
+from ladder_search.trial import TrialSpec
+
+
+class Programs:
+    """Tells of every configuration of a search which program trains it, and whether compiling that program pays."""
+
+    def __init__(
+        self, settings: SearchSettings, study: Study, own: TrialSpec, dataset: Dataset, *, slots: int, at_a_time: int
+    ) -> None:
+        """Args: ``slots`` trials in a pack; ``at_a_time`` trials that train at the same time."""
+        self._dataset, self._compile = dataset, settings.compile
+        # A search may vary over so many programs, each of which gets its part of the trials.
+        self._variants = max(1, len(getattr(study.space, "combinators", ())))
+        self._own = own.member(dataset).signature()
+        self._trials, self._slots, self._packs = settings.trials, slots, max(1, at_a_time // slots)
+
+    def needed(self, settings: Mapping[str, Any], *, fixed: bool = False) -> dict[str, Any]:
+        """Return ``signature`` (of the pack) and ``compiled`` for a trial; ``fixed``: it is no suggestion."""
+        spec = TrialSpec.from_mapping(settings)
+        member = spec.member(self._dataset)
+        signature = member.signature()
+        digest = hashlib.sha256(repr((spec.family, spec.draws, signature)).encode()).hexdigest()[:10]
+        alone = fixed and signature != self._own
+        return {"signature": digest, "compiled": self._compiles(spec, 1 if alone else self._trials / self._variants)}
+
+    def _compiles(self, spec: TrialSpec, trials: float) -> bool:
+        if self._compile != "auto":
+            return self._compile == "on"
+        member = spec.member(self._dataset)
+        together = min(trials, self._slots)
+        packs = min(self._packs, max(1.0, trials / self._slots))
+        steps = trials * member.total_steps / together / packs
+        return compiler_found() and compile_pays(together * spec.draws * member.flops, int(steps))
+
+
+@dataclass(slots=True, kw_only=True)
+class Sharing:
+    """The packs of a search that runs."""
+
+    desk: str | None
+    """Name of the desk; None: every trial has a pack of its own."""
+    accounts: list[dict[str, Any]]
+    """Afterwards: what every host did, see ``trainables.pack_host.Account``."""
+
+
+@contextmanager
+def shared(trainable: Any, dataset: Dataset, *, slots: int, cpus: float, device: str) -> Iterator[Sharing]:
+    """Seat the trials of a search in packs of ``slots`` trials meanwhile; with one slot there is nothing to share.
+
+    Args:
+        trainable: its ``open_desk`` starts the desk; one without trains each trial for itself.
+        cpus: cores of a pack.
+    """
+    if slots == 1 or not hasattr(trainable, "open_desk"):
+        yield Sharing(desk=None, accounts=[])
+        return
+    name = f"desk {uuid.uuid4().hex[:12]}"
+    how = {"trials": slots, "threads": max(1, int(cpus)), "device": device}
+    desk = trainable.open_desk(dataset, how, name=name, cpus=cpus)
+    sharing = Sharing(desk=name, accounts=[])
+    try:
+        yield sharing
+    finally:
+        # Whatever does not answer now ends with its owner, this process.
+        with suppress(RayError, GetTimeoutError):
+            sharing.accounts = ray.get(desk.close.remote(), timeout=30)
+        ray.kill(desk)
+
+
+def in_words(accounts: list[dict[str, Any]]) -> str | None:
+    """Say in a line how well the slots were used; None: there were no packs."""
+    intervals = sum(a["intervals"] for a in accounts)
+    if not intervals:
+        return None
+    trained, waited = (sum(a[name] for a in accounts) for name in ("trained_s", "waited_s"))
+    slots = sum(a["intervals"] * a["trials"] for a in accounts)
+    used = sum(a["trial_intervals"] for a in accounts)
+    n = len(accounts)
+    return (
+        f"Packs: {n} of {max(a['trials'] for a in accounts)} trials each, {used / slots:.0%} of their slots in use, "
+        f"{waited / (trained + waited):.0%} of the time nothing to train."
+    )

@@ -1,0 +1,88 @@
+"""Which program a configuration needs, when compiling it pays, and how packs are told of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ladder_search.config import merge
+from ladder_search.data import datasets
+from ladder_search.driver import packs
+from ladder_search.driver.packs import Programs, in_words, shared
+from ladder_search.driver.settings import SearchSettings
+from ladder_search.studies import STUDIES
+
+STUDY = STUDIES["digits-100"]
+OWN = STUDY.trial()
+
+
+@pytest.fixture(autouse=True)
+def compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packs, "compiler_found", lambda: True)
+
+
+def _programs(trials: int, slots: int = 4, at_a_time: int = 8, **changed: Any) -> Programs:
+    settings = SearchSettings(study="digits-100", trials=trials, **changed)
+    return Programs(settings, STUDY, OWN, datasets.load("digits"), slots=slots, at_a_time=at_a_time)
+
+
+def _settings(**changed: Any) -> dict[str, Any]:
+    return merge(OWN.as_mapping(), changed)
+
+
+def test_what_fills_tensors_is_no_other_program_and_what_shapes_them_is() -> None:
+    needed = _programs(64).needed
+    own = needed(_settings())["signature"]
+    assert (
+        needed(_settings(seed=5, training={"lr": 0.001, "epochs": 7}, model={"noise_std": [0.1] * 7}))["signature"]
+        == own
+    )
+    others = (
+        _settings(model={"combinator": "vanilla"}),
+        _settings(draws=2),
+        _settings(training={"unlabelled_batch": 50}),
+    )
+    assert len({own, *(needed(one)["signature"] for one in others)}) == 4
+
+
+def test_a_search_that_is_shorter_than_a_compilation_does_not_compile() -> None:
+    # Four trials of 1,000 steps on two cores are 500 steps of a pack of four: far less than a minute.
+    assert _programs(4).needed(_settings())["compiled"] is False
+    assert _programs(20_000).needed(_settings())["compiled"] is True
+    assert _programs(4, compile="on").needed(_settings())["compiled"] is True
+    assert _programs(20_000, compile="off").needed(_settings())["compiled"] is False
+
+
+def test_a_fixed_configuration_with_a_program_of_its_own_is_judged_alone() -> None:
+    baseline = _settings(model={"decoder": "none", "lambda_": [0.0] * 7})
+    programs = _programs(20_000)
+    assert programs.needed(baseline, fixed=True)["compiled"] is False
+    assert programs.needed(_settings(), fixed=True)["compiled"] is True
+
+
+def test_without_slots_to_share_there_is_no_desk() -> None:
+    class Alone:
+        pass
+
+    class Sharing:
+        @staticmethod
+        def open_desk(*arguments: Any, **more: Any) -> None:
+            raise AssertionError("nothing to share")
+
+    for trainable, slots in ((Alone, 4), (Sharing, 1)):
+        with shared(trainable, datasets.load("digits"), slots=slots, cpus=1.0, device="cpu") as sharing:
+            assert sharing.desk is None
+        assert sharing.accounts == []
+
+
+def test_accounts_in_words() -> None:
+    def account(**more: Any) -> dict[str, Any]:
+        return {"intervals": 0, "trials": 4, "trial_intervals": 0, "trained_s": 0.0, "waited_s": 0.0, **more}
+
+    busy = account(intervals=100, trial_intervals=300, trained_s=9.0, waited_s=1.0)
+    idle = account(intervals=100, trial_intervals=100, trained_s=9.0, waited_s=1.0)
+    assert in_words([busy, idle]) == (
+        "Packs: 2 of 4 trials each, 50% of their slots in use, 10% of the time nothing to train."
+    )
+    assert in_words([account()]) is None and in_words([]) is None

@@ -1,0 +1,202 @@
+"""A pack that trials share, without Ray: each trains as if alone, whoever comes, goes, fails or waits beside it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from ladder_search.config import merge
+from ladder_search.data import datasets
+from ladder_search.errors import CheckpointError, SettingError
+from ladder_search.studies import STUDIES
+from ladder_search.training.pack import Pack
+from trainables.host import Host
+from trainables.seat import Stretch
+
+SMALL = {
+    "model": {"widths": [64, 20, 10], "noise_std": [0.3] * 3, "lambda_": [1000.0, 10.0, 0.1]},
+    "training": {"epochs": 7},
+}
+
+
+def _settings(**changed: Any) -> dict[str, Any]:
+    return merge(merge(STUDIES["digits-100"].trial().as_mapping(), SMALL), changed)
+
+
+def _host(trials: int) -> Host:
+    return Host(datasets.load("digits"), trials=trials, device=torch.device("cpu"))
+
+
+def _alone(settings: dict[str, Any], epochs: int) -> list[dict[str, Any]]:
+    host = _host(1)
+    host.seat("t", settings, compiled=False)
+    host.head_for("t", epochs)
+    return _until(host, "t").history
+
+
+def _until(host: Host, key: str) -> Stretch:
+    """Run intervals until the trial arrives."""
+    for _ in range(50):
+        arrived = host.interval()
+        if key in arrived:
+            return arrived[key]
+    raise AssertionError(f"{key} never arrived")
+
+
+def _agree(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    """All that is reported, to float tolerance; an error of 297 rows may differ by one row."""
+    assert [row["epoch"] for row in found] == [row["epoch"] for row in expected]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.keys() == theirs.keys()
+        for name in ours.keys() - {"step_time_ms"}:
+            if name == "validation_error":
+                assert ours[name] == pytest.approx(theirs[name], abs=1.01 / 297)
+            else:
+                assert ours[name] == pytest.approx(theirs[name], rel=2e-3), (name, ours["epoch"])
+
+
+FIRST, SECOND, THIRD = _settings(), _settings(seed=2, training={"lr": 0.004}), _settings(seed=3, label_seed=5)
+
+
+def test_trials_with_goals_of_their_own_train_as_alone() -> None:
+    host = _host(3)
+    for key, settings in (("a", FIRST), ("b", SECOND), ("c", THIRD)):
+        assert host.seat(key, settings, compiled=False) == 0
+    assert host.full and not host.busy
+    host.head_for("a", 2)
+    host.head_for("b", 5)
+    assert host.interval() == {}
+    arrived = host.interval()
+    assert set(arrived) == {"a"} and (arrived["a"].epoch, arrived["a"].step) == (2, 20)
+    _agree(arrived["a"].history, _alone(FIRST, 2))
+    host.head_for("c", 1)  # a is not told to go on: it stands still while the others train
+    assert set(host.interval()) == {"c"}
+    b = _until(host, "b")
+    _agree(b.history, _alone(SECOND, 5))
+    host.head_for("a", 4)
+    _agree(_until(host, "a").history, _alone(FIRST, 4)[2:])
+    assert not host.busy
+
+
+def test_a_freed_seat_is_taken_again_and_a_late_trial_trains_as_alone() -> None:
+    host = _host(2)
+    host.seat("a", FIRST, compiled=False)
+    host.seat("b", SECOND, compiled=False)
+    pack = host.pack
+    host.head_for("a", 4)
+    host.head_for("b", 2)
+    _until(host, "b")
+    host.unseat("b")
+    host.unseat("b")  # it is gone: nothing happens
+    host.seat("c", THIRD, compiled=False)
+    assert host.pack is pack  # refilled in place: nothing is built or compiled again
+    host.head_for("c", 5)
+    _agree(_until(host, "a").history, _alone(FIRST, 4))
+    _agree(_until(host, "c").history, _alone(THIRD, 5))
+
+
+def test_a_trial_moves_from_host_to_host_by_its_checkpoint(tmp_path: Path) -> None:
+    here, there = _host(2), _host(4)
+    here.seat("a", FIRST, compiled=False)
+    here.head_for("a", 3)
+    _until(here, "a")
+    here.save("a", tmp_path)
+    there.seat("b", SECOND, compiled=False)
+    assert there.seat("a", FIRST, compiled=False, checkpoint=tmp_path) == 3
+    there.head_for("a", 7)
+    there.head_for("b", 7)
+    _agree(_until(there, "a").history, _alone(FIRST, 7)[3:])
+
+
+def test_a_diverged_trial_ends_and_its_neighbour_never_notices() -> None:
+    host = _host(2)
+    host.seat("a", FIRST, compiled=False)
+    host.seat("b", SECOND, compiled=False)
+    host.head_for("a", 5)
+    host.head_for("b", 5)
+    host.interval()
+    assert host.pack is not None
+    next(iter(host.pack._params.values()))[1].fill_(math.inf)
+    lost = host.interval()
+    assert set(lost) == {"b"} and lost["b"].diverged and lost["b"].epoch == 2
+    assert math.isnan(lost["b"].history[-1]["validation_error"])
+    _agree(_until(host, "a").history, _alone(FIRST, 5))  # with b's infinite numbers still in the pack
+
+
+def test_a_trial_in_a_hurry_ends_its_stretch_where_it_is() -> None:
+    host = _host(2)
+    host.seat("a", FIRST, compiled=False)
+    assert host.hurry("a") is None and host.hurry("nobody") is None  # no stretch, nothing to end
+    host.head_for("a", 6)
+    assert host.hurry("a") is None  # it has trained nothing: one epoch more
+    assert host.interval()["a"].epoch == 1
+    host.head_for("a", 6)
+    host.interval()
+    host.interval()
+    stretch = host.hurry("a")
+    assert stretch is not None and stretch.epoch == 3 and [row["epoch"] for row in stretch.history] == [2, 3]
+    assert not host.busy
+    host.head_for("a", 4)
+    assert [row["epoch"] for row in host.interval()["a"].history] == [4]
+
+
+def test_several_draws_take_a_slot_each() -> None:
+    host = _host(2)
+    both = _settings(draws=2)
+    host.seat("a", both, compiled=False)
+    host.seat("b", _settings(draws=2, seed=7), compiled=False)
+    assert host.pack is not None and host.pack.slots == 4
+    host.head_for("a", 3)
+    _agree(_until(host, "a").history, _alone(both, 3))
+
+
+def test_what_does_not_fit_is_refused_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    host = _host(2)
+    host.seat("a", FIRST, compiled=False)
+    with pytest.raises(SettingError, match="share one signature"):
+        host.seat("b", _settings(model={"widths": [64, 21, 10]}), compiled=False)
+    host.head_for("a", 1)
+    _until(host, "a")
+    host.save("a", tmp_path)
+    (tmp_path / "member-0" / "tensors.safetensors").write_bytes(b"rubbish")
+    with pytest.raises(CheckpointError):
+        host.seat("b", SECOND, compiled=False, checkpoint=tmp_path)
+    assert set(host.guests) == {"a"} and host.pack is not None and host.pack.active == [0]
+    host.seat("b", SECOND, compiled=False)
+    with pytest.raises(SettingError, match="all 2 slots"):
+        host.seat("c", THIRD, compiled=False)
+
+
+def test_the_pack_of_another_signature_takes_the_place_of_an_empty_one() -> None:
+    host = _host(2)
+    host.seat("a", FIRST, compiled=False)
+    host.unseat("a")
+    host.seat("b", _settings(model={"decoder": "none", "lambda_": [0.0] * 3}), compiled=False)
+    host.head_for("b", 1)
+    assert "cost_denoising_0" not in _until(host, "b").history[0]
+
+
+def test_without_memory_every_trial_is_told_what_it_did_and_the_next_builds_anew() -> None:
+    host = _host(2)
+    host.seat("a", FIRST, compiled=False)
+    host.seat("b", SECOND, compiled=False)
+    host.head_for("a", 5)
+    host.head_for("b", 5)
+    host.interval()
+    full = patch.object(Pack, "run", side_effect=MemoryError("Unable to allocate 7.45 GiB for an array"))
+    with full, pytest.raises(MemoryError):
+        host.interval()
+    ended = host.give_up("out of memory: 7.45 GiB could not be allocated")
+    assert {key: (one.epoch, one.step, len(one.history)) for key, one in ended.items()} == {
+        "a": (1, 10, 1), "b": (1, 10, 1)
+    }  # fmt: skip
+    assert all(one.no_memory.startswith("out of memory: 7.45") for one in ended.values())
+    assert not host.guests and host.pack is None
+    host.seat("c", THIRD, compiled=False)
+    host.head_for("c", 2)
+    _agree(_until(host, "c").history, _alone(THIRD, 2))

@@ -1,0 +1,248 @@
+"""The desk that gives out seats in packs, and a trial's view of its seat.
+
+    trial ── seat ──> desk ── starts ──> host (one per accelerator or lane of cores, and signature)
+      └── train, save, leave ──────────────┘
+
+The desk owns the hosts. It is owned by the driver, so that whatever ends the driver ends all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.exceptions import RayActorError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from trainables.pack_host import Account, PackHost, SeatLostError
+from trainables.seat import Stretch
+
+if TYPE_CHECKING:
+    from ladder_search.data.datasets import Dataset
+
+LINGER_SECONDS = 10.0
+"""How long a host without trials is kept: the next trial of its signature would have to compile again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a trial runs."""
+
+    node: str
+    gpu: str
+    """The one GPU that it has a share of, as CUDA names it; "" without one."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    handle: Any
+    trials: set[str] = field(default_factory=set)
+    idle_since: float = 0.0
+
+
+class Desk:
+    """A Ray actor that gives out seats: the host of a trial's accelerator, or the emptiest lane of its node's cores.
+
+    A host is started by the first trial that needs it and ended when it has had no trial for ``LINGER_SECONDS``.
+    """
+
+    host = PackHost
+
+    def __init__(self, name: str, data: Sequence[ray.ObjectRef[Any]], how: Mapping[str, Any], cpus: float) -> None:
+        """Args: ``cpus`` cores of one lane; the rest as for the hosts."""
+        self._name, self._data, self._how, self._cpus = name, data, how, cpus
+        self._hosts: dict[tuple[Place, int, str], _Entry] = {}
+        self._seats: dict[str, tuple[Place, int, str]] = {}
+        self._accounts: list[Account] = []
+        self._sweeper: asyncio.Task[None] | None = None
+
+    async def seat(self, key: str, place: Place, signature: str) -> Any:
+        """Return the handle of the host that seats the trial."""
+        self._sweeper = self._sweeper or asyncio.get_running_loop().create_task(self._sweep())
+        self._release(key)
+        spot = (place, self._lane(place, signature), signature)
+        for _ in range(2):
+            entry = self._hosts.get(spot) or self._start(*spot)
+            entry.trials.add(key)
+            self._seats[key] = spot
+            try:
+                await entry.handle.ping.remote()
+                return entry.handle
+            except RayError:  # it died: nobody else may be sent there
+                if self._hosts.get(spot) is entry:
+                    del self._hosts[spot]
+        raise SeatLostError(f"the host of {key} did not start; the trial is tried again.")
+
+    async def vacate(self, key: str) -> None:
+        """The trial has left its host."""
+        self._release(key)
+
+    async def accounts(self) -> list[dict[str, Any]]:
+        """What all hosts did, those that are gone and those that are there."""
+        there = [await self._account(entry) for entry in list(self._hosts.values())]
+        return [asdict(account) for account in (*self._accounts, *filter(None, there))]
+
+    async def hosts(self) -> dict[str, list[str]]:
+        """Name of each host -> keys of its trials."""
+        return {self._host_name(*spot): sorted(entry.trials) for spot, entry in self._hosts.items()}
+
+    async def close(self) -> list[dict[str, Any]]:
+        """End all hosts; return what they did."""
+        found = await self.accounts()
+        for spot in list(self._hosts):
+            ray.kill(self._hosts.pop(spot).handle)
+        return found
+
+    def _lane(self, place: Place, signature: str) -> int:
+        if place.gpu:
+            return 0
+        lanes = max(1, math.ceil(_cores(place.node) / self._cpus - 1e-6))
+        taken = [0] * lanes
+        for there, lane, _ in self._seats.values():
+            if there == place:
+                taken[lane] += 1
+        return min(range(lanes), key=lambda lane: (taken[lane], (place, lane, signature) not in self._hosts, lane))
+
+    def _start(self, place: Place, lane: int, signature: str) -> _Entry:
+        where = f"GPU {place.gpu}" if place.gpu else f"lane {lane}"
+        account = Account(node=place.node, place=where, signature=signature, trials=self._how["trials"])
+        host: Any = ray.remote(self.host).options(
+            name=self._host_name(place, lane, signature),
+            num_cpus=0,
+            num_gpus=0,
+            max_concurrency=1000,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(place.node, soft=False),
+        )
+        self._hosts[place, lane, signature] = entry = _Entry(host.remote(self._data, self._how, account, place.gpu))
+        return entry
+
+    def _host_name(self, place: Place, lane: int, signature: str) -> str:
+        where = f"GPU {place.gpu}" if place.gpu else f"lane {lane}"
+        return f"{self._name}, {place.node[:8]}, {where}, {signature}"
+
+    def _release(self, key: str) -> None:
+        spot = self._seats.pop(key, None)
+        entry = self._hosts.get(spot) if spot else None
+        if entry is not None:
+            entry.trials.discard(key)
+            entry.idle_since = time.monotonic()
+
+    async def _account(self, entry: _Entry) -> Account | None:
+        try:
+            account: Account = await entry.handle.account.remote()
+        except RayError:
+            return None
+        return account
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            for spot, entry in list(self._hosts.items()):
+                if not entry.trials and time.monotonic() - entry.idle_since > LINGER_SECONDS:
+                    del self._hosts[spot]  # first: nobody is seated there while it is asked
+                    account = await self._account(entry)
+                    if account is not None:
+                        self._accounts.append(account)
+                    ray.kill(entry.handle)
+
+
+@cache
+def _cores(node: str) -> float:
+    for one in ray.nodes():  # type: ignore[no-untyped-call]
+        if one["NodeID"] == node:
+            return float(one["Resources"].get("CPU", 1.0))
+    return 1.0
+
+
+def open_desk(kind: type[Desk], dataset: Dataset, how: Mapping[str, Any], *, name: str, cpus: float) -> Any:
+    """Start a desk beside this process, which owns it, and return its handle; arguments as for ``Desk``."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    desk: Any = ray.remote(kind).options(name=name, num_cpus=0, max_concurrency=1000, scheduling_strategy=here)
+    return desk.remote(name, [ray.put(dataset)], how, cpus)
+
+
+class HostSeat:
+    """A seat with the host that the desk names: see ``trainables.seat.Seat``."""
+
+    def __init__(self, desk: str) -> None:
+        self._desk = ray.get_actor(desk)
+        self._host: Any = None
+
+    @property
+    def taken(self) -> bool:
+        return self._host is not None
+
+    def take(self, config: dict[str, Any]) -> None:
+        self.leave()
+        self._key, self._config = config["key"], config
+
+    def load(self, folder: Path) -> int:
+        return self._sit(str(folder))
+
+    def train(self, until: int, stop: Callable[[], bool]) -> Stretch:
+        if not self.taken:
+            try:
+                self._sit("")
+            except MemoryError as error:
+                return Stretch(epoch=0, step=0, history=[], no_memory=_first_line(error))
+        with self._lost_with_its_host():
+            answer, told = self._host.train.remote(self._key, until), False
+            while not ray.wait([answer], timeout=0.5)[0]:
+                if stop() and not told:
+                    self._host.hurry.remote(self._key)
+                    told = True
+            stretch: Stretch = ray.get(answer)
+        if stretch.no_memory:
+            self._host = None
+        return stretch
+
+    def save(self, folder: Path) -> None:
+        if not self.taken:
+            self._sit("")
+        with self._lost_with_its_host():
+            ray.get(self._host.save.remote(self._key, str(folder)))
+
+    def leave(self) -> None:
+        host, self._host = self._host, None
+        if host is not None:
+            with suppress(RayError):  # the host is gone, and with it the seat
+                ray.get([host.leave.remote(self._key), self._desk.vacate.remote(self._key)], timeout=60)
+
+    def _sit(self, checkpoint: str) -> int:
+        self.leave()
+        config = self._config
+        context = ray.get_runtime_context()
+        place = Place(context.get_node_id(), ",".join(context.get_accelerator_ids().get("GPU", ())))
+        host: Any = ray.get(self._desk.seat.remote(self._key, place, config["signature"]))
+        with self._lost_with_its_host():
+            epoch: int = ray.get(
+                host.seat.remote(self._key, config["settings"], config["compiled"], checkpoint, os.getpid())
+            )
+        self._host = host
+        return epoch
+
+    @contextmanager
+    def _lost_with_its_host(self) -> Iterator[None]:
+        try:
+            yield
+        except RayActorError as error:
+            self._host = None
+            self._desk.vacate.remote(self._key)
+            # Tune takes the error of another actor for the end of the trial's own.
+            raise SeatLostError(
+                f"the process that trained {self._key} has died; it starts again from its checkpoint."
+            ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    cause = getattr(error, "cause", error)
+    return str(cause)

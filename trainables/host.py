@@ -1,0 +1,241 @@
+"""A pack and the trials that are seated in it, trained interval by interval. An interval is an epoch. Knows no Ray."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+# One compile worker: several processes on a node would each start one per core.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+
+import torch
+
+from ladder_search.data.datasets import Dataset
+from ladder_search.errors import ResourceError
+from ladder_search.metrics import EPOCH, LEARNING_RATE, STEP, STEP_TIME_MS, VALIDATION_ERROR
+from ladder_search.training.checkpoint import read_member, write_member
+from ladder_search.training.pack import IntervalReport, MemberSpec, Pack
+from ladder_search.trial import TrialSpec
+from trainables.seat import Stretch
+
+_NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|ALLOC_FAILED|size calculation overflowed")
+_AMOUNT = re.compile(r"(?:ried|nable) to allocate ([\d.]+ [A-Za-z]+)")
+
+
+@dataclass(slots=True, kw_only=True)
+class _Guest:
+    """A seated trial: one member for each of its label draws."""
+
+    spec: TrialSpec
+    slots: list[int]
+    steps_per_epoch: int
+    epoch: int
+    goal: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def end(self, *, diverged: bool = False, no_memory: str = "") -> Stretch:
+        """What the trial did since its last report; it has no goal any more."""
+        step, history = self.epoch * self.steps_per_epoch, self.history
+        self.history, self.goal = [], self.epoch
+        return Stretch(epoch=self.epoch, step=step, history=history, diverged=diverged, no_memory=no_memory)
+
+
+class Host:
+    """Holds one pack for trials of one signature, ``trials`` at most at a time.
+
+    States of a trial::
+
+        host.seat("t0007", settings)  -> seated at epoch 0; with a checkpoint, where that left off
+        host.head_for("t0007", 20)    -> it takes part in the following intervals
+        host.interval()               -> {} or, when epoch 20 is reached, {"t0007": Stretch}
+        host.save("t0007", folder)
+        host.unseat("t0007")          -> its slots are free for the next
+
+    A seated trial without a goal stands still; it costs nothing that the pack does not cost anyway.
+    """
+
+    def __init__(self, dataset: Dataset, *, trials: int, device: torch.device) -> None:
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise ResourceError(
+                "a trial was given a GPU that PyTorch cannot use; install the CUDA build of the same torch version."
+            )
+        self._dataset, self._trials, self._device = dataset, trials, device
+        self._guests: dict[str, _Guest] = {}
+        self.pack: Pack | None = None
+        """None before the first trial, and after one that did not fit into memory."""
+        self.told: Callable[[str, int], None] = lambda key, epoch: None
+        """Is told of every epoch that a trial has trained."""
+
+    @property
+    def guests(self) -> Collection[str]:
+        """Keys of the seated trials."""
+        return self._guests.keys()
+
+    @property
+    def full(self) -> bool:
+        return len(self._guests) >= self._trials
+
+    @property
+    def busy(self) -> bool:
+        """Whether a trial has a goal that it has not reached."""
+        return any(guest.epoch < guest.goal for guest in self._guests.values())
+
+    def seat(self, key: str, settings: Mapping[str, Any], *, compiled: bool, checkpoint: Path | None = None) -> int:
+        """Seat a trial and return its epoch: 0, or that of the checkpoint.
+
+        Raises:
+            SettingError: the pack is full, or has another signature.
+            CheckpointError: the checkpoint is not of this trial.
+        """
+        self.unseat(key)
+        spec = TrialSpec.from_mapping(settings)
+        members = [spec.member(self._dataset, draw) for draw in range(spec.draws)]
+        states = [None if checkpoint is None else read_member(checkpoint / f"member-{i}")[0] for i in range(spec.draws)]
+        pack = self._pack_for(spec, members[0], compiled)
+        slots: list[int] = []
+        try:
+            for member, state in zip(members, states, strict=True):
+                slots.append(pack.join(member, state=state))
+        except BaseException:
+            for slot in slots:
+                pack.leave(slot)
+            raise
+        steps = members[0].steps_per_epoch
+        epoch = states[0].step // steps if states[0] is not None else 0
+        self._guests[key] = _Guest(spec=spec, slots=slots, steps_per_epoch=steps, epoch=epoch)
+        return epoch
+
+    def unseat(self, key: str) -> None:
+        """Free the slots of a trial; one that is not seated is none."""
+        guest = self._guests.pop(key, None)
+        if guest is not None and self.pack is not None:
+            for slot in guest.slots:
+                self.pack.leave(slot)
+
+    def head_for(self, key: str, epoch: int) -> None:
+        """Let a trial train until ``epoch``; an epoch that it has reached already ends its stretch."""
+        self._guests[key].goal = epoch
+
+    def hurry(self, key: str) -> Stretch | None:
+        """End a trial's stretch here, if it has trained an epoch of it, or else with the next interval (None)."""
+        guest = self._guests.get(key)
+        if guest is None or guest.epoch >= guest.goal:
+            return None
+        if guest.history:
+            return guest.end()
+        guest.goal = guest.epoch + 1
+        return None
+
+    def interval(self) -> dict[str, Stretch]:
+        """Train all trials that have a goal for one epoch; return those that have reached it or diverged."""
+        training = {key: guest for key, guest in self._guests.items() if guest.epoch < guest.goal}
+        assert self.pack is not None and training, "an interval needs trials with a goal"
+        slots = [slot for guest in training.values() for slot in guest.slots]
+        steps = next(iter(training.values())).steps_per_epoch  # of all: the signature fixes rows and batches
+        reports = self.pack.run(steps, slots=slots)
+        errors = self.pack.validation_errors(slots=slots)
+        arrived: dict[str, Stretch] = {}
+        for key, guest in training.items():
+            own = [reports[slot] for slot in guest.slots]
+            guest.epoch += 1
+            self.told(key, guest.epoch)
+            diverged = not all(report.finite for report in own)
+            guest.history.append(_row(guest.epoch, own, [errors[slot] for slot in guest.slots], diverged))
+            if diverged or guest.epoch >= guest.goal:
+                arrived[key] = guest.end(diverged=diverged)
+        return arrived
+
+    def save(self, key: str, folder: Path) -> None:
+        """Write every member of a trial into the folder; ``OSError`` when that fails."""
+        guest = self._guests[key]
+        assert self.pack is not None
+        for draw, slot in enumerate(guest.slots):
+            write_member(folder / f"member-{draw}", self.pack.state(slot), guest.spec.as_mapping())
+
+    def give_up(self, reason: str) -> dict[str, Stretch]:
+        """Drop the pack, which did not fit into memory; return how it ends for every trial that was seated."""
+        ended = {key: guest.end(no_memory=reason) for key, guest in self._guests.items()}
+        self._guests, self.pack = {}, None
+        return ended
+
+    def _pack_for(self, spec: TrialSpec, member: MemberSpec, compiled: bool) -> Pack:
+        slots = self._trials * spec.draws
+        pack = self.pack
+        if pack is None or (not self._guests and (pack.signature != member.signature() or pack.slots != slots)):
+            self.pack = pack = None  # the room of the last one is needed for the next
+            self.pack = pack = spec.pack(self._dataset, slots=slots, compiled=compiled, device=self._device)
+        return pack
+
+
+class OwnSeat:
+    """A trial that trains in its own process, alone in a pack: see ``trainables.seat.Seat``."""
+
+    def __init__(self, dataset: Dataset, config: Mapping[str, Any]) -> None:
+        torch.set_num_threads(config["threads"])
+        self.host = Host(dataset, trials=1, device=torch.device(config["device"]))
+
+    @property
+    def taken(self) -> bool:
+        return bool(self.host.guests)
+
+    def take(self, config: dict[str, Any]) -> None:
+        self.leave()
+        self._key, self._settings, self._compiled = config["key"], config["settings"], config["compiled"]
+
+    def load(self, folder: Path) -> int:
+        return self.host.seat(self._key, self._settings, compiled=self._compiled, checkpoint=folder)
+
+    def train(self, until: int, stop: Callable[[], bool]) -> Stretch:
+        key = self._key
+        try:
+            if not self.taken:
+                self.host.seat(key, self._settings, compiled=self._compiled)
+            self.host.head_for(key, until)
+            arrived: dict[str, Stretch] = {}
+            while not arrived:
+                arrived = self.host.interval()
+                left = self.host.hurry(key) if stop() and not arrived else None
+                if left is not None:
+                    return left
+            return arrived[key]
+        except (MemoryError, RuntimeError) as error:
+            reason = out_of_memory(error)
+            if reason is None:
+                raise
+            return self.host.give_up(reason).get(key) or Stretch(epoch=0, step=0, history=[], no_memory=reason)
+
+    def save(self, folder: Path) -> None:
+        if not self.taken:
+            self.host.seat(self._key, self._settings, compiled=self._compiled)
+        self.host.save(self._key, folder)
+
+    def leave(self) -> None:
+        for key in list(self.host.guests):
+            self.host.unseat(key)
+
+
+def out_of_memory(error: Exception) -> str | None:
+    """Return in a few words what could not be allocated; None: the error is another one."""
+    text = str(error)
+    if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and not _NO_MEMORY.search(text):
+        return None
+    amount = _AMOUNT.search(text)
+    return f"out of memory: {amount[1] if amount else 'what it needs'} could not be allocated"
+
+
+def _row(epoch: int, reports: list[IntervalReport], errors: list[float], diverged: bool) -> dict[str, Any]:
+    terms = {name: fmean(report.terms[name] for report in reports) for name in reports[0].terms}
+    return {
+        EPOCH: epoch,
+        STEP: reports[0].step,
+        VALIDATION_ERROR: math.nan if diverged else fmean(errors),
+        LEARNING_RATE: reports[0].learning_rate,
+        STEP_TIME_MS: reports[0].step_time_ms,
+        **terms,
+    }
