@@ -11,6 +11,7 @@ configuration trained without a fault, bit for bit.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
@@ -62,7 +63,8 @@ class Search(Life):
     def __init__(self, folder: Path, *arguments: str, root: Path | None = None, **more: str) -> None:
         self.root = root or folder / "results"
         self.study = StudyFolder(self.root / "s")
-        self._trace = folder / "epochs.txt"
+        self._trace, self._processes = folder / "epochs.txt", folder / "trials.txt"
+        self._packed = "--slots" in arguments
         length = () if "--epochs" in arguments else ("--epochs", str(EPOCHS))
         super().__init__(
             folder,
@@ -83,6 +85,11 @@ class Search(Life):
         """Every epoch trained so far: trial, epoch, process."""
         lines = self._trace.read_text().splitlines() if self._trace.exists() else []
         return [(key, int(epoch), int(pid)) for key, epoch, pid in map(str.split, lines)]
+
+    def processes(self) -> list[tuple[str, int, bool]]:
+        """A trial's own process whenever it began to train: trial, process, whether PyTorch is in it."""
+        lines = self._processes.read_text().splitlines() if self._processes.exists() else []
+        return [(key, int(pid), torch == "1") for key, pid, torch in map(str.split, lines)]
 
     def wait_for(self, key: str, epoch: int, other_than: int = 0) -> int:
         """Wait until a process other than one has trained the trial to the epoch; return that process."""
@@ -115,7 +122,7 @@ class Search(Life):
             points_lost=lost + sum(r.epochs[-1][metrics.EPOCH] - len(r.epochs) for r in records if r.epochs),
             points_doubled=doubled,
             epochs_again=len(trained) - len({(key, epoch) for key, epoch, _ in trained}),
-            differing=sum(not as_undisturbed(record) for record in records),
+            differing=sum(not as_undisturbed(record, packed=self._packed) for record in records),
         )
 
     def points(self) -> list[Point]:
@@ -129,17 +136,23 @@ class Search(Life):
 
 def watched(folder: Path) -> dict[str, str]:
     """Where the trials of a search leave their trace."""
-    return {"WATCHED_EPOCHS": str(folder / "epochs.txt"), "COLUMNS": "120"}
+    traces = {"WATCHED_EPOCHS": str(folder / "epochs.txt"), "WATCHED_TRIALS": str(folder / "trials.txt")}
+    return {**traces, "COLUMNS": "120"}
 
 
-def as_undisturbed(record: TrialRecord) -> bool:
-    """Whether a trial's numbers are, bit for bit, those of the same configuration trained here and now."""
+def as_undisturbed(record: TrialRecord, *, packed: bool) -> bool:
+    """Whether a trial's numbers are those of the same configuration trained here and now, alone.
+
+    Bit for bit; one of a shared pack, whose sums are taken in another order, to a thousandth in its first 50 updates.
+    """
     if not record.epochs:
         return True
     kind = TRAINABLES[record.settings["family"]]
     trial = kind.__new__(kind)  # without a directory of Ray's
     config = {
+        "key": record.key,
         "settings": record.settings,
+        "desk": None,
         "compiled": False,
         "report_every": 10,
         "report_at": [],
@@ -148,8 +161,11 @@ def as_undisturbed(record: TrialRecord) -> bool:
     }
     trial.setup({**config, "device": "cpu"}, datasets.load(record.settings["data"]["dataset"]))
     rows: list[dict[str, Any]] = []
-    while len(rows) < len(record.epochs):
+    while len(rows) < (5 if packed else len(record.epochs)):
         rows += trial.step()[metrics.HISTORY]
+    if packed:
+        pairs = zip(record.epochs[:5], rows, strict=False)
+        return all(math.isclose(a[metrics.COST], b[metrics.COST], rel_tol=1e-3) for a, b in pairs)
 
     def numbers(row: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in row.items() if name != metrics.STEP_TIME_MS}
@@ -188,6 +204,30 @@ def worker_told_to_leave(folder: Path, times: int = 4) -> tuple[Search, Losses]:
             os.kill(pid, signal.SIGTERM)
         search.ended()
     return search, search.losses(trials=2)
+
+
+PACKED = ("--slots", "2", "--trials", "4", "--scheduler", "fifo")
+"""Two trials in a pack: of four, the first and the third share the first core."""
+
+
+def pack_host_killed(folder: Path, times: int = 2) -> tuple[Search, Losses]:
+    """SIGKILL to the process that trains two trials as one pack."""
+    with Search(folder, *PACKED, "--epochs", str(200 * times + 50)) as search:
+        pid = 0
+        for number in range(times):
+            pid = search.wait_for("t0000", 200 * number + 211, other_than=pid)
+            os.kill(pid, signal.SIGKILL)
+        search.ended()
+    return search, search.losses(trials=4)
+
+
+def packed_trial_killed(folder: Path) -> tuple[Search, Losses]:
+    """SIGKILL to the thin process of a trial that shares a pack."""
+    with Search(folder, *PACKED) as search:
+        search.wait_for("t0000", 211)
+        os.kill(next(pid for key, pid, _ in search.processes() if key == "t0000"), signal.SIGKILL)
+        search.ended()
+    return search, search.losses(trials=4)
 
 
 def out_of_memory(folder: Path) -> tuple[Search, Losses]:
@@ -261,16 +301,16 @@ def node_shut_down(folder: Path) -> tuple[Search, Losses]:
     return search, search.losses(trials=2)
 
 
-def on_cluster(folder: Path, address: str) -> Search:
+def on_cluster(folder: Path, address: str, *more: str) -> Search:
     """Start a search that joins a cluster, as its user would."""
     joined = ("--address", address, "--storage", str(folder / "storage"), "--gpus-per-trial", "1")
-    return Search(folder, *FIXED_ONLY, *joined, RAY_AUTH_MODE="disabled")
+    return Search(folder, *FIXED_ONLY, *joined, *more, RAY_AUTH_MODE="disabled")
 
 
 @contextmanager
-def machines(folder: Path, count: int) -> Iterator[tuple[str, Callable[[int], None]]]:
+def machines(folder: Path, count: int, *, gpus: int = 1) -> Iterator[tuple[str, Callable[[int], None]]]:
     """A cluster with a head that trains nothing; yields its address and what kills a process's machine."""
-    command = [sys.executable, "-m", "benchmarks.faults", "--machines", str(count)]
+    command = [sys.executable, "-m", "benchmarks.faults", "--machines", str(count), str(gpus)]
     given = environment(RAY_AUTH_MODE="disabled", WATCHED_FAKE_GPU="1", **watched(folder))
     with subprocess.Popen(
         command, cwd=folder, env=given, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -285,12 +325,15 @@ def machines(folder: Path, count: int) -> Iterator[tuple[str, Callable[[int], No
         yield address, lose
 
 
-def hold_machines(count: int) -> None:
-    """Run a cluster until standard input ends; each line of it names a raylet whose machine is to be lost."""
+def hold_machines(count: int, gpus: int) -> None:
+    """Run a cluster, each node with as many cores as GPUs, until standard input ends.
+
+    Each line of it names a raylet whose machine is to be lost.
+    """
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    nodes = [cluster.add_node(num_cpus=1, num_gpus=1) for _ in range(count)]
+    nodes = [cluster.add_node(num_cpus=gpus, num_gpus=gpus) for _ in range(count)]
     print("address", cluster.address, flush=True)
     for line in sys.stdin:
         (lost,) = (node for node in nodes if node.all_processes["raylet"][0].process.pid == int(line))
@@ -323,6 +366,8 @@ def fill(disk: Path) -> Path:
 FAULTS: dict[str, tuple[Callable[[Path], tuple[Search, Losses]], int]] = {
     "worker killed (SIGKILL)": (worker_killed, 4),
     "worker told to leave (SIGTERM)": (worker_told_to_leave, 4),
+    "host of a pack killed (SIGKILL)": (pack_host_killed, 2),
+    "trial in a shared pack killed (SIGKILL)": (packed_trial_killed, 1),
     "Ray's memory monitor ends a worker": (memory_monitor, 1),
     "trial out of memory": (out_of_memory, 1),
     "machine of a cluster lost": (node_lost, 1),
@@ -336,11 +381,13 @@ FAULTS: dict[str, tuple[Callable[[Path], tuple[Search, Losses]], int]] = {
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--machines", type=int, help="only hold a cluster of so many, for a search of this script")
+    options.add_argument(
+        "--machines", type=int, nargs=2, help="only hold a cluster of so many with so many GPUs each, for this script"
+    )
     options.add_argument("--searches", type=int, default=3, help="searches with each fault (3; 1 with --quick)")
     given = options.parse_args()
     if given.machines:
-        hold_machines(given.machines)
+        hold_machines(*given.machines)
         return
     report = Report("What does a search lose when something goes wrong?", given)
     rows: list[Row] = []

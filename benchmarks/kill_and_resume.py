@@ -163,6 +163,13 @@ class Life:
     def ended(self) -> int:
         return self.process.wait(LONGEST)
 
+    def left(self, wait: float = 20.0) -> list[str]:
+        """Command lines of processes of an ended search that are still there after some seconds."""
+        end = time.monotonic() + wait
+        while (there := list(_family(self.process.pid).values())) and time.monotonic() < end:
+            time.sleep(0.2)
+        return there
+
 
 def _family(root: int) -> dict[int, str]:
     """Return a process and all that descend from it, or were in its session, with their command lines."""

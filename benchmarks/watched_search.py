@@ -2,7 +2,9 @@
 
 The environment says what is unusual:
 
-* ``WATCHED_EPOCHS``: file that gets a line ``key epoch pid`` for each trained epoch;
+* ``WATCHED_EPOCHS``: file that gets a line ``key epoch pid`` for each trained epoch, of the process that trains it;
+* ``WATCHED_TRIALS``: file that gets a line ``key pid torch`` whenever a trial's own process begins a stretch, the last
+  word 1 if it has PyTorch in it and else 0;
 * ``WATCHED_FAKE_GPU``: trials train on the CPU whatever Ray gives them, for clusters that pretend to have GPUs;
 * ``WATCHED_CLOCK``: seconds between two steps of the wall clock, by an hour back and forth, in every process;
 * ``WATCHED_GREEDY``: number, among the sampler's suggestions, of one whose network no memory can hold.
@@ -20,27 +22,12 @@ import ray
 from rich.console import Console
 
 from benchmarks.stepping_clock import CLOCK
+from benchmarks.watched_trials import Watched
 from ladder_search.driver.leaderboard import print_leaderboard
 from ladder_search.driver.search import run_search
 from ladder_search.driver.settings import parse_arguments
 from ladder_search.errors import run_command
 from spaces import SPACES
-from trainables.ladder import LadderTrainable
-
-
-class Watched(LadderTrainable):
-    """A trial that leaves a trace of each epoch, also of those that are trained again after a fault."""
-
-    def setup(self, config: dict[str, Any], dataset: Any = None) -> None:
-        CLOCK.start()
-        super().setup({**config, "device": "cpu"} if "WATCHED_FAKE_GPU" in os.environ else config, dataset)
-
-    def _row(self, *arguments: Any) -> dict[str, Any]:
-        row = super()._row(*arguments)
-        trace = os.open(os.environ["WATCHED_EPOCHS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        os.write(trace, f"{self.config['key']} {row['epoch']} {os.getpid()}\n".encode())
-        os.close(trace)
-        return row
 
 
 class Greedy:

@@ -12,7 +12,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPTS = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
-SHARED = {"__init__", "measure", "searches", "stepping_clock", "watched_search", "servers", "stored", "workloads"}
+SHARED = {
+    "__init__", "measure", "searches", "stepping_clock", "watched_search", "watched_trials", "servers", "stored",
+    "workloads",
+}  # fmt: skip
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,94 @@
+"""Searches whose trials share packs: on real Ray, hurt for real, and on a cluster that pretends to have GPUs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import faults
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+
+def _accounts(search: faults.Search) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((search.study.path / "study.json").read_text())["packs"]
+    return found
+
+
+def _nothing_lost(search: faults.Search, losses: faults.Losses) -> None:
+    assert search.process.returncode == 0, search.out()
+    costs = (losses.trials_lost, losses.points_lost, losses.points_doubled, losses.differing)
+    assert costs == (0, 0, 0, 0), f"{losses}\n{search.out()}"
+
+
+def test_hosts_trials_and_the_driver_are_killed_and_the_search_goes_on(tmp_path: Path) -> None:
+    arguments = (*faults.PACKED, "--epochs", "450")
+    with faults.Search(tmp_path, *arguments) as search:
+        host = search.wait_for("t0000", 211)
+        neighbours = {key for key, _, pid in search.trained() if pid == host}
+        assert neighbours == {"t0000", "t0002"}, "the first and the third trial share a pack"
+        trials = {key: pid for key, pid, _ in search.processes()}
+        assert len({host, *trials.values()}) == 1 + len(trials), "host and trials are processes of their own"
+        assert not any(torch for _, _, torch in search.processes()), "a trial's process has PyTorch in it"
+        os.kill(host, signal.SIGKILL)
+        new = search.wait_for("t0000", 220, other_than=host)
+        assert search.wait_for("t0002", 205, other_than=host) == new
+        os.kill(next(pid for key, pid, _ in reversed(search.processes()) if key == "t0002"), signal.SIGKILL)
+        search.wait_for("t0002", 300, other_than=host)
+        assert search.wait_for("t0000", 300, other_than=host) == new, "a trial's end has moved its neighbour"
+        search.wait_for("t0000", 411)
+        os.kill(search.process.pid, signal.SIGKILL)
+        search.process.wait()
+        trained = search.trained()
+    with faults.Search(tmp_path, *arguments, "--resume") as resumed:
+        assert resumed.ended() == 0, resumed.out()
+        assert re.search(r"going on with t0000 from epoch 4\d\d", resumed.out()), resumed.out()
+    _nothing_lost(resumed, resumed.losses(trials=4))
+    assert search.left() == resumed.left() == []
+    # Only trials of the host that died, and the trial that died, trained epochs twice while the first driver lived.
+    twice: dict[tuple[str, int], int] = defaultdict(int)
+    for key, epoch, _ in trained:
+        twice[key, epoch] += 1
+    assert {key for (key, _), times in twice.items() if times > 1} <= {"t0000", "t0002"}
+
+
+def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
+    with faults.Search(tmp_path, *faults.PACKED, "--epochs", "2000") as search:
+        search.wait_for("t0000", 30)
+        search.process.send_signal(signal.SIGINT)
+        assert search.ended() == 1, search.out()
+    assert "Traceback" not in search.out()
+    assert search.left() == []
+
+
+def test_a_population_shares_packs(tmp_path: Path) -> None:
+    arguments = ("--slots", "2", "--trials", "6", "--scheduler", "pbt", "--epochs", "100")
+    with faults.Search(tmp_path, *arguments) as search:
+        assert search.ended() == 0, search.out()
+    records = search.study.read_trials()
+    assert [(record.state, len(record.epochs)) for record in records] == [("COMPLETE", 100)] * 6
+    assert ": crashed" not in search.out()
+
+
+def test_every_gpu_of_a_cluster_has_one_host_and_is_not_idle_while_trials_wait(tmp_path: Path) -> None:
+    more = ("--slots", "3", "--trials", "12", "--scheduler", "fifo")
+    with faults.machines(tmp_path, 2, gpus=2) as (address, _), faults.on_cluster(tmp_path, address, *more) as search:
+        assert search.ended() == 0, search.out()
+    _nothing_lost(search, search.losses(trials=12))
+    accounts = _accounts(search)
+    places = [(account["node"], account["place"]) for account in accounts if account["signature"] == _main(accounts)]
+    assert len(places) == len(set(places)) == 4, "two nodes with two GPUs each"
+    for account in accounts:
+        assert account["waited_s"] < 0.25 * account["trained_s"] + 1.0, account
+
+
+def _main(accounts: list[dict[str, Any]]) -> str:
+    """The signature that most intervals were trained with; the baseline has another."""
+    return str(max(accounts, key=lambda account: account["trial_intervals"])["signature"])
