@@ -1,9 +1,10 @@
 """Memory of a search: peak of a trial's process, of the driver and of the tracking writer, and what they share.
 
-Whole searches with the real trainable, eager and compiled, of two trials at a time; every process is looked at in
-``/proc`` (Linux) ten times a second. "private" is memory that only this process has; "shared" is what it maps of the
-object store, where the training set lies once per node. Compiling happens in the trial's process the first time; later
-runs find its result in the compiler's cache on disk, and a trial's peak is then lower: the table says how long it took.
+Whole searches with the real trainable, eager and compiled, of two trials at a time, and of eight that share packs;
+every process is looked at in ``/proc`` (Linux) ten times a second. "private" is memory that only this process has;
+"shared" is what it maps of the object store, where the training set lies once per node. Compiling happens in the
+trial's process the first time; later runs find its result in the compiler's cache on disk, and a trial's peak is then
+lower: the table says how long it took.
 
     python -m benchmarks.trial_memory
 """
@@ -35,7 +36,10 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "digits-100": {},
 }
 EPOCHS = {"mnist-100-full": 1, "digits-100": 20}
-TRIAL, WRITER, COMPILER, RAY = "trial", "writer", "compiler", "Ray's own"
+TRIAL, HOST, DESK = "trial", "host of a pack", "desk"
+WRITER, COMPILER, RAY = "writer", "compiler", "Ray's own"
+PACKED = 4
+"""Trials of a shared pack."""
 _COMPILERS = ("torch/_inductor", "g++", "cc1plus", "collect2", "/ld ", "/as ")
 
 
@@ -87,8 +91,10 @@ class Watcher:
 
 def _role(pid: int, family: Mapping[int, tuple[int, str]]) -> str:
     parent, command = family[pid]
-    if "Trainable" in command:  # the compiler's helpers of a trial are forks of it and keep its name
-        return COMPILER if parent in family and "Trainable" in family[parent][1] else TRIAL
+    for name, role in (("Trainable", TRIAL), ("PackHost", HOST), ("Desk", DESK)):
+        if f"ray::{name}" in command or (role == TRIAL and name in command):
+            # The compiler's helpers are forks of what trains, and keep its name.
+            return COMPILER if parent in family and name in family[parent][1] else role
     if "ladder_search.tracking.writer" in command:
         return WRITER
     return COMPILER if any(part in command for part in _COMPILERS) else RAY
@@ -104,7 +110,7 @@ def _sizes(pid: int) -> dict[str, int] | None:
     return found if {"VmHWM", "RssAnon", "RssShmem"} <= found.keys() else None
 
 
-def watch(study: str, *, compiled: bool, trials: int) -> list[Row]:
+def watch(study: str, *, compiled: bool, trials: int, slots: int) -> list[Row]:
     """Run one search and return a line per kind of process."""
     watcher = Watcher()
     begun = time.perf_counter()
@@ -112,6 +118,7 @@ def watch(study: str, *, compiled: bool, trials: int) -> list[Row]:
         settings = SearchSettings(
             study=study,
             trials=trials,
+            slots=slots,
             compile="on" if compiled else "off",
             epochs=EPOCHS[study],
             overrides=OVERRIDES[study],
@@ -123,12 +130,13 @@ def watch(study: str, *, compiled: bool, trials: int) -> list[Row]:
     if [record.state for record in result.records].count("COMPLETE") != trials:
         raise RuntimeError(f"not all trials were trained: {[record.reason for record in result.records]}")
     rows: list[Row] = []
-    for role in (TRIAL, "driver", WRITER, COMPILER, RAY):
+    for role in (TRIAL, HOST, DESK, "driver", WRITER, COMPILER, RAY):
         peaks = watcher.of(role)
         if peaks:
             rows.append(
                 {
                     "study": study,
+                    "trials in a pack": slots,
                     "step": "compiled" if compiled else "eager",
                     "process": role,
                     "processes": len(peaks),
@@ -164,7 +172,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows: list[Row] = []
     for compiled in (False,) if given.quick or given.no_compile else (False, True):
         for study in studies:
-            rows += watch(study, compiled=compiled, trials=given.trials)
+            rows += watch(study, compiled=compiled, trials=given.trials, slots=1)
+        if not given.quick:
+            packed = max(given.trials, 2 * PACKED)
+            rows += watch("digits-100", compiled=compiled, trials=packed, slots=PACKED)
     report.table("Memory by kind of process (the largest of its kind)", rows)
     report.note(f"Took {time.perf_counter() - begun:.0f} s.")
     report.close(one_process=False)
