@@ -20,6 +20,7 @@ from ladder_search.data.datasets import Dataset
 from ladder_search.errors import ResourceError
 from ladder_search.metrics import EPOCH, LEARNING_RATE, STEP, STEP_TIME_MS, VALIDATION_ERROR
 from ladder_search.training.checkpoint import read_member, write_member
+from ladder_search.training.compiling import keep_programs, remember
 from ladder_search.training.pack import IntervalReport, MemberSpec, Pack
 from ladder_search.trial import TrialSpec
 from trainables.seat import Stretch
@@ -69,6 +70,9 @@ class Host:
         self._guests: dict[str, _Guest] = {}
         self.pack: Pack | None = None
         """None before the first trial, and after one that did not fit into memory."""
+        self._fresh = False
+        """The pack's program is compiled and not known to be on disk."""
+        keep_programs()
         self.told: Callable[[str, int], None] = lambda key, epoch: None
         """Is told of every epoch that a trial has trained."""
 
@@ -140,6 +144,10 @@ class Host:
         steps = next(iter(training.values())).steps_per_epoch  # of all: the signature fixes rows and batches
         reports = self.pack.run(steps, slots=slots)
         errors = self.pack.validation_errors(slots=slots)
+        if self._fresh:
+            threads = torch.get_num_threads()
+            remember(self.pack.signature, self.pack.slots, device=self._device.type, threads=threads)
+            self._fresh = False
         arrived: dict[str, Stretch] = {}
         for key, guest in training.items():
             own = [reports[slot] for slot in guest.slots]
@@ -169,6 +177,7 @@ class Host:
         pack = self.pack
         if pack is None or (not self._guests and (pack.signature != member.signature() or pack.slots != slots)):
             self.pack = pack = None  # the room of the last one is needed for the next
+            self._fresh = compiled
             self.pack = pack = spec.pack(self._dataset, slots=slots, compiled=compiled, device=self._device)
         return pack
 

@@ -15,7 +15,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from ladder_search.data.datasets import Dataset
 from ladder_search.driver.settings import SearchSettings
 from ladder_search.studies import Study
-from ladder_search.training.compiling import compile_pays, compiler_found
+from ladder_search.training.compiling import compile_pays, compiler_found, on_disk
 from ladder_search.trial import TrialSpec
 
 
@@ -27,6 +27,8 @@ class Programs:
     ) -> None:
         """Args: ``slots`` trials in a pack; ``at_a_time`` trials that train at the same time."""
         self._dataset, self._compile = dataset, settings.compile
+        self._device = "cuda" if settings.gpus_per_trial else "cpu"
+        self._threads = max(1, int(settings.cpus_per_trial))
         # A search may vary over so many programs, each of which gets its part of the trials.
         self._variants = max(1, len(getattr(study.space, "combinators", ())))
         self._own = own.member(dataset).signature()
@@ -48,7 +50,8 @@ class Programs:
         together = min(trials, self._slots)
         packs = min(self._packs, max(1.0, trials / self._slots))
         steps = trials * member.total_steps / together / packs
-        return compiler_found() and compile_pays(together * spec.draws * member.flops, int(steps))
+        known = on_disk(member.signature(), self._slots * spec.draws, device=self._device, threads=self._threads)
+        return compiler_found() and compile_pays(together * spec.draws * member.flops, int(steps), known=known)
 
 
 @dataclass(slots=True, kw_only=True)

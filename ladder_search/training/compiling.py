@@ -1,29 +1,40 @@
-"""Whether compiling a training step pays: decided by arithmetic alone, so that the same run is always the same program.
+"""Whether compiling a training step pays, and where compiled programs are kept.
 
-Measured on a CPU of two cores (torch 2.13, one thread, float32), milliseconds per step::
+Decided by arithmetic, so that the same final training is always the same program; a search also asks what the disk
+has. Measured on a CPU of two cores (torch 2.13, one thread, float32), milliseconds per step::
 
     step                                          products      eager   compiled   saved
     MNIST, 784-1000-500-250-250-250-10, 100+100   3.2 GFLOP        69         41      28
     digits, 64-200-100-50-50-50-10, 100+100       0.1 GFLOP       5-7        2-3     3.5
 
-Compiling costs 30 to 60 s once per signature. What is saved is launches, about the same for every size, and passes over
-memory, which grow with the rows and widths as the products do: a straight line through the two measurements.
+Compiling costs 30 to 60 s the first time and a few seconds from then on, when the program is found on disk. What is
+saved is launches, about the same for every size, and passes over memory, which grow with the rows and widths as the
+products do: a straight line through the two measurements.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import shutil
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from ladder_search.errors import LadderSearchError
 
 COMPILE_SECONDS = 60.0
 """The slower end of what was measured: when in doubt, a run starts at once."""
+KNOWN_SECONDS = 8.0
+"""The same for a program that is on disk: it is traced and loaded."""
 
 _SAVED_BASE_S = 2.7e-3
 _SAVED_PER_FLOP_S = 7.9e-12
 
 
-def compile_pays(flops_per_step: float, steps: int) -> bool:
+def compile_pays(flops_per_step: float, steps: int, *, known: bool = False) -> bool:
     """Tell whether a run of ``steps`` updates ends earlier with a compiled step than with an eager one.
 
     The break-even lies near 2,150 steps of MNIST's size (four epochs) and near 17,000 of the digits' size.
@@ -31,8 +42,55 @@ def compile_pays(flops_per_step: float, steps: int) -> bool:
     Args:
         flops_per_step: matrix products of one step of the whole pack, see ``MemberSpec.flops``.
         steps: updates that are still to be done under this signature.
+        known: the program is on disk, see ``on_disk``.
     """
-    return steps * (_SAVED_BASE_S + _SAVED_PER_FLOP_S * flops_per_step) > COMPILE_SECONDS
+    saved = steps * (_SAVED_BASE_S + _SAVED_PER_FLOP_S * flops_per_step)
+    return saved > (KNOWN_SECONDS if known else COMPILE_SECONDS)
+
+
+def keep_programs() -> None:
+    """Let torch keep compiled programs in the cache folder, where they last, unless its user has named another."""
+    folder = _programs()
+    if folder is not None:
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
+
+
+def on_disk(signature: object, slots: int, *, device: str, threads: int) -> bool:
+    """Whether the program of such a pack was compiled here before; arguments as for ``remember``."""
+    folder = _programs()
+    return folder is not None and (folder / _mark(signature, slots, device, threads)).exists()
+
+
+def remember(signature: object, slots: int, *, device: str, threads: int) -> None:
+    """Note that the program of a pack is on disk now.
+
+    Args:
+        signature: the pack's, see ``MemberSpec.signature``.
+        device: its type, "cpu" or "cuda".
+        threads: of a product; another number is another program.
+    """
+    folder = _programs()
+    if folder is not None:
+        with suppress(OSError):  # it will be thought to be expensive
+            (folder / _mark(signature, slots, device, threads)).touch()
+
+
+def _mark(signature: object, slots: int, device: str, threads: int) -> str:
+    named = repr((signature, slots, device, threads, torch.__version__))
+    return f"known-{hashlib.sha256(named.encode()).hexdigest()[:16]}"
+
+
+def _programs() -> Path | None:
+    """Folder of compiled programs, in being; None where there is none to write to."""
+    # Here, because it needs PyArrow, which bare machines may lack.
+    try:
+        from ladder_search.data.cache import cache_folder
+
+        folder = cache_folder() / "programs"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (ImportError, OSError, LadderSearchError):
+        return None
+    return folder if os.access(folder, os.W_OK) else None
 
 
 def compiler_found() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from ladder_search.models.ladder import LadderConfig
-from ladder_search.training.compiling import compile_pays, compiler_found
+from ladder_search.training.compiling import compile_pays, compiler_found, keep_programs, on_disk, remember
 
 MNIST = (784, 1000, 500, 250, 250, 250, 10)
 DIGITS = (64, 200, 100, 50, 50, 50, 10)
@@ -71,3 +72,19 @@ def test_a_compiler_is_looked_for_on_the_path(tmp_path: Path, monkeypatch: pytes
             monkeypatch.setenv("CXX", environment)
         assert compiler_found()
         (tmp_path / name).unlink()
+
+
+def test_a_program_on_disk_is_cheap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not compile_pays(0.1e9, 3_000) and compile_pays(0.1e9, 3_000, known=True)  # 3,000 x 3.5 ms = 10 s
+    monkeypatch.setenv("LADDER_SEARCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    keep_programs()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "cache" / "programs")
+    signature = ("Ladder", (64, 10), 100)
+    assert not on_disk(signature, 4, device="cpu", threads=1)
+    remember(signature, 4, device="cpu", threads=1)
+    assert on_disk(signature, 4, device="cpu", threads=1)
+    assert not on_disk(signature, 8, device="cpu", threads=1) and not on_disk(signature, 4, device="cpu", threads=2)
+    monkeypatch.setenv("LADDER_SEARCH_CACHE", "/proc/nowhere")
+    remember(signature, 4, device="cpu", threads=1)  # no place to keep anything: nothing happens
+    assert not on_disk(signature, 4, device="cpu", threads=1)
