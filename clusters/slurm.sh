@@ -25,7 +25,7 @@ ulimit -n 65536 2> /dev/null || ulimit -n "$(ulimit -H -n)"
 
 name="slurm-$SLURM_JOB_ID"
 root="$PWD/results"                   # EDIT: on a file system that all nodes share
-share="--gpus-per-trial 0.25"         # EDIT: what a trial gets
+share="--gpus-per-trial 1"            # EDIT: what the pack of several trials gets; see README, Packs
 mkdir -p "$root"
 
 # The cluster's password, for this job alone; srun hands the variables on, and every node reads the file.

@@ -50,16 +50,21 @@ class _Entry:
 
 
 class Desk:
-    """A Ray actor that gives out seats: the host of a trial's accelerator, or the emptiest lane of its node's cores.
+    """A Ray actor that gives out seats: the host of a trial's accelerator, or of the emptiest lane of its node's cores.
+
+    A node has as many lanes as packs that its cores have room for; a GPU that several packs share has lanes, too.
 
     A host is started by the first trial that needs it and ended when it has had no trial for ``LINGER_SECONDS``.
     """
 
     host = PackHost
 
-    def __init__(self, name: str, data: Sequence[ray.ObjectRef[Any]], how: Mapping[str, Any], cpus: float) -> None:
-        """Args: ``cpus`` cores of one lane; the rest as for the hosts."""
-        self._name, self._data, self._how, self._cpus = name, data, how, cpus
+    def __init__(
+        self, name: str, data: Sequence[ray.ObjectRef[Any]], how: Mapping[str, Any], share: tuple[float, float]
+    ) -> None:
+        """Args: ``share``: cores and GPUs of one pack; the rest as for the hosts."""
+        self._name, self._data, self._how = name, data, how
+        self._cpus, self._gpus = share
         self._hosts: dict[tuple[Place, int, str], _Entry] = {}
         self._seats: dict[str, tuple[Place, int, str]] = {}
         self._accounts: list[Account] = []
@@ -103,9 +108,8 @@ class Desk:
         return found
 
     def _lane(self, place: Place, signature: str) -> int:
-        if place.gpu:
-            return 0
-        lanes = max(1, math.ceil(_cores(place.node) / self._cpus - 1e-6))
+        room = 1 / self._gpus if place.gpu else _cores(place.node) / self._cpus
+        lanes = max(1, math.ceil(room - 1e-6))
         taken = [0] * lanes
         for there, lane, _ in self._seats.values():
             if there == place:
@@ -113,8 +117,7 @@ class Desk:
         return min(range(lanes), key=lambda lane: (taken[lane], (place, lane, signature) not in self._hosts, lane))
 
     def _start(self, place: Place, lane: int, signature: str) -> _Entry:
-        where = f"GPU {place.gpu}" if place.gpu else f"lane {lane}"
-        account = Account(node=place.node, place=where, signature=signature, trials=self._how["trials"])
+        account = Account(node=place.node, place=_where(place, lane), signature=signature, trials=self._how["trials"])
         host: Any = ray.remote(self.host).options(
             name=self._host_name(place, lane, signature),
             num_cpus=0,
@@ -126,8 +129,7 @@ class Desk:
         return entry
 
     def _host_name(self, place: Place, lane: int, signature: str) -> str:
-        where = f"GPU {place.gpu}" if place.gpu else f"lane {lane}"
-        return f"{self._name}, {place.node[:8]}, {where}, {signature}"
+        return f"{self._name}, {place.node[:8]}, {_where(place, lane)}, {signature}"
 
     def _release(self, key: str) -> None:
         spot = self._seats.pop(key, None)
@@ -155,6 +157,12 @@ class Desk:
                     ray.kill(entry.handle)
 
 
+def _where(place: Place, lane: int) -> str:
+    if place.gpu:
+        return f"GPU {place.gpu}" + (f" part {lane}" if lane else "")
+    return f"lane {lane}"
+
+
 @cache
 def _cores(node: str) -> float:
     for one in ray.nodes():  # type: ignore[no-untyped-call]
@@ -163,11 +171,13 @@ def _cores(node: str) -> float:
     return 1.0
 
 
-def open_desk(kind: type[Desk], dataset: Dataset, how: Mapping[str, Any], *, name: str, cpus: float) -> Any:
+def open_desk(
+    kind: type[Desk], dataset: Dataset, how: Mapping[str, Any], *, name: str, share: tuple[float, float]
+) -> Any:
     """Start a desk beside this process, which owns it, and return its handle; arguments as for ``Desk``."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     desk: Any = ray.remote(kind).options(name=name, num_cpus=0, max_concurrency=1000, scheduling_strategy=here)
-    return desk.remote(name, [ray.put(dataset)], how, cpus)
+    return desk.remote(name, [ray.put(dataset)], how, share)
 
 
 class HostSeat:

@@ -39,6 +39,8 @@ COMPILED_STEP = 0.35
 START_SECONDS = 2.5
 """CPU time that it takes until a trial's process trains: Python, Ray and Tune."""
 GENERATIONS = 4
+UNPROBED_ON_GPU = 16
+"""Where a cluster has still to grow: a pack of so many small networks takes about a gigabyte and fills no GPU."""
 _WAIT_SECONDS = 90.0
 _RECORDS = "slots.json"
 
@@ -76,7 +78,8 @@ def choose(
     look = partial(_probed, spec, dataset, sizes, "cuda" if gpus else "cpu", max(1, int(cpus)))
     found = look() if private and not gpus else _elsewhere(look, cpus, gpus)
     if not found:
-        return Choice(slots=1, why="one trial at a time: no node was free for a probe")
+        unprobed = max(size for size in sizes if size <= (UNPROBED_ON_GPU if gpus else 1))
+        return Choice(slots=unprobed, why="no node was free for a probe")
     steps = trials * spec.draws * spec.member(dataset).total_steps
     cores = max(1.0, float(have.get("CPU", 1.0)))
 

@@ -65,19 +65,20 @@ class Sharing:
 
 
 @contextmanager
-def shared(trainable: Any, dataset: Dataset, *, slots: int, cpus: float, device: str) -> Iterator[Sharing]:
+def shared(trainable: Any, dataset: Dataset, *, slots: int, share: tuple[float, float]) -> Iterator[Sharing]:
     """Seat the trials of a search in packs of ``slots`` trials meanwhile; with one slot there is nothing to share.
 
     Args:
         trainable: its ``open_desk`` starts the desk; one without trains each trial for itself.
-        cpus: cores of a pack.
+        share: cores and GPUs of a pack.
     """
     if slots == 1 or not hasattr(trainable, "open_desk"):
         yield Sharing(desk=None, accounts=[])
         return
     name = f"desk {uuid.uuid4().hex[:12]}"
-    how = {"trials": slots, "threads": max(1, int(cpus)), "device": device}
-    desk = trainable.open_desk(dataset, how, name=name, cpus=cpus)
+    cpus, gpus = share
+    how = {"trials": slots, "threads": max(1, int(cpus)), "device": "cuda" if gpus else "cpu"}
+    desk = trainable.open_desk(dataset, how, name=name, share=share)
     sharing = Sharing(desk=name, accounts=[])
     try:
         yield sharing

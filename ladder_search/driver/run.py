@@ -242,8 +242,8 @@ class Run:
         logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self._pending)
         dataset, share = _without_test_set(self._dataset), self._share
-        cpus = self._settings.cpus_per_trial
-        with shared(trainable, dataset, slots=self._slots, cpus=cpus, device=self._device) as sharing:
+        pack = self._settings.cpus_per_trial, self._settings.gpus_per_trial
+        with shared(trainable, dataset, slots=self._slots, share=pack) as sharing:
             searcher.common["desk"] = sharing.desk
             seated = trainable if sharing.desk else tune.with_parameters(trainable, dataset=dataset)
             self._tune(tune.with_resources(seated, {"cpu": share.cpus, "gpu": share.gpus}), trials, searcher, callback)

@@ -110,6 +110,16 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_the_next_probe(
     assert _choose(spec, 1000) == 8
 
 
+def test_a_cluster_that_has_still_to_grow_is_not_probed(
+    spec: TrialSpec, costs: dict[int, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrangement, "_elsewhere", lambda look, cpus, gpus: [])
+    dataset = datasets.load("digits")
+    for gpus, trials, expected in ((1.0, 256, 16), (1.0, 40, 4), (0.0, 256, 1)):
+        found = choose(spec, dataset, trials=trials, compiled=False, cpus=1.0, gpus=gpus, private=False)
+        assert (found.slots, found.why) == (expected, "no node was free for a probe")
+
+
 def test_a_probe_takes_real_steps_and_stops_where_nothing_is_gained(spec: TrialSpec) -> None:
     dataset, device = datasets.load("digits"), torch.device("cpu")
     made: list[int] = []

@@ -71,7 +71,7 @@ def test_without_slots_to_share_there_is_no_desk() -> None:
             raise AssertionError("nothing to share")
 
     for trainable, slots in ((Alone, 4), (Sharing, 1)):
-        with shared(trainable, datasets.load("digits"), slots=slots, cpus=1.0, device="cpu") as sharing:
+        with shared(trainable, datasets.load("digits"), slots=slots, share=(1.0, 0.0)) as sharing:
             assert sharing.desk is None
         assert sharing.accounts == []
 

@@ -192,8 +192,8 @@ class _Handle:
 class _Desk(Desk):
     """Its hosts are handles alone."""
 
-    def __init__(self, cpus: float = 1.0) -> None:
-        super().__init__("desk", [], {"trials": 2}, cpus)
+    def __init__(self, cpus: float = 1.0, gpus: float = 1.0) -> None:
+        super().__init__("desk", [], {"trials": 2}, (cpus, gpus))
         self.started: list[str] = []
 
     def _start(self, place: Place, lane: int, signature: str) -> Any:
@@ -233,6 +233,16 @@ def test_a_pack_of_several_cores_is_one_lane() -> None:
         return len({id(await desk.seat(f"t{i}", HERE, "s")) for i in range(3)})
 
     assert _run(seats()) == 1
+
+
+def test_two_packs_may_share_a_gpu() -> None:
+    async def seats() -> list[str]:
+        desk = _Desk(gpus=0.5)
+        handles = [await desk.seat(f"t{i}", GPU_1, "s") for i in range(4)]
+        assert len({id(handle) for handle in handles}) == 2 and handles[0] is handles[2]
+        return desk.started
+
+    assert _run(seats()) == ["desk, node-1, GPU 1, s", "desk, node-1, GPU 1 part 1, s"]
 
 
 def test_a_dead_host_is_replaced() -> None:
