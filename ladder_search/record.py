@@ -15,10 +15,8 @@ A study folder::
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +26,7 @@ from typing import Any, Literal
 from ladder_search.config import as_mapping, build
 from ladder_search.data.atomic import write_atomically
 from ladder_search.data.foreign import read_json
+from ladder_search.data.lock import hold, let_go
 from ladder_search.errors import StudyFolderError
 
 FORMAT = "ladder-search study 1"
@@ -176,33 +175,21 @@ class StudyFolder:
         Raises:
             StudyFolderError: another search holds it, or it cannot be written.
         """
-        path = self.path / "lock"
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            handle = hold(self.path)
+        except BlockingIOError as error:
+            raise FolderInUseError(
+                f"one search at a time may use a study folder and {self.path} is in use; "
+                "wait for it or choose another --name."
+            ) from error
         except OSError as error:
             raise StudyFolderError(
                 f"a study folder must be writable, {self.path} is not: {error}; choose another --root."
             ) from error
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The lock of one that just gave up is removed, and no longer the one that others see.
-            if not path.exists() or path.stat().st_ino != os.fstat(handle).st_ino:
-                raise BlockingIOError
-        except OSError as error:
-            os.close(handle)
-            raise FolderInUseError(
-                f"one search at a time may use a study folder and {self.path} is in use; "
-                "wait for it or choose another --name."
-            ) from error
-        try:
             yield
         finally:
-            if not self.holds_study():
-                with suppress(OSError):  # something else is in it
-                    path.unlink()
-                    self.path.rmdir()
-            os.close(handle)
+            let_go(self.path, handle, unused=not self.holds_study())
 
     def check_free(self) -> None:
         """Raise ``StudyFolderError`` when a search was begun here."""

@@ -9,7 +9,6 @@ Below the result's folder::
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -22,10 +21,11 @@ from typing import Any
 from ladder_search.config import as_mapping, build
 from ladder_search.data.atomic import write_atomically
 from ladder_search.data.foreign import read_json
+from ladder_search.data.lock import LOCK, hold, let_go
 from ladder_search.errors import CheckpointError, StudyFolderError
 from ladder_search.export.folders import unwritable
 from ladder_search.export.members import read_fitting
-from ladder_search.export.results import LOCK, PROGRESS
+from ladder_search.export.results import PROGRESS
 from ladder_search.training.pack import MemberState
 from ladder_search.trial import TrialSpec
 
@@ -133,30 +133,27 @@ def held(folder: Path) -> Iterator[None]:
         StudyFolderError: another training holds it, or it cannot be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise unwritable(folder, error) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # The lock of one that just gave up is removed, and no longer the one that others see.
-        if os.stat(folder / LOCK).st_ino != os.fstat(handle).st_ino:
-            raise BlockingIOError
-    except OSError as error:
-        os.close(handle)
+        handle = hold(folder)
+    except BlockingIOError as error:
         raise StudyFolderError(
             f"one final training at a time may use a folder and {folder} is in use; wait for it or choose another."
         ) from error
+    except OSError as error:
+        raise unwritable(folder, error) from error
     try:
         yield
     finally:
         with suppress(OSError):
             (folder / PROGRESS).rmdir()
-        with suppress(OSError):
-            if os.listdir(folder) == [LOCK]:  # not even the first file could be written
-                (folder / LOCK).unlink()
-                folder.rmdir()
-        os.close(handle)
+        let_go(folder, handle, unused=_is_unused(folder))
+
+
+def _is_unused(folder: Path) -> bool:
+    """Whether not even the first file could be written."""
+    try:
+        return os.listdir(folder) == [LOCK]
+    except OSError:
+        return False
 
 
 def _members(epoch: int) -> str:

@@ -25,13 +25,14 @@ from ladder_search.config import as_mapping, build
 from ladder_search.data.atomic import write_atomically
 from ladder_search.data.datasets import Dataset
 from ladder_search.data.foreign import read_json
+from ladder_search.data.lock import LOCK
 from ladder_search.errors import CheckpointError, StudyFolderError
 from ladder_search.export import race
 from ladder_search.export.contenders import Contender, Outcome, find_contenders, seeds_of_searches
 from ladder_search.export.final import FinalProgress, confirmation_seeds, train_final, worth_compiling
 from ladder_search.export.folders import unwritable
 from ladder_search.export.progress import held
-from ladder_search.export.results import LOCK, write_result
+from ladder_search.export.results import write_result
 from ladder_search.record import PUBLISHED
 from ladder_search.studies import Study, find_study
 

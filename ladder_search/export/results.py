@@ -23,6 +23,7 @@ from torch import nn
 from ladder_search.config import as_mapping, build
 from ladder_search.data.atomic import write_atomically
 from ladder_search.data.foreign import read_json
+from ladder_search.data.lock import LOCK
 from ladder_search.errors import CheckpointError, LadderSearchError, StudyFolderError
 from ladder_search.export.folders import taken, unwritable
 from ladder_search.export.provenance import collect
@@ -35,7 +36,6 @@ from ladder_search.trial import TrialSpec
 FORMAT = "ladder-search result 1"
 RESULT = "result.json"
 PROGRESS = "progress"
-LOCK = "lock"
 SPOOL = "spool"
 
 Verdict = Literal[TargetVerdict, "no target", "reduced schedule", "no SciPy"]
