@@ -353,13 +353,13 @@ def small_disk(place: Path, size: str = "48m") -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", place], check=True)
 
 
-def fill(disk: Path) -> Path:
-    """Leave less room than a checkpoint takes; return the file to remove."""
+def fill(disk: Path, room: int = 8192) -> Path:
+    """Leave so many bytes, by default fewer than a checkpoint takes; return the file to remove."""
     filler = disk / "filler"
     with suppress(OSError), filler.open("wb", buffering=0) as file:
         while True:
             file.write(bytes(4096))
-    os.truncate(filler, filler.stat().st_size - 8192)
+    os.truncate(filler, filler.stat().st_size - room)
     return filler
 
 

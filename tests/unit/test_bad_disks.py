@@ -5,36 +5,29 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from benchmarks.faults import fill, small_disk
 from ladder_search import cli
 
 
 @pytest.fixture(params=["read-only", "full"])
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """A disk of one megabyte; even root cannot write to it."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("a disk of its own needs the right to mount")
-    try:
+    with ExitStack() as stack:
+        try:
+            place = stack.enter_context(small_disk(tmp_path / "disk", "1m"))
+        except PermissionError as error:
+            pytest.skip(str(error))
         (place / "kept").write_bytes(b"k" * 1000)
         if request.param == "read-only":
             subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
         else:
-            _fill(place / "filler")
+            fill(place, room=0)
         yield place
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
-def _fill(path: Path) -> None:
-    with path.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
-        while True:
-            file.write(b"f" * 4096)
 
 
 def _files(disk: Path) -> list[Path]:
