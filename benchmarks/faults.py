@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,24 +186,14 @@ def everything_at_once(folder: Path) -> tuple[Search, Losses]:
 
 def worker_killed(folder: Path, times: int = 4) -> tuple[Search, Losses]:
     """SIGKILL to the process of one trial, each time after its next checkpoint: more often than Ray retries a trial."""
-    with Search(folder, *FIXED_ONLY, "--epochs", str(200 * times + 50)) as search:
-        pid = 0
-        for number in range(times):
-            pid = search.wait_for("t0000", 200 * number + 211, other_than=pid)
-            os.kill(pid, signal.SIGKILL)
-        search.ended()
-    return search, search.losses(trials=2)
+    search = Search(folder, *FIXED_ONLY, "--epochs", str(200 * times + 50))
+    return _sent(signal.SIGKILL, search, [200 * number + 211 for number in range(times)], trials=2)
 
 
 def worker_told_to_leave(folder: Path, times: int = 4) -> tuple[Search, Losses]:
     """SIGTERM to the process of one trial, as with the notice of a spot machine."""
-    with Search(folder, *FIXED_ONLY) as search:
-        pid = 0
-        for number in range(times):
-            pid = search.wait_for("t0000", 25 * number + 15, other_than=pid)
-            os.kill(pid, signal.SIGTERM)
-        search.ended()
-    return search, search.losses(trials=2)
+    search = Search(folder, *FIXED_ONLY)
+    return _sent(signal.SIGTERM, search, [25 * number + 15 for number in range(times)], trials=2)
 
 
 PACKED = ("--slots", "2", "--trials", "4", "--scheduler", "fifo")
@@ -212,13 +202,19 @@ PACKED = ("--slots", "2", "--trials", "4", "--scheduler", "fifo")
 
 def pack_host_killed(folder: Path, times: int = 2) -> tuple[Search, Losses]:
     """SIGKILL to the process that trains two trials as one pack."""
-    with Search(folder, *PACKED, "--epochs", str(200 * times + 50)) as search:
+    search = Search(folder, *PACKED, "--epochs", str(200 * times + 50))
+    return _sent(signal.SIGKILL, search, [200 * number + 211 for number in range(times)], trials=4)
+
+
+def _sent(what: signal.Signals, search: Search, at: Iterable[int], trials: int) -> tuple[Search, Losses]:
+    """Send a signal to the process that trains the first trial, a new one each time, when it comes to these epochs."""
+    with search:
         pid = 0
-        for number in range(times):
-            pid = search.wait_for("t0000", 200 * number + 211, other_than=pid)
-            os.kill(pid, signal.SIGKILL)
+        for epoch in at:
+            pid = search.wait_for("t0000", epoch, other_than=pid)
+            os.kill(pid, what)
         search.ended()
-    return search, search.losses(trials=4)
+    return search, search.losses(trials=trials)
 
 
 def packed_trial_killed(folder: Path) -> tuple[Search, Losses]:
