@@ -2,8 +2,7 @@
 
 Tune 2.60 knows a death in the middle of a task by ``RayActorError`` alone and ends the whole search for others. Ray's
 memory monitor, which ends processes of trials before the kernel would end others, has an ``OutOfMemoryError`` of its
-own.
-Tune has no place to hand in another rule, so the one method that has it is replaced.
+own. Tune has no place to hand in another rule, so the one method that has it is replaced.
 """
 
 from __future__ import annotations
