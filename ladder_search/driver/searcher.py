@@ -7,12 +7,10 @@ that was trained to its end is COMPLETE.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -164,12 +162,7 @@ class OptunaSearcher(Searcher):
         self._unfinished.clear()
 
     def save(self, checkpoint_path: str) -> None:
-        """Write what Ray's snapshot needs; the record of the search is Optuna's journal."""
-        Path(checkpoint_path).write_text(json.dumps({"suggested": self._suggested}))
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Read what ``save`` wrote."""
-        self._suggested = int(json.loads(Path(checkpoint_path).read_text())["suggested"])
+        """Ray calls it for every snapshot and warns where it is missing; nothing reads one, so nothing is written."""
 
     def _report(self, key: str, result: Mapping[str, Any]) -> None:
         self._journal.report(key, result.get(VALIDATION_ERROR, math.nan), int(result.get(EPOCH, 0)))
