@@ -15,13 +15,13 @@ def learning_rate(epoch: int, *, base: float, epochs: int, decay_start: float) -
     decay (paper, section 4.1: 100 epochs, then 50 of linear annealing).
 
     Args:
-        epoch: completed epochs, 0..epochs-1.
+        epoch: completed epochs, 0..epochs-1; past the end the rate is zero, or still ``base`` where it never decays.
         base: learning rate before the decay.
         epochs: length E of the whole run.
         decay_start: fraction of E after which the decay begins, in 0..1; 1 never decays.
     """
     start = decay_start * epochs
-    if epoch <= start:
+    if epoch <= start or start >= epochs:
         return base
     return base * max(epochs - epoch, 0) / (epochs - start)
 
