@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
 from pathlib import Path
 
 from rich.console import Console
@@ -27,7 +29,7 @@ def run(arguments: argparse.Namespace) -> None:
     check(store)
     source = Path(arguments.bundle)
     study: Study | None
-    if source.is_dir() or source.parent != Path("."):
+    if _is_bundle(arguments.bundle):
         bundle = read_bundle(source)
         spec, study = bundle.spec, STUDIES.get(bundle.study)
     else:
@@ -54,3 +56,8 @@ def run(arguments: argparse.Namespace) -> None:
     record(result, output, name=source.name, store=store, console=console)
     console.print(f"{result}", highlight=False, soft_wrap=True)
     console.print(f"kept in {output}", highlight=False, soft_wrap=True)
+
+
+def _is_bundle(name: str) -> bool:
+    """Whether a bundle is meant, there or not, and no study: a path, or a name like those that `export` gives."""
+    return Path(name).is_dir() or os.sep in name or re.fullmatch(r"\d+-t\d+", name) is not None

@@ -177,7 +177,11 @@ def bundle_digest(sums: Mapping[str, str]) -> str:
 
 def _read_manifest(folder: Path) -> tuple[dict[str, str], str]:
     if not folder.is_dir():
-        raise CheckpointError(f"a bundle is a folder with a {MANIFEST}, {folder} is no folder; name an exported one.")
+        found = "is no folder" if folder.exists() else "does not exist"
+        raise CheckpointError(
+            f"a bundle is a folder with a {MANIFEST} and {folder} {found}; correct the path, or write one with "
+            "`ladder-search export`."
+        )
     try:
         manifest = _from_json(read_file(folder / MANIFEST, _LIMITS[MANIFEST]))
     except (OSError, ValueError) as error:

@@ -123,8 +123,11 @@ def test_a_file_that_is_changed_cut_or_missing_is_found(bundle: Path, name: str)
 
 
 def test_no_bundle_at_all(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no folder"):
+    with pytest.raises(CheckpointError, match=r"a folder with a MANIFEST\.json and .*absent does not exist; correct"):
         read_bundle(tmp_path / "absent")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match=r"file is no folder; correct"):
+        read_bundle(tmp_path / "file")
     with pytest.raises(CheckpointError, match=r"MANIFEST\.json"):
         read_bundle(tmp_path)
 
