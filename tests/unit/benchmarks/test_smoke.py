@@ -24,7 +24,9 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["solo_step"], ["packs_cpu"], ["gpu_packs", "--device", "cpu"]], ids=lambda arguments: arguments[0]
+    "arguments",
+    [["solo_step"], ["packs_cpu"], ["gpu_packs", "--device", "cpu"], ["sampler_seeding"]],
+    ids=lambda arguments: arguments[0],
 )
 def test_a_quick_run_prints_its_table_and_keeps_it(arguments: list[str], tmp_path: Path) -> None:
     output = tmp_path / "found" / "result.json"

@@ -1,0 +1,189 @@
+"""Does it cost a search anything that each suggestion has a sampler of its own, seeded by the search and its number?
+
+A search does so in order to make the same suggestions after an interruption, see ``ladder_search/driver/samplers.py``.
+Here the same searches are run with one sampler and one stream of random numbers each, as Optuna is used otherwise.
+Nothing is trained: the error of a configuration is a smooth function with a valley of its own in every search, and what
+a trial reports is that error with noise. Both searches of a pair have the same valley, and by number the same noise and
+durations. Two controls: one stream with another seed can differ by chance alone, and random search has to be seen to be
+worse.
+
+    python -m benchmarks.sampler_seeding --output benchmarks/results/cpu-2-cores/sampler_seeding.json
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import optuna
+from scipy import stats
+
+from benchmarks.measure import Report, Row, parser
+from ladder_search.config import as_mapping
+from ladder_search.driver.samplers import SAMPLERS, sampler_for
+from ladder_search.studies import find_study
+from spaces import ladder
+
+Supply = Callable[[int], optuna.samplers.BaseSampler]
+"""The sampler of a suggestion, by its number."""
+
+STUDY = find_study("digits-100")
+BEST, RANGE, NOISE = 0.06, 0.06, 0.006
+"""Error at the bottom of the valley, how far it rises, and the deviation of what is reported: about those of digits."""
+WEIGHTS = (8.0, 4.0, 2.0, 1.0, 0.5, 0.25)
+"""How steep the valley is along its axes, which lie askew to the parameters."""
+LENGTHS = (24, 64)
+PENDING = (0, 2, 8)
+"""Trials still running while another is suggested."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A search's trials in the order of their numbers."""
+
+    true: np.ndarray
+    """[trial] error without noise."""
+    seen: np.ndarray
+    """[trial] error as reported."""
+
+    def best(self, length: int) -> float:
+        """Least true error of the first trials."""
+        return float(self.true[:length].min())
+
+    def chosen(self, length: int) -> float:
+        """True error of the one that looked best."""
+        return float(self.true[np.argmin(self.seen[:length])])
+
+
+class Valley:
+    """The objective of one search: of configurations in the unit cube."""
+
+    def __init__(self, seed: int, dimensions: int) -> None:
+        random = np.random.default_rng([seed, 1])
+        self._bottom = random.uniform(0.1, 0.9, dimensions)
+        axes, _ = np.linalg.qr(random.normal(size=(dimensions, dimensions)))
+        self._form = axes @ np.diag(WEIGHTS[:dimensions]) @ axes.T
+        self._seed = seed
+
+    def error(self, point: np.ndarray) -> float:
+        away = point - self._bottom
+        return BEST + RANGE * (1.0 - math.exp(-float(away @ self._form @ away)))
+
+    def noise(self, number: int) -> float:
+        return float(np.random.default_rng([self._seed, 2, number]).normal(0.0, NOISE))
+
+    def duration(self, number: int) -> float:
+        return float(np.random.default_rng([self._seed, 3, number]).uniform(0.5, 1.5))
+
+
+def search(seed: int, supply: Supply, *, trials: int, pending: int) -> Found:
+    """Run a search in which ``pending`` others are running whenever a trial is suggested (fewer at the beginning)."""
+    study = optuna.create_study()
+    base, options = STUDY.trial().as_mapping(), as_mapping(STUDY.space)
+    running: list[tuple[float, int, optuna.Trial]] = []
+    true, seen = np.empty(trials), np.empty(trials)
+    valley: Valley | None = None
+    now = 0.0
+    for number in range(trials):
+        while len(running) > pending:
+            now, ended, trial = heapq.heappop(running)
+            study.tell(trial, seen[ended])
+        study.sampler = supply(number)
+        trial = study.ask()
+        ladder.suggest(trial, base, options)
+        point = unit(trial)
+        valley = valley or Valley(seed, len(point))
+        true[number] = valley.error(point)
+        seen[number] = true[number] + valley.noise(number)
+        heapq.heappush(running, (now + valley.duration(number), number, trial))
+    return Found(true=true, seen=seen)
+
+
+def unit(trial: optuna.Trial) -> np.ndarray:
+    """A trial's parameters, each on 0..1 of its range."""
+    point = []
+    for name, value in trial.params.items():
+        range_ = trial.distributions[name]
+        assert isinstance(range_, optuna.distributions.FloatDistribution)
+        low, at, high = (math.log(x) if range_.log else x for x in (range_.low, value, range_.high))
+        point.append((at - low) / (high - low))
+    return np.array(point)
+
+
+def by_number(seed: int) -> Supply:
+    """As a search does it."""
+    return lambda number: sampler_for("tpe", seed, number)
+
+
+def one_stream(seed: int) -> Supply:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = SAMPLERS["tpe"](seed)
+    return lambda number: sampler
+
+
+def other_stream(seed: int) -> Supply:
+    return one_stream(seed + 10**6)
+
+
+def at_random(seed: int) -> Supply:
+    sampler = SAMPLERS["random"](seed)
+    return lambda number: sampler
+
+
+VARIANTS: dict[str, Callable[[int], Supply]] = {
+    "one stream": one_stream,
+    "seeded by number": by_number,
+    "one stream, another seed": other_stream,
+    "random": at_random,
+}
+"""The first is what the others are compared with."""
+
+
+def rows(errors: dict[str, np.ndarray], length: int, pending: int) -> list[Row]:
+    """A row per variant; ``errors``, [search] by variant, are fractions, what is shown are per cent."""
+    first = next(iter(errors.values()))
+    table: list[Row] = []
+    for name, own in errors.items():
+        low, middle, high = 100 * np.quantile(own, [0.25, 0.5, 0.75])
+        shown: Row = {"median": f"{middle:.3f}", "quartiles": f"{low:.3f} to {high:.3f}"}
+        shown |= {} if own is first else paired(100 * (own - first))
+        table.append({"trials": length, "pending": pending, "sampler": name, **shown})
+    return table
+
+
+def paired(differences: np.ndarray) -> Row:
+    """Mean difference with its 95 % interval, and Wilcoxon's p (signed ranks, two-sided, rounded to four digits)."""
+    half = float(stats.t.ppf(0.975, len(differences) - 1) * stats.sem(differences))
+    p = float(stats.wilcoxon(differences).pvalue)
+    return {"difference": f"{differences.mean():+.3f} ± {half:.3f}", "p": round(p, 4)}
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--searches", type=int, help="pairs of searches (300; quick: 3)")
+    given = options.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    report = Report("Does a sampler of its own for every suggestion cost a search anything?", given)
+    seeds = range(given.searches or (3 if given.quick else 300))
+    tables: dict[str, list[Row]] = {"Least true error tried": [], "True error of the trial that looked best": []}
+    for pending in (2,) if given.quick else PENDING:
+        found: dict[str, list[Found]] = {name: [] for name in VARIANTS}
+        for seed in seeds:
+            for name, supply in VARIANTS.items():
+                found[name].append(search(seed, supply(seed), trials=max(LENGTHS), pending=pending))
+        for length in LENGTHS:
+            for table, error_of in zip(tables.values(), (Found.best, Found.chosen), strict=True):
+                errors = {name: np.array([error_of(f, length) for f in of]) for name, of in found.items()}
+                table += rows(errors, length, pending)
+    for title, table in tables.items():
+        report.table(f"{title}, %; {len(seeds)} searches, differences to one stream in pairs", table)
+    report.close(one_process=True)
+
+
+if __name__ == "__main__":
+    main()
