@@ -92,7 +92,7 @@ class Report:
         }
         self._text: list[str] = []
         self._load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-        self._busy, self._own = _busy(), sum(os.times()[:4])
+        self._busy, self._own = machine_seconds(), sum(os.times()[:4])
         self._say(question)
         self._say(", ".join(f"{name}: {value}" for name, value in self._content["machine"].items()))
 
@@ -112,7 +112,7 @@ class Report:
             one_process: whether all the work was done in this process: only then can the others' share be told.
         """
         self._content["load_average_at_start"] = self._load
-        total, idle = (now - then for now, then in zip(_busy(), self._busy, strict=True))
+        total, idle = (now - then for now, then in zip(machine_seconds(), self._busy, strict=True))
         if one_process and total:
             others = max(0.0, total - idle - (sum(os.times()[:4]) - self._own)) / total
             self._content["share_of_the_machine_used_by_others"] = round(others, 3)
@@ -162,7 +162,7 @@ def _cpu_model() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _busy() -> tuple[float, float]:
+def machine_seconds() -> tuple[float, float]:
     """CPU seconds of the whole machine since its start: all, and idle ones; zeros where nobody tells."""
     try:
         fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]

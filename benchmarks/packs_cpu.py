@@ -1,15 +1,18 @@
-"""Packs on a CPU: what a member's step costs in a pack of K, and what joining, leaving and checkpoints cost.
+"""Packs on a CPU: what a member costs in a pack of K, in time and memory, and what joining, leaving, checkpoints cost.
 
-One thread, both sizes, eager and compiled. All packs live in one process and take turns.
+One thread, both sizes, eager and compiled. All packs live in one process and take turns; memory is the peak of
+processes that hold one pack each. With ``--output FILE.json`` the curves are drawn in ``FILE.svg``.
 
     python -m benchmarks.packs_cpu
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -19,7 +22,7 @@ from benchmarks.measure import Report, Row, Spread, interleaved, parser, seconds
 from ladder_search.training.checkpoint import read_member, write_member
 from ladder_search.training.pack import Pack
 
-MEMBERS = (1, 2, 4, 8)
+MEMBERS = {"digits": (1, 2, 4, 8, 16, 32), "mnist": (1, 2, 4, 8)}
 TURN_SECONDS = {"digits": 0.15, "mnist": 0.5}
 """Aim for the length of one pack's turn in a round."""
 
@@ -27,8 +30,10 @@ STEPS = 5
 """Steps that a pack is timed over where one slot's hand-over is compared with them."""
 
 
-def sweep(report: Report, size: str, members: Sequence[int], *, rounds: int, compiled: bool) -> dict[str, Pack]:
-    """Measure member-steps of every K and print their table; returns the packs."""
+def sweep(
+    report: Report, size: str, members: Sequence[int], *, rounds: int, compiled: bool
+) -> tuple[dict[str, Pack], list[Row]]:
+    """Measure member-steps of every K and print their table; returns the packs and the table."""
     data = workloads.training_data(size, torch.device("cpu"))
     programs = ("eager", "compiled") if compiled else ("eager",)
     packs = {
@@ -58,7 +63,7 @@ def sweep(report: Report, size: str, members: Sequence[int], *, rounds: int, com
             }
         )
     report.table(f"{size}: one member's step in a pack of K", rows)
-    return packs
+    return packs, rows
 
 
 def moves(size: str, pack: Pack, rounds: int) -> Row:
@@ -101,6 +106,64 @@ def moves(size: str, pack: Pack, rounds: int) -> Row:
     }
 
 
+def peak(size: str, slots: int, compiled: bool, pipe: Connection) -> None:
+    """In a process of its own: send its peak in bytes before there is a pack and after some steps of it."""
+
+    def resident() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+    torch.set_num_threads(1)
+    data = workloads.training_data(size, torch.device("cpu"))
+    before = resident()
+    workloads.full_pack(size, data, slots, compiled=compiled).run(STEPS)
+    pipe.send((before, resident()))
+
+
+def memory(size: str, slots: tuple[int, int], *, compiled: bool) -> Row:
+    """What a pack takes with few members and with many; the difference is the members'."""
+    context, found = multiprocessing.get_context("spawn"), dict[int, tuple[int, int]]()
+    for k in slots:
+        here, there = context.Pipe()
+        process = context.Process(target=peak, args=(size, k, compiled, there))
+        process.start()
+        there.close()
+        found[k] = here.recv()
+        process.join()
+    few, many = slots
+    each = (found[many][1] - found[few][1]) / (many - few)
+    state = workloads.full_pack(size, workloads.training_data(size, torch.device("cpu")), 1, compiled=False).state(0)
+    held = sum(tensor.nbytes for stack in (state.params, state.first, state.second) for tensor in stack.values())
+    return {
+        "size": size,
+        "program": "compiled" if compiled else "eager",
+        "before, MiB": found[few][0] / 2**20,
+        f"pack of {few}, MiB": found[few][1] / 2**20,
+        f"pack of {many}, MiB": found[many][1] / 2**20,
+        "a member more, MiB": each / 2**20,
+        "its state, MiB": held / 2**20,
+    }
+
+
+def draw(curves: Mapping[str, Sequence[Row]], path: Path) -> None:
+    """Draw each size's CPU time per member-step against K."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4 * len(curves), 3.2), layout="constrained")
+    for axes, (size, rows) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
+        for program in dict.fromkeys(row["program"] for row in rows):
+            points = [(row["K"], row["CPU ms"]) for row in rows if row["program"] == program]
+            axes.plot(*zip(*points, strict=True), marker="o", label=program)
+        members = list(dict.fromkeys(row["K"] for row in rows))
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(members, [str(k) for k in members])
+        axes.set(title=size, xlabel="members of the pack", ylabel="CPU ms per member-step", ylim=(0, None))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
 def checkpoints(size: str, pack: Pack, rounds: int) -> Row:
     """What it costs to write a member to disk and to read it back."""
     state = pack.state(pack.active[0])
@@ -134,17 +197,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     begun = time.perf_counter()
     handed_over: list[Row] = []
     stored: list[Row] = []
+    held: list[Row] = []
+    curves: dict[str, list[Row]] = {}
     # Quick: no compiling, which takes up to a minute per program the first time.
+    programs = ("eager",) if given.quick else ("eager", "compiled")
+    # A pack of one has a program of its own: a member more is what follows the second.
+    few_and_many = (1, 2) if given.quick else (2, 8)
     for size in ("digits",) if given.quick else ("digits", "mnist"):
-        members = (1, 2) if given.quick else MEMBERS
-        packs = sweep(report, size, members, rounds=rounds, compiled=not given.quick)
-        pack = packs["eager K=2" if given.quick else "compiled K=4"]
-        handed_over.append(moves(size, pack, rounds))
-        stored.append(checkpoints(size, pack, rounds))
+        members = (1, 2) if given.quick else MEMBERS[size]
+        packs, curves[size] = sweep(report, size, members, rounds=rounds, compiled=not given.quick)
+        chosen = (2,) if given.quick else (1, 4, 8)
+        for program in programs:
+            handed_over += [{"program": program, **moves(size, packs[f"{program} K={k}"], rounds)} for k in chosen]
+        stored.append(checkpoints(size, packs[f"eager K={chosen[-1]}"], rounds))
+        held += [memory(size, few_and_many, compiled=program == "compiled") for program in programs]
     report.table("Handing a slot over (CPU time)", handed_over)
+    report.table("Memory of a process with one pack (its peak)", held)
     report.table("A member's checkpoint (wall time includes waiting until the disk has it)", stored)
     report.note(f"Took {time.perf_counter() - begun:.0f} s.")
     report.close(one_process=True)
+    if given.output is not None:
+        draw(curves, given.output.with_suffix(".svg"))
 
 
 if __name__ == "__main__":

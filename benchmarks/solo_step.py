@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks import workloads
 from benchmarks.measure import Report, Row, Times, interleaved, parser, seconds, spread_cells
@@ -31,18 +31,27 @@ class PlainLoop:
     """A single-trial loop as one writes it: module, backward, optimiser, one generator for the noise."""
 
     def __init__(self, spec: MemberSpec, data: TrainingData, *, adam: str, compiled: bool) -> None:
-        self._data, self._generator = data, torch.Generator().manual_seed(spec.seed)
-        model = workloads.BUILD(spec.model, self._generator)
+        self._data, self._adam = data, adam
+        model = workloads.BUILD(spec.model, torch.Generator())
         assert isinstance(model, Ladder)
-        training, split = spec.training, spec.split
-        streams = ((split.labelled, training.labelled_batch, LABELLED), (split.unlabelled, 100, UNLABELLED))
-        self._streams = [BatchStream(rows, size, seed=1, tag=tag) for rows, size, tag in streams]
-        self._noise_size = model.noise_size(training.labelled_batch, training.unlabelled_batch)
+        self._model = model
+        cost: Callable[..., tuple[Tensor, Tensor]] = model.cost
+        self._cost = torch.compile(cost, dynamic=False) if compiled else cost
+        self.restart(spec)
+
+    def restart(self, spec: MemberSpec) -> None:
+        """Train ``spec``, of the sizes that the loop was made for, from its start in the same program."""
+        self._generator, self._step = torch.Generator().manual_seed(spec.seed), 0
+        self._model.load_state_dict(workloads.BUILD(spec.model, self._generator).state_dict())
+        training, split, seed = spec.training, spec.split, spec.seed
+        kinds = (
+            (split.labelled, training.labelled_batch, LABELLED),
+            (split.unlabelled, training.unlabelled_batch, UNLABELLED),
+        )
+        self._streams = [BatchStream(rows, size, seed=seed, tag=tag) for rows, size, tag in kinds]
+        self._noise_size = self._model.noise_size(*(stream.batch_size for stream in self._streams))
         self._hyper = {name: torch.tensor(values) for name, values in spec.model.hyper().items()}
-        self._optimiser = torch.optim.Adam(model.parameters(), lr=training.lr, **{adam: True})  # type: ignore[arg-type]
-        self._model: nn.Module = model
-        self._cost: Callable[..., tuple[Tensor, Tensor]] = torch.compile(model.cost) if compiled else model.cost
-        self._step = 0
+        self._optimiser = torch.optim.Adam(self._model.parameters(), lr=training.lr, **{self._adam: True})  # type: ignore[arg-type]
 
     def run(self, steps: int) -> Tensor:
         """Train; returns the mean of the cost's terms."""

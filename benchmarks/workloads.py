@@ -6,7 +6,7 @@ Needs torch and numpy and nothing else that this project uses.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ BUILD = find_family("ladder").build
 FULL_SCALE = 255.0
 _ROWS = {"mnist": 20_000, "digits": 1_297}
 _CLASSES = 10
+HAS_BF16 = "precision" in {field.name for field in fields(TrainingConfig)}
 
 
 def member(size: str, seed: int = 1) -> MemberSpec:
@@ -46,9 +47,11 @@ def training_data(size: str, device: torch.device) -> TrainingData:
     return TrainingData(x=torch.from_numpy(pixels).to(device), y=classes.to(device), full_scale=FULL_SCALE)
 
 
-def full_pack(size: str, data: TrainingData, slots: int, *, compiled: bool) -> Pack:
+def full_pack(size: str, data: TrainingData, slots: int, *, compiled: bool, precision: str = "float32") -> Pack:
     """A pack whose slots are all taken, by members of seeds 1..slots on one split."""
     first = member(size)
+    if precision != "float32":
+        first = replace(first, training=replace(first.training, precision=precision))  # type: ignore[call-arg]
     pack = Pack(first, BUILD, data, slots=slots, compiled=compiled)
     for seed in range(1, slots + 1):
         pack.join(replace(first, seed=seed))

@@ -1,4 +1,4 @@
-"""The benchmarks that need no search still run; what they measure is nobody's business here."""
+"""The cheap benchmarks still run; what they measure is nobody's business here."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPTS = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
 SHARED = {
-    "__init__", "measure", "searches", "stepping_clock", "watched_search", "watched_trials", "servers", "stored",
-    "workloads",
+    "__init__", "measure", "rivals", "searches", "stepping_clock", "watched_search", "watched_trials", "servers",
+    "stored", "workloads",
 }  # fmt: skip
 
 
@@ -25,7 +25,15 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["solo_step"], ["packs_cpu"], ["gpu_packs", "--device", "cpu"], ["sampler_seeding"]],
+    [
+        ["solo_step"],
+        ["packs_cpu"],
+        ["gpu_packs", "--device", "cpu"],
+        ["sampler_seeding"],
+        pytest.param(["cpu_arrangements"], marks=pytest.mark.timeout(300)),  # three processes that import torch
+        ["conv_stacking"],
+        pytest.param(["packed_search"], marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
+    ],
     ids=lambda arguments: arguments[0],
 )
 def test_a_quick_run_prints_its_table_and_keeps_it(arguments: list[str], tmp_path: Path) -> None:

@@ -1,0 +1,312 @@
+"""How many trials per minute does a whole search do: packed, one trial per process, and as plain Ray Tune?
+
+Each search is a command of its own, timed from the start of its process to its end. Ours is ``search.py`` as a user
+types it: Optuna's random sampler with its journal, records, checkpoints, and tracking to MLflow's SQLite store until
+the store has everything. The rivals are ``benchmarks.rivals``: Ray Tune with the same list of configurations, one
+process per core, a plain loop, eager or compiled, nothing recorded. With FIFO all sides do the same work: the same
+configurations for as many epochs. With ASHA (the same rungs and reduction) who stops depends on the order of arrival;
+the table has the epochs that each side trained. Compilers find their results on disk: run the script twice.
+
+Trials have CPU times of their own processes, looked at twice a second; "idle" is that of the machine while the search
+ran, and means something where nobody else works on it.
+
+    python -m benchmarks.packed_search
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import optuna
+
+from benchmarks import searches
+from benchmarks.measure import Report, Row, Spread, machine_seconds, parser, spread_cells
+from benchmarks.rivals import Plan
+from ladder_search.data import datasets
+from ladder_search.driver.samplers import sampler_for
+from ladder_search.driver.schedulers import rungs
+from ladder_search.driver.settings import SearchSettings
+from ladder_search.driver.space import SearchSpace
+from ladder_search.record import StudyFolder
+from spaces import SPACES
+
+NAME, LOG = "search", "log"
+EAGER, COMPILED = "Ray Tune, plain loop", "Ray Tune, plain loop compiled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """One trial of any side; times are seconds since 1970."""
+
+    epochs: int
+    error: float
+    begun: float
+    ended: float
+    reference: bool = False
+    """Whether it is one of the paper's points."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Searched:
+    """One search of one side."""
+
+    trials: dict[str, Ended]
+    begun: float
+    wall: float
+    cpu: float
+    idle: float
+    """Share of the machine's cores that nobody used meanwhile."""
+    said: list[str]
+    """What it printed about its packs."""
+
+    @property
+    def per_minute(self) -> float:
+        return 60 * len(self.trials) / self.wall
+
+    @property
+    def before(self) -> float:
+        """Seconds until the first trial was begun."""
+        return min(trial.begun for trial in self.trials.values()) - self.begun
+
+    @property
+    def after(self) -> float:
+        """Seconds after the last trial had ended."""
+        return self.begun + self.wall - max(trial.ended for trial in self.trials.values())
+
+    @property
+    def epochs(self) -> int:
+        return sum(trial.epochs for trial in self.trials.values())
+
+
+@dataclass(slots=True)
+class Watch:
+    """Adds up the CPU seconds of all processes that a command starts."""
+
+    _seen: dict[int, float] = field(default_factory=dict)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def __enter__(self) -> Watch:
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        assert self._thread is not None
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.5):
+            for pid in searches.descendants():
+                self._seen[pid] = max(self._seen.get(pid, 0.0), searches.cpu_seconds(pid))
+
+    @property
+    def cpu(self) -> float:
+        return sum(self._seen.values())
+
+
+def make_plan(settings: SearchSettings) -> Plan:
+    """Write down what a search of ours with a random sampler will train, for the rivals."""
+    study = settings.resolved_study()
+    dataset = datasets.load(study.data.dataset)
+    own = study.trial(seed=settings.seed, label_seed=settings.label_seed, draws=settings.draws)
+    space = SearchSpace(SPACES[study.family], study, own)
+    found = [point.settings for point in space.points()][: settings.trials]
+    asked = optuna.create_study()
+    for number in range(len(found), settings.trials):
+        asked.sampler = sampler_for("random", settings.seed, number)
+        found.append(space.settings(asked.ask()))
+    epochs, at = study.training.epochs, rungs(study.training.epochs, own.member(dataset).steps_per_epoch, study.stop)
+    return Plan(
+        dataset=dataset.name,
+        epochs=epochs,
+        report_at=sorted({*range(study.report_every, epochs, study.report_every), *at, epochs}),
+        rungs=at,
+        configurations=[{"key": f"t{number:04d}", "settings": one} for number, one in enumerate(found)],
+    )
+
+
+def timed(command: Sequence[str], folder: Path) -> tuple[float, float, float, float]:
+    """Run a command to its end; return when it began, its seconds, its processes' CPU seconds and the idle share."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    log = folder / LOG
+    before, began, clock = machine_seconds(), time.time(), time.perf_counter()
+    with Watch() as watch, log.open("w") as output:
+        done = subprocess.run(
+            [sys.executable, *command], cwd=searches.ROOT, env=environment, stdout=output, stderr=output
+        )
+        wall = time.perf_counter() - clock
+    total, idle = (now - then for now, then in zip(machine_seconds(), before, strict=True))
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{log.read_text()[-3000:]}")
+    return began, wall, watch.cpu, idle / total if total else 0.0
+
+
+def ours(settings: SearchSettings, slots: str, folder: Path) -> Searched:
+    """Run ``search.py``."""
+    options = [settings.study, "--trials", str(settings.trials), "--scheduler", settings.scheduler, "--slots", slots]
+    if settings.epochs is not None:
+        options += ["--epochs", str(settings.epochs)]
+    place = ["--sampler", "random", "--root", str(folder), "--name", NAME]
+    began, wall, cpu, idle = timed(["search.py", *options, *place], folder)
+    kept = StudyFolder(folder / NAME)
+    trials: dict[str, Ended] = {}
+    for record in kept.read_trials():
+        ended = (kept.trials / f"{record.key}.json").stat().st_mtime
+        error = record.validation_error if record.validation_error is not None else float("nan")
+        trials[record.key] = Ended(
+            epochs=len(record.epochs),
+            error=error,
+            begun=ended - record.seconds,
+            ended=ended,
+            reference=record.is_reference,
+        )
+    said = [line for line in (folder / LOG).read_text().splitlines() if line.startswith("Packs")]
+    return Searched(trials=trials, begun=began, wall=wall, cpu=cpu, idle=idle, said=said)
+
+
+def rival(plan: Plan, scheduler: str, folder: Path, *, compiled: bool) -> Searched:
+    """Run the plain search."""
+    plan_at, result_at = folder / "plan.json", folder / "result.json"
+    plan_at.write_text(json.dumps(plan))
+    options = ["--configurations", str(plan_at), "--output", str(result_at), "--scheduler", scheduler]
+    how = ["--compiled"] if compiled else []
+    began, wall, cpu, idle = timed(["-m", "benchmarks.rivals", *options, *how], folder)
+    trials = {
+        one["key"]: Ended(epochs=one["epochs"], error=one["error"], begun=one["begun"], ended=one["ended"])
+        for one in json.loads(result_at.read_text())
+    }
+    return Searched(trials=trials, begun=began, wall=wall, cpu=cpu, idle=idle, said=[])
+
+
+def run_side(name: str, settings: SearchSettings, plan: Plan) -> Searched:
+    """Run one search of a side, in a folder that is removed afterwards, and see that it did the work."""
+    with tempfile.TemporaryDirectory(prefix="ladder-search-benchmark-", ignore_cleanup_errors=True) as folder:
+        if name in (EAGER, COMPILED):
+            found = rival(plan, settings.scheduler, Path(folder), compiled=name == COMPILED)
+        else:
+            found = ours(settings, name.rpartition(" ")[2], Path(folder))
+            kept = {record.key: record.settings for record in StudyFolder(Path(folder) / NAME).read_trials()}
+            planned = {one["key"]: one["settings"] for one in plan["configurations"]}
+            if json.dumps(kept, sort_keys=True) != json.dumps(planned, sort_keys=True):
+                raise RuntimeError(f"{name} did not train the configurations of the plan")
+    if len(found.trials) != settings.trials:
+        raise RuntimeError(f"{name}: {len(found.trials)} of {settings.trials} trials have ended")
+    if settings.scheduler == "fifo" and found.epochs != settings.trials * plan["epochs"]:
+        raise RuntimeError(f"{name}: {found.epochs} epochs were trained, {settings.trials * plan['epochs']} were asked")
+    return found
+
+
+def table(found: Mapping[str, list[Searched]], cores: int) -> list[Row]:
+    """One line per side."""
+
+    def middle(values: Sequence[float]) -> float:
+        return statistics.median(values)
+
+    def over(name: str, other: str) -> float | None:
+        pairs = zip(found[name], found.get(other, []), strict=False)
+        ratios = [a.per_minute / b.per_minute for a, b in pairs]
+        return middle(ratios) if ratios else None
+
+    return [
+        {
+            "search": name,
+            **spread_cells("trials/min", Spread.of([one.per_minute for one in runs])),
+            "over plain": over(name, EAGER),
+            "over compiled": over(name, COMPILED),
+            "whole, s": middle([one.wall for one in runs]),
+            "start, s": middle([one.before for one in runs]),
+            "trials, s": middle([one.wall - one.before - one.after for one in runs]),
+            "end, s": middle([one.after for one in runs]),
+            "epochs": middle([one.epochs for one in runs]),
+            "CPU s": middle([one.cpu for one in runs]),
+            "idle": middle([one.idle for one in runs]),
+            "own CPU / cores": middle([one.cpu / one.wall / cores for one in runs]),
+            "best error": middle([min(trial.error for trial in one.trials.values()) for one in runs]),
+            "n": len(runs),
+        }
+        for name, runs in found.items()
+    ]
+
+
+def agreement(packed: Searched, solo: Searched) -> str:
+    """Say whether the paper's points rank the same, and how far errors of the same trial lie apart.
+
+    Trials that one of the two stopped earlier are left out of the distances.
+    """
+
+    def order(one: Searched) -> list[str]:
+        points = [key for key, trial in one.trials.items() if key in solo.trials and solo.trials[key].reference]
+        return sorted(points, key=lambda key: one.trials[key].error)
+
+    both = [key for key in solo.trials if solo.trials[key].epochs == packed.trials[key].epochs]
+    apart = {key: abs(packed.trials[key].error - solo.trials[key].error) for key in both}
+    same = "the same" if order(packed) == order(solo) else "ANOTHER"
+    return (
+        f"the paper's points rank {same} ({' before '.join(order(packed))}); of {len(both)} trials of equal length "
+        f"{sum(value == 0 for value in apart.values())} have the same error, the largest difference is "
+        f"{100 * max(apart.values()):.2g} points."
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parser(__doc__)
+    options.add_argument("--study", default="digits-100", help="what is searched (digits-100)")
+    options.add_argument("--trials", type=int, help="trials of every search (64; quick: 4)")
+    options.add_argument("--epochs", type=int, help="length of a trial (the study's; quick: 10)")
+    options.add_argument("--rounds", type=int, help="searches of every side (3; quick: 1)")
+    options.add_argument("--eager-rounds", type=int, help="of the slowest rival (as many as of the others)")
+    options.add_argument("--slots", nargs="+", metavar="K", help="sides of ours (auto 1; quick: 1)")
+    options.add_argument("--schedulers", nargs="+", choices=("fifo", "asha"), help="(both; quick: fifo)")
+    options.add_argument("--no-rivals", action="store_true", help="measure ours alone")
+    options.add_argument("--no-compile", action="store_true", help="leave the compiled rival out")
+    given = options.parse_args(arguments)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    report = Report("How many trials per minute does a whole search do?", given)
+    begun = time.perf_counter()
+    slots = given.slots or (["1"] if given.quick else ["auto", "1"])
+    # Quick: no compiling, which takes up to a minute per program the first time.
+    rivals = [] if given.no_rivals else [EAGER] if given.quick or given.no_compile else [EAGER, COMPILED]
+    sides = [*(f"ladder-search --slots {k}" for k in slots), *rivals]
+    trials, epochs = given.trials or (4 if given.quick else 64), given.epochs or (10 if given.quick else None)
+    cores = len(os.sched_getaffinity(0))
+    for scheduler in given.schedulers or (("fifo",) if given.quick else ("fifo", "asha")):
+        settings = SearchSettings(
+            study=given.study,
+            trials=trials,
+            epochs=epochs,
+            sampler="random",
+            scheduler=scheduler,  # type: ignore[arg-type]
+        )
+        plan = make_plan(settings)
+        found: dict[str, list[Searched]] = {name: [] for name in sides}
+        for number in range(given.rounds or (1 if given.quick else 3)):
+            for name in sides:
+                if name == EAGER and given.eager_rounds is not None and number >= given.eager_rounds:
+                    continue
+                found[name].append(run_side(name, settings, plan))
+                print(f"{scheduler} {number + 1}: {name}, {found[name][-1].wall:.0f} s", file=sys.stderr, flush=True)
+        report.table(f"{given.study}, {scheduler}: {trials} trials of {plan['epochs']} epochs", table(found, cores))
+        for name in sides:
+            solo = found.get("ladder-search --slots 1")
+            for line in found[name][-1].said:
+                report.note(f"{scheduler}, {name}: {line}")
+            if name.startswith("ladder-search") and not name.endswith(" 1") and solo:
+                report.note(f"{scheduler}, {name} and --slots 1: {agreement(found[name][-1], solo[-1])}")
+    report.note(f"Took {time.perf_counter() - begun:.0f} s.")
+    report.close(one_process=False)
+
+
+if __name__ == "__main__":
+    main()

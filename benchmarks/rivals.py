@@ -1,0 +1,238 @@
+"""What a good user of Ray Tune and PyTorch writes without this project: one process per core, a plain training loop.
+
+Random search over a given list of configurations, FIFO or Ray's own ASHA, actors reused, nothing logged, the training
+set in the object store. The loop is that of ``solo_step`` (the cost, rows and noise of our trials, one thread, fused
+Adam); every epoch ends with the same validation as ours, and trials report at the same epochs. The list is made
+beforehand, so that the search imports neither Optuna nor the driver.
+
+    python -m benchmarks.rivals --configurations LIST.json --output RESULT.json [--compiled] [--scheduler asha]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+# As our trials do: several trial processes on a node would each start a compile worker per core.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+
+import torch
+from ray import tune
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+
+from benchmarks import searches
+from benchmarks.solo_step import PlainLoop
+from ladder_search.data import datasets
+from ladder_search.data.datasets import Dataset
+from ladder_search.training.pack import MemberSpec, TrainingData
+from ladder_search.training.schedules import learning_rate
+from ladder_search.trial import TrialSpec, training_data
+
+EPOCH, ERROR, NUMBER = "epoch", "validation_error", "number"
+_WEIGHTS = "member.pt"
+
+
+class Configuration(TypedDict):
+    """One entry of a plan."""
+
+    key: str
+    """Name of the trial in a search of ours."""
+    settings: dict[str, Any]
+    """A ``TrialSpec`` as a mapping."""
+
+
+class Plan(TypedDict):
+    """What a search is to train, as it stands in the file."""
+
+    dataset: str
+    epochs: int
+    report_at: list[int]
+    """Epochs at which a trial reports; the last is ``epochs``."""
+    rungs: list[int]
+    """Epochs at which ASHA compares."""
+    configurations: list[Configuration]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RivalTrial:
+    """One ended trial of a plain search; times are seconds since 1970."""
+
+    key: str
+    epochs: int
+    error: float
+    begun: float
+    ended: float
+
+
+class PlainTraining(PlainLoop):
+    """The plain loop with the schedule and the validation of one trial after the other."""
+
+    def __init__(self, spec: MemberSpec, data: TrainingData, *, compiled: bool) -> None:
+        super().__init__(spec, data, adam="fused", compiled=compiled)
+        self.signature = spec.signature()
+        self.begin(spec)
+
+    def begin(self, spec: MemberSpec) -> None:
+        """Become another trial of the same sizes: fresh weights and a fresh optimiser in the same program."""
+        self.restart(spec)
+        self._spec, self._epoch = spec, 0
+        split = spec.split
+        # One minibatch where it is the whole labelled set: every other of the epoch would have the same statistics.
+        whole = len(split.labelled) <= spec.training.labelled_batch
+        self._labelled = torch.from_numpy(self._streams[0].batches(0, 1 if whole else spec.steps_per_epoch))
+        self._held_out = torch.from_numpy(split.validation)
+
+    def epoch(self) -> float:
+        """Train an epoch and return the validation error."""
+        training = self._spec.training
+        rate = learning_rate(self._epoch, base=training.lr, epochs=training.epochs, decay_start=training.decay_start)
+        self._optimiser.param_groups[0]["lr"] = rate
+        self.run(self._spec.steps_per_epoch)
+        self._epoch += 1
+        return self.validation_error()
+
+    @torch.no_grad()
+    def validation_error(self) -> float:
+        """Fraction of held-out rows that the clean path, under statistics of labelled rows, puts in a wrong class."""
+        data, model = self._data, self._model
+        for name, value in model.statistics(data.x[self._labelled].float() / data.full_scale).items():
+            model.get_buffer(name).copy_(value)
+        rows = self._held_out
+        guessed = model(data.x[rows].float() / data.full_scale).argmax(-1)
+        return float((guessed != data.y[rows]).float().mean())
+
+    def state(self) -> dict[str, Any]:
+        """All that the trial needs to go on elsewhere."""
+        return {
+            "epoch": self._epoch,
+            "model": self._model.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "generator": self._generator.get_state(),
+        }
+
+    def go_on(self, state: Mapping[str, Any]) -> None:
+        """Take up what ``state`` gave."""
+        self._epoch = state["epoch"]
+        self._step = self._epoch * self._spec.steps_per_epoch
+        self._model.load_state_dict(state["model"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._generator.set_state(state["generator"])
+
+
+class PlainTrial(tune.Trainable):
+    """One configuration per trial, in a process that is used again for the next; ``config["number"]`` is its place in
+    the plan, which lies in the object store with the training set."""
+
+    def setup(self, config: dict[str, Any], dataset: Any = None, plan: Any = None, compiled: bool = False) -> None:
+        torch.set_num_threads(1)
+        self._dataset: Dataset = dataset
+        self._plan: Plan = plan
+        self._compiled = compiled
+        self._programs: dict[object, PlainTraining] = {}
+        self._take(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._take(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        until = min(epoch for epoch in self._plan["report_at"] if epoch > self._done)
+        while self._done < until:
+            error = self._training.epoch()
+            self._done += 1
+        return {EPOCH: self._done, ERROR: error, "done": self._done >= self._epochs}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        torch.save(self._training.state(), Path(checkpoint_dir) / _WEIGHTS)
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        self._training.go_on(torch.load(Path(checkpoint) / _WEIGHTS))
+        self._done = self._training.state()["epoch"]
+
+    def _take(self, config: dict[str, Any]) -> None:
+        settings = self._plan["configurations"][config[NUMBER]]["settings"]
+        spec = TrialSpec.from_mapping(settings).member(self._dataset)
+        program = self._programs.get(spec.signature())
+        if program is None:
+            data = training_data(self._dataset, torch.device("cpu"))
+            program = self._programs[spec.signature()] = PlainTraining(spec, data, compiled=self._compiled)
+        else:
+            program.begin(spec)
+        self._training, self._done = program, 0
+        self._epochs = spec.training.epochs
+
+
+class Ends(tune.Callback):
+    """Notes what became of each trial; costs microseconds."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.trials: list[RivalTrial] = []
+        self._plan = plan
+        self._begun: dict[str, float] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._begun.setdefault(trial.trial_id, time.time())
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        last = trial.last_result
+        self.trials.append(
+            RivalTrial(
+                key=self._plan["configurations"][trial.config[NUMBER]]["key"],
+                epochs=last[EPOCH],
+                error=last[ERROR],
+                begun=self._begun[trial.trial_id],
+                ended=time.time(),
+            )
+        )
+
+
+def scheduler(name: str, epochs: int, rungs: Sequence[int]) -> TrialScheduler:
+    """FIFO, or Ray's ASHA with our rungs: one grace period, reduction 3."""
+    if name == "fifo":
+        return FIFOScheduler()  # type: ignore[no-untyped-call]
+    assert len(rungs) == 1, "Ray counts its rungs up from the first: more than one would lie elsewhere than ours"
+    return AsyncHyperBandScheduler(
+        time_attr=EPOCH, metric=ERROR, mode="min", max_t=epochs, grace_period=rungs[0], reduction_factor=3
+    )
+
+
+def search(plan: Plan, *, scheduler_name: str, compiled: bool) -> list[RivalTrial]:
+    """Train every configuration of the plan; returns the trials in the order of their ends."""
+    ends = Ends(plan)
+    dataset = datasets.load(plan["dataset"])
+    with searches.prepared() as folder:
+        searches.fit(
+            tune.with_parameters(PlainTrial, dataset=dataset, plan=plan, compiled=compiled),
+            folder,
+            callbacks=[ends],
+            param_space={NUMBER: tune.grid_search(list(range(len(plan["configurations"]))))},
+            scheduler=scheduler(scheduler_name, plan["epochs"], plan["rungs"]),
+            reuse_actors=True,
+        )
+    return ends.trials
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--configurations", type=Path, required=True, metavar="LIST.json")
+    options.add_argument("--output", type=Path, required=True, metavar="RESULT.json")
+    options.add_argument("--scheduler", choices=("fifo", "asha"), default="fifo")
+    options.add_argument("--compiled", action="store_true")
+    given = options.parse_args(arguments)
+    plan: Plan = json.loads(given.configurations.read_text())
+    found = search(plan, scheduler_name=given.scheduler, compiled=given.compiled)
+    fields = RivalTrial.__dataclass_fields__
+    given.output.write_text(json.dumps([{name: getattr(trial, name) for name in fields} for trial in found]))
+
+
+if __name__ == "__main__":
+    main()
