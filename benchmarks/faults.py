@@ -80,6 +80,7 @@ class Search(Life):
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.kill("everything")
+        self.process.wait()
 
     def trained(self) -> list[tuple[str, int, int]]:
         """Every epoch trained so far: trial, epoch, process."""

@@ -69,6 +69,7 @@ class Desk:
         self._seats: dict[str, tuple[Place, int, str]] = {}
         self._accounts: list[Account] = []
         self._sweeper: asyncio.Task[None] | None = None
+        self._started = 0
 
     async def seat(self, key: str, place: Place, signature: str) -> Any:
         """Return the handle of the host that seats the trial."""
@@ -118,8 +119,10 @@ class Desk:
 
     def _start(self, place: Place, lane: int, signature: str) -> _Entry:
         account = Account(node=place.node, place=_where(place, lane), signature=signature, trials=self._how["trials"])
+        self._started += 1
         host: Any = ray.remote(self.host).options(
-            name=self._host_name(place, lane, signature),
+            # A number, because Ray gives the name of an actor that has died free some time later.
+            name=f"{self._host_name(place, lane, signature)}, {self._started}",
             num_cpus=0,
             num_gpus=0,
             max_concurrency=1000,
