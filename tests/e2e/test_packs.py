@@ -75,16 +75,16 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_a_population_shares_packs(tmp_path: Path) -> None:
-    arguments = ("--slots", "2", "--trials", "6", "--scheduler", "pbt", "--epochs", "100")
+    arguments = ("--slots", "2", "--trials", "5", "--scheduler", "pbt", "--epochs", "60")
     with faults.Search(tmp_path, *arguments) as search:
         assert search.ended() == 0, search.out()
     records = search.study.read_trials()
-    assert [(record.state, len(record.epochs)) for record in records] == [("COMPLETE", 100)] * 6
+    assert [(record.state, len(record.epochs)) for record in records] == [("COMPLETE", 60)] * 5
     assert ": crashed" not in search.out()
 
 
 def test_every_gpu_of_a_cluster_has_one_host_and_is_not_idle_while_trials_wait(tmp_path: Path) -> None:
-    more = ("--slots", "3", "--trials", "12", "--scheduler", "fifo")
+    more = ("--slots", "3", "--trials", "12", "--scheduler", "fifo", "--epochs", "120")
     with faults.machines(tmp_path, 2, gpus=2) as (address, _), faults.on_cluster(tmp_path, address, *more) as search:
         assert search.ended() == 0, search.out()
     _nothing_lost(search, search.losses(trials=12))
