@@ -3,9 +3,9 @@
     eager       every operation is a launch
     compiled    torch.compile, default mode
     reduced     torch.compile with CUDA graphs (what mode="reduce-overhead" does)
-    captured    the compiled step, captured once by hand as a CUDA graph and replayed
+    captured    the compiled step, captured once as a CUDA graph and replayed: what a pack does on CUDA by itself
 
-Batches and noise are part of every step, as in a search. ``captured`` leaves them out of the graph, too. Needs torch
+Batches and noise are part of every step, as in a search. Needs torch
 and numpy and no installation: run it from the root of a checkout. Under 8 minutes on a data-centre GPU; what fails or
 does not fit is printed as such and the rest goes on.
 
@@ -26,6 +26,7 @@ import torch._inductor.config as inductor
 
 from benchmarks import workloads
 from benchmarks.measure import Report, Row, Spread, parser
+from ladder_search.training.noise import counters, normals
 from ladder_search.training.pack import Pack, TrainingData
 
 MEMBERS = (1, 4, 16, 64, 256, 1024)
@@ -42,13 +43,11 @@ class Runner:
     def __init__(self, size: str, data: TrainingData, slots: int, way: str) -> None:
         self._device = data.x.device
         self._graphs = way == "reduced"
-        self.pack = workloads.full_pack(size, data, slots, compiled=way != "eager")
+        self.pack = workloads.full_pack(size, data, slots, compiled=way != "eager", captured=way == "captured")
         if way == "reduced":
             self._keep_addresses()
         with self._options():
             self.step(3)  # compiles, warms up
-        if way == "captured":
-            self._capture()
 
     def step(self, count: int) -> None:
         with self._options():
@@ -63,27 +62,8 @@ class Runner:
         """CUDA graphs are skipped for inputs that a step changes, unless they are said to stay where they are."""
         pack = self.pack
         stacks = (pack._params, pack._first, pack._second, pack._hyper)
-        for tensor in (pack._noise, pack._data.x, pack._data.y, *(t for stack in stacks for t in stack.values())):
+        for tensor in (pack._data.x, pack._data.y, *(t for stack in stacks for t in stack.values())):
             torch._dynamo.mark_static_address(tensor)
-
-    def _capture(self) -> None:
-        """Replace the pack's step by one that copies its changing inputs into place and replays a graph."""
-        pack, step = self.pack, self.pack._step
-        tables = tuple(table[0].clone() for table in pack._tables(dict(enumerate(pack._seats)), 1))  # type: ignore[arg-type]
-        fixed = (pack._params, pack._first, pack._second, pack._hyper)
-        rest = (pack._data.x, pack._data.y, pack._noise)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            terms = step(*fixed, *tables, *rest)
-
-        def replay(*inputs: object) -> torch.Tensor:
-            for place, value in zip(tables, inputs[len(fixed) : len(fixed) + len(tables)], strict=True):
-                assert isinstance(value, torch.Tensor)
-                place.copy_(value)
-            graph.replay()
-            return terms
-
-        pack._step = replay
 
 
 def synchronise(device: torch.device) -> None:
@@ -92,18 +72,18 @@ def synchronise(device: torch.device) -> None:
 
 
 def noise_milliseconds(pack: Pack, device: torch.device) -> float:
-    """Time that one step of the pack spends on drawing its noise."""
-    seats = [seat for seat in pack._seats if seat is not None]
+    """Time that drawing one step's noise takes when it is no part of a program."""
+    size = pack._model.noise_size(*pack._rows)  # type: ignore[operator]
+    keys, words = torch.arange(pack.slots, device=device), counters(size, device)
 
-    def draw(step: int) -> None:
-        for slot, seat in enumerate(seats):
-            seat.noise.fill(pack._noise[slot], step)
+    def draw() -> None:
+        normals(keys, words, size)
 
-    draw(0)
+    draw()
     synchronise(device)
     begun = time.perf_counter()
-    for step in range(3):
-        draw(step)
+    for _ in range(3):
+        draw()
     synchronise(device)
     return (time.perf_counter() - begun) / 3 * 1e3
 

@@ -100,7 +100,7 @@ class TrialSpec:
         """Return an empty pack for trials with this one's signature."""
         family = find_family(self.family)
         data = training_data(dataset, device)
-        return Pack(self.member(dataset), family.build, data, slots=slots, compiled=compiled)
+        return Pack(self.member(dataset), family.build, data, slots=slots, compiled=compiled, stacking=family.stacking)
 
     def empty_module(self) -> nn.Module:
         """Return a network of this configuration whose values are to be loaded."""

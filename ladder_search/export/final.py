@@ -283,6 +283,6 @@ def _final(spec: TrialSpec, seed: int) -> TrialSpec:
 
 
 def _settings_digest(spec: TrialSpec, seeds: Sequence[int], dataset: Dataset, device: torch.device) -> str:
-    # The noise is drawn on the device: another kind of device is another run.
+    # Noise is the same everywhere, rounding is not: another kind of device is another run.
     named = {"spec": spec.as_mapping(), "seeds": list(seeds), "data": dataset.digest, "device": device.type}
     return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()

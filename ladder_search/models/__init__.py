@@ -11,6 +11,7 @@ from torch import nn
 
 from ladder_search.errors import UnknownNameError
 from ladder_search.models.ladder import Ladder, LadderConfig
+from ladder_search.nn.protocol import Stacking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,8 @@ class Family:
     """Settings class, a ``nn.protocol.ModelConfig``."""
     build: Callable[[Any, torch.Generator], nn.Module]
     """(settings, generator of the initial weights) -> network, a ``nn.protocol.PackModel``."""
+    stacking: Stacking
+    """vmap: a pack holds any number of members; none: one, because stacking is impossible or does not pay."""
 
 
 def _build_ladder(config: LadderConfig, generator: torch.Generator) -> nn.Module:
@@ -28,7 +31,7 @@ def _build_ladder(config: LadderConfig, generator: torch.Generator) -> nn.Module
 
 
 FAMILIES: dict[str, Family] = {
-    "ladder": Family(config=LadderConfig, build=_build_ladder),
+    "ladder": Family(config=LadderConfig, build=_build_ladder, stacking="vmap"),
 }
 
 

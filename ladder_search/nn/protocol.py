@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
 from torch import Tensor
+
+Stacking = Literal["vmap", "none"]
+"""How K networks of a family become one program: ``torch.func.vmap`` over the model, or not at all (K = 1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,11 @@ class ModelConfig(Protocol):
 
 
 class PackModel(Protocol):
-    """An ordinary ``nn.Module`` for one trial; a pack stacks K of them along a leading axis."""
+    """An ordinary ``nn.Module`` for one trial; a pack stacks K of them along a leading axis.
+
+    A step may compute the layers of ``torch.nn.functional`` (linear, convolutions) in a lower precision; see
+    ``training.program.Bfloat16Products``.
+    """
 
     @property
     def term_names(self) -> tuple[str, ...]:

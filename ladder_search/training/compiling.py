@@ -14,6 +14,7 @@ products do: a straight line through the two measurements.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import os
@@ -76,8 +77,16 @@ def remember(signature: object, slots: int, *, device: str, threads: int) -> Non
 
 
 def _mark(signature: object, slots: int, device: str, threads: int) -> str:
-    named = repr((signature, slots, device, threads, torch.__version__))
+    named = repr((signature, slots, device, threads, torch.__version__, _code()))
     return f"known-{hashlib.sha256(named.encode()).hexdigest()[:16]}"
+
+
+@functools.cache
+def _code() -> str:
+    """Digest of the sources that programs are made from: an edited one is compiled anew."""
+    package = Path(__file__).parent.parent
+    sources = sorted(path for part in ("training", "models", "nn") for path in (package / part).glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 def _programs() -> Path | None:

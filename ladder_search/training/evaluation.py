@@ -11,12 +11,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import functional_call
 
-from ladder_search.training.program import Stack
+from ladder_search.training.program import Stack, compile_own, over_members
+from ladder_search.training.stepping import Capture
 
-# Bounds the activations of one call: rows times members. 8,192 rows of the widest layer are 32 MB in float32.
+# Bounds the activations of one call: rows times members. 8,192 rows of the widest layer are 32 MB in float32. A CUDA
+# device takes eight times as many: its time goes into launches.
 _ROWS_AT_ONCE = 8192
+_ON_CUDA = 8
 
 
 class _Statistics(nn.Module):
@@ -40,7 +43,7 @@ def labelled_statistics(model: nn.Module, params: Stack, x: Tensor, rows: Tensor
     """
     call = _over_members(_Statistics(model), "model.")
     members, minibatches, size = rows.shape
-    at_once = max(1, _ROWS_AT_ONCE // (members * size))
+    at_once = max(1, _rows_at_once(x) // (members * size))
     total: Stack = {}
     with torch.no_grad():
         for chunk in torch.split(rows, at_once, dim=1):
@@ -61,16 +64,80 @@ def classification_errors(
         x, y: examples (n, ...) uint8 and their classes (n,).
         rows: each member's own examples, (K, m) indices into ``x``; None for all of ``x``.
     """
-    call = _over_members(model, "")
     members = len(next(iter(state.values())))
     if rows is None:
         rows = torch.arange(len(x), device=x.device).expand(members, -1)
+    wrong = _wrong_counts(model, state, x, y, full_scale, rows)
+    return [count / rows.shape[1] for count in wrong.tolist()]
+
+
+class Evaluation:
+    """Validation errors of a pack's members: statistics and classification in one program.
+
+    Eager it serves the members that are asked for. Compiled or captured it is one program of fixed size over all slots.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        params: Stack,
+        x: Tensor,
+        y: Tensor,
+        full_scale: float,
+        labelled: Tensor,
+        rows: Tensor,
+        *,
+        compiled: bool = False,
+        capture: Capture | None = None,
+    ) -> None:
+        """Args:
+        params: of all slots; they and the two tables of rows stay where they are, their values may change.
+        labelled: minibatches of the test-time statistics, (K, minibatches, rows) indices into ``x``.
+        rows: examples to classify, (K, m) indices into ``x``.
+        """
+        self._params, self._labelled, self._rows = params, labelled, rows
+        self._wrong = torch.zeros(len(rows), dtype=torch.int64, device=x.device)
+        self._capture, self._all_slots = capture, compiled or capture is not None
+        self._into_place: Callable[[], None] | None = None
+
+        def count(params: Stack, labelled: Tensor, rows: Tensor) -> Tensor:
+            statistics = labelled_statistics(model, params, x, labelled, full_scale)
+            return _wrong_counts(model, {**params, **statistics}, x, y, full_scale, rows)
+
+        # What is cut into chunks is long in its products, and a program of many chunks is long in its compiling.
+        short = max(labelled.numel(), rows.numel()) <= _rows_at_once(x)
+        self._count = compile_own(count) if compiled and short else count
+
+    def errors(self, slots: list[int]) -> list[float]:
+        """Return the fraction of wrongly classified examples of each of ``slots``."""
+        if self._all_slots or len(slots) == len(self._rows):
+            if self._into_place is None:
+                self._into_place = self._capture(self._one, ()) if self._capture else self._one
+            self._into_place()
+            counts = self._wrong.tolist()
+            wrong = [counts[slot] for slot in slots]
+        else:
+            params = {name: stacked[slots] for name, stacked in self._params.items()}
+            wrong = self._count(params, self._labelled[slots], self._rows[slots]).tolist()
+        return [count / self._rows.shape[1] for count in wrong]
+
+    def _one(self) -> None:
+        self._wrong.copy_(self._count(self._params, self._labelled, self._rows))
+
+
+def _wrong_counts(model: nn.Module, state: Stack, x: Tensor, y: Tensor, full_scale: float, rows: Tensor) -> Tensor:
+    call = _over_members(model, "")
+    members = len(rows)
     wrong = torch.zeros(members, dtype=torch.int64, device=x.device)
     with torch.no_grad():
-        for chunk in torch.split(rows, max(1, _ROWS_AT_ONCE // members), dim=1):
+        for chunk in torch.split(rows, max(1, _rows_at_once(x) // members), dim=1):
             probabilities = call(state, _pixels(x[chunk], state, full_scale))
             wrong += (probabilities.argmax(-1) != y[chunk]).sum(-1)
-    return [count / rows.shape[1] for count in wrong.tolist()]
+    return wrong
+
+
+def _rows_at_once(x: Tensor) -> int:
+    return _ROWS_AT_ONCE * (_ON_CUDA if x.device.type == "cuda" else 1)
 
 
 def _pixels(x: Tensor, like: Stack, full_scale: float) -> Tensor:
@@ -81,4 +148,4 @@ def _over_members(module: nn.Module, prefix: str) -> Callable[[Stack, Tensor], A
     def call(state: Stack, x: Tensor) -> Any:
         return functional_call(module, {prefix + name: value for name, value in state.items()}, (x,))
 
-    return vmap(call)
+    return over_members(call)

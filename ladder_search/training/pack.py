@@ -13,18 +13,21 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ladder_search.data.splits import Split
-from ladder_search.data.streams import LABELLED, UNLABELLED, BatchStream
 from ladder_search.errors import CheckpointError, SettingError
-from ladder_search.nn.protocol import ModelConfig
+from ladder_search.nn.protocol import Stacking
 from ladder_search.training import seeding
-from ladder_search.training.evaluation import classification_errors, labelled_statistics
+from ladder_search.training.evaluation import Evaluation, classification_errors, labelled_statistics
+from ladder_search.training.member import MemberSpec, Seat
+from ladder_search.training.noise import noise_keys
 from ladder_search.training.program import Stack, make_step
-from ladder_search.training.schedules import adam_scale, learning_rate
-from ladder_search.training.settings import TrainingConfig
+from ladder_search.training.schedules import adam_scale
+from ladder_search.training.stepping import Stepper, capture_graph
+
+__all__ = ["Build", "IntervalReport", "MemberSpec", "MemberState", "Pack", "TrainingData"]
 
 Build = Callable[[Any, torch.Generator], nn.Module]
 
@@ -36,41 +39,6 @@ class TrainingData:
     x: Tensor
     y: Tensor
     full_scale: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemberSpec:
-    """One member: what it trains, on which rows, from which seed."""
-
-    model: ModelConfig
-    training: TrainingConfig
-    split: Split
-    seed: int
-    """Seed of weights, noise and batch order; the label draw is in ``split``."""
-
-    def signature(self) -> tuple[object, ...]:
-        """What members of one pack must share."""
-        training, split = self.training, self.split
-        sizes = (len(split.labelled), len(split.unlabelled), len(split.validation))
-        batches = (training.labelled_batch, training.unlabelled_batch, training.dtype)
-        return (type(self.model).__name__, *self.model.signature(), *sizes, *batches)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Minibatches in one pass over the unlabelled set."""
-        return len(self.split.unlabelled) // min(self.training.unlabelled_batch, len(self.split.unlabelled))
-
-    @property
-    def flops(self) -> float:
-        """Floating-point operations of one step's matrix products."""
-        training, split = self.training, self.split
-        labelled = min(training.labelled_batch, len(split.labelled))
-        return self.model.flops(labelled, min(training.unlabelled_batch, len(split.unlabelled)))
-
-    @property
-    def total_steps(self) -> int:
-        """Updates of the whole run."""
-        return self.steps_per_epoch * self.training.epochs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,23 +67,6 @@ class IntervalReport:
     """False: the member diverged; its slot should be freed."""
 
 
-class _Seat:
-    """The host-side half of a member: its streams and its clock."""
-
-    def __init__(self, spec: MemberSpec, device: torch.device) -> None:
-        self.spec = spec
-        self.step = 0
-        self.noise = seeding.NoiseSource(spec.seed, device)
-        training, split = spec.training, spec.split
-        self.labelled = BatchStream(split.labelled, training.labelled_batch, seed=spec.seed, tag=LABELLED)
-        self.unlabelled = BatchStream(split.unlabelled, training.unlabelled_batch, seed=spec.seed, tag=UNLABELLED)
-
-    def rate(self, step: int) -> float:
-        training = self.spec.training
-        epoch = min(step // self.spec.steps_per_epoch, training.epochs - 1)
-        return learning_rate(epoch, base=training.lr, epochs=training.epochs, decay_start=training.decay_start)
-
-
 class Pack:
     """K slots that train as one program.
 
@@ -137,10 +88,25 @@ class Pack:
         *,
         slots: int = 1,
         compiled: bool = False,
+        captured: bool | None = None,
+        stacking: Stacking = "vmap",
     ) -> None:
-        """Args: ``like`` fixes the signature; ``build(config, generator)`` makes the module of one member."""
+        """Make a pack of empty slots.
+
+        Args:
+            like: fixes the signature.
+            build: ``build(config, generator)`` makes the module of one member.
+            data: the training set, on the device where the pack is to be.
+            compiled: the step, and evaluations that are small, are compiled on their first use.
+            captured: steps and evaluations become CUDA graphs on their first use; None: on CUDA.
+            stacking: the family's, see ``models.Family``.
+        """
         if slots < 1:
             raise SettingError(f"a pack needs at least 1 slot, got {slots}; give a positive whole number.")
+        if slots > 1 and stacking == "none":
+            raise SettingError(
+                f"members of {type(like.model).__name__} cannot be stacked, got a pack of {slots} slots; give 1 slot."
+            )
         self.signature = like.signature()
         self._build, self._data = build, data
         self._dtype = torch.float32 if like.training.dtype == "float32" else torch.float64
@@ -160,11 +126,40 @@ class Pack:
         }
         n_lab = min(like.training.labelled_batch, len(like.split.labelled))
         self._rows = (n_lab, min(like.training.unlabelled_batch, len(like.split.unlabelled)))
-        size = self._model.noise_size(*self._rows)  # type: ignore[operator]
-        self._noise = torch.zeros((slots, size), dtype=self._dtype, device=self._device)
-        self._seats: list[_Seat | None] = [None] * slots
-        self._step = make_step(self._model, data.full_scale, compiled=compiled)
+        self._seats: list[Seat | None] = [None] * slots
         self._term_names: tuple[str, ...] = self._model.term_names  # type: ignore[assignment]
+        # Rows that evaluations read: one place for a member as long as it sits, as a captured program wants it.
+        self._statistics_rows, self._validation_rows = (
+            torch.zeros((slots, *rows.shape), dtype=torch.int64, device=self._device)
+            for rows in (Seat(like).statistics_rows(), like.split.validation)
+        )
+        step = make_step(
+            self._model,
+            data.full_scale,
+            noise_size=self._model.noise_size(*self._rows),  # type: ignore[operator]
+            compiled=compiled,
+            precision=like.training.precision,
+        )
+        capture = capture_graph if (self._device.type == "cuda" if captured is None else captured) else None
+        self._stepper = Stepper(
+            step,
+            (self._params, self._first, self._second, self._hyper),
+            data.x,
+            data.y,
+            terms=len(self._term_names),
+            capture=capture,
+        )
+        self._evaluation = Evaluation(
+            self._model,
+            self._params,
+            data.x,
+            data.y,
+            data.full_scale,
+            self._statistics_rows,
+            self._validation_rows,
+            compiled=compiled,
+            capture=capture,
+        )
 
     @property
     def slots(self) -> int:
@@ -192,7 +187,7 @@ class Pack:
                 f"all {self.slots} slots of the pack are taken; wait for one to leave or start another pack."
             )
         slot = free[0]
-        seat = _Seat(spec, self._device)
+        seat = Seat(spec)
         if state is None:
             fresh = self._build(spec.model, seeding.generator(spec.seed, seeding.INITIAL_WEIGHTS))
             params = {name: value.detach() for name, value in fresh.named_parameters()}
@@ -206,6 +201,8 @@ class Pack:
                 stacked[slot].copy_(values[name])
         for name, values_ in spec.model.hyper().items():
             self._hyper[name][slot].copy_(torch.tensor(values_, dtype=self._dtype))
+        self._statistics_rows[slot].copy_(torch.from_numpy(seat.statistics_rows()))
+        self._validation_rows[slot].copy_(torch.from_numpy(spec.split.validation))
         seat.step = state.step
         self._seats[slot] = seat
         return slot
@@ -242,21 +239,8 @@ class Pack:
         moving = [*self._params.values(), *self._first.values(), *self._second.values()] if standing else []
         aside = [stacked[standing] for stacked in moving]
         tables = self._tables(seated, steps)
-        total = torch.zeros((self.slots, len(self._term_names)), dtype=torch.float64, device=self._device)
         begun = time.perf_counter()
-        for i in range(steps):
-            for slot, seat in seated.items():
-                seat.noise.fill(self._noise[slot], seat.step + i)
-            total += self._step(
-                self._params,
-                self._first,
-                self._second,
-                self._hyper,
-                *(table[i] for table in tables),
-                self._data.x,
-                self._data.y,
-                self._noise,
-            )
+        total = self._stepper.run(tables)
         for stacked, kept in zip(moving, aside, strict=True):
             stacked[standing] = kept
         # Second moments, too: they overflow first, and a parameter whose moment is infinite stands still for good.
@@ -284,29 +268,17 @@ class Pack:
             SettingError: nobody is seated.
         """
         chosen = self._chosen(slots)
-        rows = []
-        for slot in chosen:
-            seat = self._seat(slot)
-            # Where one minibatch is the whole labelled set, every minibatch of the epoch has the same statistics.
-            whole = seat.labelled.batches_per_pass == 1 and seat.labelled.batch_size == len(seat.spec.split.labelled)
-            rows.append(torch.from_numpy(seat.labelled.batches(0, 1 if whole else seat.spec.steps_per_epoch)))
-        labelled, params = torch.stack(rows).to(self._device), self._params_of(chosen)
-        return chosen, labelled_statistics(self._model, params, self._data.x, labelled, self._data.full_scale)
+        params, rows = self._params_of(chosen), self._statistics_rows[chosen]
+        return chosen, labelled_statistics(self._model, params, self._data.x, rows, self._data.full_scale)
 
     def validation_errors(self, slots: Collection[int] | None = None) -> dict[int, float]:
         """Return the error of seated members, all unless told, each on the validation rows of its split."""
-        chosen, statistics = self.statistics(slots)
-        rows = [torch.from_numpy(self._seat(slot).spec.split.validation) for slot in chosen]
-        if not len(rows[0]):
+        chosen = self._chosen(slots)
+        if not self._validation_rows.shape[1]:
             raise SettingError(
                 "a validation error needs validation rows, the split has 0; set data.validation above 0."
             )
-        state = {**self._params_of(chosen), **statistics}
-        data = self._data
-        errors = classification_errors(
-            self._model, state, data.x, data.y, data.full_scale, torch.stack(rows).to(self._device)
-        )
-        return dict(zip(chosen, errors, strict=True))
+        return dict(zip(chosen, self._evaluation.errors(chosen), strict=True))
 
     def test_errors(self, x: Tensor, y: Tensor) -> dict[int, float]:
         """Return each seated member's error on ``x`` (m, ...) uint8, classes ``y`` (m,): for final training alone."""
@@ -323,7 +295,7 @@ class Pack:
         module.load_state_dict(tensors)
         return module
 
-    def _seat(self, slot: int) -> _Seat:
+    def _seat(self, slot: int) -> Seat:
         seat = self._seats[slot]
         if seat is None:
             raise SettingError(f"slot {slot} of the pack is empty; seated are {self.active}.")
@@ -343,18 +315,20 @@ class Pack:
             return self._params
         return {name: stacked[slots] for name, stacked in self._params.items()}
 
-    def _tables(self, seated: dict[int, _Seat], steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Learning rates (two tables, (steps, K)) and batch rows (two, (steps, K, rows)) of an interval."""
-        scales = torch.zeros((2, steps, self.slots), dtype=torch.float64)
+    def _tables(self, seated: dict[int, Seat], steps: int) -> tuple[Tensor, ...]:
+        """What the steps of an interval read, each (steps, K, ...): see ``make_step``, from ``rate`` to ``keys``."""
+        scales = np.zeros((2, steps, self.slots))
         scales[1] = 1.0
-        rows = [torch.zeros((steps, self.slots, n), dtype=torch.int64) for n in self._rows]
+        rows = [np.zeros((steps, self.slots, n), np.int64) for n in self._rows]
+        keys = np.zeros((steps, self.slots), np.int64)
         for slot, seat in seated.items():
-            pairs = [adam_scale(seat.step + i + 1, seat.rate(seat.step + i)) for i in range(steps)]
-            scales[:, :, slot] = torch.tensor(pairs, dtype=torch.float64).T
-            rows[0][:, slot] = torch.from_numpy(seat.labelled.batches(seat.step, steps))
-            rows[1][:, slot] = torch.from_numpy(seat.unlabelled.batches(seat.step, steps))
-        rate, root = scales.to(self._device, self._dtype)
-        return rate, root, rows[0].to(self._device), rows[1].to(self._device)
+            updates = np.arange(seat.step, seat.step + steps)
+            scales[:, :, slot] = adam_scale(updates + 1, seat.rates(updates))
+            rows[0][:, slot] = seat.labelled.batches(seat.step, steps)
+            rows[1][:, slot] = seat.unlabelled.batches(seat.step, steps)
+            keys[:, slot] = noise_keys(seat.spec.seed, seat.step, steps)
+        rate, root = torch.from_numpy(scales).to(self._device, self._dtype)
+        return rate, root, *(torch.from_numpy(table).to(self._device) for table in (*rows, keys))
 
 
 def _check_fits(stack: Stack, values: dict[str, Tensor]) -> None:

@@ -1,27 +1,35 @@
 """One training step of K members as one function of tensors: forward, backward and Adam, with a leading trial axis.
 
-The model is an ordinary module for one trial; ``vmap`` stacks it. Compiled, forward, backward and update become one
-graph. Run eagerly, the gradient comes from plain autograd on the sum over members, which costs half of a functional
+The model is an ordinary module for one trial; ``vmap`` stacks it. Compiled, noise, forward, backward and update become
+one graph. Run eagerly, the gradient comes from plain autograd on the sum over members, which costs half of a functional
 gradient's launches and is the same gradient, because no member's cost depends on another member's parameters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from ladder_search.nn.protocol import Batch
+from ladder_search.training.noise import counters, fill_normals, normals
 from ladder_search.training.schedules import ADAM_EPSILON, BETA1, BETA2
 
 Stack = dict[str, Tensor]
 """Parameter or buffer name -> values of all members, shape (K, ...)."""
 
+Step = Callable[..., Tensor]
+
 _MODEL = "model."
+_LONG_AGO = 1e9
+"""A number of updates after which Adam's corrections are 1 in double precision."""
 
 
 class _Cost(nn.Module):
@@ -35,38 +43,66 @@ class _Cost(nn.Module):
         return self.model.cost(batch, noise, hyper)  # type: ignore[no-any-return, operator]
 
 
-def make_step(model: nn.Module, full_scale: float, *, compiled: bool) -> Callable[..., Tensor]:
-    """Return ``step(params, first, second, hyper, rate, root, labelled, unlabelled, x, y, noise) -> terms``.
+class Bfloat16Products(TorchFunctionMode):
+    """Inside it layers multiply in bfloat16 and give float32, so that statistics and costs stay what they are.
+
+    ``torch.autocast`` would hand bfloat16 on to all that follows a product, batch statistics first of all. What is
+    rounded are the layers of ``torch.nn.functional``; a product written with ``@`` (combinators) stays float32.
+    """
+
+    LAYERS = (functional.linear, functional.conv1d, functional.conv2d, functional.conv3d)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func not in self.LAYERS:
+            return func(*args, **(kwargs or {}))
+        rounded = [value.bfloat16() if isinstance(value, Tensor) else value for value in args]
+        named = {n: v.bfloat16() if isinstance(v, Tensor) else v for n, v in (kwargs or {}).items()}
+        return func(*rounded, **named).float()
+
+
+def make_step(
+    model: nn.Module,
+    full_scale: float,
+    *,
+    noise_size: int,
+    compiled: bool,
+    precision: str = "float32",
+) -> Step:
+    """Return ``step(params, first, second, hyper, rate, root, labelled, unlabelled, keys, x, y) -> terms``.
 
     The step updates ``params`` and Adam's moments ``first`` and ``second`` (stacks) in place.
+
+    Args:
+        full_scale: what pixels are divided by.
+        noise_size: standard normal draws of one member's step.
+        precision: of the matrix products, see ``TrainingConfig.precision``.
 
     Args of the step, with K members:
         hyper: name -> (K, ...) tensors of hyper-parameters.
         rate, root: Adam's bias-corrected learning rate and second correction, each (K,).
         labelled, unlabelled: indices into the data, (K, rows) int64.
-        x, y: the whole data set on the device, (n, d) uint8 and (n,) int64; pixels are divided by ``full_scale``.
-        noise: standard normal draws, (K, noise_size).
+        keys: keys of the step's noise, (K,) int64.
+        x, y: the whole data set on the device, (n, d) uint8 and (n,) int64.
 
     Returns of the step: cost terms, (K, len(model.term_names)).
     """
     cost = _Cost(model)
+    of_words = counters(noise_size, next(model.parameters()).device)
 
     def member_cost(params: Stack, hyper: Stack, x_lab: Tensor, y: Tensor, x_unl: Tensor, noise: Tensor) -> Any:
         named = {_MODEL + name: value for name, value in params.items()}
+        if precision == "bf16":
+            with Bfloat16Products():
+                return functional_call(cost, named, (Batch(x_lab, y, x_unl), noise, hyper))
         return functional_call(cost, named, (Batch(x_lab, y, x_unl), noise, hyper))
 
     def functional_gradient(params: Stack, *inputs: Any) -> tuple[Stack, Tensor]:
-        return vmap(grad(member_cost, has_aux=True))(params, *inputs)  # type: ignore[no-any-return]
+        return over_members(grad(member_cost, has_aux=True))(params, *inputs)  # type: ignore[no-any-return]
 
     def plain_gradient(params: Stack, *inputs: Any) -> tuple[Stack, Tensor]:
         leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
-        if len(inputs[-1]) == 1:  # one member: the model as it is, without vmap's dispatch on every operation
-            total, terms = member_cost(_first(leaves), *[_first(i) for i in inputs])
-            terms = terms.unsqueeze(0)
-        else:
-            totals, terms = vmap(member_cost)(leaves, *inputs)
-            total = totals.sum()
-        found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)
+        totals, terms = over_members(member_cost)(leaves, *inputs)
+        found = torch.autograd.grad(totals.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True)
         return dict(zip(leaves, found, strict=True)), terms.detach()
 
     gradient = functional_gradient if compiled else plain_gradient
@@ -80,34 +116,119 @@ def make_step(model: nn.Module, full_scale: float, *, compiled: bool) -> Callabl
         root: Tensor,
         labelled: Tensor,
         unlabelled: Tensor,
+        keys: Tensor,
         x: Tensor,
         y: Tensor,
-        noise: Tensor,
     ) -> Tensor:
-        dtype = noise.dtype
+        dtype = rate.dtype
+        eager_on_cpu = not compiled and x.device.type == "cpu"
+        if eager_on_cpu:
+            noise = torch.empty((len(keys), noise_size), dtype=dtype)
+            for row, key in zip(noise, keys.tolist(), strict=True):
+                fill_normals(row, key)
+        else:
+            noise = normals(keys, of_words, noise_size).to(dtype)
         x_lab, x_unl = (x[rows].to(dtype) / full_scale for rows in (labelled, unlabelled))
         gradients, terms = gradient(params, hyper, x_lab, y[labelled], x_unl, noise)
         with torch.no_grad():
-            for name, value in params.items():
-                d, m, v = gradients[name], first[name], second[name]
-                over_members = (-1,) + (1,) * (value.dim() - 1)
-                m.lerp_(d, 1.0 - BETA1)
-                v.mul_(BETA2).addcmul_(d, d, value=1.0 - BETA2)
-                # In place where it can be: eagerly every temporary of this size is a pass over memory.
-                below = v.sqrt().div_(root.view(over_members)).add_(ADAM_EPSILON)
-                value.sub_((rate.view(over_members) * m).div_(below))
+            (fused_adam if eager_on_cpu else adam)(params, gradients, first, second, rate, root)
         return terms
 
     if not compiled:
-        return step
+        return _with_products(precision, step)
     # Compiled programs are kept per code object, and after eight of them torch falls back to eager execution: the ninth
     # pack of a process would run several times slower without a word. So every pack brings a code object of its own.
+    return _with_products(precision, compile_own(step))
+
+
+def compile_own(function: Any) -> Callable[..., Any]:
+    """Return ``function`` compiled, for fixed sizes and apart from all that was compiled from the same source."""
     # dynamic=False: otherwise the second pack would be compiled for any K, which is slower than for its own.
-    own = FunctionType(step.__code__.replace(), step.__globals__, step.__name__, None, step.__closure__)
+    own = FunctionType(function.__code__.replace(), function.__globals__, function.__name__, None, function.__closure__)
     return torch.compile(own, dynamic=False)
 
 
-def _first(stacked: Any) -> Any:
-    if isinstance(stacked, dict):
-        return {name: value[0] for name, value in stacked.items()}
-    return stacked[0]
+def adam(params: Stack, gradients: Stack, first: Stack, second: Stack, rate: Tensor, root: Tensor) -> None:
+    """Kingma and Ba 2015, Algorithm 1, in place; ``rate`` and ``root`` (K,) are those of ``schedules.adam_scale``."""
+    for name, value in params.items():
+        d, m, v = gradients[name], first[name], second[name]
+        over = (-1,) + (1,) * (value.dim() - 1)
+        m.lerp_(d, 1.0 - BETA1)
+        v.mul_(BETA2).addcmul_(d, d, value=1.0 - BETA2)
+        # In place where it can be: eagerly every temporary of this size is a pass over memory.
+        below = v.sqrt().div_(root.view(over)).add_(ADAM_EPSILON)
+        value.sub_((rate.view(over) * m).div_(below))
+
+
+def fused_adam(params: Stack, gradients: Stack, first: Stack, second: Stack, rate: Tensor, root: Tensor) -> None:
+    """The same update by torch.optim's own kernel, one pass over memory instead of eight; on a CPU.
+
+    The kernel is told that it has run for ever, where its own corrections are 1, and gets the members' corrections
+    with the rate and with epsilon: rate * m / (sqrt(v) / root + eps) = rate * root * m / (sqrt(v) + eps * root).
+    """
+    stacks = (params, gradients, first, second)
+    updates = [torch.tensor(_LONG_AGO)] * len(params)
+    # The kernel walks through memory as if all four were laid out alike; a gradient may come transposed.
+    rows = [[stack[name].contiguous().unbind(0) for name in params] for stack in stacks]
+    for k, (step_size, correction) in enumerate(zip(rate.tolist(), root.tolist(), strict=True)):
+        values, d, m, v = ([views[k] for views in stack] for stack in rows)
+        torch._fused_adam_(
+            values,
+            d,
+            m,
+            v,
+            [],
+            updates,
+            lr=step_size * correction,
+            beta1=BETA1,
+            beta2=BETA2,
+            weight_decay=0.0,
+            eps=ADAM_EPSILON * correction,
+            amsgrad=False,
+            maximize=False,
+        )
+
+
+def over_members(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``function`` over a leading axis of all arguments; one member alone is called without vmap's dispatch."""
+
+    def call(*stacked: Any) -> Any:
+        if _members(stacked[0]) > 1:
+            return vmap(function)(*stacked)
+        return _each(lambda value: value.unsqueeze(0), function(*_each(lambda value: value[0], stacked)))
+
+    return call
+
+
+def _members(stacked: Any) -> int:
+    return len(next(iter(stacked.values())) if isinstance(stacked, dict) else stacked)
+
+
+def _each(change: Callable[[Tensor], Tensor], nested: Any) -> Any:
+    if isinstance(nested, dict):
+        return {name: _each(change, value) for name, value in nested.items()}
+    if isinstance(nested, tuple):
+        return tuple(_each(change, value) for value in nested)
+    return change(nested)
+
+
+def _with_products(precision: str, step: Step) -> Step:
+    def call(*inputs: Any) -> Tensor:
+        with _float32_products_of(precision, inputs[-1].device):
+            return step(*inputs)
+
+    return call
+
+
+@contextmanager
+def _float32_products_of(precision: str, device: torch.device) -> Iterator[None]:
+    """torch's setting for the products of float32 is one of the whole process; packs of both kinds share a process."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.float64]
+
 BETA1 = 0.9
 BETA2 = 0.999
 ADAM_EPSILON = 1e-8
@@ -26,9 +31,11 @@ def learning_rate(epoch: int, *, base: float, epochs: int, decay_start: float) -
     return base * max(epochs - epoch, 0) / (epochs - start)
 
 
-def adam_scale(step: int, lr: float) -> tuple[float, float]:
-    """Return Adam's bias-corrected learning rate and the root of its second correction for update number ``step`` >= 1.
+def adam_scale(step: NDArray[np.int64], lr: Numbers) -> tuple[Numbers, Numbers]:
+    """Return Adam's bias-corrected rates and the roots of its second correction for updates number ``step`` >= 1.
 
-    Kingma and Ba 2015, Algorithm 1: ``lr / (1 - beta1^t)`` and ``sqrt(1 - beta2^t)``.
+    Kingma and Ba 2015, Algorithm 1: ``lr / (1 - beta1^t)`` and ``sqrt(1 - beta2^t)``, elementwise.
     """
-    return lr / (1.0 - BETA1**step), (1.0 - BETA2**step) ** 0.5
+    rate: Numbers = lr / (1.0 - BETA1**step)
+    root: Numbers = np.sqrt(1.0 - BETA2**step)
+    return rate, root

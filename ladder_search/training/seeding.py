@@ -1,30 +1,40 @@
 """Randomness as a function: every draw of a member derives from (its seed, what the draw is for, the step).
 
 Nothing here reads or moves a global stream, so a member draws the same numbers alone, in a pack, after a checkpoint
-and on another machine of the same device kind.
+and on another machine.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 # What a draw is for; part of the derived seed, so that no two purposes share a stream.
 INITIAL_WEIGHTS = 1
 NOISE = 2
+
+# SplitMix64 (Steele, Lea and Flood 2014): the state grows by GAMMA, and each state is mixed into an output word by
+# three rounds of "xor with itself shifted to the right, multiply".
+GAMMA = 0x9E3779B97F4A7C15
+SHIFTS = (30, 27, 31)
+MIXERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 1)
 
 _MASK = (1 << 64) - 1
 
 
 def derive(seed: int, *path: int) -> int:
     """Return a 63-bit seed for ``path`` below ``seed``; SplitMix64's finaliser mixes each part in."""
-    state = seed & _MASK
-    for part in path:
-        state = (state + 0x9E3779B97F4A7C15 * ((part & _MASK) + 1)) & _MASK
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
-        state ^= state >> 31
-    return state >> 1
+    return _mixed(seed, path) >> 1
+
+
+def derive_range(seed: int, *path: int, start: int, count: int) -> NDArray[np.int64]:
+    """Return ``derive(seed, *path, start + i)`` for i = 0 .. count-1: int64 [count]."""
+    parts = np.arange(start + 1, start + count + 1, dtype=np.uint64)
+    z = parts * np.uint64(GAMMA) + np.uint64(_mixed(seed, path))
+    for shift, mixer in zip(SHIFTS, MIXERS, strict=True):
+        z = (z ^ (z >> np.uint64(shift))) * np.uint64(mixer)
+    return (z >> np.uint64(1)).astype(np.int64)
 
 
 def generator(seed: int, *path: int) -> torch.Generator:
@@ -32,14 +42,10 @@ def generator(seed: int, *path: int) -> torch.Generator:
     return torch.Generator().manual_seed(derive(seed, *path))
 
 
-class NoiseSource:
-    """Standard normal draws of one member, step by step: the draws of a step depend on (seed, step) alone."""
-
-    def __init__(self, seed: int, device: torch.device) -> None:
-        self._seed = seed
-        self._generator = torch.Generator(device=device)
-
-    def fill(self, out: Tensor, step: int) -> None:
-        """Fill ``out``, a contiguous vector, with the draws of ``step``."""
-        self._generator.manual_seed(derive(self._seed, NOISE, step))
-        out.normal_(generator=self._generator)
+def _mixed(seed: int, path: tuple[int, ...]) -> int:
+    state = seed & _MASK
+    for part in path:
+        state = (state + GAMMA * ((part & _MASK) + 1)) & _MASK
+        for shift, mixer in zip(SHIFTS, MIXERS, strict=True):
+            state = ((state ^ (state >> shift)) * mixer) & _MASK
+    return state

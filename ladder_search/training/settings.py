@@ -25,6 +25,12 @@ class TrainingConfig:
     """Unlabelled rows of a step."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of parameters, statistics and products."""
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    """Precision of a step's matrix products and convolutions, dtype's own for float32; unverified against the papers.
+
+    bf16 rounds their factors and results to bfloat16 and leaves all else, evaluations included, as it is. tf32 rounds
+    the factors to TensorFloat-32 on a CUDA device; on a CPU it is float32.
+    """
 
     def __post_init__(self) -> None:
         for name in ("epochs", "labelled_batch", "unlabelled_batch"):
@@ -36,6 +42,11 @@ class TrainingConfig:
         if self.labelled_batch < 2 or self.unlabelled_batch < 2:
             raise SettingError(
                 "training batches must have at least 2 rows, batch statistics need them; raise the batch sizes."
+            )
+        if self.dtype == "float64" and self.precision != "float32":
+            raise SettingError(
+                f"training.precision must be float32 where training.dtype is float64, got {self.precision}; "
+                "leave one of the two at its default."
             )
         in_range("training.lr", self.lr, 0.0, 1.0)
         in_range("training.decay_start", self.decay_start, 0.0, 1.0)

@@ -25,6 +25,7 @@ TESTS = ("tests/unit/models/test_ladder_mistakes.py", "tests/unit/training/test_
 
 LADDER = "models/ladder.py"
 PACK = "training/pack.py"
+MEMBER = "training/member.py"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ NOISE = "corrupted = z_all[:noisy] + sigma[layer] * draws[layer].view(noisy, con
 U = "u = batch_normalise(above if layer == depth else functional.linear(above, self.V[str(layer)]))"
 PIXELS = "x_lab, x_unl = (x[rows].to(dtype) / full_scale for rows in (labelled, unlabelled))"
 BETA = "self.beta = nn.ParameterList([torch.zeros(widths[i]) for i in range(1, depth + 1)])"
-SCALE = "adam_scale(seat.step + i + 1, seat.rate(seat.step + i))"
+SCALE = "adam_scale(updates + 1, seat.rates(updates))"
 
 MISTAKES = (
     mistake(
@@ -194,7 +195,7 @@ MISTAKES = (
     mistake(
         15,
         "test statistics from unlabelled rows",
-        (PACK, "seat.labelled.batches(0, 1 if whole", "seat.unlabelled.batches(0, 1 if whole"),
+        (MEMBER, "self.labelled.batches(0, 1 if whole", "self.unlabelled.batches(0, 1 if whole"),
     ),
     mistake(
         15,
@@ -226,12 +227,12 @@ MISTAKES = (
     mistake(
         17,
         "decay is reported and does not reach the weights",
-        (PACK, SCALE, "adam_scale(seat.step + i + 1, seat.spec.training.lr)"),
+        (PACK, SCALE, "adam_scale(updates + 1, seat.spec.training.lr)"),
     ),
     mistake(
         17,
         "Adam's correction restarts every epoch",
-        (PACK, SCALE, SCALE.replace("seat.step + i + 1", "(seat.step + i) % seat.spec.steps_per_epoch + 1")),
+        (PACK, SCALE, SCALE.replace("updates + 1", "updates % seat.spec.steps_per_epoch + 1")),
     ),
     mistake(
         17,

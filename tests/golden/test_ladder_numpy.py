@@ -19,8 +19,8 @@ from ladder_search.data.streams import LABELLED, UNLABELLED, BatchStream
 from ladder_search.models.ladder import Ladder, LadderConfig
 from ladder_search.nn.combinators import COMBINATORS, MLP_EXAMPLES
 from ladder_search.nn.protocol import Batch
+from ladder_search.training.noise import fill_normals, noise_keys
 from ladder_search.training.pack import MemberSpec, MemberState, Pack, TrainingData
-from ladder_search.training.seeding import NoiseSource
 from ladder_search.training.settings import TrainingConfig
 
 
@@ -232,12 +232,12 @@ def test_training_and_evaluation(kind: str, n_labelled: int) -> None:
     unlabelled = BatchStream(split.unlabelled, 400, seed=seed, tag=UNLABELLED)
     pixels = digits.train_x / 16.0
     n_rows = 40 + (400 if case.config.decoded_layers else 0)
-    noise = NoiseSource(seed, torch.device("cpu"))
+    keys = noise_keys(seed, 0, 12).tolist()
     costs = []
     for step in range(12):
         lab, unl = labelled.batch(step), unlabelled.batch(step)
         flat = torch.empty(n_rows * sum(WIDTHS), dtype=torch.float64)
-        noise.fill(flat, step)
+        fill_normals(flat, keys[step])
         cut = np.split(flat.numpy(), n_rows * np.cumsum(WIDTHS)[:-1])
         draws = [layer.reshape(n_rows, -1) for layer in cut]
         if not case.config.decoded_layers:  # the reference corrupts unlabelled rows, too, which nothing reads

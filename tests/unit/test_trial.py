@@ -30,6 +30,8 @@ def _mappings(draw: st.DrawFn) -> dict[str, Any]:
         "gamma": weight.map(lambda top: [0.0] * (layers - 1) + [top]),
         "none": st.just([0.0] * layers),
     }[decoder]
+    dtype = draw(st.sampled_from(["float32", "float64"]))
+    precisions = ["float32", "tf32", "bf16"] if dtype == "float32" else ["float32"]
     return {
         "family": "ladder",
         "data": {
@@ -53,7 +55,8 @@ def _mappings(draw: st.DrawFn) -> dict[str, Any]:
             "decay_start": draw(st.floats(0, 1)),
             "labelled_batch": draw(st.integers(2, 500)),
             "unlabelled_batch": draw(st.integers(2, 500)),
-            "dtype": draw(st.sampled_from(["float32", "float64"])),
+            "dtype": dtype,
+            "precision": draw(st.sampled_from(precisions)),
         },
         "seed": draw(st.integers(0, 2**32 - 1)),
         "label_seed": draw(st.integers(0, 2**32 - 1)),

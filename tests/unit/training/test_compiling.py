@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ladder_search.models.ladder import LadderConfig
+from ladder_search.training import compiling
 from ladder_search.training.compiling import compile_pays, compiler_found, keep_programs, on_disk, remember
 
 MNIST = (784, 1000, 500, 250, 250, 250, 10)
@@ -85,6 +86,10 @@ def test_a_program_on_disk_is_cheap(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     remember(signature, 4, device="cpu", threads=1)
     assert on_disk(signature, 4, device="cpu", threads=1)
     assert not on_disk(signature, 8, device="cpu", threads=1) and not on_disk(signature, 4, device="cpu", threads=2)
+    with monkeypatch.context() as edited:
+        edited.setattr(compiling, "_code", lambda: "another program")
+        assert not on_disk(signature, 4, device="cpu", threads=1)
+    assert on_disk(signature, 4, device="cpu", threads=1)
     monkeypatch.setenv("LADDER_SEARCH_CACHE", "/proc/nowhere")
     remember(signature, 4, device="cpu", threads=1)  # no place to keep anything: nothing happens
     assert not on_disk(signature, 4, device="cpu", threads=1)

@@ -15,14 +15,12 @@ import pytest
 import torch
 
 from ladder_search.data.datasets import Dataset
-from ladder_search.data.splits import make_split
 from ladder_search.errors import CheckpointError, SettingError
-from ladder_search.models.ladder import Ladder, LadderConfig
+from ladder_search.models import find_family
 from ladder_search.training.compiling import compiler_found
 from ladder_search.training.pack import IntervalReport, MemberSpec, MemberState, Pack, TrainingData
-from ladder_search.training.settings import TrainingConfig
 
-WIDTHS = (64, 20, 12, 10)
+BUILD = find_family("ladder").build
 INTERVAL, INTERVALS = 10, 5
 TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
 """Relative, of every cost term after 50 steps."""
@@ -31,63 +29,6 @@ VALIDATION = 297
 
 TestSet = tuple[torch.Tensor, torch.Tensor]
 Metrics = dict[str, Any]
-
-
-def build(config: LadderConfig, generator: torch.Generator) -> Ladder:
-    return Ladder(config, generator=generator)
-
-
-@functools.cache
-def _split(digits: Dataset, seed: int, validation: int) -> Any:
-    return make_split(digits.train_y, n_labelled=40, n_validation=validation, n_classes=10, seed=seed)
-
-
-@pytest.fixture(scope="module")
-def spec(digits: Dataset) -> Callable[..., MemberSpec]:
-    """Member number 0..7 of a signature; members differ in everything that may differ."""
-
-    def make(number: int, decoder: str = "full", dtype: str = "float32", **changes: Any) -> MemberSpec:
-        noise = 0.1 + 0.05 * number
-        scale = 2.0**number
-        lambda_ = {"full": (10 * scale, scale, 0.1 * number, 0.1), "gamma": (0, 0, 0, scale), "none": (0,) * 4}[decoder]
-        model: dict[str, Any] = {
-            "widths": WIDTHS,
-            "noise_std": (0.3, noise, noise, 0.2),
-            "lambda_": lambda_,
-            "decoder": decoder,
-        }
-        training: dict[str, Any] = {
-            "epochs": 2 + number,  # 33 steps each: the rate of the short ones falls within the 50 steps
-            "lr": 0.001 * (1 + number),
-            "decay_start": 0.1 * number,
-            "labelled_batch": 20,
-            "unlabelled_batch": 30,
-            "dtype": dtype,
-        }
-        for name, value in changes.items():
-            if name in training:
-                training[name] = value
-            elif name not in ("seed", "validation"):
-                model[name] = value
-        return MemberSpec(
-            model=LadderConfig(**model),
-            training=TrainingConfig(**training),
-            split=_split(digits, 30 + number, changes.get("validation", VALIDATION)),
-            seed=changes.get("seed", 50 + number),
-        )
-
-    return make
-
-
-@pytest.fixture(scope="module")
-def new_pack(data: TrainingData) -> Callable[..., Pack]:
-    def make(specs: Sequence[MemberSpec], slots: int | None = None, *, compiled: bool = False) -> Pack:
-        pack = Pack(specs[0], build, data, slots=slots or len(specs), compiled=compiled)
-        for one in specs:
-            pack.join(one)
-        return pack
-
-    return make
 
 
 def measure(pack: Pack, reports: dict[int, IntervalReport], test_set: TestSet) -> dict[int, Metrics]:
@@ -243,7 +184,7 @@ class TestAPoisonedNeighbour:
 @pytest.mark.skipif(not compiler_found(), reason="no C++ compiler, or torch in a folder with a space")
 def test_compiled_and_eager_agree(spec: Any, new_pack: Any, test_set: TestSet) -> None:
     members = [spec(number, widths=(64, 8, 10), noise_std=(0.3,) * 3, lambda_=(10.0, 1.0, 0.1)) for number in (0, 3)]
-    found, expected = (advance(new_pack(members, compiled=compiled), test_set) for compiled in (True, False))
+    found, expected = (advance(new_pack(members, 3, compiled=compiled), test_set) for compiled in (True, False))
     for slot in (0, 1):
         mine, theirs = ([metrics[slot] for metrics in run] for run in (found, expected))
         assert_agree(mine, theirs, "float32")
@@ -260,59 +201,6 @@ def test_how_steps_are_cut_into_intervals_does_not_matter(spec: Any, new_pack: A
         for name, value in together[slot].terms.items():
             means = [part[slot].terms[name] for part in parts]
             assert value == pytest.approx(np.dot(means, [5, 1, 6]) / 12, rel=1e-12)
-
-
-def assert_same_bits(found: MemberState, expected: MemberState) -> None:
-    assert found.step == expected.step
-    for part in ("params", "first", "second"):
-        mine, theirs = getattr(found, part), getattr(expected, part)
-        assert mine.keys() == theirs.keys()
-        for name, value in theirs.items():
-            assert torch.equal(mine[name], value), (part, name)
-
-
-class TestMembersThatStandStill:
-    def test_are_what_they_were_and_the_others_are_what_they_would_be(self, spec: Any, new_pack: Any) -> None:
-        pack, whole, later = (new_pack([spec(number) for number in range(3)], 4) for _ in range(3))
-        before = [pack.state(slot) for slot in range(3)]
-        reports = pack.run(7, slots=(2, 0))
-        expected = whole.run(7)
-        assert list(reports) == [0, 2]
-        for slot in (0, 2):
-            assert_same_bits(pack.state(slot), whole.state(slot))
-            assert reports[slot].terms == expected[slot].terms
-            assert not torch.equal(pack.state(slot).params["W.0"], before[slot].params["W.0"])
-        assert_same_bits(pack.state(1), before[1])
-        # It goes on as if nothing had been: with its own batches, noise and rates.
-        later.run(4)
-        assert pack.run(4, slots={1})[1].step == 4
-        assert_same_bits(pack.state(1), later.state(1))
-        assert_same_bits(pack.state(0), whole.state(0))
-
-    def test_stay_healthy_where_they_would_have_diverged(self, spec: Any, new_pack: Any) -> None:
-        pack = new_pack([spec(0), poison(spec(1), lr=1e38, lambda_=(float("nan"),) * 4)])
-        before = pack.state(1)
-        assert pack.run(3, slots=[0])[0].finite
-        assert_same_bits(pack.state(1), before)
-        assert not pack.run(1, slots=[1])[1].finite
-
-    def test_are_left_out_of_an_evaluation(self, spec: Any, new_pack: Any) -> None:
-        pack = new_pack([spec(number) for number in range(3)])
-        pack.run(20)
-        every = pack.validation_errors()
-        assert len(set(every.values())) > 1
-        assert pack.validation_errors(slots=[1]) == {1: every[1]}
-        assert pack.validation_errors(slots={2, 0}) == {0: every[0], 2: every[2]}
-
-    @pytest.mark.parametrize(
-        "ask", [lambda p, s: p.run(1, s), lambda p, s: p.validation_errors(s)], ids=["run", "error"]
-    )
-    def test_only_seated_members_can_be_named(self, ask: Any, spec: Any, new_pack: Any) -> None:
-        pack = new_pack([spec(0)], 2)
-        with pytest.raises(SettingError, match=r"slot 1 of the pack is empty; seated are \[0\]"):
-            ask(pack, [0, 1])
-        with pytest.raises(SettingError, match="no slot is taken or named; "):
-            ask(pack, [])
 
 
 def test_two_runs_of_one_pack_are_the_same_bits(spec: Any, new_pack: Any) -> None:
@@ -389,7 +277,12 @@ def test_one_labelled_batch_that_is_the_whole_set_and_many(spec: Any, new_pack: 
 class TestWhatAPackRefuses:
     def test_no_slots(self, spec: Any, data: TrainingData) -> None:
         with pytest.raises(SettingError, match="a pack needs at least 1 slot, got 0; "):
-            Pack(spec(0), build, data, slots=0)
+            Pack(spec(0), BUILD, data, slots=0)
+
+    def test_members_of_a_family_that_does_not_stack(self, spec: Any, data: TrainingData) -> None:
+        with pytest.raises(SettingError, match="members of LadderConfig cannot be stacked, got a pack of 2 slots; "):
+            Pack(spec(0), BUILD, data, slots=2, stacking="none")
+        assert Pack(spec(0), BUILD, data, slots=1, stacking="none").slots == 1
 
     def test_more_members_than_slots(self, spec: Any, new_pack: Any) -> None:
         with pytest.raises(SettingError, match="all 2 slots of the pack are taken; "):
@@ -404,6 +297,7 @@ class TestWhatAPackRefuses:
             {"lateral": False},
             {"activation": "leaky-relu"},
             {"dtype": "float64"},
+            {"precision": "bf16"},
             {"labelled_batch": 10},
             {"unlabelled_batch": 20},
             {"validation": 97},

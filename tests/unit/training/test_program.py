@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ladder_search.nn.protocol import Batch
+from ladder_search.training.noise import fill_normals
 from ladder_search.training.program import make_step
 from ladder_search.training.schedules import adam_scale
 
@@ -57,21 +58,27 @@ def inputs(members: int, step: int) -> dict[str, Any]:
         "rates": [0.01 * (k + 1) / (1 + step // 7) for k in range(members)],
         "labelled": torch.randint(0, 40, (members, 6), generator=generator),
         "unlabelled": torch.randint(0, 40, (members, 9), generator=generator),
-        "noise": torch.randn(members, 18, generator=generator, dtype=torch.float64),
+        "keys": torch.arange(members) + 1000 * step,
     }
+
+
+def noise_of(key: Tensor) -> Tensor:
+    out = torch.empty(18, dtype=torch.float64)
+    fill_normals(out, int(key))
+    return out
 
 
 def train(members: list[Toy], steps: int, *, compiled: bool = False) -> tuple[dict[str, Tensor], list[Tensor]]:
     params = stacked(members)
     first, second = ({name: torch.zeros_like(value) for name, value in params.items()} for _ in range(2))
-    step = make_step(members[0], 16.0, compiled=compiled)
+    step = make_step(members[0], 16.0, noise_size=18, compiled=compiled)
     terms = []
     for i in range(steps):
         one = inputs(len(members), i)
         scales = torch.tensor([adam_scale(i + 1, rate) for rate in one["rates"]], dtype=torch.float64)
         rows = (one["labelled"], one["unlabelled"])
         found = step(
-            params, first, second, one["hyper"], scales[:, 0], scales[:, 1], *rows, PIXELS, CLASSES, one["noise"]
+            params, first, second, one["hyper"], scales[:, 0], scales[:, 1], *rows, one["keys"], PIXELS, CLASSES
         )
         terms.append(found.clone())
     return params, terms
@@ -86,7 +93,7 @@ def train_alone(member: Toy, k: int, members: int, steps: int) -> list[Tensor]:
         lab, unl = one["labelled"][k], one["unlabelled"][k]
         optimiser.param_groups[0]["lr"] = one["rates"][k]
         total, found = member.cost(
-            Batch(x[lab], CLASSES[lab], x[unl]), one["noise"][k], {"sigma": one["hyper"]["sigma"][k]}
+            Batch(x[lab], CLASSES[lab], x[unl]), noise_of(one["keys"][k]), {"sigma": one["hyper"]["sigma"][k]}
         )
         optimiser.zero_grad()
         total.backward()
@@ -116,8 +123,8 @@ def test_a_rate_of_zero_moves_nothing() -> None:
     one = inputs(2, 0)
     rate, root = torch.tensor([0.0, 0.1], dtype=torch.float64), torch.ones(2, dtype=torch.float64)
     rows = (one["labelled"], one["unlabelled"])
-    step = make_step(members[0], 16.0, compiled=False)
-    step(params, first, second, one["hyper"], rate, root, *rows, PIXELS, CLASSES, one["noise"])
+    step = make_step(members[0], 16.0, noise_size=18, compiled=False)
+    step(params, first, second, one["hyper"], rate, root, *rows, one["keys"], PIXELS, CLASSES)
     assert torch.equal(params["matrix"][0], before["matrix"][0])
     assert not torch.equal(params["matrix"][1], before["matrix"][1])
 

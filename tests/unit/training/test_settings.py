@@ -15,6 +15,7 @@ def test_the_defaults_are_the_papers() -> None:
     config = TrainingConfig()
     assert (config.epochs, config.lr, config.decay_start) == (150, 0.002, 0.67)
     assert (config.labelled_batch, config.unlabelled_batch) == (100, 100)
+    assert (config.dtype, config.precision) == ("float32", "float32")
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,10 @@ def test_the_defaults_are_the_papers() -> None:
         ({"lr": -0.1}, "training.lr must lie in [0, 1], got -0.1"),
         ({"lr": float("nan")}, "training.lr must lie in [0, 1], got nan"),
         ({"lr": 20}, "training.lr must lie in [0, 1], got 20"),
+        (
+            {"dtype": "float64", "precision": "bf16"},
+            "training.precision must be float32 where training.dtype is float64, got bf16",
+        ),
         ({"decay_start": 1.5}, "training.decay_start must lie in [0, 1], got 1.5"),
     ],
     ids=str,
@@ -43,3 +48,5 @@ def test_what_breaks_a_rule_is_one_sentence(changes: dict[str, Any], says: str) 
 def test_an_unknown_precision_is_refused_where_mappings_come_in() -> None:
     with pytest.raises(LookupError, match="did you mean 'float32'"):
         build(TrainingConfig, {"dtype": "float23"})
+    with pytest.raises(LookupError, match="did you mean 'bf16'"):
+        build(TrainingConfig, {"precision": "bf61"})

@@ -1,0 +1,79 @@
+"""One member of a pack: what it trains, and the host-side half of it, its streams and its clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ladder_search.data.splits import Split
+from ladder_search.data.streams import LABELLED, UNLABELLED, BatchStream
+from ladder_search.nn.protocol import ModelConfig
+from ladder_search.training.schedules import learning_rate
+from ladder_search.training.settings import TrainingConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberSpec:
+    """One member: what it trains, on which rows, from which seed."""
+
+    model: ModelConfig
+    training: TrainingConfig
+    split: Split
+    seed: int
+    """Seed of weights, noise and batch order; the label draw is in ``split``."""
+
+    def signature(self) -> tuple[object, ...]:
+        """What members of one pack must share."""
+        training, split = self.training, self.split
+        sizes = (len(split.labelled), len(split.unlabelled), len(split.validation))
+        batches = (training.labelled_batch, training.unlabelled_batch, training.dtype, training.precision)
+        return (type(self.model).__name__, *self.model.signature(), *sizes, *batches)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Minibatches in one pass over the unlabelled set."""
+        return len(self.split.unlabelled) // min(self.training.unlabelled_batch, len(self.split.unlabelled))
+
+    @property
+    def flops(self) -> float:
+        """Floating-point operations of one step's matrix products."""
+        training, split = self.training, self.split
+        labelled = min(training.labelled_batch, len(split.labelled))
+        return self.model.flops(labelled, min(training.unlabelled_batch, len(split.unlabelled)))
+
+    @property
+    def total_steps(self) -> int:
+        """Updates of the whole run."""
+        return self.steps_per_epoch * self.training.epochs
+
+
+class Seat:
+    """The host-side half of a member: its streams and its clock."""
+
+    def __init__(self, spec: MemberSpec) -> None:
+        self.spec = spec
+        self.step = 0
+        training, split = spec.training, spec.split
+        self.labelled = BatchStream(split.labelled, training.labelled_batch, seed=spec.seed, tag=LABELLED)
+        self.unlabelled = BatchStream(split.unlabelled, training.unlabelled_batch, seed=spec.seed, tag=UNLABELLED)
+
+    def rate(self, step: int) -> float:
+        training = self.spec.training
+        epoch = min(step // self.spec.steps_per_epoch, training.epochs - 1)
+        return learning_rate(epoch, base=training.lr, epochs=training.epochs, decay_start=training.decay_start)
+
+    def rates(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
+        """``rate`` of consecutive steps."""
+        length = self.spec.steps_per_epoch
+        epochs = steps // length
+        of_epoch = [self.rate(epoch * length) for epoch in range(epochs[0], epochs[-1] + 1)]
+        found: NDArray[np.float64] = np.array(of_epoch)[epochs - epochs[0]]
+        return found
+
+    def statistics_rows(self) -> NDArray[np.int64]:
+        """The labelled minibatches that the test-time statistics average, (minibatches, rows)."""
+        # Where one minibatch is the whole labelled set, every minibatch of the epoch has the same statistics.
+        whole = self.labelled.batches_per_pass == 1 and self.labelled.batch_size == len(self.spec.split.labelled)
+        return self.labelled.batches(0, 1 if whole else self.spec.steps_per_epoch)

@@ -1,0 +1,88 @@
+"""Gaussian noise as a pure function of (seed, step, index): no generator, no state, the same on every device.
+
+A (seed, step) has a key; SplitMix64, started at the key, gives 64-bit words, and each word two uniform numbers of 24
+bits, which Box and Muller's transform turns into two normal ones. The hash is integer arithmetic and exact anywhere;
+logarithm, sine and cosine differ between devices and programs by a rounding.
+
+Two ways to the same numbers: ``normals`` is tensor operations, which a compiler fuses into the step, ``fill_normals``
+works in place on a CPU, where as many passes over memory as ``normals`` makes would cost three times as much.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ladder_search.training.seeding import GAMMA, MIXERS, NOISE, SHIFTS, derive_range
+
+_UNIFORM_BITS = 24  # what a float32 holds exactly; the largest draw is sqrt(2 * 24 * ln 2) = 5.77
+_UNIT = 2.0**-_UNIFORM_BITS
+_LOW_BITS = (1 << _UNIFORM_BITS) - 1
+# Large enough that a call costs little beside its work, small enough that all buffers stay in a core's cache.
+_WORDS_AT_ONCE = 1 << 15
+
+
+def noise_keys(seed: int, start: int, steps: int) -> NDArray[np.int64]:
+    """Return the keys of steps ``start .. start+steps-1`` of the member with ``seed``: int64 [steps]."""
+    return derive_range(seed, NOISE, start=start, count=steps)
+
+
+def counters(size: int, device: torch.device) -> Tensor:
+    """Return what SplitMix64 adds to a key for the words of ``size`` draws: int64 (words,).
+
+    They are a table and no arithmetic of the program, because a compiler of C++ may take it for granted that the
+    multiples of a large signed number do not overflow, and then cut loops short or run them over their end.
+    """
+    return torch.arange(1, -(-size // 2) + 1, device=device) * _signed(GAMMA)
+
+
+def normals(keys: Tensor, counters: Tensor, size: int) -> Tensor:
+    """Return ``size`` draws of every key: int64 (K,) -> float32 (K, size); ``counters`` are those of ``size``."""
+    z = _finalise(keys.unsqueeze(-1) + counters)
+    radius = (-2.0 * torch.log((((z >> 40) & _LOW_BITS) + 1).float() * _UNIT)).sqrt()
+    angle = ((z >> 8) & _LOW_BITS).float() * (2.0 * math.pi * _UNIT)
+    return torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=-1)[:, :size]
+
+
+def fill_normals(out: Tensor, key: int) -> None:
+    """Fill ``out``, a vector in the memory of the CPU, with the draws of ``key``; of float64 are float32's numbers."""
+    half = -(-len(out) // 2)
+    count = min(half, _WORDS_AT_ONCE)
+    steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(GAMMA)
+    words, part = np.empty((2, count), np.uint64)
+    floats = torch.empty((3, count))
+    for begin in range(0, half, count):
+        n = min(count, half - begin)
+        z, t = words[:n], part[:n]
+        radius, angle, product = floats[:, :n]
+        np.add(steps[:n], np.uint64((key + begin * GAMMA) % 2**64), out=z)
+        for shift, mixer in zip(SHIFTS, MIXERS, strict=True):
+            np.bitwise_xor(z, np.right_shift(z, np.uint64(shift), out=t), out=z)
+            if mixer != 1:
+                np.multiply(z, np.uint64(mixer), out=z)
+        radius.copy_(torch.from_numpy(np.right_shift(z, np.uint64(40), out=t).view(np.int64)))
+        np.bitwise_and(np.right_shift(z, np.uint64(8), out=t), np.uint64(_LOW_BITS), out=t)
+        angle.copy_(torch.from_numpy(t.view(np.int64)))
+        radius.add_(1.0).mul_(_UNIT).log_().mul_(-2.0).sqrt_()
+        angle.mul_(2.0 * math.pi * _UNIT)
+        torch.mul(torch.cos(angle, out=product), radius, out=out[begin : begin + n])
+        second = out[half + begin : half + begin + n]  # one shorter at the end of an odd size
+        torch.mul(torch.sin(angle, out=product)[: len(second)], radius[: len(second)], out=second)
+
+
+def _finalise(z: Tensor) -> Tensor:
+    for shift, mixer in zip(SHIFTS, MIXERS, strict=True):
+        # `>>` of a signed number repeats its sign: the mask takes the copies away.
+        z = z ^ ((z >> shift) & ((1 << (64 - shift)) - 1))
+        if mixer != 1:
+            z = z * _signed(mixer)
+    return z
+
+
+def _signed(word: int) -> int:
+    """The 64-bit word as a signed number, which is the kind that tensors have."""
+    return word - 2**64 if word >= 2**63 else word

@@ -1,0 +1,127 @@
+"""Many steps in a row without a word from the host: a step reads its inputs from tables, at a counter it moves itself.
+
+Tables, counter and sum lie in fixed places on the device, so "one step and on to the next" is a function without
+arguments. On a CPU it is called as it is. On CUDA it is captured once as a graph and replayed, and nothing is
+synchronised until the interval's sum is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from ladder_search.errors import ResourceError
+from ladder_search.training.program import Stack, Step
+
+Capture = Callable[[Callable[[], None], Iterable[Tensor]], Callable[[], None]]
+"""(function without arguments, the tensors that it changes) -> a function that does the same, only faster."""
+
+_TABLE_STEPS = 128
+_TABLE_BYTES = 1 << 26
+"""Bounds of the tables' places; an interval whose tables are longer is cut."""
+_WARM_UP = 3
+
+
+class Stepper:
+    """One step of a pack, run many times in a row."""
+
+    def __init__(
+        self,
+        step: Step,
+        stacks: tuple[Stack, Stack, Stack, Stack],
+        x: Tensor,
+        y: Tensor,
+        *,
+        terms: int,
+        capture: Capture | None = None,
+    ) -> None:
+        """Args:
+        stacks: parameters, Adam's two moments, hyper-parameters; they stay where they are.
+        terms: cost terms of a member.
+        capture: how the step gets fast, ``capture_graph`` on CUDA; None calls it as it is.
+        """
+        self._step, self._stacks, self._x, self._y = step, stacks, x, y
+        members = len(next(iter(stacks[0].values())))
+        self._total = torch.zeros((members, terms), dtype=torch.float64, device=x.device)
+        self._at = torch.zeros(1, dtype=torch.int64, device=x.device)
+        self._places: list[Tensor] = []
+        self._capture = capture
+        self._advance: Callable[[], None] | None = None
+
+    def run(self, tables: Sequence[Tensor]) -> Tensor:
+        """Do one step per row of ``tables`` and return the sum of the steps' terms, (K, terms) float64.
+
+        Args:
+            tables: learning rates, second corrections, labelled rows, unlabelled rows, keys of the noise, each
+                (steps, K, ...) and on the device.
+        """
+        steps = len(tables[0])
+        if not self._places:
+            per_step = sum(table[0].nbytes for table in tables)
+            length = max(_WARM_UP, min(_TABLE_STEPS, _TABLE_BYTES // per_step))  # the warm-up moves the counter, too
+            self._places = [torch.zeros_like(table[:1]).repeat_interleave(length, 0) for table in tables]
+        self._total.zero_()
+        length = len(self._places[0])
+        for begin in range(0, steps, length):
+            n = min(length, steps - begin)
+            for place, table in zip(self._places, tables, strict=True):
+                place[:n].copy_(table[begin : begin + n])
+            self._at.zero_()
+            if self._advance is None:
+                self._advance = self._ready()
+            for _ in range(n):
+                self._advance()
+        return self._total.clone()
+
+    def _one(self) -> None:
+        row = [place.index_select(0, self._at).squeeze(0) for place in self._places]
+        self._total += self._step(*self._stacks, *row, self._x, self._y)
+        self._at += 1
+
+    def _ready(self) -> Callable[[], None]:
+        if self._capture is None:
+            return self._one
+        changed = [tensor for stack in self._stacks[:3] for tensor in stack.values()]
+        return self._capture(self._one, (*changed, self._total, self._at))
+
+
+def warm_up(function: Callable[[], object], changed: Iterable[Tensor]) -> None:
+    """Call ``function`` a few times and take back what it did to the tensors ``changed``."""
+    places = list(changed)
+    kept = [place.clone() for place in places]
+    for _ in range(_WARM_UP):
+        function()
+    for place, value in zip(places, kept, strict=True):
+        place.copy_(value)
+
+
+def capture_graph(function: Callable[[], None], changed: Iterable[Tensor] = ()) -> Callable[[], None]:
+    """Return a function that replays what ``function`` launches on the current CUDA device.
+
+    Args:
+        function: reads and writes tensors that stay where they are, and waits for nothing.
+        changed: what it changes; the calls that warm it up leave no trace there. Twice their memory is needed for that.
+
+    Raises:
+        ResourceError: it cannot be captured. Memory that does not suffice is torch's own error.
+    """
+    try:
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            warm_up(function, changed)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            function()
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ResourceError(
+            f"a pack's program must be captured as a CUDA graph and this device or model does not allow it ({reason}); "
+            "make the pack with captured=False, which is slower."
+        ) from error
+    return graph.replay
