@@ -9,8 +9,9 @@
 PYTHON ?= python3
 STUDY = digits-100
 TRIALS = 24
-# Two at a time, file by file: whole searches mostly wait for Ray to start, and a file's tests share their fixtures.
-PYTEST_ARGS = --numprocesses 2 --dist loadfile
+# Two at a time, file by file: whole searches mostly wait for Ray to start, and a file's tests share their fixtures. In
+# the order of the folders, which begins with the long ones: else they come last, and one process waits for the other.
+PYTEST_ARGS = --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # An environment or a project that is active in the calling shell has no say here, nor has a user-wide pip setting that
 # would install somewhere else than into .venv.
