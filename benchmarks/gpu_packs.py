@@ -1,13 +1,14 @@
-"""Packs on a GPU: member-steps per second and memory against K, for four ways of running the same step.
+"""Packs on one GPU: trials per hour against K, and against what one process per trial makes of the same GPU.
 
-    eager       every operation is a launch
-    compiled    torch.compile, default mode
-    reduced     torch.compile with CUDA graphs (what mode="reduce-overhead" does)
-    captured    the compiled step, captured once as a CUDA graph and replayed: what a pack does on CUDA by itself
+    captured             every step and every evaluation is a replayed CUDA graph: what a search does on a GPU
+    compiled, captured   the same of programs that inductor compiled
+    eager                every operation is a launch
 
-Batches and noise are part of every step, as in a search. Needs torch
-and numpy and no installation: run it from the root of a checkout. Under 8 minutes on a data-centre GPU; what fails or
-does not fit is printed as such and the rest goes on.
+Whole epochs are timed, with batches, noise and schedule as in a search, on made-up images of MNIST's size. The rival
+(``gpu_rivals``) is the plain PyTorch loop in N processes, with and without CUDA's Multi-Process Service; what Ray costs
+it is left out, which favours it. Needs torch and numpy and no installation: run it from the root of a checkout. Under
+8 minutes; each line is printed as soon as it is measured, what fails or does not fit is printed as such and the rest
+goes on, in the order of importance.
 
     python -m benchmarks.gpu_packs
     python -m benchmarks.gpu_packs --device cpu --quick
@@ -15,160 +16,242 @@ does not fit is printed as such and the rest goes on.
 
 from __future__ import annotations
 
-import gc
+import multiprocessing
+import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any
 
 import torch
-import torch._inductor.config as inductor
 
-from benchmarks import workloads
-from benchmarks.measure import Report, Row, Spread, parser
-from ladder_search.training.noise import counters, normals
-from ladder_search.training.pack import Pack, TrainingData
+from benchmarks import gpu_rivals
+from benchmarks.gpu_scene import WORKLOADS, ways_of
+from benchmarks.gpu_sections import TEN, brief, serve
+from benchmarks.measure import Report, Row, parser
 
-MEMBERS = (1, 4, 16, 64, 256, 1024)
-WAYS = ("eager", "compiled", "reduced", "captured")
-LIMIT_SECONDS = 440.0
-"""No measurement begins after this."""
-ROUND_SECONDS = 0.5
-ROUNDS = 5
-
-
-class Runner:
-    """One pack that is run in one of the ways; ``step`` does ``count`` steps and waits for the device."""
-
-    def __init__(self, size: str, data: TrainingData, slots: int, way: str) -> None:
-        self._device = data.x.device
-        self._graphs = way == "reduced"
-        self.pack = workloads.full_pack(size, data, slots, compiled=way != "eager", captured=way == "captured")
-        if way == "reduced":
-            self._keep_addresses()
-        with self._options():
-            self.step(3)  # compiles, warms up
-
-    def step(self, count: int) -> None:
-        with self._options():
-            self.pack.run(count)
-        synchronise(self._device)
-
-    def _options(self) -> AbstractContextManager[object]:
-        patched: AbstractContextManager[object] = inductor.patch({"triton.cudagraphs": self._graphs})
-        return patched
-
-    def _keep_addresses(self) -> None:
-        """CUDA graphs are skipped for inputs that a step changes, unless they are said to stay where they are."""
-        pack = self.pack
-        stacks = (pack._params, pack._first, pack._second, pack._hyper)
-        for tensor in (pack._data.x, pack._data.y, *(t for stack in stacks for t in stack.values())):
-            torch._dynamo.mark_static_address(tensor)
+LIMIT_SECONDS = 450.0
+"""No section begins after this, and each ends about then."""
+GRACE_SECONDS = 15.0
+"""A section that began something long, a compile, may go on for this time after its end."""
+MEMBERS = (1, 4, 16, 64, 128, 256, 512, 1024, 2048)
+AIMS = {"without MPS": 30.0, "under MPS": 10.0}
 
 
-def synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+class Benchmark:
+    """Runs sections in processes of their own, and keeps what they tell."""
+
+    def __init__(self, report: Report, study: str, device: str, *, quick: bool, limit: float) -> None:
+        self._report, self._of, self._quick = report, (study, device, quick), quick
+        self._end = time.monotonic() + limit
+        self._process: Any = None
+        self._pipe: Any = None
+
+    @property
+    def seconds_left(self) -> float:
+        return self._end - time.monotonic()
+
+    def section(self, title: str, name: str, limit: float, **arguments: object) -> list[Row]:
+        """Run a section of ``gpu_sections`` for about ``limit`` seconds at most; print its table and return it."""
+
+        def run(tell: Callable[[str, Any], None], until: float) -> None:
+            self._start()
+            try:
+                self._pipe.send((name, until, arguments))
+                while self._pipe.poll(max(0.0, until + GRACE_SECONDS - time.monotonic())):
+                    kind, value = self._pipe.recv()
+                    if kind == "end":
+                        break
+                    tell(kind, value)
+                else:
+                    tell("problem", f"{title}: cut off, the time was up")
+                    self.stop(kill=True)
+            except (EOFError, OSError):
+                self._process.join()
+                tell("problem", f"{title}: its process died with exit status {self._process.exitcode}")
+                self.stop(kill=True)
+            if not self._quick:  # a quick run has one process for all, starting one takes longer than its work
+                self.stop()
+
+        return self.measured(title, limit, run)
+
+    def measured(self, title: str, limit: float, run: Callable[[Callable[[str, Any], None], float], None]) -> list[Row]:
+        """Let ``run(tell, until)`` tell its lines; print their table and return it."""
+        rows: list[Row] = []
+        problems: list[str] = []
+
+        def tell(kind: str, value: Any) -> None:
+            if kind == "row":
+                rows.append(value)
+                value = ", ".join(
+                    f"{name.strip()} {cell:.4g}" if isinstance(cell, float) else f"{name.strip()} {cell}"
+                    for name, cell in value.items()
+                )
+            else:
+                problems.append(value)
+            print(f"[{self.seconds_left:4.0f} s left] {value}", file=sys.stderr, flush=True)
+
+        if self.seconds_left < 5:
+            tell("problem", f"{title}: left out, the time was up")
+        else:
+            try:
+                run(tell, time.monotonic() + min(limit, self.seconds_left))
+            except Exception as error:  # the rest goes on
+                tell("problem", f"{title}: {brief(error)}")
+        if rows:
+            self._report.table(title, rows)
+        for problem in problems:
+            self._report.note(problem)
+        return rows
+
+    def stop(self, *, kill: bool = False) -> None:
+        """End the process of the last section."""
+        if self._process is None:
+            return
+        if not kill:
+            with suppress(OSError):
+                self._pipe.send(None)
+            self._process.join(10)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self._pipe.close()
+        self._process = None
+
+    def _start(self) -> None:
+        if self._process is not None:
+            return
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=(theirs, *self._of))
+        self._process.start()
+        theirs.close()
 
 
-def noise_milliseconds(pack: Pack, device: torch.device) -> float:
-    """Time that drawing one step's noise takes when it is no part of a program."""
-    size = pack._model.noise_size(*pack._rows)  # type: ignore[operator]
-    keys, words = torch.arange(pack.slots, device=device), counters(size, device)
-
-    def draw() -> None:
-        normals(keys, words, size)
-
-    draw()
-    synchronise(device)
-    begun = time.perf_counter()
-    for _ in range(3):
-        draw()
-    synchronise(device)
-    return (time.perf_counter() - begun) / 3 * 1e3
+def best(rows: Iterable[Row], column: str) -> Row | None:
+    """The row with the most in ``column``."""
+    return max(rows, key=lambda row: float(row[column] or 0.0), default=None)
 
 
-def measured(make: Callable[[], Runner], way: str, slots: int, device: torch.device, rounds: int) -> Row:
-    """One line of the table."""
-    gc.collect()  # the last pack may be held by its own captured step
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated() if device.type == "cuda" else 0
-    begun = time.perf_counter()
-    runner = make()
-    ready = time.perf_counter() - begun
-    begun = time.perf_counter()
-    runner.step(2)
-    steps = max(2, min(500, round(ROUND_SECONDS / (time.perf_counter() - begun) * 2)))
-    taken = []
-    for _ in range(rounds):
-        begun = time.perf_counter()
-        runner.step(steps)
-        taken.append((time.perf_counter() - begun) / steps * 1e3)
-    spread = Spread.of(taken)
-    peak = torch.cuda.max_memory_allocated() - before if device.type == "cuda" else None
-    return {
-        "way": way,
-        "K": slots,
-        "ms per step": spread.median,
-        "min": spread.low,
-        "max": spread.high,
-        "member-steps per s": slots / spread.median * 1e3,
-        "noise, ms": noise_milliseconds(runner.pack, device),
-        "MiB per member": None if peak is None else peak / slots / 2**20,
-        "ready after, s": ready,
-        "n": spread.n,
+def rivals(bench: Benchmark, study: str, device: str, *, quick: bool, under_mps: bool) -> list[Row]:
+    """The rival's tables."""
+    options: dict[str, Any] = {
+        "counts": gpu_rivals.COUNTS[:2] if quick or device == "cpu" else gpu_rivals.COUNTS,
+        # Quick: no compiling. On a CPU there are no graphs.
+        "forms": ("eager",) if device == "cpu" else gpu_rivals.FORMS[:2] if quick else gpu_rivals.FORMS,
+        "window": 0.3 if quick else gpu_rivals.WINDOW_SECONDS,
+        "under": "under MPS" if under_mps else "without MPS",
     }
+
+    def run(tell: Callable[[str, Any], None], until: float) -> None:
+        options.update(tell=tell, until=until)
+        if not under_mps:
+            gpu_rivals.measure(study, device, environment={}, check=lambda: None, **options)
+            return
+        try:
+            with gpu_rivals.mps() as (environment, check):
+                gpu_rivals.measure(study, device, environment=environment, check=check, **options)
+        except gpu_rivals.RivalError as error:
+            tell("problem", f"rival under MPS: left out, {error}")
+
+    limit = 80.0 if under_mps else 110.0  # what the first has compiled, the second finds
+    return bench.measured(f"The plain loop in N processes, {options['under']}", limit, run)
+
+
+def ratios(ours: Sequence[Row], others: Sequence[Row], ten: Sequence[Row]) -> list[Row]:
+    """The table that the aims are about."""
+    found: list[Row] = []
+    our_best = best(ours, "trials per hour")
+    for under, aim in AIMS.items():
+        rival = best((row for row in others if row["under"] == under), "trials per hour")
+        if our_best is not None and rival is not None:
+            mine, its = float(our_best["trials per hour"] or 0), float(rival["trials per hour"] or 0)
+            what = f"trials per hour, {under}"
+            packs, loops = f"K={our_best['K']}, {our_best['way']}", f"{rival['processes']} x {rival['form']}"
+            found.append(_ratio(what, packs, mine, loops, its, aim))
+    alone = best((row for row in ours if row["K"] == 1), "member-steps per s")
+    loop = best((row for row in others if row["processes"] == 1), "steps per s")
+    if alone is not None and loop is not None:
+        mine, its = float(alone["member-steps per s"] or 0), float(loop["steps per s"] or 0)
+        found.append(_ratio("steps per s of one trial", f"K=1, {alone['way']}", mine, str(loop["form"]), its, 1.0))
+    seeds = best(ten, "times as fast as in turn")
+    if seeds is not None:
+        mine = float(seeds["times as fast as in turn"] or 0)
+        found.append(_ratio("ten seeds, extrapolated", str(seeds["program"]), mine, "ten runs in turn", 1.0, 30.0))
+    return found
+
+
+def _ratio(what: str, ours: str, mine: float, rival: str, its: float, aim: float) -> Row:
+    return {"what": what, "ours": ours, "is": mine, "rival": rival, "its": its, "ratio": mine / its, "aim": aim}
+
+
+def run_all(bench: Benchmark, report: Report, study: str, device: str, members: Sequence[int], *, quick: bool) -> None:
+    """All sections in the order of their importance."""
+    ways = ways_of(device, quick=quick)
+    title = f"{study}: packs of K on {device}"
+    ours = bench.section(f"{title}, {ways[0]}", "sweep", 110, way=ways[0], members=members, to_the_end=False)
+    others = rivals(bench, study, device, quick=quick, under_mps=False)
+    if device == "cuda":
+        others += rivals(bench, study, device, quick=quick, under_mps=True)
+    seeds = f"Ten seeds of final training, {TEN} members"
+    ten = bench.section(f"{seeds}, {ways[0]}", "ten_seeds", 40, way=ways[0])
+    top = best(ours, "trials per hour")
+    slots = int(top["K"] or 1) if top is not None else members[-1]
+    # A compile per K: the best first.
+    few = list(dict.fromkeys((slots, 1, *(k for k in (64, 16) if k in members))))
+    compiled = "compiled, captured" if device == "cuda" else "compiled"
+    if compiled in ways:
+        ours += bench.section(f"{title}, {compiled}", "sweep", 60, way=compiled, members=few, to_the_end=True)
+    top = best(ours, "trials per hour")
+    way, at = (str(top["way"]), int(top["K"] or 1)) if top is not None else (ways[0], slots)
+    bench.section(f"Precision, {way}", "precisions", 75, way=way, slots=at)
+    bench.section("Precision and the error", "precision_error", 30, way=ways[0])
+    bench.section("Deviation within 50 steps", "agreement", 30, ways=(ways[0], *ways[1:][-1:]))
+    bench.section("Handing slots over", "moves", 30, way=ways[0], slots=few[:1] + [k for k in (16,) if k in few[1:]])
+    if compiled in ways:
+        ten += bench.section(f"{seeds}, {compiled}", "ten_seeds", 50, way=compiled)
+    if "eager" in ways[1:]:
+        ours += bench.section(f"{title}, eager", "sweep", 30, way="eager", members=few[::-1], to_the_end=True)
+    found = ratios(ours, others, ten)
+    if found:
+        report.table("What was to be reached (float32 on both sides)", found)
+    fastest = best((row for row in ten if "pack" in str(row["program"])), "times as fast as in turn")
+    if fastest is not None:
+        seconds = next(float(cell or 0) for name, cell in fastest.items() if name.startswith("seconds for"))
+        program = str(fastest["program"]).removeprefix("a pack of ten, ")
+        if quick or seconds < bench.seconds_left - 15:
+            bench.section("Ten seeds, every step of them", "ten_seeds_for_real", seconds + 30, way=program)
+        else:
+            report.note(
+                f"Ten seeds' {seconds:.0f} s were extrapolated from the window above, not run: no time was left."
+            )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser(__doc__)
     options.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    options.add_argument("--size", choices=tuple(workloads.WIDTHS), default="mnist", help="network (mnist)")
-    options.add_argument("--members", type=int, nargs="+", metavar="K", help="members of a pack (1 4 16 64 256 1024)")
-    options.add_argument("--ways", nargs="+", choices=WAYS, help="ways of running the step (all that the device has)")
-    options.add_argument("--tf32", action="store_true", help="let float32 products use TensorFloat-32")
+    options.add_argument("--study", choices=tuple(WORKLOADS), help="whose trials (mnist-100-full; quick: digits-100)")
+    options.add_argument("--members", type=int, nargs="+", metavar="K", help=f"members of a pack {MEMBERS}")
+    options.add_argument("--limit", type=float, default=LIMIT_SECONDS, metavar="SECONDS", help="for all (%(default)s)")
     given = options.parse_args(arguments)
     if given.device == "cuda" and not torch.cuda.is_available():
         options.error("--device cuda needs a GPU that PyTorch can use, and there is none: choose --device cpu.")
-    device = torch.device(given.device)
-    if given.tf32:
-        torch.set_float32_matmul_precision("high")
-    on_gpu = device.type == "cuda"
+    # Ended from outside: the processes and the service that were started here end, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     torch.set_num_threads(1)
-    report = Report("How many member-steps per second does one device do, against the size of the pack?", given)
-    size = "digits" if given.quick else given.size
-    ways = given.ways or (("eager",) if given.quick and not on_gpu else WAYS if on_gpu else WAYS[:2])
-    members = given.members or ((1, 2) if given.quick else MEMBERS if on_gpu else (1, 2, 4, 8))
-    data = workloads.training_data(size, device)
+    report = Report("How many trials per hour does one device train, in packs and as one process per trial?", given)
+    study = given.study or ("digits-100" if given.quick else "mnist-100-full")
+    members = given.members or ((1, 2) if given.quick else MEMBERS if given.device == "cuda" else MEMBERS[:3])
     begun = time.perf_counter()
-    rows: list[Row] = []
-    problems: list[str] = []
-    for slots in members:
-        for way in ways:
-            if time.perf_counter() - begun > LIMIT_SECONDS:
-                problems.append(f"{way} K={slots}: left out, the time was up")
-                continue
-            try:
-                row = measured(
-                    lambda way=way, slots=slots: Runner(size, data, slots, way),  # type: ignore[misc]
-                    way,
-                    slots,
-                    device,
-                    2 if given.quick else ROUNDS,
-                )
-            except Exception as error:  # out of memory, or a way that this torch or device does not have
-                problems.append(f"{way} K={slots}: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
-                continue
-            rows.append(row)
-            print(f"{way} K={slots}: {row['member-steps per s']:.0f} member-steps per s", file=sys.stderr, flush=True)
-        torch.compiler.reset()  # programs of other K are not needed again; they hold memory
-    report.table(f"{size}: member-steps against K on {device}", sorted(rows, key=lambda row: str(row["way"])))
-    for problem in problems:
-        report.note(problem)
+    bench = Benchmark(report, study, given.device, quick=given.quick, limit=given.limit)
+    try:
+        run_all(bench, report, study, given.device, members, quick=given.quick)
+    finally:
+        bench.stop(kill=True)
+    report.note("The rival's processes are those of Ray Tune with fractional GPUs; what Ray itself costs is left out.")
     report.note(f"Took {time.perf_counter() - begun:.0f} s.")
-    report.close(one_process=True)
+    report.close(one_process=False)
 
 
 if __name__ == "__main__":

@@ -28,21 +28,28 @@ ROUND_SECONDS = 0.4
 
 
 class PlainLoop:
-    """A single-trial loop as one writes it: module, backward, optimiser, one generator for the noise."""
+    """A single-trial loop as one writes it: module, backward, optimiser, one generator for the noise.
 
-    def __init__(self, spec: MemberSpec, data: TrainingData, *, adam: str, compiled: bool) -> None:
-        self._data, self._adam = data, adam
-        model = workloads.BUILD(spec.model, torch.Generator())
+    It runs where the data lies. ``mode`` is that of ``torch.compile``.
+    """
+
+    def __init__(
+        self, spec: MemberSpec, data: TrainingData, *, adam: str, compiled: bool, mode: str | None = None
+    ) -> None:
+        self._data, self._adam, self._device = data, adam, data.x.device
+        model = workloads.BUILD(spec.model, torch.Generator()).to(self._device)
         assert isinstance(model, Ladder)
         self._model = model
         cost: Callable[..., tuple[Tensor, Tensor]] = model.cost
-        self._cost = torch.compile(cost, dynamic=False) if compiled else cost
+        self._cost = torch.compile(cost, dynamic=False, mode=mode) if compiled else cost
         self.restart(spec)
 
     def restart(self, spec: MemberSpec) -> None:
         """Train ``spec``, of the sizes that the loop was made for, from its start in the same program."""
-        self._generator, self._step = torch.Generator().manual_seed(spec.seed), 0
-        self._model.load_state_dict(workloads.BUILD(spec.model, self._generator).state_dict())
+        weights, self._step = torch.Generator().manual_seed(spec.seed), 0
+        self._model.load_state_dict(workloads.BUILD(spec.model, weights).state_dict())
+        on_cpu = self._device.type == "cpu"
+        self._generator = weights if on_cpu else torch.Generator(self._device).manual_seed(spec.seed)
         training, split, seed = spec.training, spec.split, spec.seed
         kinds = (
             (split.labelled, training.labelled_batch, LABELLED),
@@ -50,24 +57,29 @@ class PlainLoop:
         )
         self._streams = [BatchStream(rows, size, seed=seed, tag=tag) for rows, size, tag in kinds]
         self._noise_size = self._model.noise_size(*(stream.batch_size for stream in self._streams))
-        self._hyper = {name: torch.tensor(values) for name, values in spec.model.hyper().items()}
+        self._hyper = {n: torch.tensor(values, device=self._device) for n, values in spec.model.hyper().items()}
         self._optimiser = torch.optim.Adam(self._model.parameters(), lr=training.lr, **{self._adam: True})  # type: ignore[arg-type]
 
     def run(self, steps: int) -> Tensor:
         """Train; returns the mean of the cost's terms."""
-        x, y, full_scale = self._data.x, self._data.y, self._data.full_scale
-        labelled, unlabelled = (torch.from_numpy(s.batches(self._step, steps)) for s in self._streams)
-        total = torch.zeros(())
+        tables = (torch.from_numpy(stream.batches(self._step, steps)) for stream in self._streams)
+        labelled, unlabelled = (table.to(self._device) for table in tables)
+        total = torch.zeros((), device=self._device)
         for rows, more in zip(labelled, unlabelled, strict=True):
-            batch = Batch(x[rows].float() / full_scale, y[rows], x[more].float() / full_scale)
-            noise = torch.randn(self._noise_size, generator=self._generator)
-            cost, terms = self._cost(batch, noise, self._hyper)
-            self._optimiser.zero_grad(set_to_none=True)
-            cost.backward()  # type: ignore[no-untyped-call]
-            self._optimiser.step()
-            total = total + terms.detach()
+            total = total + self._update(rows, more)
         self._step += steps
         return total / steps
+
+    def _update(self, labelled: Tensor, unlabelled: Tensor) -> Tensor:
+        """One step on these rows of the data; returns the cost's terms."""
+        x, y, full_scale = self._data.x, self._data.y, self._data.full_scale
+        batch = Batch(x[labelled].float() / full_scale, y[labelled], x[unlabelled].float() / full_scale)
+        noise = torch.randn(self._noise_size, generator=self._generator, device=self._device)
+        cost, terms = self._cost(batch, noise, self._hyper)
+        self._optimiser.zero_grad(set_to_none=True)
+        cost.backward()  # type: ignore[no-untyped-call]
+        self._optimiser.step()
+        return terms.detach()
 
 
 def products(widths: Sequence[int], noisy: int, clean: int) -> list[tuple[Tensor, Tensor]]:

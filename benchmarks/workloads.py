@@ -47,19 +47,11 @@ def training_data(size: str, device: torch.device) -> TrainingData:
     return TrainingData(x=torch.from_numpy(pixels).to(device), y=classes.to(device), full_scale=FULL_SCALE)
 
 
-def full_pack(
-    size: str,
-    data: TrainingData,
-    slots: int,
-    *,
-    compiled: bool,
-    captured: bool | None = None,
-    precision: str = "float32",
-) -> Pack:
+def full_pack(size: str, data: TrainingData, slots: int, *, compiled: bool, precision: str = "float32") -> Pack:
     """A pack whose slots are all taken, by members of seeds 1..slots on one split."""
     first = member(size)
     first = replace(first, training=replace(first.training, precision=precision))  # type: ignore[arg-type]
-    pack = Pack(first, BUILD, data, slots=slots, compiled=compiled, captured=captured)
+    pack = Pack(first, BUILD, data, slots=slots, compiled=compiled)
     for seed in range(1, slots + 1):
         pack.join(replace(first, seed=seed))
     return pack

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[3]
 SCRIPTS = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
 SHARED = {
     "__init__", "measure", "rivals", "searches", "stepping_clock", "watched_search", "watched_trials", "servers",
-    "stored", "workloads",
+    "stored", "workloads", "gpu_rivals", "gpu_scene", "gpu_sections",
 }  # fmt: skip
 
 

@@ -1,0 +1,165 @@
+"""The trials of a study as the GPU benchmark trains them: the study's numbers, on made-up images of its data's size.
+
+Speed does not depend on what images show. The numbers stand here and not only in ``ladder_search.studies``, because a
+machine with torch and numpy alone cannot import the studies; the tests compare the two.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+
+from benchmarks import workloads
+from ladder_search.data.splits import Split, make_split
+from ladder_search.models.ladder import LadderConfig
+from ladder_search.training.pack import MemberSpec, MemberState, Pack, TrainingData
+from ladder_search.training.settings import TrainingConfig
+
+Precision = Literal["float32", "tf32", "bf16"]
+CLASSES = 10
+WARM_UP = 8
+"""Steps before any timing: the first half compiles and captures, the second shows what a step takes."""
+
+WAYS: dict[str, tuple[bool, bool]] = {
+    "eager": (False, False),
+    "captured": (False, True),
+    "compiled": (True, False),
+    "compiled, captured": (True, True),
+}
+"""Way of running a step -> compiled by inductor, captured in a CUDA graph."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """What a trial of a study is."""
+
+    model: LadderConfig
+    training: TrainingConfig
+    rows: int
+    """Images of the training set, those held out among them."""
+    labels: int
+    validation: int
+    full_scale: float
+
+
+WORKLOADS = {
+    "mnist-100-full": Workload(
+        model=LadderConfig(),
+        training=TrainingConfig(),
+        rows=60_000,
+        labels=100,
+        validation=10_000,
+        full_scale=255.0,
+    ),
+    "digits-100": Workload(
+        model=LadderConfig(widths=workloads.WIDTHS["digits"]),
+        training=TrainingConfig(epochs=75),
+        rows=1_297,
+        labels=100,
+        validation=297,
+        full_scale=16.0,
+    ),
+}
+"""Study -> its numbers. Both report, and so evaluate, once per epoch here."""
+
+
+def make_pack(spec: MemberSpec, data: TrainingData, slots: int, way: str) -> Pack:
+    """An empty pack for trials like ``spec`` that runs in one of the ``WAYS``."""
+    compiled, captured = WAYS[way]
+    return Pack(spec, workloads.BUILD, data, slots=slots, compiled=compiled, captured=captured)
+
+
+class Scene:
+    """One study on one device, until a moment of ``time.monotonic``."""
+
+    def __init__(self, study: str, device: str, *, quick: bool, until: float) -> None:
+        self.work, self.device, self.quick, self._until = WORKLOADS[study], torch.device(device), quick, until
+
+    @property
+    def seconds_left(self) -> float:
+        return self._until - time.monotonic()
+
+    @cached_property
+    def data(self) -> TrainingData:
+        """Random images, class after class."""
+        rng = np.random.default_rng(0)
+        pixels = rng.integers(
+            0, int(self.work.full_scale) + 1, (self.work.rows, self.work.model.widths[0]), dtype=np.uint8
+        )
+        classes = torch.from_numpy(np.arange(self.work.rows) % CLASSES)
+        return TrainingData(
+            x=torch.from_numpy(pixels).to(self.device), y=classes.to(self.device), full_scale=self.work.full_scale
+        )
+
+    @cached_property
+    def _splits(self) -> dict[int, Split]:
+        work, labels = self.work, np.arange(self.work.rows) % CLASSES
+        return {
+            held_out: make_split(labels, n_labelled=work.labels, n_validation=held_out, n_classes=CLASSES, seed=1)
+            for held_out in (0, work.validation)
+        }
+
+    def spec(self, seed: int = 1, *, validation: bool = True, precision: Precision = "float32") -> MemberSpec:
+        """A trial of a search; without ``validation`` of final training, which holds nothing out."""
+        training = replace(self.work.training, precision=precision)
+        split = self._splits[self.work.validation if validation else 0]
+        return MemberSpec(model=self.work.model, training=training, split=split, seed=seed)
+
+    def pack(
+        self, slots: int, way: str, *, validation: bool = True, precision: Precision = "float32"
+    ) -> tuple[Pack, float]:
+        """A full pack of seeds 1..slots, compiled, captured and warm, and about how many seconds a step of it takes.
+
+        It stands at the end of its first epoch: an interval that is an epoch then draws one order of the rows, as in
+        a search, and not parts of two.
+        """
+        specs = [self.spec(seed, validation=validation, precision=precision) for seed in range(1, slots + 1)]
+        pack = make_pack(specs[0], self.data, slots, way)
+        state = self._state(specs[0].steps_per_epoch - WARM_UP)
+        for spec in specs:
+            pack.join(spec, state=state)
+        pack.run(WARM_UP // 2)
+        last = pack.run(WARM_UP - WARM_UP // 2)
+        if validation:
+            pack.validation_errors()
+        return pack, last[0].step_time_ms / 1e3
+
+    def _state(self, step: int) -> MemberState:
+        """One set of weights for all, on the device: making a thousand would take longer than timing them."""
+        module = workloads.BUILD(self.work.model, torch.Generator().manual_seed(1))
+        params = {name: value.detach().to(self.device) for name, value in module.named_parameters()}
+        zeros = {name: torch.zeros_like(value) for name, value in params.items()}
+        return MemberState(step=step, params=params, first=zeros, second=zeros)
+
+    def wait(self) -> None:
+        """Wait for the device."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def clear(self) -> int:
+        """Give back what nobody holds any more, and return the bytes that the device's allocator still holds."""
+        gc.collect()
+        if self.device.type != "cuda":
+            return 0
+        torch.compiler.reset()  # programs of other packs are not needed again; they hold memory
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_reserved()
+
+    def peak(self) -> int | None:
+        """Bytes that the allocator held at most since ``clear``, graphs' own memory among them; None: nobody counts."""
+        return torch.cuda.max_memory_reserved() if self.device.type == "cuda" else None
+
+
+def ways_of(device: str, *, quick: bool) -> Sequence[str]:
+    """Ways that the device has, the safest first."""
+    if device == "cuda":
+        return ("captured", "eager") if quick else ("captured", "compiled, captured", "eager")
+    return ("eager",) if quick else ("eager", "compiled")

@@ -1,0 +1,345 @@
+"""What the GPU benchmark measures of packs, section by section. Each section runs in a process that may die of it.
+
+A section tells a line as soon as it is measured, goes on after what fails or does not fit, and begins nothing when its
+time is up.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+
+from benchmarks.gpu_scene import CLASSES, WORKLOADS, Precision, Scene, make_pack
+from benchmarks.measure import Row, Spread, interleaved, seconds, spread_cells
+from benchmarks.solo_step import PlainLoop
+from ladder_search.data import digits
+from ladder_search.data.arrays import quiet
+from ladder_search.data.splits import make_split
+from ladder_search.training.pack import MemberSpec, TrainingData
+
+TEN = 10
+PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "bf16")
+EPOCHS_SECONDS = 2.5
+"""Epochs are repeated until they took this long, at most five; an epoch that would take longer than ..."""
+EPOCH_SECONDS = 10.0
+"""... this is cut."""
+MOVES = 3
+WORTH = 1.03
+"""A bigger pack must do this much more than the last, or the sweep ends."""
+
+Found = TypeVar("Found")
+Tell = Callable[[str, Any], None]
+"""("row", one line of the section's table) or ("problem", what could not be measured and why)."""
+
+
+def sweep(
+    scene: Scene, tell: Tell, *, way: str, members: Sequence[int], to_the_end: bool, precision: Precision = "float32"
+) -> None:
+    """Whole epochs of packs of ``members``, in this order; ``to_the_end`` goes on where a bigger pack gains nothing."""
+    last, failures = 0.0, 0
+    for slots in members:
+        row = _tried(f"{way}, {precision}, K={slots}", scene, tell, partial(_epochs, scene, slots, way, precision))
+        if row is None:
+            failures += 1
+            if failures == 2:  # memory has ended, or this way does not work here
+                return
+            continue
+        failures = 0
+        tell("row", row)
+        rate = cast(float, row["member-steps per s"])
+        if rate < last * WORTH and not to_the_end:
+            tell(
+                "problem", f"{way}: no bigger pack was tried, K={slots} does {rate / last:.2f} times what the last did"
+            )
+            return
+        last = rate
+
+
+def ten_seeds(scene: Scene, tell: Tell, *, way: str) -> None:
+    """Final training of ten seeds: a pack of ten against the plain loop, in turns."""
+    spec = scene.spec(validation=False)
+    # Name -> what does steps, steps of a turn, times that all the steps are needed.
+    turns: dict[str, tuple[Callable[[int], object], int, int]] = {}
+    for adam in ("foreach", "fused"):
+        run = partial(_to_the_end, PlainLoop(spec, scene.data, adam=adam, compiled=False))
+        run(2)
+        each = seconds(partial(run, 4)) / 4
+        turns[f"ten runs in turn, eager, Adam {adam}"] = (run, _fitting(scene, 1.5, each, spec.steps_per_epoch), TEN)
+    pack, each = scene.pack(TEN, way, validation=False)
+    turns[f"a pack of ten, {way}"] = (pack.run, _fitting(scene, 1.5, each, spec.steps_per_epoch), 1)
+    times = interleaved(
+        {name: partial(run, steps) for name, (run, steps, _) in turns.items()},
+        1 if scene.quick else 3,
+    )
+    whole = {name: times[name].per(steps, spec.total_steps * runs) for name, (_, steps, runs) in turns.items()}
+    rival = min(spread.median for name, (spread, _) in whole.items() if "in turn" in name)
+    for name, (spread, _) in whole.items():
+        _, steps, runs = turns[name]
+        row: Row = {
+            "program": name,
+            "ms per step": spread.median / spec.total_steps / runs * 1e3,
+            **spread_cells(f"seconds for {TEN} x {spec.total_steps} steps, extrapolated", spread),
+            "times as fast as in turn": rival / spread.median,
+            "steps of a turn": steps,
+            "n": spread.n,
+        }
+        tell("row", row)
+
+
+def _to_the_end(loop: PlainLoop, steps: int) -> object:
+    return loop.run(steps).tolist()  # waits for the device
+
+
+def ten_seeds_for_real(scene: Scene, tell: Tell, *, way: str) -> None:
+    """All steps of ten seeds' final training, from scratch, in one pack."""
+    specs = [scene.spec(seed, validation=False) for seed in range(1, TEN + 1)]
+    pack = make_pack(specs[0], scene.data, TEN, way)
+    for spec in specs:
+        pack.join(spec)
+    length, done = specs[0].steps_per_epoch, 0
+    epochs = 1 if scene.quick else specs[0].training.epochs
+    begun = time.perf_counter()
+    while done < epochs and scene.seconds_left > 0:
+        reports = pack.run(length)
+        done += 1
+    row: Row = {
+        "program": f"a pack of ten, {way}",
+        "epochs": done,
+        "steps": done * length,
+        "seconds": time.perf_counter() - begun,
+        "finite": sum(report.finite for report in reports.values()),
+    }
+    tell("row", row)
+
+
+def precisions(scene: Scene, tell: Tell, *, way: str, slots: int) -> None:
+    """Speed of each precision at one K."""
+    for which in PRECISIONS:
+        sweep(scene, tell, way=way, members=(slots,), to_the_end=True, precision=which)
+
+
+def precision_error(scene: Scene, tell: Tell, *, way: str) -> None:
+    """Validation error of ten seeds, each with its own labels, on the digits, by precision."""
+    data, source = digits_data(scene.device)
+    work = WORKLOADS["digits-100"]
+    classes = data.y.cpu().numpy()
+    epochs = 1 if scene.quick else work.training.epochs
+    errors: dict[str, np.ndarray[Any, Any]] = {}
+
+    def train(which: Precision) -> Row:
+        training = replace(work.training, epochs=epochs, precision=which)
+        specs = [
+            MemberSpec(
+                model=work.model,
+                training=training,
+                split=make_split(
+                    classes, n_labelled=work.labels, n_validation=work.validation, n_classes=CLASSES, seed=seed
+                ),
+                seed=seed,
+            )
+            for seed in range(1, TEN + 1)
+        ]
+        pack = make_pack(specs[0], data, TEN, way)
+        for spec in specs:
+            pack.join(spec)
+        pack.run(specs[0].total_steps)
+        found = errors[which] = 100.0 * np.array(list(pack.validation_errors().values()))
+        change = found - errors[PRECISIONS[0]]
+        return {
+            "precision": which,
+            "data": source,
+            "steps": specs[0].total_steps,
+            "error, %": float(found.mean()),
+            "sd": float(found.std(ddof=1)),
+            "minus float32's, points": float(change.mean()),
+            "its sd": float(change.std(ddof=1)),
+            "n": TEN,
+        }
+
+    for which in PRECISIONS:
+        row = _tried(f"error in {which}", scene, tell, partial(train, which))
+        if row is not None:
+            tell("row", row)
+
+
+def digits_data(device: torch.device) -> tuple[TrainingData, str]:
+    """Scikit-learn's digits, or where that is missing as many made-up images of ten classes; and which of the two."""
+    if digits.is_local():
+        arrays = digits.load(quiet)
+        x, y, source = arrays.train_x, arrays.train_y.astype(np.int64), "scikit-learn's digits"
+    else:
+        rng = np.random.default_rng(0)
+        y = np.arange(WORKLOADS["digits-100"].rows) % CLASSES
+        means = rng.uniform(0.0, 16.0, (CLASSES, 64))
+        x = np.clip(np.rint(means[y] + rng.normal(0.0, 8.0, (len(y), 64))), 0, 16).astype(np.uint8)
+        source = "made-up classes (no scikit-learn)"
+    return TrainingData(
+        x=torch.from_numpy(np.array(x)).to(device), y=torch.from_numpy(y).to(device), full_scale=16.0
+    ), source
+
+
+def moves(scene: Scene, tell: Tell, *, way: str, slots: Sequence[int]) -> None:
+    """What joining and leaving cost, in milliseconds and in steps of the whole pack."""
+    for k in slots:
+        row = _tried(f"joining and leaving at K={k}", scene, tell, partial(_moves, scene, way, k))
+        if row is not None:
+            tell("row", row)
+
+
+def _moves(scene: Scene, way: str, slots: int) -> Row:
+    (pack, _), spec = scene.pack(slots, way), scene.spec()
+    kept = pack.state(0)
+    quarter = max(1, slots // 4)
+
+    def swap(count: int, state: Any) -> Callable[[], object]:
+        def run() -> None:
+            for slot in range(count):
+                pack.leave(slot)
+            for _ in range(count):
+                pack.join(spec, state=state)
+            scene.wait()
+
+        return run
+
+    steps = 2 if scene.quick else 10
+    turns: dict[str, Callable[[], object]] = {
+        "step": lambda: pack.run(steps),
+        "new": swap(1, None),
+        "kept": swap(1, kept),
+        "copied": lambda: pack.state(0),
+        "quarter": swap(quarter, None),
+    }
+    for run in turns.values():
+        run()
+    times = {name: taken.per(1)[0].median for name, taken in interleaved(turns, MOVES).items()}
+    step = times["step"] / steps
+    return {
+        "way": way,
+        "K": slots,
+        "step of the pack, ms": step,
+        "leave + join new, ms": times["new"],
+        "in steps": times["new"] / step,
+        "leave + join with state, ms": times["kept"],
+        "in steps ": times["kept"] / step,
+        "copy of a state, ms": times["copied"],
+        "refill of a quarter, ms": times["quarter"],
+        "in steps  ": times["quarter"] / step,
+        "n": MOVES,
+    }
+
+
+def agreement(scene: Scene, tell: Tell, *, ways: Sequence[str]) -> None:
+    """Largest deviation of every reported metric over 50 steps: alone or in a pack of 8, in each of ``ways``."""
+    seeds, alone = tuple(range(1, 9)), 3
+    reports = {}
+    for way in ways:
+        for chosen in ((alone,), seeds):
+            name = f"{'alone' if chosen == (alone,) else f'in a pack of {len(seeds)}'}, {way}"
+            found = _tried(name, scene, tell, partial(_reports, scene, way, chosen, alone))
+            if found is not None:
+                reports[name] = found
+    names = list(reports)
+    for name in names[1:]:
+        for metric in reports[name][0]:
+            pairs = [(a[metric], b[metric]) for a, b in zip(reports[name], reports[names[0]], strict=True)]
+            worst = max(pairs, key=lambda pair: abs(pair[0] - pair[1]))
+            row: Row = {
+                "of": name,
+                "from": names[0],
+                "metric": metric,
+                "largest deviation": abs(worst[0] - worst[1]),
+                "relative": max(abs(a - b) / abs(b) if b else abs(a) for a, b in pairs),
+                "reports": len(pairs),
+            }
+            tell("row", row)
+
+
+def _reports(scene: Scene, way: str, seeds: Sequence[int], watched: int) -> list[dict[str, float]]:
+    """Five reports of ten steps of the member with seed ``watched``, each with its validation error."""
+    scene.clear()
+    pack = make_pack(scene.spec(), scene.data, len(seeds), way)
+    slots = {seed: pack.join(scene.spec(seed)) for seed in seeds}
+    found = []
+    for _ in range(5):
+        report = pack.run(10)[slots[watched]]
+        error = pack.validation_errors()[slots[watched]]
+        found.append({**report.terms, "learning_rate": report.learning_rate, "validation_error": error})
+    return found
+
+
+def _epochs(scene: Scene, slots: int, way: str, which: Precision) -> Row:
+    before = scene.clear()
+    begun = time.perf_counter()
+    (pack, step), spec = scene.pack(slots, way, precision=which), scene.spec()
+    ready = time.perf_counter() - begun
+    steps = _fitting(scene, EPOCH_SECONDS, step, spec.steps_per_epoch)
+    rounds = 2 if scene.quick else max(1, min(5, round(EPOCHS_SECONDS / (steps * step))))
+    taken = [seconds(lambda: pack.run(steps)) / steps for _ in range(rounds)]
+    evaluated = statistics.median(seconds(pack.validation_errors) for _ in range(3))
+    spread, peak = Spread.of([1e3 * t for t in taken]), scene.peak()
+    trial = spec.total_steps * spread.median / 1e3 + spec.training.epochs * evaluated
+    return {
+        "way": way,
+        "precision": which,
+        "K": slots,
+        **spread_cells("ms per step", spread),
+        "evaluation, ms": evaluated * 1e3,
+        "member-steps per s": slots / spread.median * 1e3,
+        "trials per hour": slots * 3600 / trial,
+        "peak MiB per member": None if peak is None else (peak - before) / slots / 2**20,
+        "ready after, s": ready,
+        "steps of a turn": steps,
+        "n": spread.n,
+    }
+
+
+def _fitting(scene: Scene, wanted: float, each: float, most: int) -> int:
+    """Number of steps that take ``wanted`` seconds at ``each``, at most ``most``."""
+    return max(2, min(most, round((0.05 if scene.quick else wanted) / each)))
+
+
+def _tried(name: str, scene: Scene, tell: Tell, do: Callable[[], Found]) -> Found | None:
+    """Do it; None, and a problem told, where the time is up or it fails: out of memory, or what this device lacks."""
+    if scene.seconds_left <= 0:
+        tell("problem", f"{name}: left out, the time was up")
+        return None
+    try:
+        return do()
+    except Exception as error:
+        tell("problem", f"{name}: {brief(error)}")
+        return None
+
+
+def brief(error: BaseException) -> str:
+    """The error in a line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+SECTIONS: dict[str, Callable[..., None]] = {
+    section.__name__: section
+    for section in (sweep, ten_seeds, ten_seeds_for_real, precisions, precision_error, moves, agreement)
+}
+
+
+def serve(pipe: Connection, study: str, device: str, quick: bool) -> None:
+    """The process's work: (section's name, end of its time, its arguments) in, what it tells and ("end", None) out."""
+    torch.set_num_threads(1)
+    while (order := pipe.recv()) is not None:
+        name, until, arguments = order
+
+        def tell(kind: str, value: Any) -> None:
+            pipe.send((kind, value))
+
+        try:
+            SECTIONS[name](Scene(study, device, quick=quick, until=until), tell, **arguments)
+        except Exception as error:  # a section's own; those of its lines are told one by one
+            tell("problem", f"{name}: {brief(error)}")
+        tell("end", None)

@@ -1,0 +1,216 @@
+"""The GPU benchmark trains the study's trials, outlives what fails on the way, and leaves nothing running."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import gpu_packs, gpu_rivals, gpu_scene
+from benchmarks.measure import Report, Row
+from ladder_search.studies import find_study
+from ladder_search.training.evaluation import classification_errors, labelled_statistics
+
+
+@pytest.mark.parametrize(("study", "steps"), [("mnist-100-full", 75_000), ("digits-100", 750)])
+def test_a_trial_is_the_studys(study: str, steps: int) -> None:
+    published, work = find_study(study), gpu_scene.WORKLOADS[study]
+
+    assert (work.model, work.training) == (published.model, published.training)
+    assert (work.labels, work.validation) == (published.data.labels, published.data.validation)
+    # 500 steps in an epoch of 50,000 images, 10 in one of 1,000.
+    assert gpu_scene.Scene(study, "cpu", quick=True, until=0.0).spec().total_steps == steps
+
+
+def test_ten_seeds_are_trained_on_all_images() -> None:
+    scene = gpu_scene.Scene("mnist-100-full", "cpu", quick=True, until=0.0)
+    assert scene.spec(validation=False).total_steps == 90_000
+
+
+def test_a_pack_stands_at_the_end_of_an_epoch() -> None:
+    scene = gpu_scene.Scene("digits-100", "cpu", quick=True, until=0.0)
+    pack, step_seconds = scene.pack(2, "eager")
+    assert step_seconds > 0
+    assert {slot: report.step for slot, report in pack.run(1).items()} == {0: 11, 1: 11}
+
+
+def test_the_rival_judges_weights_as_we_do() -> None:
+    scene = gpu_scene.Scene("digits-100", "cpu", quick=True, until=0.0)
+    spec, data = scene.spec(), scene.data
+    loop = gpu_rivals.RivalLoop(spec, data)
+    loop.run(3)
+
+    params = {name: value.detach()[None] for name, value in loop._model.named_parameters()}
+    labelled, held_out = (torch.from_numpy(rows) for rows in (spec.split.labelled, spec.split.validation))
+    buffers = labelled_statistics(loop._model, params, data.x, labelled[None, None], data.full_scale)
+    ours = classification_errors(loop._model, {**params, **buffers}, data.x, data.y, data.full_scale, held_out[None])
+
+    assert loop.validation_error() == pytest.approx(ours[0], abs=1e-6)
+    assert 0.7 < ours[0] < 1.0  # random images of random classes
+
+
+def benchmark(limit: float = 100.0) -> gpu_packs.Benchmark:
+    report = Report("?", argparse.Namespace(output=None))
+    return gpu_packs.Benchmark(report, "digits-100", "cpu", quick=True, limit=limit)
+
+
+def test_a_section_that_overruns_is_ended_and_the_next_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = benchmark()
+    arguments: dict[str, Any] = {"way": "eager", "members": (1,), "to_the_end": True}
+    monkeypatch.setattr(gpu_packs, "GRACE_SECONDS", 0.0)
+
+    assert bench.section("first", "sweep", 0.01, **arguments) == []  # starting a process takes longer
+    assert not multiprocessing.active_children()
+    assert "first: cut off, the time was up" in capsys.readouterr().out
+
+    bench.section("second", "no such section", 60.0)
+    assert "no such section: KeyError" in capsys.readouterr().out
+    (row,) = bench.section("third", "sweep", 60.0, **arguments)
+    assert row["K"] == 1
+    assert bench.section("fourth", "sweep", 60.0, **{**arguments, "way": "by magic"}) == []
+    assert "by magic, float32, K=1: KeyError" in capsys.readouterr().out
+
+    bench._process.kill()
+    assert bench.section("fifth", "sweep", 60.0, **arguments) == []
+    assert "fifth: its process died with exit status -9" in capsys.readouterr().out
+    bench.stop()
+    assert not multiprocessing.active_children()
+
+
+def test_no_section_begins_when_the_time_is_up(capsys: pytest.CaptureFixture[str]) -> None:
+    bench = benchmark(limit=1.0)
+    assert bench.section("late", "sweep", 60.0, way="eager", members=(1,), to_the_end=True) == []
+    assert "late: left out, the time was up" in capsys.readouterr().out
+    assert bench._process is None
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a form of the rival that fails: a graph without a GPU")
+def test_a_form_of_the_rival_that_fails_costs_the_others_nothing() -> None:
+    told: list[tuple[str, Any]] = []
+    gpu_rivals.measure(
+        "digits-100",
+        "cpu",
+        lambda kind, value: told.append((kind, value)),
+        counts=(2,),
+        forms=("captured", "eager"),
+        window=0.3,
+        until=time.monotonic() + 60,
+        environment={},
+        under="here",
+        check=lambda: None,
+    )
+
+    assert [kind for kind, _ in told] == ["problem", "row"]
+    assert told[0][1].startswith("rival captured, 2 processes, here: ")
+    row = told[1][1]
+    assert (row["form"], row["processes"]) == ("eager", 2)
+    # A trial has 750 steps and 75 evaluations; two are trained at a time.
+    one = 750 * row["ms per step of one"] / 1e3 + 75 * row["evaluation, ms"] / 1e3
+    assert row["trials per hour"] == pytest.approx(2 * 3600 / one)
+    assert not multiprocessing.active_children()
+
+
+CONTROL = """#!/bin/sh
+# Stands in for NVIDIA's command: notes what it is told, knows the servers that the test wants.
+line=$(cat)
+echo "$* $line ${CUDA_MPS_PIPE_DIRECTORY##*/}" >> "$MPS_NOTES"
+[ "$line" = get_server_list ] && printf "$MPS_SERVERS"
+[ "$1" = -d ] && exit "$MPS_EXIT"
+exit 0
+"""
+
+
+@pytest.fixture
+def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    command = tmp_path / "nvidia-cuda-mps-control"
+    command.write_text(CONTROL)
+    command.chmod(0o755)
+    for name, value in {"MPS_NOTES": str(tmp_path / "notes"), "MPS_SERVERS": "4711", "MPS_EXIT": "0"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    return tmp_path / "notes"
+
+
+def test_the_service_ends_with_the_block_even_on_errors(notes: Path) -> None:
+    with pytest.raises(ZeroDivisionError), gpu_rivals.mps() as (environment, check):
+        assert Path(environment["CUDA_MPS_PIPE_DIRECTORY"]).is_dir()
+        check()
+        raise ZeroDivisionError
+    assert notes.read_text().splitlines() == ["-d  pipe", " get_server_list pipe", " quit pipe"]
+    assert not Path(environment["CUDA_MPS_PIPE_DIRECTORY"]).exists()
+
+
+def test_a_service_that_serves_nobody_is_told(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPS_SERVERS", "")
+    with pytest.raises(gpu_rivals.RivalError, match="serves nobody"), gpu_rivals.mps() as (_, check):
+        check()
+    assert notes.read_text().splitlines()[-1] == " quit pipe"
+
+
+def test_a_service_that_does_not_start_is_left_out(
+    notes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MPS_EXIT", "1")
+    assert gpu_packs.rivals(benchmark(), "digits-100", "cpu", quick=True, under_mps=True) == []
+    assert "rival under MPS: left out, MPS does not start: exit status 1" in capsys.readouterr().out
+    assert notes.read_text().splitlines()[-1] == " quit pipe"
+
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert gpu_packs.rivals(benchmark(), "digits-100", "cpu", quick=True, under_mps=True) == []
+    assert "there is no nvidia-cuda-mps-control" in capsys.readouterr().out
+
+
+def test_ratios_compare_the_best_with_the_best() -> None:
+    ours: list[Row] = [
+        {"K": 1, "way": "captured", "member-steps per s": 500.0, "trials per hour": 20.0},
+        {"K": 64, "way": "captured", "member-steps per s": 8000.0, "trials per hour": 300.0},
+        {"K": 128, "way": "captured", "member-steps per s": 7000.0, "trials per hour": 280.0},
+    ]
+    others: list[Row] = [
+        {"under": "without MPS", "form": "eager", "processes": 1, "steps per s": 100.0, "trials per hour": 4.0},
+        {"under": "without MPS", "form": "captured", "processes": 1, "steps per s": 250.0, "trials per hour": 10.0},
+        {"under": "under MPS", "form": "eager", "processes": 8, "steps per s": 500.0, "trials per hour": 20.0},
+    ]
+    ten: list[Row] = [
+        {"program": "a pack of ten", "times as fast as in turn": 12.0},
+        {"program": "x", "times as fast as in turn": 1.0},
+    ]
+
+    found = gpu_packs.ratios(ours, others, ten)
+
+    assert [(row["ratio"], row["aim"]) for row in found] == [(30.0, 30.0), (15.0, 10.0), (2.0, 1.0), (12.0, 30.0)]
+    assert gpu_packs.ratios(ours, [], []) == []
+    assert [row["what"] for row in gpu_packs.ratios([], others, ten)] == ["ten seeds, extrapolated"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_quick_run_on_a_gpu_has_no_problem_but_perhaps_with_the_service(tmp_path: Path) -> None:
+    output = tmp_path / "result.json"
+    command = [sys.executable, "-m", "benchmarks.gpu_packs", "--quick", "--output", str(output)]
+    subprocess.run(command, cwd=Path(__file__).resolve().parents[3], check=True, timeout=110)
+
+    content = json.loads(output.read_text())
+    assert {row["way"] for title, rows in content["tables"].items() if "packs of K" in title for row in rows} == {
+        "captured",
+        "eager",
+    }
+    assert {row["form"] for row in content["tables"]["The plain loop in N processes, without MPS"]} == {
+        "eager",
+        "captured",
+    }
+    # Kernels of a replayed graph are those of the launches: what differs is how sums of one and of many are cut.
+    deviations = content["tables"]["Deviation within 50 steps"]
+    assert deviations and max(row["relative"] for row in deviations if row["metric"] != "validation_error") < 1e-3
+    assert not [note for note in content["notes"] if "Error" in note and "MPS" not in note]
