@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ladder_search.training.program import Stack, compile_own, over_members
+from ladder_search.training.program import Stack, over_members
 from ladder_search.training.stepping import Capture
 
 # Bounds the activations of one call: rows times members. 8,192 rows of the widest layer are 32 MB in float32. A CUDA
@@ -72,9 +72,10 @@ def classification_errors(
 
 
 class Evaluation:
-    """Validation errors of a pack's members: statistics and classification in one program.
+    """Validation errors of a pack's members: statistics and classification in one call.
 
-    Eager it serves the members that are asked for. Compiled or captured it is one program of fixed size over all slots.
+    Eager it serves the members that are asked for; captured it is one program over all slots. It is never compiled:
+    that would take its time from 6 to 3 % of an epoch of digits and cost some seconds.
     """
 
     def __init__(
@@ -87,7 +88,6 @@ class Evaluation:
         labelled: Tensor,
         rows: Tensor,
         *,
-        compiled: bool = False,
         capture: Capture | None = None,
     ) -> None:
         """Args:
@@ -97,25 +97,24 @@ class Evaluation:
         """
         self._params, self._labelled, self._rows = params, labelled, rows
         self._wrong = torch.zeros(len(rows), dtype=torch.int64, device=x.device)
-        self._capture, self._all_slots = capture, compiled or capture is not None
+        self._capture = capture
         self._into_place: Callable[[], None] | None = None
 
         def count(params: Stack, labelled: Tensor, rows: Tensor) -> Tensor:
             statistics = labelled_statistics(model, params, x, labelled, full_scale)
             return _wrong_counts(model, {**params, **statistics}, x, y, full_scale, rows)
 
-        # What is cut into chunks is long in its products, and a program of many chunks is long in its compiling.
-        short = max(labelled.numel(), rows.numel()) <= _rows_at_once(x)
-        self._count = compile_own(count) if compiled and short else count
+        self._count = count
 
     def errors(self, slots: list[int]) -> list[float]:
         """Return the fraction of wrongly classified examples of each of ``slots``."""
-        if self._all_slots or len(slots) == len(self._rows):
+        if self._capture is not None:
             if self._into_place is None:
-                self._into_place = self._capture(self._one, ()) if self._capture else self._one
+                self._into_place = self._capture(self._one, ())
             self._into_place()
-            counts = self._wrong.tolist()
-            wrong = [counts[slot] for slot in slots]
+            wrong = self._wrong[slots].tolist()
+        elif len(slots) == len(self._rows):
+            wrong = self._count(self._params, self._labelled, self._rows).tolist()
         else:
             params = {name: stacked[slots] for name, stacked in self._params.items()}
             wrong = self._count(params, self._labelled[slots], self._rows[slots]).tolist()

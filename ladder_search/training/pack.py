@@ -97,7 +97,7 @@ class Pack:
             like: fixes the signature.
             build: ``build(config, generator)`` makes the module of one member.
             data: the training set, on the device where the pack is to be.
-            compiled: the step, and evaluations that are small, are compiled on their first use.
+            compiled: the step is compiled on its first use.
             captured: steps and evaluations become CUDA graphs on their first use; None: on CUDA.
             stacking: the family's, see ``models.Family``.
         """
@@ -157,7 +157,6 @@ class Pack:
             data.full_scale,
             self._statistics_rows,
             self._validation_rows,
-            compiled=compiled,
             capture=capture,
         )
 
@@ -244,10 +243,8 @@ class Pack:
         for stacked, kept in zip(moving, aside, strict=True):
             stacked[standing] = kept
         # Second moments, too: they overflow first, and a parameter whose moment is infinite stands still for good.
-        healthy = torch.isfinite(total).all(1)
-        for stacked in (*self._params.values(), *self._second.values()):
-            healthy &= torch.isfinite(stacked).reshape(self.slots, -1).all(1)
-        means, finite = (total / steps).tolist(), healthy.tolist()  # the only read-back: it waits for the device
+        healthy = torch.isfinite(total).all(1) & _finite([*self._params.values(), *self._second.values()])
+        means, finite = (total / steps).tolist(), healthy.tolist()  # the read-back, which waits for the device
         milliseconds = (time.perf_counter() - begun) * 1e3 / steps
         reports = {}
         for slot, seat in seated.items():
@@ -329,6 +326,15 @@ class Pack:
             keys[:, slot] = noise_keys(seat.spec.seed, seat.step, steps)
         rate, root = torch.from_numpy(scales).to(self._device, self._dtype)
         return rate, root, *(torch.from_numpy(table).to(self._device) for table in (*rows, keys))
+
+
+def _finite(stacks: list[Tensor]) -> Tensor:
+    """Whether every number of a member is finite, (K,)."""
+    # A sum that is finite has finite terms, and costs a tenth; one that is not may have overflowed.
+    sums = torch.stack([stacked.reshape(len(stacked), -1).sum(1) for stacked in stacks])
+    if torch.isfinite(sums).all():
+        return torch.ones_like(sums[0], dtype=torch.bool)
+    return torch.stack([torch.isfinite(stacked.reshape(len(stacked), -1)).all(1) for stacked in stacks]).all(0)
 
 
 def _check_fits(stack: Stack, values: dict[str, Tensor]) -> None:

@@ -17,6 +17,7 @@ import torch
 from ladder_search.data.datasets import Dataset
 from ladder_search.errors import CheckpointError, SettingError
 from ladder_search.models import find_family
+from ladder_search.training import pack as pack_module
 from ladder_search.training.compiling import compiler_found
 from ladder_search.training.pack import IntervalReport, MemberSpec, MemberState, Pack, TrainingData
 
@@ -188,6 +189,19 @@ def test_compiled_and_eager_agree(spec: Any, new_pack: Any, test_set: TestSet) -
     for slot in (0, 1):
         mine, theirs = ([metrics[slot] for metrics in run] for run in (found, expected))
         assert_agree(mine, theirs, "float32")
+
+
+def test_a_member_is_finite_when_all_its_numbers_are() -> None:
+    inf, nan, large = float("inf"), float("nan"), 3e38
+    matrix = torch.tensor([[large, large], [inf, -inf], [1.0, nan], [1.0, 2.0]])  # the first sum overflows
+    assert pack_module._finite([matrix, torch.ones(4)]).tolist() == [True, False, False, True]
+    assert pack_module._finite([torch.ones(4, 2, 3), torch.tensor([1.0, 2.0, inf, 4.0])]).tolist() == [
+        True,
+        True,
+        False,
+        True,
+    ]
+    assert pack_module._finite([torch.ones(2, 5)]).tolist() == [True, True]
 
 
 def test_how_steps_are_cut_into_intervals_does_not_matter(spec: Any, new_pack: Any) -> None:
