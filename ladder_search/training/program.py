@@ -100,10 +100,17 @@ def make_step(
         return over_members(grad(member_cost, has_aux=True))(params, *inputs)  # type: ignore[no-any-return]
 
     def plain_gradient(params: Stack, *inputs: Any) -> tuple[Stack, Tensor]:
-        leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
-        totals, terms = over_members(member_cost)(leaves, *inputs)
-        found = torch.autograd.grad(totals.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True)
-        return dict(zip(leaves, found, strict=True)), terms.detach()
+        alone = _members(params) == 1
+        # One member's leaves are its own rows: a gradient that came through the choice of a row would be written twice.
+        leaves = {name: (value[0] if alone else value).detach().requires_grad_() for name, value in params.items()}
+        if alone:
+            total, terms = member_cost(leaves, *_each(lambda value: value[0], inputs))
+        else:
+            totals, terms = vmap(member_cost)(leaves, *inputs)
+            total = totals.sum()
+        found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)
+        gradients = {name: value.reshape(params[name].shape) for name, value in zip(leaves, found, strict=True)}
+        return gradients, terms.detach().reshape(len(inputs[-1]), -1)
 
     gradient = functional_gradient if compiled else plain_gradient
 
