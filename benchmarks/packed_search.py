@@ -41,6 +41,7 @@ from ladder_search.record import StudyFolder
 from spaces import SPACES
 
 NAME, LOG = "search", "log"
+SOLO = "ladder-search --slots 1"
 EAGER, COMPILED = "Ray Tune, plain loop", "Ray Tune, plain loop compiled"
 
 
@@ -266,7 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--trials", type=int, help="trials of every search (64; quick: 4)")
     options.add_argument("--epochs", type=int, help="length of a trial (the study's; quick: 10)")
     options.add_argument("--rounds", type=int, help="searches of every side (3; quick: 1)")
-    options.add_argument("--eager-rounds", type=int, help="of the slowest rival (as many as of the others)")
+    options.add_argument("--fewer", type=int, metavar="N", help="rounds of the eager rival and of --slots 1 (all)")
     options.add_argument("--slots", nargs="+", metavar="K", help="sides of ours (auto 1; quick: 1)")
     options.add_argument("--schedulers", nargs="+", choices=("fifo", "asha"), help="(both; quick: fifo)")
     options.add_argument("--no-rivals", action="store_true", help="measure ours alone")
@@ -293,16 +294,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found: dict[str, list[Searched]] = {name: [] for name in sides}
         for number in range(given.rounds or (1 if given.quick else 3)):
             for name in sides:
-                if name == EAGER and given.eager_rounds is not None and number >= given.eager_rounds:
+                if name in (EAGER, SOLO) and given.fewer is not None and number >= given.fewer:
                     continue
                 found[name].append(run_side(name, settings, plan))
                 print(f"{scheduler} {number + 1}: {name}, {found[name][-1].wall:.0f} s", file=sys.stderr, flush=True)
         report.table(f"{given.study}, {scheduler}: {trials} trials of {plan['epochs']} epochs", table(found, cores))
         for name in sides:
-            solo = found.get("ladder-search --slots 1")
+            solo = found.get(SOLO)
             for line in found[name][-1].said:
                 report.note(f"{scheduler}, {name}: {line}")
-            if name.startswith("ladder-search") and not name.endswith(" 1") and solo:
+            if name not in (SOLO, EAGER, COMPILED) and solo:
                 report.note(f"{scheduler}, {name} and --slots 1: {agreement(found[name][-1], solo[-1])}")
     report.note(f"Took {time.perf_counter() - begun:.0f} s.")
     report.close(one_process=False)
