@@ -14,9 +14,25 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from ladder_search.data.datasets import Dataset
 from ladder_search.driver.settings import SearchSettings
+from ladder_search.errors import SettingError
+from ladder_search.models import find_family
 from ladder_search.studies import Study
 from ladder_search.training.compiling import compile_pays, compiler_found, on_disk
 from ladder_search.trial import TrialSpec
+
+
+def stacks(family: str) -> bool:
+    """Whether networks of the family can be, and are worth being, one program."""
+    return find_family(family).stacking != "none"
+
+
+def check_stacks(family: str, slots: int | str) -> None:
+    """Raise ``SettingError`` when a search asks for shared packs of a family that has none."""
+    if slots not in ("auto", 1) and not stacks(family):
+        raise SettingError(
+            f"trials of {family} share no packs, got --slots {slots}; leave it out, or share a GPU by a fraction with "
+            "--gpus-per-trial."
+        )
 
 
 class Programs:

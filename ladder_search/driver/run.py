@@ -23,7 +23,7 @@ from ladder_search.driver.callback import SearchCallback
 from ladder_search.driver.halt import Halt
 from ladder_search.driver.journal import Journal, space_as_json
 from ladder_search.driver.ledger import Ledger
-from ladder_search.driver.packs import Programs, in_words, shared
+from ladder_search.driver.packs import Programs, check_stacks, in_words, shared, stacks
 from ladder_search.driver.parent_run import ParentRun
 from ladder_search.driver.progress import Progress
 from ladder_search.driver.resume import Checkpoints, Past, check_unchanged, reconcile
@@ -89,6 +89,7 @@ class Run:
         self._rungs: list[int] = []
         self._scheduler = self._make_scheduler()
         self._provenance = collect(data_name=dataset.name, data_digest=dataset.digest)
+        check_stacks(own.family, settings.slots)
         if settings.compile == "on" and not compiler_found():
             raise SettingError(
                 "--compile on needs a C++ compiler, and torch in a folder without spaces, and one is missing; "
@@ -270,7 +271,7 @@ class Run:
         settings = self._settings
         if settings.slots != "auto":
             return settings.slots
-        if not hasattr(trainable, "open_desk"):
+        if not hasattr(trainable, "open_desk") or not stacks(self._own.family):
             return 1
         alone = Programs(settings, self._study, self._own, self._dataset, slots=1, at_a_time=2)
         choice = choose(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ import pytest
 from ladder_search.config import merge
 from ladder_search.data import datasets
 from ladder_search.driver import packs
-from ladder_search.driver.packs import Programs, in_words, shared
+from ladder_search.driver.packs import Programs, check_stacks, in_words, shared, stacks
 from ladder_search.driver.settings import SearchSettings
+from ladder_search.errors import SettingError
+from ladder_search.models import FAMILIES
 from ladder_search.studies import STUDIES
 
 STUDY = STUDIES["digits-100"]
@@ -74,6 +77,17 @@ def test_without_slots_to_share_there_is_no_desk() -> None:
         with shared(trainable, datasets.load("digits"), slots=slots, share=(1.0, 0.0)) as sharing:
             assert sharing.desk is None
         assert sharing.accounts == []
+
+
+def test_a_family_that_does_not_stack_shares_no_packs(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = replace(FAMILIES["ladder"], stacking="none")
+    monkeypatch.setitem(FAMILIES, "alone", alone)
+    assert stacks("ladder") and not stacks("alone")
+    for slots in ("auto", 1):
+        check_stacks("alone", slots)
+    check_stacks("ladder", 8)
+    with pytest.raises(SettingError, match="trials of alone share no packs, got --slots 8; leave it out"):
+        check_stacks("alone", 8)
 
 
 def test_accounts_in_words() -> None:
