@@ -11,6 +11,8 @@ works in place on a CPU, where as many passes over memory as ``normals`` makes w
 from __future__ import annotations
 
 import math
+import threading
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -52,9 +54,7 @@ def fill_normals(out: Tensor, key: int) -> None:
     """Fill ``out``, a vector in the memory of the CPU, with the draws of ``key``; of float64 are float32's numbers."""
     half = -(-len(out) // 2)
     count = min(half, _WORDS_AT_ONCE)
-    steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(GAMMA)
-    words, part = np.empty((2, count), np.uint64)
-    floats = torch.empty((3, count))
+    steps, words, part, floats = _scratch(count, threading.get_ident())
     for begin in range(0, half, count):
         n = min(count, half - begin)
         z, t = words[:n], part[:n]
@@ -72,6 +72,14 @@ def fill_normals(out: Tensor, key: int) -> None:
         torch.mul(torch.cos(angle, out=product), radius, out=out[begin : begin + n])
         second = out[half + begin : half + begin + n]  # one shorter at the end of an odd size
         torch.mul(torch.sin(angle, out=product)[: len(second)], radius[: len(second)], out=second)
+
+
+@lru_cache(maxsize=8)
+def _scratch(count: int, thread: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64], Tensor]:
+    """Multiples of gamma, and a thread's room to work in, kept: memory that is new has to be paged in at every step."""
+    steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(GAMMA)
+    words, part = np.empty((2, count), np.uint64)
+    return steps, words, part, torch.empty((3, count))
 
 
 def _finalise(z: Tensor) -> Tensor:
