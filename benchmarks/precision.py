@@ -1,0 +1,72 @@
+"""What products in bfloat16 do to the error: the published digits configuration, the same seeds in both precisions.
+
+Each seed has a label draw, weights, noise and batches of its own and trains the study's whole schedule; errors are
+those on the validation rows. The seeds of a precision train as one pack. Nothing is chosen by these errors.
+
+    python -m benchmarks.precision
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from scipy import stats
+
+from benchmarks.measure import Report, Row, parser
+from ladder_search.data import datasets
+from ladder_search.studies import STUDIES
+from ladder_search.training.settings import TrainingConfig
+
+PRECISIONS = ("float32", "bf16")
+
+
+def errors(precision: str, seeds: Sequence[int], epochs: int | None) -> list[float]:
+    """Train the seeds to the end of the schedule; return their validation errors."""
+    study = STUDIES["digits-100"]
+    training: TrainingConfig = replace(study.training, precision=precision)  # type: ignore[arg-type]
+    if epochs is not None:
+        training = replace(training, epochs=epochs)
+    dataset = datasets.load(study.data.dataset)
+    specs = [replace(study.trial(seed=seed, label_seed=seed), training=training) for seed in seeds]
+    members = [spec.member(dataset) for spec in specs]
+    pack = specs[0].pack(dataset, slots=len(seeds), compiled=False, device=torch.device("cpu"))
+    for member in members:
+        pack.join(member)
+    pack.run(members[0].total_steps)
+    return list(pack.validation_errors().values())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parser(__doc__)
+    options.add_argument("--seeds", type=int, help="in either precision (20; quick: 2)")
+    given = options.parse_args(arguments)
+    torch.set_num_threads(1)
+    report = Report("What do products in bfloat16 do to the error of digits-100?", given)
+    count = given.seeds or (2 if given.quick else 20)
+    seeds = range(2001, 2001 + count)  # neither a search's nor a confirmation's
+    found = {one: errors(one, seeds, 2 if given.quick else None) for one in PRECISIONS}
+    rows: list[Row] = [
+        {
+            "products": one,
+            "mean error, %": 100 * statistics.mean(values),
+            "sd": 100 * statistics.stdev(values),
+            "n": count,
+        }
+        for one, values in found.items()
+    ]
+    report.table("Validation error, one pack of seeds per precision", rows)
+    differences = [100 * (b - a) for a, b in zip(*found.values(), strict=True)]
+    mean, sd = statistics.mean(differences), statistics.stdev(differences)
+    half = float(stats.t.ppf(0.975, count - 1)) * sd / count**0.5
+    report.note(
+        f"bf16 minus float32, paired by seed: {mean:+.2f} points, sd {sd:.2f}, 95 % interval "
+        f"{mean - half:+.2f} .. {mean + half:+.2f}, n = {count}."
+    )
+    report.close(one_process=True)
+
+
+if __name__ == "__main__":
+    main()
