@@ -71,13 +71,13 @@ class Desk:
         self._sweeper: asyncio.Task[None] | None = None
         self._started = 0
 
-    async def seat(self, key: str, place: Place, signature: str) -> Any:
-        """Return the handle of the host that seats the trial."""
+    async def seat(self, key: str, place: Place, signature: str, seats: int) -> Any:
+        """Return the handle of the host that seats the trial; ``seats`` of a host that has to be started."""
         self._sweeper = self._sweeper or asyncio.get_running_loop().create_task(self._sweep())
         self._release(key)
         spot = (place, self._lane(place, signature), signature)
         for _ in range(2):
-            entry = self._hosts.get(spot) or self._start(*spot)
+            entry = self._hosts.get(spot) or self._start(*spot, seats)
             entry.trials.add(key)
             self._seats[key] = spot
             try:
@@ -117,8 +117,8 @@ class Desk:
                 taken[lane] += 1
         return min(range(lanes), key=lambda lane: (taken[lane], (place, lane, signature) not in self._hosts, lane))
 
-    def _start(self, place: Place, lane: int, signature: str) -> _Entry:
-        account = Account(node=place.node, place=_where(place, lane), signature=signature, trials=self._how["trials"])
+    def _start(self, place: Place, lane: int, signature: str, seats: int) -> _Entry:
+        account = Account(node=place.node, place=_where(place, lane), signature=signature, trials=seats)
         self._started += 1
         host: Any = ray.remote(self.host).options(
             # A number, because Ray gives the name of an actor that has died free some time later.
@@ -128,7 +128,8 @@ class Desk:
             max_concurrency=1000,
             scheduling_strategy=NodeAffinitySchedulingStrategy(place.node, soft=False),
         )
-        self._hosts[place, lane, signature] = entry = _Entry(host.remote(self._data, self._how, account, place.gpu))
+        how = {**self._how, "trials": seats}
+        self._hosts[place, lane, signature] = entry = _Entry(host.remote(self._data, how, account, place.gpu))
         return entry
 
     def _host_name(self, place: Place, lane: int, signature: str) -> str:
@@ -235,7 +236,7 @@ class HostSeat:
         config = self._config
         context = ray.get_runtime_context()
         place = Place(context.get_node_id(), ",".join(context.get_accelerator_ids().get("GPU", ())))
-        host: Any = ray.get(self._desk.seat.remote(self._key, place, config["signature"]))
+        host: Any = ray.get(self._desk.seat.remote(self._key, place, config["signature"], config["seats"]))
         with self._lost_with_its_host():
             epoch: int = ray.get(
                 host.seat.remote(self._key, config["settings"], config["compiled"], checkpoint, os.getpid())

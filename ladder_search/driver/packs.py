@@ -51,22 +51,26 @@ class Programs:
         self._trials, self._slots, self._packs = settings.trials, slots, max(1, at_a_time // slots)
 
     def needed(self, settings: Mapping[str, Any], *, fixed: bool = False) -> dict[str, Any]:
-        """Return ``signature`` (of the pack) and ``compiled`` for a trial; ``fixed``: it is no suggestion."""
+        """Return ``signature`` (of the pack), ``seats`` and ``compiled`` for a trial; ``fixed``: it is no suggestion.
+
+        A configuration whose program no other trial needs gets a pack for itself: empty slots cost as taken ones do.
+        """
         spec = TrialSpec.from_mapping(settings)
         member = spec.member(self._dataset)
         signature = member.signature()
-        digest = hashlib.sha256(repr((spec.family, spec.draws, signature)).encode()).hexdigest()[:10]
         alone = fixed and signature != self._own
-        return {"signature": digest, "compiled": self._compiles(spec, 1 if alone else self._trials / self._variants)}
+        seats, trials = (1, 1.0) if alone else (self._slots, self._trials / self._variants)
+        digest = hashlib.sha256(repr((spec.family, spec.draws, seats, signature)).encode()).hexdigest()[:10]
+        return {"signature": digest, "seats": seats, "compiled": self._compiles(spec, trials, seats)}
 
-    def _compiles(self, spec: TrialSpec, trials: float) -> bool:
+    def _compiles(self, spec: TrialSpec, trials: float, seats: int) -> bool:
         if self._compile != "auto":
             return self._compile == "on"
         member = spec.member(self._dataset)
         together = min(trials, self._slots)
         packs = min(self._packs, max(1.0, trials / self._slots))
         steps = trials * member.total_steps / together / packs
-        known = on_disk(member.signature(), self._slots * spec.draws, device=self._device, threads=self._threads)
+        known = on_disk(member.signature(), seats * spec.draws, device=self._device, threads=self._threads)
         return compiler_found() and compile_pays(together * spec.draws * member.flops, int(steps), known=known)
 
 
@@ -113,8 +117,8 @@ def in_words(accounts: list[dict[str, Any]]) -> str | None:
     trained, waited = (sum(a[name] for a in accounts) for name in ("trained_s", "waited_s"))
     slots = sum(a["intervals"] * a["trials"] for a in accounts)
     used = sum(a["trial_intervals"] for a in accounts)
-    n = len(accounts)
+    n, largest = len(accounts), max(a["trials"] for a in accounts)
     return (
-        f"Packs: {n} of {max(a['trials'] for a in accounts)} trials each, {used / slots:.0%} of their slots in use, "
+        f"Packs: {n} of up to {largest} trials each, {used / slots:.0%} of their slots in use, "
         f"{waited / (trained + waited):.0%} of the time nothing to train."
     )

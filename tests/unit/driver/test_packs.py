@@ -60,8 +60,9 @@ def test_a_search_that_is_shorter_than_a_compilation_does_not_compile() -> None:
 def test_a_fixed_configuration_with_a_program_of_its_own_is_judged_alone() -> None:
     baseline = _settings(model={"decoder": "none", "lambda_": [0.0] * 7})
     programs = _programs(20_000)
-    assert programs.needed(baseline, fixed=True)["compiled"] is False
-    assert programs.needed(_settings(), fixed=True)["compiled"] is True
+    alone, together = programs.needed(baseline, fixed=True), programs.needed(_settings(), fixed=True)
+    assert (alone["compiled"], alone["seats"]) == (False, 1)
+    assert (together["compiled"], together["seats"]) == (True, 4)
 
 
 def test_without_slots_to_share_there_is_no_desk() -> None:
@@ -97,6 +98,6 @@ def test_accounts_in_words() -> None:
     busy = account(intervals=100, trial_intervals=300, trained_s=9.0, waited_s=1.0)
     idle = account(intervals=100, trial_intervals=100, trained_s=9.0, waited_s=1.0)
     assert in_words([busy, idle]) == (
-        "Packs: 2 of 4 trials each, 50% of their slots in use, 10% of the time nothing to train."
+        "Packs: 2 of up to 4 trials each, 50% of their slots in use, 10% of the time nothing to train."
     )
     assert in_words([account()]) is None and in_words([]) is None

@@ -196,7 +196,7 @@ class _Desk(Desk):
         super().__init__("desk", [], {"trials": 2}, (cpus, gpus))
         self.started: list[str] = []
 
-    def _start(self, place: Place, lane: int, signature: str) -> Any:
+    def _start(self, place: Place, lane: int, signature: str, seats: int) -> Any:
         self.started.append(self._host_name(place, lane, signature))
         self._hosts[place, lane, signature] = entry = desk_module._Entry(_Handle())
         return entry
@@ -213,11 +213,11 @@ HERE, GPU_0, GPU_1 = Place("node-1", ""), Place("node-1", "0"), Place("node-1", 
 def test_cores_fill_evenly_and_gpus_have_a_host_each() -> None:
     async def seats() -> list[Any]:
         desk = _Desk()
-        on_cores = [await desk.seat(f"t{i}", HERE, "s") for i in range(4)]
+        on_cores = [await desk.seat(f"t{i}", HERE, "s", 2) for i in range(4)]
         assert on_cores[0] is on_cores[2] and on_cores[1] is on_cores[3] and on_cores[0] is not on_cores[1]
-        on_gpus = [await desk.seat(f"g{i}", place, "s") for i, place in enumerate((GPU_0, GPU_0, GPU_1))]
+        on_gpus = [await desk.seat(f"g{i}", place, "s", 2) for i, place in enumerate((GPU_0, GPU_0, GPU_1))]
         assert on_gpus[0] is on_gpus[1] and on_gpus[1] is not on_gpus[2]
-        other = await desk.seat("t9", GPU_0, "another signature")
+        other = await desk.seat("t9", GPU_0, "another signature", 2)
         assert other is not on_gpus[0]
         return desk.started
 
@@ -230,7 +230,7 @@ def test_cores_fill_evenly_and_gpus_have_a_host_each() -> None:
 def test_a_pack_of_several_cores_is_one_lane() -> None:
     async def seats() -> int:
         desk = _Desk(cpus=2.0)
-        return len({id(await desk.seat(f"t{i}", HERE, "s")) for i in range(3)})
+        return len({id(await desk.seat(f"t{i}", HERE, "s", 2)) for i in range(3)})
 
     assert _run(seats()) == 1
 
@@ -238,7 +238,7 @@ def test_a_pack_of_several_cores_is_one_lane() -> None:
 def test_two_packs_may_share_a_gpu() -> None:
     async def seats() -> list[str]:
         desk = _Desk(gpus=0.5)
-        handles = [await desk.seat(f"t{i}", GPU_1, "s") for i in range(4)]
+        handles = [await desk.seat(f"t{i}", GPU_1, "s", 2) for i in range(4)]
         assert len({id(handle) for handle in handles}) == 2 and handles[0] is handles[2]
         return desk.started
 
@@ -248,10 +248,10 @@ def test_two_packs_may_share_a_gpu() -> None:
 def test_a_dead_host_is_replaced() -> None:
     async def seats() -> None:
         desk = _Desk()
-        first = await desk.seat("a", GPU_0, "s")
+        first = await desk.seat("a", GPU_0, "s", 2)
         first.dead = True
-        second = await desk.seat("b", GPU_0, "s")
-        assert second is not first and await desk.seat("a", GPU_0, "s") is second
+        second = await desk.seat("b", GPU_0, "s", 2)
+        assert second is not first and await desk.seat("a", GPU_0, "s", 2) is second
         assert await desk.hosts() == {"desk, node-1, GPU 0, s": ["a", "b"]}
 
     _run(seats())
@@ -264,10 +264,10 @@ def test_a_host_without_trials_is_kept_for_a_while_and_then_ended(monkeypatch: p
 
     async def seats() -> None:
         desk = _Desk()
-        first = await desk.seat("a", GPU_0, "s")
-        other = await desk.seat("b", GPU_1, "s")
+        first = await desk.seat("a", GPU_0, "s", 2)
+        other = await desk.seat("b", GPU_1, "s", 2)
         await desk.vacate("a")
-        assert await desk.seat("c", GPU_0, "s") is first  # within its time
+        assert await desk.seat("c", GPU_0, "s", 2) is first  # within its time
         await desk.vacate("c")
         await asyncio.sleep(4.0)
         assert killed == [first]
