@@ -32,9 +32,9 @@ from ladder_search.trial import TrialSpec
 
 CPU_SIZES = (1, 2, 4, 8)
 GPU_SIZES = (1, 4, 16, 64, 128, 256)
-COMPILED_SHARE = 0.5
+COMPILED_SHARE = 0.1
 """Of what packing saves an eager step, so much is saved of a compiled one, most of whose launches are gone already."""
-COMPILED_STEP = 0.35
+COMPILED_STEP = 0.33
 """Length of a compiled step of a small network, in eager ones."""
 START_SECONDS = 2.5
 """CPU time that it takes until a trial's process trains: Python, Ray and Tune."""

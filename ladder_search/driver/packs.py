@@ -67,11 +67,12 @@ class Programs:
         if self._compile != "auto":
             return self._compile == "on"
         member = spec.member(self._dataset)
-        together = min(trials, self._slots)
+        together = max(1, round(min(trials, self._slots)))
         packs = min(self._packs, max(1.0, trials / self._slots))
-        steps = trials * member.total_steps / together / packs
+        steps = int(trials * member.total_steps / together / packs)
+        members = together * spec.draws
         known = on_disk(member.signature(), seats * spec.draws, device=self._device, threads=self._threads)
-        return compiler_found() and compile_pays(together * spec.draws * member.flops, int(steps), known=known)
+        return compiler_found() and compile_pays(member.flops, steps, members=members, known=known)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -82,7 +82,7 @@ def seeds_of(spec: TrialSpec) -> frozenset[int]:
 def worth_compiling(spec: TrialSpec, dataset: Dataset, members: int) -> bool:
     """Tell whether a final training of so many seeds should be compiled: see ``training.compiling``."""
     member = _final(spec, spec.seed).member(dataset)
-    return compiler_found() and compile_pays(members * member.flops, member.total_steps)
+    return compiler_found() and compile_pays(member.flops, member.total_steps, members=members)
 
 
 def train_final(

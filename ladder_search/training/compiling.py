@@ -4,12 +4,14 @@ Decided by arithmetic, so that the same final training is always the same progra
 has. Measured on a CPU of two cores (torch 2.13, one thread, float32), milliseconds per step::
 
     step                                          products      eager   compiled   saved
-    MNIST, 784-1000-500-250-250-250-10, 100+100   3.2 GFLOP        69         41      28
-    digits, 64-200-100-50-50-50-10, 100+100       0.1 GFLOP       5-7        2-3     3.5
+    MNIST, 784-1000-500-250-250-250-10, 100+100   3.2 GFLOP      57.7       43.6    14.1
+    digits, 64-200-100-50-50-50-10, 100+100       0.1 GFLOP       8.0        2.7     5.3
+    digits, a pack of 4                                          24.1        9.8    14.3
+    digits, a pack of 8                                          42.1       20.3    21.8
 
 Compiling costs 30 to 60 s the first time and a few seconds from then on, when the program is found on disk. What is
 saved is launches, about the same for every size, and passes over memory, which grow with the rows and widths as the
-products do: a straight line through the two measurements.
+products do: a straight line through the first two measurements. In a pack it grows less than the members do.
 """
 
 from __future__ import annotations
@@ -31,21 +33,24 @@ COMPILE_SECONDS = 60.0
 KNOWN_SECONDS = 8.0
 """The same for a program that is on disk: it is traced and loaded."""
 
-_SAVED_BASE_S = 2.7e-3
-_SAVED_PER_FLOP_S = 7.9e-12
+_SAVED_BASE_S = 5.0e-3
+_SAVED_PER_FLOP_S = 2.8e-12
+_SAVED_BY_MEMBERS = 0.7
+"""Power of the number of members that fits the last two measurements."""
 
 
-def compile_pays(flops_per_step: float, steps: int, *, known: bool = False) -> bool:
+def compile_pays(flops_per_step: float, steps: int, *, members: int = 1, known: bool = False) -> bool:
     """Tell whether a run of ``steps`` updates ends earlier with a compiled step than with an eager one.
 
-    The break-even lies near 2,150 steps of MNIST's size (four epochs) and near 17,000 of the digits' size.
+    The break-even lies near 4,300 steps of MNIST's size (seven epochs) and near 11,400 of the digits' size.
 
     Args:
-        flops_per_step: matrix products of one step of the whole pack, see ``MemberSpec.flops``.
+        flops_per_step: matrix products of one member's step, see ``MemberSpec.flops``.
         steps: updates that are still to be done under this signature.
+        members: of the pack.
         known: the program is on disk, see ``on_disk``.
     """
-    saved = steps * (_SAVED_BASE_S + _SAVED_PER_FLOP_S * flops_per_step)
+    saved: float = steps * (_SAVED_BASE_S + _SAVED_PER_FLOP_S * flops_per_step) * members**_SAVED_BY_MEMBERS
     return saved > (KNOWN_SECONDS if known else COMPILE_SECONDS)
 
 
