@@ -273,6 +273,8 @@ class Run:
             return settings.slots
         if not hasattr(trainable, "open_desk") or not stacks(self._own.family):
             return 1
+        # What the machine lacks altogether is told before a probe waits for it.
+        cluster.capacity(cluster.Share(cpus=settings.cpus_per_trial, gpus=settings.gpus_per_trial), private=private)
         alone = Programs(settings, self._study, self._own, self._dataset, slots=1, at_a_time=2)
         choice = choose(
             self._own,
