@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,12 +20,10 @@ from ladder_search.errors import ResourceError
 from ladder_search.metrics import EPOCH, LEARNING_RATE, STEP, STEP_TIME_MS, VALIDATION_ERROR
 from ladder_search.training.checkpoint import read_member, write_member
 from ladder_search.training.compiling import keep_programs, remember
+from ladder_search.training.memory import out_of_memory
 from ladder_search.training.pack import IntervalReport, MemberSpec, Pack
 from ladder_search.trial import TrialSpec
 from trainables.seat import Stretch
-
-_NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|ALLOC_FAILED|size calculation overflowed")
-_AMOUNT = re.compile(r"(?:ried|nable) to allocate ([\d.]+ [A-Za-z]+)")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -227,15 +224,6 @@ class OwnSeat:
     def leave(self) -> None:
         for key in list(self.host.guests):
             self.host.unseat(key)
-
-
-def out_of_memory(error: Exception) -> str | None:
-    """Return in a few words what could not be allocated; None: the error is another one."""
-    text = str(error)
-    if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and not _NO_MEMORY.search(text):
-        return None
-    amount = _AMOUNT.search(text)
-    return f"out of memory: {amount[1] if amount else 'what it needs'} could not be allocated"
 
 
 def _row(epoch: int, reports: list[IntervalReport], errors: list[float], diverged: bool) -> dict[str, Any]:

@@ -264,7 +264,7 @@ class PackHost:
 
 
 def _reason(error: Exception) -> str | None:
-    from trainables.host import out_of_memory
+    from ladder_search.training.memory import out_of_memory  # PyTorch, once the host has it anyway
 
     return out_of_memory(error)
 

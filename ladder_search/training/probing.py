@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,12 +10,13 @@ from statistics import median
 
 import torch
 
+from ladder_search.training.memory import out_of_memory
 from ladder_search.training.pack import MemberSpec, Pack
 
 _ROUNDS = 3
 _ROUND_SECONDS = 0.15
 GAIN = 0.03
-"""A larger pack has to save so much of a member's step, or no larger one is tried."""
+"""A larger pack has to save so much of a member's step; after two in a row that do not, no larger one is tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,27 +40,34 @@ def probe(make: Callable[[int], Pack], member: MemberSpec, sizes: Sequence[int],
         device: the packs' own.
 
     Raises:
-        RuntimeError: not even the smallest fits into memory.
+        MemoryError, RuntimeError: not even the smallest fits into memory, or something else is wrong.
     """
     found: list[Probed] = []
+    best, in_vain = float("inf"), 0
     for slots in sizes:
         try:
-            probed = _probe_one(make(slots), member, slots, device)
-        except (MemoryError, RuntimeError):
-            if not found:
+            probed = _probe_one(make, member, slots, device)
+        except (MemoryError, RuntimeError) as error:
+            if not found or out_of_memory(error) is None:
                 raise
             break
         found.append(probed)
-        if len(found) > 1 and probed.member_step_ms > (1 - GAIN) * found[-2].member_step_ms:
+        in_vain = 0 if probed.member_step_ms <= (1 - GAIN) * best else in_vain + 1
+        best = min(best, probed.member_step_ms)
+        if in_vain == 2:
             break
     return found
 
 
-def _probe_one(pack: Pack, member: MemberSpec, trials: int, device: torch.device) -> Probed:
+def _probe_one(make: Callable[[int], Pack], member: MemberSpec, trials: int, device: torch.device) -> Probed:
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        gc.collect()  # the last pack
+        torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated() if on_gpu else 0
+    pack = make(trials)
     for number in range(pack.slots):
         pack.join(replace(member, seed=member.seed + number))
-    on_gpu = device.type == "cuda"
-    before = torch.cuda.memory_allocated() if on_gpu else 0
     pack.run(2)  # what is only done once
     begun = time.perf_counter()
     pack.run(2)

@@ -16,6 +16,7 @@ from ladder_search.data import datasets
 from ladder_search.driver import arrangement
 from ladder_search.driver.arrangement import START_SECONDS, choose
 from ladder_search.studies import STUDIES
+from ladder_search.training import probing
 from ladder_search.training.probing import Probed, probe
 from ladder_search.trial import TrialSpec
 
@@ -131,8 +132,37 @@ def test_a_probe_takes_real_steps_and_stops_where_nothing_is_gained(spec: TrialS
         return spec.pack(dataset, slots=slots, compiled=False, device=device)
 
     found = probe(make, spec.member(dataset), (1, 2, 4, 8), device)
-    assert made[:2] == [1, 2] and 8 not in made  # 4 has no room, unless 2 gained nothing
+    assert made == [1, 2, 4]  # 4 has no room, so 8 is not tried
     assert [one.slots for one in found] == [1, 2]
     assert all(0.05 < one.member_step_ms < 1000 for one in found)
     with pytest.raises(MemoryError):
         probe(lambda slots: make(4), spec.member(dataset), (1, 2), device)
+
+
+def _costs(monkeypatch: pytest.MonkeyPatch, table: dict[int, float]) -> list[int]:
+    """Sizes that are tried when a member's step costs so many milliseconds."""
+
+    def one(make: Any, member: Any, trials: int, device: torch.device) -> Probed:
+        return Probed(slots=trials, member_step_ms=table[trials], member_bytes=0)
+
+    monkeypatch.setattr(probing, "_probe_one", one)
+    nothing: Any = None
+    return [found.slots for found in probe(nothing, nothing, tuple(table), torch.device("cpu"))]
+
+
+def test_one_size_that_gains_nothing_does_not_end_a_probe_and_two_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _costs(monkeypatch, {1: 8.0, 2: 8.2, 4: 6.0, 8: 5.3}) == [1, 2, 4, 8]
+    assert _costs(monkeypatch, {1: 8.0, 2: 8.2, 4: 7.9, 8: 5.3}) == [1, 2, 4]
+
+
+def test_another_error_than_lack_of_memory_is_not_taken_for_it() -> None:
+    dataset, device = datasets.load("digits"), torch.device("cpu")
+    spec = STUDIES["digits-100"].trial()
+
+    def make(slots: int) -> Any:
+        if slots == 2:
+            raise RuntimeError("an illegal memory access was encountered")
+        return spec.pack(dataset, slots=slots, compiled=False, device=device)
+
+    with pytest.raises(RuntimeError, match="illegal"):
+        probe(make, spec.member(dataset), (1, 2), device)

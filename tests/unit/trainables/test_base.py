@@ -19,10 +19,11 @@ from ladder_search.data import datasets
 from ladder_search.errors import CheckpointError
 from ladder_search.models import FAMILIES
 from ladder_search.studies import STUDIES
+from ladder_search.training.memory import out_of_memory
 from ladder_search.training.pack import Pack
 from trainables import TRAINABLES, LadderTrainable, host
 from trainables.base import MachineGoesError
-from trainables.host import Host, OwnSeat, out_of_memory
+from trainables.host import Host, OwnSeat
 from trainables.seat import Stretch
 
 SMALL = {
