@@ -34,7 +34,8 @@ class PackTrainable(tune.Trainable):
 
     ``config`` holds ``key``, ``settings`` (a ``TrialSpec`` as a mapping), ``start`` (folder or address of the
     checkpoint to go on from, or None), ``compiled``, ``report_every`` and ``report_at`` (epochs), ``threads``,
-    ``device``, and ``desk`` (name of the desk that gives out seats in packs; None: the trial has one for itself).
+    ``device``, and ``desk`` (name of the desk that gives out seats in packs; None: the trial has one for itself), to
+    which it tells ``signature`` (of its pack) and ``seats`` (of a host that has to be started).
     Actors are reused: a following trial of the same signature trains in the same compiled program.
     """
 

@@ -74,6 +74,7 @@ class PackHost:
         self._processes: dict[str, int] = {}
         self._expected: set[str] = set()
         self._looked = self._ended = 0.0
+        self._last_s = 0.0  # length of the last interval
         threading.Thread(target=self._work, name="pack", daemon=True).start()
 
     async def ping(self) -> int:
@@ -197,7 +198,7 @@ class PackHost:
 
     def _interval(self, host: Host) -> None:
         begun = time.monotonic()
-        training = sum(1 for _ in self._waiting)
+        training = len(self._waiting)
         account = self._account
         if account.intervals:
             account.waited_s += begun - self._ended
@@ -219,9 +220,6 @@ class PackHost:
                 settle(stretch)
                 if not stretch.diverged and not stretch.no_memory:
                     self._expected.add(key)
-
-    _last_s = 0.0
-    """Length of the last interval."""
 
     def _host_in_use(self) -> Host:
         if self._host is None:

@@ -63,6 +63,17 @@ def _agree(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
 FIRST, SECOND, THIRD = _settings(), _settings(seed=2, training={"lr": 0.004}), _settings(seed=3, label_seed=5)
 
 
+def _two_on_their_way() -> Host:
+    """A host with two trials, one epoch into five."""
+    host = _host(2)
+    host.seat("a", FIRST, compiled=False)
+    host.seat("b", SECOND, compiled=False)
+    host.head_for("a", 5)
+    host.head_for("b", 5)
+    host.interval()
+    return host
+
+
 def test_trials_with_goals_of_their_own_train_as_alone() -> None:
     host = _host(3)
     for key, settings in (("a", FIRST), ("b", SECOND), ("c", THIRD)):
@@ -114,12 +125,7 @@ def test_a_trial_moves_from_host_to_host_by_its_checkpoint(tmp_path: Path) -> No
 
 
 def test_a_diverged_trial_ends_and_its_neighbour_never_notices() -> None:
-    host = _host(2)
-    host.seat("a", FIRST, compiled=False)
-    host.seat("b", SECOND, compiled=False)
-    host.head_for("a", 5)
-    host.head_for("b", 5)
-    host.interval()
+    host = _two_on_their_way()
     assert host.pack is not None
     next(iter(host.pack._params.values()))[1].fill_(math.inf)
     lost = host.interval()
@@ -182,12 +188,7 @@ def test_the_pack_of_another_signature_takes_the_place_of_an_empty_one() -> None
 
 
 def test_without_memory_every_trial_is_told_what_it_did_and_the_next_builds_anew() -> None:
-    host = _host(2)
-    host.seat("a", FIRST, compiled=False)
-    host.seat("b", SECOND, compiled=False)
-    host.head_for("a", 5)
-    host.head_for("b", 5)
-    host.interval()
+    host = _two_on_their_way()
     full = patch.object(Pack, "run", side_effect=MemoryError("Unable to allocate 7.45 GiB for an array"))
     with full, pytest.raises(MemoryError):
         host.interval()
