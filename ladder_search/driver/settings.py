@@ -218,10 +218,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _whole_or_auto(text: str) -> int | str:
-    return text if text == "auto" else int(text)
-
-
-_whole_or_auto.__name__ = "whole number, nor auto,"  # argparse: invalid … value
+    try:
+        return text if text == "auto" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number or auto, got {text!r}") from None
 
 
 def _parser() -> argparse.ArgumentParser:

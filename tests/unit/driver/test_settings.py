@@ -90,6 +90,7 @@ MISTAKES = [
     ("digits-100 --trials two", "invalid int value: 'two'"),
     ("digits-100 --draws 0", "--draws must be at least 1"),
     ("digits-100 --slots -1", "--slots must be at least 1"),
+    ("digits-100 --slots many", "--slots: must be a whole number or auto, got 'many'"),
     ("digits-100 --max-concurrent 0", "--max-concurrent must be at least 1"),
     ("digits-100 --seed -1", "--seed must lie in"),
     ("digits-100 --seed 4294967296", "--seed must lie in"),
