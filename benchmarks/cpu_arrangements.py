@@ -247,9 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     members = given.members or ((1, 2) if given.quick else (1, 2, 4, 8))
     # Quick: no compiling, which takes up to a minute per program the first time.
     slow = not given.quick
-    all_ = arrangements(
-        cores, members, compiled=slow and not given.no_compile, bf16=slow and not given.no_bf16 and workloads.HAS_BF16
-    )
+    all_ = arrangements(cores, members, compiled=slow and not given.no_compile, bf16=slow and not given.no_bf16)
     for size in given.sizes or (("digits",) if given.quick else ("digits", "mnist")):
         window = given.window or (0.2 if given.quick else {"digits": 2.0, "mnist": 6.0}[size])
         rounds = given.rounds or (2 if given.quick else 7)

@@ -21,10 +21,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
@@ -89,28 +88,15 @@ class Searched:
         return sum(trial.epochs for trial in self.trials.values())
 
 
-@dataclass(slots=True)
-class Watch:
+class Watch(searches.Watching):
     """Adds up the CPU seconds of all processes that a command starts."""
 
-    _seen: dict[int, float] = field(default_factory=dict)
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
+    def __init__(self) -> None:
+        self._seen: dict[int, float] = {}
 
-    def __enter__(self) -> Watch:
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stop.set()
-        assert self._thread is not None
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.5):
-            for pid in searches.descendants():
-                self._seen[pid] = max(self._seen.get(pid, 0.0), searches.cpu_seconds(pid))
+    def look(self) -> None:
+        for pid in searches.descendants():
+            self._seen[pid] = max(self._seen.get(pid, 0.0), searches.cpu_seconds(pid))
 
     @property
     def cpu(self) -> float:

@@ -7,12 +7,13 @@ import json
 import logging
 import os
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ray import tune
 from rich.console import Console
@@ -123,6 +124,30 @@ def descendants() -> dict[int, tuple[int, str]]:
         mine |= set(new)
         grown = bool(new)
     return found
+
+
+class Watching:
+    """Looks at something every ``period`` seconds, in a thread of its own, for as long as the context lasts."""
+
+    period = 0.5
+
+    def __enter__(self) -> Self:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def look(self) -> None:
+        """What is done each time."""
+        raise NotImplementedError
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self.period):
+            self.look()
 
 
 def cpu_seconds(pid: int) -> float:

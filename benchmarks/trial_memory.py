@@ -12,13 +12,12 @@ lower: the table says how long it took.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -52,38 +51,30 @@ class Peak:
     shared: int = 0
 
 
-@dataclass(slots=True)
-class Watcher:
-    """Looks at this process and its descendants until told to stop."""
+class Watcher(searches.Watching):
+    """Looks at this process and its descendants."""
 
-    peaks: dict[tuple[str, int], Peak] = field(default_factory=dict)
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
+    period = 0.1
 
-    def __enter__(self) -> Watcher:
+    def __init__(self) -> None:
+        self.peaks: dict[tuple[str, int], Peak] = {}
+
+    def __enter__(self) -> Self:
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")  # forget this process's earlier peak
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
+        return super().__enter__()
 
-    def __exit__(self, *exception: object) -> None:
-        self._stop.set()
-        assert self._thread is not None
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.1):
-            family = searches.descendants()
-            for pid in (os.getpid(), *family):
-                role = _role(pid, family) if pid in family else "driver"
-                sizes = _sizes(pid)
-                if sizes is None:
-                    continue
-                peak = self.peaks.setdefault((role, pid), Peak())
-                peak.resident = max(peak.resident, sizes["VmHWM"])
-                peak.private = max(peak.private, sizes["RssAnon"])
-                peak.shared = max(peak.shared, sizes["RssShmem"])
+    def look(self) -> None:
+        family = searches.descendants()
+        for pid in (os.getpid(), *family):
+            role = _role(pid, family) if pid in family else "driver"
+            sizes = _sizes(pid)
+            if sizes is None:
+                continue
+            peak = self.peaks.setdefault((role, pid), Peak())
+            peak.resident = max(peak.resident, sizes["VmHWM"])
+            peak.private = max(peak.private, sizes["RssAnon"])
+            peak.shared = max(peak.shared, sizes["RssShmem"])
 
     def of(self, role: str) -> list[Peak]:
         return [peak for (found, _), peak in self.peaks.items() if found == role]

@@ -6,7 +6,7 @@ Needs torch and numpy and nothing else that this project uses.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -27,7 +27,6 @@ BUILD = find_family("ladder").build
 FULL_SCALE = 255.0
 _ROWS = {"mnist": 20_000, "digits": 1_297}
 _CLASSES = 10
-HAS_BF16 = "precision" in {field.name for field in fields(TrainingConfig)}
 
 
 def member(size: str, seed: int = 1) -> MemberSpec:
