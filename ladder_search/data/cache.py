@@ -50,7 +50,7 @@ def cache_file(name: str) -> Path:
     return cache_folder() / f"{name}.v{LAYOUT_VERSION}.arrow"
 
 
-def is_cached(name: str, digest: str) -> bool:
+def is_cached(name: str, digest: str | None) -> bool:
     """Tell whether the cache has a file that says it holds this content; the content itself is not read."""
     try:
         with _mapped(cache_file(name)) as file:
@@ -60,7 +60,7 @@ def is_cached(name: str, digest: str) -> bool:
     return True
 
 
-def load_or_build(name: str, digest: str, build: Callable[[], Arrays], notify: Notify) -> Arrays:
+def load_or_build(name: str, digest: str | None, build: Callable[[], Arrays], notify: Notify) -> tuple[Arrays, str]:
     """Return the arrays of ``name`` from the cache; when they are absent or damaged, build and cache them first.
 
     Processes that ask at the same time wait for the one that builds. A damaged file is rebuilt, with a line to
@@ -68,62 +68,63 @@ def load_or_build(name: str, digest: str, build: Callable[[], Arrays], notify: N
 
     Args:
         name: the data set's name.
-        digest: sha256 (``content_digest``) of what it must hold.
+        digest: sha256 (``content_digest``) of what it must hold; None: what ``build`` gives is right, its digest is
+            recorded in the file and verified from then on.
         build: finds or fetches the arrays; called at most once, under the lock.
         notify: takes lines of progress.
 
     Returns:
-        Arrays that are read-only and backed by the memory-mapped file.
+        Arrays that are read-only and backed by the memory-mapped file, and their digest.
 
     Raises:
         DataError: ``build`` failed or built something else, or the cache folder cannot be used.
     """
     path = cache_file(name)
     try:
-        arrays = _read(path, name, digest)
+        found = _read(path, name, digest)
     except _DamagedError:
-        arrays = None
-    if arrays is not None:
-        return arrays
+        found = None
+    if found is not None:
+        return found
     with _locked(path, notify):
         damage = ""
         try:
-            arrays = _read(path, name, digest)  # another process may have built it while this one waited
+            found = _read(path, name, digest)  # another process may have built it while this one waited
         except _DamagedError as error:
             damage = f"the cache file {path} is damaged ({error})"
             notify(f"{damage}; it is built again.")
-        if arrays is not None:
-            return arrays
+        if found is not None:
+            return found
         try:
             built = build()
         except DataError as error:
             if not damage:
                 raise
             raise DataError(f"{damage} and cannot be built again: {error}") from error
-        found = content_digest(built)
-        if found != digest:
+        built_digest = content_digest(built)
+        if built_digest != (digest or built_digest):
             raise DataError(
-                f"data set {name!r} must have the content sha256 {digest}, what was loaded has {found}; "
+                f"data set {name!r} must have the content sha256 {digest}, what was loaded has {built_digest}; "
                 "get the official files again."
             )
-        _write(path, name, digest, built)
+        _write(path, name, built_digest, built)
         try:
-            arrays = _read(path, name, digest)
+            found = _read(path, name, built_digest)
         except _DamagedError as error:
             raise DataError(
                 f"the cache file {path} must read back as written, it does not ({error}); "
                 f"check the disk, or set {CACHE_VARIABLE} to a folder on another one."
             ) from error
-        assert arrays is not None, path
-        return arrays
+        assert found is not None, path
+        return found
 
 
-def _read(path: Path, name: str, digest: str) -> Arrays | None:
-    """Return the verified arrays, or None when there is no file."""
+def _read(path: Path, name: str, digest: str | None) -> tuple[Arrays, str] | None:
+    """Return the verified arrays and their digest, or None when there is no file."""
     try:
         with _mapped(path) as file:
             reader = pa.ipc.open_file(file)
-            _check_metadata(reader.schema, name, digest)
+            digest = _check_metadata(reader.schema, name, digest)
             if reader.num_record_batches != 2:
                 raise _DamagedError(f"expected 2 record batches, found {reader.num_record_batches}")
             parts = [reader.get_batch(i) for i in range(2)]
@@ -145,7 +146,7 @@ def _read(path: Path, name: str, digest: str) -> Arrays | None:
     found = content_digest(arrays)
     if found != digest:
         raise _DamagedError(f"expected content sha256 {digest}, found {found}")
-    return arrays
+    return arrays, digest
 
 
 def _mapped(path: Path) -> Any:
@@ -154,13 +155,16 @@ def _mapped(path: Path) -> Any:
     return pa.memory_map(str(path))
 
 
-def _check_metadata(schema: pa.Schema, name: str, digest: str) -> None:
-    expected = _metadata(name, digest)
+def _check_metadata(schema: pa.Schema, name: str, digest: str | None) -> str:
+    """Return the digest that the file says it holds, which is ``digest`` unless that is None."""
     found = schema.metadata or {}
+    recorded: str = found.get(b"digest", b"none").decode(errors="replace")
+    expected = _metadata(name, digest or recorded)
     for key, value in expected.items():
         if found.get(key) != value:
             text = found.get(key, b"none").decode(errors="replace")
             raise _DamagedError(f"expected {key.decode()} {value.decode()}, found {text}")
+    return recorded
 
 
 def _metadata(name: str, digest: str) -> dict[bytes, bytes]:

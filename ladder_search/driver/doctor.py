@@ -12,14 +12,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ladder_search.data.datasets import DATASETS, state
+from ladder_search.data.datasets import ABSENT, DATASETS, state
 from ladder_search.errors import LadderSearchError
 from ladder_search.tracking.address import check, default_store
 from ladder_search.training.compiling import compiler_found
 
 PACKAGES = (
     "torch", "numpy", "pyarrow", "safetensors", "pyyaml", "ray", "optuna", "cmaes", "mlflow", "scipy", "scikit-learn",
-    "matplotlib", "plotly", "rich", "markdown-it-py",
+    "matplotlib", "pillow", "plotly", "rich", "markdown-it-py",
 )  # fmt: skip
 
 
@@ -89,10 +89,12 @@ def _compiler() -> Iterator[Finding]:
 
 
 def _data() -> Iterator[Finding]:
-    for name in DATASETS:
+    for name, row in DATASETS.items():
         try:
             found = state(name)
-            yield Finding(name=f"data {name}", works=found != "cannot be had here", found=found)
+            # No failure of the machine: nothing but the studies of that data set needs it.
+            remedy = f"its own studies alone need it, from {' or '.join(row.sources)}" if found == ABSENT else ""
+            yield Finding(name=f"data {name}", works=True, found=found, remedy=remedy)
         except LadderSearchError as error:
             yield Finding(name=f"data {name}", works=False, found=str(error))
 

@@ -174,7 +174,7 @@ def import_fresh(names: list[str], blocked: list[str], left_out: str = "") -> su
 
 
 def import_names_of_dependencies() -> list[str]:
-    other = {"pyyaml": "yaml", "scikit-learn": "sklearn", "markdown-it-py": "markdown_it"}
+    other = {"pyyaml": "yaml", "scikit-learn": "sklearn", "markdown-it-py": "markdown_it", "pillow": "PIL"}
     names = [re.match(r"[\w-]+", line) for line in PYPROJECT["project"]["dependencies"]]
     return [other.get(name[0], name[0]) for name in names if name]
 

@@ -56,17 +56,49 @@ def fill() -> Path:
 def test_round_trip_keeps_shape_type_and_bytes_and_builds_once() -> None:
     build = Builder()
     for _ in range(3):
-        found = cache.load_or_build("toy", DIGEST, build, quiet)
+        found, digest = cache.load_or_build("toy", DIGEST, build, quiet)
+        assert digest == DIGEST
         for name, array in found._asdict().items():
             np.testing.assert_array_equal(array, getattr(ARRAYS, name), strict=True)
             assert not array.flags.writeable
     assert build.calls == 1
 
 
+def test_without_a_known_digest_the_first_build_is_recorded_and_verified_from_then_on() -> None:
+    build = Builder()
+    for _ in range(2):
+        found, digest = cache.load_or_build("toy", None, build, quiet)
+        assert digest == DIGEST
+        np.testing.assert_array_equal(found.train_x, ARRAYS.train_x)
+    assert build.calls == 1 and cache.is_cached("toy", None) and cache.is_cached("toy", DIGEST)
+
+    path = cache.cache_file("toy")
+    good = path.read_bytes()
+    altered = bytearray(good)
+    altered[good.index(ARRAYS.test_x.tobytes()) + 7] ^= 1
+    path.unlink()
+    path.write_bytes(altered)
+    lines: list[str] = []
+    assert cache.load_or_build("toy", None, build, lines.append)[1] == DIGEST
+    assert build.calls == 2 and path.read_bytes() == good
+    assert f"expected content sha256 {DIGEST}, found " in lines[0]
+
+
+def test_a_file_that_records_no_digest_is_none_of_ours() -> None:
+    path = fill()
+    good = path.read_bytes()
+    path.unlink()
+    path.write_bytes(good.replace(b"digest", b"digger"))
+    assert not cache.is_cached("toy", None)
+    build = Builder()
+    assert cache.load_or_build("toy", None, build, quiet)[1] == DIGEST
+    assert build.calls == 1
+
+
 def test_reading_copies_nothing() -> None:
     fill()
     before = pa.total_allocated_bytes()
-    found = cache.load_or_build("toy", DIGEST, Builder(), quiet)
+    found, _ = cache.load_or_build("toy", DIGEST, Builder(), quiet)
     assert pa.total_allocated_bytes() == before
     assert not any(array.flags.owndata for array in found)
 
@@ -95,7 +127,7 @@ def test_a_truncated_file_is_rebuilt_with_a_warning(keep: float) -> None:
     lines: list[str] = []
     build = Builder()
     assert not cache.is_cached("toy", "0" * 64)
-    found = cache.load_or_build("toy", DIGEST, build, lines.append)
+    found, _ = cache.load_or_build("toy", DIGEST, build, lines.append)
     assert content_digest(found) == DIGEST
     assert build.calls == 1
     assert len(lines) == 1 and "is damaged" in lines[0] and str(path) in lines[0]
@@ -113,7 +145,7 @@ def test_a_flipped_bit_anywhere_in_the_content_is_detected() -> None:
             path.unlink()  # a new file: writing into the old one would alter what is mapped
             path.write_bytes(altered)
             lines: list[str] = []
-            found = cache.load_or_build("toy", DIGEST, Builder(), lines.append)
+            found, _ = cache.load_or_build("toy", DIGEST, Builder(), lines.append)
             assert content_digest(found) == DIGEST
             assert f"expected content sha256 {DIGEST}, found " in lines[0]
             assert path.read_bytes() == good
@@ -125,7 +157,7 @@ def test_an_altered_schema_never_gets_through_nor_crashes() -> None:
     for at in range(0, len(good), 11):
         path.unlink()
         path.write_bytes(good[:at] + bytes([good[at] ^ 0xFF]) + good[at + 1 :])
-        assert content_digest(cache.load_or_build("toy", DIGEST, Builder(), quiet)) == DIGEST
+        assert content_digest(cache.load_or_build("toy", DIGEST, Builder(), quiet)[0]) == DIGEST
 
 
 def test_a_file_of_other_content_is_rebuilt() -> None:
@@ -197,7 +229,7 @@ def test_a_filled_cache_in_a_read_only_folder_works(monkeypatch: pytest.MonkeyPa
     fill()
     monkeypatch.setattr(Path, "mkdir", lambda *a, **k: pytest.fail("reading must not write"))
     monkeypatch.setattr(fcntl, "flock", lambda *a: pytest.fail("reading must not lock"))
-    assert content_digest(cache.load_or_build("toy", DIGEST, Builder(), quiet)) == DIGEST
+    assert content_digest(cache.load_or_build("toy", DIGEST, Builder(), quiet)[0]) == DIGEST
 
 
 def test_a_folder_without_locks_works_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +246,7 @@ def test_two_that_ask_at_once_build_once() -> None:
     # flock excludes open files, so two threads stand for two processes. No clock: each step waits for the other's.
     building, waiting = threading.Event(), threading.Event()
     calls: list[str] = []
-    found: list[Arrays] = []
+    found: list[tuple[Arrays, str]] = []
 
     def slow_build() -> Arrays:
         calls.append("first")
@@ -240,4 +272,4 @@ def test_two_that_ask_at_once_build_once() -> None:
     first.join(10)
     second.join(10)
     assert calls == ["first"]
-    assert [content_digest(arrays) for arrays in found] == [DIGEST, DIGEST]
+    assert [(content_digest(arrays), digest) for arrays, digest in found] == [(DIGEST, DIGEST)] * 2

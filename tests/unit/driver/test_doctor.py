@@ -39,6 +39,19 @@ def test_a_healthy_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+def test_data_that_only_some_studies_need_are_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delenv("LADDER_SEARCH_DATA", raising=False)
+    monkeypatch.setenv("LADDER_SEARCH_CACHE", str(tmp_path / "cache"))
+    code, text = _examined(tmp_path / "results")
+    line = next(line for line in text.splitlines() if "data usps" in line)
+    assert code == 0 and line.startswith("works")
+    assert "cannot be had here → its own studies alone need it, from digits/usps_16x16.npz in the folder" in line
+    monkeypatch.setenv("LADDER_SEARCH_DATA", str(tmp_path / "nowhere"))
+    code, text = _examined(tmp_path / "results")
+    assert code == 1 and "LADDER_SEARCH_DATA must name a folder" in text
+
+
 def test_what_fails_comes_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "PACKAGES", ("torch", "no-such-package"))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2**20))

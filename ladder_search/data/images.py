@@ -1,0 +1,107 @@
+"""Photographs become rows of grey levels: JPEG decoding, luminance, bilinear sizes.
+
+Luminance and sizes are computed in whole numbers below 2**53, which float64 holds exactly: the grey levels are the same
+on every machine, whatever the order in which its matrix product sums.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ladder_search.errors import DataError
+
+LUMINANCE = (2989, 5870, 1140)
+"""Weights of red, green and blue in 1/10,000: ITU-R BT.601 to four digits; white comes to 254.97."""
+LUMINANCE_UNIT = 10_000
+
+SIDE = 28
+"""Height and width of MNIST's images: what every grey row has, so that one network can see them all."""
+
+CHUNK = 4096
+"""Images at a time: about 30 MB of float64 each step."""
+
+
+def grey_rows(images: NDArray[np.unsignedinteger], unit: int = 1) -> NDArray[np.uint8]:
+    """Return grey rows of 28 x 28 pixels: uint8 [n, 784].
+
+    Args:
+        images: whole numbers [n, height, width, 3], of which the luminance is taken, or [n, height, width].
+        unit: what one of the 255 grey levels is in ``images``.
+    """
+    rows = np.empty((len(images), SIDE * SIDE), np.uint8)
+    for start in range(0, len(images), CHUNK):
+        part = images[start : start + CHUNK].astype(np.float64)
+        if part.ndim == 4:
+            part, scale = part @ np.array(LUMINANCE, np.float64), unit * LUMINANCE_UNIT
+        else:
+            scale = unit
+        rows[start : start + CHUNK] = resized(part, SIDE, SIDE, scale).reshape(len(part), -1)
+    return rows
+
+
+def resized(images: NDArray[np.float64], height: int, width: int, unit: int = 1) -> NDArray[np.uint8]:
+    """Return images of another size, bilinearly interpolated between pixel centres and rounded (halves up).
+
+    The outermost half pixel repeats the edge. Nothing is smoothed first, so the size should not shrink by half or more.
+
+    Args:
+        images: whole numbers [n, h, w] from 0 to 255 * unit.
+        height, width: of the result.
+        unit: what one grey level is in ``images``.
+
+    Returns:
+        uint8 [n, height, width].
+    """
+    down, across = _weights(images.shape[1], height), _weights(images.shape[2], width)
+    scale = unit * 2 * height * 2 * width
+    levels: NDArray[np.float64] = np.floor((down @ images @ across.T + scale // 2) / scale)
+    return levels.astype(np.uint8)
+
+
+def channels_first(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return images [n, height, width, 3] as rows uint8 [n, 3 * height * width]: all of red, of green, of blue."""
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)).reshape(len(images), -1)
+
+
+def decoded(what: str, jpeg: NDArray[np.uint8], offset: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Decode JPEG files that are stored one after the other and are of one size.
+
+    Args:
+        what: where they come from, for the error.
+        jpeg: all bytes.
+        offset: [n + 1]; image i is ``jpeg[offset[i] : offset[i + 1]]``.
+
+    Returns:
+        uint8 [n, height, width, 3]. JPEG leaves the last bit to the decoder: another release of Pillow may differ by a
+        grey level or two.
+
+    Raises:
+        DataError: Pillow is not installed or cannot read one of them.
+    """
+    try:
+        from PIL import Image  # only the files with photographs need it
+    except ImportError as error:
+        raise DataError(f"{what} holds JPEG images, for which Pillow is not installed; install Pillow.") from error
+    images = []
+    try:
+        for start, end in itertools.pairwise(offset):
+            with Image.open(io.BytesIO(jpeg[start:end].tobytes()), formats=("JPEG",)) as image:
+                images.append(np.asarray(image.convert("RGB")))
+        return np.stack(images)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{what} must hold JPEG images of one size ({error}); get the file again.") from error
+
+
+def _weights(n: int, m: int) -> NDArray[np.float64]:
+    """Return the weights of ``n`` pixels in ``m`` new ones, in units of 1 / (2 m): whole numbers [m, n]."""
+    # Centre i of the new pixels lies at (i + 1/2) n/m - 1/2 old ones; times 2 m it is a whole number.
+    place = np.clip((2 * np.arange(m) + 1) * n - m, 0, 2 * m * (n - 1))
+    low, part = np.divmod(place, 2 * m)
+    weights = np.zeros((m, n))
+    weights[np.arange(m), low] = 2 * m - part
+    weights[np.arange(m), np.minimum(low + 1, n - 1)] += part
+    return weights

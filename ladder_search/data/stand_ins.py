@@ -1,0 +1,129 @@
+"""Digits of other origins, each one file of arrays in the user's folder: meter digits, Chars74K, USPS.
+
+The first two are photographs of printed and painted digits, in colour, with parts of neighbours at the sides; they
+stand in for SVHN as the target of a transfer from MNIST, and results on them are not results on SVHN.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ladder_search.data.arrays import Arrays, Notify
+from ladder_search.data.images import channels_first, decoded, grey_rows
+from ladder_search.data.sources import DATA_VARIABLE, check_sha256, data_folder
+from ladder_search.errors import DataError
+
+METER_DIGITS = "digits/meter_digits_20x32.npz"
+CHARS74K = "digits/chars74k_digits_32x32.npz"
+USPS = "digits/usps_16x16.npz"
+"""Places below the folder ``LADDER_SEARCH_DATA``."""
+
+SHA256 = {
+    METER_DIGITS: "bc2fcbca0b4da8be5f6c7f32acd2fac1a0ed724f37dedfdb7a3596e2aa2344cc",
+    CHARS74K: "f0556e72bdef89cd846135432cc6505581ea2c5fe52a08fba23dd2d46343d899",
+    USPS: "c00451d081028e2d6a1c9302aaf7898e576e8a35802ef35c86d6915d9b6c3f86",
+}
+
+
+def load_meter_digits(notify: Notify) -> Arrays:
+    """Return the meter digits in grey: uint8 [8286, 784] and [2077, 784], in the split that the file gives.
+
+    Raises:
+        DataError: the file is absent or another one, or Pillow is not installed.
+    """
+    images, y, train = _meter_digits()
+    x = grey_rows(images)
+    return Arrays(x[train], y[train], x[~train], y[~train])
+
+
+def load_meter_digits_rgb(notify: Notify) -> Arrays:
+    """Return the meter digits in colour, 32 x 32: uint8 [8286, 3072] and [2077, 3072], all red, all green, all blue.
+
+    Raises:
+        DataError: the file is absent or another one, or Pillow is not installed.
+    """
+    images, y, train = _meter_digits()
+    x = channels_first(images)
+    return Arrays(x[train], y[train], x[~train], y[~train])
+
+
+def load_chars74k(notify: Notify) -> Arrays:
+    """Return the digits of Chars74K in grey: uint8 [708, 784] and [177, 784], in the split that the file gives.
+
+    Raises:
+        DataError: the file is absent or another one.
+    """
+    content = read_arrays(CHARS74K, SHA256[CHARS74K])
+    x, y, train = grey_rows(content["image"]), content["label"], content["split"] == 0
+    return Arrays(x[train], y[train], x[~train], y[~train])
+
+
+def load_usps(notify: Notify) -> Arrays:
+    """Return USPS, enlarged: uint8 [7291, 784] and [2007, 784], the official split.
+
+    The file has bright strokes on black over the whole range 0..255, as MNIST has, so grey levels stay. The digits fill
+    their 16 x 16 pixels while MNIST's keep a margin of four: enlarged to 28 x 28 they are larger than those, as is
+    usual when one data set is carried over to the other.
+
+    Raises:
+        DataError: the file is absent or another one.
+    """
+    content = read_arrays(USPS, SHA256[USPS])
+    train_x, test_x = (grey_rows(content[f"{part}_image"]) for part in ("train", "test"))
+    return Arrays(train_x, content["train_label"], test_x, content["test_label"])
+
+
+def is_local(file: str) -> bool:
+    """Tell whether the user's folder has ``file``; its content is not verified.
+
+    Raises:
+        DataError: ``LADDER_SEARCH_DATA`` names no folder.
+    """
+    folder = data_folder()
+    return folder is not None and (folder / file).is_file()
+
+
+def read_arrays(file: str, sha256: str) -> Mapping[str, NDArray[Any]]:
+    """Return the arrays of an ``.npz`` file below the user's folder, by name; nothing in it is run.
+
+    Raises:
+        DataError: no such folder or file, or another content.
+    """
+    folder = data_folder()
+    if folder is None:
+        raise DataError(
+            f"{file} is read from the folder {DATA_VARIABLE}, which is not set; set it to the folder that has the file."
+        )
+    path: Path = folder / file
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{file} must be in the folder {folder} ({DATA_VARIABLE}), it is not; put it there.") from None
+    except OSError as error:
+        raise DataError(f"{path} must be readable, it is not ({error}); change its permissions.") from error
+    check_sha256(str(path), content, sha256)
+    try:
+        with np.load(io.BytesIO(content)) as archive:  # no pickles, unless it is told otherwise
+            return dict(archive)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} must hold plain arrays, it does not ({error}); get the file again.") from error
+
+
+def _meter_digits() -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]:
+    """Return images uint8 [10363, 32, 32, 3], classes, and which of them are for training.
+
+    They are 32 high and 20 wide. The edge columns are repeated, six times on each side: a digit keeps its proportions,
+    as in MNIST and SVHN, and there is no edge where the picture ends. Stretched, every digit would be 1.6 times as
+    broad as those that the source column knows.
+    """
+    content = read_arrays(METER_DIGITS, SHA256[METER_DIGITS])
+    narrow = decoded(METER_DIGITS, content["jpeg"], content["offset"])
+    images = np.pad(narrow, ((0, 0), (0, 0), (6, 6), (0, 0)), mode="edge")
+    return images, content["label"], content["split"] == 0
