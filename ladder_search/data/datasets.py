@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from ladder_search.data import digits, mnist, stand_ins
+from ladder_search.data import digits, mnist, stand_ins, svhn
 from ladder_search.data.arrays import Arrays, Notify, quiet
 from ladder_search.data.cache import is_cached, load_or_build
 from ladder_search.errors import UnknownNameError
@@ -95,6 +95,8 @@ def _in_folder(file: str) -> str:
     return f"{file} in the folder LADDER_SEARCH_DATA"
 
 
+_SVHN = ("the folder LADDER_SEARCH_DATA", svhn.OFFICIAL)
+
 DATASETS = _table(
     DatasetSource(
         name="digits",
@@ -127,6 +129,42 @@ DATASETS = _table(
         n_classes=10,
         loader=mnist.load,
         is_local=mnist.is_local,
+        fetchable=True,
+    ),
+    DatasetSource(
+        name="svhn",
+        description="SVHN in grey: 73,257 + 26,032 house numbers, 28 x 28, 256 grey levels, 10 classes",
+        sources=_SVHN,
+        digest=None,  # each file has its sha256; what becomes of them was never seen here
+        edition=1,
+        full_scale=255.0,
+        n_classes=10,
+        loader=svhn.load,
+        is_local=partial(svhn.is_local, svhn.TRAIN, svhn.TEST),
+        fetchable=True,
+    ),
+    DatasetSource(
+        name="svhn-rgb",
+        description="SVHN: 73,257 + 26,032 house numbers, 3 colours x 32 x 32, 10 classes",
+        sources=_SVHN,
+        digest=None,
+        edition=1,
+        full_scale=255.0,
+        n_classes=10,
+        loader=svhn.load_rgb,
+        is_local=partial(svhn.is_local, svhn.TRAIN, svhn.TEST),
+        fetchable=True,
+    ),
+    DatasetSource(
+        name="svhn-extra",
+        description="SVHN in grey with the easier images: 604,388 + 26,032 house numbers, 28 x 28, 10 classes",
+        sources=_SVHN,
+        digest=None,
+        edition=1,
+        full_scale=255.0,
+        n_classes=10,
+        loader=svhn.load_extra,
+        is_local=partial(svhn.is_local, svhn.TRAIN, svhn.TEST, svhn.EXTRA),
         fetchable=True,
     ),
     DatasetSource(

@@ -15,6 +15,7 @@ import threading
 import urllib.request
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,25 @@ def check_sha256(what: str, content: bytes, expected: str) -> None:
         raise DataError(f"{what} must have the sha256 {expected}, found {found}; get the file again.")
 
 
+def find_file(folder: Path, below: Iterable[str], name: str) -> Path | None:
+    """Return the first ``folder / below / name`` that is a file."""
+    return next((path for path in (folder / place / name for place in below) if path.is_file()), None)
+
+
+def read_verified(path: Path, *, sha256: str) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        DataError: it cannot be read, or has another sha256.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} must be readable, it is not ({error}); change its permissions.") from error
+    check_sha256(str(path), content, sha256)
+    return content
+
+
 def gunzip(what: str, content: bytes) -> bytes:
     """Unpack gzip ``content``; raise ``DataError`` when it is cut short or no gzip file."""
     try:
@@ -95,7 +115,7 @@ def fetch(url: str, *, at_most: int, seconds: float = CONNECT_SECONDS) -> bytes:
     """Download ``url``.
 
     Args:
-        url: an https address; proxies are taken from the environment.
+        url: an address; proxies are taken from the environment.
         at_most: bytes; a longer answer is refused.
         seconds: for the answer to begin, and between any two pieces of it.
 

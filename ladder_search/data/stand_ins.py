@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from ladder_search.data.arrays import Arrays, Notify
 from ladder_search.data.images import channels_first, decoded, grey_rows
-from ladder_search.data.sources import DATA_VARIABLE, check_sha256, data_folder
+from ladder_search.data.sources import DATA_VARIABLE, data_folder, read_verified
 from ladder_search.errors import DataError
 
 METER_DIGITS = "digits/meter_digits_20x32.npz"
@@ -101,14 +100,10 @@ def read_arrays(file: str, sha256: str) -> Mapping[str, NDArray[Any]]:
         raise DataError(
             f"{file} is read from the folder {DATA_VARIABLE}, which is not set; set it to the folder that has the file."
         )
-    path: Path = folder / file
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{file} must be in the folder {folder} ({DATA_VARIABLE}), it is not; put it there.") from None
-    except OSError as error:
-        raise DataError(f"{path} must be readable, it is not ({error}); change its permissions.") from error
-    check_sha256(str(path), content, sha256)
+    path = folder / file
+    if not path.is_file():
+        raise DataError(f"{file} must be in the folder {folder} ({DATA_VARIABLE}), it is not; put it there.")
+    content = read_verified(path, sha256=sha256)
     try:
         with np.load(io.BytesIO(content)) as archive:  # no pickles, unless it is told otherwise
             return dict(archive)

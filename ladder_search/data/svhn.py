@@ -1,0 +1,123 @@
+"""SVHN, format 2: crops of house numbers, 32 x 32 in colour, by Netzer et al. 2011. For non-commercial use only.
+
+Three files: 73,257 training images, 26,032 test images and 531,131 "extra" ones, which are easier. In a file the
+array X is [32, 32, 3, n] (row, column, colour, image) and y is [n, 1], 1..10, where 10 means the digit 0.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ladder_search.data.arrays import Arrays, Notify
+from ladder_search.data.images import channels_first, grey_rows
+from ladder_search.data.sources import DATA_VARIABLE, check_sha256, data_folder, fetch, find_file, read_verified
+from ladder_search.errors import DataError
+
+OFFICIAL = "http://ufldl.stanford.edu/housenumbers"
+"""Of the data set's authors. What comes over plain http is verified by its sha256 before it is opened."""
+
+TRAIN, TEST, EXTRA = "train_32x32.mat", "test_32x32.mat", "extra_32x32.mat"
+FILES = {
+    # file: (bytes, sha256)
+    TRAIN: (182_040_794, "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8"),
+    TEST: (64_275_384, "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b"),
+    EXTRA: (1_329_278_602, "a133a4beb38a00fcdda90c9489e0c04f900b660ce8a316a5e854838379a71eb3"),
+}
+FOLDERS = ("", "svhn", "SVHN", "digits")
+"""Below the user's folder."""
+
+
+def load(notify: Notify) -> Arrays:
+    """Return the luminance of SVHN in 28 x 28 pixels: uint8 [73257, 784] and [26032, 784].
+
+    Raises:
+        DataError: a file is neither in the user's folder nor can be fetched, or it is another one.
+    """
+    (train_x, train_y), (test_x, test_y) = (_part(file, notify) for file in (TRAIN, TEST))
+    return Arrays(grey_rows(train_x), train_y, grey_rows(test_x), test_y)
+
+
+def load_rgb(notify: Notify) -> Arrays:
+    """Return SVHN as it is: uint8 [73257, 3072] and [26032, 3072], all of red, of green, of blue, each row by row.
+
+    Raises:
+        DataError: see ``load``.
+    """
+    (train_x, train_y), (test_x, test_y) = (_part(file, notify) for file in (TRAIN, TEST))
+    return Arrays(channels_first(train_x), train_y, channels_first(test_x), test_y)
+
+
+def load_extra(notify: Notify) -> Arrays:
+    """Return ``load`` with the extra images behind the training images: uint8 [604388, 784] and [26032, 784].
+
+    Reading the extra file takes about 5 GB of memory.
+
+    Raises:
+        DataError: see ``load``.
+    """
+    grey, labels = [], []
+    for file in (TRAIN, EXTRA, TEST):
+        images, y = _part(file, notify)
+        grey.append(grey_rows(images))
+        labels.append(y)
+    return Arrays(np.concatenate(grey[:2]), np.concatenate(labels[:2]), grey[2], labels[2])
+
+
+def is_local(*files: str) -> bool:
+    """Tell whether the user's folder has all ``files``; contents are not verified.
+
+    Raises:
+        DataError: ``LADDER_SEARCH_DATA`` names no folder.
+    """
+    folder = data_folder()
+    return folder is not None and all(find_file(folder, FOLDERS, file) for file in files)
+
+
+def read_mat(what: str, content: bytes) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the images uint8 [n, 32, 32, 3] and the digits uint8 [n], 0..9, of a file in SVHN's format 2.
+
+    Raises:
+        DataError: no such file.
+    """
+    from scipy.io import loadmat  # takes a quarter of a second: only when needed
+
+    try:
+        found = loadmat(io.BytesIO(content), variable_names=("X", "y"))
+        x, y = found["X"], found["y"].ravel()
+    except Exception as error:  # a broken file can fail in any way
+        raise DataError(
+            f"{what} must be a MATLAB file with X and y, it is not ({error}); get the file again."
+        ) from error
+    if x.shape != (32, 32, 3, len(y)) or x.dtype != np.uint8:
+        shape = " x ".join(map(str, x.shape))
+        raise DataError(
+            f"{what} must hold bytes of shape 32 x 32 x 3 x {len(y)}, one image for each label, found {x.dtype} of "
+            f"shape {shape}; get the file again."
+        )
+    if len(y) == 0 or y.min() < 1 or y.max() > 10:
+        span = f"{y.min()}..{y.max()}" if len(y) else "none"
+        raise DataError(f"{what} must have labels 1..10, found {span}; get the file again.")
+    return x.transpose(3, 0, 1, 2), (y % 10).astype(np.uint8)
+
+
+def _part(file: str, notify: Notify) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the images and digits of one of the ``FILES``, from the user's folder, else from the official address."""
+    size, sha256 = FILES[file]
+    folder = data_folder()
+    path = None if folder is None else find_file(folder, FOLDERS, file)
+    if path is not None:
+        return read_mat(str(path), read_verified(path, sha256=sha256))
+    url = f"{OFFICIAL}/{file}"
+    notify(f"fetching {url} ({size / 1e6:.0f} MB)")
+    try:
+        content = fetch(url, at_most=size)
+    except DataError as error:
+        raise DataError(
+            f"SVHN needs {file}: {error}; restore the network, or put the file into a folder and set {DATA_VARIABLE} "
+            "to it."
+        ) from error
+    check_sha256(url, content, sha256)
+    return read_mat(url, content)
