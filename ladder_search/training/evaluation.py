@@ -13,12 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ladder_search.training.program import Stack, over_members
+from ladder_search.nn.protocol import Stacking
+from ladder_search.training.program import Stack, in_turn, over_members
 from ladder_search.training.stepping import Capture
 
-# Bounds the activations of one call: rows times members. 8,192 rows of the widest layer are 32 MB in float32. A CUDA
-# device takes eight times as many: its time goes into launches.
+# Bounds the activations of one call: rows times members, and numbers of the widest layer, which are 32 MB in float32. A
+# CUDA device takes eight times as many: its time goes into launches.
 _ROWS_AT_ONCE = 8192
+_NUMBERS_AT_ONCE = 8192 * 1000
 _ON_CUDA = 8
 
 
@@ -31,19 +33,22 @@ class _Statistics(nn.Module):
         return self.model.statistics(x)  # type: ignore[no-any-return, operator]
 
 
-def labelled_statistics(model: nn.Module, params: Stack, x: Tensor, rows: Tensor, full_scale: float) -> Stack:
+def labelled_statistics(
+    model: nn.Module, params: Stack, x: Tensor, rows: Tensor, full_scale: float, *, stacking: Stacking = "vmap"
+) -> Stack:
     """Return the test-time statistics of K members.
 
     Args:
         x: training data, (n, ...) uint8.
         rows: each member's labelled minibatches of an epoch, (K, minibatches, rows) indices into ``x``.
+        stacking: the family's, see ``models.Family``.
 
     Returns:
         buffer name -> (K, units).
     """
-    call = _over_members(_Statistics(model), "model.")
+    call = _over_members(_Statistics(model), "model.", stacking)
     members, minibatches, size = rows.shape
-    at_once = max(1, _rows_at_once(x) // (members * size))
+    at_once = max(1, _rows_at_once(model, x) // (members * size))
     total: Stack = {}
     with torch.no_grad():
         for chunk in torch.split(rows, at_once, dim=1):
@@ -55,7 +60,14 @@ def labelled_statistics(model: nn.Module, params: Stack, x: Tensor, rows: Tensor
 
 
 def classification_errors(
-    model: nn.Module, state: Stack, x: Tensor, y: Tensor, full_scale: float, rows: Tensor | None = None
+    model: nn.Module,
+    state: Stack,
+    x: Tensor,
+    y: Tensor,
+    full_scale: float,
+    rows: Tensor | None = None,
+    *,
+    stacking: Stacking = "vmap",
 ) -> list[float]:
     """Return each member's fraction of wrongly classified examples.
 
@@ -63,11 +75,12 @@ def classification_errors(
         state: parameters and statistics of K members.
         x, y: examples (n, ...) uint8 and their classes (n,).
         rows: each member's own examples, (K, m) indices into ``x``; None for all of ``x``.
+        stacking: the family's, see ``models.Family``.
     """
     members = len(next(iter(state.values())))
     if rows is None:
         rows = torch.arange(len(x), device=x.device).expand(members, -1)
-    wrong = _wrong_counts(model, state, x, y, full_scale, rows)
+    wrong = _wrong_counts(model, state, x, y, full_scale, rows, stacking)
     return [count / rows.shape[1] for count in wrong.tolist()]
 
 
@@ -89,11 +102,13 @@ class Evaluation:
         rows: Tensor,
         *,
         capture: Capture | None = None,
+        stacking: Stacking = "vmap",
     ) -> None:
         """Args:
         params: of all slots; they and the two tables of rows stay where they are, their values may change.
         labelled: minibatches of the test-time statistics, (K, minibatches, rows) indices into ``x``.
         rows: examples to classify, (K, m) indices into ``x``.
+        stacking: the family's, see ``models.Family``.
         """
         self._params, self._labelled, self._rows = params, labelled, rows
         self._wrong = torch.zeros(len(rows), dtype=torch.int64, device=x.device)
@@ -101,8 +116,8 @@ class Evaluation:
         self._into_place: Callable[[], None] | None = None
 
         def count(params: Stack, labelled: Tensor, rows: Tensor) -> Tensor:
-            statistics = labelled_statistics(model, params, x, labelled, full_scale)
-            return _wrong_counts(model, {**params, **statistics}, x, y, full_scale, rows)
+            statistics = labelled_statistics(model, params, x, labelled, full_scale, stacking=stacking)
+            return _wrong_counts(model, {**params, **statistics}, x, y, full_scale, rows, stacking)
 
         self._count = count
 
@@ -124,27 +139,30 @@ class Evaluation:
         self._wrong.copy_(self._count(self._params, self._labelled, self._rows))
 
 
-def _wrong_counts(model: nn.Module, state: Stack, x: Tensor, y: Tensor, full_scale: float, rows: Tensor) -> Tensor:
-    call = _over_members(model, "")
+def _wrong_counts(
+    model: nn.Module, state: Stack, x: Tensor, y: Tensor, full_scale: float, rows: Tensor, stacking: Stacking
+) -> Tensor:
+    call = _over_members(model, "", stacking)
     members = len(rows)
     wrong = torch.zeros(members, dtype=torch.int64, device=x.device)
     with torch.no_grad():
-        for chunk in torch.split(rows, max(1, _rows_at_once(x) // members), dim=1):
+        for chunk in torch.split(rows, max(1, _rows_at_once(model, x) // members), dim=1):
             probabilities = call(state, _pixels(x[chunk], state, full_scale))
             wrong += (probabilities.argmax(-1) != y[chunk]).sum(-1)
     return wrong
 
 
-def _rows_at_once(x: Tensor) -> int:
-    return _ROWS_AT_ONCE * (_ON_CUDA if x.device.type == "cuda" else 1)
+def _rows_at_once(model: nn.Module, x: Tensor) -> int:
+    widest: int = model.widest  # type: ignore[assignment]
+    return min(_ROWS_AT_ONCE, _NUMBERS_AT_ONCE // widest) * (_ON_CUDA if x.device.type == "cuda" else 1)
 
 
 def _pixels(x: Tensor, like: Stack, full_scale: float) -> Tensor:
     return x.to(next(iter(like.values())).dtype) / full_scale
 
 
-def _over_members(module: nn.Module, prefix: str) -> Callable[[Stack, Tensor], Any]:
+def _over_members(module: nn.Module, prefix: str, stacking: Stacking) -> Callable[[Stack, Tensor], Any]:
     def call(state: Stack, x: Tensor) -> Any:
         return functional_call(module, {prefix + name: value for name, value in state.items()}, (x,))
 
-    return over_members(call)
+    return over_members(call) if stacking == "vmap" else in_turn(over_members(call))

@@ -99,16 +99,12 @@ class Pack:
             data: the training set, on the device where the pack is to be.
             compiled: the step is compiled on its first use.
             captured: steps and evaluations become CUDA graphs on their first use; None: on CUDA.
-            stacking: the family's, see ``models.Family``.
+            stacking: the family's; members of one that does not stack take turns, step by step.
         """
         if slots < 1:
             raise SettingError(f"a pack needs at least 1 slot, got {slots}; give a positive whole number.")
-        if slots > 1 and stacking == "none":
-            raise SettingError(
-                f"members of {type(like.model).__name__} cannot be stacked, got a pack of {slots} slots; give 1 slot."
-            )
         self.signature = like.signature()
-        self._build, self._data = build, data
+        self._build, self._data, self._stacking = build, data, stacking
         self._dtype = torch.float32 if like.training.dtype == "float32" else torch.float64
         self._device = data.x.device
         self._model = build(like.model, seeding.generator(0)).to(self._device, self._dtype)
@@ -139,6 +135,7 @@ class Pack:
             noise_size=self._model.noise_size(*self._rows),  # type: ignore[operator]
             compiled=compiled,
             precision=like.training.precision,
+            stacking=stacking,
         )
         capture = capture_graph if (self._device.type == "cuda" if captured is None else captured) else None
         self._stepper = Stepper(
@@ -158,6 +155,7 @@ class Pack:
             self._statistics_rows,
             self._validation_rows,
             capture=capture,
+            stacking=stacking,
         )
 
     @property
@@ -266,7 +264,8 @@ class Pack:
         """
         chosen = self._chosen(slots)
         params, rows = self._params_of(chosen), self._statistics_rows[chosen]
-        return chosen, labelled_statistics(self._model, params, self._data.x, rows, self._data.full_scale)
+        data = self._data
+        return chosen, labelled_statistics(self._model, params, data.x, rows, data.full_scale, stacking=self._stacking)
 
     def validation_errors(self, slots: Collection[int] | None = None) -> dict[int, float]:
         """Return the error of seated members, all unless told, each on the validation rows of its split."""
@@ -281,7 +280,8 @@ class Pack:
         """Return each seated member's error on ``x`` (m, ...) uint8, classes ``y`` (m,): for final training alone."""
         slots, statistics = self.statistics()
         state = {**self._params_of(slots), **statistics}
-        return dict(zip(slots, classification_errors(self._model, state, x, y, self._data.full_scale), strict=True))
+        errors = classification_errors(self._model, state, x, y, self._data.full_scale, stacking=self._stacking)
+        return dict(zip(slots, errors, strict=True))
 
     def module(self, slot: int) -> nn.Module:
         """Return the member as a plain module with its test-time statistics in place, on the CPU."""

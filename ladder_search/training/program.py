@@ -18,7 +18,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from ladder_search.nn.protocol import Batch
+from ladder_search.nn.protocol import Batch, Stacking
 from ladder_search.training.noise import counters, fill_normals, normals
 from ladder_search.training.schedules import ADAM_EPSILON, BETA1, BETA2
 
@@ -67,6 +67,7 @@ def make_step(
     noise_size: int,
     compiled: bool,
     precision: str = "float32",
+    stacking: Stacking = "vmap",
 ) -> Step:
     """Return ``step(params, first, second, hyper, rate, root, labelled, unlabelled, keys, x, y) -> terms``.
 
@@ -76,6 +77,7 @@ def make_step(
         full_scale: what pixels are divided by.
         noise_size: standard normal draws of one member's step.
         precision: of the matrix products, see ``TrainingConfig.precision``.
+        stacking: the family's; "none": the members of the step take turns.
 
     Args of the step, with K members:
         hyper: name -> (K, ...) tensors of hyper-parameters.
@@ -141,11 +143,17 @@ def make_step(
             (fused_adam if eager_on_cpu else adam)(params, gradients, first, second, rate, root)
         return terms
 
-    if not compiled:
-        return _with_products(precision, step)
     # Compiled programs are kept per code object, and after eight of them torch falls back to eager execution: the ninth
     # pack of a process would run several times slower without a word. So every pack brings a code object of its own.
-    return _with_products(precision, compile_own(step))
+    own: Step = compile_own(step) if compiled else step
+    if stacking == "vmap":
+        return _with_products(precision, own)
+
+    def turns(*inputs: Any) -> Tensor:
+        *stacked, x, y = inputs  # the data are everybody's
+        return in_turn(lambda *one: own(*one, x, y))(*stacked)  # type: ignore[no-any-return]
+
+    return _with_products(precision, turns)
 
 
 def compile_own(function: Any) -> Callable[..., Any]:
@@ -203,6 +211,21 @@ def over_members(function: Callable[..., Any]) -> Callable[..., Any]:
         if _members(stacked[0]) > 1:
             return vmap(function)(*stacked)
         return _each(lambda value: value.unsqueeze(0), function(*_each(lambda value: value[0], stacked)))
+
+    return call
+
+
+def in_turn(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``function``, which takes and gives stacks, called for one member after the other."""
+
+    def call(*stacked: Any) -> Any:
+        found = [
+            function(*_each(lambda value, k=k: value[k : k + 1], stacked))  # type: ignore[misc]
+            for k in range(_members(stacked[0]))
+        ]
+        if isinstance(found[0], dict):
+            return {name: torch.cat([one[name] for one in found]) for name in found[0]}
+        return torch.cat(found)
 
     return call
 

@@ -223,7 +223,11 @@ MISTAKES = (
         "learning rate 0.02 in the studies",
         ("studies/ladder.py", "training=TrainingConfig(),", "training=TrainingConfig(lr=0.02),"),
     ),
-    mistake(17, "rate never decays", ("training/schedules.py", "if epoch <= start:", "if epoch < epochs:")),
+    mistake(
+        17,
+        "rate never decays",
+        ("training/schedules.py", "if epoch <= start or start >= epochs:", "if epoch < epochs:"),
+    ),
     mistake(
         17,
         "decay is reported and does not reach the weights",
@@ -252,11 +256,9 @@ MISTAKES = (
         "a pack reports the best test error so far",
         (
             PACK,
-            "return dict(zip(slots, classification_errors(self._model, state, x, y, self._data.full_scale), "
-            "strict=True))",
-            "found = classification_errors(self._model, state, x, y, self._data.full_scale)\n"
-            "        best = self.__dict__.setdefault('best', {})\n"
-            "        best.update({s: min(e, best.get(s, 1.0)) for s, e in zip(slots, found, strict=True)})\n"
+            "return dict(zip(slots, errors, strict=True))",
+            "best = self.__dict__.setdefault('best', {})\n"
+            "        best.update({s: min(e, best.get(s, 1.0)) for s, e in zip(slots, errors, strict=True)})\n"
             "        return dict(best)",
         ),
     ),

@@ -288,15 +288,32 @@ def test_one_labelled_batch_that_is_the_whole_set_and_many(spec: Any, new_pack: 
         np.testing.assert_allclose(statistics["variance_1"][0], z.var(axis=0, ddof=1), rtol=1e-4)
 
 
+class TestMembersThatTakeTurns:
+    """What a family that does not stack gives: each step is the step of a member that trains alone, bit for bit."""
+
+    @pytest.mark.parametrize("decoder", DECODERS)
+    def test_agree_with_themselves_alone(
+        self, decoder: str, spec: Any, new_pack: Any, data: TrainingData, alone: Any, test_set: TestSet
+    ) -> None:
+        specs = [spec(number, decoder) for number in range(3)]
+        pack = Pack(specs[0], BUILD, data, slots=4, stacking="none")
+        slots = [pack.join(one) for one in specs]
+        found = advance(pack, test_set)
+        for number, slot in enumerate(slots):
+            assert [metrics[slot] for metrics in found] == alone(number, decoder, "float32")
+
+    def test_and_one_of_them_diverges_alone(self, spec: Any, data: TrainingData, alone: Any, test_set: TestSet) -> None:
+        pack = Pack(spec(0), BUILD, data, slots=2, stacking="none")
+        bad, good = pack.join(poison(spec(0), lr=float("nan"))), pack.join(spec(1))
+        found = advance(pack, test_set)
+        assert not found[0][bad]["finite"]
+        assert [metrics[good] for metrics in found] == alone(1, "full", "float32")
+
+
 class TestWhatAPackRefuses:
     def test_no_slots(self, spec: Any, data: TrainingData) -> None:
         with pytest.raises(SettingError, match="a pack needs at least 1 slot, got 0; "):
             Pack(spec(0), BUILD, data, slots=0)
-
-    def test_members_of_a_family_that_does_not_stack(self, spec: Any, data: TrainingData) -> None:
-        with pytest.raises(SettingError, match="members of LadderConfig cannot be stacked, got a pack of 2 slots; "):
-            Pack(spec(0), BUILD, data, slots=2, stacking="none")
-        assert Pack(spec(0), BUILD, data, slots=1, stacking="none").slots == 1
 
     def test_more_members_than_slots(self, spec: Any, new_pack: Any) -> None:
         with pytest.raises(SettingError, match="all 2 slots of the pack are taken; "):
