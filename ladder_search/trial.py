@@ -87,13 +87,7 @@ class TrialSpec:
 
     def check_fits(self, dataset: Dataset) -> None:
         """Raise ``SettingError`` when model and data do not fit each other, before anything is trained."""
-        widths = getattr(self.model, "widths", None)
-        inputs = dataset.train_x[0].size
-        if widths and (widths[0], widths[-1]) != (inputs, dataset.n_classes):
-            raise SettingError(
-                f"model.widths must start with the {inputs} pixels and end with the {dataset.n_classes} classes of "
-                f"{dataset.name}, got {list(widths)}; correct its first and last entries."
-            )
+        self.model.check_fits(dataset.train_x[0].size, dataset.n_classes, dataset.name)
         self.member(dataset)
 
     def pack(self, dataset: Dataset, *, slots: int, compiled: bool, device: torch.device) -> Pack:

@@ -25,4 +25,6 @@ class Space:
 
 SPACES: dict[str, Space] = {
     "ladder": Space(suggest=ladder.suggest, published=ladder.published),
+    # The same noise, denoising weights and combinators; only the number of layers is another.
+    "ladder-conv": Space(suggest=ladder.suggest, published=ladder.published),
 }

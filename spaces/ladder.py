@@ -1,4 +1,4 @@
-"""The ladder family's search space.
+"""The search space of the ladder families, of full connections and of convolutions.
 
 Ranges follow what the paper, its code and a later automatic search chose (Rasmus et al. 2015; section B.3 of the facts
 behind this project): scientific are the noise, the denoising weights and the combinator; the learning rate and the
@@ -28,6 +28,8 @@ RANGES: dict[str, tuple[float, float, bool]] = {
 }
 LAMBDA_TOP = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 """The paper's grid for models with one weight at the top."""
+LAMBDA_TOP_CONV = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 5.0, 10.0, 20.0)
+"""The same for convolutional networks, one of which was published with 4."""
 
 
 def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,7 +117,7 @@ def _kind(base: Mapping[str, Any]) -> str:
 
 
 def _noise(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Mapping[str, Any]) -> list[float] | None:
-    layers = len(base["model"]["widths"])
+    layers = len(base["model"]["noise_std"])
     match options["noise"]:
         case "tied":
             return [_float(trial, "model/noise")] * layers
@@ -128,11 +130,12 @@ def _noise(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Mapp
 
 
 def _lambda(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Mapping[str, Any]) -> list[float] | None:
-    layers, kind = len(base["model"]["widths"]), _kind(base)
+    layers, kind = len(base["model"]["lambda_"]), _kind(base)
     if options["lambda_"] == "fixed" or kind == "none":
         return None
     if kind == "gamma":
-        return [*[0.0] * (layers - 1), trial.suggest_categorical("model/lambda_top", list(LAMBDA_TOP))]
+        grid = LAMBDA_TOP_CONV if "layers" in base["model"] else LAMBDA_TOP
+        return [*[0.0] * (layers - 1), trial.suggest_categorical("model/lambda_top", list(grid))]
     if kind == "bottom":
         return [_float(trial, "model/lambda_0", "model/lambda_0_bottom"), *[0.0] * (layers - 1)]
     first = [_float(trial, "model/lambda_0"), _float(trial, "model/lambda_1")]

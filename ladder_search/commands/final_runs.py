@@ -120,8 +120,7 @@ def _register(result: FinalResult, folder: Path, store: str, experiment: str, ru
     seed = next(outcome.seed for outcome in result.outcomes if outcome.test_error is not None)
     bundle = read_bundle(bundle_folder(folder, seed))
     network = bundle.module()
-    pixels = bundle.spec.model.widths[0]
-    example = torch.rand(4, pixels, generator=torch.Generator().manual_seed(seed))
+    example = torch.rand(4, *bundle.spec.model.example_shape, generator=torch.Generator().manual_seed(seed))
     tags = {"study": result.study, "seed": str(seed), "summary": str(result), "verdict": result.verdict}
     return register_model(
         store,

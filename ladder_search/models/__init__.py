@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ladder_search.errors import UnknownNameError
+from ladder_search.models.conv_ladder import ConvLadder, ConvLadderConfig
 from ladder_search.models.ladder import Ladder, LadderConfig
 from ladder_search.nn.protocol import Stacking
 
@@ -23,15 +24,21 @@ class Family:
     build: Callable[[Any, torch.Generator], nn.Module]
     """(settings, generator of the initial weights) -> network, a ``nn.protocol.PackModel``."""
     stacking: Stacking
-    """vmap: a pack holds any number of members; none: one, because stacking is impossible or does not pay."""
+    """none: the members of a pack take turns and trials share none, because stacking is impossible or does not pay."""
 
 
 def _build_ladder(config: LadderConfig, generator: torch.Generator) -> nn.Module:
     return Ladder(config, generator=generator)
 
 
+def _build_conv_ladder(config: ConvLadderConfig, generator: torch.Generator) -> nn.Module:
+    return ConvLadder(config, generator=generator)
+
+
 FAMILIES: dict[str, Family] = {
     "ladder": Family(config=LadderConfig, build=_build_ladder, stacking="vmap"),
+    # Stacked convolutions are slower than convolutions in turn on a CPU: benchmarks/conv_stacking.py.
+    "ladder-conv": Family(config=ConvLadderConfig, build=_build_conv_ladder, stacking="none"),
 }
 
 

@@ -14,7 +14,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +24,15 @@ from ladder_search.errors import SettingError
 from ladder_search.metrics import COST, COST_SUPERVISED, cost_denoising
 from ladder_search.nn.batchnorm import batch_normalise, batch_statistics, normalise, normalise_groups
 from ladder_search.nn.combinators import find_combinator
+from ladder_search.nn.denoising import (
+    Activation,
+    Decoder,
+    check_layer_settings,
+    decoded_layers,
+    rectified,
+    stretched,
+)
 from ladder_search.nn.protocol import Batch
-
-LEAKY_SLOPE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +45,7 @@ class LadderConfig:
     """Standard deviation of the Gaussian noise added at layers 0..L; entry 0 is the input's own."""
     lambda_: tuple[float, ...] = (1000.0, 10.0, 0.1, 0.1, 0.1, 0.1, 0.1)
     """Denoising weight of layers 0..L; multiplies the squared error averaged over batch and units."""
-    decoder: Literal["full", "gamma", "none"] = "full"
+    decoder: Decoder = "full"
     """full: every layer is decoded; gamma: the top layer alone; none: the supervised baseline."""
     combinator: str = "gauss"
     """Row of ``nn.combinators.COMBINATORS``, or mlp-… / amlp-… with hidden sizes."""
@@ -48,7 +53,7 @@ class LadderConfig:
     """Initial standard deviation of the combinators that start at random (rand-init, mlp, amlp)."""
     lateral: bool = True
     """False: g sees u alone (Pezeshki's NoLateral): z_tilde is replaced by zero, so its terms vanish."""
-    activation: Literal["relu", "leaky-relu"] = "relu"
+    activation: Activation = "relu"
     """Nonlinearity of layers 1..L-1; the leaky slope is 0.1."""
 
     def __post_init__(self) -> None:
@@ -57,25 +62,9 @@ class LadderConfig:
                 f"model.widths must list at least 2 positive sizes, got {list(self.widths)}; "
                 "give input, hidden and class sizes."
             )
-        for name, vector, high in (("noise_std", self.noise_std, 10.0), ("lambda_", self.lambda_, 1e7)):
-            if len(vector) != len(self.widths):
-                raise SettingError(
-                    f"model.{name} must have one entry per layer 0..{self.depth} ({len(self.widths)} in all), "
-                    f"got {len(vector)}; give {len(self.widths)} numbers."
-                )
-            for layer, value in enumerate(vector):
-                in_range(f"model.{name}[{layer}]", value, 0.0, high)
+        check_layer_settings(self.noise_std, self.lambda_, self.decoder, self.depth)
         in_range("model.combinator_std", self.combinator_std, 0.0, 10.0)
         find_combinator(self.combinator)
-        undecoded = {"full": (), "gamma": self.lambda_[:-1], "none": self.lambda_}[self.decoder]
-        if any(undecoded):
-            allowed = "every weight must be 0"
-            if self.decoder == "gamma":
-                allowed = "only the top layer's weight may be above 0"
-            raise SettingError(
-                f"with model.decoder={self.decoder} {allowed}, got lambda_={list(self.lambda_)}; "
-                "set the others to 0 or decoder=full."
-            )
 
     @property
     def depth(self) -> int:
@@ -83,9 +72,14 @@ class LadderConfig:
         return len(self.widths) - 1
 
     @property
+    def example_shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        return (self.widths[0],)
+
+    @property
     def decoded_layers(self) -> tuple[int, ...]:
         """Layers with a combinator, from the top down."""
-        return {"full": tuple(range(self.depth, -1, -1)), "gamma": (self.depth,), "none": ()}[self.decoder]
+        return decoded_layers(self.decoder, self.depth)
 
     def signature(self) -> tuple[object, ...]:
         """What members of one pack must share: everything that shapes the program rather than fills its tensors."""
@@ -104,17 +98,21 @@ class LadderConfig:
 
     def on_network_of(self, other: LadderConfig) -> LadderConfig:
         """These settings on the layers of ``other``; a vector keeps its entries 0 and 1 and repeats the last."""
-
-        def stretched(vector: tuple[float, ...]) -> tuple[float, ...]:
-            return (*vector[:2], *(vector[-1],) * other.depth)[: other.depth + 1]
-
         return replace(
             self,
             widths=other.widths,
             activation=other.activation,
-            noise_std=stretched(self.noise_std),
-            lambda_=stretched(self.lambda_),
+            noise_std=stretched(self.noise_std, other.depth),
+            lambda_=stretched(self.lambda_, other.depth),
         )
+
+    def check_fits(self, pixels: int, classes: int, dataset: str) -> None:
+        """Raise ``SettingError`` unless examples of so many pixels and classes fit the network."""
+        if (self.widths[0], self.widths[-1]) != (pixels, classes):
+            raise SettingError(
+                f"model.widths must start with the {pixels} pixels and end with the {classes} classes of {dataset}, "
+                f"got {list(self.widths)}; correct its first and last entries."
+            )
 
     def hyper(self) -> dict[str, list[float]]:
         """Hyper-parameters that enter the step as tensors, one value per member."""
@@ -154,6 +152,11 @@ class Ladder(nn.Module):
         """Names of the entries of ``cost``'s second result."""
         return (COST, COST_SUPERVISED, *(cost_denoising(i) for i in sorted(self.config.decoded_layers)))
 
+    @property
+    def widest(self) -> int:
+        """Units of the largest layer."""
+        return max(self.config.widths)
+
     def noise_size(self, labelled: int, unlabelled: int) -> int:
         """Number of standard normal draws that one step takes for that many rows."""
         return (labelled + (unlabelled if self.config.decoded_layers else 0)) * sum(self.config.widths)
@@ -163,9 +166,7 @@ class Ladder(nn.Module):
         shifted: Tensor = z + self.beta[layer - 1]
         if layer == self.config.depth:
             return self.gamma * shifted
-        if self.config.activation == "relu":
-            return functional.relu(shifted)
-        return functional.leaky_relu(shifted, LEAKY_SLOPE)
+        return rectified(shifted, self.config.activation)
 
     def cost(self, batch: Batch, noise: Tensor, hyper: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return the training cost of one step and its terms (paper, equations of the total cost C).
@@ -247,11 +248,22 @@ class Ladder(nn.Module):
             h = self.activate(normalise(z_pre, mean, variance), layer)
         return found
 
+    def features(self, x: Tensor) -> list[Tensor]:
+        """Activations of the clean path under the stored statistics.
+
+        Args:
+            x: pixels in 0..1, shape (rows, d).
+
+        Returns:
+            h_0..h_L, each (rows, n_l): the input, the hidden layers, the class probabilities.
+        """
+        h = [x]
+        for layer in range(1, self.config.depth + 1):
+            z_pre = functional.linear(h[-1], self.W[layer - 1])
+            z = normalise(z_pre, self.get_buffer(f"mean_{layer}"), self.get_buffer(f"variance_{layer}"))
+            h.append(self.activate(z, layer))
+        return [*h[:-1], torch.softmax(h[-1], dim=-1)]
+
     def forward(self, x: Tensor) -> Tensor:
         """Class probabilities of the clean path under the stored statistics: (rows, d) in 0..1 -> (rows, classes)."""
-        h = x
-        for layer in range(1, self.config.depth + 1):
-            z_pre = functional.linear(h, self.W[layer - 1])
-            z = normalise(z_pre, self.get_buffer(f"mean_{layer}"), self.get_buffer(f"variance_{layer}"))
-            h = self.activate(z, layer)
-        return torch.softmax(h, dim=-1)
+        return self.features(x)[-1]

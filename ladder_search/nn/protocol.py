@@ -9,7 +9,7 @@ from typing import Literal, Protocol, Self
 from torch import Tensor
 
 Stacking = Literal["vmap", "none"]
-"""How K networks of a family become one program: ``torch.func.vmap`` over the model, or not at all (K = 1)."""
+"""How K networks of a family become one program: ``torch.func.vmap`` over the model, or not at all, one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,21 @@ class ModelConfig(Protocol):
         """Floating-point operations of the matrix products in one step of that many rows."""
         ...
 
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        ...
+
+    def check_fits(self, pixels: int, classes: int, dataset: str) -> None:
+        """Raise ``SettingError``, naming the settings to correct, unless the network suits the data set.
+
+        Args:
+            pixels: numbers in one example.
+            classes: of the examples.
+            dataset: its name, for the message.
+        """
+        ...
+
 
 class PackModel(Protocol):
     """An ordinary ``nn.Module`` for one trial; a pack stacks K of them along a leading axis.
@@ -54,6 +69,11 @@ class PackModel(Protocol):
     @property
     def term_names(self) -> tuple[str, ...]:
         """Names of the entries of ``cost``'s second result."""
+        ...
+
+    @property
+    def widest(self) -> int:
+        """Numbers in the largest layer of one row: of a large network an evaluation takes fewer rows at once."""
         ...
 
     def noise_size(self, labelled: int, unlabelled: int) -> int:

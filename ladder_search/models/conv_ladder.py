@@ -1,0 +1,322 @@
+"""The convolutional ladder network (Rasmus et al. 2015, section 4): Conv-FC, Conv-Small, Conv-Large and their like.
+
+Legend: ``z`` clean and ``z_tilde`` corrupted pre-activations after batch normalisation, ``h`` activations, ``u`` the
+signal from the layer above in the decoder, ``g`` the combinator, ``z_hat = g(z_tilde, u)`` the denoised estimate,
+``lambda_`` the denoising weights, ``noise_std`` the sigmas; layer 0 is the image and layer L the softmax.
+
+What differs from the ladder of full connections: a channel is normalised over its places, too; pools have neither beta
+nor gamma and no nonlinearity, and are normalised and corrupted like every layer; the combinator has one set of numbers
+for each channel where the layer above is a convolution or a pool, and one for each unit otherwise. Nothing is detached.
+Maps are (rows, height, width, channels) throughout, see ``nn.maps``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ladder_search.config import in_range
+from ladder_search.errors import SettingError
+from ladder_search.metrics import COST, COST_SUPERVISED, cost_denoising
+from ladder_search.nn.batchnorm import batch_normalise, batch_statistics, normalise, normalise_groups
+from ladder_search.nn.combinators import find_combinator
+from ladder_search.nn.denoising import (
+    Activation,
+    Decoder,
+    check_layer_settings,
+    decoded_layers,
+    rectified,
+    stretched,
+)
+from ladder_search.nn.maps import Network, as_map, read_network, start
+from ladder_search.nn.protocol import Batch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConvLadderConfig:
+    """Settings of one convolutional ladder; the defaults are the paper's Conv-Small Gamma model on 100 MNIST labels."""
+
+    image: tuple[int, int, int] = (1, 28, 28)
+    """Channels, height and width; an example's numbers come in this order."""
+    layers: tuple[str, ...] = (
+        "convf:32:5:1",
+        "maxpool:2:2",
+        "convv:64:3:1",
+        "convf:64:3:1",
+        "maxpool:2:2",
+        "convv:128:3:1",
+        "convv:10:1:1",
+        "globalmeanpool",
+        "fc:10",
+    )
+    """Layers 1..L, in the notation of ``nn.maps``."""
+    noise_std: tuple[float, ...] = (0.3,) * 10
+    """Standard deviation of the Gaussian noise added at layers 0..L; entry 0 is the input's own."""
+    lambda_: tuple[float, ...] = (*(0.0,) * 9, 1.0)
+    """Denoising weight of layers 0..L; multiplies the squared error averaged over batch and units."""
+    decoder: Decoder = "gamma"
+    """full: every layer is decoded; gamma: the top layer alone; none: the supervised baseline."""
+    combinator: str = "gauss"
+    """Row of ``nn.combinators.COMBINATORS``, or mlp-… / amlp-… with hidden sizes."""
+    combinator_std: float = 0.025
+    """Initial standard deviation of the combinators that start at random (rand-init, mlp, amlp)."""
+    lateral: bool = True
+    """False: g sees u alone (Pezeshki's NoLateral): z_tilde is replaced by zero, so its terms vanish."""
+    activation: Activation = "relu"
+    """Nonlinearity of all layers but pools and the softmax; the leaky slope is 0.1."""
+    top_gamma: bool = True
+    """Whether the softmax layer has a gamma beside its beta; the paper's CIFAR-10 networks have none."""
+
+    def __post_init__(self) -> None:
+        read_network(self.layers, self.image)
+        check_layer_settings(self.noise_std, self.lambda_, self.decoder, self.depth)
+        in_range("model.combinator_std", self.combinator_std, 0.0, 10.0)
+        find_combinator(self.combinator)
+
+    @property
+    def network(self) -> Network:
+        """The layers, typed, and their sizes."""
+        return read_network(self.layers, self.image)
+
+    @property
+    def depth(self) -> int:
+        """L, the number of layers above the image."""
+        return len(self.layers)
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        return (math.prod(self.image),)
+
+    @property
+    def decoded_layers(self) -> tuple[int, ...]:
+        """Layers with a combinator, from the top down."""
+        return decoded_layers(self.decoder, self.depth)
+
+    def signature(self) -> tuple[object, ...]:
+        """What members of one pack must share: everything that shapes the program rather than fills its tensors."""
+        shape = (self.image, self.layers, self.decoder, self.combinator)
+        return (*shape, self.lateral, self.activation, self.top_gamma)
+
+    def flops(self, labelled: int, unlabelled: int) -> float:
+        """Floating-point operations of one step's products, convolutions among them, for that many rows of each kind.
+
+        Backward a product is two, but for the first layer with weights, whose input needs no gradient. Zeros around a
+        map are counted, because they are multiplied.
+        """
+        layers, sizes = self.network.layers, self.network.sizes
+        up = [layer.flops(below) for layer, below in zip(layers, sizes, strict=False)]
+        down = [layer.flops_down(below) for layer, below in zip(layers, sizes, strict=False)]
+        rows = labelled + (2 * unlabelled if self.decoded_layers else 0)
+        encoder = rows * (3 * sum(up) - next(filter(None, up), 0.0))
+        return encoder + (unlabelled * 3 * sum(down) if self.decoder == "full" else 0.0)
+
+    def on_network_of(self, other: ConvLadderConfig) -> ConvLadderConfig:
+        """These settings on the layers of ``other``; a vector keeps its entries 0 and 1 and repeats the last."""
+        return replace(
+            self,
+            image=other.image,
+            layers=other.layers,
+            activation=other.activation,
+            top_gamma=other.top_gamma,
+            noise_std=stretched(self.noise_std, other.depth),
+            lambda_=stretched(self.lambda_, other.depth),
+        )
+
+    def check_fits(self, pixels: int, classes: int, dataset: str) -> None:
+        """Raise ``SettingError`` unless examples of so many pixels and classes fit the network."""
+        top = self.network.sizes[-1][0]
+        if (math.prod(self.image), top) != (pixels, classes):
+            raise SettingError(
+                f"model.image must hold the {pixels} numbers and model.layers end with the {classes} classes of "
+                f"{dataset}, got {list(self.image)} and {top}; correct them."
+            )
+
+    def hyper(self) -> dict[str, list[float]]:
+        """Hyper-parameters that enter the step as tensors, one value per member."""
+        return {"noise_std": list(self.noise_std), "lambda_": list(self.lambda_)}
+
+
+class ConvLadder(nn.Module):
+    """One convolutional ladder. ``cost`` is what a training step differentiates, ``forward`` classifies clean images.
+
+    Parameters, by layer: ``W`` of layers with weights; ``beta`` of all but pools, and of the top; ``gamma`` of the top;
+    ``V[l]``, own weights of the decoder's way from layer l+1 to l; one combinator ``g`` per decoded layer.
+    Buffers ``mean_l``, ``variance_l``, one number per channel: the test-time statistics, see ``statistics``.
+    """
+
+    def __init__(self, config: ConvLadderConfig, *, generator: torch.Generator) -> None:
+        super().__init__()
+        self.config = config
+        self.layers, self.sizes = config.network.layers, config.network.sizes
+        depth, sizes = config.depth, config.network.sizes
+        shapes = {str(i): layer.shape(sizes[i - 1]) for i, layer in enumerate(self.layers, 1)}
+        self.W = nn.ParameterDict({name: start(shape, generator) for name, shape in shapes.items() if shape})
+        shifted = [i for i, layer in enumerate(self.layers, 1) if i == depth or not layer.pools]
+        self.beta = nn.ParameterDict({str(i): torch.zeros(sizes[i][0]) for i in shifted})
+        self.gamma = nn.Parameter(torch.ones(sizes[depth][0])) if config.top_gamma else None
+        top_down = config.decoded_layers
+        # Layer l is decoded by its upper neighbour's inverse; the top layer takes its u from the softmax instead.
+        shapes = {str(i): self.layers[i].shape_down(sizes[i]) for i in top_down[1:]}
+        self.V = nn.ParameterDict({name: start(shape, generator) for name, shape in shapes.items() if shape})
+        build, std = find_combinator(config.combinator), config.combinator_std
+        self.g = nn.ModuleDict({str(i): build(self._combined(i), std, generator) for i in top_down})
+        for i in range(1, depth + 1):
+            self.register_buffer(f"mean_{i}", torch.zeros(sizes[i][0]))
+            self.register_buffer(f"variance_{i}", torch.ones(sizes[i][0]))
+
+    def _combined(self, layer: int) -> int:
+        """Entries of a combinator's vectors: channels below a convolution or a pool, units below full connections."""
+        size = self.sizes[layer]
+        maps = layer < self.config.depth and len(self.layers[layer].shape_down(size)) != 2
+        return size[0] if maps else math.prod(size)
+
+    @property
+    def term_names(self) -> tuple[str, ...]:
+        """Names of the entries of ``cost``'s second result."""
+        return (COST, COST_SUPERVISED, *(cost_denoising(i) for i in sorted(self.config.decoded_layers)))
+
+    @property
+    def widest(self) -> int:
+        """Numbers in the largest layer of one row."""
+        return max(map(math.prod, self.sizes))
+
+    def noise_size(self, labelled: int, unlabelled: int) -> int:
+        """Number of standard normal draws that one step takes for that many rows."""
+        return (labelled + (unlabelled if self.config.decoded_layers else 0)) * sum(map(math.prod, self.sizes))
+
+    def pre_activations(self, h: Tensor, layer: int) -> Tensor:
+        """The layer's own values before normalisation, from the map below: no bias."""
+        return self.layers[layer - 1].up(h, self.W.get(str(layer)))
+
+    def activate(self, z: Tensor, layer: int) -> Tensor:
+        """``h = phi(z + beta)``, a pool's z as it is; at the softmax layer the logits, ``gamma * (z + beta)``."""
+        if str(layer) not in self.beta:
+            return z
+        shifted: Tensor = z + self.beta[str(layer)]
+        if layer == self.config.depth:
+            return shifted if self.gamma is None else self.gamma * shifted
+        return rectified(shifted, self.config.activation)
+
+    def cost(self, batch: Batch, noise: Tensor, hyper: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the training cost of one step and its terms (paper, equations of the total cost C).
+
+        Args:
+            batch: labelled rows, their classes and unlabelled rows, each row an image of channels, height and width.
+            noise: standard normal draws, shape (noise_size,), laid out layer by layer, labelled rows first, each row
+                by height, width and channels.
+            hyper: ``noise_std`` and ``lambda_``, each of shape (L+1,).
+
+        Returns:
+            the scalar cost, and the terms named by ``term_names``: cost, cross-entropy, each layer's weighted
+            denoising cost.
+        """
+        config, depth, decoded = self.config, self.config.depth, self.config.decoded_layers
+        n_lab = batch.x_labelled.shape[0]
+        n_unl = batch.x_unlabelled.shape[0] if decoded else 0
+        sigma = hyper["noise_std"].unbind(-1)
+        noisy = n_lab + n_unl
+        draws = torch.split(noise, [noisy * math.prod(size) for size in self.sizes], dim=-1)
+
+        # Rows: corrupted labelled, corrupted unlabelled, clean unlabelled, in one product per layer. The labelled
+        # clean path gets no gradient and serves the test-time statistics alone: see ``statistics``.
+        x = as_map(torch.cat([batch.x_labelled, batch.x_unlabelled]) if n_unl else batch.x_labelled, config.image)
+        h = x + sigma[0] * draws[0].view(x.shape)
+        z_tilde, z = {0: h[n_lab:]}, {0: x[n_lab:]}
+        means: dict[int, Tensor] = {}
+        variances: dict[int, Tensor] = {}
+        if n_unl:
+            h = torch.cat([h, x[n_lab:]])
+        groups = [n_lab, n_unl, n_unl] if n_unl else [n_lab]
+        for layer in range(1, depth + 1):
+            z_all, mean, variance = _normalise_maps(self.pre_activations(h, layer), groups)
+            corrupted = z_all[:noisy] + sigma[layer] * draws[layer].view(noisy, *z_all.shape[1:])
+            if layer in decoded:  # the maps of the others need not be kept
+                z_tilde[layer], z[layer] = corrupted[n_lab:], z_all[noisy:]
+                means[layer], variances[layer] = mean, variance
+            both = torch.cat([corrupted, z_all[noisy:]]) if layer < depth and n_unl else corrupted
+            h = self.activate(both, layer)
+
+        logits = h.flatten(1)
+        supervised = functional.cross_entropy(logits[:n_lab], batch.y)
+        total, terms = supervised, {COST_SUPERVISED: supervised}
+        # Probabilities, not logits, go to the decoder's top.
+        above = torch.softmax(logits[n_lab:], dim=-1)
+        lambda_ = hyper["lambda_"].unbind(-1)
+        for layer in decoded:
+            u = self._from_above(above, layer)
+            lateral = z_tilde[layer] if config.lateral else torch.zeros_like(z_tilde[layer])
+            # Below full connections a map's units stand side by side, each with a combinator of its own.
+            z_hat = self.g[str(layer)](lateral.reshape(u.shape), u).reshape(lateral.shape)
+            # Clean unlabelled statistics on z_hat; the input layer is compared as it is.
+            estimate = z_hat if layer == 0 else normalise(z_hat.flatten(0, -2), means[layer], variances[layer])
+            denoising = lambda_[layer] * (z[layer] - estimate.view(z_hat.shape)).square().mean()
+            terms[cost_denoising(layer)] = denoising
+            total = total + denoising
+            above = z_hat
+        terms[COST] = total
+        return total, torch.stack([terms[name] for name in self.term_names])
+
+    def _from_above(self, above: Tensor, layer: int) -> Tensor:
+        """u: what comes down to a layer, normalised over rows, and over places where it is a map."""
+        u = above
+        if layer < self.config.depth:
+            u = self.layers[layer].down(above, self.V.get(str(layer)), self.sizes[layer])
+        return batch_normalise(u.flatten(0, -2)).view(u.shape)
+
+    def statistics(self, x_labelled: Tensor) -> dict[str, Tensor]:
+        """Test-time statistics: averages over labelled minibatches of each one's mean and unbiased variance.
+
+        Every minibatch is normalised by its own (biased) statistics on its way up the clean path. Unbiased is meant as
+        in the original code, which counts a minibatch's rows, N / (N - 1), and not the places that a channel has.
+
+        Args:
+            x_labelled: the labelled minibatches of an epoch, shape (minibatches, rows, d); rows >= 2.
+
+        Returns:
+            buffer name -> value, shape (channels of layer l,).
+        """
+        minibatches, rows = x_labelled.shape[:2]
+        h, found = as_map(x_labelled.flatten(0, 1), self.config.image), {}
+        for layer in range(1, self.config.depth + 1):
+            z_pre = self.pre_activations(h, layer)
+            places = z_pre.reshape(minibatches, -1, z_pre.shape[-1])
+            mean, variance = batch_statistics(places)
+            found[f"mean_{layer}"] = mean.mean(0)
+            found[f"variance_{layer}"] = variance.mean(0) * (rows / (rows - 1))
+            h = self.activate(normalise(places, mean, variance).view(z_pre.shape), layer)
+        return found
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """Activations of the clean path under the stored statistics.
+
+        Args:
+            x: images, shape (rows, d).
+
+        Returns:
+            h_0..h_L: the image and the layers, each (rows, channels, height, width), a vector being a map of one
+            place, and the class probabilities, (rows, classes).
+        """
+        h = [as_map(x, self.config.image)]
+        for layer in range(1, self.config.depth + 1):
+            z_pre = self.pre_activations(h[-1], layer)
+            mean, variance = self.get_buffer(f"mean_{layer}"), self.get_buffer(f"variance_{layer}")
+            z = normalise(z_pre.flatten(0, -2), mean, variance).view(z_pre.shape)
+            h.append(self.activate(z, layer))
+        return [*(each.permute(0, 3, 1, 2) for each in h[:-1]), torch.softmax(h[-1].flatten(1), dim=-1)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class probabilities of the clean path under the stored statistics: (rows, d) -> (rows, classes)."""
+        return self.features(x)[-1]
+
+
+def _normalise_maps(z_pre: Tensor, rows: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """``normalise_groups`` of maps: each group's statistics are over its rows and their places, per channel."""
+    places = z_pre.shape[1] * z_pre.shape[2]
+    z, mean, variance = normalise_groups(z_pre.flatten(0, -2), [n * places for n in rows])
+    return z.view(z_pre.shape), mean, variance

@@ -1,0 +1,146 @@
+"""One contract for all families: what a pack, a search and an export ask of a model, on a tiny network of each."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from ladder_search.config import as_mapping, build
+from ladder_search.data import datasets
+from ladder_search.models import FAMILIES
+from ladder_search.nn.protocol import Batch
+from ladder_search.training.pack import IntervalReport, Pack
+from ladder_search.trial import TrialSpec
+from spaces import SPACES
+from trainables import TRAINABLES
+
+# Settings of a tiny network per family; all but the listed vectors shape the program.
+TINY: dict[str, dict[str, Any]] = {
+    "ladder": {"widths": [64, 12, 10], "noise_std": [0.3] * 3, "lambda_": [10.0, 1.0, 0.1]},
+    "ladder-conv": {
+        "image": [1, 8, 8],
+        "layers": ["convf:4:3:1", "maxpool:2:2", "convv:10:3:1", "globalmeanpool"],
+        "noise_std": [0.3] * 5,
+        "lambda_": [10.0, 1.0, 0.1, 0.1, 0.1],
+        "decoder": "full",
+    },
+}
+
+
+def spec_of(family: str, *, seed: int = 1, dtype: str = "float64") -> TrialSpec:
+    return TrialSpec.from_mapping(
+        {
+            "family": family,
+            "data": {"dataset": "digits", "labels": 40, "validation": 97},
+            "model": TINY[family],
+            "training": {"epochs": 2, "labelled_batch": 10, "unlabelled_batch": 20, "dtype": dtype},
+            "seed": seed,
+        }
+    )
+
+
+def new_pack(family: str, slots: int) -> Pack:
+    return spec_of(family).pack(datasets.load("digits"), slots=slots, compiled=False, device=torch.device("cpu"))
+
+
+def report_of(found: IntervalReport) -> dict[str, Any]:
+    """All but the time that it took."""
+    return {name: value for name, value in dataclasses.asdict(found).items() if name != "step_time_ms"}
+
+
+def assert_agree(found: IntervalReport, expected: IntervalReport) -> None:
+    mine, theirs = report_of(found), report_of(expected)
+    assert mine.pop("terms") == pytest.approx(theirs.pop("terms"), rel=1e-9, abs=1e-12)
+    assert mine == theirs
+
+
+def test_every_family_has_a_space_a_trainable_and_a_tiny_network_here() -> None:
+    assert set(FAMILIES) == set(SPACES) == set(TRAINABLES) == set(TINY)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+class TestAFamily:
+    def test_its_settings_come_back_from_json_and_fit_their_data(self, family: str) -> None:
+        model = spec_of(family).model
+        assert build(FAMILIES[family].config, json.loads(json.dumps(as_mapping(model)))) == model
+        assert model.on_network_of(model) == model
+        assert hash(model.signature()) == hash(spec_of(family).model.signature())
+        assert all(isinstance(value, float) for values in model.hyper().values() for value in values)
+        dataset = datasets.load("digits")
+        spec_of(family).check_fits(dataset)
+        assert model.example_shape == dataset.train_x[0].shape
+        assert model.flops(10, 20) > 0
+
+    def test_the_defaults_are_a_model(self, family: str) -> None:
+        config = FAMILIES[family].config()
+        assert build(FAMILIES[family].config, as_mapping(config)) == config
+
+    def test_a_step_has_the_cost_and_the_terms_that_are_named(self, family: str) -> None:
+        spec = spec_of(family)
+        model = FAMILIES[family].build(spec.model, torch.Generator().manual_seed(1)).double()
+        x = torch.rand(30, *spec.model.example_shape, dtype=torch.float64)
+        hyper = {name: torch.tensor(value, dtype=torch.float64) for name, value in spec.model.hyper().items()}
+        noise = torch.randn(model.noise_size(10, 20), dtype=torch.float64)
+        total, terms = model.cost(Batch(x[:10], torch.arange(10), x[10:]), noise, hyper)
+        assert total.shape == () and terms.shape == (len(model.term_names),)
+        assert model.term_names[:2] == ("cost", "cost_supervised") and terms[0] == total
+        total.backward()
+        # The combinators' start hides the weights behind them in the first step; nothing is out of reach.
+        assert all(value.grad is not None for value in model.parameters())
+        found = model.statistics(x[:20].view(2, 10, -1))
+        assert {name: value.shape for name, value in found.items()} == {n: b.shape for n, b in model.named_buffers()}
+        model.load_state_dict({name: value.detach() for name, value in found.items()}, strict=False)
+        probabilities = model(x)
+        assert probabilities.shape == (30, 10)
+        torch.testing.assert_close(probabilities.sum(1), torch.ones(30, dtype=torch.float64))
+
+    def test_its_features_are_its_activations_from_the_input_to_the_probabilities(self, family: str) -> None:
+        model = FAMILIES[family].build(spec_of(family).model, torch.Generator().manual_seed(1))
+        x = torch.rand(5, *model.config.example_shape)
+        h = model.features(x)
+        assert len(h) == model.config.depth + 1
+        assert torch.equal(h[0].reshape(5, -1), x) and torch.equal(h[-1], model(x))
+        assert max(value[0].numel() for value in h) == model.widest
+
+    def test_members_of_one_pack_agree_with_themselves_alone(self, family: str) -> None:
+        dataset = datasets.load("digits")
+        together = new_pack(family, 3)
+        slots = [together.join(spec_of(family, seed=seed).member(dataset)) for seed in (1, 2)]  # one slot stays empty
+        found = together.run(12)
+        errors = together.validation_errors()
+        for seed, slot in zip((1, 2), slots, strict=True):
+            alone = new_pack(family, 1)
+            alone.join(spec_of(family, seed=seed).member(dataset))
+            assert_agree(found[slot], alone.run(12)[0])
+            assert errors[slot] == alone.validation_errors()[0]
+        assert found[slots[0]].terms != found[slots[1]].terms
+
+    def test_a_member_that_moves_by_its_state_goes_on_as_if_it_had_stayed(self, family: str) -> None:
+        member = spec_of(family).member(datasets.load("digits"))
+        stayed, first, second = (new_pack(family, 1) for _ in range(3))
+        stayed.join(member)
+        first.join(member)
+        first.run(5)
+        stayed.run(5)
+        second.join(member, state=first.state(0))
+        assert_agree(second.run(7)[0], stayed.run(7)[0])
+
+    def test_a_member_learns_and_becomes_a_plain_network(self, family: str) -> None:
+        dataset = datasets.load("digits")
+        pack = new_pack(family, 1)
+        pack.join(spec_of(family).member(dataset))
+        first = pack.run(10)[0].terms["cost_supervised"]
+        last = pack.run(100)[0].terms["cost_supervised"]
+        assert last < first
+        network = pack.module(0).eval()
+        x = torch.from_numpy(dataset.test_x.copy()).double() / dataset.full_scale
+        y = torch.from_numpy(dataset.test_y.copy()).long()
+        wrong = (network(x).argmax(1) != y).double().mean().item()
+        assert pack.test_errors(torch.from_numpy(dataset.test_x.copy()), y)[0] == pytest.approx(wrong)
+        again = spec_of(family).empty_module().double()
+        again.load_state_dict(network.state_dict())
+        assert torch.equal(again(x), network(x))
