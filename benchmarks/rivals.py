@@ -157,10 +157,11 @@ class PlainTrial(tune.Trainable):
 
     def _take(self, config: dict[str, Any]) -> None:
         settings = self._plan["configurations"][config[NUMBER]]["settings"]
-        spec = TrialSpec.from_mapping(settings).member(self._dataset)
+        trial = TrialSpec.from_mapping(settings)
+        spec = trial.member(self._dataset)
         program = self._programs.get(spec.signature())
         if program is None:
-            data = training_data(self._dataset, torch.device("cpu"))
+            data = training_data(trial, self._dataset, torch.device("cpu"))
             program = self._programs[spec.signature()] = PlainTraining(spec, data, compiled=self._compiled)
         else:
             program.begin(spec)

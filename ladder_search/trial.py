@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
 from ladder_search.config import as_mapping, build
 from ladder_search.data.datasets import DATASETS, Dataset
-from ladder_search.data.splits import make_split
+from ladder_search.data.splits import Split, make_split
+from ladder_search.data.whitening import Whitening, fit
 from ladder_search.errors import SettingError, UnknownNameError
 from ladder_search.models import find_family
 from ladder_search.training.pack import MemberSpec, Pack, TrainingData
@@ -29,6 +32,11 @@ class DataConfig:
     """Labelled examples, the same number of each class; null: all training examples are labelled."""
     validation: int
     """Training examples held out to judge a configuration by; 0 in final training."""
+    preprocessing: Literal["none", "gcn-zca"] = "none"
+    """none: pixels in 0..1; gcn-zca: contrast normalisation, then whitening, see ``data.whitening``.
+
+    Whitening is fitted on the images that are trained on, not on those held out, and applied to all others, too.
+    """
 
     def __post_init__(self) -> None:
         if self.dataset not in DATASETS:
@@ -83,40 +91,69 @@ class TrialSpec:
             n_classes=dataset.n_classes,
             seed=self.label_seed + draw,
         )
-        return MemberSpec(model=self.model, training=self.training, split=split, seed=self.seed + draw)
+        data = "" if self.data.preprocessing == "none" else _fitted_on(split)
+        return MemberSpec(model=self.model, training=self.training, split=split, seed=self.seed + draw, data=data)
 
     def check_fits(self, dataset: Dataset) -> None:
         """Raise ``SettingError`` when model and data do not fit each other, before anything is trained."""
         self.model.check_fits(dataset.train_x[0].size, dataset.n_classes, dataset.name)
+        if self.data.preprocessing != "none" and self.data.validation and self.draws > 1:
+            raise SettingError(
+                f"label draws hold out other images and data.preprocessing={self.data.preprocessing} is fitted on the "
+                f"rest, got draws={self.draws}; train 1 draw."
+            )
         self.member(dataset)
 
     def pack(self, dataset: Dataset, *, slots: int, compiled: bool, device: torch.device) -> Pack:
         """Return an empty pack for trials with this one's signature."""
-        family = find_family(self.family)
-        data = training_data(dataset, device)
-        return Pack(self.member(dataset), family.build, data, slots=slots, compiled=compiled, stacking=family.stacking)
+        family, member = find_family(self.family), self.member(dataset)
+        data = training_data(self, dataset, device)
+        return Pack(member, family.build, data, slots=slots, compiled=compiled, stacking=family.stacking)
 
     def empty_module(self) -> nn.Module:
         """Return a network of this configuration whose values are to be loaded."""
         return find_family(self.family).build(self.model, torch.Generator())
 
 
-_on_device: dict[tuple[str, torch.device], TrainingData] = {}
+@dataclass(frozen=True, slots=True)
+class _Held:
+    data: TrainingData
+    whitening: Whitening | None
 
 
-def training_data(dataset: Dataset, device: torch.device) -> TrainingData:
-    """Return the training set as tensors on ``device``; held once per process."""
-    key = (dataset.digest, device)
+_on_device: dict[tuple[str, torch.device, str], _Held] = {}
+
+
+def training_data(spec: TrialSpec, dataset: Dataset, device: torch.device) -> TrainingData:
+    """Return the training set as tensors on ``device``, prepared as the trial has it; held once per process."""
+    return _held(spec, dataset, device).data
+
+
+def test_data(spec: TrialSpec, dataset: Dataset, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the test set as tensors, (m, ...) and (m,) int64, prepared alike: for final training alone."""
+    whitening = _held(spec, dataset, device).whitening
+    x, y = _tensor(dataset.test_x, device), _tensor(dataset.test_y, device).long()
+    return (x if whitening is None else whitening(x)), y
+
+
+def _held(spec: TrialSpec, dataset: Dataset, device: torch.device) -> _Held:
+    member = spec.member(dataset)
+    key = (dataset.digest, device, member.data)
     if key not in _on_device:
         _on_device.clear()  # a process works on one data set at a time
-        y = _tensor(dataset.train_y, device).long()
-        _on_device[key] = TrainingData(x=_tensor(dataset.train_x, device), y=y, full_scale=dataset.full_scale)
+        x, y = _tensor(dataset.train_x, device), _tensor(dataset.train_y, device).long()
+        scale, whitening = dataset.full_scale, None
+        if spec.data.preprocessing == "gcn-zca":
+            trained_on = torch.from_numpy(np.sort(member.split.unlabelled)).to(device)
+            whitening = fit(x[trained_on])
+            x, scale = whitening(x), 1.0
+        _on_device[key] = _Held(TrainingData(x=x, y=y, full_scale=scale), whitening)
     return _on_device[key]
 
 
-def test_data(dataset: Dataset, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the test set as tensors, (m, ...) uint8 and (m,) int64: for final training alone."""
-    return _tensor(dataset.test_x, device), _tensor(dataset.test_y, device).long()
+def _fitted_on(split: Split) -> str:
+    """Names the set of images that are trained on, whatever their order: those of a pack's members are the same."""
+    return hashlib.sha256(np.sort(split.unlabelled).tobytes()).hexdigest()[:16]
 
 
 def _tensor(array: Any, device: torch.device) -> torch.Tensor:

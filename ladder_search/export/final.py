@@ -268,7 +268,7 @@ class _Run:
     def _test_errors(self) -> dict[int, float]:
         if not self.slots:
             return {}
-        found = self.pack.test_errors(*test_data(self.dataset, self.device))
+        found = self.pack.test_errors(*test_data(self.spec, self.dataset, self.device))
         return {seed: found[slot] for seed, slot in self.slots.items()}
 
     def _checkpoint(self) -> None:

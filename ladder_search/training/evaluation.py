@@ -39,7 +39,7 @@ def labelled_statistics(
     """Return the test-time statistics of K members.
 
     Args:
-        x: training data, (n, ...) uint8.
+        x: training data, (n, ...), see ``TrainingData``.
         rows: each member's labelled minibatches of an epoch, (K, minibatches, rows) indices into ``x``.
         stacking: the family's, see ``models.Family``.
 
@@ -73,7 +73,7 @@ def classification_errors(
 
     Args:
         state: parameters and statistics of K members.
-        x, y: examples (n, ...) uint8 and their classes (n,).
+        x, y: examples (n, ...), as the training data, and their classes (n,).
         rows: each member's own examples, (K, m) indices into ``x``; None for all of ``x``.
         stacking: the family's, see ``models.Family``.
     """

@@ -23,13 +23,16 @@ class MemberSpec:
     split: Split
     seed: int
     """Seed of weights, noise and batch order; the label draw is in ``split``."""
+    data: str = ""
+    """Names what was made of the data set for it; a pack holds one data set, made in one way."""
 
     def signature(self) -> tuple[object, ...]:
         """What members of one pack must share."""
         training, split = self.training, self.split
         sizes = (len(split.labelled), len(split.unlabelled), len(split.validation))
         batches = (training.labelled_batch, training.unlabelled_batch, training.dtype, training.precision)
-        return (type(self.model).__name__, *self.model.signature(), *sizes, *batches)
+        made = (self.data,) if self.data else ()
+        return (type(self.model).__name__, *self.model.signature(), *sizes, *batches, *made)
 
     @property
     def steps_per_epoch(self) -> int:

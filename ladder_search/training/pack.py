@@ -34,7 +34,10 @@ Build = Callable[[Any, torch.Generator], nn.Module]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingData:
-    """A training set on the device: ``x`` (n, ...) uint8, ``y`` (n,) int64; ``x / full_scale`` lies in 0..1."""
+    """A training set on the device: ``x`` (n, ...), ``y`` (n,) int64; models are trained on ``x / full_scale``.
+
+    ``x`` is uint8 and the quotient in 0..1, or float32 and whitened.
+    """
 
     x: Tensor
     y: Tensor
@@ -277,7 +280,7 @@ class Pack:
         return dict(zip(chosen, self._evaluation.errors(chosen), strict=True))
 
     def test_errors(self, x: Tensor, y: Tensor) -> dict[int, float]:
-        """Return each seated member's error on ``x`` (m, ...) uint8, classes ``y`` (m,): for final training alone."""
+        """Return each seated member's error on ``x`` (m, ...), made as the training data, classes ``y`` (m,)."""
         slots, statistics = self.statistics()
         state = {**self._params_of(slots), **statistics}
         errors = classification_errors(self._model, state, x, y, self._data.full_scale, stacking=self._stacking)

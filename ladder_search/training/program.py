@@ -84,7 +84,7 @@ def make_step(
         rate, root: Adam's bias-corrected learning rate and second correction, each (K,).
         labelled, unlabelled: indices into the data, (K, rows) int64.
         keys: keys of the step's noise, (K,) int64.
-        x, y: the whole data set on the device, (n, d) uint8 and (n,) int64.
+        x, y: the whole data set on the device, (n, d) and (n,) int64, see ``TrainingData``.
 
     Returns of the step: cost terms, (K, len(model.term_names)).
     """

@@ -6,7 +6,9 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +16,8 @@ from ladder_search.config import merge
 from ladder_search.data import datasets
 from ladder_search.errors import SettingError, UnknownNameError
 from ladder_search.studies import STUDIES
-from ladder_search.trial import TrialSpec
+from ladder_search.trial import TrialSpec, training_data
+from ladder_search.trial import test_data as data_of_the_test
 
 BASE = STUDIES["digits-100"].trial().as_mapping()
 
@@ -38,6 +41,7 @@ def _mappings(draw: st.DrawFn) -> dict[str, Any]:
             "dataset": draw(st.sampled_from(["digits", "mnist"])),
             "labels": draw(st.none() | st.integers(1, 1000)),
             "validation": draw(st.integers(0, 1000)),
+            "preprocessing": draw(st.sampled_from(["none", "gcn-zca"])),
         },
         "model": {
             "widths": widths,
@@ -131,3 +135,57 @@ def test_draws_differ_in_labels_and_weights_and_share_the_rest() -> None:
     assert first.signature() == second.signature()
     again = replace(spec, label_seed=9).member(dataset)
     assert sorted(again.split.labelled) == sorted(second.split.labelled)
+
+
+CPU = torch.device("cpu")
+
+
+def prepared(dataset: datasets.Dataset, fitted_on: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Rows after contrast normalisation and whitening, in NumPy."""
+
+    def contrast(x: np.ndarray) -> np.ndarray:
+        centred = x - x.mean(axis=1, keepdims=True)
+        return 55.0 * centred / np.linalg.norm(centred, axis=1, keepdims=True)
+
+    seen = contrast(dataset.train_x[fitted_on].astype(float))
+    values, vectors = np.linalg.eigh(np.cov(seen, rowvar=False, bias=True) + 0.1 * np.eye(64))
+    return (contrast(rows.astype(float)) - seen.mean(axis=0)) @ (vectors / np.sqrt(values)) @ vectors.T
+
+
+def test_whitening_is_fitted_on_what_is_trained_on_and_applied_to_everything() -> None:
+    dataset = datasets.load("digits")
+    spec = TrialSpec.from_mapping(merge(BASE, {"data": {"preprocessing": "gcn-zca", "validation": 297}}))
+    split = spec.member(dataset).split
+    data, (test_x, test_y) = training_data(spec, dataset, CPU), data_of_the_test(spec, dataset, CPU)
+    assert data.full_scale == 1.0 and data.x.dtype == test_x.dtype == torch.float32
+    for found, rows in ((data.x, dataset.train_x), (test_x, dataset.test_x)):
+        expected = prepared(dataset, split.unlabelled, rows)
+        np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-4)
+    assert torch.equal(test_y, torch.from_numpy(dataset.test_y.astype(np.int64)))
+    # Another split holds out other images, nothing held out is the same for every split, and pixels are pixels.
+    other, everything = replace(spec, label_seed=2), replace(spec, data=replace(spec.data, validation=0))
+    assert not torch.equal(training_data(other, dataset, CPU).x, data.x)
+    assert other.member(dataset).signature() != spec.member(dataset).signature()
+    assert everything.member(dataset).signature() == replace(everything, label_seed=2).member(dataset).signature()
+    plain = replace(spec, data=replace(spec.data, preprocessing="none"))
+    assert training_data(plain, dataset, CPU).x.dtype == torch.uint8
+    assert plain.member(dataset).signature() == TrialSpec.from_mapping(BASE).member(dataset).signature()
+
+
+def test_a_pack_trains_on_whitened_images_and_is_tested_on_them() -> None:
+    dataset = datasets.load("digits")
+    model = {"widths": [64, 30, 10], "noise_std": [0.3] * 3, "lambda_": [0.0] * 3, "decoder": "none"}
+    spec = TrialSpec.from_mapping(merge(BASE, {"data": {"preprocessing": "gcn-zca"}, "model": model}))
+    pack = spec.pack(dataset, slots=1, compiled=False, device=CPU)
+    pack.join(spec.member(dataset))
+    pack.run(60)
+    errors = pack.validation_errors()[0], pack.test_errors(*data_of_the_test(spec, dataset, CPU))[0]
+    assert max(errors) < 0.6  # 0.9 is guessing
+    assert pack.test_errors(*data_of_the_test(TrialSpec.from_mapping(BASE), dataset, CPU))[0] != errors[1]
+
+
+def test_draws_that_hold_out_other_images_share_no_whitening() -> None:
+    spec = TrialSpec.from_mapping(merge(BASE, {"data": {"preprocessing": "gcn-zca"}, "draws": 2}))
+    with pytest.raises(SettingError, match="got draws=2; train 1 draw."):
+        spec.check_fits(datasets.load("digits"))
+    replace(spec, data=replace(spec.data, validation=0)).check_fits(datasets.load("digits"))

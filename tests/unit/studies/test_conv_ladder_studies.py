@@ -1,0 +1,61 @@
+"""Every convolutional row against the table as it was typed from the paper's sources."""
+
+from __future__ import annotations
+
+import pytest
+
+from ladder_search.studies import STUDIES
+
+FC = "convv:1000:26:1 convv:500:1:1 convv:250:1:1 convv:250:1:1 convv:250:1:1 convv:10:1:1 globalmeanpool"
+SMALL = "convf:32:5:1 maxpool:2:2 convv:64:3:1 convf:64:3:1 maxpool:2:2 convv:128:3:1 convv:10:1:1 globalmeanpool fc:10"
+# name: layers, decoder, lambda_0..lambda_L, local noise, epochs, decay start,
+#       error, standard deviation, error confirmed, deviation confirmed
+ROWS = {
+    "mnist-100-conv-fc": (
+        (FC, "full", (1000, 10, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1), 0.3, 150, 0.67),
+        (0.0099, 0.0015, False, False),
+    ),
+    "mnist-100-conv-small-gamma": (
+        (SMALL, "gamma", (0, 0, 0, 0, 0, 0, 0, 0, 0, 1), 0.3, 150, 0.67),
+        (0.0089, 0.0050, True, False),
+    ),
+    "mnist-100-conv-small-supervised": (
+        (SMALL, "none", (0,) * 10, 0.45, 20, 0.5),
+        (0.0643, 0.0084, True, False),
+    ),
+}
+
+
+def test_the_convolutional_rows_are_those_of_the_table() -> None:
+    published = {name for name, study in STUDIES.items() if study.family == "ladder-conv" and study.target is not None}
+    assert published == set(ROWS)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_is_as_published(name: str) -> None:
+    (layers, decoder, lambda_, local, epochs, decay_start), (error, deviation, verified, deviation_verified) = ROWS[
+        name
+    ]
+    study = STUDIES[name]
+    model, training, target = study.model, study.training, study.target
+    assert (study.name, study.family) == (name, "ladder-conv")
+    assert " ".join(model.layers) == layers
+    assert (model.decoder, model.lambda_) == (decoder, lambda_)
+    assert model.noise_std == (0.3, *(local,) * len(model.layers))  # the input's noise is 0.3 in every row
+    assert (model.combinator, model.lateral) == ("gauss", True)
+    assert (model.activation, model.top_gamma) == ("relu", True)
+    assert model.image == (1, 28, 28)
+    expected = ("mnist", 100, 10_000, "none")
+    assert (study.data.dataset, study.data.labels, study.data.validation, study.data.preprocessing) == expected
+    assert (training.lr, training.epochs, training.decay_start) == (0.002, epochs, decay_start)
+    assert (training.labelled_batch, training.unlabelled_batch) == (100, 100)
+    assert target is not None
+    assert target.error == pytest.approx(error, abs=1e-12) and target.spread == pytest.approx(deviation, abs=1e-12)
+    assert (target.spread_kind, target.seeds) == ("standard deviation", 10)
+    assert (target.verified, target.spread_verified) == (verified, deviation_verified)
+
+
+def test_the_small_studies_are_ours_and_promise_nothing() -> None:
+    for name in ("digits-100-conv-small-gamma", "digits-100-conv-small-supervised"):
+        assert STUDIES[name].target is None
+        assert STUDIES[name].model.network.sizes[-1] == (10, 1, 1)
