@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from torch import nn
 from ladder_search.config import as_mapping, build
 from ladder_search.data.datasets import DATASETS, Dataset
 from ladder_search.data.splits import Split, make_split
-from ladder_search.data.whitening import Whitening, fit
+from ladder_search.data.whitening import Prepared, Whitening, fit
 from ladder_search.errors import SettingError, UnknownNameError
 from ladder_search.models import find_family
 from ladder_search.training.pack import MemberSpec, Pack, TrainingData
@@ -110,9 +111,25 @@ class TrialSpec:
         data = training_data(self, dataset, device)
         return Pack(member, family.build, data, slots=slots, compiled=compiled, stacking=family.stacking)
 
-    def empty_module(self) -> nn.Module:
-        """Return a network of this configuration whose values are to be loaded."""
+    def empty_network(self) -> nn.Module:
+        """Return a network of this configuration, as a pack trains it, whose values are to be loaded."""
         return find_family(self.family).build(self.model, torch.Generator())
+
+    def empty_module(self) -> nn.Module:
+        """The same as it is exported: it takes pixels in 0..1, whatever is made of them in training."""
+        network = self.empty_network()
+        if self.data.preprocessing == "none":
+            return network
+        return Prepared(network, math.prod(self.model.example_shape))
+
+    def exported(self, network: nn.Module, dataset: Dataset, device: torch.device) -> nn.Module:
+        """Return a trained network as it is exported; it was trained on ``device``, where its data may be yet."""
+        whitening = _held(self, dataset, device).whitening
+        if whitening is None:
+            return network
+        module = Prepared(network, math.prod(self.model.example_shape)).to(next(network.parameters()).dtype)
+        module.take(whitening)
+        return module
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 CONTRAST = 55.0
 """Length of a row after contrast normalisation."""
@@ -62,3 +62,27 @@ def fit(x: Tensor) -> Whitening:
     covariance = products / n - torch.outer(mean, mean)
     eigenvalues, E = torch.linalg.eigh(covariance + FILTER_BIAS * torch.eye(d, dtype=torch.float64, device=x.device))
     return Whitening(mean, (E * eigenvalues.rsqrt()) @ E.T)
+
+
+class Prepared(nn.Module):
+    """A network that is handed pixels and prepares them as those were that it was trained on.
+
+    Pixels may be in 0..1 as well as in 0..255: contrast normalisation takes any factor away.
+    """
+
+    def __init__(self, network: nn.Module, inputs: int) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.zeros(inputs))
+        self.register_buffer("P", torch.eye(inputs))
+
+    def take(self, whitening: Whitening) -> None:
+        """Prepare by ``whitening`` from now on."""
+        self.get_buffer("mean").copy_(whitening.mean)
+        self.get_buffer("P").copy_(whitening.P)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class probabilities: (rows, d) -> (rows, classes)."""
+        rows = Whitening(self.get_buffer("mean").double(), self.get_buffer("P").double())(x)
+        probabilities: Tensor = self.network(rows.to(x.dtype))
+        return probabilities

@@ -224,9 +224,9 @@ class _Run:
         for seed, slot in self.slots.items():
             tensors = {name: value[slots.index(slot)].cpu() for name, value in statistics.items()}
             tensors |= self.pack.state(slot).params
-            module = self.spec.empty_module().to(next(iter(tensors.values())).dtype)
-            module.load_state_dict(tensors)
-            modules[seed] = module.eval().requires_grad_(False)
+            network = self.spec.empty_network().to(next(iter(tensors.values())).dtype)
+            network.load_state_dict(tensors)
+            modules[seed] = self.spec.exported(network, self.dataset, self.device).eval().requires_grad_(False)
         return modules
 
     def _part_with_diverged(self, reports: dict[int, IntervalReport]) -> None:

@@ -22,7 +22,7 @@ def read_fitting(folder: Path, spec: TrialSpec) -> MemberState:
 
     state, _ = read_member(folder)
     with torch.device("meta"):
-        needed = {name: tuple(value.shape) for name, value in spec.empty_module().named_parameters()}
+        needed = {name: tuple(value.shape) for name, value in spec.empty_network().named_parameters()}
     for group in (state.params, state.first, state.second):
         found = {name: tuple(value.shape) for name, value in group.items()}
         for name in sorted(needed.keys() | found.keys()):

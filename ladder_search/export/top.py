@@ -88,7 +88,7 @@ def _member(
         step=state.step,
         epochs=record.epochs,
     )
-    return pack.module(slot), metrics
+    return spec.exported(pack.module(slot), dataset, torch.device("cpu")), metrics
 
 
 def _study_name(description: Mapping[str, Any], otherwise: str) -> str:

@@ -184,6 +184,25 @@ def test_a_pack_trains_on_whitened_images_and_is_tested_on_them() -> None:
     assert pack.test_errors(*data_of_the_test(TrialSpec.from_mapping(BASE), dataset, CPU))[0] != errors[1]
 
 
+def test_what_is_exported_takes_pixels_and_whitens_them_itself() -> None:
+    dataset = datasets.load("digits")
+    model = {"widths": [64, 30, 10], "noise_std": [0.3] * 3, "lambda_": [0.0] * 3, "decoder": "none"}
+    spec = TrialSpec.from_mapping(merge(BASE, {"data": {"preprocessing": "gcn-zca"}, "model": model}))
+    pack = spec.pack(dataset, slots=1, compiled=False, device=CPU)
+    pack.join(spec.member(dataset))
+    pack.run(20)
+    x, _ = data_of_the_test(spec, dataset, CPU)
+    expected = pack.module(0)(x)
+    module = spec.exported(pack.module(0), dataset, CPU)
+    torch.testing.assert_close(module(torch.from_numpy(dataset.test_x / 16.0).float()), expected, rtol=1e-3, atol=1e-4)
+    again = spec.empty_module()
+    again.load_state_dict(module.state_dict())
+    assert torch.equal(again(x), module(x))
+    plain = TrialSpec.from_mapping(BASE)
+    network = plain.empty_network()
+    assert plain.exported(network, dataset, CPU) is network
+
+
 def test_draws_that_hold_out_other_images_share_no_whitening() -> None:
     spec = TrialSpec.from_mapping(merge(BASE, {"data": {"preprocessing": "gcn-zca"}, "draws": 2}))
     with pytest.raises(SettingError, match="got draws=2; train 1 draw."):
