@@ -10,9 +10,10 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from ladder_search.data import digits, mnist, stand_ins, svhn
+from ladder_search.data import cifar, digits, house_numbers, mnist, stand_ins, svhn
 from ladder_search.data.arrays import Arrays, Notify, quiet
 from ladder_search.data.cache import is_cached, load_or_build
+from ladder_search.data.sources import has_file
 from ladder_search.errors import UnknownNameError
 
 PRESENT, FETCHABLE, ABSENT = "present", "can be fetched", "cannot be had here"
@@ -95,6 +96,7 @@ def _in_folder(file: str) -> str:
     return f"{file} in the folder LADDER_SEARCH_DATA"
 
 
+_DRAWN = ("Pillow and the fonts of matplotlib",)
 _SVHN = ("the folder LADDER_SEARCH_DATA", svhn.OFFICIAL)
 
 DATASETS = _table(
@@ -168,6 +170,42 @@ DATASETS = _table(
         fetchable=True,
     ),
     DatasetSource(
+        name="synthetic-house-numbers",
+        description="drawn house numbers in grey: 20,000 + 5,000 images, 28 x 28, 256 grey levels, 10 classes",
+        sources=_DRAWN,
+        digest=None,  # the fonts and FreeType have a say
+        edition=1,
+        full_scale=255.0,
+        n_classes=10,
+        loader=house_numbers.load,
+        is_local=house_numbers.is_local,
+        fetchable=False,
+    ),
+    DatasetSource(
+        name="synthetic-house-numbers-rgb",
+        description="drawn house numbers: 20,000 + 5,000 images, 3 colours x 32 x 32, 10 classes",
+        sources=_DRAWN,
+        digest=None,
+        edition=1,
+        full_scale=255.0,
+        n_classes=10,
+        loader=house_numbers.load_rgb,
+        is_local=house_numbers.is_local,
+        fetchable=False,
+    ),
+    DatasetSource(
+        name="synthetic-house-numbers-cifar",
+        description="drawn house numbers on photographs, in grey: 20,000 + 5,000 images, 28 x 28, 10 classes",
+        sources=tuple(f"{source}, and {_in_folder(cifar.JPEG75)}" for source in _DRAWN),
+        digest=None,
+        edition=1,
+        full_scale=255.0,
+        n_classes=10,
+        loader=house_numbers.load_on_photographs,
+        is_local=house_numbers.is_local_with_photographs,
+        fetchable=False,
+    ),
+    DatasetSource(
         name="usps",
         description="USPS: 7,291 + 2,007 handwritten digits, enlarged to 28 x 28, 256 grey levels, 10 classes",
         sources=(_in_folder(stand_ins.USPS),),
@@ -175,7 +213,7 @@ DATASETS = _table(
         full_scale=255.0,
         n_classes=10,
         loader=stand_ins.load_usps,
-        is_local=partial(stand_ins.is_local, stand_ins.USPS),
+        is_local=partial(has_file, stand_ins.USPS),
         fetchable=False,
     ),
     DatasetSource(
@@ -187,7 +225,7 @@ DATASETS = _table(
         full_scale=255.0,
         n_classes=10,
         loader=stand_ins.load_meter_digits,
-        is_local=partial(stand_ins.is_local, stand_ins.METER_DIGITS),
+        is_local=partial(has_file, stand_ins.METER_DIGITS),
         fetchable=False,
     ),
     DatasetSource(
@@ -199,7 +237,7 @@ DATASETS = _table(
         full_scale=255.0,
         n_classes=10,
         loader=stand_ins.load_meter_digits_rgb,
-        is_local=partial(stand_ins.is_local, stand_ins.METER_DIGITS),
+        is_local=partial(has_file, stand_ins.METER_DIGITS),
         fetchable=False,
     ),
     DatasetSource(
@@ -210,7 +248,31 @@ DATASETS = _table(
         full_scale=255.0,
         n_classes=10,
         loader=stand_ins.load_chars74k,
-        is_local=partial(stand_ins.is_local, stand_ins.CHARS74K),
+        is_local=partial(has_file, stand_ins.CHARS74K),
+        fetchable=False,
+    ),
+    DatasetSource(
+        name="cifar10",
+        description="CIFAR-10: 50,000 + 10,000 photographs, 3 colours x 32 x 32, 10 classes",
+        sources=("the folder LADDER_SEARCH_DATA", cifar.OFFICIAL),
+        digest=None,  # the archive has its sha256; what is in it was never seen here
+        edition=1,
+        full_scale=255.0,
+        n_classes=10,
+        loader=cifar.load,
+        is_local=cifar.is_local,
+        fetchable=True,
+    ),
+    DatasetSource(
+        name="cifar10-jpeg75",
+        description="CIFAR-10 after JPEG of quality 75: 50,000 + 10,000 photographs, 3 colours x 32 x 32, 10 classes",
+        sources=(_in_folder(cifar.JPEG75),),
+        digest=None,  # JPEG
+        edition=1,
+        full_scale=255.0,
+        n_classes=10,
+        loader=cifar.load_jpeg75,
+        is_local=partial(has_file, cifar.JPEG75),
         fetchable=False,
     ),
 )

@@ -15,7 +15,7 @@ import threading
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,38 @@ def read_verified(path: Path, *, sha256: str) -> bytes:
         raise DataError(f"{path} must be readable, it is not ({error}); change its permissions.") from error
     check_sha256(str(path), content, sha256)
     return content
+
+
+def has_file(file: str) -> bool:
+    """Tell whether the user's folder has ``file``; its content is not verified.
+
+    Raises:
+        DataError: ``LADDER_SEARCH_DATA`` names no folder.
+    """
+    folder = data_folder()
+    return folder is not None and (folder / file).is_file()
+
+
+def read_arrays(file: str, sha256: str) -> Mapping[str, NDArray[Any]]:
+    """Return the arrays of an ``.npz`` file below the user's folder, by name; nothing in it is run.
+
+    Raises:
+        DataError: no such folder or file, or another content.
+    """
+    folder = data_folder()
+    if folder is None:
+        raise DataError(
+            f"{file} is read from the folder {DATA_VARIABLE}, which is not set; set it to the folder that has the file."
+        )
+    path = folder / file
+    if not path.is_file():
+        raise DataError(f"{file} must be in the folder {folder} ({DATA_VARIABLE}), it is not; put it there.")
+    content = read_verified(path, sha256=sha256)
+    try:
+        with np.load(io.BytesIO(content)) as archive:  # no pickles, unless it is told otherwise
+            return dict(archive)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} must hold plain arrays, it does not ({error}); get the file again.") from error
 
 
 def gunzip(what: str, content: bytes) -> bytes:

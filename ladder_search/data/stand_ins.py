@@ -6,18 +6,12 @@ stand in for SVHN as the target of a transfer from MNIST, and results on them ar
 
 from __future__ import annotations
 
-import io
-import zipfile
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from ladder_search.data.arrays import Arrays, Notify
 from ladder_search.data.images import channels_first, decoded, grey_rows
-from ladder_search.data.sources import DATA_VARIABLE, data_folder, read_verified
-from ladder_search.errors import DataError
+from ladder_search.data.sources import read_arrays
 
 METER_DIGITS = "digits/meter_digits_20x32.npz"
 CHARS74K = "digits/chars74k_digits_32x32.npz"
@@ -77,38 +71,6 @@ def load_usps(notify: Notify) -> Arrays:
     content = read_arrays(USPS, SHA256[USPS])
     train_x, test_x = (grey_rows(content[f"{part}_image"]) for part in ("train", "test"))
     return Arrays(train_x, content["train_label"], test_x, content["test_label"])
-
-
-def is_local(file: str) -> bool:
-    """Tell whether the user's folder has ``file``; its content is not verified.
-
-    Raises:
-        DataError: ``LADDER_SEARCH_DATA`` names no folder.
-    """
-    folder = data_folder()
-    return folder is not None and (folder / file).is_file()
-
-
-def read_arrays(file: str, sha256: str) -> Mapping[str, NDArray[Any]]:
-    """Return the arrays of an ``.npz`` file below the user's folder, by name; nothing in it is run.
-
-    Raises:
-        DataError: no such folder or file, or another content.
-    """
-    folder = data_folder()
-    if folder is None:
-        raise DataError(
-            f"{file} is read from the folder {DATA_VARIABLE}, which is not set; set it to the folder that has the file."
-        )
-    path = folder / file
-    if not path.is_file():
-        raise DataError(f"{file} must be in the folder {folder} ({DATA_VARIABLE}), it is not; put it there.")
-    content = read_verified(path, sha256=sha256)
-    try:
-        with np.load(io.BytesIO(content)) as archive:  # no pickles, unless it is told otherwise
-            return dict(archive)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} must hold plain arrays, it does not ({error}); get the file again.") from error
 
 
 def _meter_digits() -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]:

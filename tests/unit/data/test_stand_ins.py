@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ladder_search.data import datasets, stand_ins
+from ladder_search.data import datasets, sources, stand_ins
 from ladder_search.data.arrays import quiet
 from ladder_search.errors import DataError
 
@@ -109,7 +109,7 @@ def test_meter_digits_in_colour(meters: None) -> None:
 
 def test_without_the_folder_or_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LADDER_SEARCH_DATA", raising=False)
-    assert not stand_ins.is_local(stand_ins.USPS)
+    assert not sources.has_file(stand_ins.USPS)
     with pytest.raises(DataError, match="usps_16x16.npz is read from the folder LADDER_SEARCH_DATA, which is not set;"):
         stand_ins.load_usps(quiet)
     monkeypatch.setenv("LADDER_SEARCH_DATA", str(tmp_path))

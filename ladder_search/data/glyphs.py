@@ -1,0 +1,102 @@
+"""The digits of the fonts that matplotlib brings, as small pictures on one scale."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ladder_search.errors import DataError
+
+FACES = (
+    "DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique",
+    "DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSansMono-Oblique", "DejaVuSansMono-BoldOblique",
+    "DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic", "DejaVuSerif-BoldItalic",
+    "STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta",
+    "cmr10", "cmb10", "cmss10", "cmti10", "cmtt10",
+    "cmmi10",  # old-style figures: some rise above the line, some hang below it
+)  # fmt: skip
+"""Those of matplotlib's faces that show a digit where one is asked for; the others have symbols or nothing there."""
+
+HEIGHT = 24
+"""Pixels from the highest to the lowest point of a face's digits."""
+SIDE = 40
+"""Pixels of a picture; the margin around the tallest and broadest digit keeps its edges black."""
+FINE = 4
+"""Digits are drawn this many times larger and averaged, so that hinting, made for small sizes, hardly shows."""
+BLANK = 10
+"""What follows the ten digits: an empty picture."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Glyphs:
+    """All digits of all faces."""
+
+    ink: NDArray[np.float32]
+    """[faces, 11, 40, 40], 0..1; a digit's ink is centred from left to right, a face's from top to bottom."""
+
+    width: NDArray[np.float32]
+    """[faces, 11], pixels from the leftmost to the rightmost ink; that of the blank is 12."""
+
+
+def can_draw() -> bool:
+    """Tell whether Pillow and matplotlib are installed, without importing them."""
+    return all(importlib.util.find_spec(name) is not None for name in ("PIL", "matplotlib"))
+
+
+def draw_glyphs() -> Glyphs:
+    """Draw all digits of all ``FACES``.
+
+    Raises:
+        DataError: Pillow or matplotlib is not installed, or lacks a face.
+    """
+    if not can_draw():
+        raise DataError("digits are drawn by Pillow in matplotlib's fonts, one of them is missing; install both.")
+    import matplotlib
+
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    ink = np.zeros((len(FACES), BLANK + 1, SIDE, SIDE), np.float32)
+    width = np.full((len(FACES), BLANK + 1), 12, np.float32)
+    for face, name in enumerate(FACES):
+        for digit, (picture, inked) in enumerate(_draw_face(folder / f"{name}.ttf")):
+            ink[face, digit], width[face, digit] = picture, inked
+    return Glyphs(ink=ink, width=width)
+
+
+def _draw_face(path: Path) -> list[tuple[NDArray[np.float32], float]]:
+    """Return picture and width of ink of the ten digits of one face."""
+    high = _inked(path, 400).any(axis=(0, 2)).sum()
+    digits = _inked(path, round(400 * HEIGHT * FINE / high))
+    rows = np.flatnonzero(digits.any(axis=(0, 2)))
+    found = []
+    for digit in digits:
+        columns = np.flatnonzero(digit.any(axis=0))
+        cut = digit[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        cell = np.zeros((SIDE * FINE, SIDE * FINE), np.int64)
+        top, left = (cell.shape[0] - cut.shape[0]) // 2, (cell.shape[1] - cut.shape[1]) // 2
+        cell[top : top + cut.shape[0], left : left + cut.shape[1]] = cut
+        total = cell.reshape(SIDE, FINE, SIDE, FINE).sum(axis=(1, 3))
+        found.append((total.astype(np.float32) / np.float32(255 * FINE * FINE), cut.shape[1] / FINE))
+    return found
+
+
+def _inked(path: Path, size: int) -> NDArray[np.uint8]:
+    """Return the ten digits of a font, all on one line: uint8 [10, 2 size, 2 size]."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    try:
+        # The basic layout: the other one needs a library that not every Pillow has.
+        font = ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
+    except OSError as error:
+        raise DataError(
+            f"matplotlib must have the font {path.name}, it has not ({error}); install matplotlib again."
+        ) from error
+    found = []
+    for digit in "0123456789":
+        image = Image.new("L", (2 * size, 2 * size))
+        ImageDraw.Draw(image).text((size // 2, size // 2), digit, font=font, fill=255)
+        found.append(np.asarray(image))
+    return np.stack(found)
