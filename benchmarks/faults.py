@@ -154,6 +154,7 @@ def as_undisturbed(record: TrialRecord, *, packed: bool) -> bool:
         "key": record.key,
         "settings": record.settings,
         "desk": None,
+        "keeper": None,
         "compiled": False,
         "report_every": 10,
         "report_at": [],

@@ -62,6 +62,11 @@ def _main() -> int | None:
     reproduce.add_argument("--time-budget", type=float, help="seconds; the same command goes on later")
     reproduce.add_argument("-o", "--output", type=Path, help="folder of the reproductions (ROOT/reproductions)")
     with_training(reproduce, "for each configuration")
+    compare = command("compare", _compare, "Learning curves of several studies' own configurations, on the same seeds.")
+    compare.add_argument("study", nargs="+", help="studies on one data set; transfer is measured against the first")
+    compare.add_argument("--epochs", type=int, help="length of the schedules (the studies' own)")
+    compare.add_argument("-o", "--output", type=Path, help="folder for curves and results (ROOT/comparisons/DATA)")
+    with_training(compare, "for each study")
     report = command("report", _report, "Write what was searched and reproduced as Markdown and HTML with pictures.")
     report.add_argument("name", nargs="*", help="searches, reproductions, or studies: their latest (all in the root)")
     report.add_argument("-o", "--output", type=Path, default=Path("report"), help="folder of the report (report)")
@@ -94,6 +99,12 @@ def _train(arguments: argparse.Namespace) -> None:
 
 def _reproduce(arguments: argparse.Namespace) -> None:
     from ladder_search.commands.reproduce import run
+
+    run(arguments)
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from ladder_search.commands.compare import run
 
     run(arguments)
 

@@ -11,6 +11,7 @@ VALIDATION_ERROR = "validation_error"
 TEST_ERROR = "test_error"
 COST = "cost"
 COST_SUPERVISED = "cost_supervised"
+COST_DECAY = "cost_decay"
 LEARNING_RATE = "learning_rate"
 STEP_TIME_MS = "step_time_ms"
 

@@ -94,7 +94,7 @@ class StudyFolder:
         """
         self.check_free()
         try:
-            self.describe({"format": FORMAT, **description})
+            self.describe(description)
         except StudyFolderError:
             with suppress(OSError):  # of a search that cannot begin nothing stays
                 self.journal.unlink(missing_ok=True)
@@ -103,7 +103,7 @@ class StudyFolder:
             raise
 
     def describe(self, description: dict[str, Any]) -> None:
-        """Write ``study.json``, as ``description`` returns it.
+        """Write ``study.json``, in which ``description`` finds what is given and the format.
 
         Raises:
             StudyFolderError: the folder cannot be written.
@@ -111,7 +111,7 @@ class StudyFolder:
         try:
             for folder in (self.trials, self.running):
                 folder.mkdir(parents=True, exist_ok=True)
-            self._write_json(self.path / "study.json", description)
+            self._write_json(self.path / "study.json", {"format": FORMAT, **description})
         except OSError as error:
             raise StudyFolderError(
                 f"a study folder must be writable, {self.path} is not: {error}; choose another --root."

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
-from ladder_search.config import as_mapping, build
+from ladder_search.config import as_mapping, build, in_range
 from ladder_search.data.datasets import DATASETS, Dataset
 from ladder_search.data.splits import Split, make_split
 from ladder_search.data.whitening import Prepared, Whitening, fit
 from ladder_search.errors import SettingError, UnknownNameError
 from ladder_search.models import find_family
+from ladder_search.training.evaluation import labelled_statistics
 from ladder_search.training.pack import MemberSpec, Pack, TrainingData
 from ladder_search.training.settings import TrainingConfig
 
@@ -51,6 +54,44 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SourceConfig:
+    """An earlier stage: a network that is trained once and shared by all trials that ask for the same one."""
+
+    family: str = "ladder"
+    """Row of ``models.FAMILIES``, one without sources of its own."""
+    data: DataConfig
+    model: Any
+    training: TrainingConfig
+    weights: Literal["trained", "random"] = "trained"
+    """random: as initialised, with statistics of its own data (Rusu et al. 2016, baseline 4)."""
+    stop_at: float | None = None
+    """Validation error at which training ends, so that sources of equal accuracy can be compared; null: full length."""
+    statistics: Literal["source", "target"] = "source"
+    """target: batch statistics are computed anew on the target's pixels (AdaBN), which need no labels."""
+    bundle: str | None = None
+    """Folder of a bundle with these model settings, to be used instead of training one."""
+
+    def __post_init__(self) -> None:
+        if self.stop_at is not None:
+            in_range("sources.*.stop_at", self.stop_at, 0.0, 1.0)
+            if self.data.validation < 1:
+                raise SettingError(
+                    "sources.*.stop_at needs validation rows to stop by, got data.validation=0; hold some out."
+                )
+        if self.data.preprocessing != "none":
+            raise SettingError(
+                "a source reads the pixels that its column reads, got sources.*.data.preprocessing="
+                f"{self.data.preprocessing}; leave it at none."
+            )
+
+    def trial(self, seed: int) -> TrialSpec:
+        """The source as a trial of its own; ``seed`` sets its weights and its label draw."""
+        return TrialSpec(
+            family=self.family, data=self.data, model=self.model, training=self.training, seed=seed, label_seed=seed
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TrialSpec:
     """One configuration with its seeds."""
 
@@ -60,6 +101,8 @@ class TrialSpec:
     model: Any
     """Settings of the family's model, a ``ModelConfig``; ``from_mapping`` learns from ``family`` which class it is."""
     training: TrainingConfig
+    sources: Mapping[str, SourceConfig] = field(default_factory=dict)
+    """Earlier stages by their names, in whose alphabetical order they are the columns of a progressive network."""
     seed: int = 1
     """Seed of weights, noise and batch order."""
     label_seed: int = 1
@@ -70,6 +113,12 @@ class TrialSpec:
     def __post_init__(self) -> None:
         if self.draws < 1:
             raise SettingError(f"draws must be at least 1, got {self.draws}; give a positive whole number.")
+        if hasattr(self.model, "check_sources"):
+            self.model.check_sources({name: source.model for name, source in sorted(self.sources.items())})
+        elif self.sources:
+            raise SettingError(
+                f"the family {self.family} has no earlier stage, got sources {sorted(self.sources)}; leave them out."
+            )
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> TrialSpec:
@@ -77,14 +126,27 @@ class TrialSpec:
         raw = dict(mapping)
         family = find_family(str(raw.get("family", "")))
         raw["model"] = build(family.config, raw.get("model", {}), where="model")
+        raw["sources"] = build_sources(raw.get("sources", {}))
         return build(cls, raw)
 
     def as_mapping(self) -> dict[str, Any]:
-        """Plain nested settings; ``from_mapping`` gives this trial back."""
-        return as_mapping(self)
+        """Plain nested settings; ``from_mapping`` gives this trial back. One stage alone is not told of."""
+        found = as_mapping(self)
+        if not self.sources:
+            del found["sources"]
+        return found
 
-    def member(self, dataset: Dataset, draw: int = 0) -> MemberSpec:
-        """Return the pack member that trains label draw number ``draw``, 0 <= draw < draws."""
+    @property
+    def stages(self) -> dict[str, SourceConfig]:
+        """The sources that the network really uses, in the order of its columns."""
+        return dict(sorted(self.sources.items())) if getattr(self.model, "staged", False) else {}
+
+    def member(self, dataset: Dataset, draw: int = 0, *, sources: Mapping[str, nn.Module] | None = None) -> MemberSpec:
+        """Return the pack member that trains label draw number ``draw``, 0 <= draw < draws.
+
+        Args:
+            sources: the trained networks of ``stages``; without them the member can be looked at, not trained.
+        """
         split = make_split(
             dataset.train_y,
             n_labelled=self.data.labels,
@@ -93,7 +155,24 @@ class TrialSpec:
             seed=self.label_seed + draw,
         )
         data = "" if self.data.preprocessing == "none" else _fitted_on(split)
-        return MemberSpec(model=self.model, training=self.training, split=split, seed=self.seed + draw, data=data)
+        given = {}
+        if sources:
+            columns = [
+                adapted(sources[name], dataset, split.unlabelled, self.model.scale)
+                if stage.statistics == "target"
+                else sources[name]
+                for name, stage in self.stages.items()
+            ]
+            given = self.model.given(columns)
+        return MemberSpec(
+            model=self.model,
+            training=self.training,
+            split=split,
+            seed=self.seed + draw,
+            data=data,
+            stages=tuple((stage.family, *stage.model.signature()) for stage in self.stages.values()),
+            given=given,
+        )
 
     def check_fits(self, dataset: Dataset) -> None:
         """Raise ``SettingError`` when model and data do not fit each other, before anything is trained."""
@@ -104,16 +183,28 @@ class TrialSpec:
                 f"rest, got draws={self.draws}; train 1 draw."
             )
         self.member(dataset)
+        for name, stage in self.stages.items():
+            if find_family(stage.family).build is find_family(self.family).build:
+                raise SettingError(
+                    f"sources.{name}.family must be one without sources, got {stage.family}; use ladder."
+                )
 
     def pack(self, dataset: Dataset, *, slots: int, compiled: bool, device: torch.device) -> Pack:
         """Return an empty pack for trials with this one's signature."""
         family, member = find_family(self.family), self.member(dataset)
         data = training_data(self, dataset, device)
-        return Pack(member, family.build, data, slots=slots, compiled=compiled, stacking=family.stacking)
+        return Pack(member, self._build, data, slots=slots, compiled=compiled, stacking=family.stacking)
 
     def empty_network(self) -> nn.Module:
         """Return a network of this configuration, as a pack trains it, whose values are to be loaded."""
-        return find_family(self.family).build(self.model, torch.Generator())
+        return self._build(self.model, torch.Generator())
+
+    def empty_sources(self) -> dict[str, nn.Module]:
+        """Return networks of ``stages`` whose values are to be loaded, or do not matter."""
+        return {name: find_family(s.family).build(s.model, torch.Generator()) for name, s in self.stages.items()}
+
+    def _build(self, model: Any, generator: torch.Generator) -> nn.Module:
+        return find_family(self.family).build(model, generator, list(self.empty_sources().values()))
 
     def empty_module(self) -> nn.Module:
         """The same as it is exported: it takes pixels in 0..1, whatever is made of them in training."""
@@ -130,6 +221,45 @@ class TrialSpec:
         module = Prepared(network, math.prod(self.model.example_shape)).to(next(network.parameters()).dtype)
         module.take(whitening)
         return module
+
+
+def build_sources(raw: Mapping[str, Any]) -> dict[str, SourceConfig]:
+    """Build the sources of a trial from plain settings; see ``config.build`` for the errors."""
+    if not isinstance(raw, Mapping):
+        raise SettingError(f"sources must be groups of settings by name, got {raw!r:.80}; write sources.NAME.….")
+    found = {}
+    for name, values in raw.items():
+        if isinstance(values, SourceConfig):
+            found[name] = values
+            continue
+        if not isinstance(values, Mapping):
+            raise SettingError(
+                f"sources.{name} must be a group of settings, got {values!r:.80}; give its data, model …"
+            )
+        family = find_family(str(values.get("family", "ladder")))
+        model = build(family.config, values.get("model", {}), where=f"sources.{name}.model")
+        found[name] = build(SourceConfig, {**values, "model": model}, where=f"sources.{name}")
+    return found
+
+
+def adapted(source: nn.Module, dataset: Dataset, rows: NDArray[np.int64], scale: float) -> nn.Module:
+    """Return the network with its batch statistics computed anew on rows of a data set (AdaBN, Li et al. 2016).
+
+    Args:
+        rows: training rows, whose labels are not looked at; minibatches of 100 are averaged, a rest is left out.
+        scale: what pixels in 0..1 are multiplied by.
+    """
+    size = min(_ADAPTED_ROWS, len(rows))
+    batches = torch.from_numpy(rows[: len(rows) // size * size].reshape(1, -1, size))
+    params = {name: value.detach().unsqueeze(0) for name, value in source.named_parameters()}
+    x = _tensor(dataset.train_x, torch.device("cpu"))
+    found = labelled_statistics(source, params, x, batches, dataset.full_scale / scale)
+    changed = copy.deepcopy(source)
+    changed.load_state_dict({name: value[0] for name, value in found.items()}, strict=False)
+    return changed
+
+
+_ADAPTED_ROWS = 100
 
 
 @dataclass(frozen=True, slots=True)

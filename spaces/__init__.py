@@ -8,7 +8,7 @@ from typing import Any
 
 import optuna
 
-from spaces import ladder
+from spaces import ladder, progressive
 
 Settings = Mapping[str, Any]
 
@@ -27,4 +27,5 @@ SPACES: dict[str, Space] = {
     "ladder": Space(suggest=ladder.suggest, published=ladder.published),
     # The same noise, denoising weights and combinators; only the number of layers is another.
     "ladder-conv": Space(suggest=ladder.suggest, published=ladder.published),
+    "progressive": Space(suggest=progressive.suggest, published=progressive.published),
 }

@@ -5,8 +5,10 @@ from __future__ import annotations
 from trainables.base import PackTrainable
 from trainables.conv_ladder import ConvLadderTrainable
 from trainables.ladder import LadderTrainable
+from trainables.progressive import ProgressiveTrainable
 
 TRAINABLES: dict[str, type[PackTrainable]] = {
     "ladder": LadderTrainable,
     "ladder-conv": ConvLadderTrainable,
+    "progressive": ProgressiveTrainable,
 }

@@ -21,6 +21,7 @@ from ladder_search.data.datasets import Dataset
 from ladder_search.errors import ResourceError
 from ladder_search.metrics import DIVERGED, EPOCH, HISTORY, REASON, STEP, VALIDATION_ERROR
 from trainables.desk import Desk, HostSeat, open_desk
+from trainables.keeper import open_keeper
 from trainables.notice import Notice
 from trainables.seat import Seat
 
@@ -35,7 +36,8 @@ class PackTrainable(tune.Trainable):
     ``config`` holds ``key``, ``settings`` (a ``TrialSpec`` as a mapping), ``start`` (folder or address of the
     checkpoint to go on from, or None), ``compiled``, ``report_every`` and ``report_at`` (epochs), ``threads``,
     ``device``, and ``desk`` (name of the desk that gives out seats in packs; None: the trial has one for itself), to
-    which it tells ``signature`` (of its pack) and ``seats`` (of a host that has to be started).
+    which it tells ``signature`` (of its pack) and ``seats`` (of a host that has to be started); ``keeper`` is the name
+    of whoever keeps the trials' sources (None: they have none).
     Actors are reused: a following trial of the same signature trains in the same compiled program.
     """
 
@@ -45,6 +47,8 @@ class PackTrainable(tune.Trainable):
 
     open_desk = staticmethod(partial(open_desk, Desk))
     """Called by the driver of a search whose trials share packs."""
+    open_keeper = staticmethod(open_keeper)
+    """Called by the driver of a search whose trials have sources."""
 
     def setup(self, config: dict[str, Any], dataset: Dataset | None = None) -> None:
         """Called by Ray in the trial's process.
@@ -82,14 +86,14 @@ class PackTrainable(tune.Trainable):
         until = min(regular, self._epochs, *(epoch for epoch in self._at if epoch > self._epoch))
         done = self._seat.train(until, lambda: self._notice.given)
         self._epoch = done.epoch
-        if done.no_memory:
+        if done.refused:
             return {
                 EPOCH: done.epoch,
                 STEP: done.step,
                 VALIDATION_ERROR: math.nan,
                 HISTORY: done.history,
                 DIVERGED: True,
-                REASON: done.no_memory,
+                REASON: done.refused,
                 "done": True,
             }
         return {

@@ -23,6 +23,7 @@ import ray
 from ray.exceptions import RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from ladder_search.errors import ResourceError
 from trainables.pack_host import Account, PackHost, SeatLostError
 from trainables.seat import Stretch
 
@@ -206,8 +207,10 @@ class HostSeat:
         if not self.taken:
             try:
                 self._sit("")
-            except MemoryError as error:
-                return Stretch(epoch=0, step=0, history=[], no_memory=_first_line(error))
+            except (MemoryError, ResourceError) as error:
+                if isinstance(error, SeatLostError):
+                    raise
+                return Stretch(epoch=0, step=0, history=[], refused=_first_line(error))
         with self._lost_with_its_host():
             answer, told = self._host.train.remote(self._key, until), False
             while not ray.wait([answer], timeout=0.5)[0]:
@@ -215,7 +218,7 @@ class HostSeat:
                     self._host.hurry.remote(self._key)
                     told = True
             stretch: Stretch = ray.get(answer)
-        if stretch.no_memory:
+        if stretch.refused:
             self._host = None
         return stretch
 

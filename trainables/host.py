@@ -17,12 +17,14 @@ import torch
 
 from ladder_search.data.datasets import Dataset
 from ladder_search.errors import ResourceError
+from ladder_search.export.sources import Networks
 from ladder_search.metrics import EPOCH, LEARNING_RATE, STEP, STEP_TIME_MS, VALIDATION_ERROR
 from ladder_search.training.checkpoint import read_member, write_member
 from ladder_search.training.compiling import keep_programs, remember
 from ladder_search.training.memory import out_of_memory
 from ladder_search.training.pack import IntervalReport, MemberSpec, Pack
 from ladder_search.trial import TrialSpec
+from trainables.keeper import KeptSources
 from trainables.seat import Stretch
 
 
@@ -37,11 +39,11 @@ class _Guest:
     goal: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 
-    def end(self, *, diverged: bool = False, no_memory: str = "") -> Stretch:
+    def end(self, *, diverged: bool = False, refused: str = "") -> Stretch:
         """What the trial did since its last report; it has no goal any more."""
         step, history = self.epoch * self.steps_per_epoch, self.history
         self.history, self.goal = [], self.epoch
-        return Stretch(epoch=self.epoch, step=step, history=history, diverged=diverged, no_memory=no_memory)
+        return Stretch(epoch=self.epoch, step=step, history=history, diverged=diverged, refused=refused)
 
 
 class Host:
@@ -58,12 +60,13 @@ class Host:
     A seated trial without a goal stands still; it costs nothing that the pack does not cost anyway.
     """
 
-    def __init__(self, dataset: Dataset, *, trials: int, device: torch.device) -> None:
+    def __init__(self, dataset: Dataset, *, trials: int, device: torch.device, sources: Networks | None = None) -> None:
+        """Args: ``sources`` hands out the networks of earlier stages, where trials have any."""
         if device.type == "cuda" and not torch.cuda.is_available():
             raise ResourceError(
                 "a trial was given a GPU that PyTorch cannot use; install the CUDA build of the same torch version."
             )
-        self._dataset, self._trials, self._device = dataset, trials, device
+        self._dataset, self._trials, self._device, self._sources = dataset, trials, device, sources
         self._guests: dict[str, _Guest] = {}
         self.pack: Pack | None = None
         """None before the first trial, and after one that did not fit into memory."""
@@ -93,10 +96,11 @@ class Host:
         Raises:
             SettingError: the pack is full, or has another signature.
             CheckpointError: the checkpoint is not of this trial.
+            ResourceError: a source of the trial could not be trained.
         """
         self.unseat(key)
         spec = TrialSpec.from_mapping(settings)
-        members = [spec.member(self._dataset, draw) for draw in range(spec.draws)]
+        members = [spec.member(self._dataset, draw, sources=self.networks(spec, draw)) for draw in range(spec.draws)]
         states = [None if checkpoint is None else read_member(checkpoint / f"member-{i}")[0] for i in range(spec.draws)]
         pack = self._pack_for(spec, members[0], compiled)
         slots: list[int] = []
@@ -111,6 +115,13 @@ class Host:
         epoch = states[0].step // steps if states[0] is not None else 0
         self._guests[key] = _Guest(spec=spec, slots=slots, steps_per_epoch=steps, epoch=epoch)
         return epoch
+
+    def networks(self, spec: TrialSpec, draw: int) -> Mapping[str, torch.nn.Module] | None:
+        """Return the trained networks of a trial's earlier stages; the first who asks may train them."""
+        if not spec.stages:
+            return None
+        assert self._sources is not None, "the driver keeps the sources of a search whose study has any"
+        return self._sources.networks(spec, draw)
 
     def unseat(self, key: str) -> None:
         """Free the slots of a trial; one that is not seated is none."""
@@ -165,7 +176,7 @@ class Host:
 
     def give_up(self, reason: str) -> dict[str, Stretch]:
         """Drop the pack, which did not fit into memory; return how it ends for every trial that was seated."""
-        ended = {key: guest.end(no_memory=reason) for key, guest in self._guests.items()}
+        ended = {key: guest.end(refused=reason) for key, guest in self._guests.items()}
         self._guests, self.pack = {}, None
         return ended
 
@@ -184,7 +195,8 @@ class OwnSeat:
 
     def __init__(self, dataset: Dataset, config: Mapping[str, Any]) -> None:
         torch.set_num_threads(config["threads"])
-        self.host = Host(dataset, trials=1, device=torch.device(config["device"]))
+        device = torch.device(config["device"])
+        self.host = Host(dataset, trials=1, device=device, sources=_kept(config["keeper"], device))
 
     @property
     def taken(self) -> bool:
@@ -201,7 +213,10 @@ class OwnSeat:
         key = self._key
         try:
             if not self.taken:
-                self.host.seat(key, self._settings, compiled=self._compiled)
+                try:
+                    self.host.seat(key, self._settings, compiled=self._compiled)
+                except ResourceError as error:
+                    return Stretch(epoch=0, step=0, history=[], refused=str(error))
             self.host.head_for(key, until)
             arrived: dict[str, Stretch] = {}
             while not arrived:
@@ -214,7 +229,7 @@ class OwnSeat:
             reason = out_of_memory(error)
             if reason is None:
                 raise
-            return self.host.give_up(reason).get(key) or Stretch(epoch=0, step=0, history=[], no_memory=reason)
+            return self.host.give_up(reason).get(key) or Stretch(epoch=0, step=0, history=[], refused=reason)
 
     def save(self, folder: Path) -> None:
         if not self.taken:
@@ -224,6 +239,10 @@ class OwnSeat:
     def leave(self) -> None:
         for key in list(self.host.guests):
             self.host.unseat(key)
+
+
+def _kept(keeper: str | None, device: torch.device) -> Networks | None:
+    return None if keeper is None else KeptSources(keeper, device)
 
 
 def _row(epoch: int, reports: list[IntervalReport], errors: list[float], diverged: bool) -> dict[str, Any]:

@@ -65,10 +65,12 @@ class PackHost:
 
     def __init__(self, data: Sequence[ray.ObjectRef[Any]], how: Mapping[str, Any], account: Account, gpu: str) -> None:
         """Args: ``data`` the data set, in a list so that Ray hands over the reference; ``how``: ``trials``,
-        ``threads``, ``device``; ``gpu``: what CUDA is to see, "" for none."""
+        ``threads``, ``device``, ``keeper``; ``gpu``: what CUDA is to see, "" for none."""
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
         self._data, self._how, self._account = data, how, account
         self._host: Host | None = None
+        self._sources: Any = None
+        self._sources_lock = threading.Lock()
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._waiting: dict[str, Callable[[Stretch | BaseException], None]] = {}
         self._processes: dict[str, int] = {}
@@ -90,7 +92,11 @@ class PackHost:
         Raises:
             MemoryError: the pack does not fit; the message tells the amount.
             SeatLostError: all seats are taken by trials that live.
+            ResourceError: a source of the trial could not be trained.
         """
+        if self._how.get("keeper") is not None:
+            # In a thread of its own: the trials that are seated go on while a source is trained.
+            await asyncio.get_running_loop().run_in_executor(None, self._fetch_sources, settings)
 
         def seat() -> int:
             host = self._host_in_use()
@@ -218,8 +224,25 @@ class PackHost:
             settle = self._waiting.pop(key, None)
             if settle is not None:
                 settle(stretch)
-                if not stretch.diverged and not stretch.no_memory:
+                if not stretch.diverged and not stretch.refused:
                     self._expected.add(key)
+
+    def _fetch_sources(self, settings: Mapping[str, Any]) -> None:
+        from ladder_search.trial import TrialSpec
+
+        spec = TrialSpec.from_mapping(settings)
+        for draw in range(spec.draws if spec.stages else 0):
+            self._sources_in_use().networks(spec, draw)
+
+    def _sources_in_use(self) -> Any:
+        with self._sources_lock:
+            if self._sources is None:
+                import torch
+
+                from trainables.keeper import KeptSources
+
+                self._sources = KeptSources(self._how["keeper"], torch.device(self._how["device"]))
+            return self._sources
 
     def _host_in_use(self) -> Host:
         if self._host is None:
@@ -229,7 +252,10 @@ class PackHost:
 
             torch.set_num_threads(self._how["threads"])
             self._host = Host(
-                ray.get(self._data[0]), trials=self._how["trials"], device=torch.device(self._how["device"])
+                ray.get(self._data[0]),
+                trials=self._how["trials"],
+                device=torch.device(self._how["device"]),
+                sources=self._sources_in_use() if self._how.get("keeper") is not None else None,
             )
         return self._host
 

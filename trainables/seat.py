@@ -19,8 +19,8 @@ class Stretch:
     history: list[dict[str, Any]]
     """A row of metrics for every epoch of the stretch."""
     diverged: bool = False
-    no_memory: str = ""
-    """Not empty: the pack did not fit into memory, and what could not be allocated."""
+    refused: str = ""
+    """Not empty: the trial cannot be trained, and why: its pack does not fit into memory, or its source failed."""
 
 
 class Seat(Protocol):

@@ -17,6 +17,7 @@ from ladder_search.export.bundle import read_bundle
 from ladder_search.export.contenders import seeds_of_searches
 from ladder_search.export.final import confirmation_seeds, seeds_of, train_final, worth_compiling
 from ladder_search.export.results import write_result
+from ladder_search.export.sources import FOLDER, Shelf
 from ladder_search.studies import STUDIES, Study, find_study
 from ladder_search.tracking.address import check, default_store, normal_store
 from ladder_search.trial import TrialSpec
@@ -51,6 +52,11 @@ def run(arguments: argparse.Namespace) -> None:
         device=device,
         report=lambda progress: show_progress(console, progress),
         folder=output,
+        networks=Shelf(
+            arguments.root / FOLDER,
+            device=device,
+            notify=lambda line: console.print(line, highlight=False, markup=False),
+        ),
     )
     write_result(output, result)
     record(result, output, name=source.name, store=store, console=console)

@@ -120,7 +120,7 @@ def _call(look: partial[list[Probed]]) -> list[Probed]:
 def _probed(spec: TrialSpec, dataset: Dataset, sizes: Sequence[int], device: str, threads: int) -> list[Probed]:
     """Return the cost of packs of these sizes, from the device's record where that has all of them."""
     name = torch.cuda.get_device_name() if device == "cuda" else _cpu()
-    member = spec.member(dataset)
+    member = spec.member(dataset, sources=spec.empty_sources())
     program = repr((name, threads, torch.__version__, spec.family, spec.draws, member.signature()))
     key = hashlib.sha256(program.encode()).hexdigest()[:16]
     place = cache_folder() / _RECORDS

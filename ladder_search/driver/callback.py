@@ -21,6 +21,7 @@ from ladder_search.driver.halt import Halt
 from ladder_search.driver.ledger import Ledger, TrialLog
 from ladder_search.driver.progress import Progress
 from ladder_search.driver.searcher import outcome
+from ladder_search.export.sources import told_sources
 from ladder_search.record import StudyFolder, TrialRecord, TrialState
 from ladder_search.tracking import DatasetInput, MetricPoint, RunStatus, Tracker
 from ladder_search.tracking.clock import steady_time
@@ -238,6 +239,7 @@ class SearchCallback(tune.Callback):
                 "label_seed": str(settings["label_seed"]),
                 "status": "RUNNING",
                 "device": device,
+                **{f"source_{name}": text for name, text in told_sources(settings).items()},
             },
             parent=f"{self._search}/search",
             dataset=self._dataset,

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -86,19 +87,22 @@ class Sharing:
 
 
 @contextmanager
-def shared(trainable: Any, dataset: Dataset, *, slots: int, share: tuple[float, float]) -> Iterator[Sharing]:
+def shared(
+    trainable: Any, dataset: Dataset, *, slots: int, share: tuple[float, float], keeper: str | None = None
+) -> Iterator[Sharing]:
     """Seat the trials of a search in packs of ``slots`` trials meanwhile; with one slot there is nothing to share.
 
     Args:
         trainable: its ``open_desk`` starts the desk; one without trains each trial for itself.
         share: cores and GPUs of a pack.
+        keeper: name of whoever keeps the trials' sources.
     """
     if slots == 1 or not hasattr(trainable, "open_desk"):
         yield Sharing(desk=None, accounts=[])
         return
     name = f"desk {uuid.uuid4().hex[:12]}"
     cpus, gpus = share
-    how = {"trials": slots, "threads": max(1, int(cpus)), "device": "cuda" if gpus else "cpu"}
+    how = {"trials": slots, "threads": max(1, int(cpus)), "device": "cuda" if gpus else "cpu", "keeper": keeper}
     desk = trainable.open_desk(dataset, how, name=name, share=share)
     sharing = Sharing(desk=name, accounts=[])
     try:
@@ -108,6 +112,25 @@ def shared(trainable: Any, dataset: Dataset, *, slots: int, share: tuple[float, 
         with suppress(RayError, GetTimeoutError):
             sharing.accounts = ray.get(desk.close.remote(), timeout=30)
         ray.kill(desk)
+
+
+@contextmanager
+def kept(trainable: Any, folder: Path, data: Mapping[str, Dataset]) -> Iterator[str | None]:
+    """Keep the sources of a search's trials meanwhile; yield the keeper's name, None where trials have none.
+
+    Args:
+        folder: where they are kept as bundles.
+        data: the sources' data sets by name, without test sets.
+    """
+    if not data:
+        yield None
+        return
+    name = f"keeper {uuid.uuid4().hex[:12]}"
+    keeper = trainable.open_keeper(folder, data, name=name)
+    try:
+        yield name
+    finally:
+        ray.kill(keeper)
 
 
 def in_words(accounts: list[dict[str, Any]]) -> str | None:

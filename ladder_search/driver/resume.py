@@ -98,8 +98,10 @@ def check_unchanged(
 
 def _settings(study: Mapping[str, Any]) -> dict[str, Any]:
     """What of a study's row bears on results, flat."""
-    sections = ("family", "data", "model", "training", "space", "stop", "baseline", "report_every")
-    return {path.replace("/", "."): value for path, value in flat({name: study.get(name) for name in sections}).items()}
+    sections = ("family", "data", "model", "training", "space", "stop", "baseline", "report_every", "sources")
+    return {
+        path.replace("/", "."): value for path, value in flat({name: study.get(name, {}) for name in sections}).items()
+    }
 
 
 def _same(kind: str, before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:

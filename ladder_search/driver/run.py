@@ -6,11 +6,10 @@ import logging
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-import numpy as np
 import optuna
 from ray import tune
 from rich.console import Console
@@ -23,7 +22,7 @@ from ladder_search.driver.callback import SearchCallback
 from ladder_search.driver.halt import Halt
 from ladder_search.driver.journal import Journal, space_as_json
 from ladder_search.driver.ledger import Ledger
-from ladder_search.driver.packs import Programs, check_stacks, in_words, shared, stacks
+from ladder_search.driver.packs import Programs, check_stacks, in_words, kept, shared, stacks
 from ladder_search.driver.parent_run import ParentRun
 from ladder_search.driver.progress import Progress
 from ladder_search.driver.resume import Checkpoints, Past, check_unchanged, reconcile
@@ -33,6 +32,8 @@ from ladder_search.driver.settings import SearchSettings
 from ladder_search.driver.space import SearchSpace, Space
 from ladder_search.errors import SettingError
 from ladder_search.export.provenance import collect
+from ladder_search.export.sources import FOLDER as SOURCES
+from ladder_search.export.sources import list_sources, without_test_set
 from ladder_search.record import StudyFolder, TrialRecord
 from ladder_search.studies import Study
 from ladder_search.tracking import DatasetInput, RunStatus, Tracker
@@ -57,12 +58,14 @@ class Run:
         study: Study,
         own: TrialSpec,
         dataset: Dataset,
+        source_data: Mapping[str, Dataset],
         folder: StudyFolder,
         space: Space,
         console: Console,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._settings, self._study, self._own, self._dataset = settings, study, own, dataset
+        self._source_data = source_data
         self._folder, self._console = folder, console
         self._search = f"{study.name}/{folder.path.name}"
         self._epochs = study.training.epochs
@@ -242,12 +245,18 @@ class Run:
         # A full disk's traceback at each snapshot, and nothing reads the snapshots.
         logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self._pending)
-        dataset, share = _without_test_set(self._dataset), self._share
+        dataset, share = without_test_set(self._dataset), self._share
         pack = self._settings.cpus_per_trial, self._settings.gpus_per_trial
-        with shared(trainable, dataset, slots=self._slots, share=pack) as sharing:
-            searcher.common["desk"] = sharing.desk
+        earlier = {name: without_test_set(one) for name, one in self._source_data.items()}
+        with (
+            kept(trainable, self._folder.path / SOURCES, earlier) as keeper,
+            shared(trainable, dataset, slots=self._slots, share=pack, keeper=keeper) as sharing,
+        ):
+            searcher.common |= {"desk": sharing.desk, "keeper": keeper}
             seated = trainable if sharing.desk else tune.with_parameters(trainable, dataset=dataset)
             self._tune(tune.with_resources(seated, {"cpu": share.cpus, "gpu": share.gpus}), trials, searcher, callback)
+        if keeper is not None:
+            self._describe(sources=list_sources(self._folder.path / SOURCES))
         if sharing.accounts:
             self._describe(packs=[*self._description.get("packs", []), *sharing.accounts])
             self._console.print(in_words(sharing.accounts), highlight=False)
@@ -379,11 +388,6 @@ class Run:
             digest=self._dataset.digest,
             rows={**rows, "validation": len(member.split.validation)},
         )
-
-
-def _without_test_set(dataset: Dataset) -> Dataset:
-    """The test set stays with the driver: a search must not be able to read it."""
-    return replace(dataset, test_x=np.empty((0, *dataset.test_x.shape[1:]), np.uint8), test_y=np.empty(0, np.uint8))
 
 
 def _trial_name(trial: Any) -> str:

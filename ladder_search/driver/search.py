@@ -64,6 +64,12 @@ def run_search(
     dataset = datasets.load(study.data.dataset, notify=lambda line: console.print(line, markup=False))
     own = study.trial(seed=settings.seed, label_seed=settings.label_seed, draws=settings.draws)
     own.check_fits(dataset)
+    source_data = {}
+    for stage in own.stages.values():
+        source_data[stage.data.dataset] = datasets.load(
+            stage.data.dataset, notify=lambda line: console.print(line, markup=False)
+        )
+        stage.trial(own.seed).check_fits(source_data[stage.data.dataset])
     if study.data.validation < 1:
         raise SettingError("a search compares validation errors and data.validation is 0; set it to 1 or more.")
     root = Path(cluster.lasting(settings.root))
@@ -75,7 +81,7 @@ def run_search(
             check(store)
         # A password in the address is for the store alone: it belongs in no file and in no parameter of a run.
         shown = replace(settings, tracking=settings.tracking and redacted(settings.tracking))
-        run = Run(shown, study, own, dataset, folder, spaces[study.family], console)
+        run = Run(shown, study, own, dataset, source_data, folder, spaces[study.family], console)
         if settings.resume:
             run.recall()
         # Ray takes some seconds to start: say that something goes on, and where.

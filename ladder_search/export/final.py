@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -34,6 +34,11 @@ from ladder_search.studies.study import Study
 from ladder_search.training.compiling import compile_pays, compiler_found
 from ladder_search.training.pack import IntervalReport, MemberState, Pack
 from ladder_search.trial import TrialSpec, test_data
+
+if TYPE_CHECKING:
+    from ladder_search.export.sources import (
+        Networks,
+    )  # it needs safetensors, which a training without a folder does not
 
 FIRST_CONFIRMATION_SEED = 1001
 """Searches count their seeds from 1; those of confirmations start out of their sight."""
@@ -95,6 +100,7 @@ def train_final(
     device: torch.device | None = None,
     report: Callable[[FinalProgress], None] = lambda progress: None,
     folder: Path | None = None,
+    networks: Networks | None = None,
     curve_every: int | None = None,
     checkpoint_every_s: float = 180.0,
     clock: Callable[[], float] = time.monotonic,
@@ -110,6 +116,7 @@ def train_final(
         report: is told of every epoch.
         folder: where checkpoints are kept; a later call with the same arguments goes on from them, and where
             ``write_result`` has been called it returns that result.
+        networks: hands out the trained sources of a configuration that has any; every seed has sources of its own.
         curve_every: epochs between two points of a learning curve on the test set; None: the test set is read once.
         checkpoint_every_s: seconds between two checkpoints, which fall on ends of epochs.
         clock: seconds, for ``checkpoint_every_s`` and the progress.
@@ -126,6 +133,8 @@ def train_final(
         raise SettingError(f"curve_every must be at least 1 epoch, got {curve_every}; leave it out for no curve.")
     spec = _final(spec, seeds[0])
     spec.check_fits(dataset)
+    if spec.stages and networks is None:
+        raise SettingError("a configuration with sources needs somebody who hands them out; give networks.")
     digest = _settings_digest(spec, seeds, dataset, device)
     if folder is not None:
         check_folder(folder)
@@ -134,7 +143,7 @@ def train_final(
             done = read_result(folder)
             check_same(folder, done.settings_digest, digest)
             return done
-        run = _Run(spec, dataset, seeds, digest, compiled, device, folder)
+        run = _Run(spec, dataset, seeds, digest, compiled, device, folder, networks)
         run.train(report, curve_every, checkpoint_every_s, clock)
         return run.result(study)
 
@@ -151,6 +160,7 @@ class _Run:
         compiled: bool,
         device: torch.device,
         folder: Path | None,
+        networks: Networks | None,
     ) -> None:
         self.spec, self.dataset, self.seeds, self.folder = spec, dataset, list(seeds), folder
         self.compiled, self.device = compiled, device
@@ -161,7 +171,11 @@ class _Run:
             step = self.progress.epoch * spec.member(dataset).steps_per_epoch
             states = read_states(folder, self.progress, going_on, spec, step)
         self.pack: Pack = spec.pack(dataset, slots=len(self.seeds), compiled=compiled, device=device)
-        self.slots = {s: self.pack.join(_final(spec, s).member(dataset), state=states.get(s)) for s in going_on}
+        self.slots = {}
+        for seed in going_on:
+            own = _final(spec, seed)
+            given = networks.networks(own) if networks is not None and own.stages else None
+            self.slots[seed] = self.pack.join(own.member(dataset, sources=given), state=states.get(seed))
         if not self.progress.epoch:
             self._checkpoint()  # reserves the folder, and a disk that cannot be written shows before the training
 
@@ -219,15 +233,11 @@ class _Run:
     def _modules(self) -> dict[int, nn.Module]:
         if not self.slots:
             return {}
-        slots, statistics = self.pack.statistics()  # once for all seeds, which Pack.module would do for each
-        modules = {}
-        for seed, slot in self.slots.items():
-            tensors = {name: value[slots.index(slot)].cpu() for name, value in statistics.items()}
-            tensors |= self.pack.state(slot).params
-            network = self.spec.empty_network().to(next(iter(tensors.values())).dtype)
-            network.load_state_dict(tensors)
-            modules[seed] = self.spec.exported(network, self.dataset, self.device).eval().requires_grad_(False)
-        return modules
+        found = self.pack.modules(list(self.slots.values()))
+        return {seed: self._exported(found[slot]) for seed, slot in self.slots.items()}
+
+    def _exported(self, network: nn.Module) -> nn.Module:
+        return self.spec.exported(network, self.dataset, self.device).eval().requires_grad_(False)
 
     def _part_with_diverged(self, reports: dict[int, IntervalReport]) -> None:
         for seed, slot in list(self.slots.items()):

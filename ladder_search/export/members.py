@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from ladder_search.errors import CheckpointError
+from ladder_search.nn.protocol import SOURCES
 from ladder_search.training.pack import MemberState
 from ladder_search.trial import TrialSpec
 
@@ -22,7 +23,8 @@ def read_fitting(folder: Path, spec: TrialSpec) -> MemberState:
 
     state, _ = read_member(folder)
     with torch.device("meta"):
-        needed = {name: tuple(value.shape) for name, value in spec.empty_network().named_parameters()}
+        named = spec.empty_network().named_parameters()
+    needed = {name: tuple(value.shape) for name, value in named if not name.startswith(SOURCES)}
     for group in (state.params, state.first, state.second):
         found = {name: tuple(value.shape) for name, value in group.items()}
         for name in sorted(needed.keys() | found.keys()):

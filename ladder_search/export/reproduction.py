@@ -33,6 +33,8 @@ from ladder_search.export.final import FinalProgress, confirmation_seeds, train_
 from ladder_search.export.folders import unwritable
 from ladder_search.export.progress import held
 from ladder_search.export.results import write_result
+from ladder_search.export.sources import FOLDER as SOURCES
+from ladder_search.export.sources import Shelf
 from ladder_search.record import PUBLISHED
 from ladder_search.studies import Study, find_study
 
@@ -188,6 +190,7 @@ class Race:
             device=self._device,
             report=told,
             folder=block,
+            networks=Shelf(self.folder.parent / SOURCES, device=self._device),
         )
         write_result(block, result)
         outcomes = tuple(Outcome(seed=o.seed, test_error=o.test_error) for o in result.outcomes)

@@ -16,6 +16,7 @@ from ladder_search.export.bundle import BundleMetrics, write_bundle
 from ladder_search.export.folders import taken
 from ladder_search.export.members import read_fitting
 from ladder_search.export.provenance import collect
+from ladder_search.export.sources import FOLDER, Shelf
 from ladder_search.record import StudyFolder, TrialRecord
 from ladder_search.trial import TrialSpec
 
@@ -62,7 +63,7 @@ def export_top(
     study = _study_name(description, study_folder.path.name)
     for folder, record in named:
         spec, checkpoint = _spec(record, dataset), _checkpoint(study_folder, record)
-        module, metrics = _member(record, spec, checkpoint, dataset)
+        module, metrics = _member(record, spec, checkpoint, dataset, study_folder.path)
         write_bundle(folder, study=study, spec=spec, module=module, metrics=metrics, provenance=provenance, force=force)
     return [folder for folder, _ in named]
 
@@ -74,12 +75,13 @@ def best_trials(records: list[TrialRecord]) -> list[TrialRecord]:
 
 
 def _member(
-    record: TrialRecord, spec: TrialSpec, checkpoint: Path, dataset: Dataset
+    record: TrialRecord, spec: TrialSpec, checkpoint: Path, dataset: Dataset, study_folder: Path
 ) -> tuple[nn.Module, BundleMetrics]:
     """Return the network of a trial's first label draw, and the trial's metrics."""
     state = read_fitting(checkpoint, spec)
     pack = spec.pack(dataset, slots=1, compiled=False, device=torch.device("cpu"))
-    slot = pack.join(spec.member(dataset), state=state)
+    networks = Shelf(study_folder / FOLDER).networks(spec)
+    slot = pack.join(spec.member(dataset, sources=networks), state=state)
     metrics = BundleMetrics(
         trial=record.key,
         state=record.state,

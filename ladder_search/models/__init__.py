@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -12,7 +12,20 @@ from torch import nn
 from ladder_search.errors import UnknownNameError
 from ladder_search.models.conv_ladder import ConvLadder, ConvLadderConfig
 from ladder_search.models.ladder import Ladder, LadderConfig
+from ladder_search.models.progressive import Progressive, ProgressiveConfig
 from ladder_search.nn.protocol import Stacking
+
+
+class BuildNetwork(Protocol):
+    def __call__(self, config: Any, generator: torch.Generator, sources: Sequence[nn.Module] = ()) -> nn.Module:
+        """Return a network, a ``nn.protocol.PackModel``.
+
+        Args:
+            config: settings of the family.
+            generator: of the initial weights.
+            sources: networks of an earlier stage, ``nn.protocol.Column``s; a family of one stage is given none.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,24 +34,28 @@ class Family:
 
     config: type[Any]
     """Settings class, a ``nn.protocol.ModelConfig``."""
-    build: Callable[[Any, torch.Generator], nn.Module]
-    """(settings, generator of the initial weights) -> network, a ``nn.protocol.PackModel``."""
+    build: BuildNetwork
     stacking: Stacking
     """none: the members of a pack take turns and trials share none, because stacking is impossible or does not pay."""
 
 
-def _build_ladder(config: LadderConfig, generator: torch.Generator) -> nn.Module:
+def _ladder(config: LadderConfig, generator: torch.Generator, sources: Sequence[nn.Module] = ()) -> nn.Module:
     return Ladder(config, generator=generator)
 
 
-def _build_conv_ladder(config: ConvLadderConfig, generator: torch.Generator) -> nn.Module:
+def _conv_ladder(config: ConvLadderConfig, generator: torch.Generator, sources: Sequence[nn.Module] = ()) -> nn.Module:
     return ConvLadder(config, generator=generator)
 
 
+def _progressive(config: ProgressiveConfig, generator: torch.Generator, sources: Sequence[nn.Module] = ()) -> nn.Module:
+    return Progressive(config, generator=generator, sources=sources)
+
+
 FAMILIES: dict[str, Family] = {
-    "ladder": Family(config=LadderConfig, build=_build_ladder, stacking="vmap"),
+    "ladder": Family(config=LadderConfig, build=_ladder, stacking="vmap"),
     # Stacked convolutions are slower than convolutions in turn on a CPU: benchmarks/conv_stacking.py.
-    "ladder-conv": Family(config=ConvLadderConfig, build=_build_conv_ladder, stacking="none"),
+    "ladder-conv": Family(config=ConvLadderConfig, build=_conv_ladder, stacking="none"),
+    "progressive": Family(config=ProgressiveConfig, build=_progressive, stacking="vmap"),
 }
 
 

@@ -300,7 +300,7 @@ class ConvLadder(nn.Module):
 
         Returns:
             h_0..h_L: the image and the layers, each (rows, channels, height, width), a vector being a map of one
-            place, and the class probabilities, (rows, classes).
+            place, and the logits, (rows, classes).
         """
         h = [as_map(x, self.config.image)]
         for layer in range(1, self.config.depth + 1):
@@ -308,11 +308,11 @@ class ConvLadder(nn.Module):
             mean, variance = self.get_buffer(f"mean_{layer}"), self.get_buffer(f"variance_{layer}")
             z = normalise(z_pre.flatten(0, -2), mean, variance).view(z_pre.shape)
             h.append(self.activate(z, layer))
-        return [*(each.permute(0, 3, 1, 2) for each in h[:-1]), torch.softmax(h[-1].flatten(1), dim=-1)]
+        return [*(each.permute(0, 3, 1, 2) for each in h[:-1]), h[-1].flatten(1)]
 
     def forward(self, x: Tensor) -> Tensor:
         """Class probabilities of the clean path under the stored statistics: (rows, d) -> (rows, classes)."""
-        return self.features(x)[-1]
+        return torch.softmax(self.features(x)[-1], dim=-1)
 
 
 def _normalise_maps(z_pre: Tensor, rows: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:

@@ -249,21 +249,17 @@ class Ladder(nn.Module):
         return found
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """Activations of the clean path under the stored statistics.
+        """Activations h_0..h_L of the clean path under the stored statistics: (rows, d) -> L+1 tensors (rows, n_l).
 
-        Args:
-            x: pixels in 0..1, shape (rows, d).
-
-        Returns:
-            h_0..h_L, each (rows, n_l): the input, the hidden layers, the class probabilities.
+        The last are the logits, before the softmax.
         """
         h = [x]
         for layer in range(1, self.config.depth + 1):
             z_pre = functional.linear(h[-1], self.W[layer - 1])
             z = normalise(z_pre, self.get_buffer(f"mean_{layer}"), self.get_buffer(f"variance_{layer}"))
             h.append(self.activate(z, layer))
-        return [*h[:-1], torch.softmax(h[-1], dim=-1)]
+        return h
 
     def forward(self, x: Tensor) -> Tensor:
         """Class probabilities of the clean path under the stored statistics: (rows, d) in 0..1 -> (rows, classes)."""
-        return self.features(x)[-1]
+        return torch.softmax(self.features(x)[-1], dim=-1)

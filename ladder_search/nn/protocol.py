@@ -59,11 +59,24 @@ class ModelConfig(Protocol):
         ...
 
 
+class Column(Protocol):
+    """A trained network whose activations a later one reads."""
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """Activations h_0..h_L of clean inputs under the stored statistics; the last are the logits."""
+        ...
+
+
+SOURCES = "sources."
+"""Prefix of a module's tensors that belong to networks of an earlier stage: constants of the program, one set per
+member, which a step reads and never changes."""
+
+
 class PackModel(Protocol):
     """An ordinary ``nn.Module`` for one trial; a pack stacks K of them along a leading axis.
 
     A step may compute the layers of ``torch.nn.functional`` (linear, convolutions) in a lower precision; see
-    ``training.program.Bfloat16Products``.
+    ``training.program.Bfloat16Products``. Networks of an earlier stage are its submodule ``sources``.
     """
 
     @property

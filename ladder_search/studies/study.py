@@ -11,7 +11,7 @@ from typing import Any, Literal
 from ladder_search.config import as_mapping, build, in_range, merge
 from ladder_search.errors import SettingError, UnknownNameError
 from ladder_search.training.settings import TrainingConfig
-from ladder_search.trial import DataConfig, TrialSpec
+from ladder_search.trial import DataConfig, SourceConfig, TrialSpec, build_sources
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +27,8 @@ class Target:
     verified: bool
     """Whether the error was confirmed in a source that could be read."""
     spread_verified: bool
+    standing: str = ""
+    """What speaks against taking the number as evidence, in a few words; "": nothing is known."""
 
     @property
     def deviation(self) -> float | None:
@@ -40,13 +42,15 @@ class Target:
         if self.spread is not None:
             text += f" ± {100 * self.spread:.2f}"
         if not self.verified:
-            return f"{text} (unverified)"
-        return text if self.spread_verified or self.spread is None else f"{text} (sd unverified)"
+            text += " (unverified)"
+        elif self.spread is not None and not self.spread_verified:
+            text += " (sd unverified)"
+        return f"{text} ({self.standing})" if self.standing else text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpaceConfig:
-    """What a search varies around the study's own settings; see ``spaces/`` for the ranges."""
+    """What a search of the ladder family varies around the study's own settings; see ``spaces/`` for the ranges."""
 
     noise: Literal["fixed", "tied", "input-and-local", "per-layer"] = "input-and-local"
     """tied: one sigma everywhere; input-and-local: the input's own and one for layers 1..L."""
@@ -97,7 +101,10 @@ class Study:
     model: Any
     """The published configuration's model settings."""
     training: TrainingConfig
-    space: SpaceConfig = field(default_factory=SpaceConfig)
+    space: Any = field(default_factory=SpaceConfig)
+    """What a search varies, a dataclass of the family's own kind."""
+    sources: Mapping[str, SourceConfig] = field(default_factory=dict)
+    """Earlier stages of the trials; see ``TrialSpec.sources``."""
     stop: StopConfig
     target: Target | None
     """None: no paper reports this experiment."""
@@ -110,20 +117,27 @@ class Study:
 
     def trial(self, **seeds: int) -> TrialSpec:
         """The published configuration as a trial; ``seeds`` are ``seed``, ``label_seed`` and ``draws``."""
-        return TrialSpec(family=self.family, data=self.data, model=self.model, training=self.training, **seeds)
+        return TrialSpec(
+            family=self.family,
+            data=self.data,
+            model=self.model,
+            training=self.training,
+            sources=self.sources,
+            **seeds,
+        )
 
     def is_of(self, spec: TrialSpec) -> bool:
         """Whether a trial answers this study's question: trained on its data, with as many labels."""
         return (spec.data.dataset, spec.data.labels) == (self.data.dataset, self.data.labels)
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> Study:
-        """Return this study with nested settings put over its data, model, training, space and stop rules.
+        """Return this study with nested settings put over its data, model, training, sources, space and stop rules.
 
         Raises:
             UnknownNameError: no such setting.
             SettingError: a value out of range.
         """
-        sections = ("data", "model", "training", "space", "stop")
+        sections = ("data", "model", "training", "space", "stop", "sources")
         changed: dict[str, Any] = {}
         for section, values in overrides.items():
             if section not in sections:
@@ -131,5 +145,9 @@ class Study:
             if not isinstance(values, Mapping):
                 raise SettingError(f"{section} is a group of settings, got {values!r}; write {section}.NAME=VALUE.")
             own = getattr(self, section)
+            if section == "sources":
+                before = {name: as_mapping(source) for name, source in own.items()}
+                changed[section] = build_sources(merge(before, values))
+                continue
             changed[section] = build(type(own), merge(as_mapping(own), values), where=section)
         return dataclasses.replace(self, **changed, changes=merge(self.changes, overrides))

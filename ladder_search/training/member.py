@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ladder_search.data.splits import Split
 from ladder_search.data.streams import LABELLED, UNLABELLED, BatchStream
@@ -25,6 +27,11 @@ class MemberSpec:
     """Seed of weights, noise and batch order; the label draw is in ``split``."""
     data: str = ""
     """Names what was made of the data set for it; a pack holds one data set, made in one way."""
+    stages: tuple[object, ...] = ()
+    """Signatures of the networks of earlier stages."""
+    given: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
+    """What an earlier stage hands on: names in the network's state -> values, initial ones of parameters, and the
+    constants of source columns (``nn.protocol.SOURCES``)."""
 
     def signature(self) -> tuple[object, ...]:
         """What members of one pack must share."""
@@ -32,7 +39,7 @@ class MemberSpec:
         sizes = (len(split.labelled), len(split.unlabelled), len(split.validation))
         batches = (training.labelled_batch, training.unlabelled_batch, training.dtype, training.precision)
         made = (self.data,) if self.data else ()
-        return (type(self.model).__name__, *self.model.signature(), *sizes, *batches, *made)
+        return (type(self.model).__name__, *self.model.signature(), *sizes, *batches, *made, *self.stages)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -53,6 +53,8 @@ def normals(keys: Tensor, counters: Tensor, size: int) -> Tensor:
 def fill_normals(out: Tensor, key: int) -> None:
     """Fill ``out``, a vector in the memory of the CPU, with the draws of ``key``; of float64 are float32's numbers."""
     half = -(-len(out) // 2)
+    if not half:
+        return
     count = min(half, _WORDS_AT_ONCE)
     steps, words, part, floats = _scratch(count, threading.get_ident())
     for begin in range(0, half, count):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ladder_search.errors import CheckpointError, SettingError
-from ladder_search.nn.protocol import Stacking
+from ladder_search.nn.protocol import SOURCES, Stacking
 from ladder_search.training import seeding
 from ladder_search.training.evaluation import Evaluation, classification_errors, labelled_statistics
 from ladder_search.training.member import MemberSpec, Seat
@@ -111,14 +111,13 @@ class Pack:
         self._dtype = torch.float32 if like.training.dtype == "float32" else torch.float64
         self._device = data.x.device
         self._model = build(like.model, seeding.generator(0)).to(self._device, self._dtype)
-        params = {name: value.detach() for name, value in self._model.named_parameters()}
+        params, constants = _parted(self._model)
 
-        def stack_of_zeros() -> Stack:
-            return {
-                n: torch.zeros((slots, *v.shape), dtype=self._dtype, device=self._device) for n, v in params.items()
-            }
+        def stack_of_zeros(like: Stack) -> Stack:
+            return {n: torch.zeros((slots, *v.shape), dtype=self._dtype, device=self._device) for n, v in like.items()}
 
-        self._params, self._first, self._second = stack_of_zeros(), stack_of_zeros(), stack_of_zeros()
+        self._params, self._first, self._second = (stack_of_zeros(params) for _ in range(3))
+        self._constants = stack_of_zeros(constants)
         self._hyper: Stack = {
             name: torch.zeros((slots, len(values)), dtype=self._dtype, device=self._device)
             for name, values in like.model.hyper().items()
@@ -143,7 +142,7 @@ class Pack:
         capture = capture_graph if (self._device.type == "cuda" if captured is None else captured) else None
         self._stepper = Stepper(
             step,
-            (self._params, self._first, self._second, self._hyper),
+            (self._params, self._first, self._second, self._hyper, self._constants),
             data.x,
             data.y,
             terms=len(self._term_names),
@@ -151,7 +150,7 @@ class Pack:
         )
         self._evaluation = Evaluation(
             self._model,
-            self._params,
+            self._params | self._constants,
             data.x,
             data.y,
             data.full_scale,
@@ -188,12 +187,19 @@ class Pack:
             )
         slot = free[0]
         seat = Seat(spec)
+        constants = {name: value for name, value in spec.given.items() if name.startswith(SOURCES)}
         if state is None:
             fresh = self._build(spec.model, seeding.generator(spec.seed, seeding.INITIAL_WEIGHTS))
-            params = {name: value.detach() for name, value in fresh.named_parameters()}
+            initial = {name: value for name, value in spec.given.items() if name not in constants}
+            params = _parted(fresh)[0] | initial
             zeros = {name: torch.zeros_like(value) for name, value in params.items()}
             state = MemberState(step=0, params=params, first=zeros, second=zeros)
-        stacks = ((self._params, state.params), (self._first, state.first), (self._second, state.second))
+        stacks = (
+            (self._params, state.params),
+            (self._first, state.first),
+            (self._second, state.second),
+            (self._constants, constants),
+        )
         for stack, values in stacks:
             _check_fits(stack, values)
         for stack, values in stacks:
@@ -211,7 +217,7 @@ class Pack:
         """Free a slot; its tensors are cleared, so that nothing of a diverged member is left to compute on."""
         self._seat(slot)
         self._seats[slot] = None
-        for stack in (self._params, self._first, self._second, self._hyper):
+        for stack in (self._params, self._first, self._second, self._hyper, self._constants):
             for stacked in stack.values():
                 stacked[slot].zero_()
 
@@ -288,12 +294,20 @@ class Pack:
 
     def module(self, slot: int) -> nn.Module:
         """Return the member as a plain module with its test-time statistics in place, on the CPU."""
-        _, statistics = self.statistics([slot])
-        module = self._build(self._seat(slot).spec.model, seeding.generator(0)).to(self._dtype)
-        tensors = dict(self.state(slot).params)
-        tensors.update({name: value[0].cpu() for name, value in statistics.items()})
-        module.load_state_dict(tensors)
-        return module
+        return self.modules([slot])[slot]
+
+    def modules(self, slots: Collection[int] | None = None) -> dict[int, nn.Module]:
+        """Return seated members, all unless told, as plain modules with their test-time statistics, on the CPU."""
+        chosen, statistics = self.statistics(slots)
+        found = {}
+        for row, slot in enumerate(chosen):
+            module = self._build(self._seat(slot).spec.model, seeding.generator(0)).to(self._dtype)
+            own = {**self._params, **self._constants}
+            tensors = {name: stacked[slot].detach().cpu().clone() for name, stacked in own.items()}
+            tensors |= {name: value[row].cpu() for name, value in statistics.items()}
+            module.load_state_dict(tensors)
+            found[slot] = module
+        return found
 
     def _seat(self, slot: int) -> Seat:
         seat = self._seats[slot]
@@ -311,9 +325,11 @@ class Pack:
         return chosen
 
     def _params_of(self, slots: list[int]) -> Stack:
+        """Parameters and constants of some slots."""
+        everything = self._params | self._constants
         if len(slots) == self.slots:
-            return self._params
-        return {name: stacked[slots] for name, stacked in self._params.items()}
+            return everything
+        return {name: stacked[slots] for name, stacked in everything.items()}
 
     def _tables(self, seated: dict[int, Seat], steps: int) -> tuple[Tensor, ...]:
         """What the steps of an interval read, each (steps, K, ...): see ``make_step``, from ``rate`` to ``keys``."""
@@ -329,6 +345,12 @@ class Pack:
             keys[:, slot] = noise_keys(seat.spec.seed, seat.step, steps)
         rate, root = torch.from_numpy(scales).to(self._device, self._dtype)
         return rate, root, *(torch.from_numpy(table).to(self._device) for table in (*rows, keys))
+
+
+def _parted(module: nn.Module) -> tuple[Stack, Stack]:
+    """A module's parameters, and its constants: all that belongs to networks of an earlier stage."""
+    params = {name: v.detach() for name, v in module.named_parameters() if not name.startswith(SOURCES)}
+    return params, {name: v.detach() for name, v in module.state_dict().items() if name.startswith(SOURCES)}
 
 
 def _finite(stacks: list[Tensor]) -> Tensor:

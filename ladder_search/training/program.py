@@ -69,7 +69,7 @@ def make_step(
     precision: str = "float32",
     stacking: Stacking = "vmap",
 ) -> Step:
-    """Return ``step(params, first, second, hyper, rate, root, labelled, unlabelled, keys, x, y) -> terms``.
+    """Return ``step(params, first, second, hyper, constants, rate, root, labelled, unlabelled, keys, x, y) -> terms``.
 
     The step updates ``params`` and Adam's moments ``first`` and ``second`` (stacks) in place.
 
@@ -81,6 +81,7 @@ def make_step(
 
     Args of the step, with K members:
         hyper: name -> (K, ...) tensors of hyper-parameters.
+        constants: name -> (K, ...) tensors of networks of an earlier stage, see ``nn.protocol.SOURCES``.
         rate, root: Adam's bias-corrected learning rate and second correction, each (K,).
         labelled, unlabelled: indices into the data, (K, rows) int64.
         keys: keys of the step's noise, (K,) int64.
@@ -91,8 +92,10 @@ def make_step(
     cost = _Cost(model)
     of_words = counters(noise_size, next(model.parameters()).device)
 
-    def member_cost(params: Stack, hyper: Stack, x_lab: Tensor, y: Tensor, x_unl: Tensor, noise: Tensor) -> Any:
-        named = {_MODEL + name: value for name, value in params.items()}
+    def member_cost(
+        params: Stack, hyper: Stack, constants: Stack, x_lab: Tensor, y: Tensor, x_unl: Tensor, noise: Tensor
+    ) -> Any:
+        named = {_MODEL + name: value for stack in (params, constants) for name, value in stack.items()}
         if precision == "bf16":
             with Bfloat16Products():
                 return functional_call(cost, named, (Batch(x_lab, y, x_unl), noise, hyper))
@@ -121,6 +124,7 @@ def make_step(
         first: Stack,
         second: Stack,
         hyper: Stack,
+        constants: Stack,
         rate: Tensor,
         root: Tensor,
         labelled: Tensor,
@@ -138,7 +142,7 @@ def make_step(
         else:
             noise = normals(keys, of_words, noise_size).to(dtype)
         x_lab, x_unl = (x[rows].to(dtype) / full_scale for rows in (labelled, unlabelled))
-        gradients, terms = gradient(params, hyper, x_lab, y[labelled], x_unl, noise)
+        gradients, terms = gradient(params, hyper, constants, x_lab, y[labelled], x_unl, noise)
         with torch.no_grad():
             (fused_adam if eager_on_cpu else adam)(params, gradients, first, second, rate, root)
         return terms

@@ -30,7 +30,7 @@ class Stepper:
     def __init__(
         self,
         step: Step,
-        stacks: tuple[Stack, Stack, Stack, Stack],
+        stacks: tuple[Stack, Stack, Stack, Stack, Stack],
         x: Tensor,
         y: Tensor,
         *,
@@ -38,7 +38,7 @@ class Stepper:
         capture: Capture | None = None,
     ) -> None:
         """Args:
-        stacks: parameters, Adam's two moments, hyper-parameters; they stay where they are.
+        stacks: parameters, Adam's two moments, hyper-parameters, constants; they stay where they are.
         terms: cost terms of a member.
         capture: how the step gets fast, ``capture_graph`` on CUDA; None calls it as it is.
         """

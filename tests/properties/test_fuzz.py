@@ -175,7 +175,7 @@ def use_cache(folder: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LADDER_SEARCH_CACHE", str(folder))
-        found = cache.load_or_build("toy", content_digest(ARRAYS), gone, quiet)
+        found, _ = cache.load_or_build("toy", content_digest(ARRAYS), gone, quiet)
     assert all(np.array_equal(one, other) for one, other in zip(found, ARRAYS, strict=True))
 
 

@@ -181,3 +181,10 @@ def test_json_is_plain(tmp_path: Path) -> None:
     folder.write_trial(_record())
     raw = json.loads((folder.trials / "t0007.json").read_text())
     assert raw["params"] == {"model/lambda_0": 1000.0, "model/combinator": "gauss"} and raw["epochs"][0]["epoch"] == 1
+
+
+def test_a_study_that_is_described_again_keeps_its_format(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "study")
+    folder.create({"settings": {"study": "digits-100"}, "store": "sqlite:///x"})
+    folder.describe({"settings": {"study": "digits-100"}, "store": "sqlite:///x", "packs": []})
+    assert folder.description()["packs"] == []

@@ -108,7 +108,7 @@ MISTAKES = [
     ("digits-100 --name -x", "expected one argument"),
     ("digits-100 --set lr", "given as name=value"),
     ("digits-100 --set =3", "given as name=value"),
-    ("digits-100 --set lr=3", "Known: data, model, space, stop, training"),
+    ("digits-100 --set lr=3", "Known: data, model, sources, space, stop, training"),
     ("digits-100 --set training.Lr=3", "did you mean 'training.lr'"),
     ("digits-100 --set training.lr=fast", "must be a finite number, got 'fast'"),
     ("digits-100 --set training.lr=.nan", "must be a finite number"),

@@ -35,7 +35,7 @@ SMALL = {
 def _config(every: int = 3, **changed: Any) -> dict[str, Any]:
     settings = merge(merge(STUDIES["digits-100"].trial().as_mapping(), SMALL), changed)
     how = {"compiled": False, "report_every": every, "report_at": [], "threads": 1, "device": "cpu", "start": None}
-    return {"key": "t0000", "settings": settings, "desk": None, **how}
+    return {"key": "t0000", "settings": settings, "desk": None, "keeper": None, **how}
 
 
 def _trainable(config: dict[str, Any]) -> LadderTrainable:

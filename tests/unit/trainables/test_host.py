@@ -196,7 +196,7 @@ def test_without_memory_every_trial_is_told_what_it_did_and_the_next_builds_anew
     assert {key: (one.epoch, one.step, len(one.history)) for key, one in ended.items()} == {
         "a": (1, 10, 1), "b": (1, 10, 1)
     }  # fmt: skip
-    assert all(one.no_memory.startswith("out of memory: 7.45") for one in ended.values())
+    assert all(one.refused.startswith("out of memory: 7.45") for one in ended.values())
     assert not host.guests and host.pack is None
     host.seat("c", THIRD, compiled=False)
     host.head_for("c", 2)

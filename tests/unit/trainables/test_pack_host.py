@@ -157,7 +157,7 @@ def test_without_memory_all_trials_are_told(host: PackHost, monkeypatch: pytest.
         return ended
 
     a, b = _run(search())
-    assert a.no_memory == b.no_memory == "out of memory: what it needs could not be allocated"
+    assert a.refused == b.refused == "out of memory: what it needs could not be allocated"
     assert (a.epoch, b.epoch) == (1, 0)
 
 

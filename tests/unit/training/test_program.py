@@ -78,7 +78,7 @@ def train(members: list[Toy], steps: int, *, compiled: bool = False) -> tuple[di
         scales = torch.tensor([adam_scale(i + 1, rate) for rate in one["rates"]], dtype=torch.float64)
         rows = (one["labelled"], one["unlabelled"])
         found = step(
-            params, first, second, one["hyper"], scales[:, 0], scales[:, 1], *rows, one["keys"], PIXELS, CLASSES
+            params, first, second, one["hyper"], {}, scales[:, 0], scales[:, 1], *rows, one["keys"], PIXELS, CLASSES
         )
         terms.append(found.clone())
     return params, terms
@@ -124,7 +124,7 @@ def test_a_rate_of_zero_moves_nothing() -> None:
     rate, root = torch.tensor([0.0, 0.1], dtype=torch.float64), torch.ones(2, dtype=torch.float64)
     rows = (one["labelled"], one["unlabelled"])
     step = make_step(members[0], 16.0, noise_size=18, compiled=False)
-    step(params, first, second, one["hyper"], rate, root, *rows, one["keys"], PIXELS, CLASSES)
+    step(params, first, second, one["hyper"], {}, rate, root, *rows, one["keys"], PIXELS, CLASSES)
     assert torch.equal(params["matrix"][0], before["matrix"][0])
     assert not torch.equal(params["matrix"][1], before["matrix"][1])
 

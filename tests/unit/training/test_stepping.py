@@ -36,7 +36,7 @@ def fresh() -> tuple[Callable[..., Tensor], Stacks, int]:
     hyper = {name: torch.tensor([value] * MEMBERS) for name, value in CONFIG.hyper().items()}
     size = models[0].noise_size(LABELLED, UNLABELLED)
     step = make_step(models[0], 16.0, noise_size=size, compiled=False)
-    return step, (params, first, second, hyper), len(models[0].term_names)
+    return step, (params, first, second, hyper, {}), len(models[0].term_names)
 
 
 def tables(steps: int, seed: int) -> list[Tensor]:

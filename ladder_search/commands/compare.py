@@ -1,0 +1,107 @@
+"""``ladder-search compare``: learning curves of several studies' configurations over the same seeds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from statistics import fmean, stdev
+
+from rich.console import Console
+from rich.table import Table
+
+from ladder_search.commands.training import at_least_one, find_device, show_progress
+from ladder_search.config import merge
+from ladder_search.data import datasets
+from ladder_search.data.atomic import write_atomically
+from ladder_search.driver.pictures import canvas
+from ladder_search.driver.pictures.learning import learning_bands
+from ladder_search.errors import SettingError
+from ladder_search.export.contenders import seeds_of_searches
+from ladder_search.export.final import confirmation_seeds, seeds_of, train_final, worth_compiling
+from ladder_search.export.folders import unwritable
+from ladder_search.export.learning import Learning, as_json, differences, marks, transfer_scores
+from ladder_search.export.results import write_result
+from ladder_search.export.sources import FOLDER, Shelf
+from ladder_search.studies import find_study
+from ladder_search.trial import TrialSpec
+
+FILE = "learning.json"
+PICTURE = "learning-curves"
+
+
+def run(arguments: argparse.Namespace) -> None:
+    at_least_one(arguments, "seeds", "epochs")
+    studies = [find_study(name) for name in dict.fromkeys(arguments.study)]
+    if len(studies) < 2 or len({study.data.dataset for study in studies}) > 1:
+        names = ", ".join(f"{study.name} on {study.data.dataset}" for study in studies)
+        raise SettingError(f"a comparison is of two studies or more on the same data, got {names}; name others.")
+    device = find_device(arguments.device)
+    console = Console()
+    dataset = datasets.load(studies[0].data.dataset, notify=lambda line: console.print(line, markup=False))
+    used = frozenset[int]().union(*(seeds_of(s.trial()) | seeds_of_searches(s, arguments.root) for s in studies))
+    seeds = confirmation_seeds(arguments.seeds, used)
+    shelf = Shelf(arguments.root / FOLDER, device=device, notify=lambda line: console.print(line, markup=False))
+    output: Path = arguments.output or arguments.root / "comparisons" / studies[0].data.dataset
+    found = []
+    for study in studies:
+        spec = study.trial()
+        if arguments.epochs is not None:
+            spec = TrialSpec.from_mapping(merge(spec.as_mapping(), {"training": {"epochs": arguments.epochs}}))
+        folder = output / study.name
+        result = train_final(
+            spec,
+            dataset,
+            seeds=seeds,
+            study=study,
+            compiled=worth_compiling(spec, dataset, len(seeds)),
+            device=device,
+            report=lambda progress, name=study.name: show_progress(console, progress, f"{name}: "),  # type: ignore[misc]
+            folder=folder,
+            networks=shelf,
+            curve_every=1,
+        )
+        write_result(folder, result)
+        found.append(Learning.of(study.name, study.title, result))
+    _write(output, found)
+    _tell(console, found, dataset.name)
+    console.print(f"kept in {output}", highlight=False, soft_wrap=True)
+
+
+def _write(output: Path, found: list[Learning]) -> None:
+    text = json.dumps(as_json(found, found[0].name), indent=1, allow_nan=False) + "\n"
+    try:
+        write_atomically(output / FILE, lambda file: file.write(text.encode()))
+        with canvas.style():
+            canvas.save(learning_bands("Learning curves", found), output, PICTURE)
+    except OSError as error:
+        raise unwritable(output, error) from error
+
+
+def _tell(console: Console, found: list[Learning], dataset: str) -> None:
+    last = min(one.epochs for one in found)
+    seeds = max(len(one.curves) for one in found)
+    title = f"{dataset}: test accuracy in %, mean ± standard deviation over {seeds} seeds, nothing held out"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    epochs = marks(last)
+    for header in ("study", *(f"epoch {epoch}" for epoch in epochs), "area", "transfer", "lost"):
+        table.add_column(header, justify="left" if header == "study" else "right", no_wrap=True, overflow="fold")
+    scores = transfer_scores(found, found[0].name)
+    for one in found:
+        cells = [_cell(list(one.after(epoch).values())) for epoch in epochs]
+        score = f"{scores[one.name]:.3f}" if one.name in scores else "–"
+        table.add_row(one.name, *cells, _cell(list(one.area.values())), score, str(len(one.diverged) or "–"))
+    wide = Console(width=max(console.width, 110)) if not console.is_terminal else console
+    wide.print(table, highlight=False)
+    console.print(f"transfer: area over that of {found[0].name}; lost: seeds that diverged", highlight=False)
+    for what in ("area", f"epoch {epochs[0]}", f"epoch {last}"):
+        console.print(f"Paired tests, {what} (t-test over common seeds, Holm over all pairs):", highlight=False)
+        for d in differences(found, what):
+            apart = f"{100 * d.mean:.2f} ± {100 * d.deviation:.2f} points, n {d.n}, p {d.p:.3g}"
+            console.print(f"  {d.better} above {d.worse}: {apart}", highlight=False, soft_wrap=True)
+
+
+def _cell(values: list[float]) -> str:
+    if not values:
+        return "–"
+    return f"{100 * fmean(values):.2f}" + (f" ± {100 * stdev(values):.2f}" if len(values) > 1 else "")

@@ -1,0 +1,45 @@
+"""Learning curves of several configurations over seeds: the mean of each, in a band of one standard deviation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean, stdev
+
+from ladder_search.driver.pictures import canvas
+from ladder_search.driver.pictures.canvas import Picture
+from ladder_search.export.learning import Learning
+
+_COLOURS = (canvas.BLUE, canvas.VERMILION, canvas.GREEN, canvas.ORANGE, canvas.PURPLE, canvas.SKY, canvas.BLACK)
+_DASHES = (("-", "solid"), ("--", "dash"), (":", "dot"))
+
+
+def learning_bands(title: str, all_: Sequence[Learning]) -> Picture:
+    """Draw test accuracy against epochs, a line and a band for each configuration."""
+    drawn = [one for one in all_ if one.curves]
+    if not drawn:
+        return canvas.words(title, "Every seed of every configuration diverged.")
+    fig, page = canvas.figure(title), canvas.page(title)
+    ax = fig.add_subplot()
+    for number, one in enumerate(drawn):
+        colour = _COLOURS[number % len(_COLOURS)]
+        dash, of_page = _DASHES[number // len(_COLOURS) % len(_DASHES)]
+        epochs = list(range(1, one.epochs + 1))
+        values = [list(one.after(epoch).values()) for epoch in epochs]
+        means = [fmean(at) for at in values]
+        spreads = [stdev(at) if len(at) > 1 else 0.0 for at in values]
+        low, high = ([m + sign * s for m, s in zip(means, spreads, strict=True)] for sign in (-1, 1))
+        label = f"{one.name} ({len(one.curves)} seeds)"
+        ax.plot(epochs, means, dash, color=colour, linewidth=1.4, label=label)
+        ax.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
+        band = {"x": [*epochs, *reversed(epochs)], "y": [*high, *reversed(low)]}
+        page.add_scatter(
+            **band, fill="toself", fillcolor=colour, opacity=0.15, line={"width": 0}, hoverinfo="skip", showlegend=False
+        )
+        page.add_scatter(x=epochs, y=means, name=label, line={"color": colour, "dash": of_page})
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("test accuracy, mean ± one standard deviation")
+    canvas.percent_axis(ax.yaxis, log=False)
+    canvas.legend_below(fig, ax, columns=2)
+    page.update_xaxes(title="epoch")
+    page.update_yaxes(title="test accuracy, mean ± one standard deviation", tickformat=".1%")
+    return Picture(title=title, png=fig, page=page)

@@ -1,0 +1,138 @@
+"""How fast several configurations learn: accuracy after every epoch over seeds, areas, transfer scores, paired tests.
+
+Source: Rusu et al. 2016, section 4 (area under the learning curve; the transfer score is its ratio to that of a column
+from scratch). Every comparison is in pairs of equal seeds, which are equal label draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import fmean, stdev
+from typing import Any
+
+from ladder_search.export.results import FinalResult
+from ladder_search.export.statistics import holm, paired
+from ladder_search.metrics import EPOCH, TEST_ERROR
+
+MARKS = (1, 3, 10)
+"""Epochs after which accuracies are told, beside the last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learning:
+    """The learning curves of one configuration."""
+
+    name: str
+    title: str
+    curves: Mapping[int, tuple[float, ...]]
+    """Seed -> test accuracy (a fraction) after epochs 1..E; a seed that diverged is left out."""
+    diverged: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, name: str, title: str, result: FinalResult) -> Learning:
+        """Read the curves of a final training that has a point for every epoch."""
+        found = {}
+        for outcome in result.outcomes:
+            if outcome.test_error is not None:
+                rows = sorted(outcome.epochs, key=lambda row: row[EPOCH])
+                found[outcome.seed] = tuple(1.0 - row[TEST_ERROR] for row in rows)
+        gone = tuple(outcome.seed for outcome in result.outcomes if outcome.test_error is None)
+        return cls(name=name, title=title, curves=found, diverged=gone)
+
+    @property
+    def epochs(self) -> int:
+        return min((len(curve) for curve in self.curves.values()), default=0)
+
+    def after(self, epoch: int) -> dict[int, float]:
+        """Seed -> accuracy after that epoch."""
+        return {seed: curve[epoch - 1] for seed, curve in self.curves.items()}
+
+    @property
+    def area(self) -> dict[int, float]:
+        """Seed -> area under the curve, divided by the epochs: the mean accuracy while learning."""
+        return {seed: fmean(curve) for seed, curve in self.curves.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """Two configurations on common seeds."""
+
+    what: str
+    """"area", or "epoch N"."""
+    better: str
+    worse: str
+    """By their means."""
+    mean: float
+    """Mean of the differences, in accuracy."""
+    deviation: float
+    n: int
+    p: float
+    """Of the paired t-test, two-sided, after Holm's correction over all pairs of the same ``what``."""
+
+
+def marks(epochs: int) -> list[int]:
+    """Return the epochs after which accuracies are told: 1, 3, 10 and the last."""
+    return sorted({*(mark for mark in MARKS if mark < epochs), epochs})
+
+
+def differences(all_: Sequence[Learning], what: str) -> list[Difference]:
+    """Compare all pairs by their ``area`` or after ``epoch N``."""
+    epoch = 0 if what == "area" else int(what.removeprefix("epoch "))
+    values = {one.name: one.area if not epoch else one.after(epoch) for one in all_}
+    found = []
+    for a, b in combinations(values, 2):
+        common = sorted(values[a].keys() & values[b].keys())
+        apart = [values[a][seed] - values[b][seed] for seed in common]
+        if len(apart) < 2:
+            continue
+        first, second = (a, b) if fmean(apart) >= 0 else (b, a)
+        p = paired([values[a][seed] for seed in common], [values[b][seed] for seed in common])
+        found.append((first, second, abs(fmean(apart)), stdev(apart), len(apart), p))
+    corrected = holm(one[-1] for one in found)
+    return [
+        Difference(what=what, better=first, worse=second, mean=mean, deviation=deviation, n=n, p=p)
+        for (first, second, mean, deviation, n, _), p in zip(found, corrected, strict=True)
+    ]
+
+
+def transfer_scores(all_: Sequence[Learning], reference: str) -> dict[str, float]:
+    """Return each configuration's mean area over the reference's, on common seeds."""
+    base = next(one for one in all_ if one.name == reference).area
+    scores = {}
+    for one in all_:
+        common = one.area.keys() & base.keys()
+        if common:
+            scores[one.name] = fmean(one.area[s] for s in common) / fmean(base[s] for s in common)
+    return scores
+
+
+def as_json(all_: Sequence[Learning], reference: str) -> dict[str, Any]:
+    """Everything in plain values, curves and tests."""
+    last = min(one.epochs for one in all_)
+    return {
+        "reference": reference,
+        "curves": {
+            one.name: {
+                "title": one.title,
+                "accuracy": {str(seed): list(curve) for seed, curve in one.curves.items()},
+                "diverged": list(one.diverged),
+            }
+            for one in all_
+        },
+        "transfer": transfer_scores(all_, reference),
+        "differences": [
+            {
+                "what": one.what,
+                "better": one.better,
+                "worse": one.worse,
+                "mean": one.mean,
+                "sd": one.deviation,
+                "n": one.n,
+                "p_holm": one.p,
+            }
+            for what in ("area", *(f"epoch {mark}" for mark in marks(last)))
+            for one in differences(all_, what)
+        ],
+    }

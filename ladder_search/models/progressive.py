@@ -1,0 +1,352 @@
+"""Progressive networks (Rusu et al. 2016) on ladder sources (Thaker's progressive ladder network), as MLPs.
+
+Legend: ``h`` activations of the target column, ``W``, ``beta``, ``gamma`` its weights, shift and the softmax layer's
+scale, named as the ladder's; ``sources`` frozen columns of an earlier stage, ``alpha`` the scalars on their features,
+``V`` and ``U`` an adapter's two projections. Layer 0 is the input, layer L the softmax.
+
+    h_i = s( norm( W_i h_{i-1} + U_i s( V_i [alpha_{i,j} h_{i-1}(j)]_j ) ) + beta_i ),   i = 2..L
+
+is Rusu's equation 2 with the target's batch normalisation ``norm`` around the sum, where the paper has none. Nothing
+lateral enters layer 1, whose input is shared. The four approaches of Thaker's report are settings of this one model:
+scratch, fine-tuned, and progressive on a ladder's or on a supervised source.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ladder_search.config import in_range
+from ladder_search.errors import SettingError
+from ladder_search.metrics import COST, COST_DECAY, COST_SUPERVISED
+from ladder_search.nn.batchnorm import batch_statistics, normalise
+from ladder_search.nn.images import COLOUR_PIXELS, GREY_PIXELS, grey_of
+from ladder_search.nn.protocol import Batch
+
+_BYTE = 255.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProgressiveConfig:
+    """Settings of one target column; the defaults are Thaker's sizes with Rusu's adapter."""
+
+    widths: tuple[int, ...] = (784, 1000, 500, 250, 250, 250, 10)
+    """Units of layers 0..L of the target column."""
+    approach: Literal["scratch", "fine-tuned", "progressive"] = "progressive"
+    """scratch: no source; fine-tuned: starts from the source's weights; progressive: looks at frozen sources."""
+    adapter: Literal["rusu", "sum", "linear"] = "rusu"
+    """rusu: U relu(V alpha h) added before the nonlinearity; linear: U alpha h, added there too; sum: Thaker's
+    relu(U alpha h + c), added after it."""
+    adapter_width: int | None = None
+    """Units between V and U; null: as many as the layer has (n_i, the text of Rusu et al. 2016)."""
+    alpha: Literal["learned", "fixed", "absent"] = "learned"
+    """fixed: stays at ``alpha_init``; absent: source features enter as they are."""
+    alpha_init: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0)
+    """Initial alpha of the laterals into layers 2..L; Rusu et al. drew from 1, 0.1 and 0.01."""
+    batch_norm: bool = True
+    """Normalise the target column's pre-activations; otherwise beta is a plain bias."""
+    initial: Literal["he", "xavier", "fan-in"] = "he"
+    """Initial weights: N(0, 2/fan_in), uniform with variance 2/(fan_in + fan_out), N(0, 1/fan_in)."""
+    weight_decay: float = 0.0
+    """Coefficient of half the sum of squared weights (W, V, U) in the cost."""
+    head: Literal["softmax", "double-softmax", "relu"] = "softmax"
+    """double-softmax: probabilities are taken for logits, a defect of the published baseline; relu: logits are cut at
+    zero, as in the published progressive columns."""
+    pixels: Literal["unit", "raw"] = "unit"
+    """raw: all columns see 0..255 instead of 0..1, as the published ones did."""
+    colour: bool = False
+    """The target column sees 3 x 32 x 32 pixels and its sources their luminance at 28 x 28."""
+
+    def __post_init__(self) -> None:
+        if len(self.widths) < 2 or min(self.widths) < 1:
+            raise SettingError(
+                f"model.widths must list at least 2 positive sizes, got {list(self.widths)}; "
+                "give input, hidden and class sizes."
+            )
+        if len(self.alpha_init) != self.depth - 1:
+            raise SettingError(
+                f"model.alpha_init must have one entry per layer 2..{self.depth} ({self.depth - 1} in all), "
+                f"got {len(self.alpha_init)}; give {self.depth - 1} numbers."
+            )
+        for layer, value in enumerate(self.alpha_init, start=2):
+            in_range(f"model.alpha_init of layer {layer}", value, -100.0, 100.0)
+        if self.adapter_width is not None and self.adapter_width < 1:
+            raise SettingError(
+                f"model.adapter_width must be at least 1 or null, got {self.adapter_width}; give a positive number."
+            )
+        in_range("model.weight_decay", self.weight_decay, 0.0, 1.0)
+        if self.approach == "fine-tuned" and not self.batch_norm:
+            raise SettingError(
+                "a fine-tuned column continues its source, which is batch-normalised, got model.batch_norm=false; "
+                "leave it true."
+            )
+
+    @property
+    def depth(self) -> int:
+        """L, the number of weight layers."""
+        return len(self.widths) - 1
+
+    @property
+    def staged(self) -> bool:
+        """Whether the column needs a source."""
+        return self.approach != "scratch"
+
+    @property
+    def scale(self) -> float:
+        """What pixels in 0..1 are multiplied by."""
+        return _BYTE if self.pixels == "raw" else 1.0
+
+    def signature(self) -> tuple[object, ...]:
+        """What members of one pack must share: everything that shapes the program rather than fills its tensors."""
+        # Where training starts from is data; a fine-tuned column's program is that of one from scratch.
+        lateral = (self.adapter, self.adapter_width, self.alpha) if self.approach == "progressive" else ()
+        return (self.widths, lateral, self.batch_norm, self.head, self.pixels, self.colour)
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        """Shape of one example: a row of pixels."""
+        return (self.widths[0],)
+
+    def check_fits(self, pixels: int, classes: int, dataset: str) -> None:
+        """Raise ``SettingError`` unless input and output are as wide as the data set's examples and classes."""
+        if (self.widths[0], self.widths[-1]) != (pixels, classes):
+            raise SettingError(
+                f"model.widths must start with the {pixels} pixels and end with the {classes} classes of {dataset}, "
+                f"got {list(self.widths)}; correct its first and last entries."
+            )
+        if self.colour and pixels != COLOUR_PIXELS:
+            raise SettingError(
+                f"model.colour=true is for images of 3 x 32 x 32 = {COLOUR_PIXELS} pixels, {dataset} has {pixels}; set "
+                "it to false or choose a data set in colour."
+            )
+
+    def flops(self, labelled: int, unlabelled: int) -> float:
+        """Floating-point operations of a step's products in the target column, ``labelled`` rows; laterals apart.
+
+        The source columns and the adapters add up to as much again; whoever asks decides about compiling, where a
+        factor of two decides nothing.
+        """
+        products = [2.0 * n_in * n_out for n_in, n_out in pairwise(self.widths)]
+        return labelled * (3 * sum(products) - products[0])
+
+    def on_network_of(self, other: ProgressiveConfig) -> ProgressiveConfig:
+        """These settings with the sizes and the input of ``other``."""
+        return replace(self, widths=other.widths, alpha_init=other.alpha_init, pixels=other.pixels, colour=other.colour)
+
+    def hyper(self) -> dict[str, list[float]]:
+        """Hyper-parameters that enter the step as tensors, one value per member."""
+        return {"weight_decay": [self.weight_decay]}
+
+    def check_sources(self, models: Mapping[str, Any]) -> None:
+        """Raise ``SettingError`` when sources with these settings cannot serve the column."""
+        if self.staged and not models:
+            raise SettingError(
+                f"a {self.approach} column needs a source, got none; give sources.NAME, or model.approach=scratch."
+            )
+        for name, model in models.items():
+            widths = getattr(model, "widths", None)
+            if self.approach == "fine-tuned" and (len(models) > 1 or widths != self.widths):
+                raise SettingError(
+                    f"a fine-tuned column has the sizes of its one source, {list(self.widths)}, source {name} has "
+                    f"{list(widths or ())} and there are {len(models)}; give one source of these sizes."
+                )
+            seen = GREY_PIXELS if self.colour else self.widths[0]
+            if self.approach == "progressive" and widths and widths[0] != seen:
+                raise SettingError(
+                    f"source {name} must read the {seen} pixels that the target gets, its widths begin with "
+                    f"{widths[0]}; train the source on images of that size."
+                )
+
+    def given(self, sources: Sequence[nn.Module]) -> dict[str, Tensor]:
+        """Return what a network of these settings takes over from its sources: names in its state -> values."""
+        if self.approach == "fine-tuned":
+            own = Progressive(self, generator=torch.Generator()).state_dict()
+            theirs = sources[0].state_dict()
+            return {
+                name: theirs[name] for name in own if name in theirs and not name.startswith(("mean_", "variance_"))
+            }
+        if self.approach == "progressive":
+            return {
+                f"sources.{number}.{name}": value
+                for number, source in enumerate(sources)
+                for name, value in source.state_dict().items()
+            }
+        return {}
+
+
+class Progressive(nn.Module):
+    """One target column beside its frozen sources; ``cost`` trains the column and its adapters, ``forward`` classifies.
+
+    Parameters: ``W[l-1]`` (n_l, n_{l-1}), ``beta`` zero, ``gamma`` of the softmax layer one where there is batch norm;
+    per lateral ``alpha`` (sources,), ``V`` (m, sum of the sources' n_{l-1}), ``c`` its bias, ``U``. Tensors under
+    ``sources`` are constants. Buffers ``mean_l``, ``variance_l``: test-time statistics of the target column.
+    """
+
+    def __init__(
+        self, config: ProgressiveConfig, *, generator: torch.Generator, sources: Sequence[nn.Module] = ()
+    ) -> None:
+        super().__init__()
+        self.config = config
+        widths, depth = config.widths, config.depth
+
+        def weights(n_out: int, n_in: int) -> Tensor:
+            if config.initial == "xavier":
+                return (2 * torch.rand(n_out, n_in, generator=generator) - 1) * math.sqrt(6.0 / (n_in + n_out))
+            gain = 2.0 if config.initial == "he" else 1.0
+            return torch.randn(n_out, n_in, generator=generator) * math.sqrt(gain / n_in)
+
+        self.W = nn.ParameterList([weights(widths[i], widths[i - 1]) for i in range(1, depth + 1)])
+        self.beta = nn.ParameterList([torch.zeros(widths[i]) for i in range(1, depth + 1)])
+        if config.batch_norm:
+            self.gamma = nn.Parameter(torch.ones(widths[depth]))
+            for i in range(1, depth + 1):
+                self.register_buffer(f"mean_{i}", torch.zeros(widths[i]))
+                self.register_buffer(f"variance_{i}", torch.ones(widths[i]))
+        self.alpha, self.V, self.c, self.U = (nn.ParameterDict() for _ in range(4))
+        self.sources = nn.ModuleList(sources if config.approach == "progressive" else ())
+        self.sources.requires_grad_(False)
+        sizes = [_sizes(source) for source in self.sources]
+        for i in range(2, depth + 1):
+            reached = [size[i - 1] for size in sizes if i - 1 < len(size)]
+            if not reached:
+                continue
+            key, n_in, n_out = str(i), sum(reached), widths[i]
+            if config.alpha != "absent":
+                self.alpha[key] = nn.Parameter(torch.full((len(reached),), config.alpha_init[i - 2]))
+            if config.adapter == "rusu":
+                hidden = config.adapter_width or n_out
+                self.V[key], self.c[key] = weights(hidden, n_in), torch.zeros(hidden)
+                self.U[key] = weights(n_out, hidden)
+            else:
+                self.U[key] = weights(n_out, n_in)
+                if config.adapter == "sum":
+                    self.c[key] = torch.zeros(n_out)
+
+    @property
+    def term_names(self) -> tuple[str, ...]:
+        """Names of the entries of ``cost``'s second result."""
+        return (COST, COST_SUPERVISED, COST_DECAY)
+
+    @property
+    def widest(self) -> int:
+        """Units of the largest layer, joined source features among them."""
+        adapters = (*self.V.values(), *self.U.values())
+        return max([*self.config.widths, *(int(weight.shape[1]) for weight in adapters)])
+
+    def noise_size(self, labelled: int, unlabelled: int) -> int:
+        """Number of standard normal draws that one step takes: none."""
+        return 0
+
+    def cost(self, batch: Batch, noise: Tensor, hyper: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the cost of one step on the labelled rows and its terms.
+
+        Args:
+            batch: labelled rows (labelled, d) in 0..1 and their classes; unlabelled rows are not used.
+            noise: empty.
+            hyper: ``weight_decay``, (1,).
+        """
+        h, _ = self._features(batch.x_labelled, None, {})
+        logits = torch.softmax(h[-1], dim=-1) if self.config.head == "double-softmax" else h[-1]
+        supervised = functional.cross_entropy(logits, batch.y)
+        squares = [
+            weight.square().sum() for weights in (self.W, self.V.values(), self.U.values()) for weight in weights
+        ]
+        decay = 0.5 * hyper["weight_decay"][0] * torch.stack(squares).sum()
+        total = supervised + decay
+        return total, torch.stack([total, supervised, decay])
+
+    def statistics(self, x_labelled: Tensor) -> dict[str, Tensor]:
+        """Test-time statistics of the target column: averages over minibatches of mean and unbiased variance.
+
+        Args:
+            x_labelled: minibatches, (minibatches, rows, d); rows >= 2.
+
+        Returns:
+            buffer name -> value, (n_l,); nothing without batch norm.
+        """
+        if not self.config.batch_norm:
+            return {}
+        rows = x_labelled.shape[-2]
+        _, found = self._features(x_labelled, None, {})
+        means = {f"mean_{layer}": mean.mean(0) for layer, (mean, _) in found.items()}
+        variances = {f"variance_{layer}": v.mean(0) * (rows / (rows - 1)) for layer, (_, v) in found.items()}
+        return means | variances
+
+    def features(self, x: Tensor, *, noise: Mapping[tuple[int, int], Tensor] | None = None) -> list[Tensor]:
+        """Activations h_0..h_L of the target column under the stored statistics; the last are the logits.
+
+        Args:
+            x: (rows, d) in 0..1.
+            noise: (column, layer) -> what is added to that layer's activations, (rows, n_l) or (n_l,); columns count
+                the sources from 0, the target comes last. For analyses.
+        """
+        names = range(1, self.config.depth + 1) if self.config.batch_norm else ()
+        stored = {i: (self.get_buffer(f"mean_{i}"), self.get_buffer(f"variance_{i}")) for i in names}
+        return self._features(x, stored, noise or {})[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class probabilities under the stored statistics: (rows, d) in 0..1 -> (rows, classes)."""
+        return torch.softmax(self.features(x)[-1], dim=-1)
+
+    def source_features(self, x: Tensor) -> list[list[Tensor]]:
+        """Activations of every source column on the target's pixels ``x``."""
+        seen = grey_of(x) if self.config.colour else x
+        return [source.features(self.config.scale * seen) for source in self.sources]  # type: ignore[operator]
+
+    def _features(
+        self,
+        x: Tensor,
+        stored: Mapping[int, tuple[Tensor, Tensor]] | None,
+        noise: Mapping[tuple[int, int], Tensor],
+    ) -> tuple[list[Tensor], dict[int, tuple[Tensor, Tensor]]]:
+        """All layers, normalised by ``stored`` statistics, or by those of the minibatches, which are returned."""
+        config, target = self.config, len(self.sources)
+        seen = self.source_features(x)
+        for (column, layer), added in noise.items():
+            if column < target:
+                seen[column][layer] = seen[column][layer] + added
+        found: dict[int, tuple[Tensor, Tensor]] = {}
+        h = [config.scale * x]
+        for layer in range(1, config.depth + 1):
+            below = h[-1] + noise[target, layer - 1] if (target, layer - 1) in noise else h[-1]
+            z = functional.linear(below, self.W[layer - 1])
+            lateral = self._lateral(layer, seen)
+            if lateral is not None and config.adapter != "sum":
+                z = z + lateral
+            if config.batch_norm:
+                found[layer] = batch_statistics(z) if stored is None else stored[layer]
+                z = normalise(z, *found[layer])
+            z = z + self.beta[layer - 1]
+            top = layer == config.depth
+            if top and config.batch_norm:
+                z = self.gamma * z
+            if not top or config.head == "relu":
+                z = functional.relu(z)
+            h.append(z + lateral if lateral is not None and config.adapter == "sum" else z)
+        return h, found
+
+    def _lateral(self, layer: int, seen: Sequence[Sequence[Tensor]]) -> Tensor | None:
+        key = str(layer)
+        if key not in self.U:
+            return None
+        parts = [features[layer - 1] for features in seen if layer - 1 < len(features)]
+        if self.config.alpha != "absent":
+            alpha = self.alpha[key] if self.config.alpha == "learned" else self.alpha[key].detach()
+            parts = [alpha[j] * part for j, part in enumerate(parts)]
+        joined = torch.cat(parts, dim=-1)
+        if self.config.adapter == "rusu":
+            joined = functional.relu(functional.linear(joined, self.V[key]) + self.c[key])
+        lateral = functional.linear(joined, self.U[key])
+        return functional.relu(lateral + self.c[key]) if self.config.adapter == "sum" else lateral
+
+
+def _sizes(source: nn.Module) -> list[int]:
+    """Units of a source's layers 0..L."""
+    return list(source.config.widths)  # type: ignore[union-attr, arg-type]

@@ -1,0 +1,130 @@
+"""The progressive family's search space.
+
+Source: Rusu et al. 2016 searched learning rate and initial alpha over categories; Thaker's report says of neither how
+it was chosen. Scientific are the adapter, alpha, what is done with the source's batch statistics, and the source's own
+noise and denoising weights; learning rate and weight decay are nuisance parameters; sizes, batches and epochs are
+fixed by the study. A search over a source's settings trains a source for every trial.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+
+LR = (0.0001, 0.0005, 0.001)
+ALPHA = (0.01, 0.1, 1.0)
+"""The categories of Rusu et al. 2016, appendix."""
+WEIGHT_DECAY = (0.0, 1e-6, 1e-5)
+ADAPTERS = ("rusu", "sum", "linear")
+ADAPTER_SHARES = (0.25, 0.5, 1.0)
+"""Width of the adapters' hidden layers, as a share of the target's second layer."""
+LABELS = (100, 1000)
+NOISE = (0.1, 0.6)
+LAMBDA_0 = (100.0, 10_000.0)
+
+
+def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings to put over ``base``, drawn from ``trial``.
+
+    Args:
+        trial: an Optuna trial; a ``FixedTrial`` turns flat parameters into settings.
+        base: the study's own settings, nested (``model``, ``training``, ``sources``).
+        options: which parameters vary, see ``studies.progressive.ProgressiveSpaceConfig``.
+    """
+    model: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    lateral = base["model"]["approach"] == "progressive"
+    staged = base["model"]["approach"] != "scratch"
+    if lateral and options["alpha"] != "fixed":
+        layers = len(base["model"]["alpha_init"])
+        names = ["model/alpha"] * layers
+        if options["alpha"] == "per-layer":
+            names = [f"model/alpha_{layer}" for layer in range(2, layers + 2)]
+        model["alpha_init"] = [trial.suggest_categorical(name, list(ALPHA)) for name in names]
+    if lateral and options["adapter"]:
+        model["adapter"] = trial.suggest_categorical("model/adapter", list(ADAPTERS))
+    if lateral and options["adapter_width"]:
+        share = trial.suggest_categorical("model/adapter_share", list(ADAPTER_SHARES))
+        model["adapter_width"] = max(1, round(share * base["model"]["widths"][2]))
+    if options["batch_norm"] and base["model"]["approach"] != "fine-tuned":
+        model["batch_norm"] = trial.suggest_categorical("model/batch_norm", [True, False])
+    if options["weight_decay"]:
+        model["weight_decay"] = trial.suggest_categorical("model/weight_decay", list(WEIGHT_DECAY))
+    if options["lr"]:
+        training["lr"] = trial.suggest_categorical("training/lr", list(LR))
+    found: dict[str, Any] = {"model": model, "training": training}
+    if staged:
+        found["sources"] = {name: _source(trial, name, one, options) for name, one in sorted(base["sources"].items())}
+    return found
+
+
+def published(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the flat parameters at which ``suggest`` gives back ``base``, None when it has no such point."""
+    model, training = base["model"], base["training"]
+    params: dict[str, Any] = {}
+    if model["approach"] == "progressive":
+        if options["alpha"] == "tied":
+            params["model/alpha"] = model["alpha_init"][0]
+        elif options["alpha"] == "per-layer":
+            params |= {f"model/alpha_{layer}": value for layer, value in enumerate(model["alpha_init"], start=2)}
+        if options["adapter"]:
+            params["model/adapter"] = model["adapter"]
+        if options["adapter_width"]:
+            params["model/adapter_share"] = (model["adapter_width"] or 0) / model["widths"][2]
+    if options["batch_norm"] and model["approach"] != "fine-tuned":
+        params["model/batch_norm"] = model["batch_norm"]
+    if options["weight_decay"]:
+        params["model/weight_decay"] = model["weight_decay"]
+    if options["lr"]:
+        params["training/lr"] = training["lr"]
+    for name, source in base.get("sources", {}).items() if model["approach"] != "scratch" else ():
+        if options["statistics"]:
+            params[f"sources/{name}/statistics"] = source["statistics"]
+        if options["source_labels"]:
+            params[f"sources/{name}/labels"] = source["data"]["labels"]
+        if options["source_noise"] and source["model"].get("decoder", "none") != "none":
+            params[f"sources/{name}/noise"] = source["model"]["noise_std"][0]
+            if source["model"]["decoder"] == "full":
+                params[f"sources/{name}/lambda_0"] = source["model"]["lambda_"][0]
+    return params if _is_point(params, base, options) else None
+
+
+def _source(
+    trial: optuna.trial.BaseTrial, name: str, base: Mapping[str, Any], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if options["statistics"]:
+        found["statistics"] = trial.suggest_categorical(f"sources/{name}/statistics", ["source", "target"])
+    if options["source_labels"]:
+        found["data"] = {"labels": trial.suggest_categorical(f"sources/{name}/labels", list(LABELS))}
+    if options["source_noise"] and base["model"].get("decoder", "none") != "none":
+        sigma = trial.suggest_float(f"sources/{name}/noise", *NOISE)
+        found["model"] = {"noise_std": [sigma] * len(base["model"]["noise_std"])}
+        if base["model"]["decoder"] == "full":
+            bottom = trial.suggest_float(f"sources/{name}/lambda_0", *LAMBDA_0, log=True)
+            found["model"]["lambda_"] = [bottom, *base["model"]["lambda_"][1:]]
+    return found
+
+
+def _is_point(params: dict[str, Any], base: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Optuna warns of a value outside its range
+            found = suggest(optuna.trial.FixedTrial(params), base, options)
+    except (ValueError, UserWarning):
+        return False
+    return _agrees(found, base)
+
+
+def _agrees(found: Mapping[str, Any], base: Mapping[str, Any]) -> bool:
+    for name, value in found.items():
+        own = base[name]
+        if isinstance(value, Mapping):
+            if not _agrees(value, own):
+                return False
+        elif (list(value) if isinstance(value, list) else value) != (list(own) if isinstance(value, list) else own):
+            return False
+    return True

@@ -1,0 +1,52 @@
+"""Learning curves of several configurations: areas, transfer scores and paired tests, by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from scipy.stats import ttest_rel
+
+from ladder_search.driver.pictures import canvas
+from ladder_search.driver.pictures.learning import learning_bands
+from ladder_search.export.learning import Learning, as_json, differences, marks, transfer_scores
+
+SLOW = Learning(name="slow", title="", curves={1: (0.2, 0.4), 2: (0.3, 0.5), 3: (0.1, 0.6)})
+FAST = Learning(name="fast", title="", curves={1: (0.6, 0.7), 2: (0.5, 0.9), 3: (0.7, 0.8)})
+LAME = Learning(name="lame", title="", curves={1: (0.2, 0.3), 3: (0.1, 0.5)}, diverged=(2,))
+
+
+def test_areas_are_means_and_transfer_is_their_ratio_on_common_seeds() -> None:
+    assert SLOW.area == pytest.approx({1: 0.3, 2: 0.4, 3: 0.35})
+    scores = transfer_scores([SLOW, FAST, LAME], "slow")
+    assert scores == pytest.approx({"slow": 1.0, "fast": (0.65 + 0.7 + 0.75) / 1.05, "lame": 0.55 / 0.65})
+
+
+def test_differences_are_of_pairs_and_corrected_over_all_of_them() -> None:
+    found = {(d.better, d.worse): d for d in differences([SLOW, FAST, LAME], "epoch 2")}
+    assert set(found) == {("fast", "slow"), ("slow", "lame"), ("fast", "lame")}
+    one = found["fast", "slow"]
+    assert (one.mean, one.n) == (pytest.approx((0.3 + 0.4 + 0.2) / 3), 3)
+    assert one.deviation == pytest.approx(0.1)
+    p = float(ttest_rel([0.7, 0.9, 0.8], [0.4, 0.5, 0.6]).pvalue)
+    assert one.p == pytest.approx(min(1.0, 3 * p))  # the smallest of three
+    assert found["slow", "lame"].n == 2  # the seed that diverged is left out of both
+    assert math.isclose(found["slow", "lame"].mean, 0.1)
+
+
+def test_accuracies_are_told_after_1_3_10_and_the_last_epoch() -> None:
+    assert (marks(30), marks(10), marks(2), marks(1)) == ([1, 3, 10, 30], [1, 3, 10], [1, 2], [1])
+
+
+def test_everything_is_kept_and_drawn() -> None:
+    kept = as_json([SLOW, FAST, LAME], "slow")
+    assert kept["curves"]["lame"] == {"title": "", "accuracy": {"1": [0.2, 0.3], "3": [0.1, 0.5]}, "diverged": [2]}
+    assert {one["what"] for one in kept["differences"]} == {"area", "epoch 1", "epoch 2"}
+    with canvas.style():
+        picture = learning_bands("curves", [SLOW, FAST, LAME])
+    assert [trace.name for trace in picture.page.data if trace.name] == [
+        "slow (3 seeds)",
+        "fast (3 seeds)",
+        "lame (2 seeds)",
+    ]
+    assert len(picture.png.axes[0].lines) == 3

@@ -1,0 +1,181 @@
+"""Sources of a search: one actor beside the driver keeps them, and the processes that train trials ask it for them.
+
+    trial or host ── ask ──> keeper: here it is | train it | somebody does, wait
+                  ── put ──> keeper ── study folder
+
+A source is trained by the first process that needs it, with the cores or the GPU of its trial, and travels through
+Ray: the nodes need no common disk.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from ladder_search.errors import ResourceError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from ladder_search.data.datasets import Dataset
+    from ladder_search.export.bundle import Bundle
+    from ladder_search.export.sources import Order
+    from ladder_search.trial import TrialSpec
+
+PATIENCE_SECONDS, PATIENCE_EPOCHS = 120.0, 5
+"""Whoever trains a source and has not been heard of for so long has died: until its first epoch, which may compile, and
+then so many of its longest epochs, 15 s at least."""
+_LEAST_SECONDS = 15.0
+_POLL_SECONDS = 0.3
+
+Files = dict[str, bytes]
+"""A bundle: name of each file -> content."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the keeper knows of a source. Neither files nor a failure nor leave to train it: somebody else does."""
+
+    files: Files | None = None
+    failure: str = ""
+    train: bool = False
+
+
+class Keeper:
+    """A Ray actor that has every source of a search once, in memory and in the study folder."""
+
+    def __init__(self, folder: str, data: Mapping[str, Any]) -> None:
+        """Args: ``folder`` of the bundles; ``data``: name of a data set -> a list with its reference in it."""
+        self._folder, self._data = Path(folder), data
+        self._files: dict[str, Files] = {}
+        self._failures: dict[str, str] = {}
+        self._heard: dict[str, float] = {}
+        self._patience: dict[str, float] = {}
+
+    def dataset(self, name: str) -> Any:
+        """Return the reference of a data set, in a list so that Ray does not fetch what it names."""
+        return self._data[name]
+
+    def ask(self, key: str) -> Answer:
+        if key not in self._files and (self._folder / key).is_dir():  # of an earlier life of the search
+            self._files[key] = read_files(self._folder / key)
+        if key in self._files:
+            return Answer(files=self._files[key])
+        if key in self._failures:
+            return Answer(failure=self._failures[key])
+        if time.monotonic() - self._heard.get(key, float("-inf")) < self._patience.get(key, PATIENCE_SECONDS):
+            return Answer()
+        self._heard[key] = time.monotonic()
+        self._patience.pop(key, None)
+        return Answer(train=True)
+
+    def at_work(self, key: str) -> None:
+        """Somebody has trained an epoch of the source."""
+        now = time.monotonic()
+        epoch = now - self._heard.get(key, now)
+        self._patience[key] = max(_LEAST_SECONDS, PATIENCE_EPOCHS * epoch, self._patience.get(key, 0.0))
+        self._heard[key] = now
+
+    def put(self, key: str, files: Files) -> None:
+        """Take a trained source; the first one counts."""
+        if key not in self._files:
+            from ladder_search.export.folders import write_folder
+
+            write_folder(self._folder / key, files, replace=True)
+            self._files[key] = files
+
+    def fail(self, key: str, why: str) -> None:
+        """Nobody needs to try again."""
+        self._failures[key] = why
+
+    def give_up(self, key: str) -> None:
+        """The next who asks may try: the process, not the source, was at fault."""
+        self._heard.pop(key, None)
+
+
+def open_keeper(folder: Path, data: Mapping[str, Dataset], *, name: str) -> Any:
+    """Start a keeper beside this process, which owns it, and return its handle."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    keeper: Any = ray.remote(Keeper).options(name=name, num_cpus=0, max_concurrency=64, scheduling_strategy=here)
+    return keeper.remote(str(folder), {which: [ray.put(dataset)] for which, dataset in data.items()})
+
+
+class KeptSources:
+    """A process's view of the keeper: see ``ladder_search.export.sources.Networks``."""
+
+    def __init__(self, keeper: str, device: torch.device) -> None:
+        self._keeper: Any = ray.get_actor(keeper)
+        self._device = device
+        self._known: dict[str, Bundle] = {}
+        self._one_at_a_time = threading.Lock()
+
+    def networks(self, spec: TrialSpec, draw: int = 0) -> dict[str, nn.Module]:
+        """Return the networks of a trial's stages.
+
+        Raises:
+            ResourceError: a source could not be trained.
+        """
+        from ladder_search.export.sources import orders
+
+        with self._one_at_a_time:
+            return {name: self._bundle(order).module() for name, order in orders(spec, draw).items()}
+
+    def _bundle(self, order: Order) -> Bundle:
+        key = order.key
+        while key not in self._known:
+            answer: Answer = ray.get(self._keeper.ask.remote(key))
+            if answer.files is not None:
+                self._known[key] = _unpacked(answer.files)
+            elif answer.failure:
+                raise ResourceError(answer.failure)
+            elif answer.train:
+                self._train(order)
+            else:
+                time.sleep(_POLL_SECONDS)
+        return self._known[key]
+
+    def _train(self, order: Order) -> None:
+        from ladder_search.export.sources import given_bundle, train_source
+
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                place = Path(folder) / order.key
+                if order.config.bundle is not None:
+                    place = given_bundle(order).folder
+                else:
+                    dataset = ray.get(ray.get(self._keeper.dataset.remote(order.config.data.dataset))[0])
+                    train_source(
+                        order, dataset, place, device=self._device, report=lambda *_: self._still_there(order.key)
+                    )
+                ray.get(self._keeper.put.remote(order.key, read_files(place)))
+        except ResourceError as error:
+            ray.get(self._keeper.fail.remote(order.key, str(error)))
+        except BaseException:
+            self._keeper.give_up.remote(order.key)
+            raise
+
+    def _still_there(self, key: str) -> None:
+        self._keeper.at_work.remote(key)
+
+
+def read_files(folder: Path) -> Files:
+    """Return the files of a bundle; whoever unpacks them checks them."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+def _unpacked(files: Files) -> Bundle:
+    from ladder_search.export.bundle import read_bundle
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            (Path(folder) / name).write_bytes(content)
+        return read_bundle(Path(folder))
