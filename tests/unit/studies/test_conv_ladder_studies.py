@@ -8,6 +8,11 @@ from ladder_search.studies import STUDIES
 
 FC = "convv:1000:26:1 convv:500:1:1 convv:250:1:1 convv:250:1:1 convv:250:1:1 convv:10:1:1 globalmeanpool"
 SMALL = "convf:32:5:1 maxpool:2:2 convv:64:3:1 convf:64:3:1 maxpool:2:2 convv:128:3:1 convv:10:1:1 globalmeanpool fc:10"
+LARGE = (
+    "convv:96:3:1 convf:96:3:1 convf:96:3:1 maxpool:2:2 convv:192:3:1 convf:192:3:1 convv:192:3:1 maxpool:2:2 "
+    "convv:192:3:1 convv:192:1:1 convv:10:1:1 globalmeanpool"
+)
+
 # name: layers, decoder, lambda_0..lambda_L, local noise, epochs, decay start,
 #       error, standard deviation, error confirmed, deviation confirmed
 ROWS = {
@@ -22,6 +27,14 @@ ROWS = {
     "mnist-100-conv-small-supervised": (
         (SMALL, "none", (0,) * 10, 0.45, 20, 0.5),
         (0.0643, 0.0084, True, False),
+    ),
+    "cifar10-4000-conv-large-gamma": (
+        (LARGE, "gamma", (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4), 0.3, 70, 0.86),
+        (0.2040, 0.0047, True, True),
+    ),
+    "cifar10-4000-conv-large-supervised": (
+        (LARGE, "none", (0,) * 13, 0.3, 20, 0.5),
+        (0.2333, 0.0061, False, False),
     ),
 }
 
@@ -43,9 +56,10 @@ def test_a_row_is_as_published(name: str) -> None:
     assert (model.decoder, model.lambda_) == (decoder, lambda_)
     assert model.noise_std == (0.3, *(local,) * len(model.layers))  # the input's noise is 0.3 in every row
     assert (model.combinator, model.lateral) == ("gauss", True)
-    assert (model.activation, model.top_gamma) == ("relu", True)
-    assert model.image == (1, 28, 28)
-    expected = ("mnist", 100, 10_000, "none")
+    cifar = name.startswith("cifar10")
+    assert (model.activation, model.top_gamma) == (("leaky-relu", False) if cifar else ("relu", True))
+    assert model.image == ((3, 32, 32) if cifar else (1, 28, 28))
+    expected = ("cifar10", 4000, 10_000, "gcn-zca") if cifar else ("mnist", 100, 10_000, "none")
     assert (study.data.dataset, study.data.labels, study.data.validation, study.data.preprocessing) == expected
     assert (training.lr, training.epochs, training.decay_start) == (0.002, epochs, decay_start)
     assert (training.labelled_batch, training.unlabelled_batch) == (100, 100)
