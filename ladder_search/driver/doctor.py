@@ -31,6 +31,8 @@ class Finding:
     works: bool
     found: str
     remedy: str = ""
+    optional: bool = False
+    """Not here, and only a few studies need it: told as lacking, and no failure of the machine."""
 
 
 def examine(console: Console, root: Path) -> int:
@@ -40,9 +42,9 @@ def examine(console: Console, root: Path) -> int:
     for look in (_python, _packages, _devices, _compiler, _data, *here, _cluster, _launcher):
         for finding in look():
             broken += not finding.works
-            mark = "[green]works[/]" if finding.works else "[red]fails[/]"
+            mark = "[yellow]lacks[/]" if finding.optional else "[green]works[/]" if finding.works else "[red]fails[/]"
             tail = f" → {finding.remedy}" if finding.remedy else ""
-            console.print(f"{mark}  {finding.name:<18} {finding.found}{tail}", highlight=False, soft_wrap=True)
+            console.print(f"{mark}  {finding.name:<34} {finding.found}{tail}", highlight=False, soft_wrap=True)
     return 1 if broken else 0
 
 
@@ -92,9 +94,9 @@ def _data() -> Iterator[Finding]:
     for name, row in DATASETS.items():
         try:
             found = state(name)
-            # No failure of the machine: nothing but the studies of that data set needs it.
-            remedy = f"its own studies alone need it, from {' or '.join(row.sources)}" if found == ABSENT else ""
-            yield Finding(name=f"data {name}", works=True, found=found, remedy=remedy)
+            absent = found == ABSENT
+            remedy = f"its own studies alone need it, from {' or '.join(row.sources)}" if absent else ""
+            yield Finding(name=f"data {name}", works=True, found=found, remedy=remedy, optional=absent)
         except LadderSearchError as error:
             yield Finding(name=f"data {name}", works=False, found=str(error))
 

@@ -45,7 +45,7 @@ def test_data_that_only_some_studies_need_are_no_failure(tmp_path: Path, monkeyp
     monkeypatch.setenv("LADDER_SEARCH_CACHE", str(tmp_path / "cache"))
     code, text = _examined(tmp_path / "results")
     line = next(line for line in text.splitlines() if "data usps" in line)
-    assert code == 0 and line.startswith("works")
+    assert code == 0 and line.startswith("lacks  data usps")
     assert "cannot be had here → its own studies alone need it, from digits/usps_16x16.npz in the folder" in line
     monkeypatch.setenv("LADDER_SEARCH_DATA", str(tmp_path / "nowhere"))
     code, text = _examined(tmp_path / "results")
