@@ -248,16 +248,21 @@ class Ladder(nn.Module):
             h = self.activate(normalise(z_pre, mean, variance), layer)
         return found
 
-    def features(self, x: Tensor) -> list[Tensor]:
+    def features(self, x: Tensor, *, noise: Mapping[int, Tensor] | None = None) -> list[Tensor]:
         """Activations h_0..h_L of the clean path under the stored statistics: (rows, d) -> L+1 tensors (rows, n_l).
 
         The last are the logits, before the softmax.
+
+        Args:
+            noise: layer -> what is added to its activations, (rows, n_l) or (n_l,); the layers above read the sum.
         """
-        h = [x]
+        added = noise or {}
+        h = [x + added[0] if 0 in added else x]
         for layer in range(1, self.config.depth + 1):
             z_pre = functional.linear(h[-1], self.W[layer - 1])
             z = normalise(z_pre, self.get_buffer(f"mean_{layer}"), self.get_buffer(f"variance_{layer}"))
-            h.append(self.activate(z, layer))
+            activated = self.activate(z, layer)
+            h.append(activated + added[layer] if layer in added else activated)
         return h
 
     def forward(self, x: Tensor) -> Tensor:

@@ -284,8 +284,9 @@ class Progressive(nn.Module):
 
         Args:
             x: (rows, d) in 0..1.
-            noise: (column, layer) -> what is added to that layer's activations, (rows, n_l) or (n_l,); columns count
-                the sources from 0, the target comes last. For analyses.
+            noise: (column, layer) -> what is added to that layer's activations, (rows, n_l) or (n_l,), and goes up
+                from there in its own column and through the laterals; columns count the sources from 0, the target
+                comes last. For analyses.
         """
         names = range(1, self.config.depth + 1) if self.config.batch_norm else ()
         stored = {i: (self.get_buffer(f"mean_{i}"), self.get_buffer(f"variance_{i}")) for i in names}
@@ -295,10 +296,16 @@ class Progressive(nn.Module):
         """Class probabilities under the stored statistics: (rows, d) in 0..1 -> (rows, classes)."""
         return torch.softmax(self.features(x)[-1], dim=-1)
 
-    def source_features(self, x: Tensor) -> list[list[Tensor]]:
-        """Activations of every source column on the target's pixels ``x``."""
-        seen = grey_of(x) if self.config.colour else x
-        return [source.features(self.config.scale * seen) for source in self.sources]  # type: ignore[operator]
+    def source_features(
+        self, x: Tensor, *, noise: Mapping[tuple[int, int], Tensor] | None = None
+    ) -> list[list[Tensor]]:
+        """Activations of every source column on the target's pixels ``x``; ``noise`` as for ``features``."""
+        seen = self.config.scale * (grey_of(x) if self.config.colour else x)
+        added: list[dict[int, Tensor]] = [{} for _ in self.sources]
+        for (column, layer), values in (noise or {}).items():
+            if column < len(added):
+                added[column][layer] = values
+        return [source.features(seen, noise=own) for source, own in zip(self.sources, added, strict=True)]  # type: ignore[operator]
 
     def _features(
         self,
@@ -308,10 +315,7 @@ class Progressive(nn.Module):
     ) -> tuple[list[Tensor], dict[int, tuple[Tensor, Tensor]]]:
         """All layers, normalised by ``stored`` statistics, or by those of the minibatches, which are returned."""
         config, target = self.config, len(self.sources)
-        seen = self.source_features(x)
-        for (column, layer), added in noise.items():
-            if column < target:
-                seen[column][layer] = seen[column][layer] + added
+        seen = self.source_features(x, noise=noise)
         found: dict[int, tuple[Tensor, Tensor]] = {}
         h = [config.scale * x]
         for layer in range(1, config.depth + 1):

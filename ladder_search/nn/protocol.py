@@ -62,8 +62,23 @@ class ModelConfig(Protocol):
 class Column(Protocol):
     """A trained network whose activations a later one reads."""
 
-    def features(self, x: Tensor) -> list[Tensor]:
-        """Activations h_0..h_L of clean inputs under the stored statistics; the last are the logits."""
+    def features(self, x: Tensor, *, noise: Mapping[int, Tensor] | None = None) -> list[Tensor]:
+        """Activations h_0..h_L of clean inputs under the stored statistics; the last are the logits.
+
+        ``noise`` is added to the activations of the layers that it names, and the layers above read the sum.
+        """
+        ...
+
+
+class Columns(Protocol):
+    """A network of several columns, whose activations an analysis looks at and disturbs."""
+
+    def source_features(self, x: Tensor) -> list[list[Tensor]]:
+        """Activations of every source column on the target's inputs."""
+        ...
+
+    def features(self, x: Tensor, *, noise: Mapping[tuple[int, int], Tensor] | None = None) -> list[Tensor]:
+        """Activations h_0..h_L of the target column; ``noise`` is by (column, layer), the target being the last."""
         ...
 
 
