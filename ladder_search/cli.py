@@ -55,6 +55,18 @@ def _main() -> int | None:
     train.add_argument("-o", "--output", type=Path, help="folder for result and bundles (final/NAME)")
     train.add_argument("--tracking", help="MLflow store (the SQLite file in the root folder)")
     with_training(train, "to train on")
+    analyse = command("analyse", _analyse, "What each column of a progressive bundle contributes, layer by layer.")
+    analyse.add_argument("bundle", help="a bundle's folder")
+    analyse.add_argument("--test", action="store_true", help="the test set; for bundles of a final training")
+    analyse.add_argument("--rows", type=int, help="examples to classify (1000, or all where there are fewer)")
+    analyse.add_argument("--draws", type=int, default=5, help="passes with fresh noise that are averaged (5)")
+    analyse.add_argument("--seed", type=int, default=1, help="of the rows and of the noise (1)")
+    analyse.add_argument("--noise", default="scaled", help="scaled by each unit's deviation, or absolute (scaled)")
+    analyse.add_argument("--half", default="accuracy", help="of the accuracy, or half way to chance (accuracy)")
+    analyse.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
+    analyse.add_argument("-o", "--output", type=Path, help="folder for the result (analyses/NAME)")
+    analyse.add_argument("--tracking", help="MLflow store (the SQLite file in the root folder)")
+    with_root(analyse)
     reproduce = command("reproduce", _reproduce, "Published against found configurations, on the same fresh seeds.")
     reproduce.add_argument("study", nargs="+", help="studies; each is a group of rows of the table")
     reproduce.add_argument("--contenders", type=int, default=3, help="how many found configurations compete (3)")
@@ -93,6 +105,12 @@ def _studies(arguments: argparse.Namespace) -> None:
 
 def _train(arguments: argparse.Namespace) -> None:
     from ladder_search.commands.train import run  # imports torch, as some others do: seconds that only they need
+
+    run(arguments)
+
+
+def _analyse(arguments: argparse.Namespace) -> None:
+    from ladder_search.commands.analyse import run
 
     run(arguments)
 

@@ -81,8 +81,12 @@ class Prepared(nn.Module):
         self.get_buffer("mean").copy_(whitening.mean)
         self.get_buffer("P").copy_(whitening.P)
 
+    def prepared(self, x: Tensor) -> Tensor:
+        """What ``network`` is handed for these pixels: (rows, d) -> (rows, d)."""
+        rows = Whitening(self.get_buffer("mean").double(), self.get_buffer("P").double())(x)
+        return rows.to(x.dtype)
+
     def forward(self, x: Tensor) -> Tensor:
         """Class probabilities: (rows, d) -> (rows, classes)."""
-        rows = Whitening(self.get_buffer("mean").double(), self.get_buffer("P").double())(x)
-        probabilities: Tensor = self.network(rows.to(x.dtype))
+        probabilities: Tensor = self.network(self.prepared(x))
         return probabilities

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 # What a draw is for; part of the derived seed, so that no two purposes share a stream.
 INITIAL_WEIGHTS = 1
 NOISE = 2
+DISTURBANCE = 3
 
 # SplitMix64 (Steele, Lea and Flood 2014): the state grows by GAMMA, and each state is mixed into an output word by
 # three rounds of "xor with itself shifted to the right, multiply".

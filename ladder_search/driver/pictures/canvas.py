@@ -117,19 +117,20 @@ def words(title: str, text: str) -> Picture:
 def save(picture: Picture, folder: Path, name: str) -> list[Path]:
     """Write ``name.png`` and ``name.html``, each whole or not at all, and the script that the pages share."""
     folder.mkdir(parents=True, exist_ok=True)
-    image = io.BytesIO()
-    picture.png.savefig(image, format="png")
-    text = picture.page.to_html(include_plotlyjs="directory", div_id=name)
-    text = text.replace("<head>", f"<head><title>{html.escape(picture.title, quote=False)}</title>", 1)
-    files = {
-        folder / "plotly.min.js": get_plotlyjs().encode(),
-        folder / f"{name}.png": image.getvalue(),
-        folder / f"{name}.html": text.encode(),
-    }
+    files = {folder / file: content for file, content in contents(picture, name).items()}
     for path, content in files.items():
         if path.suffix != ".js" or not path.exists() or path.stat().st_size != len(content):
             _write(path, content)
     return [path for path in files if path.suffix != ".js"]
+
+
+def contents(picture: Picture, name: str) -> dict[str, bytes]:
+    """Return what ``save`` writes: the script, ``name.png`` and ``name.html`` -> their content."""
+    image = io.BytesIO()
+    picture.png.savefig(image, format="png")
+    text = picture.page.to_html(include_plotlyjs="directory", div_id=name)
+    text = text.replace("<head>", f"<head><title>{html.escape(picture.title, quote=False)}</title>", 1)
+    return {"plotly.min.js": get_plotlyjs().encode(), f"{name}.png": image.getvalue(), f"{name}.html": text.encode()}
 
 
 def percent_axis(axis: Any, *, log: bool) -> None:

@@ -1,0 +1,182 @@
+"""Analyses of a bundle: which examples are looked at, and the folder that keeps what was found.
+
+A result's folder::
+
+    analysis.json    what was asked, of which bundle and data, what was found, how long it took
+    *.png, *.html    its pictures, with the script that the pages share
+    spool/           tracking events, stored and waiting
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ladder_search.config import as_mapping, build
+from ladder_search.data.datasets import Dataset
+from ladder_search.data.foreign import read_json
+from ladder_search.data.permutation import permutations
+from ladder_search.data.splits import make_split
+from ladder_search.errors import CheckpointError, LadderSearchError, SettingError, StudyFolderError
+from ladder_search.export.bundle import Bundle
+from ladder_search.export.folders import unwritable, write_folder
+
+FORMAT = "ladder-search analysis 1"
+ANALYSIS = "analysis.json"
+SPOOL = "spool"
+
+Part = Literal["validation", "test"]
+"""validation: rows that the bundle's own split holds out; test: the data set's test part."""
+
+_TAG = 3
+"""Of the permutation that examples are taken from; splits and the streams of batches have others."""
+_LIMIT = 1 << 24
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Examples:
+    """What a network is shown."""
+
+    part: Part
+    x: NDArray[np.uint8]
+    """(rows, d)."""
+    y: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Analysis:
+    """One analysis of one bundle."""
+
+    family: str
+    study: str
+    """Name of the bundle's study, or ""."""
+    bundle: str
+    """The bundle's digest."""
+    dataset: str
+    data_digest: str
+    part: Part
+    settings: Any
+    """How the family is analysed, a frozen dataclass."""
+    found: Any
+    """What the family's analysis returns, a frozen dataclass."""
+    device: str
+    seconds: float
+    provenance: Mapping[str, Any]
+    """See ``provenance.collect``."""
+
+    @property
+    def asked(self) -> str:
+        """See ``name_of``."""
+        return name_of(self.bundle, self.data_digest, self.part, self.settings)
+
+
+def name_of(bundle: str, data_digest: str, part: Part, settings: Any) -> str:
+    """Return the sha256 that names what is asked for: analyses of equal names find the same, up to rounding."""
+    asked = {"bundle": bundle, "data": data_digest, "part": part, "settings": as_mapping(settings)}
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def part_of(bundle: Bundle, *, test: bool) -> Part:
+    """Return what a bundle may be shown: its validation rows where its split has some, else the test set.
+
+    Raises:
+        SettingError: the test set is asked for, and the bundle comes from a search, which must not read it.
+    """
+    held_out = bundle.spec.data.validation
+    if test and held_out:
+        raise SettingError(
+            f"the test set is for bundles of a final training and {bundle.folder} holds out {held_out} rows; leave "
+            "--test out, or train it with `ladder-search train` first."
+        )
+    return "validation" if held_out else "test"
+
+
+def examples(bundle: Bundle, dataset: Dataset, part: Part, *, rows: int | None, seed: int, usual: int) -> Examples:
+    """Return some of the examples of ``part``, drawn with ``seed``.
+
+    Args:
+        rows: how many; None: ``usual``, or all where there are fewer.
+
+    Raises:
+        SettingError: there are fewer than ``rows``, or none at all.
+    """
+    spec = bundle.spec
+    if part == "validation":
+        split = make_split(
+            dataset.train_y,
+            n_labelled=spec.data.labels,
+            n_validation=spec.data.validation,
+            n_classes=dataset.n_classes,
+            seed=spec.label_seed,  # a bundle has the weights of the first label draw
+        )
+        x, y, among = dataset.train_x, dataset.train_y, split.validation
+    else:
+        x, y, among = dataset.test_x, dataset.test_y, np.arange(len(dataset.test_y))
+    wanted = min(usual, len(among)) if rows is None else rows
+    if not 1 <= wanted <= len(among):
+        raise SettingError(
+            f"--rows must lie in 1..{len(among)}, the {part} rows of {dataset.name}, got {wanted}; ask for fewer."
+        )
+    chosen = among[permutations(len(among), seed=seed, tag=_TAG)[0][:wanted]]
+    return Examples(part=part, x=x[chosen], y=y[chosen])
+
+
+def write_analysis(folder: Path, analysis: Analysis, pictures: Mapping[str, bytes]) -> None:
+    """Write the result and its pictures (file name -> content), all or nothing.
+
+    Raises:
+        StudyFolderError: something is there already, or the folder cannot be written.
+    """
+    content = {"format": FORMAT, "asked": analysis.asked, **as_mapping(analysis)}
+    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    write_folder(folder, {ANALYSIS: text.encode(), **pictures})
+
+
+def kept_analysis(folder: Path, asked: str, *, settings: type[Any], found: type[Any]) -> Analysis | None:
+    """Return the analysis in ``folder``, or None where nothing is there; then the folder around it exists.
+
+    Called before minutes of work, so that a place that cannot be used is told of before them.
+
+    Args:
+        asked: the name of what it must be; see ``name_of``.
+        settings, found: the dataclasses of the family's analysis.
+
+    Raises:
+        StudyFolderError: something else is there, or the place cannot be made.
+        CheckpointError: what is there cannot be read as such an analysis.
+    """
+    if not folder.exists():
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(folder, error) from error
+        return None
+    if not (folder / ANALYSIS).is_file():
+        raise StudyFolderError(
+            f"an analysis needs a folder of its own and {folder} exists without an {ANALYSIS}; choose another place."
+        )
+    try:
+        raw = read_json(folder / ANALYSIS, _LIMIT)
+        if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+            raise ValueError(f"its format must be {FORMAT!r}")
+        kept = {name: value for name, value in raw.items() if name not in ("format", "asked")}
+        typed = {"settings": build(settings, kept["settings"]), "found": build(found, kept["found"])}
+        analysis = build(Analysis, {**kept, **typed})
+    except (OSError, ValueError, TypeError, LookupError, LadderSearchError) as error:
+        raise CheckpointError(
+            f"{folder / ANALYSIS} must be an analysis of this kind, found: {str(error)[:300].rstrip('.')}; delete the "
+            "folder or choose another place."
+        ) from error
+    if analysis.asked != asked:
+        raise StudyFolderError(
+            f"an analysis is never overwritten and {folder} holds one of other settings, data or weights; choose "
+            "another place with -o, or delete it."
+        )
+    return analysis

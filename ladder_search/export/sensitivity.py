@@ -1,0 +1,334 @@
+"""How much every column of a progressive network contributes to its answers, layer by layer.
+
+Legend: ``h_i(k)`` activations of layer i in column k, ``sigma`` of Gaussian noise on them, ``Lambda`` its precision,
+``F`` the diagonal Fisher information of the softmax ``pi``, ``m`` a unit.
+
+    APS(i, k) = Lambda_i(k) / sum_k Lambda_i(k),    Lambda_i(k) = 1 / sigma^2 where the noise halves the accuracy
+    AFS(i, k) = sum_m F_i(k)(m) / sum_k sum_m F_i(k)(m),    F_i(k)(m) = E[(d log pi / d h^_i(k)(m))^2]
+
+average perturbation and average Fisher sensitivity (Rusu et al. 2016), with ``h^`` an activation divided by its
+standard deviation. Both are shares among the columns of one layer; layers do not compare by them. Noise goes up from
+its layer in its own column and through the laterals. AFS sums over the units before it compares columns, whose units
+have nothing to do with each other. A unit that never changes takes no scaled noise and adds nothing to ``F``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ladder_search.data.permutation import check_seed
+from ladder_search.errors import CheckpointError, SettingError
+from ladder_search.nn.protocol import Columns
+from ladder_search.training.noise import fill_normals
+from ladder_search.training.seeding import DISTURBANCE, derive
+
+CAP = 1000.0
+"""Greatest sigma that is tried, in standard deviations of the activations: noise that drowns a million times their
+variance and costs less than half of the accuracy is on something that is not used."""
+_STRIDE = 4.0
+"""Ratio of the sigmas among which the first one that halves the accuracy is looked for."""
+_CLOSE = 1.01
+"""Ratio at which bisection ends: a few thousand answers do not tell sigmas apart that are closer."""
+_ROWS_AT_ONCE = 4096
+"""Bounds memory: 16 MB for a layer of a thousand units."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SensitivityConfig:
+    """How the columns are examined."""
+
+    rows: int = 1000
+    """Examples that are classified, the same ones in every pass."""
+    draws: int = 5
+    """Passes with fresh noise over which an accuracy is averaged; every sigma enlarges the same draws."""
+    seed: int = 1
+    """Chooses the rows and draws the noise."""
+    noise: Literal["scaled", "absolute"] = "scaled"
+    """scaled: sigma is in standard deviations of each unit (Rusu); absolute: the same noise on all units (Thaker)."""
+    half: Literal["accuracy", "chance"] = "accuracy"
+    """What counts as halved. accuracy: half of what it is without noise (Thaker); chance: half way from there to the
+    accuracy of a guess, 1/classes."""
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "draws"):
+            if getattr(self, name) < 1:
+                raise SettingError(f"{name} must be at least 1, got {getattr(self, name)}; give a positive number.")
+        check_seed(self.seed)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerOfColumn:
+    """What was found in one layer of one column."""
+
+    column: str
+    layer: int
+    units: int
+    constant: int
+    """Units whose activation is the same for all examples."""
+    sigma: float | None
+    """Noise that halves the accuracy; None: insensitive, the greatest noise does not."""
+    precision: float
+    """Lambda; of an insensitive one its upper bound, 1 / cap^2."""
+    aps: float | None
+    """Share of the layer's precisions, bounds included: then its own is an upper bound, the others' lower ones. None:
+    every column of the layer is insensitive, and bounds alone say nothing of shares."""
+    fisher: float
+    """Fisher information about the answer, summed over the units."""
+    afs: float | None
+    """Share of the layer's Fisher information; None: the layer has none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sensitivity:
+    """What was found in a network; accuracies are fractions."""
+
+    columns: tuple[str, ...]
+    """Sources in their order, then the target."""
+    layers: tuple[LayerOfColumn, ...]
+    """By layer, 1 .. L-1, and in each by column; a column that ends below a layer has no entry there."""
+    rows: int
+    accuracy: float
+    """Without noise."""
+    halved: float
+    """The accuracy at which noise is critical."""
+    cap: float
+    """The greatest sigma that was tried, in the unit of ``sigma``."""
+
+    def layer(self, number: int) -> tuple[LayerOfColumn, ...]:
+        """The columns of one layer."""
+        return tuple(found for found in self.layers if found.layer == number)
+
+    @property
+    def insensitive(self) -> tuple[LayerOfColumn, ...]:
+        return tuple(found for found in self.layers if found.sigma is None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Place:
+    column: int
+    layer: int
+    deviation: Tensor
+    """Of each unit's activation over the examples, (n_l,)."""
+
+
+def sensitivities(
+    network: Columns,
+    x: Tensor,
+    y: Tensor,
+    config: SensitivityConfig,
+    *,
+    columns: Sequence[str],
+    report: Callable[[int, int, str], None] = lambda done, places, what: None,
+) -> Sensitivity:
+    """Return the sensitivities of all columns in the layers below the target's logits.
+
+    Args:
+        network: in eval mode; its logits are the target's last activations.
+        x: what the network is handed, (rows, d), of its type and on its device.
+        y: their classes, (rows,) int64.
+        columns: names of the sources in their order, then of the target.
+        report: is told before each layer of each column: how many are done, of how many, which is next.
+
+    Raises:
+        CheckpointError: the network's answers are not finite.
+        SettingError: it has no hidden layer, or classifies nothing without noise, or no better than a guess where that
+            counts.
+    """
+    with torch.no_grad():
+        logits = torch.cat([network.features(part)[-1] for part in torch.split(x, _ROWS_AT_ONCE)])
+        places = _places(network, x)
+    if not places:
+        raise SettingError("an analysis is of hidden layers, and this network has none; name another bundle.")
+    if not bool(logits.isfinite().all()):
+        raise CheckpointError(
+            "a network that is analysed gives finite answers, and some of these are not; export another trial."
+        )
+    accuracy = (logits.argmax(-1) == y).double().mean().item()
+    halved = threshold(accuracy, logits.shape[-1], config.half)
+    cap = CAP
+    if config.noise == "absolute":
+        cap *= max(place.deviation.max().item() for place in places) or 1.0
+    sigmas = []
+    for done, place in enumerate(places):
+        report(done, len(places), f"layer {place.layer} of {columns[place.column]}")
+        scale = place.deviation if config.noise == "scaled" else torch.ones_like(place.deviation)
+        disturbed = _Disturbed(network, x, y, place, scale, config)
+        sigmas.append(critical_sigma(disturbed.accuracy, halved, start=cap / CAP, cap=cap))
+    # Of the normalised activation h / s the derivative is s times that of h.
+    fisher = [
+        (diagonal * place.deviation.square()).sum().item()
+        for diagonal, place in zip(_fisher(network, x, places), places, strict=True)
+    ]
+    return _shared(columns, places, sigmas, fisher, rows=len(x), accuracy=accuracy, halved=halved, cap=cap)
+
+
+def threshold(accuracy: float, classes: int, half: Literal["accuracy", "chance"]) -> float:
+    """Return the accuracy that counts as half of ``accuracy``.
+
+    Raises:
+        SettingError: there is nothing to halve.
+    """
+    floor = 1.0 / classes if half == "chance" else 0.0
+    if accuracy <= floor:
+        raise SettingError(
+            f"without noise a network must classify more than {100 * floor:.3g} % of the rows correctly, got "
+            f"{100 * accuracy:.3g} %; analyse one that is trained."
+        )
+    return floor + (accuracy - floor) / 2
+
+
+def critical_sigma(accuracy: Callable[[float], float], halved: float, *, start: float, cap: float) -> float | None:
+    """Return the least sigma, to 1 %, at which ``accuracy`` falls to ``halved``, or None where that is beyond ``cap``.
+
+    Sigmas four times apart are tried from ``start`` upwards, or downwards where that one is too large, then the
+    logarithm of sigma is bisected.
+
+    Args:
+        accuracy: above ``halved`` for noise that is small enough.
+    """
+    low = high = start
+    if accuracy(start) <= halved:
+        while accuracy(low := high / _STRIDE) <= halved:
+            high = low
+    else:
+        while True:
+            if low >= cap:
+                return None
+            high = min(low * _STRIDE, cap)
+            if accuracy(high) <= halved:
+                break
+            low = high
+    while high > low * _CLOSE:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if accuracy(middle) <= halved else (middle, high)
+    return math.sqrt(low * high)
+
+
+class _Disturbed:
+    """Classifies the examples with noise on one layer of one column."""
+
+    def __init__(
+        self, network: Columns, x: Tensor, y: Tensor, place: _Place, scale: Tensor, config: SensitivityConfig
+    ) -> None:
+        self._network, self._x, self._y, self._scale = network, x, y, scale
+        self._place, self._config = (place.column, place.layer), config
+
+    @torch.no_grad()
+    def accuracy(self, sigma: float) -> float:
+        """Fraction of correct answers over all passes."""
+        right = 0
+        for draw in range(self._config.draws):
+            for part, (x, y) in enumerate(_parts(self._x, self._y)):
+                noise = self._normals(draw, part, len(x)) * (sigma * self._scale)
+                logits = self._network.features(x, noise={self._place: noise})[-1]
+                right += int((logits.argmax(-1) == y).sum())
+        return right / (self._config.draws * len(self._x))
+
+    def _normals(self, draw: int, part: int, rows: int) -> Tensor:
+        # Made on the CPU, so that a device has no say in the numbers.
+        flat = torch.empty(rows * len(self._scale), dtype=self._scale.dtype)
+        fill_normals(flat, derive(self._config.seed, DISTURBANCE, *self._place, draw, part))
+        return flat.view(rows, -1).to(self._scale.device)
+
+
+def _parts(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    return zip(torch.split(x, _ROWS_AT_ONCE), torch.split(y, _ROWS_AT_ONCE), strict=True)
+
+
+def _places(network: Columns, x: Tensor) -> list[_Place]:
+    """Hidden layers by number, and in each the columns that have it."""
+    parts = torch.split(x, _ROWS_AT_ONCE)
+    first: list[list[Tensor]] = []
+    total: list[list[Tensor]] = []
+    squares: list[list[Tensor]] = []
+    for part in parts:
+        found = [*network.source_features(part), network.features(part)]
+        if not first:
+            # Differences to the first example: of a unit that never changes they are exactly zero.
+            first = [[h[:1].double() for h in column] for column in found]
+            total = [[torch.zeros_like(h[0]) for h in column] for column in first]
+            squares = [[torch.zeros_like(h[0]) for h in column] for column in first]
+        for column, layers in enumerate(found):
+            for layer, h in enumerate(layers):
+                away = h.double() - first[column][layer]
+                total[column][layer] += away.sum(0)
+                squares[column][layer] += away.square().sum(0)
+    hidden = range(1, len(first[-1]) - 1)
+    return [
+        _Place(
+            column=column,
+            layer=layer,
+            deviation=(squares[column][layer] / len(x) - (total[column][layer] / len(x)).square())
+            .clamp(min=0.0)
+            .sqrt()
+            .to(x.dtype),
+        )
+        for layer in hidden
+        for column in range(len(first))
+        if layer < len(first[column])
+    ]
+
+
+def _fisher(network: Columns, x: Tensor, places: Sequence[_Place]) -> list[Tensor]:
+    """Return the diagonal of the Fisher information of each place's activations, (n_l,).
+
+    The expectation over labels that the model would draw is exact: each class, weighted with its probability.
+    """
+    total = [torch.zeros_like(place.deviation, dtype=torch.float64) for place in places]
+    for part in torch.split(x, _ROWS_AT_ONCE):
+        # A derivative by noise that is added is one by the activation.
+        noise = {
+            (place.column, place.layer): place.deviation.new_zeros(len(part), len(place.deviation)).requires_grad_()
+            for place in places
+        }
+        log_pi = functional.log_softmax(network.features(part, noise=noise)[-1], dim=-1)
+        for c, pi in enumerate(log_pi.detach().exp().unbind(-1)):
+            found = torch.autograd.grad(
+                log_pi[:, c].sum(), list(noise.values()), retain_graph=True, materialize_grads=True
+            )
+            for place, gradient in enumerate(found):
+                total[place] += (pi.unsqueeze(-1) * gradient.square()).sum(0)
+    return [value / len(x) for value in total]
+
+
+def _shared(
+    columns: Sequence[str],
+    places: Sequence[_Place],
+    sigmas: Sequence[float | None],
+    fisher: Sequence[float],
+    *,
+    rows: int,
+    accuracy: float,
+    halved: float,
+    cap: float,
+) -> Sensitivity:
+    """Put the findings together, with the shares among the columns of each layer."""
+    precisions = [1.0 / (cap if sigma is None else sigma) ** 2 for sigma in sigmas]
+    layers = []
+    for number, place in enumerate(places):
+        beside = [other for other, found in enumerate(places) if found.layer == place.layer]
+        known = any(sigmas[other] is not None for other in beside)
+        information = sum(fisher[other] for other in beside)
+        layers.append(
+            LayerOfColumn(
+                column=columns[place.column],
+                layer=place.layer,
+                units=len(place.deviation),
+                constant=int((place.deviation == 0).sum()),
+                sigma=sigmas[number],
+                precision=precisions[number],
+                aps=precisions[number] / sum(precisions[other] for other in beside) if known else None,
+                fisher=fisher[number],
+                afs=fisher[number] / information if information else None,
+            )
+        )
+    return Sensitivity(
+        columns=tuple(columns), layers=tuple(layers), rows=rows, accuracy=accuracy, halved=halved, cap=cap
+    )
