@@ -67,6 +67,8 @@ class Programs:
     def _compiles(self, spec: TrialSpec, trials: float, seats: int) -> bool:
         if self._compile != "auto":
             return self._compile == "on"
+        if not find_family(spec.family).compiling:
+            return False
         member = spec.member(self._dataset)
         together = max(1, round(min(trials, self._slots)))
         packs = min(self._packs, max(1.0, trials / self._slots))

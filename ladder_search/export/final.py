@@ -29,6 +29,7 @@ from ladder_search.errors import SettingError
 from ladder_search.export.progress import Progress, check_same, held, read_progress, read_states, write_progress
 from ladder_search.export.results import RESULT, FinalResult, SeedResult, check_folder, read_result
 from ladder_search.metrics import EPOCH, LEARNING_RATE, STEP, TEST_ERROR
+from ladder_search.models import find_family
 from ladder_search.record import TrialRecord
 from ladder_search.studies.study import Study
 from ladder_search.training.compiling import compile_pays, compiler_found
@@ -87,6 +88,8 @@ def seeds_of(spec: TrialSpec) -> frozenset[int]:
 def worth_compiling(spec: TrialSpec, dataset: Dataset, members: int) -> bool:
     """Tell whether a final training of so many seeds should be compiled: see ``training.compiling``."""
     member = _final(spec, spec.seed).member(dataset)
+    if not find_family(spec.family).compiling:
+        return False
     return compiler_found() and compile_pays(member.flops, member.total_steps, members=members)
 
 

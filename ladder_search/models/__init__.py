@@ -37,6 +37,8 @@ class Family:
     build: BuildNetwork
     stacking: Stacking
     """none: the members of a pack take turns and trials share none, because stacking is impossible or does not pay."""
+    compiling: bool = True
+    """Whether long runs compile their steps by themselves; False: only those that are told to."""
 
 
 def _ladder(config: LadderConfig, generator: torch.Generator, sources: Sequence[nn.Module] = ()) -> nn.Module:
@@ -53,8 +55,10 @@ def _progressive(config: ProgressiveConfig, generator: torch.Generator, sources:
 
 FAMILIES: dict[str, Family] = {
     "ladder": Family(config=LadderConfig, build=_ladder, stacking="vmap"),
-    # Stacked convolutions are slower than convolutions in turn on a CPU: benchmarks/conv_stacking.py.
-    "ladder-conv": Family(config=ConvLadderConfig, build=_conv_ladder, stacking="none"),
+    # On a CPU stacked convolutions are slower than convolutions in turn: benchmarks/conv_stacking.py. A step of
+    # Conv-Small on 100+100 MNIST rows took 0.41 s of a core eagerly and 0.44 s compiled, one on 8 x 8 digits 22 ms and
+    # 16 ms, which makes up for a compilation after some 10,000 steps. On a GPU both are unmeasured.
+    "ladder-conv": Family(config=ConvLadderConfig, build=_conv_ladder, stacking="none", compiling=False),
     "progressive": Family(config=ProgressiveConfig, build=_progressive, stacking="vmap"),
 }
 

@@ -57,6 +57,12 @@ def test_a_search_that_is_shorter_than_a_compilation_does_not_compile() -> None:
     assert _programs(20_000, compile="off").needed(_settings())["compiled"] is False
 
 
+def test_a_family_whose_compiled_step_is_no_faster_compiles_on_demand_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FAMILIES, "ladder", replace(FAMILIES["ladder"], compiling=False))
+    assert _programs(20_000).needed(_settings())["compiled"] is False
+    assert _programs(4, compile="on").needed(_settings())["compiled"] is True
+
+
 def test_a_fixed_configuration_with_a_program_of_its_own_is_judged_alone() -> None:
     baseline = _settings(model={"decoder": "none", "lambda_": [0.0] * 7})
     programs = _programs(20_000)

@@ -21,6 +21,7 @@ from ladder_search.export import final
 from ladder_search.export.final import FinalProgress, confirmation_seeds, train_final, tuning_seeds, worth_compiling
 from ladder_search.export.progress import held
 from ladder_search.export.results import FinalResult, read_result, write_result
+from ladder_search.models import FAMILIES
 from ladder_search.record import TrialRecord
 from ladder_search.studies import Target, find_study
 from ladder_search.training.pack import IntervalReport, Pack
@@ -375,6 +376,10 @@ def test_compiling_is_decided_by_the_size_of_the_run(
     assert not worth_compiling(spec, dataset, 3)
     longer = replace(spec, training=replace(spec.training, epochs=4_000))
     assert worth_compiling(longer, dataset, 3)
+    family = replace(FAMILIES["ladder"], compiling=False)
+    with monkeypatch.context() as patched:
+        patched.setitem(FAMILIES, "ladder", family)
+        assert not worth_compiling(longer, dataset, 3)
     monkeypatch.setattr(final, "compiler_found", lambda: False)
     assert not worth_compiling(longer, dataset, 3)
 
