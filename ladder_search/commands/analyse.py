@@ -143,8 +143,7 @@ def _columns(
 ) -> Sensitivity:
     spec = bundle.spec
     sources = [f"source {name}" for name in spec.stages] if spec.model.approach == "progressive" else []
-    columns = (*sources, f"target {spec.data.dataset}")
-    return sensitivities(network, x, y, settings, columns=columns, report=report)  # type: ignore[arg-type]
+    return sensitivities(network, x, y, settings, columns=(*sources, "target"), report=report)  # type: ignore[arg-type]
 
 
 _HEADER = ("layer", "column", "units", "critical σ", "1/σ²", "APS", "Fisher", "AFS")
@@ -155,7 +154,12 @@ def _show_columns(console: Console, analysis: Analysis) -> None:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
     for header in _HEADER:
         side = "left" if header == "column" else "right"
-        table.add_column(wording.printable(console, header), justify=side, no_wrap=header != "column")  # type: ignore[arg-type]
+        table.add_column(
+            wording.printable(console, header),
+            justify=side,  # type: ignore[arg-type]
+            no_wrap=header != "column",
+            overflow="fold",  # a name is shown whole
+        )
     for one in found.layers:
         insensitive = one.sigma is None
         cells = (

@@ -130,7 +130,7 @@ def test_a_bundle_of_a_search(
     kept = json.loads((folder / "analysis.json").read_text())
     layers = kept["found"]["layers"]
     assert [(one["layer"], one["column"], one["units"]) for one in layers] == [
-        (1, "source other", 20), (1, "target digits", 20), (2, "source other", 15), (2, "target digits", 15),
+        (1, "source other", 20), (1, "target", 20), (2, "source other", 15), (2, "target", 15),
     ]  # fmt: skip
     assert (kept["part"], kept["found"]["rows"], kept["settings"]["rows"]) == ("validation", 297, 297)
     assert kept["bundle"] == read_bundle(bundle).digest and kept["provenance"]["data_name"] == "digits"
@@ -144,7 +144,7 @@ def test_a_bundle_of_a_search(
         )
     accuracy = kept["found"]["accuracy"]
     assert f"Accuracy: {100 * accuracy:.2f} % on 297 validation rows; halved is {50 * accuracy:.2f} %" in out
-    assert "3/4 done, next layer 2 of target digits" in out and "on cpu; kept in analyses/01-t0001" in out
+    assert "3/4 done, next layer 2 of target" in out and "on cpu; kept in analyses/01-t0001" in out
 
     ((key, logged),) = Tracker.runs.items()
     assert key == f"01-t0001/analysis/{kept['asked'][:16]}" and logged["status"] == "FINISHED"
