@@ -152,8 +152,9 @@ def _export(arguments: argparse.Namespace) -> None:
     if arguments.top < 1:
         raise SettingError(f"--top must be at least 1, got {arguments.top}; give a positive whole number.")
     folder = find_folder(arguments.root, arguments.study)
-    study = find_study(folder.description()["settings"]["study"])
-    dataset = datasets.load(study.data.dataset)
+    description = folder.description()
+    begun = description.get("study", {}).get("data", {})  # with what was put over the study's own
+    dataset = datasets.load(begun.get("dataset") or find_study(description["settings"]["study"]).data.dataset)
     console = Console()
     for path in export_top(folder, top=arguments.top, output=arguments.output, dataset=dataset):
         console.print(f"{path}", highlight=False, soft_wrap=True)

@@ -184,7 +184,7 @@ class TrialSpec:
             )
         self.member(dataset)
         for name, stage in self.stages.items():
-            if find_family(stage.family).build is find_family(self.family).build:
+            if hasattr(stage.model, "check_sources"):
                 raise SettingError(
                     f"sources.{name}.family must be one without sources, got {stage.family}; use ladder."
                 )

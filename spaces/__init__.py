@@ -28,4 +28,6 @@ SPACES: dict[str, Space] = {
     # The same noise, denoising weights and combinators; only the number of layers is another.
     "ladder-conv": Space(suggest=ladder.suggest, published=ladder.published),
     "progressive": Space(suggest=progressive.suggest, published=progressive.published),
+    # The same adapters, alphas and sources; only the layers are others.
+    "progressive-conv": Space(suggest=progressive.suggest, published=progressive.published),
 }

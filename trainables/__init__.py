@@ -11,4 +11,5 @@ TRAINABLES: dict[str, type[PackTrainable]] = {
     "ladder": LadderTrainable,
     "ladder-conv": ConvLadderTrainable,
     "progressive": ProgressiveTrainable,
+    "progressive-conv": ProgressiveTrainable,
 }

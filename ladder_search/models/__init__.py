@@ -13,6 +13,7 @@ from ladder_search.errors import UnknownNameError
 from ladder_search.models.conv_ladder import ConvLadder, ConvLadderConfig
 from ladder_search.models.ladder import Ladder, LadderConfig
 from ladder_search.models.progressive import Progressive, ProgressiveConfig
+from ladder_search.models.progressive_conv import ProgressiveConv, ProgressiveConvConfig
 from ladder_search.nn.protocol import Stacking
 
 
@@ -53,6 +54,12 @@ def _progressive(config: ProgressiveConfig, generator: torch.Generator, sources:
     return Progressive(config, generator=generator, sources=sources)
 
 
+def _progressive_conv(
+    config: ProgressiveConvConfig, generator: torch.Generator, sources: Sequence[nn.Module] = ()
+) -> nn.Module:
+    return ProgressiveConv(config, generator=generator, sources=sources)
+
+
 FAMILIES: dict[str, Family] = {
     "ladder": Family(config=LadderConfig, build=_ladder, stacking="vmap"),
     # On a CPU stacked convolutions are slower than convolutions in turn: benchmarks/conv_stacking.py. A step of
@@ -60,6 +67,7 @@ FAMILIES: dict[str, Family] = {
     # 16 ms, which makes up for a compilation after some 10,000 steps. On a GPU both are unmeasured.
     "ladder-conv": Family(config=ConvLadderConfig, build=_conv_ladder, stacking="none", compiling=False),
     "progressive": Family(config=ProgressiveConfig, build=_progressive, stacking="vmap"),
+    "progressive-conv": Family(config=ProgressiveConvConfig, build=_progressive_conv, stacking="none", compiling=False),
 }
 
 

@@ -292,22 +292,27 @@ class ConvLadder(nn.Module):
             h = self.activate(normalise(places, mean, variance).view(z_pre.shape), layer)
         return found
 
-    def features(self, x: Tensor) -> list[Tensor]:
+    def features(self, x: Tensor, *, noise: Mapping[int, Tensor] | None = None) -> list[Tensor]:
         """Activations of the clean path under the stored statistics.
 
         Args:
             x: images, shape (rows, d).
+            noise: layer -> what is added to its activations, in the shape that they are returned in; the layers above
+                read the sum.
 
         Returns:
             h_0..h_L: the image and the layers, each (rows, channels, height, width), a vector being a map of one
             place, and the logits, (rows, classes).
         """
-        h = [as_map(x, self.config.image)]
+        added = {layer: value.permute(0, 2, 3, 1) for layer, value in (noise or {}).items()}
+        image = as_map(x, self.config.image)
+        h = [image + added[0] if 0 in added else image]
         for layer in range(1, self.config.depth + 1):
             z_pre = self.pre_activations(h[-1], layer)
             mean, variance = self.get_buffer(f"mean_{layer}"), self.get_buffer(f"variance_{layer}")
             z = normalise(z_pre.flatten(0, -2), mean, variance).view(z_pre.shape)
-            h.append(self.activate(z, layer))
+            activated = self.activate(z, layer)
+            h.append(activated + added[layer] if layer in added else activated)
         return [*(each.permute(0, 3, 1, 2) for each in h[:-1]), h[-1].flatten(1)]
 
     def forward(self, x: Tensor) -> Tensor:

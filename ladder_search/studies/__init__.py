@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from ladder_search.errors import UnknownNameError
-from ladder_search.studies import conv_ladder, deconstruction, ladder, progressive
+from ladder_search.studies import conv_ladder, deconstruction, ladder, progressive, progressive_conv
 from ladder_search.studies.study import SpaceConfig, StopConfig, Study, Target
 
 STUDIES: dict[str, Study] = {}
-for _study in (*ladder.STUDIES, *conv_ladder.STUDIES, *deconstruction.STUDIES, *progressive.STUDIES):
+for _study in (
+    *ladder.STUDIES,
+    *conv_ladder.STUDIES,
+    *deconstruction.STUDIES,
+    *progressive.STUDIES,
+    *progressive_conv.STUDIES,
+):
     if _study.name in STUDIES:
         raise ValueError(f"two studies are called {_study.name!r}")
     STUDIES[_study.name] = _study

@@ -30,6 +30,10 @@ TINY: dict[str, dict[str, Any]] = {
         "decoder": "full",
     },
     "progressive": {"widths": [64, 12, 10], "alpha_init": [0.5]},
+    "progressive-conv": {
+        "image": [1, 8, 8],
+        "layers": ["convf:4:3:1", "maxpool:2:2", "convv:10:3:1", "globalmeanpool"],
+    },
 }
 # Earlier stages, for the families that have any; here their networks stay as they are initialised.
 SOURCES: dict[str, dict[str, Any]] = {
@@ -39,7 +43,15 @@ SOURCES: dict[str, dict[str, Any]] = {
             "model": TINY["ladder"],
             "training": {"epochs": 1},
         }
-    }
+    },
+    "progressive-conv": {
+        "digits": {
+            "family": "ladder-conv",
+            "data": {"dataset": "digits", "labels": 40, "validation": 97},
+            "model": TINY["ladder-conv"],
+            "training": {"epochs": 1},
+        }
+    },
 }
 
 

@@ -276,10 +276,10 @@ def evaluation_statistics(params: Params, s: Settings, minibatches: Sequence[Arr
 def activations(
     params: Params, s: Settings, means: Sequence[Array], variances: Sequence[Array], x: Array
 ) -> list[Array]:
-    """h_0..h_L of the clean path under given statistics; at the top the class probabilities."""
+    """h_0..h_L of the clean path under given statistics; at the top the logits."""
     h = [x]
     for layer in range(1, s.depth + 1):
         z_pre = up(s.layers[layer - 1], h[-1], params.get(f"W{layer}"))
         mean, variance = (spread(values[layer - 1], z_pre) for values in (means, variances))
         h.append(activation(params, s, normalised(z_pre, mean, variance), layer))
-    return [*h[:-1], softmax(h[-1].reshape(len(x), -1))]
+    return [*h[:-1], h[-1].reshape(len(x), -1)]

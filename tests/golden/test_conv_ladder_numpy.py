@@ -178,4 +178,5 @@ def test_evaluation(network: str) -> None:
     for layer, (mine, theirs) in enumerate(zip(features, expected, strict=True)):
         shape = (4, *case.config.network.sizes[layer]) if layer < case.config.depth else (4, CLASSES)
         assert_close(mine.detach().numpy(), theirs.reshape(shape), f"layer {layer}")
-    assert torch.equal(case.model(torch.from_numpy(x.reshape(4, -1))), features[-1])
+    probabilities = case.model(torch.from_numpy(x.reshape(4, -1))).detach().numpy()
+    assert_close(probabilities, reference.softmax(expected[-1]), "probabilities")

@@ -1,0 +1,345 @@
+"""Progressive networks (Rusu et al. 2016) of convolutions, on sources that are convolutional ladders.
+
+Legend as in the progressive family of full connections: ``h`` activations of the target column, ``W``, ``beta``,
+``gamma``, frozen ``sources``, ``alpha``, ``V`` and ``U`` of the adapters. Layer 0 is the image, layer L the softmax.
+
+    h_i = s( norm( W_i * h_{i-1} + U_i * s( V_i * [alpha_{i,j} h_{i-1}(j)]_j ) ) + beta_i )
+
+where ``*`` is the layer's own operation; V is a convolution of 1 x 1, as in the paper, and U has the layer's kernel,
+so that both sums have one size. Pools have no weights and hence no lateral. ``laterals`` keeps them to the fully
+connected layers, as Thaker's report has an AlexNet. Maps are (rows, height, width, channels), see ``nn.maps``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ladder_search.config import in_range
+from ladder_search.errors import SettingError
+from ladder_search.metrics import COST, COST_DECAY, COST_SUPERVISED
+from ladder_search.nn.batchnorm import batch_statistics, normalise
+from ladder_search.nn.maps import FullyConnected, Network, as_map, read_network, start
+from ladder_search.nn.protocol import Batch
+
+Found = dict[int, tuple[Tensor, Tensor]]
+"""Layer -> mean and variance of its channels."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProgressiveConvConfig:
+    """Settings of one convolutional target column; the defaults are the ladder paper's Conv-Small."""
+
+    image: tuple[int, int, int] = (1, 28, 28)
+    """Channels, height and width; an example's numbers come in this order."""
+    layers: tuple[str, ...] = (
+        "convf:32:5:1",
+        "maxpool:2:2",
+        "convv:64:3:1",
+        "convf:64:3:1",
+        "maxpool:2:2",
+        "convv:128:3:1",
+        "convv:10:1:1",
+        "globalmeanpool",
+        "fc:10",
+    )
+    """Layers 1..L, in the notation of ``nn.maps``."""
+    approach: Literal["scratch", "fine-tuned", "progressive"] = "progressive"
+    """scratch: no source; fine-tuned: starts from the source's weights; progressive: looks at frozen sources."""
+    laterals: Literal["all", "connected"] = "all"
+    """all: into every layer with weights but the first; connected: into the fully connected ones."""
+    adapter: Literal["rusu", "sum", "linear"] = "rusu"
+    """rusu: U relu(V alpha h) added before the nonlinearity; linear: U alpha h, added there too; sum: Thaker's
+    relu(U alpha h + c), added after it."""
+    adapter_width: int | None = None
+    """Channels between V and U; null: as many as the layer has."""
+    alpha: Literal["learned", "fixed", "absent"] = "learned"
+    """fixed: stays at ``alpha_init``; absent: source features enter as they are."""
+    alpha_init: tuple[float, ...] = (1.0,)
+    """Initial alpha: one for all laterals, or one for each layer that has a lateral, from the bottom up."""
+    weight_decay: float = 0.0
+    """Coefficient of half the sum of squared weights (W, V, U) in the cost."""
+
+    def __post_init__(self) -> None:
+        lateral = len(self.lateral_layers)
+        if len(self.alpha_init) not in (1, lateral):
+            raise SettingError(
+                f"model.alpha_init must have 1 entry or one for each of the {lateral} layers with laterals, got "
+                f"{len(self.alpha_init)}; give 1 or {lateral} numbers."
+            )
+        for value in self.alpha_init:
+            in_range("model.alpha_init", value, -100.0, 100.0)
+        if self.adapter_width is not None and self.adapter_width < 1:
+            raise SettingError(
+                f"model.adapter_width must be at least 1 or null, got {self.adapter_width}; give a positive number."
+            )
+        in_range("model.weight_decay", self.weight_decay, 0.0, 1.0)
+
+    @property
+    def network(self) -> Network:
+        """The layers, typed, and their sizes."""
+        return read_network(self.layers, self.image)
+
+    @property
+    def depth(self) -> int:
+        """L, the number of layers above the image."""
+        return len(self.layers)
+
+    @property
+    def lateral_layers(self) -> tuple[int, ...]:
+        """Layers that source features enter."""
+        only = FullyConnected if self.laterals == "connected" else object
+        return tuple(i for i, x in enumerate(self.network.layers, 1) if i > 1 and not x.pools and isinstance(x, only))
+
+    @property
+    def staged(self) -> bool:
+        """Whether the column needs a source."""
+        return self.approach != "scratch"
+
+    @property
+    def scale(self) -> float:
+        """What pixels in 0..1 are multiplied by."""
+        return 1.0
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        return (math.prod(self.image),)
+
+    def signature(self) -> tuple[object, ...]:
+        """What members of one pack must share: everything that shapes the program rather than fills its tensors."""
+        progressive = self.approach == "progressive"
+        lateral = (self.laterals, self.adapter, self.adapter_width, self.alpha) if progressive else ()
+        return (self.image, self.layers, lateral)
+
+    def flops(self, labelled: int, unlabelled: int) -> float:
+        """Floating-point operations of a step's products in the target column; sources and laterals apart."""
+        up = [layer.flops(below) for layer, below in zip(self.network.layers, self.network.sizes, strict=False)]
+        return labelled * (3 * sum(up) - next(filter(None, up), 0.0))
+
+    def on_network_of(self, other: ProgressiveConvConfig) -> ProgressiveConvConfig:
+        """These settings with the layers and the image of ``other``."""
+        return replace(
+            self, image=other.image, layers=other.layers, laterals=other.laterals, alpha_init=other.alpha_init
+        )
+
+    def check_fits(self, pixels: int, classes: int, dataset: str) -> None:
+        """Raise ``SettingError`` unless examples of so many pixels and classes fit the network."""
+        top = self.network.sizes[-1][0]
+        if (math.prod(self.image), top) != (pixels, classes):
+            raise SettingError(
+                f"model.image must hold the {pixels} numbers and model.layers end with the {classes} classes of "
+                f"{dataset}, got {list(self.image)} and {top}; correct them."
+            )
+
+    def hyper(self) -> dict[str, list[float]]:
+        """Hyper-parameters that enter the step as tensors, one value per member."""
+        return {"weight_decay": [self.weight_decay]}
+
+    def check_sources(self, models: Mapping[str, Any]) -> None:
+        """Raise ``SettingError`` when sources with these settings cannot serve the column."""
+        if self.staged and not models:
+            raise SettingError(
+                f"a {self.approach} column needs a source, got none; give sources.NAME, or model.approach=scratch."
+            )
+        for name, model in models.items():
+            if not hasattr(model, "layers"):
+                raise SettingError(
+                    f"a convolutional column has convolutional sources, source {name} is a {type(model).__name__}; "
+                    "set its family to ladder-conv."
+                )
+            same = (model.image, model.layers) == (self.image, self.layers)
+            if self.approach == "fine-tuned" and (len(models) > 1 or not same):
+                raise SettingError(
+                    f"a fine-tuned column has the layers of its one source, source {name} has others or is not alone; "
+                    "give one source of these layers."
+                )
+            theirs, own = model.network.sizes, self.network.sizes
+            for i in self.lateral_layers if self.approach == "progressive" else ():
+                if i - 1 < len(theirs) and theirs[i - 1][1:] != own[i - 1][1:]:
+                    raise SettingError(
+                        f"what enters layer {i} from source {name} must have the places of the column's own map, "
+                        f"{own[i - 1][1]} x {own[i - 1][2]}, it has {theirs[i - 1][1]} x {theirs[i - 1][2]}; give both "
+                        "the same layers below."
+                    )
+
+    def given(self, sources: Sequence[nn.Module]) -> dict[str, Tensor]:
+        """Return what a network of these settings takes over from its sources: names in its state -> values."""
+        if self.approach == "fine-tuned":
+            own = dict(ProgressiveConv(self, generator=torch.Generator()).named_parameters())
+            theirs = sources[0].state_dict()
+            return {name: theirs[name] for name in own if name in theirs}
+        if self.approach == "progressive":
+            return {
+                f"sources.{number}.{name}": value
+                for number, source in enumerate(sources)
+                for name, value in source.state_dict().items()
+            }
+        return {}
+
+
+class ProgressiveConv(nn.Module):
+    """One convolutional target column beside its frozen sources.
+
+    Parameters, by layer: ``W`` of layers with weights, ``beta`` of the same and of the top, ``gamma`` of the top, as
+    the convolutional ladder has them; per lateral ``alpha`` (sources,), ``V`` (m, channels below, 1, 1), ``c``, ``U``.
+    Tensors under ``sources`` are constants. Buffers ``mean_l``, ``variance_l``: test-time statistics per channel.
+    """
+
+    def __init__(
+        self, config: ProgressiveConvConfig, *, generator: torch.Generator, sources: Sequence[nn.Module] = ()
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.layers, self.sizes = config.network.layers, config.network.sizes
+        depth, sizes = config.depth, self.sizes
+        shapes = {str(i): layer.shape(sizes[i - 1]) for i, layer in enumerate(self.layers, 1)}
+        self.W = nn.ParameterDict({name: start(shape, generator) for name, shape in shapes.items() if shape})
+        shifted = [i for i, layer in enumerate(self.layers, 1) if i == depth or not layer.pools]
+        self.beta = nn.ParameterDict({str(i): torch.zeros(sizes[i][0]) for i in shifted})
+        self.gamma = nn.Parameter(torch.ones(sizes[depth][0]))
+        for i in range(1, depth + 1):
+            self.register_buffer(f"mean_{i}", torch.zeros(sizes[i][0]))
+            self.register_buffer(f"variance_{i}", torch.ones(sizes[i][0]))
+        self.alpha, self.V, self.c, self.U = (nn.ParameterDict() for _ in range(4))
+        self.sources = nn.ModuleList(sources if config.approach == "progressive" else ())
+        self.sources.requires_grad_(False)
+        of_sources: list[Sequence[tuple[int, int, int]]] = [one.config.network.sizes for one in self.sources]  # type: ignore[union-attr, misc]
+        for place, i in enumerate(config.lateral_layers):
+            reached = [size[i - 1][0] for size in of_sources if i - 1 < len(size)]
+            if not reached:
+                continue
+            key, (_, height, width) = str(i), sizes[i - 1]
+            if config.alpha != "absent":
+                at = config.alpha_init[place if len(config.alpha_init) > 1 else 0]
+                self.alpha[key] = nn.Parameter(torch.full((len(reached),), at))
+            n_in = sum(reached)
+            if config.adapter == "rusu":
+                hidden = config.adapter_width or sizes[i][0]
+                self.V[key], self.c[key] = start((hidden, n_in, 1, 1), generator), torch.zeros(hidden)
+                n_in = hidden
+            elif config.adapter == "sum":
+                self.c[key] = torch.zeros(sizes[i][0])
+            self.U[key] = start(self.layers[i - 1].shape((n_in, height, width)), generator)
+
+    @property
+    def term_names(self) -> tuple[str, ...]:
+        """Names of the entries of ``cost``'s second result."""
+        return (COST, COST_SUPERVISED, COST_DECAY)
+
+    @property
+    def widest(self) -> int:
+        """Numbers in the largest layer of one row."""
+        return max(map(math.prod, self.sizes)) * (1 + len(self.sources))
+
+    def noise_size(self, labelled: int, unlabelled: int) -> int:
+        """Number of standard normal draws that one step takes: none."""
+        return 0
+
+    def cost(self, batch: Batch, noise: Tensor, hyper: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the cost of one step on the labelled rows and its terms; see the family of full connections."""
+        h, _ = self._column(batch.x_labelled, None, {})
+        supervised = functional.cross_entropy(h[-1].flatten(1), batch.y)
+        weights = (*self.W.values(), *self.V.values(), *self.U.values())
+        decay = 0.5 * hyper["weight_decay"][0] * torch.stack([weight.square().sum() for weight in weights]).sum()
+        total = supervised + decay
+        return total, torch.stack([total, supervised, decay])
+
+    def statistics(self, x_labelled: Tensor) -> dict[str, Tensor]:
+        """Test-time statistics of the target column: averages over minibatches of mean and unbiased variance.
+
+        Args:
+            x_labelled: minibatches, (minibatches, rows, d); rows >= 2. Unbiased counts rows, as the ladder's does.
+
+        Returns:
+            buffer name -> value, (channels of layer l,).
+        """
+        rows = x_labelled.shape[1]
+        found: dict[str, list[Tensor]] = {}
+        for x in x_labelled:
+            for layer, (mean, variance) in self._column(x, None, {})[1].items():
+                found.setdefault(f"mean_{layer}", []).append(mean)
+                found.setdefault(f"variance_{layer}", []).append(variance * (rows / (rows - 1)))
+        return {name: torch.stack(values).mean(0) for name, values in found.items()}
+
+    def features(self, x: Tensor, *, noise: Mapping[tuple[int, int], Tensor] | None = None) -> list[Tensor]:
+        """Activations h_0..h_L of the target column under the stored statistics.
+
+        Args:
+            x: images, (rows, d).
+            noise: (column, layer) -> what is added to that layer's activations, in the shape that ``features`` gives
+                them, and goes up from there in its own column and through the laterals; columns count the sources
+                from 0, the target comes last. For analyses.
+
+        Returns:
+            the image and the layers, (rows, channels, height, width), and the logits, (rows, classes).
+        """
+        layers = range(1, self.config.depth + 1)
+        stored = {i: (self.get_buffer(f"mean_{i}"), self.get_buffer(f"variance_{i}")) for i in layers}
+        h, _ = self._column(x, stored, noise or {})
+        return [*(each.permute(0, 3, 1, 2) for each in h[:-1]), h[-1].flatten(1)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class probabilities under the stored statistics: (rows, d) in 0..1 -> (rows, classes)."""
+        return torch.softmax(self.features(x)[-1], dim=-1)
+
+    def source_features(
+        self, x: Tensor, *, noise: Mapping[tuple[int, int], Tensor] | None = None
+    ) -> list[list[Tensor]]:
+        """Activations of every source column, in the shapes of ``features``; ``noise`` as for ``features``."""
+        added: list[dict[int, Tensor]] = [{} for _ in self.sources]
+        for (column, layer), values in (noise or {}).items():
+            if column < len(added):
+                added[column][layer] = values
+        return [source.features(x, noise=own) for source, own in zip(self.sources, added, strict=True)]  # type: ignore[operator]
+
+    def _column(
+        self, x: Tensor, stored: Mapping[int, tuple[Tensor, Tensor]] | None, noise: Mapping[tuple[int, int], Tensor]
+    ) -> tuple[list[Tensor], Found]:
+        """All layers as maps, normalised by ``stored`` statistics, or by the rows' own, which are returned."""
+        config, target = self.config, len(self.sources)
+        seen = self.source_features(x, noise=noise)
+        found: Found = {}
+        h = [as_map(x, config.image)]
+        for i, layer in enumerate(self.layers, 1):
+            below = h[-1]
+            if (target, i - 1) in noise:
+                below = below + _as_map(noise[target, i - 1])
+            z = layer.up(below, self.W.get(str(i)))
+            lateral = self._lateral(i, seen)
+            if lateral is not None and config.adapter != "sum":
+                z = z + lateral
+            places = z.flatten(0, -2)
+            found[i] = batch_statistics(places) if stored is None else stored[i]
+            z = normalise(places, *found[i]).view(z.shape)
+            if str(i) in self.beta:
+                z = z + self.beta[str(i)]
+                z = self.gamma * z if i == config.depth else functional.relu(z)
+            h.append(z + lateral if lateral is not None and config.adapter == "sum" else z)
+        return h, found
+
+    def _lateral(self, i: int, seen: Sequence[Sequence[Tensor]]) -> Tensor | None:
+        key = str(i)
+        if key not in self.U:
+            return None
+        parts = [_as_map(features[i - 1]) for features in seen if i - 1 < len(features)]
+        if self.config.alpha != "absent":
+            alpha = self.alpha[key] if self.config.alpha == "learned" else self.alpha[key].detach()
+            parts = [alpha[j] * part for j, part in enumerate(parts)]
+        joined = torch.cat(parts, dim=-1)
+        if self.config.adapter == "rusu":
+            # A convolution of 1 x 1 is a product over channels.
+            joined = functional.relu(functional.linear(joined, self.V[key].flatten(1)) + self.c[key])
+        lateral = self.layers[i - 1].up(joined, self.U[key])
+        return functional.relu(lateral + self.c[key]) if self.config.adapter == "sum" else lateral
+
+
+def _as_map(features: Tensor) -> Tensor:
+    """(rows, channels, height, width), or a vector's (rows, units) -> (rows, height, width, channels)."""
+    return features.permute(0, 2, 3, 1) if features.dim() == 4 else features[:, None, None]
