@@ -62,9 +62,9 @@ def _progressive_conv(
 
 FAMILIES: dict[str, Family] = {
     "ladder": Family(config=LadderConfig, build=_ladder, stacking="vmap"),
-    # On a CPU stacked convolutions are slower than convolutions in turn: benchmarks/conv_stacking.py. A step of
-    # Conv-Small on 100+100 MNIST rows took 0.41 s of a core eagerly and 0.44 s compiled, one on 8 x 8 digits 22 ms and
-    # 16 ms, which makes up for a compilation after some 10,000 steps. On a GPU both are unmeasured.
+    # On a CPU stacked convolutions are slower than those in turn (benchmarks/conv_stacking.py), and compiled ones are
+    # no faster: a step of Conv-Small takes 0.44 s of a core eagerly and 0.46 s compiled, one on 8 x 8 digits 21 and
+    # 15 ms, which makes up for a compilation after some 10,000 steps (benchmarks/conv_step.py). GPUs are unmeasured.
     "ladder-conv": Family(config=ConvLadderConfig, build=_conv_ladder, stacking="none", compiling=False),
     "progressive": Family(config=ProgressiveConfig, build=_progressive, stacking="vmap"),
     "progressive-conv": Family(config=ProgressiveConvConfig, build=_progressive_conv, stacking="none", compiling=False),

@@ -29,8 +29,8 @@ def keep_large_blocks() -> None:
     """Let this process keep freed memory of any size for its next request, on Linux; elsewhere nothing happens.
 
     A block above 32 MiB is otherwise a fresh one every time, and each of its pages is cleared when it is first touched.
-    A step of the Conv-Small network on 100+100 MNIST rows took 0.81 s of one core, 0.37 of them for pages, and takes
-    0.44 s so.
+    A step of the Conv-Small network on 100+100 MNIST rows takes 0.73 s of a core then, and 0.44 s so:
+    ``benchmarks/conv_step.py``.
     """
     with suppress(OSError, AttributeError, TypeError):
         c = ctypes.CDLL(None)

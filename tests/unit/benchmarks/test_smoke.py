@@ -32,6 +32,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
         ["sampler_seeding"],
         pytest.param(["cpu_arrangements"], marks=pytest.mark.timeout(300)),  # three processes that import torch
         ["conv_stacking"],
+        ["conv_step"],
         ["precision"],
         pytest.param(["packed_search"], marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
     ],
