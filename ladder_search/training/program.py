@@ -50,7 +50,7 @@ class Bfloat16Products(TorchFunctionMode):
     rounded are the layers of ``torch.nn.functional``; a product written with ``@`` (combinators) stays float32.
     """
 
-    LAYERS = (functional.linear, functional.conv1d, functional.conv2d, functional.conv3d)
+    LAYERS = (functional.linear, functional.conv1d, functional.conv2d, functional.conv3d, functional.conv_transpose2d)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func not in self.LAYERS:

@@ -139,7 +139,9 @@ def down(layer: tuple[Any, ...], z_hat: Array, weight: Array | None, below: Arra
     stride = layer[3]
     zeros = np.zeros((*z_hat.shape[:2], z_hat.shape[2] * stride, z_hat.shape[3] * stride), dtype=z_hat.dtype)
     zeros[:, :, ::stride, ::stride] = z_hat
-    return correlate(zeros, weight, {"convv": "full", "convf": "valid"}[kind])[:, :, :height, :width]
+    if kind == "convv":  # each value spreads a filter as it is: the filter that is compared is the flipped one
+        return correlate(zeros, weight[:, :, ::-1, ::-1], "full")[:, :, :height, :width]
+    return correlate(zeros, weight, "valid")[:, :, :height, :width]
 
 
 def gauss(a: Array, z: Array, u: Array) -> Array:

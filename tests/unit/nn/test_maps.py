@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.signal import correlate2d
+from scipy.signal import convolve2d, correlate2d
 
 from ladder_search.errors import LadderSearchError, SettingError, UnknownNameError
 from ladder_search.nn.maps import (
@@ -141,8 +141,8 @@ def maps(*shape: int) -> tuple[np.ndarray, torch.Tensor]:
     return x, torch.from_numpy(x.transpose(0, 2, 3, 1).copy())
 
 
-def by_scipy(x: np.ndarray, filters: np.ndarray, mode: str) -> np.ndarray:
-    return np.array([[sum(map(lambda a, f: correlate2d(a, f, mode), row, bank)) for bank in filters] for row in x])
+def by_scipy(x: np.ndarray, filters: np.ndarray, mode: str, slide: Any = correlate2d) -> np.ndarray:
+    return np.array([[sum(map(lambda a, f: slide(a, f, mode), row, bank)) for bank in filters] for row in x])
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
@@ -160,7 +160,8 @@ def test_a_convolution_and_its_inverse_are_scipys(full: bool, stride: int) -> No
     filters = RNG.standard_normal(layer.shape_down((3, 7, 6)))
     zeros = np.zeros((*z.shape[:2], z.shape[2] * stride, z.shape[3] * stride))
     zeros[:, :, ::stride, ::stride] = z
-    expected = by_scipy(zeros, filters, back)
+    # On the way down from where it fits, a filter is spread as it is: that is the convolution in SciPy's words.
+    expected = by_scipy(zeros, filters, back, correlate2d if full else convolve2d)
     found = layer.down(z_hat, torch.from_numpy(filters), (3, 7, 6)).numpy().transpose(0, 3, 1, 2)
     np.testing.assert_allclose(found, expected[:, :, :7, :6], rtol=1e-10, atol=1e-12)
 

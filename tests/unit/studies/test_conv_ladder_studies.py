@@ -73,3 +73,21 @@ def test_the_small_studies_are_ours_and_promise_nothing() -> None:
     for name in ("digits-100-conv-small-gamma", "digits-100-conv-small-supervised"):
         assert STUDIES[name].target is None
         assert STUDIES[name].model.network.sizes[-1] == (10, 1, 1)
+
+
+# GFLOP of a step of 100+100 rows in the table, with the clean path on unlabelled rows alone, and rows in its encoder;
+# it counts the gradient of the first layer's input, which is never taken: 2 * multiplications of one row and rows.
+FLOPS = {
+    "mnist-100-conv-fc": (30.9, 26 * 26 * 1000 * 9, 300),
+    "mnist-100-conv-small-gamma": (29.8, 25 * 32 * 32 * 32, 300),
+    "mnist-100-conv-small-supervised": (9.9, 25 * 32 * 32 * 32, 100),
+    "cifar10-4000-conv-large-gamma": (728, 27 * 96 * 30 * 30, 300),
+    "cifar10-4000-conv-large-supervised": (243, 27 * 96 * 30 * 30, 100),
+}
+
+
+@pytest.mark.parametrize("name", FLOPS)
+def test_a_step_has_as_many_products_as_in_the_table(name: str) -> None:
+    gigaflops, first, rows = FLOPS[name]
+    found = STUDIES[name].model.flops(100, 100) / 1e9
+    assert found + 2e-9 * first * rows == pytest.approx(gigaflops, rel=0.01)

@@ -31,6 +31,14 @@ def test_a_layer_rounds_its_factors_and_its_result_and_nothing_else_does() -> No
     assert functional.linear(x, w)[0, 0].item() == 2.0 + 2.0**-9  # outside nothing is left of it
 
 
+def test_convolutions_are_rounded_both_ways() -> None:
+    x, w = torch.full((1, 1, 1, 1), 1.0 + 2.0**-9), torch.ones(1, 1, 1, 1)
+    for convolve in (functional.conv2d, functional.conv_transpose2d):
+        with Bfloat16Products():
+            assert convolve(x, w).item() == 1.0 and convolve(x, w).dtype == torch.float32
+        assert convolve(x, w).item() == 1.0 + 2.0**-9
+
+
 def test_gradients_are_single_precision_and_go_through_the_rounded_products() -> None:
     x, w = torch.tensor([[1.0 + 2.0**-9, 2.0]]), torch.ones(1, 2, requires_grad=True)
     with Bfloat16Products():
