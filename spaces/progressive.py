@@ -39,10 +39,9 @@ def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Map
     lateral = base["model"]["approach"] == "progressive"
     staged = base["model"]["approach"] != "scratch"
     if lateral and options["alpha"] != "fixed":
-        layers = len(base["model"]["alpha_init"])
-        names = ["model/alpha"] * layers
+        names = ["model/alpha"]
         if options["alpha"] == "per-layer":
-            names = [f"model/alpha_{layer}" for layer in range(2, layers + 2)]
+            names = [f"model/alpha_{layer}" for layer in range(2, _laterals(base["model"]) + 2)]
         model["alpha_init"] = [trial.suggest_categorical(name, list(ALPHA)) for name in names]
     if lateral and options["adapter"]:
         model["adapter"] = trial.suggest_categorical("model/adapter", list(ADAPTERS))
@@ -69,7 +68,8 @@ def published(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, 
         if options["alpha"] == "tied":
             params["model/alpha"] = model["alpha_init"][0]
         elif options["alpha"] == "per-layer":
-            params |= {f"model/alpha_{layer}": value for layer, value in enumerate(model["alpha_init"], start=2)}
+            values = model["alpha_init"] if len(model["alpha_init"]) > 1 else model["alpha_init"] * _laterals(model)
+            params |= {f"model/alpha_{layer}": value for layer, value in enumerate(values, start=2)}
         if options["adapter"]:
             params["model/adapter"] = model["adapter"]
         if options["adapter_width"]:
@@ -109,6 +109,11 @@ def _source(
     return found
 
 
+def _laterals(model: Mapping[str, Any]) -> int:
+    """Alphas of a column: one for each layer above the first, or, of convolutions, as many as the settings have."""
+    return len(model["widths"]) - 2 if "widths" in model else len(model["alpha_init"])
+
+
 def _is_point(params: dict[str, Any], base: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
     try:
         with warnings.catch_warnings():
@@ -125,6 +130,10 @@ def _agrees(found: Mapping[str, Any], base: Mapping[str, Any]) -> bool:
         if isinstance(value, Mapping):
             if not _agrees(value, own):
                 return False
-        elif (list(value) if isinstance(value, list) else value) != (list(own) if isinstance(value, list) else own):
+        elif isinstance(value, list):
+            # One alpha for all is as many equal ones.
+            if list(own) != value and not (len(own) == 1 and set(value) == set(own)):
+                return False
+        elif value != own:
             return False
     return True

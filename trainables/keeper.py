@@ -102,11 +102,13 @@ class Keeper:
         self._heard.pop(key, None)
 
 
-def open_keeper(folder: Path, data: Mapping[str, Dataset], *, name: str) -> Any:
-    """Start a keeper beside this process, which owns it, and return its handle."""
+def open_keeper(folder: Path, data: Mapping[str, Dataset], ready: Mapping[str, Path], *, name: str) -> Any:
+    """Start a keeper beside this process, which owns it, and return its handle; ``ready``: key -> a bundle's folder."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     keeper: Any = ray.remote(Keeper).options(name=name, num_cpus=0, max_concurrency=64, scheduling_strategy=here)
-    return keeper.remote(str(folder), {which: [ray.put(dataset)] for which, dataset in data.items()})
+    handle = keeper.remote(str(folder), {which: [ray.put(dataset)] for which, dataset in data.items()})
+    ray.get([handle.put.remote(key, read_files(place)) for key, place in ready.items()])
+    return handle
 
 
 class KeptSources:
@@ -144,18 +146,13 @@ class KeptSources:
         return self._known[key]
 
     def _train(self, order: Order) -> None:
-        from ladder_search.export.sources import given_bundle, train_source
+        from ladder_search.export.sources import train_source
 
         try:
             with tempfile.TemporaryDirectory() as folder:
                 place = Path(folder) / order.key
-                if order.config.bundle is not None:
-                    place = given_bundle(order).folder
-                else:
-                    dataset = ray.get(ray.get(self._keeper.dataset.remote(order.config.data.dataset))[0])
-                    train_source(
-                        order, dataset, place, device=self._device, report=lambda *_: self._still_there(order.key)
-                    )
+                dataset = ray.get(ray.get(self._keeper.dataset.remote(order.config.data.dataset))[0])
+                train_source(order, dataset, place, device=self._device, report=lambda *_: self._still_there(order.key))
                 ray.get(self._keeper.put.remote(order.key, read_files(place)))
         except ResourceError as error:
             ray.get(self._keeper.fail.remote(order.key, str(error)))

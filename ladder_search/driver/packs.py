@@ -117,18 +117,19 @@ def shared(
 
 
 @contextmanager
-def kept(trainable: Any, folder: Path, data: Mapping[str, Dataset]) -> Iterator[str | None]:
+def kept(trainable: Any, folder: Path, data: Mapping[str, Dataset], ready: Mapping[str, Path]) -> Iterator[str | None]:
     """Keep the sources of a search's trials meanwhile; yield the keeper's name, None where trials have none.
 
     Args:
         folder: where they are kept as bundles.
         data: the sources' data sets by name, without test sets.
+        ready: folders of bundles that sources name, by their keys.
     """
     if not data:
         yield None
         return
     name = f"keeper {uuid.uuid4().hex[:12]}"
-    keeper = trainable.open_keeper(folder, data, name=name)
+    keeper = trainable.open_keeper(folder, data, ready, name=name)
     try:
         yield name
     finally:

@@ -33,7 +33,7 @@ from ladder_search.driver.space import SearchSpace, Space
 from ladder_search.errors import SettingError
 from ladder_search.export.provenance import collect
 from ladder_search.export.sources import FOLDER as SOURCES
-from ladder_search.export.sources import list_sources, without_test_set
+from ladder_search.export.sources import given_folders, list_sources, without_test_set
 from ladder_search.record import StudyFolder, TrialRecord
 from ladder_search.studies import Study
 from ladder_search.tracking import DatasetInput, RunStatus, Tracker
@@ -249,7 +249,7 @@ class Run:
         pack = self._settings.cpus_per_trial, self._settings.gpus_per_trial
         earlier = {name: without_test_set(one) for name, one in self._source_data.items()}
         with (
-            kept(trainable, self._folder.path / SOURCES, earlier) as keeper,
+            kept(trainable, self._folder.path / SOURCES, earlier, given_folders(self._own)) as keeper,
             shared(trainable, dataset, slots=self._slots, share=pack, keeper=keeper) as sharing,
         ):
             searcher.common |= {"desk": sharing.desk, "keeper": keeper}

@@ -18,6 +18,7 @@ from ladder_search.driver.run import Run
 from ladder_search.driver.settings import SearchSettings
 from ladder_search.driver.space import Space
 from ladder_search.errors import SettingError
+from ladder_search.export.sources import given_folders
 from ladder_search.record import StudyFolder, TrialRecord, claim_folder
 from ladder_search.studies import Study
 from ladder_search.tracking import SpoolTracker
@@ -64,6 +65,7 @@ def run_search(
     dataset = datasets.load(study.data.dataset, notify=lambda line: console.print(line, markup=False))
     own = study.trial(seed=settings.seed, label_seed=settings.label_seed, draws=settings.draws)
     own.check_fits(dataset)
+    given_folders(own)  # a bundle that is named and not there shows now
     source_data = {}
     for stage in own.stages.values():
         source_data[stage.data.dataset] = datasets.load(

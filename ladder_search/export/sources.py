@@ -61,11 +61,15 @@ class Order:
         # What is done with a source afterwards makes it no other one.
         del plain["statistics"]
         data = DATASETS[self.config.data.dataset]
-        named = {"source": plain, "seed": self.seed, "data": data.digest or data.cache_name}
+        # A bundle is what it is, whichever seed asks for it.
+        seed = self.seed if self.config.bundle is None else None
+        named = {"source": plain, "seed": seed, "data": data.digest or data.cache_name}
         return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
         data = self.config.data
+        if self.config.bundle is not None:
+            return f"the bundle {self.config.bundle}"
         labels = "all labels" if data.labels is None else f"{data.labels} labels"
         return f"{self.config.weights} {self.config.family} on {data.dataset}, {labels}, seed {self.seed}"
 
@@ -175,9 +179,9 @@ class Shelf:
         return self._known[order.key]
 
     def _find(self, order: Order) -> Bundle:
-        if order.config.bundle is not None:
-            return given_bundle(order)
         place = self._folder / order.key
+        if order.config.bundle is not None and not place.is_dir():
+            return given_bundle(order)
         lock = self._folder / f"{order.key}.lock"
         while True:
             if place.is_dir():
@@ -215,6 +219,12 @@ def given_bundle(order: Order) -> Bundle:
             f"sources.NAME.model.{first} to it."
         )
     return bundle
+
+
+def given_folders(spec: TrialSpec) -> dict[str, Path]:
+    """Return key -> folder of the bundles that a trial's sources name, each of them read and found to fit."""
+    named = [order for order in orders(spec).values() if order.config.bundle is not None]
+    return {order.key: given_bundle(order).folder for order in named}
 
 
 def without_test_set(dataset: Dataset) -> Dataset:

@@ -48,8 +48,8 @@ class ProgressiveConfig:
     """Units between V and U; null: as many as the layer has (n_i, the text of Rusu et al. 2016)."""
     alpha: Literal["learned", "fixed", "absent"] = "learned"
     """fixed: stays at ``alpha_init``; absent: source features enter as they are."""
-    alpha_init: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0)
-    """Initial alpha of the laterals into layers 2..L; Rusu et al. drew from 1, 0.1 and 0.01."""
+    alpha_init: tuple[float, ...] = (1.0,)
+    """Initial alpha: one for all laterals, or one for each layer 2..L; Rusu et al. drew from 1, 0.1 and 0.01."""
     batch_norm: bool = True
     """Normalise the target column's pre-activations; otherwise beta is a plain bias."""
     initial: Literal["he", "xavier", "fan-in"] = "he"
@@ -70,13 +70,13 @@ class ProgressiveConfig:
                 f"model.widths must list at least 2 positive sizes, got {list(self.widths)}; "
                 "give input, hidden and class sizes."
             )
-        if len(self.alpha_init) != self.depth - 1:
+        if len(self.alpha_init) not in (1, self.depth - 1):
             raise SettingError(
-                f"model.alpha_init must have one entry per layer 2..{self.depth} ({self.depth - 1} in all), "
-                f"got {len(self.alpha_init)}; give {self.depth - 1} numbers."
+                f"model.alpha_init must have 1 entry or one per layer 2..{self.depth} ({self.depth - 1} in all), "
+                f"got {len(self.alpha_init)}; give 1 or {self.depth - 1} numbers."
             )
-        for layer, value in enumerate(self.alpha_init, start=2):
-            in_range(f"model.alpha_init of layer {layer}", value, -100.0, 100.0)
+        for value in self.alpha_init:
+            in_range("model.alpha_init", value, -100.0, 100.0)
         if self.adapter_width is not None and self.adapter_width < 1:
             raise SettingError(
                 f"model.adapter_width must be at least 1 or null, got {self.adapter_width}; give a positive number."
@@ -219,7 +219,8 @@ class Progressive(nn.Module):
                 continue
             key, n_in, n_out = str(i), sum(reached), widths[i]
             if config.alpha != "absent":
-                self.alpha[key] = nn.Parameter(torch.full((len(reached),), config.alpha_init[i - 2]))
+                at = config.alpha_init[i - 2 if len(config.alpha_init) > 1 else 0]
+                self.alpha[key] = nn.Parameter(torch.full((len(reached),), at))
             if config.adapter == "rusu":
                 hidden = config.adapter_width or n_out
                 self.V[key], self.c[key] = weights(hidden, n_in), torch.zeros(hidden)

@@ -173,8 +173,7 @@ def _published(error: float, standing: str) -> Target:
 
 
 def _rows(domain: _Domain) -> tuple[Study, ...]:
-    alpha = (1.0,) * (len(domain.widths) - 2)
-    column = ProgressiveConfig(widths=domain.widths, alpha_init=alpha, approach="scratch")
+    column = ProgressiveConfig(widths=domain.widths, approach="scratch")
     progressive = replace(column, approach="progressive")
     broad = wider(domain.widths)
     ladder = {domain.source: ladder_source(domain)}

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 SMALL = (
     "--set", "data.dataset=digits-28", "--set", "data.validation=297",
-    "--set", "model.widths=784,20,15,10", "--set", "model.alpha_init=1,1",
+    "--set", "model.widths=784,20,15,10",
     "--set", "sources.digits-28.model.widths=784,20,15,10", "--set", "sources.digits-28.training.epochs=6",
     "--set", "sources.digits-28.model.noise_std=0.3,0.3,0.3,0.3",
     "--set", "sources.digits-28.model.lambda_=1000,10,0.1,0.1",
@@ -69,6 +69,14 @@ def test_trials_in_packs_share_it_too(start: Start, command: Any, tmp_path: Path
     assert {record["state"] for record in records_of(ended.study)} == {"COMPLETE"}
     assert len(sources_of(ended.study)) == 1
     assert ended.left == []
+    (ready,) = (ended.study / "sources").iterdir()
+    given = search(
+        start, tmp_path, "progressive-digits", "--trials", "3", *SMALL, "--slots", "1", "--name", "given",
+        "--set", f"sources.digits-28.bundle={ready}",
+    )  # fmt: skip
+    assert given.code == 0, given
+    (copied,) = (tmp_path / "results" / "given" / "sources").iterdir()
+    assert (copied / "MANIFEST.json").read_bytes() == (ready / "MANIFEST.json").read_bytes()  # nothing was trained
     exported = command("export", "progressive-digits", "--top", "2", "-o", "configs", folder=tmp_path)
     assert exported.returncode == 0, exported
 

@@ -190,7 +190,7 @@ def test_a_column_deeper_than_its_source_is_fed_by_the_sources_logits_too() -> N
 
 
 def test_double_softmax_has_the_floor_of_probabilities_taken_for_logits() -> None:
-    config = ProgressiveConfig(widths=(6, 10), alpha_init=(), approach="scratch", head="double-softmax")
+    config = ProgressiveConfig(widths=(6, 10), approach="scratch", head="double-softmax")
     model = Progressive(config, generator=torch.Generator()).double()
     with torch.no_grad():
         model.W[0].zero_()
@@ -230,7 +230,7 @@ def test_a_fine_tuned_column_starts_as_its_source() -> None:
 
 def test_initial_weights_have_the_variance_that_they_are_named_for() -> None:
     for initial, expected in (("he", 2 / 400), ("fan-in", 1 / 400), ("xavier", 2 / 700)):
-        config = ProgressiveConfig(widths=(400, 300), alpha_init=(), approach="scratch", initial=initial)  # type: ignore[arg-type]
+        config = ProgressiveConfig(widths=(400, 300), approach="scratch", initial=initial)  # type: ignore[arg-type]
         model = Progressive(config, generator=torch.Generator().manual_seed(1))
         assert float(model.W[0].detach().var()) == pytest.approx(expected, rel=0.02)
 
@@ -265,8 +265,8 @@ def test_luminance_at_28_pixels_is_bilinear() -> None:
     ("changes", "sentence"),
     [
         ({"widths": (6,)}, r"model\.widths must list at least 2 positive sizes, got \[6\]; give .*\."),
-        ({"alpha_init": (1.0,)}, r"model\.alpha_init must have one entry per layer 2\.\.3 \(2 in all\), got 1; .*"),
-        ({"alpha_init": (1.0, 1e3)}, r"model\.alpha_init of layer 3 must lie in \[-100, 100\], got 1000\.0; choose .*"),
+        ({"alpha_init": (1.0, 1.0, 1.0)}, r"model\.alpha_init must have 1 entry or one per layer 2.*, got 3; .*"),
+        ({"alpha_init": (1.0, 1e3)}, r"model\.alpha_init must lie in \[-100, 100\], got 1000\.0; choose .*"),
         ({"adapter_width": 0}, r"model\.adapter_width must be at least 1 or null, got 0; give a positive number\."),
         ({"weight_decay": -1.0}, r"model\.weight_decay must lie in \[0, 1\], got -1\.0; choose .*"),
         ({"approach": "fine-tuned", "batch_norm": False}, r"a fine-tuned column continues .* leave it true\."),
