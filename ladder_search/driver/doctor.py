@@ -12,7 +12,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ladder_search.data.datasets import ABSENT, DATASETS, state
+from ladder_search.data import datasets, music
+from ladder_search.data.datasets import ABSENT, DATASETS
+from ladder_search.data.music import MUSIC
 from ladder_search.errors import LadderSearchError
 from ladder_search.tracking.address import check, default_store
 from ladder_search.training.compiling import compiler_found
@@ -91,7 +93,9 @@ def _compiler() -> Iterator[Finding]:
 
 
 def _data() -> Iterator[Finding]:
-    for name, row in DATASETS.items():
+    rows = [(row, datasets.state) for row in DATASETS.values()] + [(row, music.state) for row in MUSIC.values()]
+    for row, state in rows:
+        name = row.name
         try:
             found = state(name)
             absent = found == ABSENT

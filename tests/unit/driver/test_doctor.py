@@ -46,6 +46,8 @@ def test_data_that_only_some_studies_need_are_no_failure(tmp_path: Path, monkeyp
     code, text = _examined(tmp_path / "results")
     line = next(line for line in text.splitlines() if "data usps" in line)
     assert code == 0 and line.startswith("lacks  data usps")
+    tunes = next(line for line in text.splitlines() if "data nottingham" in line)
+    assert tunes.startswith("works  data nottingham") and tunes.endswith("can be fetched")
     assert "cannot be had here → its own studies alone need it, from digits/usps_16x16.npz in the folder" in line
     monkeypatch.setenv("LADDER_SEARCH_DATA", str(tmp_path / "nowhere"))
     code, text = _examined(tmp_path / "results")
