@@ -23,10 +23,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ladder_search.config import in_range
 from ladder_search.errors import SettingError
 from ladder_search.metrics import COST, COST_DECAY, COST_SUPERVISED
 from ladder_search.nn.batchnorm import batch_statistics, normalise
+from ladder_search.nn.columns import (
+    Adapter,
+    Alpha,
+    Approach,
+    check_laterals,
+    check_needed,
+    cost_of,
+    features_of,
+    joined,
+    taken_over,
+)
 from ladder_search.nn.images import COLOUR_PIXELS, GREY_PIXELS, grey_of
 from ladder_search.nn.protocol import Batch
 
@@ -39,14 +49,14 @@ class ProgressiveConfig:
 
     widths: tuple[int, ...] = (784, 1000, 500, 250, 250, 250, 10)
     """Units of layers 0..L of the target column."""
-    approach: Literal["scratch", "fine-tuned", "progressive"] = "progressive"
+    approach: Approach = "progressive"
     """scratch: no source; fine-tuned: starts from the source's weights; progressive: looks at frozen sources."""
-    adapter: Literal["rusu", "sum", "linear"] = "rusu"
+    adapter: Adapter = "rusu"
     """rusu: U relu(V alpha h) added before the nonlinearity; linear: U alpha h, added there too; sum: Thaker's
     relu(U alpha h + c), added after it."""
     adapter_width: int | None = None
     """Units between V and U; null: as many as the layer has (n_i, the text of Rusu et al. 2016)."""
-    alpha: Literal["learned", "fixed", "absent"] = "learned"
+    alpha: Alpha = "learned"
     """fixed: stays at ``alpha_init``; absent: source features enter as they are."""
     alpha_init: tuple[float, ...] = (1.0,)
     """Initial alpha: one for all laterals, or one for each layer 2..L; Rusu et al. drew from 1, 0.1 and 0.01."""
@@ -70,18 +80,7 @@ class ProgressiveConfig:
                 f"model.widths must list at least 2 positive sizes, got {list(self.widths)}; "
                 "give input, hidden and class sizes."
             )
-        if len(self.alpha_init) not in (1, self.depth - 1):
-            raise SettingError(
-                f"model.alpha_init must have 1 entry or one per layer 2..{self.depth} ({self.depth - 1} in all), "
-                f"got {len(self.alpha_init)}; give 1 or {self.depth - 1} numbers."
-            )
-        for value in self.alpha_init:
-            in_range("model.alpha_init", value, -100.0, 100.0)
-        if self.adapter_width is not None and self.adapter_width < 1:
-            raise SettingError(
-                f"model.adapter_width must be at least 1 or null, got {self.adapter_width}; give a positive number."
-            )
-        in_range("model.weight_decay", self.weight_decay, 0.0, 1.0)
+        check_laterals(self.alpha_init, self.depth - 1, self.adapter_width, self.weight_decay)
         if self.approach == "fine-tuned" and not self.batch_norm:
             raise SettingError(
                 "a fine-tuned column continues its source, which is batch-normalised, got model.batch_norm=false; "
@@ -146,10 +145,7 @@ class ProgressiveConfig:
 
     def check_sources(self, models: Mapping[str, Any]) -> None:
         """Raise ``SettingError`` when sources with these settings cannot serve the column."""
-        if self.staged and not models:
-            raise SettingError(
-                f"a {self.approach} column needs a source, got none; give sources.NAME, or model.approach=scratch."
-            )
+        check_needed(self.approach, models)
         for name, model in models.items():
             widths = getattr(model, "widths", None)
             if self.approach == "fine-tuned" and (len(models) > 1 or widths != self.widths):
@@ -166,19 +162,8 @@ class ProgressiveConfig:
 
     def given(self, sources: Sequence[nn.Module]) -> dict[str, Tensor]:
         """Return what a network of these settings takes over from its sources: names in its state -> values."""
-        if self.approach == "fine-tuned":
-            own = Progressive(self, generator=torch.Generator()).state_dict()
-            theirs = sources[0].state_dict()
-            return {
-                name: theirs[name] for name in own if name in theirs and not name.startswith(("mean_", "variance_"))
-            }
-        if self.approach == "progressive":
-            return {
-                f"sources.{number}.{name}": value
-                for number, source in enumerate(sources)
-                for name, value in source.state_dict().items()
-            }
-        return {}
+        own = (name for name, _ in Progressive(self, generator=torch.Generator()).named_parameters())
+        return taken_over(self.approach, own, sources)
 
 
 class Progressive(nn.Module):
@@ -255,13 +240,8 @@ class Progressive(nn.Module):
         """
         h, _ = self._features(batch.x_labelled, None, {})
         logits = torch.softmax(h[-1], dim=-1) if self.config.head == "double-softmax" else h[-1]
-        supervised = functional.cross_entropy(logits, batch.y)
-        squares = [
-            weight.square().sum() for weights in (self.W, self.V.values(), self.U.values()) for weight in weights
-        ]
-        decay = 0.5 * hyper["weight_decay"][0] * torch.stack(squares).sum()
-        total = supervised + decay
-        return total, torch.stack([total, supervised, decay])
+        weights = (*self.W, *self.V.values(), *self.U.values())
+        return cost_of(logits, batch.y, weights, hyper["weight_decay"][0])
 
     def statistics(self, x_labelled: Tensor) -> dict[str, Tensor]:
         """Test-time statistics of the target column: averages over minibatches of mean and unbiased variance.
@@ -302,11 +282,7 @@ class Progressive(nn.Module):
     ) -> list[list[Tensor]]:
         """Activations of every source column on the target's pixels ``x``; ``noise`` as for ``features``."""
         seen = self.config.scale * (grey_of(x) if self.config.colour else x)
-        added: list[dict[int, Tensor]] = [{} for _ in self.sources]
-        for (column, layer), values in (noise or {}).items():
-            if column < len(added):
-                added[column][layer] = values
-        return [source.features(seen, noise=own) for source, own in zip(self.sources, added, strict=True)]  # type: ignore[operator]
+        return features_of(self.sources, seen, noise)
 
     def _features(
         self,
@@ -342,13 +318,10 @@ class Progressive(nn.Module):
         if key not in self.U:
             return None
         parts = [features[layer - 1] for features in seen if layer - 1 < len(features)]
-        if self.config.alpha != "absent":
-            alpha = self.alpha[key] if self.config.alpha == "learned" else self.alpha[key].detach()
-            parts = [alpha[j] * part for j, part in enumerate(parts)]
-        joined = torch.cat(parts, dim=-1)
+        below = joined(parts, self.alpha.get(key), learned=self.config.alpha == "learned")
         if self.config.adapter == "rusu":
-            joined = functional.relu(functional.linear(joined, self.V[key]) + self.c[key])
-        lateral = functional.linear(joined, self.U[key])
+            below = functional.relu(functional.linear(below, self.V[key]) + self.c[key])
+        lateral = functional.linear(below, self.U[key])
         return functional.relu(lateral + self.c[key]) if self.config.adapter == "sum" else lateral
 
 

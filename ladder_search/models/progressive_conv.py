@@ -21,10 +21,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ladder_search.config import in_range
 from ladder_search.errors import SettingError
 from ladder_search.metrics import COST, COST_DECAY, COST_SUPERVISED
 from ladder_search.nn.batchnorm import batch_statistics, normalise
+from ladder_search.nn.columns import (
+    Adapter,
+    Alpha,
+    Approach,
+    check_laterals,
+    check_needed,
+    cost_of,
+    features_of,
+    joined,
+    taken_over,
+)
 from ladder_search.nn.maps import FullyConnected, Network, as_map, read_network, start
 from ladder_search.nn.protocol import Batch
 
@@ -50,16 +60,16 @@ class ProgressiveConvConfig:
         "fc:10",
     )
     """Layers 1..L, in the notation of ``nn.maps``."""
-    approach: Literal["scratch", "fine-tuned", "progressive"] = "progressive"
+    approach: Approach = "progressive"
     """scratch: no source; fine-tuned: starts from the source's weights; progressive: looks at frozen sources."""
     laterals: Literal["all", "connected"] = "all"
     """all: into every layer with weights but the first; connected: into the fully connected ones."""
-    adapter: Literal["rusu", "sum", "linear"] = "rusu"
+    adapter: Adapter = "rusu"
     """rusu: U relu(V alpha h) added before the nonlinearity; linear: U alpha h, added there too; sum: Thaker's
     relu(U alpha h + c), added after it."""
     adapter_width: int | None = None
     """Channels between V and U; null: as many as the layer has."""
-    alpha: Literal["learned", "fixed", "absent"] = "learned"
+    alpha: Alpha = "learned"
     """fixed: stays at ``alpha_init``; absent: source features enter as they are."""
     alpha_init: tuple[float, ...] = (1.0,)
     """Initial alpha: one for all laterals, or one for each layer that has a lateral, from the bottom up."""
@@ -67,19 +77,7 @@ class ProgressiveConvConfig:
     """Coefficient of half the sum of squared weights (W, V, U) in the cost."""
 
     def __post_init__(self) -> None:
-        lateral = len(self.lateral_layers)
-        if len(self.alpha_init) not in (1, lateral):
-            raise SettingError(
-                f"model.alpha_init must have 1 entry or one for each of the {lateral} layers with laterals, got "
-                f"{len(self.alpha_init)}; give 1 or {lateral} numbers."
-            )
-        for value in self.alpha_init:
-            in_range("model.alpha_init", value, -100.0, 100.0)
-        if self.adapter_width is not None and self.adapter_width < 1:
-            raise SettingError(
-                f"model.adapter_width must be at least 1 or null, got {self.adapter_width}; give a positive number."
-            )
-        in_range("model.weight_decay", self.weight_decay, 0.0, 1.0)
+        check_laterals(self.alpha_init, len(self.lateral_layers), self.adapter_width, self.weight_decay)
 
     @property
     def network(self) -> Network:
@@ -144,10 +142,7 @@ class ProgressiveConvConfig:
 
     def check_sources(self, models: Mapping[str, Any]) -> None:
         """Raise ``SettingError`` when sources with these settings cannot serve the column."""
-        if self.staged and not models:
-            raise SettingError(
-                f"a {self.approach} column needs a source, got none; give sources.NAME, or model.approach=scratch."
-            )
+        check_needed(self.approach, models)
         for name, model in models.items():
             if not hasattr(model, "layers"):
                 raise SettingError(
@@ -171,17 +166,8 @@ class ProgressiveConvConfig:
 
     def given(self, sources: Sequence[nn.Module]) -> dict[str, Tensor]:
         """Return what a network of these settings takes over from its sources: names in its state -> values."""
-        if self.approach == "fine-tuned":
-            own = dict(ProgressiveConv(self, generator=torch.Generator()).named_parameters())
-            theirs = sources[0].state_dict()
-            return {name: theirs[name] for name in own if name in theirs}
-        if self.approach == "progressive":
-            return {
-                f"sources.{number}.{name}": value
-                for number, source in enumerate(sources)
-                for name, value in source.state_dict().items()
-            }
-        return {}
+        own = (name for name, _ in ProgressiveConv(self, generator=torch.Generator()).named_parameters())
+        return taken_over(self.approach, own, sources)
 
 
 class ProgressiveConv(nn.Module):
@@ -245,11 +231,8 @@ class ProgressiveConv(nn.Module):
     def cost(self, batch: Batch, noise: Tensor, hyper: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return the cost of one step on the labelled rows and its terms; see the family of full connections."""
         h, _ = self._column(batch.x_labelled, None, {})
-        supervised = functional.cross_entropy(h[-1].flatten(1), batch.y)
         weights = (*self.W.values(), *self.V.values(), *self.U.values())
-        decay = 0.5 * hyper["weight_decay"][0] * torch.stack([weight.square().sum() for weight in weights]).sum()
-        total = supervised + decay
-        return total, torch.stack([total, supervised, decay])
+        return cost_of(h[-1].flatten(1), batch.y, weights, hyper["weight_decay"][0])
 
     def statistics(self, x_labelled: Tensor) -> dict[str, Tensor]:
         """Test-time statistics of the target column: averages over minibatches of mean and unbiased variance.
@@ -293,11 +276,7 @@ class ProgressiveConv(nn.Module):
         self, x: Tensor, *, noise: Mapping[tuple[int, int], Tensor] | None = None
     ) -> list[list[Tensor]]:
         """Activations of every source column, in the shapes of ``features``; ``noise`` as for ``features``."""
-        added: list[dict[int, Tensor]] = [{} for _ in self.sources]
-        for (column, layer), values in (noise or {}).items():
-            if column < len(added):
-                added[column][layer] = values
-        return [source.features(x, noise=own) for source, own in zip(self.sources, added, strict=True)]  # type: ignore[operator]
+        return features_of(self.sources, x, noise)
 
     def _column(
         self, x: Tensor, stored: Mapping[int, tuple[Tensor, Tensor]] | None, noise: Mapping[tuple[int, int], Tensor]
@@ -329,14 +308,11 @@ class ProgressiveConv(nn.Module):
         if key not in self.U:
             return None
         parts = [_as_map(features[i - 1]) for features in seen if i - 1 < len(features)]
-        if self.config.alpha != "absent":
-            alpha = self.alpha[key] if self.config.alpha == "learned" else self.alpha[key].detach()
-            parts = [alpha[j] * part for j, part in enumerate(parts)]
-        joined = torch.cat(parts, dim=-1)
+        below = joined(parts, self.alpha.get(key), learned=self.config.alpha == "learned")
         if self.config.adapter == "rusu":
             # A convolution of 1 x 1 is a product over channels.
-            joined = functional.relu(functional.linear(joined, self.V[key].flatten(1)) + self.c[key])
-        lateral = self.layers[i - 1].up(joined, self.U[key])
+            below = functional.relu(functional.linear(below, self.V[key].flatten(1)) + self.c[key])
+        lateral = self.layers[i - 1].up(below, self.U[key])
         return functional.relu(lateral + self.c[key]) if self.config.adapter == "sum" else lateral
 
 

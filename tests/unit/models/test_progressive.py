@@ -265,7 +265,7 @@ def test_luminance_at_28_pixels_is_bilinear() -> None:
     ("changes", "sentence"),
     [
         ({"widths": (6,)}, r"model\.widths must list at least 2 positive sizes, got \[6\]; give .*\."),
-        ({"alpha_init": (1.0, 1.0, 1.0)}, r"model\.alpha_init must have 1 entry or one per layer 2.*, got 3; .*"),
+        ({"alpha_init": (1.0, 1.0, 1.0)}, r"model\.alpha_init must have 1 entry or one for each of .*, got 3; .*"),
         ({"alpha_init": (1.0, 1e3)}, r"model\.alpha_init must lie in \[-100, 100\], got 1000\.0; choose .*"),
         ({"adapter_width": 0}, r"model\.adapter_width must be at least 1 or null, got 0; give a positive number\."),
         ({"weight_decay": -1.0}, r"model\.weight_decay must lie in \[0, 1\], got -1\.0; choose .*"),
