@@ -287,3 +287,19 @@ def test_sources_that_do_not_serve_are_refused() -> None:
     tuned = ProgressiveConfig(widths=WIDTHS, alpha_init=(1.0, 1.0), approach="fine-tuned")
     with pytest.raises(SettingError, match=r"a fine-tuned column has the sizes of its one source, \[6, 5, 4, 3\]"):
         tuned.check_sources({"mnist": other})
+
+
+def test_a_column_in_colour_beside_a_source_in_grey() -> None:
+    grey = source(widths=(784, 5, 4, 3))
+    config = ProgressiveConfig(widths=(3072, 5, 4, 3), colour=True)
+    config.check_sources({"mnist": grey.config})
+    config.check_fits(3072, 3, "svhn-rgb")
+    model = Progressive(config, generator=torch.Generator(), sources=[grey]).double()
+    x = pixels(4, 3072)
+    for seen, expected in zip(model.source_features(x)[0], grey.features(grey_of(x)), strict=True):
+        torch.testing.assert_close(seen, expected)
+    assert model(x).shape == (4, 3)
+    with pytest.raises(
+        SettingError, match=r"^model\.colour=true is for images of 3 x 32 x 32 = 3072 pixels, mnist has 784"
+    ):
+        ProgressiveConfig(widths=(784, 5, 3), colour=True).check_fits(784, 3, "mnist")
