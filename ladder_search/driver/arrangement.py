@@ -58,6 +58,7 @@ def choose(
     dataset: Dataset,
     *,
     trials: int,
+    programs: int,
     compiled: bool,
     cpus: float,
     gpus: float,
@@ -66,12 +67,13 @@ def choose(
     """Return how many trials should share ``cpus`` cores, or a GPU.
 
     Args:
+        programs: how many the trials need; each has packs of its own.
         compiled: whether the search will compile its steps; on a CPU the probe does not, and its outcome is scaled.
         private: this machine is all there is; the probe of a CPU then needs no other process.
     """
     have = ray.cluster_resources()  # type: ignore[no-untyped-call]
     packs = max(1, int(have.get("GPU", 0) / gpus if gpus else have.get("CPU", 1) / cpus))
-    at_most = max(1, trials // (GENERATIONS * packs))
+    at_most = max(1, trials // (GENERATIONS * packs * programs))
     sizes = [size for size in (GPU_SIZES if gpus else CPU_SIZES) if size <= at_most]
     if gpus > 1 or len(sizes) == 1:
         return Choice(slots=1, why=f"one trial at a time: {trials} trials are too few to share packs")

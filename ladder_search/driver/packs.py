@@ -46,8 +46,7 @@ class Programs:
         self._dataset, self._compile = dataset, settings.compile
         self._device = "cuda" if settings.gpus_per_trial else "cpu"
         self._threads = max(1, int(settings.cpus_per_trial))
-        # A search may vary over so many programs, each of which gets its part of the trials.
-        self._variants = max(1, len(getattr(study.space, "combinators", ())))
+        self._variants: int = study.space.programs  # each gets its part of the trials
         self._own = own.member(dataset).signature()
         self._trials, self._slots, self._packs = settings.trials, slots, max(1, at_a_time // slots)
 

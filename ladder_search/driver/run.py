@@ -289,6 +289,7 @@ class Run:
             self._own,
             self._dataset,
             trials=self._left(),
+            programs=self._study.space.programs,
             compiled=alone.needed(self._own.as_mapping())["compiled"],
             cpus=settings.cpus_per_trial,
             gpus=settings.gpus_per_trial,

@@ -65,6 +65,11 @@ class SpaceConfig:
     decay_start: bool = False
     """Search the start of the linear decay, 0.5..0.86 of the epochs."""
 
+    @property
+    def programs(self) -> int:
+        """How many programs the trials of a search need: those of different ones share no pack."""
+        return max(1, len(self.combinators))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StopConfig:

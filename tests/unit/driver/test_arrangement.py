@@ -45,10 +45,10 @@ def costs(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
     return table
 
 
-def _choose(spec: TrialSpec, trials: int, *, compiled: bool = False, cpus: float = 1.0) -> int:
+def _choose(spec: TrialSpec, trials: int, *, compiled: bool = False, cpus: float = 1.0, programs: int = 1) -> int:
     dataset = datasets.load("digits")
     how: dict[str, Any] = {"cpus": cpus, "gpus": 0.0, "private": True}
-    return choose(spec, dataset, trials=trials, compiled=compiled, **how).slots
+    return choose(spec, dataset, trials=trials, programs=programs, compiled=compiled, **how).slots
 
 
 def test_a_long_search_takes_the_cheapest_steps(spec: TrialSpec, costs: dict[int, float]) -> None:
@@ -66,6 +66,7 @@ def test_a_quarter_of_the_trials_at_most_runs_side_by_side(spec: TrialSpec, cost
     costs |= {2: 1.0, 4: 0.1}
     assert _choose(spec, 31) == 2  # 31 // (4 x 2 cores) = 3
     assert _choose(spec, 7) == 1
+    assert _choose(spec, 80, programs=3) == 2  # 80 // (4 x 2 cores x 3 kinds of packs) = 3
 
 
 def test_where_packs_gain_nothing_trials_stay_alone(spec: TrialSpec, costs: dict[int, float]) -> None:
@@ -117,7 +118,7 @@ def test_a_cluster_that_has_still_to_grow_is_not_probed(
     monkeypatch.setattr(arrangement, "_elsewhere", lambda look, cpus, gpus: [])
     dataset = datasets.load("digits")
     for gpus, trials, expected in ((1.0, 256, 16), (1.0, 40, 4), (0.0, 256, 1)):
-        found = choose(spec, dataset, trials=trials, compiled=False, cpus=1.0, gpus=gpus, private=False)
+        found = choose(spec, dataset, trials=trials, programs=1, compiled=False, cpus=1.0, gpus=gpus, private=False)
         assert (found.slots, found.why) == (expected, "no node was free for a probe")
 
 
@@ -129,7 +130,7 @@ def test_a_probe_takes_real_steps_and_stops_where_nothing_is_gained(spec: TrialS
         made.append(slots)
         if slots == 4:
             raise MemoryError("Unable to allocate 8 GiB")
-        return spec.pack(dataset, slots=slots, compiled=False, device=device)
+        return spec.pack(dataset, slots=slots, programs=1, compiled=False, device=device)
 
     found = probe(make, spec.member(dataset), (1, 2, 4, 8), device)
     assert made == [1, 2, 4]  # 4 has no room, so 8 is not tried
@@ -162,7 +163,7 @@ def test_another_error_than_lack_of_memory_is_not_taken_for_it() -> None:
     def make(slots: int) -> Any:
         if slots == 2:
             raise RuntimeError("an illegal memory access was encountered")
-        return spec.pack(dataset, slots=slots, compiled=False, device=device)
+        return spec.pack(dataset, slots=slots, programs=1, compiled=False, device=device)
 
     with pytest.raises(RuntimeError, match="illegal"):
         probe(make, spec.member(dataset), (1, 2), device)
