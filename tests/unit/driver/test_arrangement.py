@@ -130,7 +130,7 @@ def test_a_probe_takes_real_steps_and_stops_where_nothing_is_gained(spec: TrialS
         made.append(slots)
         if slots == 4:
             raise MemoryError("Unable to allocate 8 GiB")
-        return spec.pack(dataset, slots=slots, programs=1, compiled=False, device=device)
+        return spec.pack(dataset, slots=slots, compiled=False, device=device)
 
     found = probe(make, spec.member(dataset), (1, 2, 4, 8), device)
     assert made == [1, 2, 4]  # 4 has no room, so 8 is not tried
@@ -163,7 +163,7 @@ def test_another_error_than_lack_of_memory_is_not_taken_for_it() -> None:
     def make(slots: int) -> Any:
         if slots == 2:
             raise RuntimeError("an illegal memory access was encountered")
-        return spec.pack(dataset, slots=slots, programs=1, compiled=False, device=device)
+        return spec.pack(dataset, slots=slots, compiled=False, device=device)
 
     with pytest.raises(RuntimeError, match="illegal"):
         probe(make, spec.member(dataset), (1, 2), device)
