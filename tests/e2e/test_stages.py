@@ -10,6 +10,7 @@ import mlflow
 import pytest
 import torch
 
+from benchmarks import faults
 from ladder_search.export import load
 from tests.e2e.conftest import Ended, Start
 
@@ -110,3 +111,16 @@ def test_a_source_that_fails_is_told_in_one_sentence(start: Start, tmp_path: Pat
     assert published["state"] == "FAIL" and baseline["state"] == "COMPLETE"
     assert published["reason"].startswith("a source stops at a validation error of 0 and trained ladder on digits-28")
     assert "Traceback" not in ended.out + ended.err
+
+
+def test_the_nodes_of_a_cluster_share_one_source(start: Start, tmp_path: Path) -> None:
+    # Each node has one core, and so one trial: of the first two one trains the source and the other waits for it.
+    with faults.machines(tmp_path, 2) as (address, _):
+        ended = start(
+            "progressive-digits", "--trials", "4", *SMALL, "--slots", "1", "--address", address,
+            "--storage", str(tmp_path / "storage"), "--set", "space.adapter=false",
+            folder=tmp_path, RAY_AUTH_MODE="disabled",
+        ).ended()  # fmt: skip
+    assert ended.code == 0, ended
+    assert {record["state"] for record in records_of(ended.study)} == {"COMPLETE"}
+    assert len(sources_of(ended.study)) == 1
