@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ladder_search.training.seeding import GAMMA, MIXERS, NOISE, SHIFTS, derive_range
+from ladder_search.data.hashing import GAMMA, MIXERS, SHIFTS, finalise, signed
+from ladder_search.training.seeding import NOISE, derive_range
 
 _UNIFORM_BITS = 24  # what a float32 holds exactly; the largest draw is sqrt(2 * 24 * ln 2) = 5.77
 _UNIT = 2.0**-_UNIFORM_BITS
@@ -39,12 +40,12 @@ def counters(size: int, device: torch.device) -> Tensor:
     They are a table and no arithmetic of the program, because a compiler of C++ may take it for granted that the
     multiples of a large signed number do not overflow, and then cut loops short or run them over their end.
     """
-    return torch.arange(1, -(-size // 2) + 1, device=device) * _signed(GAMMA)
+    return torch.arange(1, -(-size // 2) + 1, device=device) * signed(GAMMA)
 
 
 def normals(keys: Tensor, counters: Tensor, size: int) -> Tensor:
     """Return ``size`` draws of every key: int64 (K,) -> float32 (K, size); ``counters`` are those of ``size``."""
-    z = _finalise(keys.unsqueeze(-1) + counters)
+    z = finalise(keys.unsqueeze(-1) + counters)
     radius = (-2.0 * torch.log((((z >> 40) & _LOW_BITS) + 1).float() * _UNIT)).sqrt()
     angle = ((z >> 8) & _LOW_BITS).float() * (2.0 * math.pi * _UNIT)
     return torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=-1)[:, :size]
@@ -82,17 +83,3 @@ def _scratch(count: int, thread: int) -> tuple[NDArray[np.uint64], NDArray[np.ui
     steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(GAMMA)
     words, part = np.empty((2, count), np.uint64)
     return steps, words, part, torch.empty((3, count))
-
-
-def _finalise(z: Tensor) -> Tensor:
-    for shift, mixer in zip(SHIFTS, MIXERS, strict=True):
-        # `>>` of a signed number repeats its sign: the mask takes the copies away.
-        z = z ^ ((z >> shift) & ((1 << (64 - shift)) - 1))
-        if mixer != 1:
-            z = z * _signed(mixer)
-    return z
-
-
-def _signed(word: int) -> int:
-    """The 64-bit word as a signed number, which is the kind that tensors have."""
-    return word - 2**64 if word >= 2**63 else word

@@ -10,29 +10,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ladder_search.data.hashing import GAMMA, MIXERS, SHIFTS, mixed
+
 # What a draw is for; part of the derived seed, so that no two purposes share a stream.
 INITIAL_WEIGHTS = 1
 NOISE = 2
 DISTURBANCE = 3
 
-# SplitMix64 (Steele, Lea and Flood 2014): the state grows by GAMMA, and each state is mixed into an output word by
-# three rounds of "xor with itself shifted to the right, multiply".
-GAMMA = 0x9E3779B97F4A7C15
-SHIFTS = (30, 27, 31)
-MIXERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 1)
-
-_MASK = (1 << 64) - 1
-
 
 def derive(seed: int, *path: int) -> int:
     """Return a 63-bit seed for ``path`` below ``seed``; SplitMix64's finaliser mixes each part in."""
-    return _mixed(seed, path) >> 1
+    return mixed(seed, path) >> 1
 
 
 def derive_range(seed: int, *path: int, start: int, count: int) -> NDArray[np.int64]:
     """Return ``derive(seed, *path, start + i)`` for i = 0 .. count-1: int64 [count]."""
     parts = np.arange(start + 1, start + count + 1, dtype=np.uint64)
-    z = parts * np.uint64(GAMMA) + np.uint64(_mixed(seed, path))
+    z = parts * np.uint64(GAMMA) + np.uint64(mixed(seed, path))
     for shift, mixer in zip(SHIFTS, MIXERS, strict=True):
         z = (z ^ (z >> np.uint64(shift))) * np.uint64(mixer)
     return (z >> np.uint64(1)).astype(np.int64)
@@ -41,12 +35,3 @@ def derive_range(seed: int, *path: int, start: int, count: int) -> NDArray[np.in
 def generator(seed: int, *path: int) -> torch.Generator:
     """Return a CPU generator that stands at the start of the stream (seed, path)."""
     return torch.Generator().manual_seed(derive(seed, *path))
-
-
-def _mixed(seed: int, path: tuple[int, ...]) -> int:
-    state = seed & _MASK
-    for part in path:
-        state = (state + GAMMA * ((part & _MASK) + 1)) & _MASK
-        for shift, mixer in zip(SHIFTS, MIXERS, strict=True):
-            state = ((state ^ (state >> shift)) * mixer) & _MASK
-    return state

@@ -33,6 +33,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
         pytest.param(["cpu_arrangements"], marks=pytest.mark.timeout(300)),  # three processes that import torch
         ["conv_stacking"],
         ["conv_step"],
+        ["occluded_frames"],
         ["precision"],
         pytest.param(["packed_search"], marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
     ],

@@ -81,7 +81,7 @@ def test_pieces_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_two_ends_of_the_uniform_numbers_are_finite(monkeypatch: pytest.MonkeyPatch) -> None:
     # The first uniform number lies in (0, 1], the second in [0, 1): a word of zeros is the largest draw.
     for word, radius in ((0, 5.768108), (2**64 - 1, 0.0)):
-        monkeypatch.setattr(noise, "_finalise", lambda z, word=word: torch.full_like(z, noise._signed(word)))
+        monkeypatch.setattr(noise, "finalise", lambda z, word=word: torch.full_like(z, noise.signed(word)))
         found = eager(torch.tensor([5]), 2)[0]
         assert torch.hypot(found[0], found[1]).item() == pytest.approx(radius, abs=1e-6)
 

@@ -1,0 +1,70 @@
+"""What predictors that know much or nothing get wrong on occluded sequences: marks to read a network's error by.
+
+All numbers are mean-squared errors per pixel of the next occluded frame, with ink up to 1. The papers' own prediction
+errors, about 0.0015, are of this size, and the mean over the frames to predict is the number to compare.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ladder_search.data.occluded import Renderer, seen_so_far
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionBounds:
+    """Errors of predictors without parameters."""
+
+    zero: float
+    """Of an empty frame, mean over frames 2..T."""
+
+    copy: float
+    """Of the frame before, mean over frames 2..T."""
+
+    unknown_velocity: float
+    """Of the mean over all velocities, in frame 2, by whoever knows the whole digit and where it started."""
+
+    known_motion: tuple[float, ...]
+    """In frames 2..T, by whoever knows the motion and the pixels seen so far, and takes 0 for the others."""
+
+    @property
+    def informed(self) -> float:
+        """Mean over frames 2..T of the last two: no velocity in frame 2, only what was seen in the others.
+
+        No lower bound: a network can guess pixels that it has not seen from those that it has.
+        """
+        errors = (self.unknown_velocity, *self.known_motion[1:])
+        return sum(errors) / len(errors)
+
+
+def prediction_bounds(renderer: Renderer, digits: Tensor, positions: Tensor) -> PredictionBounds:
+    """Return the errors on sequences.
+
+    Args:
+        digits: float (n, d, d), 0..1.
+        positions: int64 (n, T, 2).
+    """
+    frames = renderer.frames(digits, positions)
+    seen = seen_so_far(renderer.visible(positions))
+    targets = frames[:, 1:]
+    known = []
+    for t in range(1, positions.shape[1]):
+        expected = renderer.frames(digits * seen[:, t - 1], positions[:, t : t + 1])
+        known.append(_error(expected[:, 0], frames[:, t]))
+    guesses = []
+    for velocity in renderer.scene.velocities:
+        there = renderer.moved(positions[:, 0], torch.tensor(velocity, device=positions.device).expand(len(digits), 2))
+        guesses.append(renderer.frames(digits, there[:, 1:2])[:, 0])
+    return PredictionBounds(
+        zero=_error(torch.zeros_like(targets), targets),
+        copy=_error(frames[:, :-1], targets),
+        unknown_velocity=_error(torch.stack(guesses).mean(0), frames[:, 1]),
+        known_motion=tuple(known),
+    )
+
+
+def _error(guess: Tensor, target: Tensor) -> float:
+    return float((guess - target).square().double().mean())
