@@ -219,6 +219,8 @@ def stream_key(seed: int, part: int) -> int:
 def sequence_numbers(rows: Tensor, step: int | Tensor, *, fresh: bool = True) -> Tensor:
     """Return the numbers of the training sequences of a batch: int64 (B,) -> (B,).
 
+    They are a table, to be made outside a compiled program: see ``Renderer.positions``.
+
     Args:
         rows: of the batch's digits.
         step: of training, from 0; all steps have the same number of rows.
