@@ -1,9 +1,10 @@
 """The progressive family's search space.
 
-Source: Rusu et al. 2016 searched learning rate and initial alpha over categories; Thaker's report says of neither how
-it was chosen. Scientific are the adapter, alpha, what is done with the source's batch statistics, and the source's own
-noise and denoising weights; learning rate and weight decay are nuisance parameters; sizes, batches and epochs are
-fixed by the study. A search over a source's settings trains a source for every trial.
+Source: Rusu et al. 2016 searched learning rate and initial alpha over categories, which come first here; Thaker's
+report says of neither how it was chosen, and its code has one setting, which comes next. Scientific are the adapter,
+alpha, what is done with the source's batch statistics, and the source's own noise and denoising weights; learning rate
+and weight decay are nuisance parameters; sizes, batches and epochs are fixed by the study. A search over a source's
+settings trains a source for every trial.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from typing import Any
 
 import optuna
 
-LR = (0.0001, 0.0005, 0.001)
-ALPHA = (0.01, 0.1, 1.0)
-"""The categories of Rusu et al. 2016, appendix."""
+LR = (0.0001, 0.003)
+ALPHA = (0.003, 3.0)
+"""Ranges of log-uniform values; around the categories of the paper's search."""
+RUSU_LR, RUSU_ALPHA = (0.001, 0.0005, 0.0001), (1.0, 0.1, 0.01)
+"""The categories of Rusu et al. 2016, appendix, whose grid is tried first."""
 WEIGHT_DECAY = (0.0, 1e-6, 1e-5)
 ADAPTERS = ("rusu", "sum", "linear")
 ADAPTER_SHARES = (0.25, 0.5, 1.0)
@@ -42,7 +45,7 @@ def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Map
         names = ["model/alpha"]
         if options["alpha"] == "per-layer":
             names = [f"model/alpha_{layer}" for layer in range(2, _laterals(base["model"]) + 2)]
-        model["alpha_init"] = [trial.suggest_categorical(name, list(ALPHA)) for name in names]
+        model["alpha_init"] = [trial.suggest_float(name, *ALPHA, log=True) for name in names]
     if lateral and options["adapter"]:
         model["adapter"] = trial.suggest_categorical("model/adapter", list(ADAPTERS))
     if lateral and options["adapter_width"]:
@@ -53,7 +56,7 @@ def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Map
     if options["weight_decay"]:
         model["weight_decay"] = trial.suggest_categorical("model/weight_decay", list(WEIGHT_DECAY))
     if options["lr"]:
-        training["lr"] = trial.suggest_categorical("training/lr", list(LR))
+        training["lr"] = trial.suggest_float("training/lr", *LR, log=True)
     found: dict[str, Any] = {"model": model, "training": training}
     if staged:
         found["sources"] = {name: _source(trial, name, one, options) for name, one in sorted(base["sources"].items())}
@@ -90,6 +93,21 @@ def published(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, 
             if source["model"]["decoder"] == "full":
                 params[f"sources/{name}/lambda_0"] = source["model"]["lambda_"][0]
     return params if _is_point(params, base, options) else None
+
+
+def first(base: Mapping[str, Any], options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return points to try before the sampler suggests any: Rusu's grid around the study's own point, Thaker's setting.
+
+    They are compared and stopped like every suggestion.
+    """
+    own = published(base, options)
+    if own is None or "training/lr" not in own or not any(name.startswith("model/alpha") for name in own):
+        return []
+    alphas = [name for name in own if name.startswith("model/alpha")]
+    grid = [{**own, "training/lr": lr, **dict.fromkeys(alphas, alpha)} for lr in RUSU_LR for alpha in RUSU_ALPHA]
+    thaker = {"training/lr": 0.0001, "model/adapter": "sum", "model/weight_decay": 1e-6, **dict.fromkeys(alphas, 1.0)}
+    grid.append({**own, **{name: value for name, value in thaker.items() if name in own}})
+    return [point for number, point in enumerate(grid) if point != own and point not in grid[:number]]
 
 
 def _source(

@@ -161,9 +161,10 @@ class Run:
         self._programs = Programs(
             settings, self._study, self._own, self._dataset, slots=self._slots, at_a_time=at_a_time
         )
-        if settings.trials < len(self._points):
-            names = " and ".join(point.name for point in self._points)
-            self._console.print(f"With --trials {settings.trials} only fixed configurations run: {names} come first.")
+        names = [point.name for point in self._points if point.name]
+        if settings.trials < len(names):
+            first = " and ".join(names)
+            self._console.print(f"With --trials {settings.trials} only fixed configurations run: {first} come first.")
         if self._description:
             life = {"settings": as_mapping(settings), "provenance": self._provenance, "arrangement": self._arrangement}
             lives = [*self._description.get("resumed", []), life]

@@ -23,10 +23,10 @@ from ladder_search.record import TrialState as State
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FixedPoint:
-    """A configuration that is run as it is, before any suggestion, and never stopped."""
+    """A configuration that is run as it is, before any suggestion."""
 
     name: str
-    """"published" or "supervised baseline"."""
+    """"published" or "supervised baseline", which are never stopped; "": a point to begin with, a suggestion as any."""
     settings: dict[str, Any]
     """The whole trial's nested settings."""
     params: dict[str, Any] | None

@@ -23,6 +23,9 @@ class Space(Protocol):
     def suggest(self) -> Callable[[optuna.trial.BaseTrial, Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]: ...
 
     @property
+    def first(self) -> Callable[[Mapping[str, Any], Mapping[str, Any]], list[dict[str, Any]]]: ...
+
+    @property
     def published(self) -> Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any] | None]: ...
 
 
@@ -49,7 +52,10 @@ class SearchSpace:
         return self.settings(optuna.trial.FixedTrial(dict(params)))
 
     def points(self) -> list[FixedPoint]:
-        """The configurations that run first: the study's own, and its supervised baseline on the same draw."""
+        """The configurations that run first: the study's own, its supervised baseline on the same draw, others' grids.
+
+        The first two have names and are never stopped; the others are suggestions as any.
+        """
         params = self._space.published(self._base, self._options)
         points = [FixedPoint(name=PUBLISHED, settings=self._base, params=params)]
         if self._study.baseline is not None:
@@ -60,6 +66,8 @@ class SearchSpace:
                 training=replace(baseline.training, epochs=self._study.training.epochs),
             )
             points.append(FixedPoint(name=BASELINE, settings=spec.as_mapping(), params=None))
+        for params in self._space.first(self._base, self._options):
+            points.append(FixedPoint(name="", settings=self.settings_at(params), params=params))
         return points
 
     def _probe(self) -> dict[str, BaseDistribution]:
