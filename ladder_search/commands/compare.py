@@ -63,17 +63,17 @@ def run(arguments: argparse.Namespace) -> None:
         )
         write_result(folder, result)
         found.append(Learning.of(study.name, study.title, result))
-    _write(output, found)
+    _write(output, found, f"{dataset.name}: learning curves")
     _tell(console, found, dataset.name)
     console.print(f"kept in {output}", highlight=False, soft_wrap=True)
 
 
-def _write(output: Path, found: list[Learning]) -> None:
+def _write(output: Path, found: list[Learning], title: str) -> None:
     text = json.dumps(as_json(found, found[0].name), indent=1, allow_nan=False) + "\n"
     try:
         write_atomically(output / FILE, lambda file: file.write(text.encode()))
         with canvas.style():
-            canvas.save(learning_bands("Learning curves", found), output, PICTURE)
+            canvas.save(learning_bands(title, found), output, PICTURE)
     except OSError as error:
         raise unwritable(output, error) from error
 
@@ -82,7 +82,8 @@ def _tell(console: Console, found: list[Learning], dataset: str) -> None:
     last = min(one.epochs for one in found)
     seeds = max(len(one.curves) for one in found)
     title = f"{dataset}: test accuracy in %, mean ± standard deviation over {seeds} seeds, nothing held out"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    console.print(title, highlight=False, soft_wrap=True)
+    table = Table(box=None, pad_edge=False)
     epochs = marks(last)
     for header in ("study", *(f"epoch {epoch}" for epoch in epochs), "area", "transfer", "lost"):
         table.add_column(header, justify="left" if header == "study" else "right", no_wrap=True, overflow="fold")
