@@ -43,7 +43,7 @@ def test_curves_are_kept_drawn_and_told_and_found_again(
 @pytest.mark.parametrize(
     ("studies", "sentence"),
     [
-        (["digits-100"], "a comparison is of two studies or more on the same data, got digits-100 on digits; name others."),
+        (["digits-100"], "two studies or more on the same data, got digits-100 on digits; name others."),
         (["digits-100", "mnist-100-full"], "got digits-100 on digits, mnist-100-full on mnist; name others."),
         (["digits-100", "digits-10"], "unknown study 'digits-10'"),
     ],
