@@ -34,6 +34,7 @@ class Greedy:
     """The ladder's space with one suggestion that asks for more memory than addresses can count."""
 
     published = staticmethod(SPACES["ladder"].published)
+    first = staticmethod(SPACES["ladder"].first)
 
     @staticmethod
     def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
