@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,11 @@ from optuna.trial import FrozenTrial
 from pyarrow.fs import FileSelector, FileType
 from ray import tune
 
-from ladder_search.config import as_mapping, flat
+from ladder_search.config import as_mapping, build, flat
 from ladder_search.driver.journal import Journal
 from ladder_search.driver.ledger import IDENTITY, Ledger, TrialLog
 from ladder_search.driver.searcher import Unfinished
-from ladder_search.errors import CheckpointError, SettingError
+from ladder_search.errors import CheckpointError, LadderSearchError, SettingError
 from ladder_search.metrics import EPOCH, VALIDATION_ERROR
 from ladder_search.record import StudyFolder, TrialRecord, latest
 from ladder_search.studies import Study
@@ -90,10 +91,20 @@ def check_unchanged(
             f"a search is resumed on its own data and that of {folder} has the digest {begun.get('data_digest')}, "
             f"{provenance['data_name']} here has {provenance['data_digest']}; restore the data or start a new search."
         )
-    _same("setting", _settings(description.get("study", {})), _settings(as_mapping(study)), folder)
+    study_then = _as_known_now(description.get("study", {}), study)
+    _same("setting", _settings(study_then), _settings(as_mapping(study)), folder)
     _same("parameter", description.get("space", {}), space, folder)
     before, now = _code(latest(description)["provenance"]), _code(provenance)
     return [f"The code was {before} and is now {now}; space and settings are the same."] if before != now else []
+
+
+def _as_known_now(begun: Mapping[str, Any], study: Study) -> dict[str, Any]:
+    """A study's row as it was begun with, and the defaults of settings that are newer than the search."""
+    found = dict(begun)
+    for section in ("data", "model", "training", "space", "stop"):
+        with suppress(LadderSearchError):  # a setting that is not known any more shows as a change
+            found[section] = as_mapping(build(type(getattr(study, section)), begun.get(section, {}), where=section))
+    return found
 
 
 def _settings(study: Mapping[str, Any]) -> dict[str, Any]:

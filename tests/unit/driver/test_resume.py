@@ -303,3 +303,13 @@ def test_another_setting_space_or_data_set_is_refused(
     with pytest.raises(SettingError) as refused:
         check_unchanged(_description(), STUDY.with_overrides(overrides), space, {**PROVENANCE, **facts}, tmp_path)
     assert all(word in str(refused.value) for word in (*words, str(tmp_path))), refused.value
+
+
+def test_a_setting_that_is_newer_than_the_search_has_its_default_then(tmp_path: Path) -> None:
+    space = _description()["space"]
+    begun = _description()
+    del begun["study"]["data"]["preprocessing"], begun["study"]["sources"]
+    assert check_unchanged(begun, STUDY, space, PROVENANCE, tmp_path) == []
+    other = STUDY.with_overrides({"data": {"preprocessing": "gcn-zca"}})
+    with pytest.raises(SettingError, match=r"data\.preprocessing of .* was none and is now gcn-zca"):
+        check_unchanged(begun, other, space, PROVENANCE, tmp_path)
