@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ladder_search.errors import ResourceError
+from ladder_search.errors import ResourceError, StudyFolderError
 
 if TYPE_CHECKING:
     import torch
@@ -86,12 +87,13 @@ class Keeper:
         self._heard[key] = now
 
     def put(self, key: str, files: Files) -> None:
-        """Take a trained source; the first one counts."""
+        """Take a trained source; the first one counts. A disk that takes nothing costs the bundle, not the search."""
         if key not in self._files:
             from ladder_search.export.folders import write_folder
 
-            write_folder(self._folder / key, files, replace=True)
             self._files[key] = files
+            with suppress(StudyFolderError):
+                write_folder(self._folder / key, files, replace=True)
 
     def fail(self, key: str, why: str) -> None:
         """Nobody needs to try again."""
@@ -105,7 +107,8 @@ class Keeper:
 def open_keeper(folder: Path, data: Mapping[str, Dataset], ready: Mapping[str, Path], *, name: str) -> Any:
     """Start a keeper beside this process, which owns it, and return its handle; ``ready``: key -> a bundle's folder."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    keeper: Any = ray.remote(Keeper).options(name=name, num_cpus=0, max_concurrency=64, scheduling_strategy=here)
+    # One call at a time: who asks first and who second is decided in `ask`.
+    keeper: Any = ray.remote(Keeper).options(name=name, num_cpus=0, scheduling_strategy=here)
     handle = keeper.remote(str(folder), {which: [ray.put(dataset)] for which, dataset in data.items()})
     ray.get([handle.put.remote(key, read_files(place)) for key, place in ready.items()])
     return handle

@@ -95,8 +95,11 @@ class PackHost:
             ResourceError: a source of the trial could not be trained.
         """
         if self._how.get("keeper") is not None:
-            # In a thread of its own: the trials that are seated go on while a source is trained.
-            await asyncio.get_running_loop().run_in_executor(None, self._fetch_sources, settings)
+            if self._how["device"] == "cuda":
+                # The capture of a graph bears no other thread's work on the device.
+                await self._call(lambda: self._fetch_sources(settings))
+            else:  # in a thread of its own: the trials that are seated go on while a source is trained
+                await asyncio.get_running_loop().run_in_executor(None, self._fetch_sources, settings)
 
         def seat() -> int:
             host = self._host_in_use()
@@ -228,8 +231,11 @@ class PackHost:
                     self._expected.add(key)
 
     def _fetch_sources(self, settings: Mapping[str, Any]) -> None:
+        import torch
+
         from ladder_search.trial import TrialSpec
 
+        torch.set_num_threads(self._how["threads"])  # each thread has a number of its own
         spec = TrialSpec.from_mapping(settings)
         for draw in range(spec.draws if spec.stages else 0):
             self._sources_in_use().networks(spec, draw)

@@ -83,3 +83,10 @@ def test_a_failure_is_final_and_a_crash_is_not(tmp_path: Path, clock: Clock) -> 
     assert keeper.ask("a").train
     keeper.fail("a", "it diverged.")
     assert keeper.ask("a") == module.Answer(failure="it diverged.")
+
+
+def test_a_disk_that_takes_nothing_costs_the_bundle_only(tmp_path: Path, clock: Clock) -> None:
+    (tmp_path / "file").write_text("no folder")
+    keeper = Keeper(str(tmp_path / "file"), {})
+    keeper.put("a", FILES)
+    assert keeper.ask("a").files == FILES
