@@ -9,11 +9,12 @@ Parameters are flat and named ``section/field``; what ``suggest`` returns is nes
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import optuna
+
+from spaces.points import is_point
 
 # name: (low, high, logarithmic)
 RANGES: dict[str, tuple[float, float, bool]] = {
@@ -92,21 +93,7 @@ def published(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, 
         params["training/lr"] = training["lr"]
     if options["decay_start"]:
         params["training/decay_start"] = training["decay_start"]
-    return params if _is_point(params, base, options) else None
-
-
-def _is_point(params: dict[str, Any], base: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # Optuna warns of a value outside its range
-            found = suggest(optuna.trial.FixedTrial(params), base, options)
-    except (ValueError, UserWarning):
-        return False
-    return all(
-        list(value) == list(base[section][key]) if isinstance(value, list) else value == base[section][key]
-        for section, settings in found.items()
-        for key, value in settings.items()
-    )
+    return params if is_point(suggest, params, base, options) else None
 
 
 def _kind(base: Mapping[str, Any]) -> str:

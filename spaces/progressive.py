@@ -9,11 +9,12 @@ settings trains a source for every trial.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import optuna
+
+from spaces.points import is_point
 
 LR = (0.0001, 0.003)
 ALPHA = (0.003, 3.0)
@@ -92,7 +93,7 @@ def published(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, 
             params[f"sources/{name}/noise"] = source["model"]["noise_std"][0]
             if source["model"]["decoder"] == "full":
                 params[f"sources/{name}/lambda_0"] = source["model"]["lambda_"][0]
-    return params if _is_point(params, base, options) else None
+    return params if is_point(suggest, params, base, options) else None
 
 
 def first(base: Mapping[str, Any], options: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -130,28 +131,3 @@ def _source(
 def _laterals(model: Mapping[str, Any]) -> int:
     """Alphas of a column: one for each layer above the first, or, of convolutions, as many as the settings have."""
     return len(model["widths"]) - 2 if "widths" in model else len(model["alpha_init"])
-
-
-def _is_point(params: dict[str, Any], base: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # Optuna warns of a value outside its range
-            found = suggest(optuna.trial.FixedTrial(params), base, options)
-    except (ValueError, UserWarning):
-        return False
-    return _agrees(found, base)
-
-
-def _agrees(found: Mapping[str, Any], base: Mapping[str, Any]) -> bool:
-    for name, value in found.items():
-        own = base[name]
-        if isinstance(value, Mapping):
-            if not _agrees(value, own):
-                return False
-        elif isinstance(value, list):
-            # One alpha for all is as many equal ones.
-            if list(own) != value and not (len(own) == 1 and set(value) == set(own)):
-                return False
-        elif value != own:
-            return False
-    return True
