@@ -30,6 +30,7 @@ from ladder_search.nn.columns import (
     Adapter,
     Alpha,
     Approach,
+    check_continues,
     check_laterals,
     check_needed,
     cost_of,
@@ -153,6 +154,8 @@ class ProgressiveConfig:
                     f"a fine-tuned column has the sizes of its one source, {list(self.widths)}, source {name} has "
                     f"{list(widths or ())} and there are {len(models)}; give one source of these sizes."
                 )
+            if self.approach == "fine-tuned":
+                check_continues(model)
             seen = GREY_PIXELS if self.colour else self.widths[0]
             if self.approach == "progressive" and widths and widths[0] != seen:
                 raise SettingError(
@@ -162,8 +165,7 @@ class ProgressiveConfig:
 
     def given(self, sources: Sequence[nn.Module]) -> dict[str, Tensor]:
         """Return what a network of these settings takes over from its sources: names in its state -> values."""
-        own = (name for name, _ in Progressive(self, generator=torch.Generator()).named_parameters())
-        return taken_over(self.approach, own, sources)
+        return taken_over(self.approach, sources)
 
 
 class Progressive(nn.Module):

@@ -28,6 +28,7 @@ from ladder_search.nn.columns import (
     Adapter,
     Alpha,
     Approach,
+    check_continues,
     check_laterals,
     check_needed,
     cost_of,
@@ -155,6 +156,8 @@ class ProgressiveConvConfig:
                     f"a fine-tuned column has the layers of its one source, source {name} has others or is not alone; "
                     "give one source of these layers."
                 )
+            if self.approach == "fine-tuned":
+                check_continues(model)
             theirs, own = model.network.sizes, self.network.sizes
             for i in self.lateral_layers if self.approach == "progressive" else ():
                 if i - 1 < len(theirs) and theirs[i - 1][1:] != own[i - 1][1:]:
@@ -166,8 +169,7 @@ class ProgressiveConvConfig:
 
     def given(self, sources: Sequence[nn.Module]) -> dict[str, Tensor]:
         """Return what a network of these settings takes over from its sources: names in its state -> values."""
-        own = (name for name, _ in ProgressiveConv(self, generator=torch.Generator()).named_parameters())
-        return taken_over(self.approach, own, sources)
+        return taken_over(self.approach, sources)
 
 
 class ProgressiveConv(nn.Module):

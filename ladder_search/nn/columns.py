@@ -6,7 +6,7 @@ Source: Rusu et al. 2016, "Progressive Neural Networks"; the sum after the nonli
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,10 @@ Adapter = Literal["rusu", "sum", "linear"]
 relu(U alpha h + c), added after it."""
 Alpha = Literal["learned", "fixed", "absent"]
 """fixed: stays where it starts; absent: source features enter as they are."""
+
+
+_ENCODER = ("W", "beta", "gamma")
+"""What a column and a ladder's encoder call by the same names."""
 
 
 def check_laterals(alpha_init: Sequence[float], laterals: int, adapter_width: int | None, weight_decay: float) -> None:
@@ -49,15 +53,20 @@ def check_needed(approach: Approach, models: Mapping[str, object]) -> None:
         )
 
 
-def taken_over(approach: Approach, own: Iterable[str], sources: Sequence[nn.Module]) -> dict[str, Tensor]:
-    """Return what a column takes over from its sources: names in its state -> values.
+def check_continues(model: Any) -> None:
+    """Raise ``SettingError`` unless a column, whose nonlinearity is the rectifier, can go on from such a source."""
+    if model.activation != "relu":
+        raise SettingError(
+            f"a fine-tuned column has rectifiers and its source's model.activation is {model.activation}; choose a "
+            "source with relu."
+        )
 
-    Args:
-        own: names of the column's parameters.
-    """
+
+def taken_over(approach: Approach, sources: Sequence[nn.Module]) -> dict[str, Tensor]:
+    """Return what a column takes over from its sources: names in its state -> values."""
     if approach == "fine-tuned":
-        theirs = sources[0].state_dict()
-        return {name: theirs[name] for name in own if name in theirs}
+        state = sources[0].state_dict()
+        return {name: value for name, value in state.items() if name.partition(".")[0] in _ENCODER}
     if approach == "progressive":
         return {
             f"{SOURCES}{number}.{name}": value

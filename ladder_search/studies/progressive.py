@@ -35,7 +35,7 @@ class ProgressiveSpaceConfig:
     """What a search of the progressive family varies around the study's own settings; see ``spaces/progressive.py``."""
 
     alpha: Literal["fixed", "tied", "per-layer"] = "tied"
-    """Initial alpha of the laterals: 1, 0.1 or 0.01, one for all layers or one each."""
+    """Initial alpha of the laterals, 0.003..3, one for all layers or one each."""
     adapter: bool = True
     """Search the adapter's kind: rusu, sum, linear."""
     adapter_width: bool = False
@@ -45,7 +45,7 @@ class ProgressiveSpaceConfig:
     weight_decay: bool = True
     """Search the weight decay: 0, 1e-6, 1e-5."""
     lr: bool = True
-    """Search the learning rate: 1e-4, 5e-4, 1e-3."""
+    """Search the learning rate, 0.0001..0.003."""
     statistics: bool = True
     """Search whether the source's batch statistics are its own or computed anew on the target's pixels."""
     source_labels: bool = False

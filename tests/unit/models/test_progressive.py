@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -303,3 +304,10 @@ def test_a_column_in_colour_beside_a_source_in_grey() -> None:
         SettingError, match=r"^model\.colour=true is for images of 3 x 32 x 32 = 3072 pixels, mnist has 784"
     ):
         ProgressiveConfig(widths=(784, 5, 3), colour=True).check_fits(784, 3, "mnist")
+
+
+def test_a_column_does_not_go_on_from_another_nonlinearity() -> None:
+    config = ProgressiveConfig(widths=WIDTHS, approach="fine-tuned")
+    leaky = replace(source().config, activation="leaky-relu")
+    with pytest.raises(SettingError, match=r"^a fine-tuned column has rectifiers and its source's .* is leaky-relu; "):
+        config.check_sources({"mnist": leaky})
