@@ -27,10 +27,10 @@ from ladder_search.data.datasets import DATASETS, Dataset
 from ladder_search.data.lock import hold, let_go
 from ladder_search.errors import CheckpointError, ResourceError, SettingError
 from ladder_search.export.bundle import Bundle, BundleMetrics, read_bundle, write_bundle
+from ladder_search.export.final import worth_compiling
 from ladder_search.export.folders import unwritable
 from ladder_search.export.provenance import collect
 from ladder_search.metrics import EPOCH, STEP, VALIDATION_ERROR
-from ladder_search.training.compiling import compile_pays, compiler_found
 from ladder_search.trial import SourceConfig, TrialSpec
 
 FOLDER = "sources"
@@ -104,7 +104,7 @@ def train_source(
     spec.check_fits(dataset)
     member = spec.member(dataset)
     epochs = 0 if config.weights == "random" else spec.training.epochs
-    compiled = bool(epochs) and compiler_found() and compile_pays(member.flops, member.total_steps, members=1)
+    compiled = bool(epochs) and worth_compiling(spec, dataset, members=1)
     pack = spec.pack(dataset, slots=1, compiled=compiled, device=device)
     slot, rows, error = pack.join(member), [], None
     for epoch in range(1, epochs + 1):
