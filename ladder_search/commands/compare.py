@@ -43,11 +43,13 @@ def run(arguments: argparse.Namespace) -> None:
     seeds = confirmation_seeds(arguments.seeds, used)
     shelf = Shelf(arguments.root / FOLDER, device=device, notify=lambda line: console.print(line, markup=False))
     output: Path = arguments.output or arguments.root / "comparisons" / studies[0].data.dataset
+    specs = [_shortened(study.trial(), arguments.epochs) for study in studies]
+    for spec in specs:  # all are checked before the first is trained
+        spec.check_fits(dataset)
+        for stage in spec.stages.values():
+            stage.trial(spec.seed).check_fits(datasets.load(stage.data.dataset))
     found = []
-    for study in studies:
-        spec = study.trial()
-        if arguments.epochs is not None:
-            spec = TrialSpec.from_mapping(merge(spec.as_mapping(), {"training": {"epochs": arguments.epochs}}))
+    for study, spec in zip(studies, specs, strict=True):
         folder = output / study.name
         result = train_final(
             spec,
@@ -68,6 +70,12 @@ def run(arguments: argparse.Namespace) -> None:
     console.print(f"kept in {output}", highlight=False, soft_wrap=True)
 
 
+def _shortened(spec: TrialSpec, epochs: int | None) -> TrialSpec:
+    if epochs is None:
+        return spec
+    return TrialSpec.from_mapping(merge(spec.as_mapping(), {"training": {"epochs": epochs}}))
+
+
 def _write(output: Path, found: list[Learning], title: str) -> None:
     text = json.dumps(as_json(found, found[0].name), indent=1, allow_nan=False) + "\n"
     try:
@@ -79,12 +87,11 @@ def _write(output: Path, found: list[Learning], title: str) -> None:
 
 
 def _tell(console: Console, found: list[Learning], dataset: str) -> None:
-    last = min(one.epochs for one in found)
     seeds = max(len(one.curves) for one in found)
     title = f"{dataset}: test accuracy in %, mean ± standard deviation over {seeds} seeds, nothing held out"
     console.print(title, highlight=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False)
-    epochs = marks(last)
+    epochs = marks(found)
     for header in ("study", *(f"epoch {epoch}" for epoch in epochs), "area", "transfer", "lost"):
         table.add_column(header, justify="left" if header == "study" else "right", no_wrap=True, overflow="fold")
     scores = transfer_scores(found, found[0].name)
@@ -95,7 +102,7 @@ def _tell(console: Console, found: list[Learning], dataset: str) -> None:
     wide = Console(width=max(console.width, 110)) if not console.is_terminal else console
     wide.print(table, highlight=False)
     console.print(f"transfer: area over that of {found[0].name}; lost: seeds that diverged", highlight=False)
-    for what in ("area", f"epoch {epochs[0]}", f"epoch {last}"):
+    for what in ("area", *(f"epoch {epoch}" for epoch in dict.fromkeys((epochs[0], epochs[-1])))) if epochs else ():
         console.print(f"Paired tests, {what} (t-test over common seeds, Holm over all pairs):", highlight=False)
         for d in differences(found, what):
             apart = f"{100 * d.mean:.2f} ± {100 * d.deviation:.2f} points, n {d.n}, p {d.p:.3g}"

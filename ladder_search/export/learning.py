@@ -12,6 +12,7 @@ from itertools import combinations
 from statistics import fmean, stdev
 from typing import Any
 
+from ladder_search.errors import CheckpointError
 from ladder_search.export.results import FinalResult
 from ladder_search.export.statistics import holm, paired
 from ladder_search.metrics import EPOCH, TEST_ERROR
@@ -32,11 +33,20 @@ class Learning:
 
     @classmethod
     def of(cls, name: str, title: str, result: FinalResult) -> Learning:
-        """Read the curves of a final training that has a point for every epoch."""
+        """Read the curves of a final training.
+
+        Raises:
+            CheckpointError: it has no point for every epoch.
+        """
         found = {}
         for outcome in result.outcomes:
             if outcome.test_error is not None:
                 rows = sorted(outcome.epochs, key=lambda row: row[EPOCH])
+                if any(TEST_ERROR not in row for row in rows):
+                    raise CheckpointError(
+                        f"a comparison needs a test error for every epoch and the kept training of {name} has them for "
+                        "some only; choose another output folder."
+                    )
                 found[outcome.seed] = tuple(1.0 - row[TEST_ERROR] for row in rows)
         gone = tuple(outcome.seed for outcome in result.outcomes if outcome.test_error is None)
         return cls(name=name, title=title, curves=found, diverged=gone)
@@ -72,9 +82,10 @@ class Difference:
     """Of the paired t-test, two-sided, after Holm's correction over all pairs of the same ``what``."""
 
 
-def marks(epochs: int) -> list[int]:
-    """Return the epochs after which accuracies are told: 1, 3, 10 and the last."""
-    return sorted({*(mark for mark in MARKS if mark < epochs), epochs})
+def marks(all_: Sequence[Learning]) -> list[int]:
+    """Return the epochs after which accuracies are told: 1, 3, 10 and the last that all have; none without a curve."""
+    last = min((one.epochs for one in all_ if one.curves), default=0)
+    return sorted({*(mark for mark in MARKS if mark < last), last}) if last else []
 
 
 def differences(all_: Sequence[Learning], what: str) -> list[Difference]:
@@ -110,7 +121,6 @@ def transfer_scores(all_: Sequence[Learning], reference: str) -> dict[str, float
 
 def as_json(all_: Sequence[Learning], reference: str) -> dict[str, Any]:
     """Everything in plain values, curves and tests."""
-    last = min(one.epochs for one in all_)
     return {
         "reference": reference,
         "curves": {
@@ -132,7 +142,7 @@ def as_json(all_: Sequence[Learning], reference: str) -> dict[str, Any]:
                 "n": one.n,
                 "p_holm": one.p,
             }
-            for what in ("area", *(f"epoch {mark}" for mark in marks(last)))
+            for what in ("area", *(f"epoch {mark}" for mark in marks(all_)))
             for one in differences(all_, what)
         ],
     }

@@ -35,7 +35,13 @@ def test_differences_are_of_pairs_and_corrected_over_all_of_them() -> None:
 
 
 def test_accuracies_are_told_after_1_3_10_and_the_last_epoch() -> None:
-    assert (marks(30), marks(10), marks(2), marks(1)) == ([1, 3, 10, 30], [1, 3, 10], [1, 2], [1])
+    def long(epochs: int) -> Learning:
+        return Learning(name=f"{epochs}", title="", curves={1: (0.5,) * epochs})
+
+    lost = Learning(name="lost", title="", curves={}, diverged=(1,))
+    assert [marks([long(n)]) for n in (30, 10, 2, 1)] == [[1, 3, 10, 30], [1, 3, 10], [1, 2], [1]]
+    assert marks([long(30), long(12), lost]) == [1, 3, 10, 12]  # a configuration that was lost takes nobody's epochs
+    assert marks([lost]) == [] and as_json([lost], "lost")["differences"] == []
 
 
 def test_everything_is_kept_and_drawn() -> None:
