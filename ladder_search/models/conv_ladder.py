@@ -34,6 +34,7 @@ from ladder_search.nn.denoising import (
     stretched,
 )
 from ladder_search.nn.maps import Network, as_map, read_network, start
+from ladder_search.nn.network import Network
 from ladder_search.nn.protocol import Batch
 
 
@@ -142,7 +143,7 @@ class ConvLadderConfig:
         return {"noise_std": list(self.noise_std), "lambda_": list(self.lambda_)}
 
 
-class ConvLadder(nn.Module):
+class ConvLadder(Network):
     """One convolutional ladder. ``cost`` is what a training step differentiates, ``forward`` classifies clean images.
 
     Parameters, by layer: ``W`` of layers with weights; ``beta`` of all but pools, and of the top; ``gamma`` of the top;

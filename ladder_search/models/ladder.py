@@ -32,6 +32,7 @@ from ladder_search.nn.denoising import (
     rectified,
     stretched,
 )
+from ladder_search.nn.network import Network
 from ladder_search.nn.protocol import Batch
 
 
@@ -119,7 +120,7 @@ class LadderConfig:
         return {"noise_std": list(self.noise_std), "lambda_": list(self.lambda_)}
 
 
-class Ladder(nn.Module):
+class Ladder(Network):
     """One ladder network. ``cost`` is what a training step differentiates, ``forward`` classifies clean inputs.
 
     Parameters: ``W[l-1]`` (n_l, n_{l-1}) and ``V[l-1]`` (n_{l-1}, n_l), normal with variance 1/fan_in and without bias;

@@ -39,6 +39,7 @@ from ladder_search.nn.columns import (
     taken_over,
 )
 from ladder_search.nn.images import COLOUR_PIXELS, GREY_PIXELS, grey_of
+from ladder_search.nn.network import Network
 from ladder_search.nn.protocol import Batch
 
 _BYTE = 255.0
@@ -168,7 +169,7 @@ class ProgressiveConfig:
         return taken_over(self.approach, sources)
 
 
-class Progressive(nn.Module):
+class Progressive(Network):
     """One target column beside its frozen sources; ``cost`` trains the column and its adapters, ``forward`` classifies.
 
     Parameters: ``W[l-1]`` (n_l, n_{l-1}), ``beta`` zero, ``gamma`` of the softmax layer one where there is batch norm;

@@ -37,6 +37,7 @@ from ladder_search.nn.columns import (
     taken_over,
 )
 from ladder_search.nn.maps import FullyConnected, Network, as_map, read_network, start
+from ladder_search.nn.network import Network
 from ladder_search.nn.protocol import Batch
 
 Found = dict[int, tuple[Tensor, Tensor]]
@@ -172,7 +173,7 @@ class ProgressiveConvConfig:
         return taken_over(self.approach, sources)
 
 
-class ProgressiveConv(nn.Module):
+class ProgressiveConv(Network):
     """One convolutional target column beside its frozen sources.
 
     Parameters, by layer: ``W`` of layers with weights, ``beta`` of the same and of the top, ``gamma`` of the top, as

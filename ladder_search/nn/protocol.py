@@ -24,6 +24,26 @@ class Batch:
     x_unlabelled: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """One step's windows of sequences, whose state goes on from window to window.
+
+    ``inputs`` and ``targets`` (rows, width, channels) are 0 or 1, an input being the step before its target and zero
+    before a sequence's first; ``present`` (rows, width) tells where there is such a step, from each row's first on, and
+    ``scored`` which of them count; ``carried`` is the state in which rows begin, name -> (rows, ...).
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    present: Tensor
+    scored: Tensor
+    carried: Mapping[str, Tensor]
+
+
+PROGRESS = "progress"
+"""Entry of the hyper-parameters that a step adds to the settings' own: the share of the run that is done, a scalar."""
+
+
 class ModelConfig(Protocol):
     """Settings of a family's model, a frozen dataclass."""
 
@@ -100,20 +120,43 @@ class PackModel(Protocol):
         ...
 
     @property
+    def carried(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of what a row's next window needs to know of this one, without the row's axis; by names."""
+        ...
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """What the network is judged by; searches go by the first."""
+        ...
+
+    @property
     def widest(self) -> int:
         """Numbers in the largest layer of one row: of a large network an evaluation takes fewer rows at once."""
         ...
 
     def noise_size(self, labelled: int, unlabelled: int) -> int:
-        """Number of standard normal draws that one step takes for that many rows."""
+        """Number of standard normal draws that one step takes for that many rows; windows count as their steps."""
         ...
 
     def cost(self, batch: Batch, noise: Tensor, hyper: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The scalar that a step differentiates, and its terms, shape (len(term_names),)."""
+        """The scalar that a step differentiates, and its terms, shape (len(term_names),).
+
+        A network that takes ``Windows`` instead of a ``Batch`` returns the new state besides, by the same names.
+        """
+        ...
+
+    def scores(self, x: Tensor, y: Tensor) -> Tensor:
+        """A sum over rows for every entry of ``measures``, and at last what they are to be divided by.
+
+        Of sequences: ``scores(inputs, targets, scored)``, as in ``Windows``, from their beginning.
+        """
         ...
 
     def statistics(self, x_labelled: Tensor) -> dict[str, Tensor]:
-        """Test-time statistics from labelled minibatches, (minibatches, rows, ...): buffer name -> value."""
+        """Test-time statistics from labelled minibatches, (minibatches, rows, ...): buffer name -> value.
+
+        Of sequences: ``statistics(inputs, present)``, as in ``Windows`` behind an axis of minibatches.
+        """
         ...
 
     def __call__(self, x: Tensor) -> Tensor:
