@@ -33,7 +33,7 @@ from ladder_search.nn.denoising import (
     rectified,
     stretched,
 )
-from ladder_search.nn.maps import Network, as_map, read_network, start
+from ladder_search.nn.maps import Stack, as_map, read_network, start
 from ladder_search.nn.network import Network
 from ladder_search.nn.protocol import Batch
 
@@ -80,7 +80,7 @@ class ConvLadderConfig:
         find_combinator(self.combinator)
 
     @property
-    def network(self) -> Network:
+    def network(self) -> Stack:
         """The layers, typed, and their sizes."""
         return read_network(self.layers, self.image)
 

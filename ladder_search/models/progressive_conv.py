@@ -36,7 +36,7 @@ from ladder_search.nn.columns import (
     joined,
     taken_over,
 )
-from ladder_search.nn.maps import FullyConnected, Network, as_map, read_network, start
+from ladder_search.nn.maps import FullyConnected, Stack, as_map, read_network, start
 from ladder_search.nn.network import Network
 from ladder_search.nn.protocol import Batch
 
@@ -82,7 +82,7 @@ class ProgressiveConvConfig:
         check_laterals(self.alpha_init, len(self.lateral_layers), self.adapter_width, self.weight_decay)
 
     @property
-    def network(self) -> Network:
+    def network(self) -> Stack:
         """The layers, typed, and their sizes."""
         return read_network(self.layers, self.image)
 

@@ -215,7 +215,7 @@ class FullyConnected:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class Stack:
     """Layers 1..L, and the sizes of layers 0..L: layer l is ``layers[l - 1]`` and has size ``sizes[l]``."""
 
     layers: tuple[Layer, ...]
@@ -266,7 +266,7 @@ def read_layer(text: str) -> Layer:
 
 
 @functools.lru_cache(maxsize=256)
-def read_network(layers: tuple[str, ...], image: Size) -> Network:
+def read_network(layers: tuple[str, ...], image: Size) -> Stack:
     """Return the network of the layers that are written as ``layers``, on images of size ``image``.
 
     Raises:
@@ -295,7 +295,7 @@ def read_network(layers: tuple[str, ...], image: Size) -> Network:
             f"the last of model.layers must leave one number per class, got {channels} x {height} x {width} from "
             f"{layers[-1]!r}; end with globalmeanpool or fc:CLASSES."
         )
-    return Network(tuple(found), tuple(sizes))
+    return Stack(tuple(found), tuple(sizes))
 
 
 def as_map(x: Tensor, size: Size) -> Tensor:
