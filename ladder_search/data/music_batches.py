@@ -1,20 +1,22 @@
-"""Batches of music as tables of indices: pieces of like length side by side, or windows that carry a state on.
+"""Batches of music as tables of indices: an endless stream of windows for training, pieces of like length to evaluate.
 
-Legend: a *segment* is a stretch of one piece that one row of a batch goes through; ``width`` the steps of a batch.
+Legend: a *segment* is a stretch of one piece that one row of a batch goes through; ``width`` the steps of a batch, over
+which gradients flow. What a row's state is at a segment's end it carries to the next one, where the piece goes on.
 
 Nothing here holds notes but ``flat``: a corpus is one array, and a batch is rows of it. In front of every piece stands
 a step of silence, as the input from which a model predicts the first step; input t is step t - 1.
 
-Shown, for pieces of 5, 2 and 3 steps, two rows and windows of three:
+Shown, for pieces of 5, 2 and 3 steps in this order, two rows and windows of three, pass after pass in one order:
 
-    row 0   piece 0, steps 0..2   piece 0, steps 3..4 (continues)   -
-    row 1   piece 1, steps 0..1   piece 2, steps 0..2               -
+    row 0   piece 0, steps 0..2   piece 0, steps 3..4 (continues)   piece 0, steps 0..2   ...
+    row 1   piece 1, steps 0..1   piece 2, steps 0..2               piece 1, steps 0..1   ...
 
 Whatever is drawn is a pure function of (seed, pass), as in ``data.streams``.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,18 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ladder_search.data.music import KEYS, Piece
-from ladder_search.data.permutation import permutations
+from ladder_search.data.permutation import check_seed, permutations
 from ladder_search.errors import SettingError
 
 MUSIC_ORDER = 3
 """Tag of the order of pieces, beside those of ``data.streams``."""
-BATCH_ORDER = 4
-"""Tag of the order of batches."""
 
 SILENCE = 0
 """Row of the flat corpus that has no notes."""
-IDLE = -1
-"""In place of a piece, where a row has nothing left to do."""
 
 
 class FlatCorpus(NamedTuple):
@@ -47,10 +45,18 @@ class FlatCorpus(NamedTuple):
 class Segments(NamedTuple):
     """What the rows of a batch, or of a run of batches, go through: all [rows] or [windows, rows]."""
 
-    piece: NDArray[np.int64]  # IDLE: nothing
+    piece: NDArray[np.int64]
     start: NDArray[np.int64]  # first step
-    length: NDArray[np.int64]  # steps, 0..width
+    length: NDArray[np.int64]  # steps, 1..width
     continues: NDArray[np.bool_]  # the row goes on where it stopped in the window before: its state is kept
+
+
+class _Pass(NamedTuple):
+    """When and where the pieces of a pass are played; all [pieces]."""
+
+    piece: NDArray[np.int64]
+    begin: NDArray[np.int64]  # the window with the piece's first step
+    row: NDArray[np.int64]
 
 
 class Steps(NamedTuple):
@@ -69,32 +75,84 @@ def flat(pieces: Sequence[Piece]) -> FlatCorpus:
     return FlatCorpus(notes=notes, first=1 + np.cumsum(lengths) - lengths, lengths=lengths)
 
 
-def buckets(lengths: NDArray[np.int64], rows: int, *, seed: int, number: int) -> list[NDArray[np.int64]]:
-    """Return the batches of pass ``number``: every piece once, pieces of like length together.
+class WindowStream:
+    """The endless stream of windows of one member, truncated backpropagation's: every row of every batch is at work.
 
-    Pieces are sorted by length, equal ones in an order of the pass; neighbours make a batch, and batches come in an
-    order of the pass. The longest pieces may be in a smaller batch.
+    Pass p goes through all pieces in the order ``order_of_pass`` of p, and follows upon pass p - 1 without a gap. A row
+    plays one piece, window after window, and then takes the next one that no row has begun; of rows that are free at
+    once the first one chooses first. Rows therefore enter a pass a few windows apart.
 
-    Args:
-        lengths: of the pieces, [n].
-        rows: pieces in a batch.
-        seed: 0 .. 2**64-1.
-        number: of the pass, from 0.
-
-    Raises:
-        SettingError: fewer than one row, no pieces, or a seed out of range.
+    Shown: ``stream.windows(5000, 100)`` are the batches 5000..5099, whatever was asked for before. Asking for later
+    ones goes on from there, at about a second for 100,000 windows of 16 rows; asking for earlier ones starts anew.
     """
-    _check(lengths, rows=rows)
-    order = order_of_pass(len(lengths), seed=seed, number=number)
-    order = order[np.argsort(lengths[order], kind="stable")]
-    batches = [order[begin : begin + rows] for begin in range(0, len(order), rows)]
-    return [batches[i] for i in permutations(len(batches), seed=seed, tag=BATCH_ORDER, first=number)[0]]
 
+    def __init__(self, lengths: NDArray[np.int64], *, rows: int, width: int, seed: int) -> None:
+        """Make the stream.
 
-def whole(pieces: NDArray[np.int64], lengths: NDArray[np.int64]) -> Segments:
-    """Return the segments of a batch of whole pieces; its width is that of the longest."""
-    n = len(pieces)
-    return Segments(piece=pieces, start=np.zeros(n, np.int64), length=lengths[pieces], continues=np.zeros(n, np.bool_))
+        Args:
+            lengths: of the pieces, [n].
+            rows: of a batch.
+            width: steps of a batch, over which gradients flow.
+            seed: 0 .. 2**64-1, the member's data seed.
+
+        Raises:
+            SettingError: fewer than one row or step, no pieces, or a seed out of range.
+        """
+        _check(lengths, rows=rows, width=width)
+        check_seed(seed)
+        self._lengths, self._rows, self._width, self._seed = lengths.astype(np.int64), rows, width, seed
+        self._needed = -(-self._lengths // width)  # windows of each piece
+        self.steps_per_pass = -(-int(self._needed.sum()) // rows)
+        """Batches of an epoch: as many as a pass takes on average, rounded up."""
+        self._restart()
+
+    def _restart(self) -> None:
+        self._number: int = 0  # of the next pass
+        self._kept_from: int = 0
+        self._passes: list[_Pass] = []  # those before _number with a piece in window _kept_from or later
+        # A heap of when rows are free and which, as one number: window * rows + row.
+        self._free: list[int] = list(range(self._rows))
+
+    def windows(self, start: int, count: int) -> Segments:
+        """Return the segments of batches ``start .. start+count-1``: int64 and bool [count, rows]."""
+        assert start >= 0 and count >= 0, (start, count)
+        if start < self._kept_from:
+            self._restart()
+        self._kept_from = start
+        self._passes = [found for found in self._passes if self._reaches(found, start)]
+        while self._free[0] // self._rows < start + max(count, 1):
+            found = self._next_pass()
+            if self._reaches(found, start):
+                self._passes.append(found)
+        return self._segments(start, count)
+
+    def _next_pass(self) -> _Pass:
+        order = order_of_pass(len(self._lengths), seed=self._seed, number=self._number)
+        self._number += 1
+        free, taken = self._free, []
+        for busy in (self._needed[order] * self._rows).tolist():
+            taken.append(free[0])
+            heapq.heapreplace(free, free[0] + busy)
+        begin, row = np.divmod(np.array(taken, np.int64), self._rows)
+        return _Pass(piece=order, begin=begin, row=row)
+
+    def _reaches(self, found: _Pass, window: int) -> bool:
+        return bool((found.begin + self._needed[found.piece]).max() > window)
+
+    def _segments(self, start: int, count: int) -> Segments:
+        kept = _Pass(*(np.concatenate(column) for column in zip(*self._passes, strict=True)))
+        needed = self._needed[kept.piece]
+        piece, begin, row = (np.repeat(column, needed) for column in kept)
+        number = np.arange(len(piece)) - np.repeat(np.cumsum(needed) - needed, needed)  # of the window in its piece
+        place = (begin - start + number) * self._rows + row
+        wanted = (place >= 0) & (place < count * self._rows)
+        piece, number, place = piece[wanted], number[wanted], place[wanted]
+        first = number * self._width
+        length = np.minimum(self._lengths[piece] - first, self._width)
+        in_order = np.argsort(place).reshape(count, self._rows)  # every place is there once
+        return Segments(
+            piece=piece[in_order], start=first[in_order], length=length[in_order], continues=number[in_order] > 0
+        )
 
 
 def order_of_pass(n: int, *, seed: int, number: int) -> NDArray[np.int64]:
@@ -103,38 +161,31 @@ def order_of_pass(n: int, *, seed: int, number: int) -> NDArray[np.int64]:
     return order
 
 
-def windows(lengths: NDArray[np.int64], order: NDArray[np.int64], *, rows: int, width: int) -> Segments:
-    """Return all windows of a pass, truncated backpropagation's: int64 and bool [windows, rows].
-
-    A row works through one piece, window after window, and then takes the next of ``order`` that no row has begun; at
-    the end of a pass rows that find none are idle. Every step of every piece is in one segment.
+def evaluation_batches(lengths: NDArray[np.int64], steps_at_once: int) -> list[NDArray[np.int64]]:
+    """Return every piece once, pieces of like length together: batches of ``whole`` pieces, from the shortest up.
 
     Args:
         lengths: of the pieces, [n].
-        order: pieces in the order in which they are begun, each once.
-        rows: of a batch.
-        width: steps of a window, over which gradients flow.
+        steps_at_once: bound of a batch's size, its rows times the length of its longest piece; a piece that is longer
+            makes a batch of its own.
 
     Raises:
-        SettingError: fewer than one row or step, or no pieces.
+        SettingError: a bound below 1, or no pieces.
     """
-    _check(lengths, rows=rows, width=width)
-    piece = np.full(rows, IDLE, np.int64)
-    done = np.zeros(rows, np.int64)  # steps of the row's piece that lie in earlier windows
-    begun = 0
-    found: list[Segments] = []
-    while True:
-        over = (piece == IDLE) | (done >= lengths[piece])
-        fresh = order[begun : begun + int(over.sum())]
-        begun += len(fresh)
-        piece[over] = np.concatenate([fresh, np.full(int(over.sum()) - len(fresh), IDLE, np.int64)])
-        done[over] = 0
-        if (piece == IDLE).all():
-            break
-        length = np.where(piece == IDLE, 0, np.minimum(lengths[piece] - done, width))
-        found.append(Segments(piece=piece.copy(), start=done.copy(), length=length, continues=~over))
-        done = done + length
-    return Segments(*(np.stack(column) for column in zip(*found, strict=True)))
+    _check(lengths, steps_at_once=steps_at_once)
+    order = np.argsort(lengths, kind="stable")
+    batches, begin = [], 0
+    for end in range(1, len(order)):
+        if (end + 1 - begin) * lengths[order[end]] > steps_at_once:
+            batches.append(order[begin:end])
+            begin = end
+    return [*batches, order[begin:]]
+
+
+def whole(pieces: NDArray[np.int64], lengths: NDArray[np.int64]) -> Segments:
+    """Return the segments of a batch of whole pieces; its width is that of the longest."""
+    n = len(pieces)
+    return Segments(piece=pieces, start=np.zeros(n, np.int64), length=lengths[pieces], continues=np.zeros(n, np.bool_))
 
 
 def steps(corpus: FlatCorpus, segments: Segments, width: int, *, score_first: bool = True) -> Steps:
@@ -155,7 +206,7 @@ def steps(corpus: FlatCorpus, segments: Segments, width: int, *, score_first: bo
         )
     step = segments.start[..., None] + np.arange(width)
     present = np.arange(width) < segments.length[..., None]
-    place = corpus.first[segments.piece][..., None] + step  # an idle row's has no meaning, and is not present
+    place = corpus.first[segments.piece][..., None] + step
     return Steps(
         inputs=np.where(present & (step > 0), place - 1, SILENCE),
         targets=np.where(present, place, SILENCE),
@@ -164,11 +215,11 @@ def steps(corpus: FlatCorpus, segments: Segments, width: int, *, score_first: bo
     )
 
 
-def _check(lengths: NDArray[np.int64], *, rows: int, width: int = 1) -> None:
+def _check(lengths: NDArray[np.int64], **sizes: int) -> None:
     if len(lengths) == 0 or lengths.min() < 1:
         raise SettingError(
             f"pieces must have at least one step each, got lengths {lengths[:5].tolist()}; drop the empty."
         )
-    for name, value in (("rows", rows), ("width", width)):
+    for name, value in sizes.items():
         if value < 1:
-            raise SettingError(f"batches of music need {name} of at least 1, got {value}; choose for example 16.")
+            raise SettingError(f"batches of music need {name} of at least 1, got {value}; choose a positive number.")
