@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from benchmarks.measure import Report, Row, interleaved, parser, seconds, spread_cells
 from ladder_search.data.occluded import FULL, HALF, Renderer, Scene
-from ladder_search.data.occluded_sets import TRAINING, stream_key
+from ladder_search.data.occluded_sets import VALIDATION, stream_key
 
 BATCH = 100
 STEPS = {
@@ -57,7 +57,7 @@ def drawing(renderer: Renderer, device: torch.device, *, everything: bool) -> Ca
     """Return the function that draws a batch."""
     d = renderer.scene.digit
     digits = torch.rand(BATCH, d, d, device=device)
-    numbers, key = torch.arange(BATCH, device=device), stream_key(1, TRAINING)
+    numbers, key = torch.arange(BATCH, device=device), stream_key(1, VALIDATION)
     if everything:
         return lambda: renderer.sequences(digits, key, numbers).reconstructions
     return lambda: renderer.frames(digits, renderer.positions(key, numbers))

@@ -29,7 +29,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 from benchmarks import searches
 from benchmarks.solo_step import PlainLoop
 from ladder_search.data import datasets
-from ladder_search.data.datasets import Dataset
+from ladder_search.data.dataset import Dataset
 from ladder_search.training.pack import MemberSpec, TrainingData
 from ladder_search.training.schedules import learning_rate
 from ladder_search.trial import TrialSpec, training_data

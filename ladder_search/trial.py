@@ -16,13 +16,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ladder_search.config import as_mapping, build, in_range
-from ladder_search.data.datasets import DATASETS, Dataset
-from ladder_search.data.splits import Split, make_split
+from ladder_search.data.dataset import Dataset
+from ladder_search.data.datasets import DATASETS
+from ladder_search.data.occluded import Renderer
+from ladder_search.data.occluded_sets import FIXED_SEED, TEST, VALIDATION, stream_key
+from ladder_search.data.splits import Split
 from ladder_search.data.whitening import Prepared, Whitening, fit
 from ladder_search.errors import SettingError, UnknownNameError
 from ladder_search.models import find_family
 from ladder_search.training.evaluation import labelled_statistics
-from ladder_search.training.pack import MemberSpec, Pack, TrainingData
+from ladder_search.training.feeds import Feed, MovingDigits, TrainingData
+from ladder_search.training.pack import MemberSpec, Pack
 from ladder_search.training.settings import TrainingConfig
 
 
@@ -147,12 +151,8 @@ class TrialSpec:
         Args:
             sources: the trained networks of ``stages``; without them the member can be looked at, not trained.
         """
-        split = make_split(
-            dataset.train_y,
-            n_labelled=self.data.labels,
-            n_validation=self.data.validation,
-            n_classes=dataset.n_classes,
-            seed=self.label_seed + draw,
+        split = dataset.split(
+            n_labelled=self.data.labels, n_validation=self.data.validation, seed=self.label_seed + draw
         )
         data = "" if self.data.preprocessing == "none" else _fitted_on(split)
         given = {}
@@ -176,7 +176,7 @@ class TrialSpec:
 
     def check_fits(self, dataset: Dataset) -> None:
         """Raise ``SettingError`` when model and data do not fit each other, before anything is trained."""
-        self.model.check_fits(dataset.train_x[0].size, dataset.n_classes, dataset.name)
+        self.model.check_fits(dataset.numbers, dataset.n_classes, dataset.name)
         if self.data.preprocessing != "none" and self.data.validation and self.draws > 1:
             raise SettingError(
                 f"label draws hold out other images and data.preprocessing={self.data.preprocessing} is fitted on the "
@@ -252,8 +252,9 @@ def adapted(source: nn.Module, dataset: Dataset, rows: NDArray[np.int64], scale:
     size = min(_ADAPTED_ROWS, len(rows))
     batches = torch.from_numpy(rows[: len(rows) // size * size].reshape(1, -1, size))
     params = {name: value.detach().unsqueeze(0) for name, value in source.named_parameters()}
-    x = _tensor(dataset.train_x, torch.device("cpu"))
-    found = labelled_statistics(source, params, x, batches, dataset.full_scale / scale)
+    x, y = (_tensor(array, torch.device("cpu")) for array in (dataset.train_x, dataset.train_y))
+    feed = TrainingData(x=x, y=y, full_scale=dataset.full_scale / scale)
+    found = labelled_statistics(source, params, feed, batches)
     changed = copy.deepcopy(source)
     changed.load_state_dict({name: value[0] for name, value in found.items()}, strict=False)
     return changed
@@ -264,38 +265,56 @@ _ADAPTED_ROWS = 100
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    data: TrainingData
+    feed: Feed
     whitening: Whitening | None
 
 
-_on_device: dict[tuple[str, torch.device, str], _Held] = {}
+_on_device: dict[tuple[object, ...], _Held] = {}
 
 
-def training_data(spec: TrialSpec, dataset: Dataset, device: torch.device) -> TrainingData:
-    """Return the training set as tensors on ``device``, prepared as the trial has it; held once per process."""
-    return _held(spec, dataset, device).data
+def training_data(spec: TrialSpec, dataset: Dataset, device: torch.device) -> Feed:
+    """Return the training set on ``device``, prepared and read as the trial has it; held once per process."""
+    return _held(spec, dataset, device).feed
 
 
-def test_data(spec: TrialSpec, dataset: Dataset, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the test set as tensors, (m, ...) and (m,) int64, prepared alike: for final training alone."""
+def test_data(spec: TrialSpec, dataset: Dataset, device: torch.device) -> Feed:
+    """Return the test set, prepared and read alike: for final training alone."""
     whitening = _held(spec, dataset, device).whitening
     x, y = _tensor(dataset.test_x, device), _tensor(dataset.test_y, device).long()
-    return (x if whitening is None else whitening(x)), y
+    if whitening is not None:
+        return TrainingData(x=whitening(x), y=y, full_scale=1.0)
+    return _feed(spec, dataset, x, y, TEST)
 
 
 def _held(spec: TrialSpec, dataset: Dataset, device: torch.device) -> _Held:
     member = spec.member(dataset)
-    key = (dataset.digest, device, member.data)
+    key = (dataset.digest, device, member.data, spec.model.example_shape)
     if key not in _on_device:
         _on_device.clear()  # a process works on one data set at a time
         x, y = _tensor(dataset.train_x, device), _tensor(dataset.train_y, device).long()
-        scale, whitening = dataset.full_scale, None
         if spec.data.preprocessing == "gcn-zca":
             trained_on = torch.from_numpy(np.sort(member.split.unlabelled)).to(device)
             whitening = fit(x[trained_on])
-            x, scale = whitening(x), 1.0
-        _on_device[key] = _Held(TrainingData(x=x, y=y, full_scale=scale), whitening)
+            _on_device[key] = _Held(TrainingData(x=whitening(x), y=y, full_scale=1.0), whitening)
+        else:
+            _on_device[key] = _Held(_feed(spec, dataset, x, y, VALIDATION), None)
     return _on_device[key]
+
+
+def _feed(spec: TrialSpec, dataset: Dataset, x: torch.Tensor, y: torch.Tensor, part: int) -> Feed:
+    """How examples come from the rows of a data set; ``part`` tells which fixed sequences moving digits have."""
+    moving = dataset.moving
+    if moving is None:
+        return TrainingData(x=x, y=y, full_scale=dataset.full_scale)
+    return MovingDigits(
+        x=x,
+        y=y,
+        full_scale=dataset.full_scale,
+        renderer=Renderer(moving.scene, x.device),
+        fixed_key=stream_key(FIXED_SEED, part),
+        reconstructed=moving.reconstructed,
+        shape=spec.model.example_shape,
+    )
 
 
 def _fitted_on(split: Split) -> str:

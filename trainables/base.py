@@ -17,7 +17,7 @@ from ray import tune
 from ray.train._internal.session import _TrainingResult  # what Trainable.save returns; it has no public name
 from ray.tune.result import SHOULD_CHECKPOINT
 
-from ladder_search.data.datasets import Dataset
+from ladder_search.data.dataset import Dataset
 from ladder_search.errors import ResourceError
 from ladder_search.metrics import DIVERGED, EPOCH, HISTORY, REASON, STEP, VALIDATION_ERROR
 from trainables.desk import Desk, HostSeat, open_desk

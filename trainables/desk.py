@@ -28,7 +28,7 @@ from trainables.pack_host import Account, PackHost, SeatLostError
 from trainables.seat import Stretch
 
 if TYPE_CHECKING:
-    from ladder_search.data.datasets import Dataset
+    from ladder_search.data.dataset import Dataset
 
 LINGER_SECONDS = 10.0
 """How long a host without trials is kept: the next trial of its signature would have to compile again."""

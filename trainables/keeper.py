@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from ladder_search.data.datasets import Dataset
+    from ladder_search.data.dataset import Dataset
     from ladder_search.export.bundle import Bundle
     from ladder_search.export.sources import Order
     from ladder_search.trial import TrialSpec

@@ -19,6 +19,7 @@ from ladder_search.commands.analysis_runs import record
 from ladder_search.commands.training import at_least_one, find_device
 from ladder_search.config import build
 from ladder_search.data import datasets
+from ladder_search.data.dataset import Dataset
 from ladder_search.data.whitening import Prepared
 from ladder_search.driver import wording
 from ladder_search.driver.pictures import canvas
@@ -103,7 +104,7 @@ def find_analysis(bundle: Bundle) -> FamilyAnalysis:
 def _analyse(
     family: FamilyAnalysis,
     bundle: Bundle,
-    dataset: datasets.Dataset,
+    dataset: Dataset,
     shown: Examples,
     settings: Any,
     device: torch.device,

@@ -7,44 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ladder_search.data import cifar, digits, house_numbers, mnist, stand_ins, svhn
+from ladder_search.data import cifar, digits, house_numbers, mnist, music, occluded_sets, stand_ins, svhn
 from ladder_search.data.arrays import Arrays, Notify, quiet
 from ladder_search.data.cache import is_cached, load_or_build
+from ladder_search.data.dataset import ABSENT, FETCHABLE, PRESENT, Dataset, Source
 from ladder_search.data.sources import has_file
 from ladder_search.errors import UnknownNameError
-
-PRESENT, FETCHABLE, ABSENT = "present", "can be fetched", "cannot be had here"
-"""The states of a data set on this machine."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Dataset:
-    """A data set in memory-mapped arrays. They are read-only: copy before handing them to what wants to write."""
-
-    name: str
-
-    train_x: NDArray[np.uint8]
-    """[n_train, *shape], pixels in the canonical order."""
-
-    train_y: NDArray[np.uint8]
-    """[n_train], classes 0..n_classes-1."""
-
-    test_x: NDArray[np.uint8]
-    """[n_test, *shape]. Read by final training alone: searches go by validation error."""
-
-    test_y: NDArray[np.uint8]
-    """[n_test]."""
-
-    full_scale: float
-    """x = pixel / full_scale lies in 0..1: what the models are trained on."""
-
-    n_classes: int
-
-    digest: str
-    """sha256 of the four arrays (``content_digest``), verified by every load; goes into a run's provenance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,15 +48,36 @@ class DatasetSource:
     edition: int | None = None
     """For rows without a digest; goes up when the loader gives something else, so that an old cache is not taken."""
 
+    def __post_init__(self) -> None:
+        assert (self.digest is None) != (self.edition is None), f"{self.name} has a digest or an edition"
+
     @property
     def cache_name(self) -> str:
         return self.name if self.edition is None else f"{self.name}@{self.edition}"
 
+    @property
+    def identity(self) -> str:
+        return self.digest or self.cache_name
 
-def _table(*rows: DatasetSource) -> Mapping[str, DatasetSource]:
+    def load(self, notify: Notify) -> Dataset:
+        arrays, digest = load_or_build(self.cache_name, self.digest, lambda: self.loader(notify), notify)
+        return Dataset(
+            name=self.name,
+            **arrays._asdict(),
+            full_scale=self.full_scale,
+            n_classes=self.n_classes,
+            digest=digest,
+        )
+
+    def state(self) -> str:
+        if is_cached(self.cache_name, self.digest) or self.is_local():
+            return PRESENT
+        return FETCHABLE if self.fetchable else ABSENT
+
+
+def _table(*rows: Source) -> Mapping[str, Source]:
     table = {row.name: row for row in rows}
     assert len(table) == len(rows), "a data set is listed twice"
-    assert all((row.digest is None) != (row.edition is None) for row in rows), "a row has a digest or an edition"
     return MappingProxyType(table)
 
 
@@ -99,7 +88,7 @@ def _in_folder(file: str) -> str:
 _DRAWN = ("Pillow and the fonts of matplotlib",)
 _SVHN = ("the folder LADDER_SEARCH_DATA", svhn.OFFICIAL)
 
-DATASETS = _table(
+_IMAGES: Mapping[str, Source] = _table(
     DatasetSource(
         name="digits",
         description="scikit-learn's digits: 1,297 + 500 images, 8 x 8, 17 grey levels, 10 classes",
@@ -277,6 +266,12 @@ DATASETS = _table(
     ),
 )
 
+DATASETS = _table(
+    *_IMAGES.values(),
+    *occluded_sets.moving_rows(_IMAGES),
+    *music.MUSIC.values(),
+)
+
 
 def load(name: str, *, notify: Notify = quiet) -> Dataset:
     """Return the data set ``name``: from the cache, else from the first of its sources that has it.
@@ -292,15 +287,7 @@ def load(name: str, *, notify: Notify = quiet) -> Dataset:
         UnknownNameError: a name that the table does not have.
         DataError: no source has it, a source has something else, or the cache folder cannot be used.
     """
-    source = _source(name)
-    arrays, digest = load_or_build(source.cache_name, source.digest, lambda: source.loader(notify), notify)
-    return Dataset(
-        name=name,
-        **arrays._asdict(),
-        full_scale=source.full_scale,
-        n_classes=source.n_classes,
-        digest=digest,
-    )
+    return _source(name).load(notify)
 
 
 def state(name: str) -> str:
@@ -310,13 +297,10 @@ def state(name: str) -> str:
         UnknownNameError: a name that the table does not have.
         DataError: ``LADDER_SEARCH_DATA`` names no folder.
     """
-    source = _source(name)
-    if is_cached(source.cache_name, source.digest) or source.is_local():
-        return PRESENT
-    return FETCHABLE if source.fetchable else ABSENT
+    return _source(name).state()
 
 
-def _source(name: str) -> DatasetSource:
+def _source(name: str) -> Source:
     if name not in DATASETS:
         raise UnknownNameError("data set", name, DATASETS)
     return DATASETS[name]

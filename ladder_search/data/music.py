@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ladder_search.data.arrays import Notify, quiet
 from ladder_search.data.atomic import write_atomically
 from ladder_search.data.cache import cache_folder
-from ladder_search.data.datasets import FETCHABLE, PRESENT
+from ladder_search.data.dataset import FETCHABLE, PRESENT, Dataset, Pieces
 from ladder_search.data.sources import DATA_VARIABLE, check_sha256, data_folder, fetch, find_file, read_verified
 from ladder_search.errors import DataError, UnknownNameError
 
@@ -78,6 +78,16 @@ class MusicSource:
     def sources(self) -> tuple[str, ...]:
         """In words, in the order in which they are tried."""
         return "the folder LADDER_SEARCH_DATA", "the cache", f"{PUBLISHED}/{self.file}"
+
+    @property
+    def identity(self) -> str:
+        return self.digest
+
+    def load(self, notify: Notify) -> Dataset:
+        return as_dataset(load(self.name, notify=notify))
+
+    def state(self) -> str:
+        return state(self.name)
 
 
 def _table(*rows: MusicSource) -> Mapping[str, MusicSource]:
@@ -159,6 +169,36 @@ def state(name: str) -> str:
     """
     row = _source(name)
     return PRESENT if _own(row) is not None or _kept(row).is_file() else FETCHABLE
+
+
+def as_dataset(corpus: MusicCorpus) -> Dataset:
+    """Return the corpus as rows of steps: its training and validation pieces in one array, and its test pieces."""
+    notes, first, lengths = _flat((*corpus.train, *corpus.valid))
+    test_notes, test_first, test_lengths = _flat(corpus.test)
+    return Dataset(
+        name=corpus.name,
+        train_x=notes,
+        train_y=np.zeros(len(notes), np.uint8),
+        test_x=test_notes,
+        test_y=np.zeros(len(test_notes), np.uint8),
+        full_scale=1.0,
+        n_classes=0,
+        digest=corpus.digest,
+        pieces=Pieces(
+            first=first,
+            lengths=lengths,
+            training=len(corpus.train),
+            test_first=test_first,
+            test_lengths=test_lengths,
+        ),
+    )
+
+
+def _flat(pieces: tuple[Piece, ...]) -> tuple[Piece, NDArray[np.int64], NDArray[np.int64]]:
+    """Return all steps behind one of silence, [1 + steps, 88], and each piece's first row and length."""
+    lengths = np.array([len(piece) for piece in pieces], np.int64)
+    notes = np.concatenate([np.zeros((1, KEYS), np.uint8), *pieces])
+    return notes, 1 + np.cumsum(lengths) - lengths, lengths
 
 
 def read_mat(what: str, content: bytes, pieces: tuple[int, int, int]) -> dict[str, tuple[Piece, ...]]:

@@ -1,9 +1,10 @@
 """Occluded moving digits as data sets: MNIST's or scikit-learn's digits in a scene, cut into training and fixed sets.
 
-Training sequences are drawn anew: sequence i of a member is a function of (its seed, i), with whichever digit its batch
-names. Validation and test sequences are fixed: one for every digit, the same for all members and searches, named by a
-digest. Digits of the training part are trained on and validated with, by a label split as everywhere; digits of the
-test part are tested with. The streams of the three have keys of their own.
+Training sequences are drawn anew: those of a step are a function of (the member's seed, the step), with whichever
+digits its batch names. Whether the paper drew anew or repeated is not stated: this is ours. Validation and test
+sequences are fixed: one for every digit, the same for all members and searches, named by a digest. Digits of the
+training part are trained on and validated with, by a label split as everywhere; digits of the test part are tested
+with. Validation and test have streams with keys of their own.
 """
 
 from __future__ import annotations
@@ -12,24 +13,22 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from types import MappingProxyType
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ladder_search.data import datasets
 from ladder_search.data.arrays import Notify, quiet
-from ladder_search.data.datasets import Dataset
-from ladder_search.data.hashing import mixed, signed
+from ladder_search.data.dataset import Dataset, Moving, Source
+from ladder_search.data.hashing import finalise, mixed, signed
 from ladder_search.data.images import SIDE
 from ladder_search.data.occluded import FULL, HALF, MINI, Renderer, Scene, Sequences
 from ladder_search.data.splits import Split, make_split
-from ladder_search.errors import SettingError, UnknownNameError
+from ladder_search.errors import SettingError
 
-TRAINING, VALIDATION, TEST = 1, 2, 3
-"""Parts: each has a stream of trajectories of its own."""
+VALIDATION, TEST = 2, 3
+"""Parts with fixed sequences: each has a stream of trajectories of its own."""
 
 FIXED_SEED = 1
 """Of the validation and the test sequences."""
@@ -45,33 +44,56 @@ _CHUNK = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OccludedSource:
-    """Whose digits move in which scene."""
+class MovingSource:
+    """A row of the table of data sets: whose digits move in which scene, and what of them is seen."""
 
     name: str
     description: str
-    dataset: str
-    """Row of ``data.datasets.DATASETS``, with images of 28 x 28 pixels."""
-    scene: Scene
+    digits: Source
+    """Images of 28 x 28 pixels."""
+    moving: Moving
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return self.digits.sources
+
+    @property
+    def identity(self) -> str:
+        return f"{self.digits.identity} {json.dumps(asdict(self.moving), sort_keys=True)}"
+
+    def load(self, notify: Notify) -> Dataset:
+        return self.load_digits(notify).as_dataset(reconstructed=self.moving.reconstructed)
+
+    def load_digits(self, notify: Notify = quiet) -> OccludedDigits:
+        """Return what the data set is made of."""
+        return in_scene(self.name, self.digits.load(notify), self.moving.scene)
+
+    def state(self) -> str:
+        return self.digits.state()
 
 
-def _table() -> Mapping[str, OccludedSource]:
+def moving_rows(images: Mapping[str, Source]) -> list[MovingSource]:
+    """Return the rows of moving digits; ``-seen`` has the optimal reconstructions in place of the frames."""
     scenes = {
         "": (FULL, "32 x 32, 5 frames, 8 velocities"),
         "-half": (HALF, "16 x 16, 5 frames, 8 velocities"),
         "-mini": (MINI, "16 x 16, 5 frames, 1 velocity, no bounce"),
     }
-    rows = {
-        f"occluded-{short}{suffix}": OccludedSource(
-            name=f"occluded-{short}{suffix}", description=f"{whose} behind bars: {words}", dataset=dataset, scene=scene
-        )
-        for short, dataset, whose in (("mnist", "mnist", "MNIST"), ("digits", "digits-28", "scikit-learn's digits"))
-        for suffix, (scene, words) in scenes.items()
-    }
-    return MappingProxyType(rows)
-
-
-OCCLUDED = _table()
+    rows = []
+    for short, dataset, whose in (("mnist", "mnist", "MNIST"), ("digits", "digits-28", "scikit-learn's digits")):
+        for suffix, (scene, words) in scenes.items():
+            for seen in (False, True):
+                name = f"occluded-{short}{suffix}{'-seen' if seen else ''}"
+                what = "what the frames have shown of it" if seen else "frames"
+                rows.append(
+                    MovingSource(
+                        name=name,
+                        description=f"{whose} behind bars: {words}; {what}",
+                        digits=images[dataset],
+                        moving=Moving(scene=scene, reconstructed=seen),
+                    )
+                )
+    return rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -122,9 +144,24 @@ class OccludedDigits:
     digest: str
     """sha256 of the digits' own data set and the scene; goes into a run's provenance."""
 
+    def as_dataset(self, *, reconstructed: bool = False) -> Dataset:
+        """Return the digits as rows of a data set whose models see frames, or what these have shown."""
+        moving = Moving(scene=self.scene, reconstructed=reconstructed)
+        shown = hashlib.sha256(f"{self.digest} {reconstructed}".encode()).hexdigest()
+        return Dataset(
+            name=self.name,
+            train_x=self.train_x.astype(np.int16),
+            train_y=self.train_y,
+            test_x=self.test_x.astype(np.int16),
+            test_y=self.test_y,
+            full_scale=self.unit,
+            n_classes=self.n_classes,
+            digest=shown,
+            moving=moving,
+        )
+
     def training_digits(self) -> Tensor:
-        """Return the training digits in 0..1: float32 (n_train, d, d). A member draws
-        ``renderer.sequences(digits[rows], stream_key(seed, TRAINING), sequence_numbers(...))``."""
+        """Return the training digits in 0..1: float32 (n_train, d, d)."""
         return _values(self.train_x, self.unit)
 
     def split(self, *, n_labelled: int | None = N_LABELLED, n_validation: int = 0, seed: int) -> Split:
@@ -152,27 +189,6 @@ class OccludedDigits:
         self, part: int, digits: NDArray[np.uint16], labels: NDArray[np.uint8], numbers: NDArray[np.int64]
     ) -> FixedSet:
         return FixedSet(digits=digits, labels=labels, numbers=numbers, key=stream_key(FIXED_SEED, part), unit=self.unit)
-
-
-def load(name: str, *, notify: Notify = quiet) -> OccludedDigits:
-    """Return the moving digits ``name``.
-
-    Raises:
-        UnknownNameError: a name that ``OCCLUDED`` does not have.
-        DataError: the digits' own data set cannot be had.
-    """
-    row = _source(name)
-    return in_scene(name, datasets.load(row.dataset, notify=notify), row.scene)
-
-
-def state(name: str) -> str:
-    """Return the state of the digits' own data set, one of those of ``data.datasets``.
-
-    Raises:
-        UnknownNameError: a name that ``OCCLUDED`` does not have.
-        DataError: ``LADDER_SEARCH_DATA`` names no folder.
-    """
-    return datasets.state(_source(name).dataset)
 
 
 def in_scene(name: str, dataset: Dataset, scene: Scene) -> OccludedDigits:
@@ -210,24 +226,18 @@ def stream_key(seed: int, part: int) -> int:
     """Return the key of a stream of trajectories, for ``Renderer.positions``.
 
     Args:
-        seed: 0 .. 2**64-1; a member's own for ``TRAINING``.
-        part: ``TRAINING``, ``VALIDATION`` or ``TEST``.
+        seed: 0 .. 2**64-1.
+        part: ``VALIDATION`` or ``TEST``.
     """
     return signed(mixed(seed, (_TRAJECTORY, part)))
 
 
-def sequence_numbers(rows: Tensor, step: int | Tensor, *, fresh: bool = True) -> Tensor:
-    """Return the numbers of the training sequences of a batch: int64 (B,) -> (B,).
+def step_keys(keys: Tensor) -> Tensor:
+    """Return the keys of the trajectories that training steps draw, given those of their noise: int64 (K,) -> (K,).
 
-    They are a table, to be made outside a compiled program: see ``Renderer.positions``.
-
-    Args:
-        rows: of the batch's digits.
-        step: of training, from 0; all steps have the same number of rows.
-        fresh: every sequence has a trajectory of its own; else a digit moves the same way in every pass. Whether the
-            paper drew anew is not stated: fresh is ours.
+    A step's sequences are numbered from 0 in a stream of its own, which nothing else that is drawn for it comes from.
     """
-    return step * len(rows) + torch.arange(len(rows), device=rows.device) if fresh else rows
+    return finalise(keys ^ _TRAJECTORY)
 
 
 def _shrunk(x: NDArray[np.uint8], factor: int, pooling: str) -> NDArray[np.uint16]:
@@ -246,9 +256,3 @@ def _values(levels: NDArray[np.uint16], unit: float) -> Tensor:
 
 def _chunks(n: int) -> Iterator[slice]:
     return (slice(begin, begin + _CHUNK) for begin in range(0, n, _CHUNK))
-
-
-def _source(name: str) -> OccludedSource:
-    if name not in OCCLUDED:
-        raise UnknownNameError("set of moving digits", name, OCCLUDED)
-    return OCCLUDED[name]

@@ -13,7 +13,8 @@ from pathlib import Path
 from rich.console import Console
 
 from ladder_search.data import datasets, music
-from ladder_search.data.datasets import ABSENT, DATASETS
+from ladder_search.data.dataset import ABSENT
+from ladder_search.data.datasets import DATASETS
 from ladder_search.data.music import MUSIC
 from ladder_search.errors import LadderSearchError
 from ladder_search.tracking.address import check, default_store

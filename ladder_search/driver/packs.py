@@ -13,7 +13,7 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
-from ladder_search.data.datasets import Dataset
+from ladder_search.data.dataset import Dataset
 from ladder_search.driver.settings import SearchSettings
 from ladder_search.errors import SettingError
 from ladder_search.models import find_family

@@ -15,7 +15,7 @@ from ray import tune
 from rich.console import Console
 
 from ladder_search.config import as_mapping
-from ladder_search.data.datasets import Dataset
+from ladder_search.data.dataset import Dataset
 from ladder_search.driver import cluster, schedulers
 from ladder_search.driver.arrangement import choose
 from ladder_search.driver.callback import SearchCallback

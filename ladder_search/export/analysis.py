@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ladder_search.config import as_mapping, build
-from ladder_search.data.datasets import Dataset
+from ladder_search.data.dataset import Dataset
 from ladder_search.data.foreign import read_json
 from ladder_search.data.permutation import permutations
 from ladder_search.data.splits import make_split

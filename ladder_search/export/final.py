@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ladder_search.data.datasets import Dataset
+from ladder_search.data.dataset import Dataset
 from ladder_search.errors import SettingError
 from ladder_search.export.progress import Progress, check_same, held, read_progress, read_states, write_progress
 from ladder_search.export.results import RESULT, FinalResult, SeedResult, check_folder, read_result
@@ -281,7 +281,7 @@ class _Run:
     def _test_errors(self) -> dict[int, float]:
         if not self.slots:
             return {}
-        found = self.pack.test_errors(*test_data(self.spec, self.dataset, self.device))
+        found = self.pack.test_errors(test_data(self.spec, self.dataset, self.device))
         return {seed: found[slot] for seed, slot in self.slots.items()}
 
     def _checkpoint(self) -> None:

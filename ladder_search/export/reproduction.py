@@ -23,7 +23,7 @@ import torch
 
 from ladder_search.config import as_mapping, build
 from ladder_search.data.atomic import write_atomically
-from ladder_search.data.datasets import Dataset
+from ladder_search.data.dataset import Dataset
 from ladder_search.data.foreign import read_json
 from ladder_search.data.lock import LOCK
 from ladder_search.errors import CheckpointError, StudyFolderError

@@ -23,7 +23,8 @@ from torch import nn
 
 from ladder_search.config import as_mapping
 from ladder_search.data import datasets
-from ladder_search.data.datasets import DATASETS, Dataset
+from ladder_search.data.dataset import Dataset
+from ladder_search.data.datasets import DATASETS
 from ladder_search.data.lock import hold, let_go
 from ladder_search.errors import CheckpointError, ResourceError, SettingError
 from ladder_search.export.bundle import Bundle, BundleMetrics, read_bundle, write_bundle
@@ -60,10 +61,9 @@ class Order:
         plain = as_mapping(self.config)
         # What is done with a source afterwards makes it no other one.
         del plain["statistics"]
-        data = DATASETS[self.config.data.dataset]
         # A bundle is what it is, whichever seed asks for it.
         seed = self.seed if self.config.bundle is None else None
-        named = {"source": plain, "seed": seed, "data": data.digest or data.cache_name}
+        named = {"source": plain, "seed": seed, "data": DATASETS[self.config.data.dataset].identity}
         return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
 
     def __str__(self) -> str:

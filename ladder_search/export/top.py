@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ladder_search.data.datasets import Dataset
+from ladder_search.data.dataset import Dataset
 from ladder_search.errors import CheckpointError, SettingError, StudyFolderError
 from ladder_search.export.bundle import BundleMetrics, write_bundle
 from ladder_search.export.folders import taken

@@ -17,6 +17,15 @@ class Network(nn.Module):
         return {}
 
     @property
+    def followers(self) -> Mapping[str, str]:
+        """Parameters that no gradient moves, and which parameter each of them follows."""
+        return {}
+
+    def follow_rate(self, hyper: Mapping[str, Tensor]) -> Tensor:
+        """Return which share of its way a follower goes in a step, a scalar."""
+        raise NotImplementedError(f"{type(self).__name__} has no followers")
+
+    @property
     def measures(self) -> tuple[str, ...]:
         """What the network is judged by, the first entry by searches; see ``scores``."""
         return ("error",)

@@ -125,6 +125,15 @@ class PackModel(Protocol):
         ...
 
     @property
+    def followers(self) -> Mapping[str, str]:
+        """Parameters that no gradient moves, and which parameter each of them follows."""
+        ...
+
+    def follow_rate(self, hyper: Mapping[str, Tensor]) -> Tensor:
+        """Which share of its way a follower goes in a step, a scalar."""
+        ...
+
+    @property
     def measures(self) -> tuple[str, ...]:
         """What the network is judged by; searches go by the first."""
         ...

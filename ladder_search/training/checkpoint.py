@@ -1,8 +1,8 @@
 """A member on disk: safetensors for its tensors, JSON for the rest; nothing in it is ever executed.
 
-Files of a checkpoint folder: ``tensors.safetensors`` with keys ``params/…``, ``first/…``, ``second/…``, and
-``member.json`` with the format, the step, the settings and the sha256 of the tensors. Noise and batches need no state:
-they derive from (seed, step).
+Files of a checkpoint folder: ``tensors.safetensors`` with keys ``params/…``, ``first/…``, ``second/…`` and
+``carried/…``, and ``member.json`` with the format, the step, the settings and the sha256 of the tensors. Noise and
+batches need no state: they derive from (seed, step).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FORMAT = "ladder-search member 1"
 TENSORS = "tensors.safetensors"
 DESCRIPTION = "member.json"
 
-_GROUPS = ("params", "first", "second")
+_GROUPS = ("params", "first", "second", "carried")
 
 
 def write_member(folder: Path, state: MemberState, settings: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Classification error of members under test-time statistics.
+"""What members are judged by, the classification error of most, under test-time statistics.
 
 Source: the paper's section 4 and the original code: the clean path classifies by argmax, normalised with averages
 over labelled training minibatches; running averages and the evaluated batch's own statistics are never used.
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ladder_search.nn.protocol import Stacking
+from ladder_search.training.feeds import Feed
 from ladder_search.training.program import Stack, in_turn, over_members
 from ladder_search.training.stepping import Capture
 
@@ -29,63 +30,64 @@ class _Statistics(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        return self.model.statistics(x)  # type: ignore[no-any-return, operator]
+    def forward(self, *minibatches: Tensor) -> dict[str, Tensor]:
+        return self.model.statistics(*minibatches)  # type: ignore[no-any-return, operator]
+
+
+class _Scores(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.model.scores(*inputs)  # type: ignore[no-any-return, operator]
 
 
 def labelled_statistics(
-    model: nn.Module, params: Stack, x: Tensor, rows: Tensor, full_scale: float, *, stacking: Stacking = "vmap"
+    model: nn.Module, params: Stack, feed: Feed, rows: Tensor, *, stacking: Stacking = "vmap"
 ) -> Stack:
     """Return the test-time statistics of K members.
 
     Args:
-        x: training data, (n, ...), see ``TrainingData``.
-        rows: each member's labelled minibatches of an epoch, (K, minibatches, rows) indices into ``x``.
+        feed: of the training data.
+        rows: each member's labelled minibatches of an epoch, (K, minibatches, rows) indices into the data.
         stacking: the family's, see ``models.Family``.
 
     Returns:
         buffer name -> (K, units).
     """
-    call = _over_members(_Statistics(model), "model.", stacking)
+    call, dtype = _over_members(_Statistics(model), stacking), _dtype(params)
     members, minibatches, size = rows.shape
-    at_once = max(1, _rows_at_once(model, x) // (members * size))
+    at_once = max(1, _rows_at_once(model, feed.x) // (members * size))
     total: Stack = {}
     with torch.no_grad():
         for chunk in torch.split(rows, at_once, dim=1):
-            found = call(params, _pixels(x[chunk], params, full_scale))
+            found = call(params, *feed.minibatches(chunk, dtype))
             for name, value in found.items():
                 weighted = value * (chunk.shape[1] / minibatches)
                 total[name] = total[name] + weighted if name in total else weighted
     return total
 
 
-def classification_errors(
-    model: nn.Module,
-    state: Stack,
-    x: Tensor,
-    y: Tensor,
-    full_scale: float,
-    rows: Tensor | None = None,
-    *,
-    stacking: Stacking = "vmap",
-) -> list[float]:
-    """Return each member's fraction of wrongly classified examples.
+def scores(
+    model: nn.Module, state: Stack, feed: Feed, rows: Tensor | None = None, *, stacking: Stacking = "vmap"
+) -> Tensor:
+    """Return each member's means of what its network is judged by (``measures``), (K, measures) float64.
 
     Args:
         state: parameters and statistics of K members.
-        x, y: examples (n, ...), as the training data, and their classes (n,).
-        rows: each member's own examples, (K, m) indices into ``x``; None for all of ``x``.
+        feed: of the examples.
+        rows: each member's own examples, (K, m) indices into the data; None for all of them.
         stacking: the family's, see ``models.Family``.
     """
-    members = len(next(iter(state.values())))
     if rows is None:
-        rows = torch.arange(len(x), device=x.device).expand(members, -1)
-    wrong = _wrong_counts(model, state, x, y, full_scale, rows, stacking)
-    return [count / rows.shape[1] for count in wrong.tolist()]
+        rows = feed.everything().expand(_count(state), -1)
+    sums = _sums(model, state, feed, rows, stacking)
+    return sums[:, :-1] / sums[:, -1:]
 
 
 class Evaluation:
-    """Validation errors of a pack's members: statistics and classification in one call.
+    """Validation scores of a pack's members: statistics and classification in one call.
 
     Eager it serves the members that are asked for; captured it is one program over all slots. It is never compiled:
     that would take its time from 6 to 3 % of an epoch of digits and cost some seconds.
@@ -95,9 +97,7 @@ class Evaluation:
         self,
         model: nn.Module,
         params: Stack,
-        x: Tensor,
-        y: Tensor,
-        full_scale: float,
+        feed: Feed,
         labelled: Tensor,
         rows: Tensor,
         *,
@@ -106,50 +106,49 @@ class Evaluation:
     ) -> None:
         """Args:
         params: of all slots; they and the two tables of rows stay where they are, their values may change.
-        labelled: minibatches of the test-time statistics, (K, minibatches, rows) indices into ``x``.
-        rows: examples to classify, (K, m) indices into ``x``.
+        labelled: minibatches of the test-time statistics, (K, minibatches, rows) indices into the data.
+        rows: examples to be judged by, (K, m) indices into the data.
         stacking: the family's, see ``models.Family``.
         """
         self._params, self._labelled, self._rows = params, labelled, rows
-        self._wrong = torch.zeros(len(rows), dtype=torch.int64, device=x.device)
+        measures: tuple[str, ...] = model.measures  # type: ignore[assignment]
+        self._sums = torch.zeros((len(rows), len(measures) + 1), dtype=torch.float64, device=rows.device)
         self._capture = capture
         self._into_place: Callable[[], None] | None = None
 
-        def count(params: Stack, labelled: Tensor, rows: Tensor) -> Tensor:
-            statistics = labelled_statistics(model, params, x, labelled, full_scale, stacking=stacking)
-            return _wrong_counts(model, {**params, **statistics}, x, y, full_scale, rows, stacking)
+        def sums(params: Stack, labelled: Tensor, rows: Tensor) -> Tensor:
+            statistics = labelled_statistics(model, params, feed, labelled, stacking=stacking)
+            return _sums(model, {**params, **statistics}, feed, rows, stacking)
 
-        self._count = count
+        self._sum = sums
 
-    def errors(self, slots: list[int]) -> list[float]:
-        """Return the fraction of wrongly classified examples of each of ``slots``."""
+    def scores(self, slots: list[int]) -> list[list[float]]:
+        """Return the means of what each of ``slots`` is judged by, (slots, measures)."""
         if self._capture is not None:
             if self._into_place is None:
                 self._into_place = self._capture(self._one, ())
             self._into_place()
-            wrong = self._wrong[slots].tolist()
+            sums = self._sums[slots]
         elif len(slots) == len(self._rows):
-            wrong = self._count(self._params, self._labelled, self._rows).tolist()
+            sums = self._sum(self._params, self._labelled, self._rows)
         else:
             params = {name: stacked[slots] for name, stacked in self._params.items()}
-            wrong = self._count(params, self._labelled[slots], self._rows[slots]).tolist()
-        return [count / self._rows.shape[1] for count in wrong]
+            sums = self._sum(params, self._labelled[slots], self._rows[slots])
+        found: list[list[float]] = [[one / row[-1] for one in row[:-1]] for row in sums.tolist()]
+        return found
 
     def _one(self) -> None:
-        self._wrong.copy_(self._count(self._params, self._labelled, self._rows))
+        self._sums.copy_(self._sum(self._params, self._labelled, self._rows))
 
 
-def _wrong_counts(
-    model: nn.Module, state: Stack, x: Tensor, y: Tensor, full_scale: float, rows: Tensor, stacking: Stacking
-) -> Tensor:
-    call = _over_members(model, "", stacking)
-    members = len(rows)
-    wrong = torch.zeros(members, dtype=torch.int64, device=x.device)
+def _sums(model: nn.Module, state: Stack, feed: Feed, rows: Tensor, stacking: Stacking) -> Tensor:
+    call, dtype, members = _over_members(_Scores(model), stacking), _dtype(state), len(rows)
+    measures: tuple[str, ...] = model.measures  # type: ignore[assignment]
+    total = torch.zeros((members, len(measures) + 1), dtype=torch.float64, device=rows.device)
     with torch.no_grad():
-        for chunk in torch.split(rows, max(1, _rows_at_once(model, x) // members), dim=1):
-            probabilities = call(state, _pixels(x[chunk], state, full_scale))
-            wrong += (probabilities.argmax(-1) != y[chunk]).sum(-1)
-    return wrong
+        for chunk in feed.chunks(rows, _rows_at_once(model, feed.x) // members, dtype):
+            total += call(state, *chunk)
+    return total
 
 
 def _rows_at_once(model: nn.Module, x: Tensor) -> int:
@@ -157,12 +156,16 @@ def _rows_at_once(model: nn.Module, x: Tensor) -> int:
     return min(_ROWS_AT_ONCE, _NUMBERS_AT_ONCE // widest) * (_ON_CUDA if x.device.type == "cuda" else 1)
 
 
-def _pixels(x: Tensor, like: Stack, full_scale: float) -> Tensor:
-    return x.to(next(iter(like.values())).dtype) / full_scale
+def _count(state: Stack) -> int:
+    return len(next(iter(state.values())))
 
 
-def _over_members(module: nn.Module, prefix: str, stacking: Stacking) -> Callable[[Stack, Tensor], Any]:
-    def call(state: Stack, x: Tensor) -> Any:
-        return functional_call(module, {prefix + name: value for name, value in state.items()}, (x,))
+def _dtype(state: Stack) -> torch.dtype:
+    return next(iter(state.values())).dtype
+
+
+def _over_members(module: nn.Module, stacking: Stacking) -> Callable[..., Any]:
+    def call(state: Stack, *inputs: Tensor) -> Any:
+        return functional_call(module, {"model." + name: value for name, value in state.items()}, inputs)
 
     return over_members(call) if stacking == "vmap" else in_turn(over_members(call))

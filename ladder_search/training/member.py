@@ -1,4 +1,4 @@
-"""One member of a pack: what it trains, and the host-side half of it, its streams and its clock."""
+"""One member of a pack: what it trains, and its clock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ladder_search.data.splits import Split
-from ladder_search.data.streams import LABELLED, UNLABELLED, BatchStream
 from ladder_search.nn.protocol import ModelConfig
 from ladder_search.training.schedules import learning_rate
 from ladder_search.training.settings import TrainingConfig
@@ -38,8 +37,21 @@ class MemberSpec:
         training, split = self.training, self.split
         sizes = (len(split.labelled), len(split.unlabelled), len(split.validation))
         batches = (training.labelled_batch, training.unlabelled_batch, training.dtype, training.precision)
+        clipping = () if training.clip_norm is None else ("clipping",)
         made = (self.data,) if self.data else ()
-        return (type(self.model).__name__, *self.model.signature(), *sizes, *batches, *made, *self.stages)
+        return (type(self.model).__name__, *self.model.signature(), *sizes, *batches, *clipping, *made, *self.stages)
+
+    @property
+    def labelled_rows(self) -> int:
+        """Labelled rows of a step."""
+        return min(self.training.labelled_batch, len(self.split.labelled))
+
+    @property
+    def unlabelled_rows(self) -> int:
+        """Unlabelled rows of a step; 0 where the network says (``unlabelled``) that it has no use for any."""
+        if not getattr(self.model, "unlabelled", True):
+            return 0
+        return min(self.training.unlabelled_batch, len(self.split.unlabelled))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -49,9 +61,7 @@ class MemberSpec:
     @property
     def flops(self) -> float:
         """Floating-point operations of one step's matrix products."""
-        training, split = self.training, self.split
-        labelled = min(training.labelled_batch, len(split.labelled))
-        return self.model.flops(labelled, min(training.unlabelled_batch, len(split.unlabelled)))
+        return self.model.flops(self.labelled_rows, self.unlabelled_rows)
 
     @property
     def total_steps(self) -> int:
@@ -59,17 +69,15 @@ class MemberSpec:
         return self.steps_per_epoch * self.training.epochs
 
 
-class Seat:
-    """The host-side half of a member: its streams and its clock."""
+class Clock:
+    """Where a member stands, and what its schedules say."""
 
     def __init__(self, spec: MemberSpec) -> None:
         self.spec = spec
         self.step = 0
-        training, split = spec.training, spec.split
-        self.labelled = BatchStream(split.labelled, training.labelled_batch, seed=spec.seed, tag=LABELLED)
-        self.unlabelled = BatchStream(split.unlabelled, training.unlabelled_batch, seed=spec.seed, tag=UNLABELLED)
 
     def rate(self, step: int) -> float:
+        """Learning rate of a step."""
         training = self.spec.training
         epoch = min(step // self.spec.steps_per_epoch, training.epochs - 1)
         return learning_rate(epoch, base=training.lr, epochs=training.epochs, decay_start=training.decay_start)
@@ -82,8 +90,7 @@ class Seat:
         found: NDArray[np.float64] = np.array(of_epoch)[epochs - epochs[0]]
         return found
 
-    def statistics_rows(self) -> NDArray[np.int64]:
-        """The labelled minibatches that the test-time statistics average, (minibatches, rows)."""
-        # Where one minibatch is the whole labelled set, every minibatch of the epoch has the same statistics.
-        whole = self.labelled.batches_per_pass == 1 and self.labelled.batch_size == len(self.spec.split.labelled)
-        return self.labelled.batches(0, 1 if whole else self.spec.steps_per_epoch)
+    def progress(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Share of the whole run that is done before each of ``steps``, 1 past its end."""
+        found: NDArray[np.float64] = np.minimum(steps / self.spec.total_steps, 1.0)
+        return found

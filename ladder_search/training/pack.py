@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ladder_search.errors import CheckpointError, SettingError
 from ladder_search.nn.protocol import SOURCES, Stacking
 from ladder_search.training import seeding
-from ladder_search.training.evaluation import Evaluation, classification_errors, labelled_statistics
-from ladder_search.training.member import MemberSpec, Seat
+from ladder_search.training.evaluation import Evaluation, labelled_statistics, scores
+from ladder_search.training.feeds import Feed, Stream, TrainingData
+from ladder_search.training.member import Clock, MemberSpec
 from ladder_search.training.memory import LARGE_BLOCK, keep_large_blocks
 from ladder_search.training.noise import noise_keys
 from ladder_search.training.program import Stack, make_step
@@ -34,18 +36,6 @@ Build = Callable[[Any, torch.Generator], nn.Module]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingData:
-    """A training set on the device: ``x`` (n, ...), ``y`` (n,) int64; models are trained on ``x / full_scale``.
-
-    ``x`` is uint8 and the quotient in 0..1, or float32 and whitened.
-    """
-
-    x: Tensor
-    y: Tensor
-    full_scale: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class MemberState:
     """All that a member needs to go on elsewhere; tensors are copies on the CPU, without the trial axis."""
 
@@ -53,6 +43,8 @@ class MemberState:
     params: dict[str, Tensor]
     first: dict[str, Tensor]
     second: dict[str, Tensor]
+    carried: dict[str, Tensor] = field(default_factory=dict)
+    """What its last step left to the next, see ``nn.protocol.Windows``; empty for most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +80,7 @@ class Pack:
         self,
         like: MemberSpec,
         build: Build,
-        data: TrainingData,
+        data: Feed,
         *,
         slots: int = 1,
         compiled: bool = False,
@@ -100,7 +92,7 @@ class Pack:
         Args:
             like: fixes the signature.
             build: ``build(config, generator)`` makes the module of one member.
-            data: the training set, on the device where the pack is to be.
+            data: the training set, on the device where the pack is to be, and how it is read.
             compiled: the step is compiled on its first use.
             captured: steps and evaluations become CUDA graphs on their first use; None: on CUDA.
             stacking: the family's; members of one that does not stack take turns, step by step.
@@ -123,30 +115,36 @@ class Pack:
             name: torch.zeros((slots, len(values)), dtype=self._dtype, device=self._device)
             for name, values in like.model.hyper().items()
         }
-        n_lab = min(like.training.labelled_batch, len(like.split.labelled))
-        self._rows = (n_lab, min(like.training.unlabelled_batch, len(like.split.unlabelled)))
+        self._rows = data.rows(like)
         per_layer = (self._rows[0] + 2 * self._rows[1]) * self._model.widest  # type: ignore[operator]
         if self._device.type == "cpu" and per_layer * self._dtype.itemsize >= LARGE_BLOCK:
             keep_large_blocks()
-        self._seats: list[Seat | None] = [None] * slots
+        carried: dict[str, tuple[int, ...]] = self._model.carried  # type: ignore[assignment]
+        self._carried: Stack = {
+            name: torch.zeros((slots, like.training.labelled_batch, *shape), dtype=self._dtype, device=self._device)
+            for name, shape in carried.items()
+        }
+        self._seats: list[_Seat | None] = [None] * slots
         self._term_names: tuple[str, ...] = self._model.term_names  # type: ignore[assignment]
+        self._measures: tuple[str, ...] = self._model.measures  # type: ignore[assignment]
         # Rows that evaluations read: one place for a member as long as it sits, as a captured program wants it.
         self._statistics_rows, self._validation_rows = (
             torch.zeros((slots, *rows.shape), dtype=torch.int64, device=self._device)
-            for rows in (Seat(like).statistics_rows(), like.split.validation)
+            for rows in (data.stream(like).statistics_rows(), like.split.validation)
         )
         step = make_step(
             self._model,
-            data.full_scale,
+            data,
             noise_size=self._model.noise_size(*self._rows),  # type: ignore[operator]
             compiled=compiled,
             precision=like.training.precision,
             stacking=stacking,
+            clipping=like.training.clip_norm is not None,
         )
         capture = capture_graph if (self._device.type == "cuda" if captured is None else captured) else None
         self._stepper = Stepper(
             step,
-            (self._params, self._first, self._second, self._hyper, self._constants),
+            (self._params, self._first, self._second, self._hyper, self._constants, self._carried),
             data.x,
             data.y,
             terms=len(self._term_names),
@@ -155,9 +153,7 @@ class Pack:
         self._evaluation = Evaluation(
             self._model,
             self._params | self._constants,
-            data.x,
-            data.y,
-            data.full_scale,
+            data,
             self._statistics_rows,
             self._validation_rows,
             capture=capture,
@@ -190,19 +186,21 @@ class Pack:
                 f"all {self.slots} slots of the pack are taken; wait for one to leave or start another pack."
             )
         slot = free[0]
-        seat = Seat(spec)
+        seat = _Seat(Clock(spec), self._data.stream(spec))
         constants = {name: value for name, value in spec.given.items() if name.startswith(SOURCES)}
         if state is None:
             fresh = self._build(spec.model, seeding.generator(spec.seed, seeding.INITIAL_WEIGHTS))
             initial = {name: value for name, value in spec.given.items() if name not in constants}
             params = _parted(fresh)[0] | initial
             zeros = {name: torch.zeros_like(value) for name, value in params.items()}
-            state = MemberState(step=0, params=params, first=zeros, second=zeros)
+            start = {name: torch.zeros_like(stacked[slot], device="cpu") for name, stacked in self._carried.items()}
+            state = MemberState(step=0, params=params, first=zeros, second=zeros, carried=start)
         stacks = (
             (self._params, state.params),
             (self._first, state.first),
             (self._second, state.second),
             (self._constants, constants),
+            (self._carried, state.carried),
         )
         for stack, values in stacks:
             _check_fits(stack, values)
@@ -211,9 +209,9 @@ class Pack:
                 stacked[slot].copy_(values[name])
         for name, values_ in spec.model.hyper().items():
             self._hyper[name][slot].copy_(torch.tensor(values_, dtype=self._dtype))
-        self._statistics_rows[slot].copy_(torch.from_numpy(seat.statistics_rows()))
+        self._statistics_rows[slot].copy_(torch.from_numpy(seat.stream.statistics_rows()))
         self._validation_rows[slot].copy_(torch.from_numpy(spec.split.validation))
-        seat.step = state.step
+        seat.clock.step = state.step
         self._seats[slot] = seat
         return slot
 
@@ -221,18 +219,18 @@ class Pack:
         """Free a slot; its tensors are cleared, so that nothing of a diverged member is left to compute on."""
         self._seat(slot)
         self._seats[slot] = None
-        for stack in (self._params, self._first, self._second, self._hyper, self._constants):
+        for stack in (self._params, self._first, self._second, self._hyper, self._constants, self._carried):
             for stacked in stack.values():
                 stacked[slot].zero_()
 
     def state(self, slot: int) -> MemberState:
         """Return a copy of the member in ``slot``, on the CPU."""
         seat = self._seat(slot)
-        params, first, second = (
+        params, first, second, carried = (
             {name: stacked[slot].detach().cpu().clone() for name, stacked in stack.items()}
-            for stack in (self._params, self._first, self._second)
+            for stack in (self._params, self._first, self._second, self._carried)
         )
-        return MemberState(step=seat.step, params=params, first=first, second=second)
+        return MemberState(step=seat.clock.step, params=params, first=first, second=second, carried=carried)
 
     def run(self, steps: int, slots: Collection[int] | None = None) -> dict[int, IntervalReport]:
         """Train seated members for ``steps`` steps and return a report per slot. Nothing is read back in between.
@@ -246,7 +244,8 @@ class Pack:
         seated = {slot: self._seat(slot) for slot in self._chosen(slots)}
         standing = [slot for slot in self.active if slot not in seated]
         # Copied aside and put back: one program serves any choice, and no mask has to survive a NaN.
-        moving = [*self._params.values(), *self._first.values(), *self._second.values()] if standing else []
+        stacks = (self._params, self._first, self._second, self._carried)
+        moving = [stacked for stack in stacks for stacked in stack.values()] if standing else []
         aside = [stacked[standing] for stacked in moving]
         tables = self._tables(seated, steps)
         begun = time.perf_counter()
@@ -259,11 +258,12 @@ class Pack:
         milliseconds = (time.perf_counter() - begun) * 1e3 / steps
         reports = {}
         for slot, seat in seated.items():
-            seat.step += steps
+            clock = seat.clock
+            clock.step += steps
             reports[slot] = IntervalReport(
-                step=seat.step,
+                step=clock.step,
                 terms=dict(zip(self._term_names, means[slot], strict=True)),
-                learning_rate=seat.rate(seat.step - 1),
+                learning_rate=clock.rate(clock.step - 1),
                 step_time_ms=milliseconds,
                 finite=finite[slot],
             )
@@ -277,24 +277,37 @@ class Pack:
         """
         chosen = self._chosen(slots)
         params, rows = self._params_of(chosen), self._statistics_rows[chosen]
-        data = self._data
-        return chosen, labelled_statistics(self._model, params, data.x, rows, data.full_scale, stacking=self._stacking)
+        return chosen, labelled_statistics(self._model, params, self._data, rows, stacking=self._stacking)
 
-    def validation_errors(self, slots: Collection[int] | None = None) -> dict[int, float]:
-        """Return the error of seated members, all unless told, each on the validation rows of its split."""
+    def validation_scores(self, slots: Collection[int] | None = None) -> dict[int, dict[str, float]]:
+        """Return what seated members, all unless told, are judged by, each on the validation rows of its split.
+
+        The first entry is what searches minimise; see the networks' ``measures``.
+        """
         chosen = self._chosen(slots)
         if not self._validation_rows.shape[1]:
             raise SettingError(
                 "a validation error needs validation rows, the split has 0; set data.validation above 0."
             )
-        return dict(zip(chosen, self._evaluation.errors(chosen), strict=True))
+        return {slot: self._named(row) for slot, row in zip(chosen, self._evaluation.scores(chosen), strict=True)}
 
-    def test_errors(self, x: Tensor, y: Tensor) -> dict[int, float]:
-        """Return each seated member's error on ``x`` (m, ...), made as the training data, classes ``y`` (m,)."""
+    def validation_errors(self, slots: Collection[int] | None = None) -> dict[int, float]:
+        """Return the first of ``validation_scores``."""
+        return {slot: found[self._measures[0]] for slot, found in self.validation_scores(slots).items()}
+
+    def test_scores(self, test: Feed) -> dict[int, dict[str, float]]:
+        """Return each seated member's scores on all rows of a test set."""
         slots, statistics = self.statistics()
         state = {**self._params_of(slots), **statistics}
-        errors = classification_errors(self._model, state, x, y, self._data.full_scale, stacking=self._stacking)
-        return dict(zip(slots, errors, strict=True))
+        found = scores(self._model, state, test, stacking=self._stacking).tolist()
+        return {slot: self._named(row) for slot, row in zip(slots, found, strict=True)}
+
+    def test_errors(self, test: Feed) -> dict[int, float]:
+        """Return the first of ``test_scores``."""
+        return {slot: found[self._measures[0]] for slot, found in self.test_scores(test).items()}
+
+    def _named(self, row: list[float]) -> dict[str, float]:
+        return dict(zip(self._measures, row, strict=True))
 
     def module(self, slot: int) -> nn.Module:
         """Return the member as a plain module with its test-time statistics in place, on the CPU."""
@@ -305,7 +318,7 @@ class Pack:
         chosen, statistics = self.statistics(slots)
         found = {}
         for row, slot in enumerate(chosen):
-            module = self._build(self._seat(slot).spec.model, seeding.generator(0)).to(self._dtype)
+            module = self._build(self._seat(slot).clock.spec.model, seeding.generator(0)).to(self._dtype)
             own = {**self._params, **self._constants}
             tensors = {name: stacked[slot].detach().cpu().clone() for name, stacked in own.items()}
             tensors |= {name: value[row].cpu() for name, value in statistics.items()}
@@ -313,7 +326,7 @@ class Pack:
             found[slot] = module
         return found
 
-    def _seat(self, slot: int) -> Seat:
+    def _seat(self, slot: int) -> _Seat:
         seat = self._seats[slot]
         if seat is None:
             raise SettingError(f"slot {slot} of the pack is empty; seated are {self.active}.")
@@ -335,20 +348,34 @@ class Pack:
             return everything
         return {name: stacked[slots] for name, stacked in everything.items()}
 
-    def _tables(self, seated: dict[int, Seat], steps: int) -> tuple[Tensor, ...]:
-        """What the steps of an interval read, each (steps, K, ...): see ``make_step``, from ``rate`` to ``keys``."""
-        scales = np.zeros((2, steps, self.slots))
-        scales[1] = 1.0
-        rows = [np.zeros((steps, self.slots, n), np.int64) for n in self._rows]
+    def _tables(self, seated: dict[int, _Seat], steps: int) -> tuple[Tensor, ...]:
+        """What the steps of an interval read, each (steps, K, ...): see ``make_step``, from ``rate`` to ``rows``."""
+        scales = np.zeros((4, steps, self.slots))  # rate, root, progress, clip
+        scales[[1, 3]] = 1.0
         keys = np.zeros((steps, self.slots), np.int64)
+        rows: list[NDArray[np.int64]] = []
         for slot, seat in seated.items():
-            updates = np.arange(seat.step, seat.step + steps)
-            scales[:, :, slot] = adam_scale(updates + 1, seat.rates(updates))
-            rows[0][:, slot] = seat.labelled.batches(seat.step, steps)
-            rows[1][:, slot] = seat.unlabelled.batches(seat.step, steps)
-            keys[:, slot] = noise_keys(seat.spec.seed, seat.step, steps)
-        rate, root = torch.from_numpy(scales).to(self._device, self._dtype)
-        return rate, root, *(torch.from_numpy(table).to(self._device) for table in (*rows, keys))
+            clock = seat.clock
+            updates = np.arange(clock.step, clock.step + steps)
+            scales[:2, :, slot] = adam_scale(updates + 1, clock.rates(updates))
+            scales[2, :, slot] = clock.progress(updates)
+            scales[3, :, slot] = clock.spec.training.clip_norm or 1.0
+            keys[:, slot] = noise_keys(clock.spec.seed, clock.step, steps)
+            tables = seat.stream.tables(clock.step, steps)
+            if not rows:  # an empty slot reads row 0 of the data
+                rows = [np.zeros((steps, self.slots, *table.shape[1:]), np.int64) for table in tables]
+            for place, table in zip(rows, tables, strict=True):
+                place[:, slot] = table
+        scheduled = torch.from_numpy(scales).to(self._device, self._dtype)
+        return *scheduled, *(torch.from_numpy(table).to(self._device) for table in (keys, *rows))
+
+
+@dataclass(frozen=True, slots=True)
+class _Seat:
+    """The host-side half of a member."""
+
+    clock: Clock
+    stream: Stream
 
 
 def _parted(module: nn.Module) -> tuple[Stack, Stack]:

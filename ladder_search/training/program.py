@@ -18,7 +18,8 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from ladder_search.nn.protocol import Batch, Stacking
+from ladder_search.nn.protocol import PROGRESS, Batch, Stacking, Windows
+from ladder_search.training.feeds import Feed
 from ladder_search.training.noise import counters, fill_normals, normals
 from ladder_search.training.schedules import ADAM_EPSILON, BETA1, BETA2
 
@@ -39,8 +40,11 @@ class _Cost(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: Batch, noise: Tensor, hyper: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        return self.model.cost(batch, noise, hyper)  # type: ignore[no-any-return, operator]
+    def forward(
+        self, batch: Batch | Windows, noise: Tensor, hyper: Mapping[str, Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, Stack]]:
+        total, terms, *carried = self.model.cost(batch, noise, hyper)  # type: ignore[operator]
+        return total, (terms, carried[0] if carried else {})
 
 
 class Bfloat16Products(TorchFunctionMode):
@@ -62,60 +66,67 @@ class Bfloat16Products(TorchFunctionMode):
 
 def make_step(
     model: nn.Module,
-    full_scale: float,
+    feed: Feed,
     *,
     noise_size: int,
     compiled: bool,
     precision: str = "float32",
     stacking: Stacking = "vmap",
+    clipping: bool = False,
 ) -> Step:
-    """Return ``step(params, first, second, hyper, constants, rate, root, labelled, unlabelled, keys, x, y) -> terms``.
+    """Return ``step(params, first, second, hyper, constants, carried, rate, root, progress, clip, keys, *rows, x, y)``.
 
-    The step updates ``params`` and Adam's moments ``first`` and ``second`` (stacks) in place.
+    The step updates ``params``, Adam's moments ``first`` and ``second`` and ``carried`` (stacks) in place.
 
     Args:
-        full_scale: what pixels are divided by.
+        feed: makes batches of rows.
         noise_size: standard normal draws of one member's step.
         precision: of the matrix products, see ``TrainingConfig.precision``.
         stacking: the family's; "none": the members of the step take turns.
+        clipping: whether gradients that are too long are shortened.
 
     Args of the step, with K members:
         hyper: name -> (K, ...) tensors of hyper-parameters.
         constants: name -> (K, ...) tensors of networks of an earlier stage, see ``nn.protocol.SOURCES``.
+        carried: name -> (K, rows, ...), what the last step left, see ``nn.protocol.Windows``; mostly empty.
         rate, root: Adam's bias-corrected learning rate and second correction, each (K,).
-        labelled, unlabelled: indices into the data, (K, rows) int64.
+        progress: share of the run that is done, (K,).
+        clip: largest norm of a member's gradient, (K,).
         keys: keys of the step's noise, (K,) int64.
-        x, y: the whole data set on the device, (n, d) and (n,) int64, see ``TrainingData``.
+        rows: what the feed reads, (K, ...) int64 each.
+        x, y: the whole data set on the device, the feed's own.
 
     Returns of the step: cost terms, (K, len(model.term_names)).
     """
     cost = _Cost(model)
     of_words = counters(noise_size, next(model.parameters()).device)
+    followers: Mapping[str, str] = model.followers  # type: ignore[assignment]
 
-    def member_cost(
-        params: Stack, hyper: Stack, constants: Stack, x_lab: Tensor, y: Tensor, x_unl: Tensor, noise: Tensor
-    ) -> Any:
+    def member_cost(params: Stack, hyper: Stack, constants: Stack, carried: Stack, gathered: Any, noise: Tensor) -> Any:
         named = {_MODEL + name: value for stack in (params, constants) for name, value in stack.items()}
+        batch = feed.batch(gathered, carried)
         if precision == "bf16":
             with Bfloat16Products():
-                return functional_call(cost, named, (Batch(x_lab, y, x_unl), noise, hyper))
-        return functional_call(cost, named, (Batch(x_lab, y, x_unl), noise, hyper))
+                return functional_call(cost, named, (batch, noise, hyper))
+        return functional_call(cost, named, (batch, noise, hyper))
 
-    def functional_gradient(params: Stack, *inputs: Any) -> tuple[Stack, Tensor]:
-        return over_members(grad(member_cost, has_aux=True))(params, *inputs)  # type: ignore[no-any-return]
+    def functional_gradient(params: Stack, *inputs: Any) -> tuple[Stack, Tensor, Stack]:
+        found, (terms, carried) = over_members(grad(member_cost, has_aux=True))(params, *inputs)
+        return found, terms, carried
 
-    def plain_gradient(params: Stack, *inputs: Any) -> tuple[Stack, Tensor]:
+    def plain_gradient(params: Stack, *inputs: Any) -> tuple[Stack, Tensor, Stack]:
         alone = _members(params) == 1
         # One member's leaves are its own rows: a gradient that came through the choice of a row would be written twice.
         leaves = {name: (value[0] if alone else value).detach().requires_grad_() for name, value in params.items()}
         if alone:
-            total, terms = member_cost(leaves, *_each(lambda value: value[0], inputs))
+            total, (terms, carried) = member_cost(leaves, *_each(lambda value: value[0], inputs))
         else:
-            totals, terms = vmap(member_cost)(leaves, *inputs)
+            totals, (terms, carried) = vmap(member_cost)(leaves, *inputs)
             total = totals.sum()
         found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)
         gradients = {name: value.reshape(params[name].shape) for name, value in zip(leaves, found, strict=True)}
-        return gradients, terms.detach().reshape(len(inputs[-1]), -1)
+        left = {name: (value.unsqueeze(0) if alone else value).detach() for name, value in carried.items()}
+        return gradients, terms.detach().reshape(len(inputs[-1]), -1), left
 
     gradient = functional_gradient if compiled else plain_gradient
 
@@ -125,14 +136,15 @@ def make_step(
         second: Stack,
         hyper: Stack,
         constants: Stack,
+        carried: Stack,
         rate: Tensor,
         root: Tensor,
-        labelled: Tensor,
-        unlabelled: Tensor,
+        progress: Tensor,
+        clip: Tensor,
         keys: Tensor,
-        x: Tensor,
-        y: Tensor,
+        *data: Tensor,
     ) -> Tensor:
+        *rows, x, y = data
         dtype = rate.dtype
         eager_on_cpu = not compiled and x.device.type == "cpu"
         if eager_on_cpu:
@@ -141,10 +153,19 @@ def make_step(
                 fill_normals(row, key)
         else:
             noise = normals(keys, of_words, noise_size).to(dtype)
-        x_lab, x_unl = (x[rows].to(dtype) / full_scale for rows in (labelled, unlabelled))
-        gradients, terms = gradient(params, hyper, constants, x_lab, y[labelled], x_unl, noise)
+        gathered = feed.gather(x, y, rows, keys, dtype)
+        trained = {name: value for name, value in params.items() if name not in followers}
+        constants = constants | {name: params[name] for name in followers}
+        settings = hyper | {PROGRESS: progress}
+        gradients, terms, left = gradient(trained, settings, constants, carried, gathered, noise)
         with torch.no_grad():
-            (fused_adam if eager_on_cpu else adam)(params, gradients, first, second, rate, root)
+            if clipping:
+                gradients = clipped(gradients, clip)
+            (fused_adam if eager_on_cpu else adam)(trained, gradients, first, second, rate, root)
+            if followers:
+                follow(params, followers, over_members(model.follow_rate)(settings))  # type: ignore[arg-type]
+            for name, value in left.items():
+                carried[name].copy_(value)
         return terms
 
     # Compiled programs are kept per code object, and after eight of them torch falls back to eager execution: the ninth
@@ -165,6 +186,20 @@ def compile_own(function: Any) -> Callable[..., Any]:
     # dynamic=False: otherwise the second pack would be compiled for any K, which is slower than for its own.
     own = FunctionType(function.__code__.replace(), function.__globals__, function.__name__, None, function.__closure__)
     return torch.compile(own, dynamic=False)
+
+
+def clipped(gradients: Stack, limit: Tensor) -> Stack:
+    """Return gradients of which no member's is longer than its ``limit``, (K,), over all its parameters together."""
+    squares = torch.stack([value.square().flatten(1).sum(1) for value in gradients.values()]).sum(0)
+    share = (limit / squares.sqrt().clamp_min(1e-30)).clamp(max=1.0)
+    return {name: value * share.view(-1, *(1,) * (value.dim() - 1)) for name, value in gradients.items()}
+
+
+def follow(params: Stack, followers: Mapping[str, str], rate: Tensor) -> None:
+    """Move every follower by the share ``rate``, (K,), of its way to the parameter that it follows, in place."""
+    for name, followed in followers.items():
+        value = params[name]
+        value.lerp_(params[followed], rate.view(-1, *(1,) * (value.dim() - 1)))
 
 
 def adam(params: Stack, gradients: Stack, first: Stack, second: Stack, rate: Tensor, root: Tensor) -> None:
@@ -235,13 +270,15 @@ def in_turn(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _members(stacked: Any) -> int:
-    return len(next(iter(stacked.values())) if isinstance(stacked, dict) else stacked)
+    if isinstance(stacked, dict):
+        return _members(next(iter(stacked.values())))
+    return _members(stacked[0]) if isinstance(stacked, (tuple, list)) else len(stacked)
 
 
 def _each(change: Callable[[Tensor], Tensor], nested: Any) -> Any:
     if isinstance(nested, dict):
         return {name: _each(change, value) for name, value in nested.items()}
-    if isinstance(nested, tuple):
+    if isinstance(nested, (tuple, list)):
         return tuple(_each(change, value) for value in nested)
     return change(nested)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,7 +33,14 @@ class TrainingConfig:
     the factors to TensorFloat-32 on a CUDA device; on a CPU it is float32.
     """
 
+    clip_norm: float | None = None
+    """Longest gradient, as a norm over all parameters; a longer one is shortened to it. null: none is."""
+
     def __post_init__(self) -> None:
+        if self.clip_norm is not None and not 0.0 < self.clip_norm < math.inf:
+            raise SettingError(
+                f"training.clip_norm must be above 0 and finite, or null, got {self.clip_norm}; 5 is usual."
+            )
         for name in ("epochs", "labelled_batch", "unlabelled_batch"):
             value = getattr(self, name)
             if value < 1:

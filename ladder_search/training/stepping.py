@@ -30,7 +30,7 @@ class Stepper:
     def __init__(
         self,
         step: Step,
-        stacks: tuple[Stack, Stack, Stack, Stack, Stack],
+        stacks: tuple[Stack, Stack, Stack, Stack, Stack, Stack],
         x: Tensor,
         y: Tensor,
         *,
@@ -38,7 +38,8 @@ class Stepper:
         capture: Capture | None = None,
     ) -> None:
         """Args:
-        stacks: parameters, Adam's two moments, hyper-parameters, constants; they stay where they are.
+        stacks: parameters, Adam's two moments, hyper-parameters, constants, what steps carry on; they stay where
+                they are.
         terms: cost terms of a member.
         capture: how the step gets fast, ``capture_graph`` on CUDA; None calls it as it is.
         """
@@ -54,8 +55,8 @@ class Stepper:
         """Do one step per row of ``tables`` and return the sum of the steps' terms, (K, terms) float64.
 
         Args:
-            tables: learning rates, second corrections, labelled rows, unlabelled rows, keys of the noise, each
-                (steps, K, ...) and on the device.
+            tables: learning rates, second corrections, progress, limits of gradients, keys of the noise, and what
+                the feed reads, each (steps, K, ...) and on the device.
         """
         steps = len(tables[0])
         if not self._places:
@@ -83,7 +84,8 @@ class Stepper:
     def _ready(self) -> Callable[[], None]:
         if self._capture is None:
             return self._one
-        changed = [tensor for stack in self._stacks[:3] for tensor in stack.values()]
+        *moving, _, _, carried = self._stacks
+        changed = [tensor for stack in (*moving, carried) for tensor in stack.values()]
         return self._capture(self._one, (*changed, self._total, self._at))
 
 

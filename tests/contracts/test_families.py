@@ -14,7 +14,7 @@ from ladder_search.data import datasets
 from ladder_search.models import FAMILIES
 from ladder_search.nn.protocol import SOURCES as PREFIX
 from ladder_search.nn.protocol import Batch
-from ladder_search.training.pack import IntervalReport, MemberSpec, Pack
+from ladder_search.training.pack import IntervalReport, MemberSpec, Pack, TrainingData
 from ladder_search.trial import TrialSpec
 from spaces import SPACES
 from trainables import TRAINABLES
@@ -176,7 +176,8 @@ class TestAFamily:
         x = torch.from_numpy(dataset.test_x.copy()).double() / dataset.full_scale
         y = torch.from_numpy(dataset.test_y.copy()).long()
         wrong = (network(x).argmax(1) != y).double().mean().item()
-        assert pack.test_errors(torch.from_numpy(dataset.test_x.copy()), y)[0] == pytest.approx(wrong)
+        test = TrainingData(x=torch.from_numpy(dataset.test_x.copy()), y=y, full_scale=dataset.full_scale)
+        assert pack.test_errors(test)[0] == pytest.approx(wrong)
         again = spec_of(family).empty_module().double()
         again.load_state_dict(network.state_dict())
         assert torch.equal(again(x), network(x))

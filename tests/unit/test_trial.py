@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ladder_search.config import merge
 from ladder_search.data import datasets
+from ladder_search.data.dataset import Dataset
 from ladder_search.errors import SettingError, UnknownNameError
 from ladder_search.studies import STUDIES
 from ladder_search.trial import TrialSpec, training_data
@@ -61,6 +62,7 @@ def _mappings(draw: st.DrawFn) -> dict[str, Any]:
             "unlabelled_batch": draw(st.integers(2, 500)),
             "dtype": dtype,
             "precision": draw(st.sampled_from(precisions)),
+            "clip_norm": draw(st.none() | st.floats(0.1, 10)),
         },
         "seed": draw(st.integers(0, 2**32 - 1)),
         "label_seed": draw(st.integers(0, 2**32 - 1)),
@@ -140,7 +142,7 @@ def test_draws_differ_in_labels_and_weights_and_share_the_rest() -> None:
 CPU = torch.device("cpu")
 
 
-def prepared(dataset: datasets.Dataset, fitted_on: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def prepared(dataset: Dataset, fitted_on: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Rows after contrast normalisation and whitening, in NumPy."""
 
     def contrast(x: np.ndarray) -> np.ndarray:
@@ -156,12 +158,12 @@ def test_whitening_is_fitted_on_what_is_trained_on_and_applied_to_everything() -
     dataset = datasets.load("digits")
     spec = TrialSpec.from_mapping(merge(BASE, {"data": {"preprocessing": "gcn-zca", "validation": 297}}))
     split = spec.member(dataset).split
-    data, (test_x, test_y) = training_data(spec, dataset, CPU), data_of_the_test(spec, dataset, CPU)
-    assert data.full_scale == 1.0 and data.x.dtype == test_x.dtype == torch.float32
-    for found, rows in ((data.x, dataset.train_x), (test_x, dataset.test_x)):
+    data, test = training_data(spec, dataset, CPU), data_of_the_test(spec, dataset, CPU)
+    assert data.full_scale == 1.0 and data.x.dtype == test.x.dtype == torch.float32
+    for found, rows in ((data.x, dataset.train_x), (test.x, dataset.test_x)):
         expected = prepared(dataset, split.unlabelled, rows)
         np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-4)
-    assert torch.equal(test_y, torch.from_numpy(dataset.test_y.astype(np.int64)))
+    assert torch.equal(test.y, torch.from_numpy(dataset.test_y.astype(np.int64)))
     # Another split holds out other images, nothing held out is the same for every split, and pixels are pixels.
     other, everything = replace(spec, label_seed=2), replace(spec, data=replace(spec.data, validation=0))
     assert not torch.equal(training_data(other, dataset, CPU).x, data.x)
@@ -179,9 +181,9 @@ def test_a_pack_trains_on_whitened_images_and_is_tested_on_them() -> None:
     pack = spec.pack(dataset, slots=1, compiled=False, device=CPU)
     pack.join(spec.member(dataset))
     pack.run(60)
-    errors = pack.validation_errors()[0], pack.test_errors(*data_of_the_test(spec, dataset, CPU))[0]
+    errors = pack.validation_errors()[0], pack.test_errors(data_of_the_test(spec, dataset, CPU))[0]
     assert max(errors) < 0.6  # 0.9 is guessing
-    assert pack.test_errors(*data_of_the_test(TrialSpec.from_mapping(BASE), dataset, CPU))[0] != errors[1]
+    assert pack.test_errors(data_of_the_test(TrialSpec.from_mapping(BASE), dataset, CPU))[0] != errors[1]
 
 
 def test_what_is_exported_takes_pixels_and_whitens_them_itself() -> None:
@@ -191,7 +193,7 @@ def test_what_is_exported_takes_pixels_and_whitens_them_itself() -> None:
     pack = spec.pack(dataset, slots=1, compiled=False, device=CPU)
     pack.join(spec.member(dataset))
     pack.run(20)
-    x, _ = data_of_the_test(spec, dataset, CPU)
+    x = data_of_the_test(spec, dataset, CPU).x
     expected = pack.module(0)(x)
     module = spec.exported(pack.module(0), dataset, CPU)
     torch.testing.assert_close(module(torch.from_numpy(dataset.test_x / 16.0).float()), expected, rtol=1e-3, atol=1e-4)

@@ -18,7 +18,7 @@ import torch
 from benchmarks import gpu_packs, gpu_rivals, gpu_scene
 from benchmarks.measure import Report, Row
 from ladder_search.studies import find_study
-from ladder_search.training.evaluation import classification_errors, labelled_statistics
+from ladder_search.training.evaluation import labelled_statistics, scores
 
 
 @pytest.mark.parametrize(("study", "steps"), [("mnist-100-full", 75_000), ("digits-100", 750)])
@@ -51,8 +51,8 @@ def test_the_rival_judges_weights_as_we_do() -> None:
 
     params = {name: value.detach()[None] for name, value in loop._model.named_parameters()}
     labelled, held_out = (torch.from_numpy(rows) for rows in (spec.split.labelled, spec.split.validation))
-    buffers = labelled_statistics(loop._model, params, data.x, labelled[None, None], data.full_scale)
-    ours = classification_errors(loop._model, {**params, **buffers}, data.x, data.y, data.full_scale, held_out[None])
+    buffers = labelled_statistics(loop._model, params, data, labelled[None, None])
+    ours = scores(loop._model, {**params, **buffers}, data, held_out[None])[:, 0].tolist()
 
     assert loop.validation_error() == pytest.approx(ours[0], abs=1e-6)
     assert 0.7 < ours[0] < 1.0  # random images of random classes

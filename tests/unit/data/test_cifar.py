@@ -13,6 +13,7 @@ import pytest
 
 from ladder_search.data import cifar, datasets
 from ladder_search.data.arrays import Arrays, quiet
+from ladder_search.data.dataset import ABSENT
 from ladder_search.errors import DataError
 
 RANDOM = np.random.default_rng(0)
@@ -124,7 +125,7 @@ def test_jpeg_images_become_one_plane_after_the_other(folder: Path, monkeypatch:
 
 def test_the_real_jpeg_images() -> None:
     """Uses the user's own cache and folder."""
-    if datasets.state("cifar10-jpeg75") == datasets.ABSENT:
+    if datasets.state("cifar10-jpeg75") == ABSENT:
         pytest.skip("cifar10-jpeg75 cannot be had here")
     found = datasets.load("cifar10-jpeg75")
     assert np.bincount(found.train_y).tolist() == [5000] * 10 and np.bincount(found.test_y).tolist() == [1000] * 10

@@ -14,6 +14,7 @@ import pytest
 
 from ladder_search.data import datasets, digits, mnist
 from ladder_search.data.arrays import Arrays, content_digest
+from ladder_search.data.dataset import Dataset
 from ladder_search.errors import DataError, UnknownNameError
 
 
@@ -121,7 +122,7 @@ def test_loaded_arrays_are_read_only_and_survive_pickling(empty_cache: Path) -> 
     for name in Arrays._fields:
         with pytest.raises(ValueError, match="read-only"):
             getattr(found, name)[0] = 0
-    sent: datasets.Dataset = pickle.loads(pickle.dumps(found))
+    sent: Dataset = pickle.loads(pickle.dumps(found))
     assert sent.name == "digits" and sent.digest == found.digest
     assert content_digest(Arrays(sent.train_x, sent.train_y, sent.test_x, sent.test_y)) == found.digest
 

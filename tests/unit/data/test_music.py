@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ladder_search.data import music
-from ladder_search.data.datasets import FETCHABLE, PRESENT
+from ladder_search.data.dataset import FETCHABLE, PRESENT
 from ladder_search.errors import DataError, UnknownNameError
 
 scipy_io = pytest.importorskip("scipy.io")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ladder_search.data import music, music_nll
-from ladder_search.data.datasets import PRESENT
+from ladder_search.data.dataset import PRESENT
 
 RANDOM = np.random.default_rng(1)
 

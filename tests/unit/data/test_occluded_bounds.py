@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from ladder_search.data import occluded_sets
-from ladder_search.data.datasets import PRESENT
+from ladder_search.data import datasets
+from ladder_search.data.dataset import PRESENT
 from ladder_search.data.occluded import FULL, HALF, Renderer, Scene
 from ladder_search.data.occluded_bounds import PredictionBounds, prediction_bounds
+from ladder_search.data.occluded_sets import MovingSource
 
 KEY = 77
 
@@ -78,9 +79,11 @@ def test_on_mnist(
     The first three are of all test digits, and hold to 1 %. The others fit the first 2,000 (which are neater, and 10 %
     lighter, than the rest): they hold to 5 %, in single frames to 8 %, which is the spread of one draw of so few.
     """
-    if occluded_sets.state(name) != PRESENT:
+    if datasets.state(name) != PRESENT:
         pytest.skip(f"{name} is not here")
-    data = occluded_sets.load(name)
+    row = datasets.DATASETS[name]
+    assert isinstance(row, MovingSource)
+    data = row.load_digits()
     renderer, x = Renderer(data.scene), torch.from_numpy(data.test_x.astype(np.float32)) / data.unit
     shares, errors, frames_of = [], [], torch.arange(len(x))
     for key in range(3):

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from ladder_search.data import datasets, occluded_sets
-from ladder_search.data.datasets import PRESENT, Dataset
+from ladder_search.data import datasets
+from ladder_search.data.dataset import PRESENT, Dataset
 from ladder_search.data.occluded import FULL, HALF, MINI, Renderer, Scene
-from ladder_search.data.occluded_sets import TEST, TRAINING, VALIDATION, in_scene, sequence_numbers, stream_key
+from ladder_search.data.occluded_sets import TEST, VALIDATION, MovingSource, in_scene, step_keys, stream_key
 from ladder_search.errors import SettingError, UnknownNameError
+from ladder_search.training.noise import noise_keys
 
 RANDOM = np.random.default_rng(5)
 
@@ -62,8 +63,8 @@ def test_validation_and_test_share_no_digit_and_no_trajectory_with_training() ->
     np.testing.assert_array_equal(validation.digits, data.train_x[split.validation])
     np.testing.assert_array_equal(validation.labels, data.train_y[split.validation])
     np.testing.assert_array_equal(test.digits, data.test_x)
-    keys = {stream_key(seed, part) for seed in (0, 1, 2**63) for part in (TRAINING, VALIDATION, TEST)}
-    assert len(keys) == 9 and all(-(2**63) <= key < 2**63 for key in keys)
+    keys = {stream_key(seed, part) for seed in (0, 1, 2**63) for part in (VALIDATION, TEST)}
+    assert len(keys) == 6 and all(-(2**63) <= key < 2**63 for key in keys)
     assert (validation.key, test.key) == (stream_key(1, VALIDATION), stream_key(1, TEST))
 
 
@@ -95,11 +96,11 @@ def test_the_digest_is_that_of_the_frames() -> None:
     assert moved.digest(HALF) != test.digest(HALF)
 
 
-def test_training_sequences_are_fresh_or_fixed() -> None:
-    rows = torch.tensor([7, 0, 3])
-    assert sequence_numbers(rows, 0).tolist() == [0, 1, 2] and sequence_numbers(rows, 4).tolist() == [12, 13, 14]
-    assert sequence_numbers(rows, torch.tensor(4)).tolist() == [12, 13, 14]
-    assert sequence_numbers(rows, 4, fresh=False).tolist() == [7, 0, 3]
+def test_steps_draw_in_streams_of_their_own() -> None:
+    keys = torch.from_numpy(noise_keys(3, 0, 1000))
+    found = step_keys(keys)
+    assert len(set(found.tolist())) == 1000 and not set(found.tolist()) & set(keys.tolist())
+    assert torch.equal(step_keys(keys[7:9]), found[7:9])
 
 
 def test_the_digest_of_a_set_knows_digits_and_scene() -> None:
@@ -117,18 +118,27 @@ def test_what_cannot_move_is_refused() -> None:
     small = dataclasses.replace(dataset(), train_x=np.zeros((40, 64), np.uint8))
     with pytest.raises(SettingError, match=r"got 'toy' with 64 numbers and 14; choose"):
         in_scene("toy", small, FULL)
-    for ask in (occluded_sets.load, occluded_sets.state):
-        with pytest.raises(
-            UnknownNameError, match="unknown set of moving digits 'ocluded-mnist': did you mean 'occlud"
-        ):
-            ask("ocluded-mnist")
+    with pytest.raises(UnknownNameError, match="unknown data set 'ocluded-mnist': did you mean 'occlud"):
+        datasets.load("ocluded-mnist")
 
 
-@pytest.mark.parametrize("row", occluded_sets.OCCLUDED.values(), ids=lambda row: row.name)
-def test_every_row_of_the_table(row: occluded_sets.OccludedSource) -> None:
-    assert row.name in occluded_sets.OCCLUDED and row.dataset in datasets.DATASETS and row.description
-    assert 28 % row.scene.digit == 0
-    assert occluded_sets.state(row.name) == datasets.state(row.dataset)
+ROWS = {name: row for name, row in datasets.DATASETS.items() if isinstance(row, MovingSource)}
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=lambda row: row.name)
+def test_every_row_of_the_table(row: MovingSource) -> None:
+    assert row.description and row.digits.name in datasets.DATASETS
+    assert 28 % row.moving.scene.digit == 0
+    assert row.state() == datasets.state(row.digits.name)
+    assert len({other.identity for other in ROWS.values()}) == len(ROWS) == 12
+
+
+def test_models_see_frames_or_what_these_have_shown() -> None:
+    found = in_scene("toy", dataset(), HALF)
+    frames, seen = found.as_dataset(), found.as_dataset(reconstructed=True)
+    assert frames.example_shape == (5, 16, 16) and seen.example_shape == (1, 7, 7)
+    assert frames.digest != seen.digest and frames.train_x.dtype == np.int16
+    np.testing.assert_array_equal(frames.train_x, found.train_x)
 
 
 TEST_SETS = {
@@ -144,9 +154,9 @@ TEST_SETS = {
 @pytest.mark.parametrize("name", TEST_SETS)
 def test_the_real_test_sets_stay_what_they_are(name: str) -> None:
     """Uses the user's own cache and folder."""
-    if occluded_sets.state(name) != PRESENT:
+    if datasets.state(name) != PRESENT:
         pytest.skip(f"{name} is not here")
-    data = occluded_sets.load(name)
+    data = ROWS[name].load_digits()
     assert data.test().digest(data.scene) == TEST_SETS[name]
     counts = {"occluded-digits": (1297, 500), "occluded-mnist": (60_000, 10_000)}
     assert (len(data.train_y), len(data.test_y)) == counts["-".join(name.split("-")[:2])]
@@ -154,7 +164,7 @@ def test_the_real_test_sets_stay_what_they_are(name: str) -> None:
 
 def test_the_papers_labels() -> None:
     """1,000 labelled sequences and 59,000 others."""
-    if occluded_sets.state("occluded-mnist-mini") != PRESENT:
+    if datasets.state("occluded-mnist-mini") != PRESENT:
         pytest.skip("MNIST is not here")
-    split = occluded_sets.load("occluded-mnist-mini").split(seed=1)
+    split = ROWS["occluded-mnist-mini"].load_digits().split(seed=1)
     assert (len(split.labelled), len(split.unlabelled), len(split.validation)) == (1000, 60_000, 0)

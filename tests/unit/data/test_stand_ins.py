@@ -13,6 +13,7 @@ import pytest
 
 from ladder_search.data import datasets, sources, stand_ins
 from ladder_search.data.arrays import quiet
+from ladder_search.data.dataset import ABSENT
 from ladder_search.errors import DataError
 
 Put = Callable[..., Path]
@@ -155,7 +156,7 @@ def test_a_file_of_other_things_than_arrays_is_refused(put: Put, monkeypatch: py
 )
 def test_the_real_files(name: str, train: list[int] | None, test: list[int] | None) -> None:
     """Uses the user's own cache and folder."""
-    if datasets.state(name) == datasets.ABSENT:
+    if datasets.state(name) == ABSENT:
         pytest.skip(f"{name} cannot be had here")
     found = datasets.load(name)
     assert found.train_x.shape[1] == found.test_x.shape[1] == (3072 if name.endswith("rgb") else 784)

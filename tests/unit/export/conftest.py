@@ -11,7 +11,7 @@ pytest.importorskip("safetensors")
 pytest.importorskip("yaml")
 
 from ladder_search.data import datasets
-from ladder_search.data.datasets import Dataset
+from ladder_search.data.dataset import Dataset
 from ladder_search.models.ladder import LadderConfig
 from ladder_search.training.settings import TrainingConfig
 from ladder_search.trial import DataConfig, TrialSpec

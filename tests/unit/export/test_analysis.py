@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ladder_search.data.datasets import Dataset
+from ladder_search.data.dataset import Dataset
 from ladder_search.data.splits import make_split
 from ladder_search.errors import CheckpointError, SettingError, StudyFolderError
 from ladder_search.export.analysis import (

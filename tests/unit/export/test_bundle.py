@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import ladder_search.export
-from ladder_search.data.datasets import Dataset
+from ladder_search.data.dataset import Dataset
 from ladder_search.errors import CheckpointError, StudyFolderError
 from ladder_search.export.bundle import BundleMetrics, read_bundle, write_bundle
 from ladder_search.trial import TrialSpec

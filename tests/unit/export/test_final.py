@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import ladder_search
-from ladder_search.data.datasets import Dataset
+from ladder_search.data.dataset import Dataset
 from ladder_search.errors import CheckpointError, SettingError, StudyFolderError
 from ladder_search.export import final
 from ladder_search.export.final import FinalProgress, confirmation_seeds, train_final, tuning_seeds, worth_compiling
@@ -121,7 +121,7 @@ def test_the_test_set_is_read_once_unless_a_curve_is_asked_for(
     monkeypatch.setattr(
         Pack,
         "test_errors",
-        lambda self, x, y: reads.append(len(y)) or test_errors(self, x, y),
+        lambda self, test: reads.append(len(test.y)) or test_errors(self, test),
     )
     told: list[FinalProgress] = []
     found = train_final(spec, dataset, seeds=SEEDS, report=told.append, clock=ticking(10.0))
@@ -389,7 +389,7 @@ import sys
 for name in ("safetensors", "yaml", "scipy", "sklearn", "ray", "optuna", "mlflow", "plotly", "matplotlib", "rich"):
     sys.modules[name] = None
 import numpy as np
-from ladder_search.data.datasets import Dataset
+from ladder_search.data.dataset import Dataset
 from ladder_search.export.final import train_final
 from ladder_search.models.ladder import LadderConfig
 from ladder_search.training.settings import TrainingConfig

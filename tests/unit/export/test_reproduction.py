@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ladder_search.data.datasets import Dataset
+from ladder_search.data.dataset import Dataset
 from ladder_search.errors import CheckpointError, StudyFolderError
 from ladder_search.export.contenders import find_contenders, seeds_of_searches
 from ladder_search.export.final import FinalProgress

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from ladder_search.data.datasets import Dataset
+from ladder_search.data.dataset import Dataset
 from ladder_search.errors import CheckpointError, SettingError, StudyFolderError
 from ladder_search.export import load
 from ladder_search.export.bundle import read_bundle

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ladder_search.data import datasets
+from ladder_search.data.dataset import Dataset
 from ladder_search.data.splits import make_split
 from ladder_search.models.ladder import Ladder, LadderConfig
 from ladder_search.training.pack import MemberSpec, Pack, TrainingData
@@ -18,19 +19,20 @@ from ladder_search.training.settings import TrainingConfig
 
 
 @pytest.fixture(scope="session")
-def digits() -> datasets.Dataset:
+def digits() -> Dataset:
     return datasets.load("digits")
 
 
 @pytest.fixture(scope="session")
-def data(digits: datasets.Dataset) -> TrainingData:
+def data(digits: Dataset) -> TrainingData:
     y = torch.from_numpy(digits.train_y.astype(np.int64))
     return TrainingData(x=torch.from_numpy(digits.train_x.copy()), y=y, full_scale=digits.full_scale)
 
 
 @pytest.fixture(scope="session")
-def test_set(digits: datasets.Dataset) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.from_numpy(digits.test_x.copy()), torch.from_numpy(digits.test_y.astype(np.int64))
+def test_set(digits: Dataset) -> TrainingData:
+    y = torch.from_numpy(digits.test_y.astype(np.int64))
+    return TrainingData(x=torch.from_numpy(digits.test_x.copy()), y=y, full_scale=digits.full_scale)
 
 
 def build(config: LadderConfig, generator: torch.Generator) -> Ladder:
@@ -38,12 +40,12 @@ def build(config: LadderConfig, generator: torch.Generator) -> Ladder:
 
 
 @functools.cache
-def _split(digits: datasets.Dataset, seed: int, validation: int) -> Any:
+def _split(digits: Dataset, seed: int, validation: int) -> Any:
     return make_split(digits.train_y, n_labelled=40, n_validation=validation, n_classes=10, seed=seed)
 
 
 @pytest.fixture(scope="module")
-def spec(digits: datasets.Dataset) -> Callable[..., MemberSpec]:
+def spec(digits: Dataset) -> Callable[..., MemberSpec]:
     """Member number 0..7 of a signature; members differ in everything that may differ."""
 
     def make(number: int, decoder: str = "full", dtype: str = "float32", **changes: Any) -> MemberSpec:

@@ -8,7 +8,8 @@ import torch
 
 from ladder_search.models.ladder import Ladder, LadderConfig
 from ladder_search.training import evaluation
-from ladder_search.training.evaluation import classification_errors, labelled_statistics
+from ladder_search.training.evaluation import labelled_statistics, scores
+from ladder_search.training.feeds import TrainingData
 
 MEMBERS = 3
 RNG = np.random.default_rng(0)
@@ -17,6 +18,13 @@ CLASSES = RNG.integers(0, 3, 60)
 ROWS = np.stack([RNG.permutation(60)[:35].reshape(7, 5) for _ in range(MEMBERS)])  # 7 minibatches of 5
 
 X, Y = torch.from_numpy(PIXELS), torch.from_numpy(CLASSES)
+FEED = TrainingData(x=X, y=Y, full_scale=16.0)
+
+
+def errors_of(
+    model: Ladder, state: dict[str, torch.Tensor], feed: TrainingData, rows: torch.Tensor | None = None
+) -> list[float]:
+    return [error for (error,) in scores(model, state, feed, rows).tolist()]
 
 
 @pytest.fixture
@@ -66,7 +74,7 @@ def test_statistics_are_plain_averages_over_labelled_minibatches(
     model: Ladder, params: dict[str, torch.Tensor], rows_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluation, "_ROWS_AT_ONCE", rows_at_once)  # 30 rows are 2 minibatches: 7 leave a short rest
-    found = labelled_statistics(model, params, X, torch.from_numpy(ROWS), 16.0)
+    found = labelled_statistics(model, params, FEED, torch.from_numpy(ROWS))
     for member in range(MEMBERS):
         for name, value in statistics_by_hand(params, member).items():
             np.testing.assert_allclose(found[name][member], value, rtol=1e-12, atol=1e-13)
@@ -81,9 +89,7 @@ def test_errors_are_the_fraction_of_wrong_arguments_of_the_maximum(
     stacked = {name: torch.from_numpy(np.stack([s[name] for s in statistics])) for name in statistics[0]}
     rows = np.stack([RNG.permutation(60)[:17] for _ in range(MEMBERS)]) if own_rows else np.tile(np.arange(60), (3, 1))
     monkeypatch.setattr(evaluation, "_ROWS_AT_ONCE", rows_at_once)
-    found = classification_errors(
-        model, {**params, **stacked}, X, Y, 16.0, torch.from_numpy(rows) if own_rows else None
-    )
+    found = errors_of(model, {**params, **stacked}, FEED, torch.from_numpy(rows) if own_rows else None)
     for member in range(MEMBERS):
         guess = probabilities_by_hand(params, statistics[member], member).argmax(axis=1)
         assert found[member] == np.mean(guess[rows[member]] != CLASSES[rows[member]])
@@ -91,15 +97,17 @@ def test_errors_are_the_fraction_of_wrong_arguments_of_the_maximum(
 
 
 def test_an_example_is_classified_alike_alone_and_in_company(model: Ladder, params: dict[str, torch.Tensor]) -> None:
-    state = {**params, **labelled_statistics(model, params, X, torch.from_numpy(ROWS), 16.0)}
-    together = classification_errors(model, state, X, Y, 16.0)
-    alone = [classification_errors(model, state, X[i : i + 1], Y[i : i + 1], 16.0) for i in range(len(X))]
+    state = {**params, **labelled_statistics(model, params, FEED, torch.from_numpy(ROWS))}
+    together = errors_of(model, state, FEED)
+    alone = [
+        errors_of(model, state, TrainingData(x=X[i : i + 1], y=Y[i : i + 1], full_scale=16.0)) for i in range(len(X))
+    ]
     np.testing.assert_allclose(np.mean(alone, axis=0), together, rtol=1e-12)
 
 
 def test_no_gradient_is_recorded_and_nothing_is_changed(model: Ladder, params: dict[str, torch.Tensor]) -> None:
     leaves = {name: value.clone().requires_grad_() for name, value in params.items()}
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    found = labelled_statistics(model, leaves, X, torch.from_numpy(ROWS), 16.0)
+    found = labelled_statistics(model, leaves, FEED, torch.from_numpy(ROWS))
     assert not any(value.requires_grad for value in found.values())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -47,6 +47,10 @@ def digits_pack(
     return pack, spec
 
 
+def feed(x: torch.Tensor, y: torch.Tensor) -> TrainingData:
+    return TrainingData(x=x, y=y, full_scale=16.0)
+
+
 def digits_test_set() -> tuple[torch.Tensor, torch.Tensor]:
     digits = datasets.load("digits")
     return torch.from_numpy(digits.test_x.copy()), torch.from_numpy(digits.test_y.astype(np.int64))
@@ -63,7 +67,8 @@ def digits_trial(**training: Any) -> TrialSpec:
 
 def test_10_pixels_lie_in_0_1_and_are_not_standardised() -> None:
     for row in datasets.DATASETS.values():
-        assert row.full_scale == {"digits": 16.0, "mnist": 255.0}.get(row.name, row.full_scale)
+        if isinstance(row, datasets.DatasetSource):
+            assert row.full_scale == {"digits": 16.0, "mnist": 255.0}.get(row.name, row.full_scale)
     digits = datasets.load("digits")
     assert digits.train_x.max() / digits.full_scale == 1.0
     # At the start z_hat is 0: with all rows in one batch, the layer-0 cost is the mean square of the raw pixels.
@@ -111,9 +116,9 @@ def test_15_the_test_batch_has_no_say() -> None:
     pack, _ = digits_pack()
     pack.run(10)
     x, y = digits_test_set()
-    alone = [pack.test_errors(x[i : i + 1], y[i : i + 1])[0] for i in range(40)]
+    alone = [pack.test_errors(feed(x[i : i + 1], y[i : i + 1]))[0] for i in range(40)]
     assert 0 < sum(alone) < 40
-    assert pack.test_errors(x[:40], y[:40])[0] == sum(alone) / 40
+    assert pack.test_errors(feed(x[:40], y[:40]))[0] == sum(alone) / 40
     module = pack.module(0)
     pixels = x / datasets.load("digits").full_scale
     with torch.no_grad():
@@ -165,11 +170,11 @@ def test_18_the_error_is_that_of_the_last_weights() -> None:
     pixels = x.double() / 16.0
     with torch.no_grad():
         then = pack.module(0)(pixels).argmax(-1)  # as labels, today's weights make no error, so any others make more
-    assert pack.test_errors(x, then)[0] == 0.0
+    assert pack.test_errors(feed(x, then))[0] == 0.0
     pack.run(15)
     with torch.no_grad():
         now = pack.module(0)(pixels).argmax(-1)
-    assert pack.test_errors(x, then)[0] == (now != then).double().mean().item() > 0.0
+    assert pack.test_errors(feed(x, then))[0] == (now != then).double().mean().item() > 0.0
 
 
 def test_18_final_training_reports_its_last_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +182,7 @@ def test_18_final_training_reports_its_last_epoch(monkeypatch: pytest.MonkeyPatc
     script = [0.5, 0.1, 0.2, 0.3]  # the second of four epochs is the best
     spec, x_y = digits_trial(), digits_test_set()
 
-    def scripted(pack: Pack, x: torch.Tensor, y: torch.Tensor) -> dict[int, float]:
+    def scripted(pack: Pack, test: TrainingData) -> dict[int, float]:
         return {slot: script[pack.state(slot).step // 12 - 1] for slot in pack.active}  # 12 steps in an epoch
 
     with monkeypatch.context() as patch:

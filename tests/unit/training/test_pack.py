@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from ladder_search.data.datasets import Dataset
+from ladder_search.data.dataset import Dataset
 from ladder_search.errors import CheckpointError, SettingError
 from ladder_search.models import find_family
 from ladder_search.training import pack as pack_module
@@ -28,13 +28,12 @@ TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
 DECODERS = ("full", "gamma", "none")
 VALIDATION = 297
 
-TestSet = tuple[torch.Tensor, torch.Tensor]
 Metrics = dict[str, Any]
 
 
-def measure(pack: Pack, reports: dict[int, IntervalReport], test_set: TestSet) -> dict[int, Metrics]:
+def measure(pack: Pack, reports: dict[int, IntervalReport], test_set: TrainingData) -> dict[int, Metrics]:
     """Every metric that a pack reports, by slot."""
-    validation, test = pack.validation_errors(), pack.test_errors(*test_set)
+    validation, test = pack.validation_errors(), pack.test_errors(test_set)
     return {
         slot: {
             "step": report.step,
@@ -48,13 +47,13 @@ def measure(pack: Pack, reports: dict[int, IntervalReport], test_set: TestSet) -
     }
 
 
-def advance(pack: Pack, test_set: TestSet, intervals: int = INTERVALS) -> list[dict[int, Metrics]]:
+def advance(pack: Pack, test_set: TrainingData, intervals: int = INTERVALS) -> list[dict[int, Metrics]]:
     return [measure(pack, pack.run(INTERVAL), test_set) for _ in range(intervals)]
 
 
 @pytest.fixture(scope="module")
 def alone(
-    spec: Callable[..., MemberSpec], new_pack: Callable[..., Pack], test_set: TestSet
+    spec: Callable[..., MemberSpec], new_pack: Callable[..., Pack], test_set: TrainingData
 ) -> Callable[..., list[Metrics]]:
     """What member ``number`` reports over 50 steps when it trains alone."""
 
@@ -82,7 +81,7 @@ def assert_agree(found: Sequence[Metrics], expected: Sequence[Metrics], dtype: s
 @pytest.mark.parametrize("decoder", DECODERS)
 class TestAgreementWithTheSameTrialAlone:
     def test_in_a_pack_of_eight(
-        self, decoder: str, dtype: str, spec: Any, new_pack: Any, alone: Any, test_set: TestSet
+        self, decoder: str, dtype: str, spec: Any, new_pack: Any, alone: Any, test_set: TrainingData
     ) -> None:
         found = advance(new_pack([spec(number, decoder, dtype) for number in range(8)]), test_set)
         for number in range(8):
@@ -91,7 +90,7 @@ class TestAgreementWithTheSameTrialAlone:
         assert len(finals) == 8  # or agreement would say nothing
 
     def test_joining_late(
-        self, decoder: str, dtype: str, spec: Any, new_pack: Any, alone: Any, test_set: TestSet
+        self, decoder: str, dtype: str, spec: Any, new_pack: Any, alone: Any, test_set: TrainingData
     ) -> None:
         pack = new_pack([spec(number, decoder, dtype) for number in (0, 1)], 4)
         early = advance(pack, test_set, 2)
@@ -104,7 +103,7 @@ class TestAgreementWithTheSameTrialAlone:
             assert_agree(own, alone(neighbour, decoder, dtype), dtype)
 
     def test_in_a_slot_that_another_has_left(
-        self, decoder: str, dtype: str, spec: Any, new_pack: Any, alone: Any, test_set: TestSet
+        self, decoder: str, dtype: str, spec: Any, new_pack: Any, alone: Any, test_set: TrainingData
     ) -> None:
         pack = new_pack([spec(number, decoder, dtype) for number in (6, 3)])
         early = advance(pack, test_set, 2)
@@ -117,7 +116,7 @@ class TestAgreementWithTheSameTrialAlone:
         assert_agree([metrics[1] for metrics in both[:INTERVALS]], alone(3, decoder, dtype), dtype)
 
     def test_moved_into_a_pack_of_another_size(
-        self, decoder: str, dtype: str, spec: Any, new_pack: Any, alone: Any, test_set: TestSet
+        self, decoder: str, dtype: str, spec: Any, new_pack: Any, alone: Any, test_set: TrainingData
     ) -> None:
         first = new_pack([spec(number, decoder, dtype) for number in (0, 4)], 3)
         early = advance(first, test_set, 2)
@@ -153,7 +152,7 @@ class TestAPoisonedNeighbour:
         ids=str,
     )
     def test_is_reported_and_hurts_nobody(
-        self, changes: dict[str, Any], spec: Any, new_pack: Any, alone: Any, test_set: TestSet
+        self, changes: dict[str, Any], spec: Any, new_pack: Any, alone: Any, test_set: TrainingData
     ) -> None:
         pack = new_pack([spec(0), poison(spec(1), **changes), spec(2)])
         found = advance(pack, test_set)
@@ -161,7 +160,9 @@ class TestAPoisonedNeighbour:
         for number in (0, 2):
             assert_agree([metrics[number] for metrics in found], alone(number, "full", "float32"), "float32")
 
-    def test_that_arrives_broken_and_is_replaced(self, spec: Any, new_pack: Any, alone: Any, test_set: TestSet) -> None:
+    def test_that_arrives_broken_and_is_replaced(
+        self, spec: Any, new_pack: Any, alone: Any, test_set: TrainingData
+    ) -> None:
         pack = new_pack([spec(0), spec(1)])
         state = pack.state(1)
         pack.leave(1)
@@ -183,7 +184,7 @@ class TestAPoisonedNeighbour:
 
 
 @pytest.mark.skipif(not compiler_found(), reason="no C++ compiler, or torch in a folder with a space")
-def test_compiled_and_eager_agree(spec: Any, new_pack: Any, test_set: TestSet) -> None:
+def test_compiled_and_eager_agree(spec: Any, new_pack: Any, test_set: TrainingData) -> None:
     members = [spec(number, widths=(64, 8, 10), noise_std=(0.3,) * 3, lambda_=(10.0, 1.0, 0.1)) for number in (0, 3)]
     found, expected = (advance(new_pack(members, 3, compiled=compiled), test_set) for compiled in (True, False))
     for slot in (0, 1):
@@ -265,14 +266,16 @@ def test_a_state_is_a_copy(spec: Any, new_pack: Any) -> None:
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
-def test_a_member_as_a_plain_module(decoder: str, spec: Any, new_pack: Any, digits: Dataset, test_set: TestSet) -> None:
+def test_a_member_as_a_plain_module(
+    decoder: str, spec: Any, new_pack: Any, digits: Dataset, test_set: TrainingData
+) -> None:
     pack = new_pack([spec(0, decoder), spec(1, decoder)], 3)
     pack.run(30)
     module = pack.module(1)
-    x, y = test_set
+    x, y = test_set.x, test_set.y
     with torch.no_grad():
         wrong = (module(x / digits.full_scale).argmax(-1) != y).double().mean().item()
-    assert pack.test_errors(x, y)[1] == pytest.approx(wrong, abs=1.5 / len(y))
+    assert pack.test_errors(test_set)[1] == pytest.approx(wrong, abs=1.5 / len(y))
     assert wrong < 0.85  # chance is 0.9
 
 
@@ -293,7 +296,7 @@ class TestMembersThatTakeTurns:
 
     @pytest.mark.parametrize("decoder", DECODERS)
     def test_agree_with_themselves_alone(
-        self, decoder: str, spec: Any, new_pack: Any, data: TrainingData, alone: Any, test_set: TestSet
+        self, decoder: str, spec: Any, new_pack: Any, data: TrainingData, alone: Any, test_set: TrainingData
     ) -> None:
         specs = [spec(number, decoder) for number in range(3)]
         pack = Pack(specs[0], BUILD, data, slots=4, stacking="none")
@@ -302,7 +305,9 @@ class TestMembersThatTakeTurns:
         for number, slot in enumerate(slots):
             assert [metrics[slot] for metrics in found] == alone(number, decoder, "float32")
 
-    def test_and_one_of_them_diverges_alone(self, spec: Any, data: TrainingData, alone: Any, test_set: TestSet) -> None:
+    def test_and_one_of_them_diverges_alone(
+        self, spec: Any, data: TrainingData, alone: Any, test_set: TrainingData
+    ) -> None:
         pack = Pack(spec(0), BUILD, data, slots=2, stacking="none")
         bad, good = pack.join(poison(spec(0), lr=float("nan"))), pack.join(spec(1))
         found = advance(pack, test_set)

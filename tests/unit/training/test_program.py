@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ladder_search.nn.network import Network
 from ladder_search.nn.protocol import Batch
+from ladder_search.training.feeds import TrainingData
 from ladder_search.training.noise import fill_normals
 from ladder_search.training.program import make_step
 from ladder_search.training.schedules import adam_scale
@@ -17,8 +19,10 @@ from ladder_search.training.schedules import adam_scale
 PIXELS = torch.randint(0, 17, (40, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 CLASSES = torch.randint(0, 4, (40,), generator=torch.Generator().manual_seed(1))
 
+FEED = TrainingData(x=PIXELS, y=CLASSES, full_scale=16.0)
 
-class Toy(nn.Module):
+
+class Toy(Network):
     """A model in the sense of ``nn.protocol``: parameters of 0, 1 and 2 axes, one of them without any use."""
 
     term_names = ("cost", "weight")
@@ -71,14 +75,27 @@ def noise_of(key: Tensor) -> Tensor:
 def train(members: list[Toy], steps: int, *, compiled: bool = False) -> tuple[dict[str, Tensor], list[Tensor]]:
     params = stacked(members)
     first, second = ({name: torch.zeros_like(value) for name, value in params.items()} for _ in range(2))
-    step = make_step(members[0], 16.0, noise_size=18, compiled=compiled)
+    step = make_step(members[0], FEED, noise_size=18, compiled=compiled)
     terms = []
     for i in range(steps):
         one = inputs(len(members), i)
         scales = torch.tensor([adam_scale(i + 1, rate) for rate in one["rates"]], dtype=torch.float64)
         rows = (one["labelled"], one["unlabelled"])
         found = step(
-            params, first, second, one["hyper"], {}, scales[:, 0], scales[:, 1], *rows, one["keys"], PIXELS, CLASSES
+            params,
+            first,
+            second,
+            one["hyper"],
+            {},
+            {},
+            scales[:, 0],
+            scales[:, 1],
+            torch.zeros(len(members)),
+            torch.ones(len(members)),
+            one["keys"],
+            *rows,
+            PIXELS,
+            CLASSES,
         )
         terms.append(found.clone())
     return params, terms
@@ -123,8 +140,8 @@ def test_a_rate_of_zero_moves_nothing() -> None:
     one = inputs(2, 0)
     rate, root = torch.tensor([0.0, 0.1], dtype=torch.float64), torch.ones(2, dtype=torch.float64)
     rows = (one["labelled"], one["unlabelled"])
-    step = make_step(members[0], 16.0, noise_size=18, compiled=False)
-    step(params, first, second, one["hyper"], {}, rate, root, *rows, one["keys"], PIXELS, CLASSES)
+    step = make_step(members[0], FEED, noise_size=18, compiled=False)
+    step(params, first, second, one["hyper"], {}, {}, rate, root, root * 0, root, one["keys"], *rows, PIXELS, CLASSES)
     assert torch.equal(params["matrix"][0], before["matrix"][0])
     assert not torch.equal(params["matrix"][1], before["matrix"][1])
 

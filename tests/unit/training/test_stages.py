@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from ladder_search.data.datasets import Dataset, load
+from ladder_search.data.dataset import Dataset
+from ladder_search.data.datasets import load
 from ladder_search.errors import CheckpointError
 from ladder_search.models.ladder import Ladder, LadderConfig
 from ladder_search.models.progressive import ProgressiveConfig

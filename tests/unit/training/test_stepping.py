@@ -23,6 +23,7 @@ MEMBERS, LABELLED, UNLABELLED = 3, 6, 9
 CONFIG = LadderConfig(widths=(8, 6, 4), noise_std=(0.3,) * 3, lambda_=(10.0, 1.0, 0.1))
 PIXELS = torch.randint(0, 17, (40, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 CLASSES = torch.randint(0, 4, (40,), generator=torch.Generator().manual_seed(1))
+FEED = TrainingData(x=PIXELS, y=CLASSES, full_scale=16.0)
 
 Stacks = tuple[dict[str, Tensor], ...]
 
@@ -35,15 +36,16 @@ def fresh() -> tuple[Callable[..., Tensor], Stacks, int]:
     first, second = ({name: torch.zeros_like(value) for name, value in params.items()} for _ in range(2))
     hyper = {name: torch.tensor([value] * MEMBERS) for name, value in CONFIG.hyper().items()}
     size = models[0].noise_size(LABELLED, UNLABELLED)
-    step = make_step(models[0], 16.0, noise_size=size, compiled=False)
-    return step, (params, first, second, hyper, {}), len(models[0].term_names)
+    step = make_step(models[0], FEED, noise_size=size, compiled=False)
+    return step, (params, first, second, hyper, {}, {}), len(models[0].term_names)
 
 
 def tables(steps: int, seed: int) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     rows = [torch.randint(0, 40, (steps, MEMBERS, n), generator=generator) for n in (LABELLED, UNLABELLED)]
     scales = [torch.rand(steps, MEMBERS, generator=generator) * 0.01, torch.ones(steps, MEMBERS)]
-    return [*scales, *rows, torch.arange(steps * MEMBERS).view(steps, MEMBERS) + 1000 * seed]
+    keys = torch.arange(steps * MEMBERS).view(steps, MEMBERS) + 1000 * seed
+    return [*scales, torch.zeros(steps, MEMBERS), torch.ones(steps, MEMBERS), keys, *rows]
 
 
 def by_a_plain_loop(intervals: list[list[Tensor]]) -> tuple[list[Tensor], Stacks]:
@@ -81,7 +83,7 @@ def test_steps_are_those_of_a_plain_loop(length: int, capture: Any, monkeypatch:
 
 def test_long_tables_are_cut_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     one = tables(7, 0)
-    per_step = MEMBERS * (4 + 4 + 8 * (LABELLED + UNLABELLED) + 8)
+    per_step = MEMBERS * (4 * 4 + 8 * (LABELLED + UNLABELLED) + 8)
     monkeypatch.setattr(stepping, "_TABLE_BYTES", 3 * per_step + 1)
     step, stacks, terms = fresh()
     stepper = Stepper(step, stacks, PIXELS, CLASSES, terms=terms)  # type: ignore[arg-type]
