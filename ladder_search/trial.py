@@ -18,6 +18,7 @@ from torch import nn
 from ladder_search.config import as_mapping, build, in_range
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.datasets import DATASETS
+from ladder_search.data.music import FlatCorpus
 from ladder_search.data.occluded import Renderer
 from ladder_search.data.occluded_sets import FIXED_SEED, TEST, VALIDATION, stream_key
 from ladder_search.data.splits import Split
@@ -26,6 +27,7 @@ from ladder_search.errors import SettingError, UnknownNameError
 from ladder_search.models import find_family
 from ladder_search.training.evaluation import labelled_statistics
 from ladder_search.training.feeds import Feed, MovingDigits, TrainingData
+from ladder_search.training.music_feed import MusicFeed
 from ladder_search.training.pack import MemberSpec, Pack
 from ladder_search.training.settings import TrainingConfig
 
@@ -170,6 +172,7 @@ class TrialSpec:
             split=split,
             seed=self.seed + draw,
             data=data,
+            lengths=None if dataset.pieces is None else dataset.pieces.lengths[: dataset.pieces.training],
             stages=tuple((stage.family, *stage.model.signature()) for stage in self.stages.values()),
             given=given,
         )
@@ -283,12 +286,17 @@ def test_data(spec: TrialSpec, dataset: Dataset, device: torch.device) -> Feed:
     x, y = _tensor(dataset.test_x, device), _tensor(dataset.test_y, device).long()
     if whitening is not None:
         return TrainingData(x=whitening(x), y=y, full_scale=1.0)
-    return _feed(spec, dataset, x, y, TEST)
+    pieces = dataset.pieces
+    if pieces is not None:
+        corpus = FlatCorpus(notes=dataset.test_x, first=pieces.test_first, lengths=pieces.test_lengths)
+        everything = np.arange(len(corpus.lengths))
+        return MusicFeed(corpus, x, training=everything, judged=everything)
+    return _feed(spec, dataset, spec.member(dataset).split, x, y, TEST)
 
 
 def _held(spec: TrialSpec, dataset: Dataset, device: torch.device) -> _Held:
     member = spec.member(dataset)
-    key = (dataset.digest, device, member.data, spec.model.example_shape)
+    key = (dataset.digest, device, member.data, spec.model.example_shape, bool(spec.data.validation))
     if key not in _on_device:
         _on_device.clear()  # a process works on one data set at a time
         x, y = _tensor(dataset.train_x, device), _tensor(dataset.train_y, device).long()
@@ -297,13 +305,16 @@ def _held(spec: TrialSpec, dataset: Dataset, device: torch.device) -> _Held:
             whitening = fit(x[trained_on])
             _on_device[key] = _Held(TrainingData(x=whitening(x), y=y, full_scale=1.0), whitening)
         else:
-            _on_device[key] = _Held(_feed(spec, dataset, x, y, VALIDATION), None)
+            _on_device[key] = _Held(_feed(spec, dataset, member.split, x, y, VALIDATION), None)
     return _on_device[key]
 
 
-def _feed(spec: TrialSpec, dataset: Dataset, x: torch.Tensor, y: torch.Tensor, part: int) -> Feed:
+def _feed(spec: TrialSpec, dataset: Dataset, split: Split, x: torch.Tensor, y: torch.Tensor, part: int) -> Feed:
     """How examples come from the rows of a data set; ``part`` tells which fixed sequences moving digits have."""
-    moving = dataset.moving
+    moving, pieces = dataset.moving, dataset.pieces
+    if pieces is not None:
+        corpus = FlatCorpus(notes=dataset.train_x, first=pieces.first, lengths=pieces.lengths)
+        return MusicFeed(corpus, x, training=split.unlabelled, judged=split.validation)
     if moving is None:
         return TrainingData(x=x, y=y, full_scale=dataset.full_scale)
     return MovingDigits(

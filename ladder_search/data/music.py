@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,18 @@ _VARIABLES = {part: f"{part}data" for part in PARTS}
 
 Piece = NDArray[np.uint8]
 """[T, 88] of 0 and 1."""
+
+
+SILENCE = 0
+"""Row of the flat corpus that has no notes."""
+
+
+class FlatCorpus(NamedTuple):
+    """All pieces in one array."""
+
+    notes: NDArray[np.uint8]  # [1 + steps, 88]; row SILENCE is empty
+    first: NDArray[np.int64]  # [pieces]: the row of each piece's first step
+    lengths: NDArray[np.int64]  # [pieces]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -173,8 +185,8 @@ def state(name: str) -> str:
 
 def as_dataset(corpus: MusicCorpus) -> Dataset:
     """Return the corpus as rows of steps: its training and validation pieces in one array, and its test pieces."""
-    notes, first, lengths = _flat((*corpus.train, *corpus.valid))
-    test_notes, test_first, test_lengths = _flat(corpus.test)
+    notes, first, lengths = flat((*corpus.train, *corpus.valid))
+    test_notes, test_first, test_lengths = flat(corpus.test)
     return Dataset(
         name=corpus.name,
         train_x=notes,
@@ -194,11 +206,11 @@ def as_dataset(corpus: MusicCorpus) -> Dataset:
     )
 
 
-def _flat(pieces: tuple[Piece, ...]) -> tuple[Piece, NDArray[np.int64], NDArray[np.int64]]:
-    """Return all steps behind one of silence, [1 + steps, 88], and each piece's first row and length."""
+def flat(pieces: Sequence[Piece]) -> FlatCorpus:
+    """Return the pieces, one after the other, behind a step of silence."""
     lengths = np.array([len(piece) for piece in pieces], np.int64)
     notes = np.concatenate([np.zeros((1, KEYS), np.uint8), *pieces])
-    return notes, 1 + np.cumsum(lengths) - lengths, lengths
+    return FlatCorpus(notes=notes, first=1 + np.cumsum(lengths) - lengths, lengths=lengths)
 
 
 def read_mat(what: str, content: bytes, pieces: tuple[int, int, int]) -> dict[str, tuple[Piece, ...]]:

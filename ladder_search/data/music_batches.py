@@ -17,29 +17,17 @@ Whatever is drawn is a pure function of (seed, pass), as in ``data.streams``.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ladder_search.data.music import KEYS, Piece
+from ladder_search.data.music import SILENCE, FlatCorpus
 from ladder_search.data.permutation import check_seed, permutations
 from ladder_search.errors import SettingError
 
 MUSIC_ORDER = 3
 """Tag of the order of pieces, beside those of ``data.streams``."""
-
-SILENCE = 0
-"""Row of the flat corpus that has no notes."""
-
-
-class FlatCorpus(NamedTuple):
-    """All pieces in one array."""
-
-    notes: NDArray[np.uint8]  # [1 + steps, 88]; row SILENCE is empty
-    first: NDArray[np.int64]  # [pieces]: the row of each piece's first step
-    lengths: NDArray[np.int64]  # [pieces]
 
 
 class Segments(NamedTuple):
@@ -66,13 +54,6 @@ class Steps(NamedTuple):
     targets: NDArray[np.int64]  # the steps to predict, SILENCE behind a segment's end
     present: NDArray[np.bool_]  # there is such a step: what a model may learn statistics from
     scored: NDArray[np.bool_]  # it counts; all that are present, or all but first steps
-
-
-def flat(pieces: Sequence[Piece]) -> FlatCorpus:
-    """Return the pieces, one after the other, behind a step of silence."""
-    lengths = np.array([len(piece) for piece in pieces], np.int64)
-    notes = np.concatenate([np.zeros((1, KEYS), np.uint8), *pieces])
-    return FlatCorpus(notes=notes, first=1 + np.cumsum(lengths) - lengths, lengths=lengths)
 
 
 class WindowStream:

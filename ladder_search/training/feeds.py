@@ -26,8 +26,8 @@ from ladder_search.training.member import MemberSpec
 class Stream(Protocol):
     """Which rows a member reads, a pure function of its seed and the step."""
 
-    def tables(self, start: int, steps: int) -> tuple[NDArray[np.int64], ...]:
-        """Return the tables of steps from ``start`` on, each [steps, ...], of the same shape for all members."""
+    def tables(self, start: int, count: int) -> tuple[NDArray[np.int64], ...]:
+        """Return the tables of steps from ``start`` on, each [count, ...], of the same shape for all members."""
         ...
 
     def statistics_rows(self) -> NDArray[np.int64]:
@@ -168,11 +168,11 @@ class BatchRows:
         self._labelled = BatchStream(split.labelled, training.labelled_batch, seed=spec.seed, tag=LABELLED)
         self._unlabelled = BatchStream(split.unlabelled, training.unlabelled_batch, seed=spec.seed, tag=UNLABELLED)
 
-    def tables(self, start: int, steps: int) -> tuple[NDArray[np.int64], ...]:
-        labelled = self._labelled.batches(start, steps)
+    def tables(self, start: int, count: int) -> tuple[NDArray[np.int64], ...]:
+        labelled = self._labelled.batches(start, count)
         if not self._spec.unlabelled_rows:
-            return labelled, np.empty((steps, 0), np.int64)
-        return labelled, self._unlabelled.batches(start, steps)
+            return labelled, np.empty((count, 0), np.int64)
+        return labelled, self._unlabelled.batches(start, count)
 
     def statistics_rows(self) -> NDArray[np.int64]:
         # Where one minibatch is the whole labelled set, every minibatch of the epoch has the same statistics.

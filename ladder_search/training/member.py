@@ -26,6 +26,8 @@ class MemberSpec:
     """Seed of weights, noise and batch order; the label draw is in ``split``."""
     data: str = ""
     """Names what was made of the data set for it; a pack holds one data set, made in one way."""
+    lengths: NDArray[np.int64] | None = field(default=None, compare=False)
+    """Steps of each piece of music that is trained on; None: examples are rows."""
     stages: tuple[object, ...] = ()
     """Signatures of the networks of earlier stages."""
     given: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
@@ -37,13 +39,25 @@ class MemberSpec:
         training, split = self.training, self.split
         sizes = (len(split.labelled), len(split.unlabelled), len(split.validation))
         batches = (training.labelled_batch, training.unlabelled_batch, training.dtype, training.precision)
+        windows = () if self.lengths is None else (training.window,)
         clipping = () if training.clip_norm is None else ("clipping",)
         made = (self.data,) if self.data else ()
-        return (type(self.model).__name__, *self.model.signature(), *sizes, *batches, *clipping, *made, *self.stages)
+        return (
+            type(self.model).__name__,
+            *self.model.signature(),
+            *sizes,
+            *batches,
+            *windows,
+            *clipping,
+            *made,
+            *self.stages,
+        )
 
     @property
     def labelled_rows(self) -> int:
         """Labelled rows of a step."""
+        if self.lengths is not None:
+            return self.training.labelled_batch  # each plays piece after piece
         return min(self.training.labelled_batch, len(self.split.labelled))
 
     @property
@@ -55,12 +69,17 @@ class MemberSpec:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Minibatches in one pass over the unlabelled set."""
+        """Minibatches in one pass over the unlabelled set, or over all windows of music."""
+        if self.lengths is not None:
+            windows = -(-self.lengths // self.training.window)
+            return -(-int(windows.sum()) // self.training.labelled_batch)
         return len(self.split.unlabelled) // min(self.training.unlabelled_batch, len(self.split.unlabelled))
 
     @property
     def flops(self) -> float:
         """Floating-point operations of one step's matrix products."""
+        if self.lengths is not None:
+            return self.model.flops(self.labelled_rows * self.training.window, 0)
         return self.model.flops(self.labelled_rows, self.unlabelled_rows)
 
     @property

@@ -33,6 +33,8 @@ class TrainingConfig:
     the factors to TensorFloat-32 on a CUDA device; on a CPU it is float32.
     """
 
+    window: int = 64
+    """Steps of a piece of music that gradients flow through at once; a row's state goes on from window to window."""
     clip_norm: float | None = None
     """Longest gradient, as a norm over all parameters; a longer one is shortened to it. null: none is."""
 
@@ -41,7 +43,7 @@ class TrainingConfig:
             raise SettingError(
                 f"training.clip_norm must be above 0 and finite, or null, got {self.clip_norm}; 5 is usual."
             )
-        for name in ("epochs", "labelled_batch", "unlabelled_batch"):
+        for name in ("epochs", "labelled_batch", "unlabelled_batch", "window"):
             value = getattr(self, name)
             if value < 1:
                 raise SettingError(f"training.{name} must be at least 1, got {value}; give a positive whole number.")

@@ -62,6 +62,7 @@ def _mappings(draw: st.DrawFn) -> dict[str, Any]:
             "unlabelled_batch": draw(st.integers(2, 500)),
             "dtype": dtype,
             "precision": draw(st.sampled_from(precisions)),
+            "window": draw(st.integers(1, 500)),
             "clip_norm": draw(st.none() | st.floats(0.1, 10)),
         },
         "seed": draw(st.integers(0, 2**32 - 1)),

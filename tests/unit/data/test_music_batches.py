@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ladder_search.data import music
 from ladder_search.data import music_batches as batches
 from ladder_search.errors import SettingError
 
@@ -22,8 +23,8 @@ def pieces_of(*lengths: int) -> list[np.ndarray]:
 
 def test_a_flat_corpus_begins_with_silence() -> None:
     pieces = pieces_of(4, 1, 3)
-    corpus = batches.flat(pieces)
-    assert not corpus.notes[batches.SILENCE].any() and corpus.notes.dtype == np.uint8
+    corpus = music.flat(pieces)
+    assert not corpus.notes[music.SILENCE].any() and corpus.notes.dtype == np.uint8
     assert corpus.first.tolist() == [1, 5, 6] and corpus.lengths.tolist() == [4, 1, 3]
     for piece, first in zip(pieces, corpus.first, strict=True):
         np.testing.assert_array_equal(corpus.notes[first : first + len(piece)], piece)
@@ -92,7 +93,7 @@ def test_a_long_stream_is_cheap() -> None:
 
 
 def test_steps_by_hand() -> None:
-    corpus = batches.flat(pieces_of(5, 2, 3))  # rows 1..5, 6..7, 8..10
+    corpus = music.flat(pieces_of(5, 2, 3))  # rows 1..5, 6..7, 8..10
     segments = batches.WindowStream(corpus.lengths, rows=2, width=3, seed=5).windows(0, 2)  # pieces 0, 1, 2
     got = batches.steps(corpus, segments, 3)
     assert got.targets.tolist() == [[[1, 2, 3], [6, 7, 0]], [[4, 5, 0], [8, 9, 10]]]
@@ -110,7 +111,7 @@ def test_steps_by_hand() -> None:
 @pytest.mark.parametrize(("rows", "width"), [(1, 1), (3, 7), (16, 100), (40, 5)])
 def test_every_step_is_a_target_once_a_pass_and_follows_its_own_piece(rows: int, width: int) -> None:
     pieces = pieces_of(*RANDOM.integers(1, 60, 30).tolist())
-    corpus = batches.flat(pieces)
+    corpus = music.flat(pieces)
     stream = batches.WindowStream(corpus.lengths, rows=rows, width=width, seed=3)
     count = 3 * stream.steps_per_pass + 60
     segments = stream.windows(0, count)
@@ -163,7 +164,7 @@ def test_evaluation_batches_hold_every_piece_once_within_their_bound() -> None:
 
 
 def test_whole_pieces_need_no_state() -> None:
-    corpus = batches.flat(pieces_of(5, 2, 3))
+    corpus = music.flat(pieces_of(5, 2, 3))
     segments = batches.whole(np.array([2, 0]), corpus.lengths)
     got = batches.steps(corpus, segments, 5)
     assert got.targets.tolist() == [[8, 9, 10, 0, 0], [1, 2, 3, 4, 5]]
