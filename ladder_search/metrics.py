@@ -12,6 +12,7 @@ TEST_ERROR = "test_error"
 COST = "cost"
 COST_SUPERVISED = "cost_supervised"
 COST_DECAY = "cost_decay"
+COST_PREDICTION = "cost_prediction"
 LEARNING_RATE = "learning_rate"
 STEP_TIME_MS = "step_time_ms"
 

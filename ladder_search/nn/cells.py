@@ -1,0 +1,297 @@
+"""Cells of recurrent ladders: those of the encoder, which have a state, and those of the decoder, which have none.
+
+Source: Prémont-Schwarz et al. 2017. An encoder cell reads the features from below, what its own level's decoder cell
+gave last, and its state, and gives one output, ``e``, up and sideways. A decoder cell reads ``e`` and ``u``, what comes
+from above, and gives ``d`` down and, at the next step, to its encoder cell.
+
+Legend: maps are (rows, height, width, channels), vectors maps of one place; ``features`` from below, ``W`` their
+weights, ``D`` those of ``d``, ``U`` those of the state; ``z`` pre-activations of all gates, side by side. One product
+makes all gates. Weights are (out, in) or (out, in, height, width), filters are odd and maps are padded with zeros.
+
+``z = norm(W features + D d) + U state``: what comes from inputs is normalised, the recurrence is not (appendix A.4);
+fully connected cells have a bias instead of the norm.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ladder_search.nn.combinators import Gauss
+from ladder_search.nn.denoising import LEAKY_SLOPE
+from ladder_search.nn.levels import Cell, Pair
+from ladder_search.nn.steps import BatchNorm, Kind, Steps, make_norm
+
+State = tuple[Tensor, ...]
+"""What a cell remembers, () at the first step of all: zeros, which need no product."""
+
+
+def product(h: Tensor, weight: Tensor, stride: Pair = (1, 1), bias: Tensor | None = None) -> Tensor:
+    """Return weights times a map: a full connection of its channels, or a convolution that keeps its places."""
+    if weight.dim() == 2:
+        return functional.linear(h, weight, bias)
+    padding = (weight.shape[2] // 2, weight.shape[3] // 2)
+    return functional.conv2d(h.permute(0, 3, 1, 2), weight, bias, stride, padding).permute(0, 2, 3, 1)
+
+
+def leaky(z: Tensor) -> Tensor:
+    """Return the rectifier's value of ``z``."""
+    return functional.leaky_relu(z, LEAKY_SLOPE)
+
+
+def drawn(out: int, read: int, kernel: Pair | None, generator: torch.Generator, *, gain: float = 1.0) -> nn.Parameter:
+    """Return initial weights, normal with variance gain / fan_in; in the layout that convolutions are fast in."""
+    if kernel is None:
+        return nn.Parameter(torch.randn((out, read), generator=generator) * math.sqrt(gain / read))
+    shape, fan_in = (out, read, *kernel), read * math.prod(kernel)
+    weight = torch.randn(shape, generator=generator) * math.sqrt(gain / fan_in)
+    return nn.Parameter(weight)
+
+
+RECTIFIED = 2.0
+"""Gain of weights below a rectifier (He et al. 2015)."""
+
+
+class Convolved(nn.Module):
+    """A convolution, batch-normalised and leaky: a layer between two cells."""
+
+    def __init__(self, channels: int, read: int, kernel: Pair, stride: Pair, generator: torch.Generator) -> None:
+        super().__init__()
+        self.stride = stride
+        self.W = drawn(channels, read, kernel, generator, gain=RECTIFIED)
+        self.norm = BatchNorm(channels)
+
+    def forward(self, h: Tensor, steps: Steps) -> Tensor:
+        return leaky(self.norm(product(h, self.W, self.stride), steps))
+
+
+class EncoderCell(nn.Module):
+    """An encoder cell: gates are made in two moves, so that what does not depend on the state is made for many steps.
+
+    ``z = cell.gates(cell.inputs(features), d, steps)``, then step by step ``e, state = cell.advance(z_t, state)``.
+    """
+
+    states: tuple[str, ...] = ()
+    """Names of its states."""
+    parts = 1
+    """Gates, and whatever else is made with them."""
+
+    def __init__(self, cell: Cell, read: int, fed: int, norm: Kind, generator: torch.Generator) -> None:
+        """Args:
+        cell: its description.
+        read: channels of the features.
+        fed: channels of d; 0 where nothing is fed back.
+        norm: of the inputs, in a convolutional cell.
+        """
+        super().__init__()
+        out = self.parts * cell.units
+        self.W = drawn(out, read, cell.kernel, generator)
+        self.D = drawn(out, fed, cell.kernel, generator) if fed else None
+        self.U = drawn(out, cell.units, cell.kernel, generator) if self.states else None
+        self.norm = None if cell.dense else make_norm(norm, out, shift=self.first_shift(cell.units))
+        self.b = nn.Parameter(self.first_shift(cell.units)) if cell.dense else None
+        self.dense = cell.dense
+
+    def first_shift(self, units: int) -> Tensor:
+        """Where the bias, or the norm's shift, starts."""
+        return torch.zeros(self.parts * units)
+
+    def inputs(self, features: Tensor) -> Tensor:
+        """Return the product of the features, of any number of steps."""
+        return product(features.flatten(1)[:, None, None] if self.dense else features, self.W)
+
+    def gates(self, z: Tensor, d: Tensor | None, steps: Steps) -> Tensor:
+        """Return all that ``advance`` needs beside the state, from ``inputs`` and from d; None is zero."""
+        if self.D is not None and d is not None:
+            z = z + product(d, self.D)
+        if self.norm is not None:
+            return self.norm(z, steps)  # type: ignore[no-any-return]
+        return z if self.b is None else z + self.b
+
+    def advance(self, z: Tensor, state: State) -> tuple[Tensor, State]:
+        """Return the output and the new state of one step."""
+        raise NotImplementedError
+
+    def recurrent(self, h: Tensor) -> Tensor:
+        """Return the product of the state."""
+        assert self.U is not None
+        return product(h, self.U)
+
+
+class LSTM(EncoderCell):
+    """Long short-term memory without peepholes; the forget gate's bias starts at 1."""
+
+    states = ("h", "c")
+    parts = 4
+
+    def first_shift(self, units: int) -> Tensor:
+        return torch.cat([torch.zeros(units), torch.ones(units), torch.zeros(2 * units)])
+
+    def advance(self, z: Tensor, state: State) -> tuple[Tensor, State]:
+        if state:
+            z = z + self.recurrent(state[0])
+        i, f, o, g = z.chunk(4, -1)
+        c = torch.sigmoid(i) * torch.tanh(g)
+        if state:
+            c = c + torch.sigmoid(f) * state[1]
+        h = torch.sigmoid(o) * torch.tanh(c)
+        return h, (h, c)
+
+
+class GRU(EncoderCell):
+    """Gated recurrent unit; it resets the state's product instead of the state, so that one product is enough."""
+
+    states = ("h",)
+    parts = 3
+
+    def advance(self, z: Tensor, state: State) -> tuple[Tensor, State]:
+        r, k, g = z.chunk(3, -1)
+        if not state:
+            h = torch.sigmoid(-k) * torch.tanh(g)
+            return h, (h,)
+        from_r, from_k, from_g = self.recurrent(state[0]).chunk(3, -1)
+        g = torch.tanh(g + torch.sigmoid(r + from_r) * from_g)
+        h = torch.lerp(g, state[0], torch.sigmoid(k + from_k))
+        return h, (h,)
+
+
+class RNN(EncoderCell):
+    """``h = tanh(z)``."""
+
+    states = ("h",)
+
+    def advance(self, z: Tensor, state: State) -> tuple[Tensor, State]:
+        h = torch.tanh(z + self.recurrent(state[0]) if state else z)
+        return h, (h,)
+
+
+class Rectifier(EncoderCell):
+    """A fully connected layer without a state, batch-normalised and leaky."""
+
+    def __init__(self, cell: Cell, read: int, fed: int, norm: Kind, generator: torch.Generator) -> None:
+        super().__init__(cell, read, 0, norm, generator)
+        self.b, self.norm = None, BatchNorm(cell.units)
+
+    def advance(self, z: Tensor, state: State) -> tuple[Tensor, State]:
+        return leaky(z), state
+
+
+class NoCell(nn.Module):
+    """The features, as they are."""
+
+    states: tuple[str, ...] = ()
+    D = None
+
+    def inputs(self, features: Tensor) -> Tensor:
+        return features
+
+    def gates(self, z: Tensor, d: Tensor | None, steps: Steps) -> Tensor:
+        return z
+
+    def advance(self, z: Tensor, state: State) -> tuple[Tensor, State]:
+        return z, state
+
+
+ENCODER_CELLS: dict[str, type[EncoderCell]] = {
+    "lstm": LSTM,
+    "gru": GRU,
+    "dense-lstm": LSTM,
+    "dense-gru": GRU,
+    "dense-rnn": RNN,
+    "dense": Rectifier,
+}
+
+
+# --- the decoder's ----------------------------------------------------------------------------------------------------
+
+
+class DecoderCell(nn.Module):
+    """A decoder cell: e and u, both as large as the level's map, to d.
+
+    Args of all:
+        units: channels of e and d.
+        above: channels of u.
+        norm: of what is made of both.
+    """
+
+    def __init__(self, units: int, above: int, kernel: Pair, norm: Kind, generator: torch.Generator) -> None:
+        super().__init__()
+
+    @classmethod
+    def weights(cls, units: int, above: int) -> int:
+        """Numbers of one place of its filters, for ``flops``."""
+        raise NotImplementedError
+
+    def forward(self, e: Tensor, u: Tensor, steps: Steps) -> Tensor:
+        """Return d."""
+        raise NotImplementedError
+
+
+class G1(DecoderCell):
+    """``d = (e - mu(u)) * v(u) + mu(u)`` with the ladder's mu and v and the normalised ``W u``."""
+
+    def __init__(self, units: int, above: int, kernel: Pair, norm: Kind, generator: torch.Generator) -> None:
+        super().__init__(units, above, kernel, norm, generator)
+        self.W = drawn(units, above, kernel, generator)
+        self.norm = BatchNorm(units, affine=False)
+        self.g = Gauss(units, 0.0, generator)
+
+    @classmethod
+    def weights(cls, units: int, above: int) -> int:
+        return units * above
+
+    def forward(self, e: Tensor, u: Tensor, steps: Steps) -> Tensor:
+        return self.g(e, self.norm(product(u, self.W), steps))  # type: ignore[no-any-return]
+
+
+class _Concatenating(DecoderCell):
+    """``V c`` with ``c = leaky(norm(W [u, e]))`` of twice the level's channels.
+
+    Ours; the paper has it that the first product is one of both inputs and is normalised.
+    """
+
+    outputs = 1
+
+    def __init__(self, units: int, above: int, kernel: Pair, norm: Kind, generator: torch.Generator) -> None:
+        super().__init__(units, above, kernel, norm, generator)
+        hidden = 2 * units
+        self.W = drawn(hidden, above + units, kernel, generator, gain=RECTIFIED)
+        self.norm = make_norm(norm, hidden)
+        self.V = drawn(self.outputs * units, hidden, kernel, generator)
+        self.b = nn.Parameter(torch.zeros(self.outputs * units))
+
+    @classmethod
+    def weights(cls, units: int, above: int) -> int:
+        return 2 * units * (above + units + cls.outputs * units)
+
+    def both(self, e: Tensor, u: Tensor, steps: Steps) -> Tensor:
+        """Return ``V c + b``."""
+        c = leaky(self.norm(product(torch.cat([u, e], -1), self.W), steps))
+        return product(c, self.V, bias=self.b)
+
+
+class G2(_Concatenating):
+    """``d = (e - mu(w)) * sigmoid(v(w)) + mu(w)`` with ``w = V c``."""
+
+    def __init__(self, units: int, above: int, kernel: Pair, norm: Kind, generator: torch.Generator) -> None:
+        super().__init__(units, above, kernel, norm, generator)
+        self.g = Gauss(units, 0.0, generator, gated=True)
+
+    def forward(self, e: Tensor, u: Tensor, steps: Steps) -> Tensor:
+        return self.g(e, self.both(e, u, steps))  # type: ignore[no-any-return]
+
+
+class G3(_Concatenating):
+    """``d = sigmoid(a) * e + (1 - sigmoid(a)) * w`` with ``(a, w) = V c``."""
+
+    outputs = 2
+
+    def forward(self, e: Tensor, u: Tensor, steps: Steps) -> Tensor:
+        a, w = self.both(e, u, steps).chunk(2, -1)
+        return torch.lerp(w, e, torch.sigmoid(a))
+
+
+DECODER_CELLS: dict[str, type[DecoderCell]] = {"g1": G1, "g2": G2, "g3": G3}

@@ -1,0 +1,340 @@
+"""The levels of a recurrent ladder from frame to frame: encoder and decoder, without a task.
+
+Legend: levels l = 1..L, frames t; ``e`` outputs of encoder cells, ``d`` outputs of decoder cells, ``u`` what comes from
+above in the decoder. At each frame the encoder goes up, every cell reading the level below, its own state, and the
+``d`` that its level's decoder cell gave last; then the decoder goes down, ``d^l = g(e^l, u)`` with ``u`` made of
+``d^(l+1)``. Maps are (rows, height, width, channels); frames lie one after the other in the rows, see ``nn.steps``.
+
+Not every frame waits for another. A level that neither remembers nor is above one that does runs over all frames at
+once; without feedback from the decoder level after level does, and the decoder over all frames together.
+"""
+
+from __future__ import annotations
+
+import math
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ladder_search.errors import SettingError
+from ladder_search.nn.cells import (
+    DECODER_CELLS,
+    ENCODER_CELLS,
+    RECTIFIED,
+    Convolved,
+    EncoderCell,
+    NoCell,
+    State,
+    drawn,
+    leaky,
+    product,
+)
+from ladder_search.nn.levels import Level, Pair, Size
+from ladder_search.nn.steps import Kind, Steps
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How levels are put together."""
+
+    decoder_cell: str | None
+    """Key of ``nn.cells.DECODER_CELLS``; None: no decoder."""
+    feedback: bool
+    """Whether convolutional cells read the decoder's last d."""
+    iterations: int
+    """Times that encoder and decoder run on each frame."""
+
+    def check(self, levels: Sequence[Level]) -> None:
+        """Raise ``SettingError`` unless these levels can be put together so."""
+        if self.iterations < 1:
+            raise SettingError(f"model.iterations must be at least 1, got {self.iterations}; choose 1 or more.")
+        if self.decoder_cell is not None and any(level.cell.dense for level in levels[:-1]):
+            raise SettingError(
+                f"with model.decoder=true only the top of model.levels may be fully connected, got {len(levels)} levels "
+                "with another; take away the others, or the decoder."
+            )
+
+    def feeds(self, level: Level) -> bool:
+        """Whether the level's cell reads d."""
+        return self.feedback and self.decoder_cell is not None and level.cell.kernel is not None
+
+    def ahead(self, levels: Sequence[Level]) -> int:
+        """How many levels, from below, run over all frames before the next level does."""
+        if self.iterations == 1 and not any(map(self.feeds, levels)):
+            return len(levels)
+        return next((i for i, level in enumerate(levels) if level.cell.recurrent), len(levels))
+
+    def products(self, levels: Sequence[Level], frames: int, decoded: int, *, begun: bool) -> int:
+        """Return the multiplications of one row's products.
+
+        Args:
+            decoded: how many of the frames are decoded in the end.
+            begun: whether there is a state before the first frame.
+        """
+        passes, ahead, found = frames * self.iterations, self.ahead(levels), 0
+        if any(map(self.feeds, levels)):
+            decoded += passes - frames
+        for i, level in enumerate(levels):
+            often = frames if i <= ahead else passes
+            found += often * sum(
+                layer.channels * below[0] * math.prod(layer.kernel) * math.prod(size[1:])
+                for layer, below, size in zip(level.convolutions, level.sizes, level.sizes[1:], strict=False)
+            )
+            gates = math.prod(level.size) * ENCODER_CELLS[level.cell.kind].parts if level.cell.units else 0
+            filters, features = math.prod(level.cell.kernel or (1, 1)), level.features
+            found += often * gates * filters * (math.prod(features) if level.cell.dense else features[0])
+            if level.cell.recurrent:
+                again = (1 + self.feeds(level)) * level.size[0]
+                found += ((often if i < ahead else passes) - (not begun)) * gates * filters * again
+        if self.decoder_cell is not None:
+            top = levels[-1]
+            found += (
+                decoded * math.prod(top.decoded) * top.size[0] * (1 if top.cell.dense else math.prod(top.kernels[-1]))
+            )
+            cell = DECODER_CELLS[self.decoder_cell]
+            for level, above in pairwise(levels):
+                weights = cell.weights(level.size[0], above.decoded[0]) * math.prod(level.kernels[-1])
+                found += decoded * weights * math.prod(level.size[1:])
+        return found
+
+
+def first_products(level: Level) -> int:
+    """Return the multiplications of a row's first product, with a frame of the input."""
+    if level.convolutions:
+        layer = level.convolutions[0]
+        return layer.channels * level.sizes[0][0] * math.prod(layer.kernel) * math.prod(level.sizes[1][1:])
+    gates, cell = math.prod(level.size) * ENCODER_CELLS[level.cell.kind].parts, level.cell
+    return gates * (math.prod(level.features) if cell.dense else level.features[0] * math.prod(cell.kernel or (1, 1)))
+
+
+def bottom_products(level: Level) -> int:
+    """Return the multiplications of ``Bottom``'s products for one row and frame."""
+    (channels, *places), above = level.sizes[0], level.decoded[0]
+    return (above * (above + channels) + channels * above) * math.prod(level.kernels[0]) * math.prod(places)
+
+
+class EncoderLevel(nn.Module):
+    """The convolutions of a level and its cell."""
+
+    cell: EncoderCell | NoCell
+
+    def __init__(self, level: Level, *, feedback: bool, norm: Kind, generator: torch.Generator) -> None:
+        """Args:
+        feedback: whether there is a d; convolutional cells read it.
+        norm: of a convolutional cell's inputs.
+        """
+        super().__init__()
+        self.layers = nn.ModuleList(
+            Convolved(layer.channels, below[0], layer.kernel, layer.stride, generator)
+            for layer, below in zip(level.convolutions, level.sizes, strict=False)
+        )
+        cell, features = level.cell, level.features
+        if cell.kind == "none":
+            self.cell = NoCell()
+        else:
+            read = math.prod(features) if cell.dense else features[0]
+            fed = cell.units if feedback and not cell.dense else 0
+            self.cell = ENCODER_CELLS[cell.kind](cell, read, fed, norm, generator)
+
+    def inputs(self, h: Tensor, steps: Steps) -> Tensor:
+        """Return the product of the features, from the map below; of any number of steps."""
+        for layer in self.layers:
+            h = layer(h, steps)
+        return self.cell.inputs(h)
+
+    def run(self, h: Tensor, state: State, steps: Steps) -> tuple[Tensor, State]:
+        """Return the outputs of all steps and the last state, from the maps below; nothing is fed back."""
+        z = self.cell.gates(self.inputs(h, steps), None, steps)
+        if not self.cell.states:
+            return self.cell.advance(z, ())
+        e = []
+        for z_t in torch.split(z, steps.rows):
+            e_t, state = self.cell.advance(z_t, state)
+            e.append(e_t)
+        return torch.cat(e), state
+
+
+class Top(nn.Module):
+    """The top level's decoder cell, which has nothing above it: ``d = leaky(W e + b)``, as large as the features."""
+
+    def __init__(self, level: Level, generator: torch.Generator) -> None:
+        super().__init__()
+        self.size, self.dense = level.decoded, level.cell.dense
+        out = math.prod(self.size) if self.dense else self.size[0]
+        kernel = None if self.dense else level.kernels[-1]
+        self.W = drawn(out, level.size[0], kernel, generator, gain=RECTIFIED)
+        self.b = nn.Parameter(torch.zeros(out))
+
+    def forward(self, e: Tensor) -> Tensor:
+        d = leaky(product(e, self.W, bias=self.b))
+        channels, height, width = self.size
+        return d.reshape(-1, height, width, channels) if self.dense else d
+
+
+class Bottom(nn.Module):
+    """The decoder cell of level 0: ``V leaky(W [u, x] + b) + c``, the logits of the next frame."""
+
+    def __init__(self, frame: Size, level: Level, generator: torch.Generator) -> None:
+        super().__init__()
+        kernel = level.kernels[0]
+        self.size, self.stride, above = frame, level.stride, level.decoded[0]
+        self.W = drawn(above, above + frame[0], kernel, generator, gain=RECTIFIED)
+        self.b = nn.Parameter(torch.zeros(above))
+        self.V = drawn(frame[0], above, kernel, generator)
+        self.c = nn.Parameter(torch.zeros(frame[0]))
+
+    def forward(self, x: Tensor, d: Tensor) -> Tensor:
+        u = upsampled(d, self.stride, self.size)
+        h = leaky(product(torch.cat([u, x], -1), self.W, bias=self.b))
+        return product(h, self.V, bias=self.c)
+
+
+class Run(NamedTuple):
+    """What becomes of frames."""
+
+    top: Tensor  # e^L of all frames
+    bottom: Tensor | None  # d^1 of the decoded ones
+    state: dict[str, Tensor]  # after the last, see ``Recurrence.carried``
+
+
+class Recurrence(nn.Module):
+    """Encoder and decoder of all levels. Parts: ``encoder``, the levels from below; ``top`` and ``g``, their decoder
+    cells, ``g[l - 1]`` that of level l < L."""
+
+    def __init__(self, levels: Sequence[Level], shape: Shape, norm: Kind, generator: torch.Generator) -> None:
+        """Args:
+        norm: of the inputs of convolutional cells and in decoder cells.
+        """
+        super().__init__()
+        self.levels, self.iterations = tuple(levels), shape.iterations
+        self.encoder = nn.ModuleList(
+            EncoderLevel(level, feedback=shape.feeds(level), norm=norm, generator=generator) for level in levels
+        )
+        self.top, self.g = None, nn.ModuleList()
+        if shape.decoder_cell is not None:
+            make = DECODER_CELLS[shape.decoder_cell]
+            self.top = Top(levels[-1], generator)
+            self.g.extend(
+                make(level.size[0], above.decoded[0], level.kernels[-1], norm, generator)
+                for level, above in pairwise(levels)
+            )
+        self.fed = [i for i, level in enumerate(levels) if shape.feeds(level)]
+        """Levels, from 0, whose cells read d."""
+        self.ahead = shape.ahead(levels)
+
+    @property
+    def _rungs(self) -> list[EncoderLevel]:
+        return typing.cast(list[EncoderLevel], list(self.encoder))
+
+    @property
+    def _cells(self) -> list[EncoderCell | NoCell]:
+        return [level.cell for level in self._rungs]
+
+    @property
+    def carried(self) -> dict[str, tuple[int, int, int]]:
+        """Shapes of a row's states and d, by names: ``h1`` and ``c1`` of an LSTM at level 1 that reads ``d1``."""
+        shapes: dict[str, tuple[int, int, int]] = {}
+        for i, (level, cell) in enumerate(zip(self.levels, self._cells, strict=True)):
+            channels, height, width = level.size
+            names = (*cell.states, *(("d",) if i in self.fed else ()))
+            shapes |= {f"{name}{i + 1}": (height, width, channels) for name in names}
+        return shapes
+
+    def forward(
+        self,
+        x: Tensor,
+        steps: Steps,
+        *,
+        decoded: int,
+        state: Mapping[str, Tensor] | None = None,
+        drop: Sequence[Tensor] | None = None,
+    ) -> Run:
+        """Run over frames.
+
+        Args:
+            x: frames, (frames * rows, height, width, channels).
+            decoded: how many of them, from the first, are decoded.
+            state: where they begin; None: zeros.
+            drop: what the decoder's inputs e are multiplied by, level by level; None: nothing.
+        """
+        states, d = self._taken(state or {})
+        e: list[Tensor] = []
+        for i, level in enumerate(self._rungs[: self.ahead]):
+            h, states[i] = level.run(e[-1] if e else x, states[i], steps)
+            e.append(h)
+        if self.ahead < len(self.levels):
+            return self._by_frame(e[-1] if e else x, e, steps, decoded, states, d, drop)
+        bottom, n = None, decoded * steps.rows
+        if self.top is not None and decoded:
+            drop = None if drop is None else [each[:n] for each in drop]
+            bottom = self._decode([each[:n] for each in e], steps.until(decoded), drop)[0]
+        return Run(e[-1], bottom, self._given(states, d))
+
+    def _by_frame(
+        self,
+        h: Tensor,
+        e: Sequence[Tensor],
+        steps: Steps,
+        decoded: int,
+        states: list[State],
+        d: list[Tensor | None],
+        drop: Sequence[Tensor] | None,
+    ) -> Run:
+        """The rest of ``forward``, frame by frame, above the levels whose outputs are ``e``, the last being ``h``."""
+        rows, lowest, rest = steps.rows, self.ahead, self._rungs[self.ahead :]
+        tops, bottoms = [], []
+        for t, inputs in enumerate(torch.split(rest[0].inputs(h, steps), rows)):  # no frame waits for these
+            now, here = steps.at(t), slice(t * rows, (t + 1) * rows)
+            for iteration in range(1, self.iterations + 1):
+                e_t = [each[here] for each in e]
+                for i, level in enumerate(rest, lowest):
+                    z = inputs if i == lowest else level.inputs(e_t[-1], now)
+                    h, states[i] = level.cell.advance(level.cell.gates(z, d[i], now), states[i])
+                    e_t.append(h)
+                last = iteration == self.iterations
+                if self.top is not None and (t < decoded if last else self.fed):
+                    d = [*self._decode(e_t, now, None if drop is None else [each[here] for each in drop])]
+            tops.append(e_t[-1])
+            if self.top is not None and t < decoded:
+                bottoms.append(d[0])
+        bottom = torch.cat([each for each in bottoms if each is not None]) if bottoms else None
+        return Run(torch.cat(tops), bottom, self._given(states, d))
+
+    def _decode(self, e: Sequence[Tensor], steps: Steps, drop: Sequence[Tensor] | None) -> list[Tensor]:
+        """Return d of all levels, from below, of any number of frames."""
+        assert self.top is not None
+        if drop is not None:
+            e = [each * kept for each, kept in zip(e, drop, strict=True)]
+        d = [self.top(e[-1])]
+        for i in range(len(self.levels) - 2, -1, -1):
+            u = upsampled(d[0], self.levels[i + 1].stride, self.levels[i].size)
+            d.insert(0, self.g[i](e[i], u, steps))
+        return d
+
+    def _taken(self, state: Mapping[str, Tensor]) -> tuple[list[State], list[Tensor | None]]:
+        """Return the levels' states and d, from below."""
+        states: list[State] = []
+        for number, cell in enumerate(self._cells, 1):
+            names = [f"{name}{number}" for name in cell.states]
+            states.append(tuple(state[name] for name in names if name in state))
+        return states, [state.get(f"d{number}") for number in range(1, len(self.levels) + 1)]
+
+    def _given(self, states: Iterable[State], d: Sequence[Tensor | None]) -> dict[str, Tensor]:
+        """The reverse."""
+        found: dict[str, Tensor] = {}
+        for number, (cell, values) in enumerate(zip(self._cells, states, strict=True), 1):
+            found |= {f"{name}{number}": value for name, value in zip(cell.states, values, strict=True)}
+        return found | {f"d{i + 1}": value for i in self.fed if (value := d[i]) is not None}
+
+
+def upsampled(d: Tensor, stride: Pair, size: Size) -> Tensor:
+    """Return a map at the size of the level below: every place ``stride`` times, cut at the far sides."""
+    for axis, times in ((1, stride[0]), (2, stride[1])):
+        if times > 1:
+            d = d.repeat_interleave(times, axis)
+    return d[:, : size[1], : size[2]]
