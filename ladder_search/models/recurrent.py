@@ -33,6 +33,9 @@ from ladder_search.nn.steps import Found, Kind, Steps, as_maps, averages, by_ste
 _WEIGHTS = ("W", "D", "U", "V")
 """Parameters that are decayed: not biases, scales and shifts."""
 
+_HYPER = (("lambda_c", 1e6), ("lambda_p", 1e6), ("noise_std", 10.0), ("dropout", 0.95), ("weight_decay", 1.0))
+"""Settings that enter a step as tensors, and the largest value of each."""
+
 _AT_ONCE = 64
 """Steps of music that are scored together: bounds their memory."""
 
@@ -103,14 +106,8 @@ class RecurrentConfig:
                 f"lambda_c={self.lambda_c:g}, and decoder={str(self.decoder).lower()} with lambda_p={self.lambda_p:g}; "
                 "give it one of the two."
             )
-        for setting, number, high in (
-            ("lambda_c", self.lambda_c, 1e6),
-            ("lambda_p", self.lambda_p, 1e6),
-            ("noise_std", self.noise_std, 10.0),
-            ("dropout", self.dropout, 0.95),
-            ("weight_decay", self.weight_decay, 1.0),
-        ):
-            in_range(f"model.{setting}", number, 0.0, high)
+        for name, high in _HYPER:
+            in_range(f"model.{name}", getattr(self, name), 0.0, high)
 
     @property
     def network(self) -> tuple[Level, ...]:
@@ -173,8 +170,7 @@ class RecurrentConfig:
 
     def hyper(self) -> dict[str, list[float]]:
         """Hyper-parameters that enter the step as tensors, one value per member."""
-        names = ("lambda_c", "lambda_p", "noise_std", "dropout", "weight_decay")
-        return {name: [getattr(self, name)] for name in names}
+        return {name: [getattr(self, name)] for name, _ in _HYPER}
 
     def flops(self, labelled: int, unlabelled: int) -> float:
         """Floating-point operations of one step's products, for that many rows of each kind, or steps of music.

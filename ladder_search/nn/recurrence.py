@@ -55,8 +55,8 @@ class Shape:
             raise SettingError(f"model.iterations must be at least 1, got {self.iterations}; choose 1 or more.")
         if self.decoder_cell is not None and any(level.cell.dense for level in levels[:-1]):
             raise SettingError(
-                f"with model.decoder=true only the top of model.levels may be fully connected, got {len(levels)} levels "
-                "with another; take away the others, or the decoder."
+                "with model.decoder=true only the top of model.levels may be fully connected, got another among "
+                f"{len(levels)}; take away the others, or the decoder."
             )
 
     def feeds(self, level: Level) -> bool:
