@@ -1,0 +1,342 @@
+"""Marginal models of polyphonic music: recurrent networks (plain, GRU, LSTM) and the TCN of Bai et al. 2018.
+
+Legend: ``x`` a layer's input and ``h`` its output at a step, ``c`` an LSTM's cell; ``W`` weights of the input, ``U`` of
+the layer's own past, ``beta`` biases; ``v`` direction and ``g`` length of a weight-normalised filter. The notes of a
+step are independent given all earlier steps.
+
+All kinds go through windows of sequences: what they know of the past when a window begins is handed to them, and what
+they know at its end is handed on (``carried``), so that windows give what the whole sequence would. A window's steps
+behind the end of its sequence are computed like others and change the state, which nobody reads: where a sequence has
+ended, the row's next window begins another one, with a state of zeros.
+
+Sizes are those of the published comparison where it tells them (TCN: 4 levels of 150, kernel 5, dropout 0.25); those of
+its recurrent networks it does not tell, so that ours are settings to be searched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import repeat
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ladder_search.config import in_range
+from ladder_search.errors import SettingError
+from ladder_search.metrics import COST, COST_DECAY, COST_SUPERVISED
+from ladder_search.nn.dropout import dropped
+from ladder_search.nn.network import Network
+from ladder_search.nn.notes import scored_nats
+from ladder_search.nn.protocol import Windows
+
+GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+"""Recurrent kinds, and by how many times a layer's units its products at each step are."""
+
+Drop = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SequenceConfig:
+    """Settings of one network; the defaults are an LSTM that comes within 0.1 of the published 8.45 on JSB chorales."""
+
+    kind: Literal["rnn", "gru", "lstm", "tcn"] = "lstm"
+    """rnn: one layer of tanh units; tcn: dilated causal convolutions over the steps."""
+    notes: int = 88
+    """Of a step: width of input and output."""
+    hidden: int = 200
+    """Units of a layer, or filters of each convolution."""
+    layers: int = 1
+    """Recurrent layers, or residual blocks of two convolutions; block i skips 2**(i-1) - 1 steps between two taps."""
+    kernel: int = 5
+    """Taps of a tcn's filters; others do not read it."""
+    dropout: float = 0.5
+    """Probability with which a number that a layer, or a convolution of a block, hands on is zero in training."""
+    weight_decay: float = 0.0
+    """Coefficient of half the sum of squared weights in the cost; biases are no weights."""
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("notes", 1, 10**4), ("hidden", 1, 10**5), ("layers", 1, 16), ("kernel", 2, 10**3)):
+            in_range(f"model.{name}", getattr(self, name), low, high)
+        in_range("model.dropout", self.dropout, 0.0, 0.95)
+        in_range("model.weight_decay", self.weight_decay, 0.0, 1.0)
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        """Shape of one example: a sequence may have any number of steps, here one."""
+        return (1, self.notes)
+
+    def signature(self) -> tuple[object, ...]:
+        """What members of one pack must share: everything that shapes the program rather than fills its tensors."""
+        shape = (self.kind, self.notes, self.hidden, self.layers)
+        return (*shape, self.kernel) if self.kind == "tcn" else shape
+
+    def hyper(self) -> dict[str, list[float]]:
+        """Hyper-parameters that enter the step as tensors, one value per member."""
+        return {"dropout": [self.dropout], "weight_decay": [self.weight_decay]}
+
+    def on_network_of(self, other: SequenceConfig) -> SequenceConfig:
+        """These settings on the layers of ``other``."""
+        sizes = {"notes": other.notes, "hidden": other.hidden, "layers": other.layers, "kernel": other.kernel}
+        return replace(self, kind=other.kind, **sizes)
+
+    def flops(self, labelled: int, unlabelled: int) -> float:
+        """Floating-point operations of the products for that many steps; ``unlabelled`` counts none.
+
+        Backward a product is two, but for those with the network's input, which needs no gradient.
+        """
+        total, n_in = 0.0, self.notes
+        for layer in range(self.layers):
+            backward = 2 if layer else 1
+            if self.kind == "tcn":
+                below = n_in * self.hidden * (self.kernel + (n_in != self.hidden))
+                own = self.hidden * self.hidden * self.kernel
+            else:
+                below, own = (GATES[self.kind] * self.hidden * n for n in (n_in, self.hidden))
+            total += 2.0 * (below * (1 + backward) + own * 3)
+            n_in = self.hidden
+        return labelled * (total + 6.0 * self.hidden * self.notes)
+
+    def check_fits(self, pixels: int, classes: int, dataset: str) -> None:
+        """Raise ``SettingError`` unless a step of the data has as many notes as the network; there are no classes."""
+        if self.notes != pixels:
+            raise SettingError(
+                f"model.notes must be the {pixels} notes of a step of {dataset}, got {self.notes}; correct it."
+            )
+
+
+class Recurrent(nn.Module):
+    """One recurrent layer. Its gates stand side by side, in one product with the input and one with the past.
+
+    The plain one is tanh(W x_t + U h_{t-1} + beta). The GRU (Cho et al. 2014) is that of cuDNN, whose reset gate is
+    applied to U h, not to h: only so is there one product. The LSTM's forget gates begin open, their beta at 1.
+    """
+
+    dropouts = 1
+
+    def __init__(self, kind: str, n_in: int, hidden: int, *, generator: torch.Generator) -> None:
+        super().__init__()
+        self.kind, self.hidden = kind, hidden
+        rows, bound = GATES[kind] * hidden, hidden**-0.5
+        self.W = nn.Parameter(_uniform((rows, n_in), bound, generator))
+        self.U = nn.Parameter(_uniform((rows, hidden), bound, generator))
+        beta = torch.zeros(rows)
+        if kind == "lstm":
+            beta[hidden : 2 * hidden] = 1.0
+        self.beta = nn.Parameter(beta)
+
+    @property
+    def state(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of what a row's next window needs to know."""
+        return {name: (self.hidden,) for name in (("h", "c") if self.kind == "lstm" else ("h",))}
+
+    def weights(self) -> list[Tensor]:
+        """Tensors whose squares are the layer's squared weights."""
+        return [self.W, self.U]
+
+    def forward(self, x: Tensor, state: Sequence[Tensor], drops: Iterator[Drop]) -> tuple[Tensor, Sequence[Tensor]]:
+        """Return the layer's outputs, which went through dropout, and its state behind the last step, which did not.
+
+        Args:
+            x: (rows, width, n_in).
+            state: of the step before the first, each (rows, hidden).
+            drops: hands out what each dropout does.
+        """
+        # The input's products do not wait for one another: all steps at once, in time's order in memory.
+        driven = functional.linear(x.transpose(0, 1), self.W, self.beta)
+        h = []
+        for drive in driven.unbind(0):
+            state = self._step(drive, *state)
+            h.append(state[0])
+        return next(drops)(torch.stack(h, 1)), state
+
+    def _step(self, drive: Tensor, h: Tensor, c: Tensor | None = None) -> tuple[Tensor, ...]:
+        own = functional.linear(h, self.U)
+        if self.kind == "rnn":
+            return (torch.tanh(drive + own),)
+        if self.kind == "gru":
+            several = [2 * self.hidden, self.hidden]
+            (gates, candidate), (own_gates, own_candidate) = (torch.split(part, several, -1) for part in (drive, own))
+            reset, keep = torch.sigmoid(gates + own_gates).chunk(2, -1)
+            return (torch.lerp(torch.tanh(candidate + reset * own_candidate), h, keep),)
+        assert c is not None
+        gates, candidate = torch.split(drive + own, [3 * self.hidden, self.hidden], -1)
+        write, forget, read = torch.sigmoid(gates).chunk(3, -1)
+        c = forget * c + write * torch.tanh(candidate)
+        return read * torch.tanh(c), c
+
+
+class Block(nn.Module):
+    """A residual block of Bai et al. 2018: x plus twice (causal convolution, relu, dropout), then relu.
+
+    A filter is g v / |v| (Salimans and Kingma 2016), one g for each, which begins at |v|. Where x has another width
+    than h it goes through the matrix ``P``. Dropout is of single numbers, as in the authors' code; their text has whole
+    maps. Initial weights are uniform within 1 / sqrt(fan-in).
+    """
+
+    dropouts = 2
+
+    def __init__(self, n_in: int, hidden: int, kernel: int, dilation: int, *, generator: torch.Generator) -> None:
+        super().__init__()
+        self.n_in, self.hidden, self.kernel, self.dilation = n_in, hidden, kernel, dilation
+        fans = (kernel * n_in, kernel * hidden)
+        self.v = nn.ParameterList([_uniform((hidden, fan), fan**-0.5, generator) for fan in fans])
+        self.g = nn.ParameterList([v.detach().square().sum(1, keepdim=True).sqrt() for v in self.v])
+        self.beta = nn.ParameterList([torch.zeros(hidden) for _ in fans])
+        self.P = nn.Parameter(_uniform((hidden, n_in), n_in**-0.5, generator)) if n_in != hidden else None
+        self.delta = nn.Parameter(torch.zeros(hidden)) if n_in != hidden else None
+
+    @property
+    def state(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of what a row's next window needs to know: the last inputs of either convolution."""
+        past = (self.kernel - 1) * self.dilation
+        return {"x": (past, self.n_in), "a": (past, self.hidden)}
+
+    def weights(self) -> list[Tensor]:
+        """Tensors whose squares are the block's squared weights: those of g v / |v| add up to the square of g."""
+        return [*self.g, *([] if self.P is None else [self.P])]
+
+    def forward(self, x: Tensor, state: Sequence[Tensor], drops: Iterator[Drop]) -> tuple[Tensor, Sequence[Tensor]]:
+        """Return the block's outputs and its state behind the last step; see ``Recurrent.forward``."""
+        a, after = x, []
+        for i, before in enumerate(state):
+            z, past = self._convolved(a, before, i)
+            a = next(drops)(torch.relu(z))
+            after.append(past)
+        skip = x if self.P is None else functional.linear(x, self.P, self.delta)
+        return torch.relu(a + skip), after
+
+    def _convolved(self, x: Tensor, before: Tensor, i: int) -> tuple[Tensor, Tensor]:
+        """Convolution i of inputs behind those of earlier windows, and the inputs that the next window needs."""
+        width, joined = x.shape[1], torch.cat([before, x], 1)
+        # The taps side by side, the oldest first: one product for all, which stacks better than convolutions do.
+        taps = [joined[:, j * self.dilation : j * self.dilation + width] for j in range(self.kernel)]
+        v = self.v[i]
+        filters = v * (self.g[i] / v.square().sum(1, keepdim=True).sqrt())
+        return functional.linear(torch.cat(taps, -1), filters, self.beta[i]), joined[:, width:]
+
+
+class SequenceNetwork(Network):
+    """One network of any kind. ``cost`` is what a training step differentiates, ``forward`` tells the next notes.
+
+    Parameters: those of ``layers``; ``V``, (notes, hidden), and ``gamma``, its bias, of the output.
+    """
+
+    def __init__(self, config: SequenceConfig, *, generator: torch.Generator) -> None:
+        super().__init__()
+        self.config = config
+        hidden, sizes = config.hidden, [config.notes, *[config.hidden] * (config.layers - 1)]
+        self.layers = nn.ModuleList(
+            Block(n_in, hidden, config.kernel, 2**i, generator=generator)
+            if config.kind == "tcn"
+            else Recurrent(config.kind, n_in, hidden, generator=generator)
+            for i, n_in in enumerate(sizes)
+        )
+        self.V = nn.Parameter(_uniform((config.notes, hidden), hidden**-0.5, generator))
+        self.gamma = nn.Parameter(torch.zeros(config.notes))
+
+    @property
+    def term_names(self) -> tuple[str, ...]:
+        """Names of the entries of ``cost``'s second result."""
+        return (COST, COST_SUPERVISED, COST_DECAY)
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """What the network is judged by: nats per step."""
+        return ("nll",)
+
+    @property
+    def carried(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of what a row's next window needs to know of this one, without the row's axis; by name and layer."""
+        return {f"{name}_{i}": shape for i, layer in enumerate(self.layers, 1) for name, shape in _state(layer)}
+
+    @property
+    def widest(self) -> int:
+        """Numbers in the largest layer of one step."""
+        config = self.config
+        if config.kind == "tcn":
+            return config.kernel * max(config.notes, config.hidden)
+        return max(config.notes, GATES[config.kind] * config.hidden)
+
+    def noise_size(self, labelled: int, unlabelled: int) -> int:
+        """Number of standard normal draws that one training step takes for that many steps of windows."""
+        return labelled * self.config.hidden * self._dropouts
+
+    @property
+    def _dropouts(self) -> int:
+        return sum(layer.dropouts for layer in self.layers)  # type: ignore[misc]
+
+    def cost(
+        self, windows: Windows, noise: Tensor, hyper: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Return the training cost of one step, its terms, and the state behind the windows.
+
+        Args:
+            windows: of sequences, with the state in which they begin.
+            noise: standard normal draws, shape (noise_size,), laid out dropout by dropout from the input up, each
+                (rows, width, hidden).
+            hyper: ``dropout`` and ``weight_decay``, (1,).
+
+        Returns:
+            the scalar cost; the terms named by ``term_names``: cost, nats per step that is scored, weight decay; and
+            the new state by the names of ``carried``, which no gradient goes through.
+        """
+        rows, width = windows.inputs.shape[:2]
+        masks = noise.view(self._dropouts, rows, width, self.config.hidden).unbind(0)
+        drops = [partial(dropped, normals=normals, rate=hyper["dropout"][0]) for normals in masks]
+        logits, state = self._logits(windows.inputs, windows.carried, iter(drops))
+        nats, steps = scored_nats(logits, windows.targets, windows.scored)
+        supervised = nats / steps.clamp(min=1)
+        weights = [self.V, *(weight for layer in self.layers for weight in layer.weights())]  # type: ignore[operator]
+        decay = 0.5 * hyper["weight_decay"][0] * torch.stack([weight.square().sum() for weight in weights]).sum()
+        total = supervised + decay
+        terms = torch.stack([total, supervised, decay])
+        return total, terms, {name: value.detach() for name, value in state.items()}
+
+    def scores(self, inputs: Tensor, targets: Tensor, scored: Tensor) -> Tensor:  # type: ignore[override]
+        """Return the nats of all steps that are scored, and their number: float64 (2,).
+
+        Args:
+            inputs, targets: of whole sequences, (rows, T, notes).
+            scored: bool (rows, T). The published numbers leave out each piece's first step.
+        """
+        found = scored_nats(self._from_silence(inputs), targets, scored)
+        return torch.stack([value.double() for value in found])
+
+    def statistics(self, inputs: Tensor, present: Tensor) -> dict[str, Tensor]:
+        """Test-time statistics: none."""
+        return {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Probability of every note in the step that follows upon each: (rows, T, notes) -> (rows, T, notes)."""
+        return torch.sigmoid(self._from_silence(x))
+
+    def _from_silence(self, x: Tensor) -> Tensor:
+        state = {name: x.new_zeros(len(x), *shape) for name, shape in self.carried.items()}
+        return self._logits(x, state, repeat(_unchanged))[0]
+
+    def _logits(
+        self, x: Tensor, before: Mapping[str, Tensor], drops: Iterator[Drop]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        h = x
+        after: dict[str, Tensor] = {}
+        for i, layer in enumerate(self.layers, 1):
+            names = [f"{name}_{i}" for name, _ in _state(layer)]
+            h, state = layer(h, [before[name] for name in names], drops)
+            after.update(zip(names, state, strict=True))
+        return functional.linear(h, self.V, self.gamma), after
+
+
+def _state(layer: nn.Module) -> list[tuple[str, tuple[int, ...]]]:
+    return list(layer.state.items())  # type: ignore[union-attr, operator]
+
+
+def _uniform(shape: tuple[int, ...], bound: float, generator: torch.Generator) -> Tensor:
+    return bound * (2 * torch.rand(shape, generator=generator) - 1)
+
+
+def _unchanged(x: Tensor) -> Tensor:
+    return x

@@ -1,0 +1,20 @@
+"""What notes cost that a network gives probabilities of their own, as ``data.music_nll`` counts it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+
+def scored_nats(logits: Tensor, notes: Tensor, scored: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the negative log-likelihood, summed over the notes of all steps that are scored, and their number.
+
+    Args:
+        logits: log(p / (1 - p)) of every note, (..., notes).
+        notes: 0 or 1, of the same type and shape.
+        scored: which steps count, bool (...).
+    """
+    # Weights, not a choice of rows: how many steps count is data, and the program's shapes are none.
+    weights = scored.unsqueeze(-1).to(logits.dtype)
+    nats = functional.binary_cross_entropy_with_logits(logits, notes, weight=weights, reduction="sum")
+    return nats, scored.sum()
