@@ -24,6 +24,7 @@ from ladder_search.data.occluded_sets import FIXED_SEED, TEST, VALIDATION, strea
 from ladder_search.data.splits import Split
 from ladder_search.data.whitening import Prepared, Whitening, fit
 from ladder_search.errors import SettingError, UnknownNameError
+from ladder_search.metrics import Measure, measure_of
 from ladder_search.models import find_family
 from ladder_search.training.evaluation import labelled_statistics
 from ladder_search.training.feeds import Feed, MovingDigits, TrainingData
@@ -141,6 +142,11 @@ class TrialSpec:
         if not self.sources:
             del found["sources"]
         return found
+
+    @property
+    def measure(self) -> Measure:
+        """What the trial is judged by."""
+        return measure_of(self.model)
 
     @property
     def stages(self) -> dict[str, SourceConfig]:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ladder_search.data.datasets import state
+from ladder_search.driver.wording import titles
 from ladder_search.errors import LadderSearchError
 from ladder_search.export.reproduction import FILE, FOLDER, read_reproduction
 from ladder_search.record import searches_of
@@ -25,12 +26,13 @@ def run(arguments: argparse.Namespace) -> None:
     for source, dataset in dict.fromkeys(groups.values()):
         title = f"{source}; {dataset}: {state(dataset)}"
         table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-        for header, width in (("study", 27), ("target (test error)", 28), ("what", None), ("here", None)):
+        studies = [study for study in STUDIES.values() if groups[study.name] == (source, dataset)]
+        target = f"target (test {titles(study.measure for study in studies)})"
+        for header, width in (("study", 27), (target, 28), ("what", None), ("here", None)):
             table.add_column(header, no_wrap=width is not None, min_width=width)
-        for study in STUDIES.values():
-            if groups[study.name] == (source, dataset):
-                target = str(study.target or "none published")
-                table.add_row(study.name, target, study.title, _done(study, arguments.root))
+        for study in studies:
+            target = str(study.target or "none published")
+            table.add_row(study.name, target, study.title, _done(study, arguments.root))
         console.print(table, "", highlight=False)
 
 

@@ -16,21 +16,21 @@ from rich.table import Table
 from rich.text import Text
 
 from ladder_search.driver import wording
-from ladder_search.driver.wording import BASELINE, NOTHING, PUBLISHED, finite, percent
+from ladder_search.driver.wording import BASELINE, NOTHING, PUBLISHED, finite
+from ladder_search.metrics import ERROR, Measure
 from ladder_search.record import TrialRecord, TrialState
 from ladder_search.studies.study import Study, Target
 
 _STATES: tuple[TrialState, ...] = get_args(TrialState)
-LEADERBOARD_HEADER = ("#", "trial", "name", "error", "epochs", "state", "parameters", "time")
-_PARAMETERS = LEADERBOARD_HEADER.index("parameters")
 _OTHER_COLUMNS = 64
-"""Letters that the table's other columns take."""
+"""Letters that the table's other columns take where errors are percentages."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Summary:
-    """What a search found; errors are fractions of the validation set."""
+    """What a search found; errors are those of the validation set, and what ``measure`` says."""
 
+    measure: Measure
     counts: dict[TrialState, int]
     """Ended trials of each state; every state is present."""
     found: TrialRecord | None
@@ -50,8 +50,8 @@ class Summary:
 
     @property
     def gap_points(self) -> float | None:
-        """Baseline minus best, in percentage points: above 0 the study beats its baseline."""
-        return None if self.baseline is None or self.best is None else 100 * (self.baseline - self.best)
+        """Baseline minus best, as it is shown, errors in percentage points: above 0 the study beats its baseline."""
+        return None if self.baseline is None or self.best is None else self.measure.scale * (self.baseline - self.best)
 
     @property
     def gap_relative(self) -> float | None:
@@ -78,6 +78,7 @@ def summary(study: Study, records: Sequence[TrialRecord]) -> Summary:
     for record in ranked:
         errors.setdefault(record.name, record.validation_error)
     return Summary(
+        measure=study.measure,
         counts={state: sum(record.state == state for record in records) for state in _STATES},
         found=next((record for record in ranked if not record.is_reference), None),
         published=errors.get(PUBLISHED),
@@ -96,19 +97,22 @@ def summary_lines(study: Study, records: Sequence[TrialRecord]) -> list[str]:
 def print_leaderboard(console: Console, study: Study, records: Sequence[TrialRecord], *, top: int = 10) -> None:
     """Print the best ``top`` trials, the reference trials whatever their rank, and the summary's sentences."""
     title = wording.printable(console, f"{study.name}: {study.title}")
-    rows = _rows(records, top)
+    measure = study.measure
+    columns, rows = leaderboard_header(measure), _rows(records, top, measure)
+    parameters = columns.index("parameters")
     names = list(dict.fromkeys(name for _, record in rows for name in record.params))
-    narrow = max((len(cells[_PARAMETERS]) for cells, _ in rows), default=0) > console.width - _OTHER_COLUMNS
+    room = console.width - _OTHER_COLUMNS - len(measure.unit) + len(ERROR.unit)
+    narrow = max((len(cells[parameters]) for cells, _ in rows), default=0) > room
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
-    for header in LEADERBOARD_HEADER:
-        right = header in ("#", "error", "epochs", "time")
+    for header in columns:
+        right = header in ("#", measure.title, "epochs", "time")
         folds = header in ("name", "parameters")
         width = 10 if narrow and header == "name" else None  # two lines for "supervised baseline", one for the others
         table.add_column(header, justify="right" if right else "left", no_wrap=not folds, width=width)
     for cells, record in rows:
         texts = [Text(wording.printable(console, cell)) for cell in cells]
         if narrow and record.params:
-            texts[_PARAMETERS] = Text(" ".join(wording.value(record.params.get(name, "-")) for name in names))
+            texts[parameters] = Text(" ".join(wording.value(record.params.get(name, "-")) for name in names))
         table.add_row(*texts, style="bold" if record.is_reference else "" if _ranked(record) else "dim")
     if rows:
         console.print(table, highlight=False)
@@ -125,15 +129,21 @@ def leaderboard_markdown(study: Study, records: Sequence[TrialRecord], *, top: i
     def line(cells: Iterable[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
-    rows = [line(cells) for cells, _ in _rows(records, top)]
-    table = [line(LEADERBOARD_HEADER), line("---" for _ in LEADERBOARD_HEADER), *rows, ""] if rows else []
+    header = leaderboard_header(study.measure)
+    rows = [line(cells) for cells, _ in _rows(records, top, study.measure)]
+    table = [line(header), line("---" for _ in header), *rows, ""] if rows else []
     sentences = [f"* {sentence}" for sentence in summary_lines(study, records)]
     return "\n".join([f"# {study.name}", "", study.title, "", *table, *sentences, ""])
 
 
-def leaderboard_cells(records: Sequence[TrialRecord], *, top: int = 10) -> list[tuple[str, ...]]:
-    """Return the texts of the leaderboard's rows, one for each of ``LEADERBOARD_HEADER``."""
-    return [cells for cells, _ in _rows(records, top)]
+def leaderboard_header(measure: Measure) -> tuple[str, ...]:
+    """Return the headings of the leaderboard's columns."""
+    return "#", "trial", "name", measure.title, "epochs", "state", "parameters", "time"
+
+
+def leaderboard_cells(records: Sequence[TrialRecord], measure: Measure, *, top: int = 10) -> list[tuple[str, ...]]:
+    """Return the texts of the leaderboard's rows, one for each of ``leaderboard_header``."""
+    return [cells for cells, _ in _rows(records, top, measure)]
 
 
 def leaderboard_rows(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
@@ -158,7 +168,7 @@ def _ranked(record: TrialRecord) -> bool:
     return record.state == "COMPLETE" and finite(record.validation_error)
 
 
-def _rows(records: Sequence[TrialRecord], top: int) -> list[tuple[tuple[str, ...], TrialRecord]]:
+def _rows(records: Sequence[TrialRecord], top: int, measure: Measure) -> list[tuple[tuple[str, ...], TrialRecord]]:
     shown = [(place, r) for place, r in enumerate(rank(records), 1) if place <= top or r.is_reference]
     return [
         (
@@ -166,7 +176,7 @@ def _rows(records: Sequence[TrialRecord], top: int) -> list[tuple[tuple[str, ...
                 str(place) if _ranked(r) else NOTHING,
                 r.key,
                 r.name,
-                percent(r.validation_error),
+                measure.text(r.validation_error),
                 str(wording.epochs_trained(r)),
                 r.state,
                 wording.assignments(r.params),
@@ -178,22 +188,24 @@ def _rows(records: Sequence[TrialRecord], top: int) -> list[tuple[tuple[str, ...
     ]
 
 
-def _points(difference: float, above: str, below: str) -> str:
-    """``0.14 points above`` for a difference of errors of 0.0014."""
-    if round(100 * abs(difference), 2) == 0:
+def _standing(measure: Measure, value: float, other: float) -> str:
+    """``0.14 points above`` for errors of 0.012 and 0.0106."""
+    difference = abs(value - other)
+    if round(measure.scale * difference, measure.digits) == 0:
         return "equal to"
-    return f"{100 * abs(difference):.2f} points {above if difference > 0 else below}"
+    return f"{measure.apart(difference)} {'above' if value > other else 'below'}"
 
 
 def _found_line(s: Summary) -> str:
-    published = f"the published configuration's {percent(s.published)}"
+    published = f"the published configuration's {s.measure.text(s.published)}"
     if s.found is None or s.found.validation_error is None:
         stands = f"; {published} stands" if s.published is not None else ""
         return f"Best found: no suggestion ran to its end{stands}."
-    text = f"Best found: {percent(s.found.validation_error)} validation error ({s.found.key})"
+    found = s.found.validation_error
+    text = f"Best found: {s.measure.text(found)} validation {s.measure.title} ({s.found.key})"
     if s.published is None:
         return f"{text}; the published configuration has no result to compare it with."
-    return f"{text}, {_points(s.found.validation_error - s.published, 'above', 'below')} {published}."
+    return f"{text}, {_standing(s.measure, found, s.published)} {published}."
 
 
 def _baseline_line(study: Study, records: Sequence[TrialRecord], s: Summary) -> str:
@@ -201,23 +213,25 @@ def _baseline_line(study: Study, records: Sequence[TrialRecord], s: Summary) -> 
         if study.baseline is None and not any(record.name == BASELINE for record in records):
             return "Supervised baseline: this study has none."
         return f"Supervised baseline{f' ({study.baseline})' if study.baseline else ''}: no result in this search."
-    text = f"Supervised baseline: {percent(s.baseline)}"
+    text = f"Supervised baseline: {s.measure.text(s.baseline)}"
     if s.best is None or s.gap_points is None:
         return f"{text}; there is no result to compare with it."
-    share = f"{100 * abs(s.gap_relative or 0):.0f} % {'fewer' if s.gap_points > 0 else 'more'} errors"
-    return f"{text}; the best trial is {_points(s.best - s.baseline, 'above', 'below')} it, {share}."
+    text += f"; the best trial is {_standing(s.measure, s.best, s.baseline)} it"
+    if s.measure != ERROR:
+        return f"{text}."
+    return f"{text}, {100 * abs(s.gap_relative or 0):.0f} % {'fewer' if s.gap_points > 0 else 'more'} errors."
 
 
 def _target_lines(s: Summary) -> list[str]:
     if s.target is None:
         return ["Target: none, no paper reports this experiment."]
-    text = f"Target: {s.target} test error, {s.target.source}"
+    title = s.measure.title
+    text = f"Target: {s.target} test {title}, {s.target.source}"
     if s.best is None:
         return [f"{text}."]
-    standing = _points(s.best - s.target.error, "above", "below")
     return [
-        f"{text}; the best validation error is {standing} it.",
-        "A search's validation error is not the paper's test error: only final training compares the two.",
+        f"{text}; the best validation {title} is {_standing(s.measure, s.best, s.target.error)} it.",
+        f"A search's validation {title} is not the paper's test {title}: only final training compares the two.",
     ]
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ladder_search.driver import wording
-from ladder_search.driver.wording import BASELINE, finite, percent
+from ladder_search.driver.wording import BASELINE, finite
 from ladder_search.record import TrialRecord
 from ladder_search.studies.study import Study
 
@@ -95,6 +95,7 @@ class Progress:
     ) -> None:
         """Args: ``total_trials`` counts the reference trials, too; ``clock`` returns seconds."""
         self._study, self._total, self._concurrency = study, total_trials, concurrency
+        self._shown = study.measure.text
         self._console, self._clock = console, clock
         self._live_view = console.is_terminal and not console.is_dumb_terminal
         self._running: dict[str, _Running] = {}
@@ -144,7 +145,7 @@ class Progress:
             self._running.pop(record.key, None)
             self._ended[record.key] = record
             name = f" ({record.name})" if record.name else ""
-            self._line(f"{record.key}{name} {record.state} {percent(record.validation_error)}: ")
+            self._line(f"{record.key}{name} {record.state} {self._shown(record.validation_error)}: ")
 
     def summary(self) -> str:
         """The state of the search in one line."""
@@ -163,11 +164,11 @@ class Progress:
     def _best(self) -> str:
         complete = [r for r in self._ended.values() if r.state == "COMPLETE" and finite(r.validation_error)]
         errors = [(r.validation_error, r.key) for r in complete if r.name != BASELINE]
-        text = f"best so far {percent(min(errors)[0])} ({min(errors)[1]})" if errors else "best so far –"
+        text = f"best so far {self._shown(min(errors)[0])} ({min(errors)[1]})" if errors else "best so far –"
         if self._study.target is not None:
             return f"{text}, target {self._study.target}"
         baseline = [r.validation_error for r in complete if r.name == BASELINE]
-        return f"{text}, supervised baseline {percent(baseline[0])}" if baseline else text
+        return f"{text}, supervised baseline {self._shown(baseline[0])}" if baseline else text
 
     def _left(self) -> str:
         now = self._clock()
@@ -202,7 +203,7 @@ class Progress:
             total, ended, running = self._all(), len(self._ended), list(self._running.items())
             texts = [self._study.name, self._counts(), self._best()]
             times = f"{self._left()}, running for {wording.duration(self._clock() - self._begun)}"
-            rows = [(key, f"epoch {r.epoch}/{r.epochs or '?'}", percent(r.error)) for key, r in running]
+            rows = [(key, f"epoch {r.epoch}/{r.epochs or '?'}", self._shown(r.error)) for key, r in running]
         head = Table.grid(padding=(0, 1))
         head.add_row(ProgressBar(total=max(1, total), completed=ended, width=24), self._text(times))
         below = Table.grid(padding=(0, 2))

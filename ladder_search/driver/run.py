@@ -356,7 +356,11 @@ class Run:
             case "asha":
                 self._rungs = schedulers.rungs(self._epochs, self._steps_per_epoch, self._study.stop)
                 return schedulers.PatientASHA(
-                    epochs=self._epochs, rungs=self._rungs, stop=self._study.stop, reasons=self._reasons
+                    epochs=self._epochs,
+                    rungs=self._rungs,
+                    stop=self._study.stop,
+                    reasons=self._reasons,
+                    measure=self._study.measure,
                 )
             case "pbt":
                 if not self._space.distributions:

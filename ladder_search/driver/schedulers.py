@@ -11,7 +11,7 @@ import optuna
 from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, PopulationBasedTraining, TrialScheduler
 
-from ladder_search.metrics import EPOCH, STEP, VALIDATION_ERROR
+from ladder_search.metrics import EPOCH, STEP, VALIDATION_ERROR, Measure
 from ladder_search.studies import StopConfig
 
 
@@ -36,7 +36,15 @@ class PatientASHA(AsyncHyperBandScheduler):
     level after so many updates is stopped between rungs.
     """
 
-    def __init__(self, *, epochs: int, rungs: Sequence[int], stop: StopConfig, reasons: dict[str, str]) -> None:
+    def __init__(
+        self,
+        *,
+        epochs: int,
+        rungs: Sequence[int],
+        stop: StopConfig,
+        reasons: dict[str, str],
+        measure: Measure,
+    ) -> None:
         """Args: ``rungs`` in epochs, none: only failures stop; ``reasons`` takes, by key, why a trial was stopped."""
         super().__init__(
             time_attr=EPOCH,
@@ -48,7 +56,7 @@ class PatientASHA(AsyncHyperBandScheduler):
         )
         # Ray counts rungs up from the lowest, which puts the highest anywhere; ours are counted down from the end.
         self._brackets[0]._rungs = [(rung, {}) for rung in sorted(rungs, reverse=True)]
-        self._stop = stop
+        self._stop, self._measure = stop, measure
         self._reasons = reasons
 
     def recall(self, key: str, errors: Mapping[int, float | None]) -> None:
@@ -72,7 +80,8 @@ class PatientASHA(AsyncHyperBandScheduler):
         if decision == TrialScheduler.STOP:
             self._reasons[key] = f"stopped at the rung of epoch {result[EPOCH]}"
         elif steps >= self._stop.failure_steps and error > self._stop.failure_error:
-            self._reasons[key] = f"error above {100 * self._stop.failure_error:g} % after {steps:,} updates"
+            level = f"{self._measure.title} above {self._measure.rounded(self._stop.failure_error)}"
+            self._reasons[key] = f"{level} after {steps:,} updates"
             decision = TrialScheduler.STOP
         return decision
 

@@ -12,6 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from ladder_search.config import as_mapping, merge
 from ladder_search.driver.searcher import FixedPoint
 from ladder_search.driver.wording import BASELINE, PUBLISHED
+from ladder_search.errors import SettingError
 from ladder_search.studies import Study, find_study
 from ladder_search.trial import TrialSpec
 
@@ -45,7 +46,7 @@ class SearchSpace:
     def settings(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
         """Return the settings of a trial, drawn from ``trial``."""
         settings = merge(self._base, self._space.suggest(trial, self._base, self._options))
-        return TrialSpec.from_mapping(settings).as_mapping()
+        return self._judged_alike(TrialSpec.from_mapping(settings)).as_mapping()
 
     def settings_at(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings of a trial with these flat parameters."""
@@ -65,10 +66,19 @@ class SearchSpace:
                 model=baseline.model.on_network_of(self._own.model),
                 training=replace(baseline.training, epochs=self._study.training.epochs),
             )
-            points.append(FixedPoint(name=BASELINE, settings=spec.as_mapping(), params=None))
+            points.append(FixedPoint(name=BASELINE, settings=self._judged_alike(spec).as_mapping(), params=None))
         for params in self._space.first(self._base, self._options):
             points.append(FixedPoint(name="", settings=self.settings_at(params), params=params))
         return points
+
+    def _judged_alike(self, spec: TrialSpec) -> TrialSpec:
+        if spec.measure != self._study.measure:
+            raise SettingError(
+                f"trials of a search must be judged by the same measure, {self._study.name} by its "
+                f"{self._study.measure.title} and one of its trials by its {spec.measure.title}; change the space or "
+                "the baseline."
+            )
+        return spec
 
     def _probe(self) -> dict[str, BaseDistribution]:
         """Return the parameters of the space; raise now what a suggestion would raise in the middle of the search."""

@@ -10,13 +10,13 @@ from typing import Any, TypeGuard
 from rich.console import Console
 
 from ladder_search import metrics, record
+from ladder_search.metrics import Measure
 from ladder_search.record import TrialRecord
 
 PUBLISHED = record.PUBLISHED
 BASELINE = "supervised baseline"
 """Name of the trial that a study is measured against."""
-NOTHING = "–"
-"""Stands where there is no value."""
+NOTHING = metrics.NOTHING
 
 _ASCII = str.maketrans({"–": "-", "−": "-", "±": "+/-", "…": "...", "·": "|", "×": "x", "λ": "lambda_", "σ": "noise"})
 
@@ -26,9 +26,14 @@ def finite(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def percent(error: float | None, digits: int = 2) -> str:
-    """Error as text: 0.0106 -> ``1.06 %``; – where there is none."""
-    return f"{100 * error:.{digits}f} %" if finite(error) else NOTHING
+def percent(share: float | None, digits: int = 2) -> str:
+    """Share as text: 0.0106 -> ``1.06 %``; – where there is none. Errors are written by their ``Measure``."""
+    return f"{100 * share:.{digits}f} %" if finite(share) else NOTHING
+
+
+def titles(measures: Iterable[Measure]) -> str:
+    """Titles of what several studies are judged by, each once: ``error / NLL``."""
+    return " / ".join(dict.fromkeys(measure.title for measure in measures))
 
 
 def duration(seconds: float | None) -> str:

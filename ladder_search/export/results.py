@@ -138,15 +138,16 @@ class FinalResult:
 
     def __str__(self) -> str:
         """Shown: ``1.05 % ± 0.12 over 10 seeds, 95 % interval 0.96 .. 1.14 %, target 1.06 % ± 0.37: reproduced``."""
-        text = "no seed finished" if self.mean is None else f"{100 * self.mean:.2f} %"
+        measure = self.spec.measure
+        text = "no seed finished" if self.mean is None else measure.text(self.mean)
         if self.deviation is not None:
-            text += f" ± {100 * self.deviation:.2f}"
+            text += f" ± {measure.number(self.deviation)}"
         if self.n:
             text += f" over {self.n} seed{'s' if self.n > 1 else ''}"
         if self.diverged:
             text += f", {len(self.diverged)} of {len(self.outcomes)} diverged ({', '.join(map(str, self.diverged))})"
         if self.interval is not None:
-            text += f", 95 % interval {100 * self.interval[0]:.2f} .. {100 * self.interval[1]:.2f} %"
+            text += f", 95 % interval {measure.number(self.interval[0])} .. {measure.text(self.interval[1])}"
         return text if self.target is None else f"{text}, target {self.target}: {self.verdict}"
 
 

@@ -22,9 +22,11 @@ Comparison = Literal["better", "worse", "no difference shown", "too few seeds", 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One contender. Errors are fractions."""
+    """One contender. Errors are what ``measure`` says; those of classifications are fractions."""
 
     study: str
+    measure: str
+    """Row of ``metrics.MEASURES``."""
     reduced: bool
     """Trained for fewer epochs than published: no verdict on the published number."""
     epochs: int
@@ -113,7 +115,8 @@ def _test(reproduction: Reproduction, contender: Contender) -> _Tested:
 
 def _row(tested: _Tested, p_target: float | None, p_difference: float | None) -> Row:
     reproduction, contender = tested.reproduction, tested.contender
-    target, own = find_study(reproduction.study).target, _summary(contender)
+    study, own = find_study(reproduction.study), _summary(contender)
+    target = study.target
     verdict: Any = "not enough seeds"
     needed = None
     if contender.dropped:
@@ -126,7 +129,8 @@ def _row(tested: _Tested, p_target: float | None, p_difference: float | None) ->
         verdict = tested.against.verdict(p_target, reproduction.level)
         needed = tested.against.seeds_needed(reproduction.level) if verdict == "not enough seeds" else None
     return Row(
-        study=reproduction.study,
+        study=study.name,
+        measure=study.measure.name,
         reduced=reproduction.reduced,
         epochs=reproduction.epochs,
         name=contender.name,

@@ -12,6 +12,7 @@ import html
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,16 +22,17 @@ from markdown_it import MarkdownIt
 
 import ladder_search
 from ladder_search.data.atomic import write_atomically
-from ladder_search.driver.leaderboard import LEADERBOARD_HEADER, leaderboard_cells, summary_lines
+from ladder_search.driver.leaderboard import leaderboard_cells, leaderboard_header, summary_lines
 from ladder_search.driver.pictures import canvas
-from ladder_search.errors import StudyFolderError
+from ladder_search.errors import LadderSearchError, StudyFolderError
 from ladder_search.export.folders import unwritable
 from ladder_search.export.reproduction import Reproduction
 from ladder_search.export.table import table
+from ladder_search.metrics import ERROR, Measure
 from ladder_search.record import StudyFolder
 from ladder_search.report.intervals import intervals
-from ladder_search.report.rows import HEADER, RULE, cells, sentences
-from ladder_search.studies import find_study
+from ladder_search.report.rows import RULE, cells, header, measures, sentences
+from ladder_search.studies import Study, find_study
 
 MARKDOWN, PAGE, PICTURES = "report.md", "report.html", "pictures"
 
@@ -77,7 +79,7 @@ def write_report(output: Path, searches: Sequence[Search], reproductions: Sequen
                 f"a report needs a folder of its own and {output} holds {strange[0]!r}; choose another -o."
             )
         (output / PICTURES).mkdir(parents=True, exist_ok=True)
-        lines = ["# Report", "", _made_by(), ""]
+        lines = ["# Report", "", _made_by(searches), ""]
         if reproductions:
             lines += _reproductions(output / PICTURES, reproductions)
         for number, search in enumerate(searches, start=1):
@@ -99,17 +101,22 @@ def escaped(text: object) -> str:
     return re.sub(r"^(\d*)([-+.)]\s|#)", r"\1\\\2", line)  # at its start a line can be a heading or a list
 
 
-def _made_by() -> str:
+def _made_by(searches: Sequence[Search]) -> str:
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return f"ladder-search {ladder_search.__version__}, {now}. Errors of searches are validation errors."
+    judged_by = _plural([_study(search).measure for search in searches] or [ERROR])
+    said = f"{judged_by[0].upper()}{judged_by[1:]} of searches are validation {judged_by}."
+    return f"ladder-search {ladder_search.__version__}, {now}. {said}"
 
 
-def _table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> list[str]:
+def _plural(given: Iterable[Measure]) -> str:
+    return " and ".join(dict.fromkeys(f"{measure.title}s" for measure in given))
+
+
+def _table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> list[str]:
     def line(texts: Iterable[object]) -> str:
         whole = (re.sub(r" (?=%|±|\.\.)|(?<=±) |(?<=\.\.) ", "\u00a0", escaped(text)) for text in texts)
         return "| " + " | ".join(text or " " for text in whole) + " |"
 
-    columns = list(header)
     return [line(columns), "|" + " --- |" * len(columns), *map(line, rows), ""]
 
 
@@ -125,9 +132,9 @@ def _reproductions(pictures: Path, reproductions: Sequence[Reproduction]) -> lis
     return [
         "## Reproductions",
         "",
-        "Test errors at the end of the schedule, mean ± standard deviation over fresh seeds.",
+        f"Test {_plural(measures(rows))} at the end of the schedule, mean ± standard deviation over fresh seeds.",
         "",
-        *_table(HEADER, map(cells, rows)),
+        *_table(header(rows), map(cells, rows)),
         *_bullets([*sentences(rows, reproductions), *(RULE if judged else ())]),
         *_picture("reproductions", "published, re-run and found"),
     ]
@@ -135,13 +142,14 @@ def _reproductions(pictures: Path, reproductions: Sequence[Reproduction]) -> lis
 
 def _search(pictures: Path, number: int, search: Search) -> list[str]:
     folder, description = search.folder, search.description
-    study, records = find_study(description["settings"]["study"]), folder.read_trials()
+    study, records = _study(search), folder.read_trials()
     name = folder.path.name
     changes = description["settings"].get("overrides") or {}
     lines = [f"## Search {escaped(name)}", "", f"{escaped(study.name)}: {escaped(study.title)}.", ""]
     if changes:
         lines += [f"Settings put over the published ones: {escaped(changes)}.", ""]
-    lines += _table(LEADERBOARD_HEADER, leaderboard_cells(records, top=20)) if records else []
+    if records:
+        lines += _table(leaderboard_header(study.measure), leaderboard_cells(records, study.measure, top=20))
     lines += _bullets(summary_lines(study, records))
     drawn = sorted(folder.pictures.glob("*.png"))
     for path in drawn:
@@ -160,6 +168,15 @@ def _search(pictures: Path, number: int, search: Search) -> list[str]:
         facts = [(key, provenance[key]) for key in (*_FACTS, *versions) if provenance.get(key) not in (None, "")]
         lines += ["### Where it comes from", "", *_table(("fact", "value"), facts)]
     return lines
+
+
+def _study(search: Search) -> Study:
+    """Return the study that was searched; settings that this version does not know any more are left out."""
+    settings = search.description["settings"]
+    study, changes = find_study(settings["study"]), settings.get("overrides")
+    with suppress(LadderSearchError):
+        return study.with_overrides(changes) if isinstance(changes, Mapping) else study
+    return study
 
 
 def _picture(name: str, title: str) -> list[str]:

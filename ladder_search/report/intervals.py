@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -11,9 +12,11 @@ from plotly.subplots import make_subplots
 
 from ladder_search.driver.pictures import canvas
 from ladder_search.driver.pictures.canvas import Picture
-from ladder_search.driver.wording import percent
+from ladder_search.driver.wording import titles
 from ladder_search.export.table import Row
+from ladder_search.metrics import ERROR, MEASURES, Measure
 from ladder_search.record import PUBLISHED
+from ladder_search.report.rows import measures
 
 _ROW, _FRAME = 0.34, 0.85
 """Inches of one row, and of what stands around the rows of a study."""
@@ -39,8 +42,13 @@ def _colour(row: Row) -> str:
 
 
 def _heading(panel: list[Row]) -> str:
-    first = panel[0]
-    return f"{first.study}, reduced to {first.epochs} epochs" if first.reduced else first.study
+    first, measure = panel[0], _measure(panel)
+    heading = f"{first.study}, reduced to {first.epochs} epochs" if first.reduced else first.study
+    return heading if measure == ERROR else f"{heading} ({measure.label})"
+
+
+def _measure(panel: list[Row]) -> Measure:
+    return MEASURES[panel[0].measure]
 
 
 def _labels(panel: list[Row]) -> list[str]:
@@ -83,8 +91,9 @@ def _png(title: str, panels: list[list[Row]]) -> Any:
         ax.set_yticks(range(len(labels)), labels)
         ax.set_ylim(len(labels) - 0.4, -0.6)
         ax.set_title(_heading(panel))
-        canvas.percent_axis(ax.xaxis, log=False)
-    ax.set_xlabel("test error: dots are seeds, bars 95 % intervals of the mean, diamonds published ± sd")
+        canvas.measure_axis(ax.xaxis, _measure(panel), log=False)
+    judged_by = titles(measures(row for panel in panels for row in panel))
+    ax.set_xlabel(f"test {judged_by}: dots are seeds, bars 95 % intervals of the mean, diamonds published ± sd")
     return fig
 
 
@@ -102,40 +111,44 @@ def _page(title: str, panels: list[list[Row]]) -> Any:
     canvas.style_page(fig, title, height=_PIXELS * sum(heights) + 120, showlegend=False)
     for number, panel in enumerate(panels, start=1):
         labels = [html.escape(label, quote=False) for label in _labels(panel)]
-        target = panel[0].target
+        target, measure = panel[0].target, _measure(panel)
+        add = partial(_add, fig, number, measure)
         if target is not None:
-            spread = {"type": "data", "array": [100 * (target.deviation or 0.0)], "thickness": 1.5}
+            spread = {"type": "data", "array": [measure.scale * (target.deviation or 0.0)], "thickness": 1.5}
             marker = {"symbol": "diamond", "size": 9, "color": canvas.BLACK}
-            _add(fig, number, [target.error], labels[:1], f"published {target}", marker=marker, error_x=spread)
+            add([target.error], labels[:1], f"published {target}", marker=marker, error_x=spread)
         for label, row in zip(labels[-len(panel) :], panel, strict=True):
             line = {"color": _colour(row), "width": 4}
             if row.interval and row.mean is not None:
-                ends = f"{percent(row.interval[0])} .. {percent(row.interval[1])}"
-                text = f"{percent(row.mean)}, 95 % interval {ends}, n = {row.n}: {row.verdict_text}"
-                _add(fig, number, [*row.interval], [label] * 2, text, mode="lines", line=line)
+                ends = f"{measure.text(row.interval[0])} .. {measure.text(row.interval[1])}"
+                text = f"{measure.text(row.mean)}, 95 % interval {ends}, n = {row.n}: {row.verdict_text}"
+                add([*row.interval], [label] * 2, text, mode="lines", line=line)
                 bar = {"symbol": "line-ns-open", "size": 16, "color": line["color"], "line": {"width": 3}}
-                _add(fig, number, [row.mean], [label], text, marker=bar)
+                add([row.mean], [label], text, marker=bar)
             dots = {"size": 8, "color": _colour(row), "opacity": 0.4}
-            _add(fig, number, [*row.errors], [label] * row.n, "one seed", marker=dots)
+            add([*row.errors], [label] * row.n, "one seed", marker=dots)
         order = {"categoryorder": "array", "categoryarray": labels, "range": [len(labels) - 0.4, -0.6]}
         fig.update_yaxes(**order, row=number, col=1)
-        fig.update_xaxes(ticksuffix=" %", showgrid=True, range=_span(panel), row=number, col=1)
+        suffix = " %" if measure.unit == "%" else ""
+        fig.update_xaxes(ticksuffix=suffix, showgrid=True, range=_span(panel, measure.scale), row=number, col=1)
     fig.update_annotations(x=0, xanchor="left")
     return fig
 
 
-def _span(panel: list[Row]) -> list[float]:
-    """The errors, in per cent, from which to which the panel reaches."""
+def _span(panel: list[Row], scale: float) -> list[float]:
+    """The errors, as they are shown, from which to which the panel reaches."""
     target = panel[0].target
     ends = [end for row in panel for end in (*row.errors, *(row.interval or ()))]
     ends += [target.error + sign * (target.deviation or 0.0) for sign in (-1, 1)] if target else []
-    low, high = min(ends, default=0.0), max(ends, default=1.0)
-    margin = 0.04 * (high - low) or 0.001
-    return [100 * (low - margin), 100 * (high + margin)]
+    low, high = min(ends, default=0.0), max(ends, default=100 / scale)
+    margin = 0.04 * (high - low) or 0.1 / scale
+    return [scale * (low - margin), scale * (high + margin)]
 
 
-def _add(fig: Any, panel: int, errors: list[float], labels: list[str], text: str, **look: Any) -> None:
-    shown = f"%{{x:.2f}} %<br>{html.escape(text, quote=False)}<extra>%{{y}}</extra>"
+def _add(
+    fig: Any, panel: int, measure: Measure, errors: list[float], labels: list[str], text: str, **look: Any
+) -> None:
+    shown = f"%{{x:.{measure.digits}f}} {measure.unit}<br>{html.escape(text, quote=False)}<extra>%{{y}}</extra>"
     look = {"mode": "markers", **look}
-    trace = {"x": [100 * error for error in errors], "y": labels, "hovertemplate": shown, **look}
+    trace = {"x": [measure.scale * error for error in errors], "y": labels, "hovertemplate": shown, **look}
     fig.add_scatter(**trace, row=panel, col=1)

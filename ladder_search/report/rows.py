@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console
@@ -11,12 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from ladder_search.driver import wording
-from ladder_search.driver.wording import NOTHING, percent
+from ladder_search.driver.wording import NOTHING
 from ladder_search.export.reproduction import Reproduction
 from ladder_search.export.table import Row
+from ladder_search.metrics import MEASURES, Measure
 from ladder_search.record import PUBLISHED
 
-HEADER = ("study", "published", "configuration", "n", "test error", "95 % interval", "against the re-run", "verdict")
 RULE = (
     "Better or worse: Welch's test against the published mean, spread and number of runs finds a difference at 5 %, "
     "after Holm's correction over the rows.",
@@ -25,17 +25,30 @@ RULE = (
 )
 
 
+def measures(rows: Iterable[Row]) -> list[Measure]:
+    """Return what the rows are judged by, each once."""
+    return [MEASURES[name] for name in dict.fromkeys(row.measure for row in rows)]
+
+
+def header(rows: Iterable[Row]) -> tuple[str, ...]:
+    """Return the headings of the table's columns."""
+    reached = f"test {wording.titles(measures(rows))}"
+    return "study", "published", "configuration", "n", reached, "95 % interval", "against the re-run", "verdict"
+
+
 def cells(row: Row) -> tuple[str, ...]:
-    """Return the row's texts, one for each of ``HEADER``."""
+    """Return the row's texts, one for each of ``header``."""
+    measure = MEASURES[row.measure]
     study = f"{row.study}, reduced to {row.epochs} epochs" if row.reduced else row.study
-    spread = "" if row.deviation is None else f" ± {100 * row.deviation:.2f}"
-    interval = NOTHING if row.interval is None else " .. ".join(f"{100 * end:.2f}" for end in row.interval) + " %"
+    spread = "" if row.deviation is None else f" ± {measure.number(row.deviation)}"
+    low, high = row.interval or (None, None)
+    interval = NOTHING if low is None else f"{measure.number(low)} .. {measure.text(high)}"
     return (
         study,
         str(row.target or "none"),
         "re-run" if row.name == PUBLISHED else f"found {row.name}",
         str(row.n) if row.n >= row.seeds else f"{row.n} of {row.seeds}",
-        f"{percent(row.mean)}{spread}",
+        f"{measure.text(row.mean)}{spread}",
         interval,
         _against(row),
         row.verdict_text,
@@ -81,10 +94,12 @@ def print_table(console: Console, rows: Sequence[Row], reproductions: Sequence[R
     """Print the table and its sentences: a part for each study, which eighty columns hold."""
     for (study, published), part in itertools.groupby(rows, lambda row: cells(row)[:2]):
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
-        for header in HEADER[2:]:
-            fixed = header != HEADER[-2]
-            table.add_column(header, justify="right" if header == "n" else "left", no_wrap=fixed)
-        for row in part:
+        own = list(part)
+        headings = header(own)[2:]
+        for heading in headings:
+            fixed = heading != headings[-2]
+            table.add_column(heading, justify="right" if heading == "n" else "left", no_wrap=fixed)
+        for row in own:
             texts = (Text(wording.printable(console, text)) for text in cells(row)[2:])
             table.add_row(*texts, style="dim" if row.dropped else "")
         title = wording.printable(console, f"{study}, published: {'nothing' if published == 'none' else published}")
@@ -99,7 +114,8 @@ def _against(row: Row) -> str:
     if row.difference is None:
         return row.comparison
     p = "" if row.p_difference is None else f", p = {row.p_difference:.2g}"
-    return f"{100 * row.difference:+.2f} points{p}: {row.comparison}".replace("-", "−", 1)
+    sign = "−" if row.difference < 0 else "+"
+    return f"{sign}{MEASURES[row.measure].apart(abs(row.difference))}{p}: {row.comparison}"
 
 
 def _of_row(row: Row) -> list[str]:

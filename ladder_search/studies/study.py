@@ -10,13 +10,14 @@ from typing import Any, Literal
 
 from ladder_search.config import as_mapping, build, in_range, merge
 from ladder_search.errors import SettingError, UnknownNameError
+from ladder_search.metrics import ERROR, MEASURES, Measure, measure_of
 from ladder_search.training.settings import TrainingConfig
 from ladder_search.trial import DataConfig, SourceConfig, TrialSpec, build_sources
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """A published test error. Fractions: 0.0106 is 1.06 %."""
+    """A published test error, or what its study is judged by instead. Errors are fractions: 0.0106 is 1.06 %."""
 
     error: float
     spread: float | None
@@ -29,6 +30,12 @@ class Target:
     spread_verified: bool
     standing: str = ""
     """What speaks against taking the number as evidence, in a few words; "": nothing is known."""
+    measure: str = ERROR.name
+    """Row of ``metrics.MEASURES``."""
+
+    def __post_init__(self) -> None:
+        if self.measure not in MEASURES:
+            raise UnknownNameError("measure", self.measure, MEASURES)
 
     @property
     def deviation(self) -> float | None:
@@ -38,9 +45,10 @@ class Target:
         return self.spread * math.sqrt(self.seeds)
 
     def __str__(self) -> str:
-        text = f"{100 * self.error:.2f} %"
+        measure = MEASURES[self.measure]
+        text = measure.text(self.error)
         if self.spread is not None:
-            text += f" ± {100 * self.spread:.2f}"
+            text += f" ± {measure.number(self.spread)}"
         if not self.verified:
             text += " (unverified)"
         elif self.spread is not None and not self.spread_verified:
@@ -80,7 +88,10 @@ class StopConfig:
     reduction: int = 3
     """The best 1/reduction of a rung goes on; rungs are reduction times apart."""
     failure_error: float
-    """A trial whose validation error is above this after ``failure_steps`` updates has failed and stops."""
+    """A trial whose validation error is above this after ``failure_steps`` updates has failed and stops.
+
+    At most the limit of the study's measure, which the study checks.
+    """
     failure_steps: int
 
     def __post_init__(self) -> None:
@@ -90,7 +101,6 @@ class StopConfig:
             raise SettingError(
                 "stop.first_rung_steps and stop.failure_steps must be at least 1; give positive whole numbers."
             )
-        in_range("stop.failure_error", self.failure_error, 0.0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,6 +130,22 @@ class Study:
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Settings that were put over the published ones, nested; none: the study is as published."""
 
+    def __post_init__(self) -> None:
+        high, remedy = self.measure.limit, ""
+        if high is None:
+            high, remedy = math.inf, "give a positive number"
+        in_range("stop.failure_error", self.stop.failure_error, 0.0, high, remedy=remedy)
+        if self.target is not None and self.target.measure != self.measure.name:
+            raise SettingError(
+                f"a study's target must be what its model is judged by, {self.name} has the target {self.target} and "
+                f"is judged by its {self.measure.title}; name the target's measure, or leave it out."
+            )
+
+    @property
+    def measure(self) -> Measure:
+        """What its trials are judged by."""
+        return measure_of(self.model)
+
     def trial(self, **seeds: int) -> TrialSpec:
         """The published configuration as a trial; ``seeds`` are ``seed``, ``label_seed`` and ``draws``."""
         return TrialSpec(
@@ -132,11 +158,14 @@ class Study:
         )
 
     def is_of(self, spec: TrialSpec) -> bool:
-        """Whether a trial answers this study's question: trained on its data, with as many labels."""
-        return (spec.data.dataset, spec.data.labels) == (self.data.dataset, self.data.labels)
+        """Whether a trial answers this study's question: trained on its data, with as many labels, judged alike."""
+        own = (self.data.dataset, self.data.labels, self.measure)
+        return (spec.data.dataset, spec.data.labels, spec.measure) == own
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> Study:
         """Return this study with nested settings put over its data, model, training, sources, space and stop rules.
+
+        Where its model is then judged by another measure, it has neither target nor baseline.
 
         Raises:
             UnknownNameError: no such setting.
@@ -155,4 +184,6 @@ class Study:
                 changed[section] = build_sources(merge(before, values))
                 continue
             changed[section] = build(type(own), merge(as_mapping(own), values), where=section)
+        if measure_of(changed.get("model", self.model)) != self.measure:
+            changed |= {"target": None, "baseline": None}
         return dataclasses.replace(self, **changed, changes=merge(self.changes, overrides))

@@ -23,6 +23,7 @@ from plotly.offline import get_plotlyjs
 
 from ladder_search.data.atomic import write_atomically
 from ladder_search.driver import wording
+from ladder_search.metrics import ERROR, Measure
 
 # Okabe and Ito's palette: told apart with every common kind of colour blindness.
 BLUE, SKY, GREEN, ORANGE = "#0072B2", "#56B4E9", "#009E73", "#E69F00"
@@ -133,9 +134,15 @@ def contents(picture: Picture, name: str) -> dict[str, bytes]:
     return {"plotly.min.js": get_plotlyjs().encode(), f"{name}.png": image.getvalue(), f"{name}.html": text.encode()}
 
 
-def percent_axis(axis: Any, *, log: bool) -> None:
+def percent_axis(axis: Any) -> None:
     """Label matplotlib's ``axis`` of fractions in percent: 1 %, 2 %, 5 %, 10 %."""
-    axis.set_major_formatter(FuncFormatter(lambda error, _: f"{100 * error:.3g} %"))
+    measure_axis(axis, ERROR, log=False)
+
+
+def measure_axis(axis: Any, measure: Measure, *, log: bool) -> None:
+    """Label matplotlib's ``axis`` of what a study is judged by as it is shown; a unit other than % is in its title."""
+    digits, unit = (3, " %") if measure.unit == "%" else (4, "")
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{measure.scale * value:.{digits}g}{unit}"))
     if log:
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=20))
         axis.set_minor_formatter(NullFormatter())

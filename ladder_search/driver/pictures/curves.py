@@ -14,11 +14,13 @@ from ladder_search import metrics
 from ladder_search.driver.pictures import canvas
 from ladder_search.driver.pictures.canvas import Picture
 from ladder_search.driver.pictures.trials import Trials
-from ladder_search.driver.wording import BASELINE, PUBLISHED, finite, percent
+from ladder_search.driver.wording import BASELINE, PUBLISHED, finite
+from ladder_search.metrics import ERROR, MEASURES
 from ladder_search.record import TrialRecord
-from ladder_search.studies.study import Target
+from ladder_search.studies.study import Study, Target
 
-_FLOOR = 1e-4
+_FLOOR = 0.01
+"""Least value that is drawn, as it is shown: 0.01 %."""
 _DASHES = {"-": "solid", "--": "dash", ":": "dot"}
 
 
@@ -40,16 +42,18 @@ class _Group:
 def learning_curves(title: str, trials: Trials) -> Picture:
     """Draw the validation error against the epoch (or the update, where epochs were not reported)."""
     axis, label = _axis(trials.records)
-    floor = 0.5 / trials.study.data.validation if trials.study.data.validation else _FLOOR
+    study, measure = trials.study, trials.study.measure
+    counted = measure == ERROR and study.data.validation
+    floor = 0.5 / study.data.validation if counted else _FLOOR / measure.scale
     groups = [group for group in _groups(trials, axis) if group.curves]
     if not groups:
-        return canvas.words(title, "No trial has reported a validation error yet.")
+        return canvas.words(title, f"No trial has reported a validation {measure.title} yet.")
     zeros = any(error < floor for group in groups for _, _, errors in group.curves for error in errors)
-    ylabel = f"validation error (none is drawn at {percent(floor)})" if zeros else "validation error"
+    ylabel = f"validation {measure.label}{f' (none is drawn at {measure.text(floor)})' if zeros else ''}"
     return Picture(
         title=title,
-        png=_png(title, groups, trials.study.target, floor, label, ylabel),
-        page=_page(title, groups, trials.study.target, floor, label, ylabel),
+        png=_png(title, groups, study, floor, label, ylabel),
+        page=_page(title, groups, study, floor, label, ylabel),
     )
 
 
@@ -77,7 +81,7 @@ def _groups(trials: Trials, axis: str | None) -> list[_Group]:
         group = found[record.state]
         if record.is_reference or record is best:
             name = record.name or "best found"
-            group = _reference(name, f"{name} ({record.key}): {percent(record.validation_error)}")
+            group = _reference(name, f"{name} ({record.key}): {trials.study.measure.text(record.validation_error)}")
             group.crossed = record.state == "FAIL"
             front.append(group)
         group.curves.append((record.key, xs, errors))
@@ -103,12 +107,12 @@ def _curve(record: TrialRecord, axis: str | None) -> tuple[list[float], list[flo
     return [x for x, _ in points], [error for _, error in points]
 
 
-def _png(title: str, groups: list[_Group], target: Target | None, floor: float, label: str, ylabel: str) -> Any:
+def _png(title: str, groups: list[_Group], study: Study, floor: float, label: str, ylabel: str) -> Any:
     fig = canvas.figure(title)
     ax = fig.add_subplot()
     ax.set_yscale("log")
-    if target is not None:
-        _target(ax, target, floor)
+    if study.target is not None:
+        _target(ax, study.target, floor)
     for order, group in enumerate(groups, 2):
         thin = canvas.thinned(len(group.curves))
         style: dict[str, Any] = {"color": group.colour, "linestyle": group.dash, "linewidth": thin * group.width}
@@ -120,7 +124,7 @@ def _png(title: str, groups: list[_Group], target: Target | None, floor: float, 
                 ax.plot(xs[-1], ys[-1], marker="x", markersize=5, color=group.colour, zorder=order, linestyle="")
         style |= {"alpha": group.alpha, "linewidth": group.width}
         ax.plot([], [], marker="x" if group.crossed else "", markersize=5, label=group.label, **style)  # the legend's
-    canvas.percent_axis(ax.yaxis, log=True)
+    canvas.measure_axis(ax.yaxis, study.measure, log=True)
     ax.set_xlabel(label)
     ax.set_ylabel(ylabel)
     ax.set_xlim(left=0)
@@ -145,10 +149,16 @@ def _target(ax: Axes, target: Target, floor: float) -> None:
 
 
 def _target_text(target: Target) -> str:
-    return f"target {target}\ntest error".replace(" (", "\n(")
+    return f"target {target}\ntest {MEASURES[target.measure].title}".replace(" (", "\n(")
 
 
-def _page(title: str, groups: list[_Group], target: Target | None, floor: float, label: str, ylabel: str) -> Any:
+def _page(title: str, groups: list[_Group], study: Study, floor: float, label: str, ylabel: str) -> Any:
+    measure, target = study.measure, study.target
+    # plotly writes fractions as percentages; of other measures, which may all lie between 8 and 9, it gets what is
+    # shown and chooses the ticks.
+    scale, ticks = measure.scale, {"tickformat": ".4~g"}
+    if measure.unit == "%":
+        scale, ticks = 1.0, {"tickformat": ".3~%", "dtick": "D2"}
     fig = canvas.page(title, height=620, legend={"orientation": "h", "y": -0.15}, hovermode="closest")
     for group in groups:
         xs: list[float | None] = []
@@ -156,8 +166,9 @@ def _page(title: str, groups: list[_Group], target: Target | None, floor: float,
         texts: list[str] = []
         for key, x, errors in group.curves:  # one trace for each group, with gaps between its curves
             xs += [*x, None]
-            ys += [*(round(max(error, floor), 6) for error in errors), None]
-            texts += [*(f"{key}, {label} {at:g}: {percent(error)}" for at, error in zip(x, errors, strict=True)), ""]
+            ys += [*(round(scale * max(error, floor), 6) for error in errors), None]
+            shown = map(measure.text, errors)
+            texts += [*(f"{key}, {label} {at:g}: {text}" for at, text in zip(x, shown, strict=True)), ""]
         sizes = [6 if len(x) == 1 else 0 for _, x, _ in group.curves for _ in [*x, None]]
         fig.add_scatter(
             x=xs,
@@ -171,7 +182,7 @@ def _page(title: str, groups: list[_Group], target: Target | None, floor: float,
             line={"color": group.colour, "width": 1.3 * group.width, "dash": _DASHES[group.dash]},
         )
         if group.crossed:
-            ends = [(x[-1], max(errors[-1], floor)) for _, x, errors in group.curves]
+            ends = [(x[-1], scale * max(errors[-1], floor)) for _, x, errors in group.curves]
             cross = {"symbol": "x-thin", "size": 7, "line": {"width": 1.5, "color": group.colour}}
             fig.add_scatter(
                 x=[x for x, _ in ends],
@@ -182,9 +193,10 @@ def _page(title: str, groups: list[_Group], target: Target | None, floor: float,
                 hoverinfo="skip",
             )
     if target is not None:
-        level = max(target.error, floor)
+        level = scale * max(target.error, floor)
         if target.spread is not None:
-            low, high = max(target.error - target.spread, floor), target.error + target.spread
+            low = scale * max(target.error - target.spread, floor)
+            high = scale * (target.error + target.spread)
             fig.add_hrect(y0=low, y1=high, fillcolor=canvas.GREEN, opacity=0.15, line_width=0, layer="below")
         fig.add_hline(y=level, line={"color": canvas.GREEN, "width": 2}, opacity=1.0)
         fig.add_annotation(
@@ -199,5 +211,5 @@ def _page(title: str, groups: list[_Group], target: Target | None, floor: float,
         )
         fig.update_layout(margin={"r": 150})
     fig.update_xaxes(title=label, rangemode="tozero")
-    fig.update_yaxes(title=ylabel, type="log", tickformat=".3~%", dtick="D2")
+    fig.update_yaxes(title=ylabel, type="log", **ticks)
     return fig

@@ -38,7 +38,7 @@ def learning_bands(title: str, all_: Sequence[Learning]) -> Picture:
         page.add_scatter(x=epochs, y=means, name=label, line={"color": colour, "dash": of_page})
     ax.set_xlabel("epoch")
     ax.set_ylabel("test accuracy, mean ± sd")
-    canvas.percent_axis(ax.yaxis, log=False)
+    canvas.percent_axis(ax.yaxis)
     canvas.legend_below(fig, ax, columns=2)
     page.update_xaxes(title="epoch")
     page.update_yaxes(title="test accuracy, mean ± sd", tickformat=".1%")

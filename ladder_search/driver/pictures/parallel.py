@@ -18,8 +18,8 @@ from plotly.colors import sample_colorscale
 from ladder_search.driver import wording
 from ladder_search.driver.pictures import canvas
 from ladder_search.driver.pictures.canvas import Picture
-from ladder_search.driver.pictures.trials import SHOWN_ERROR, Point, Trials, shown_error
-from ladder_search.driver.wording import PUBLISHED, percent
+from ladder_search.driver.pictures.trials import Point, Trials, shown_error
+from ladder_search.driver.wording import PUBLISHED
 
 _IN_A_ROW = 8
 """Parameters side by side; more go into further rows, so that the letters stay readable on a page."""
@@ -43,11 +43,12 @@ def parallel_coordinates(title: str, trials: Trials) -> Picture:
     if not names:
         return canvas.words(title, trials.why_empty())
     page = optuna.visualization.plot_parallel_coordinate(
-        trials.shown, params=names, target=shown_error, target_name=SHOWN_ERROR
+        trials.shown, params=names, target=shown_error, target_name=trials.shown_label
     )
     canvas.style_page(page, title, height=560, width=max(1100, 100 * (len(names) + 3)))
     labels = [canvas.wrapped(name, 14, newline="<br>") for name in names]  # Optuna cuts names of 20 letters short
-    page.update_xaxes(ticktext=["validation<br>error, %", *labels], tickangle=0, showline=False, ticks="")
+    first = trials.shown_label.replace(" ", "<br>", 1)
+    page.update_xaxes(ticktext=[first, *labels], tickangle=0, showline=False, ticks="")
     page.update_layout(margin={"t": 90, "b": 110}, legend={"x": 0.0, "xanchor": "left", "y": -0.3})
     _emphasise(page, trials)
     return Picture(title=title, png=_png(title, trials, names), page=page)
@@ -64,14 +65,15 @@ def _emphasise(page: Any, trials: Trials) -> None:
         if why := standouts.get(point.key):
             colour = canvas.VERMILION if why == PUBLISHED else canvas.BLUE
             line.update(line={"color": colour, "width": 3.5}, opacity=1.0)
-            line.update(name=f"{why}: {percent(error)}", showlegend=True)
+            line.update(name=f"{why}: {trials.study.measure.text(error)}", showlegend=True)
     page.data[-1].marker.update(colorscale="Cividis", reversescale=False)  # the one that carries the colour bar
 
 
 def _png(title: str, trials: Trials, names: list[str]) -> Figure:
     points = sorted(trials.complete, key=lambda point: -(point.error or 0.0))  # the best is drawn last
     errors = [point.error or 0.0 for point in points]
-    first = _numeric("validation\nerror", errors, log=False, text=lambda error: percent(error))
+    measure = trials.study.measure
+    first = _numeric(f"validation\n{measure.title}", errors, log=False, text=measure.text)
     rows = math.ceil(len(names) / _IN_A_ROW)
     columns = math.ceil(len(names) / rows)
     fig = canvas.figure(title, width=max(canvas.WIDTH, 1.1 * (columns + 2)), height=1.0 + 2.9 * rows)
@@ -82,8 +84,8 @@ def _png(title: str, trials: Trials, names: list[str]) -> Figure:
         _lines(ax, axes, points, trials)
     low, high = min(errors), max(errors)
     scale = ScalarMappable(Normalize(low, high if high > low else low + 1e-6), _colours())
-    bar = fig.colorbar(scale, ax=list(panels), pad=0.01, aspect=30, label="validation error")
-    canvas.percent_axis(bar.ax.yaxis, log=False)
+    bar = fig.colorbar(scale, ax=list(panels), pad=0.01, aspect=30, label=f"validation {measure.label}")
+    canvas.measure_axis(bar.ax.yaxis, measure, log=False)
     if low == high:
         bar.set_ticks([low])
     canvas.legend_below(fig, panels[0])
@@ -111,7 +113,8 @@ def _lines(ax: Axes, axes: Sequence[_Axis], points: Sequence[Point], trials: Tri
         style: dict[str, Any] = {"color": shade, "linewidth": thin, "alpha": 0.8 * thin}
         if why := standouts.get(point.key):
             colour = canvas.VERMILION if why == PUBLISHED else canvas.BLUE
-            style = {"color": colour, "linewidth": 2.0, "zorder": 3, "label": f"{why}: {percent(error)}"}
+            label = f"{why}: {trials.study.measure.text(error)}"
+            style = {"color": colour, "linewidth": 2.0, "zorder": 3, "label": label}
         ax.plot(range(len(axes)), [axis.heights[place] for axis in axes], **style)
 
 

@@ -15,8 +15,8 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from ladder_search.driver import wording
 from ladder_search.driver.pictures import canvas
 from ladder_search.driver.pictures.canvas import Picture
-from ladder_search.driver.pictures.trials import SHOWN_ERROR, Trials, shown_error
-from ladder_search.driver.wording import PUBLISHED, percent
+from ladder_search.driver.pictures.trials import Trials, shown_error
+from ladder_search.driver.wording import PUBLISHED
 
 LEAST_TRIALS = 8
 """COMPLETE trials below which an importance would be noise."""
@@ -37,9 +37,8 @@ def importance(title: str, trials: Trials) -> Picture:
     errors = sorted(point.error or 0.0 for point in complete)
     share = min(0.5, max(0.1, _TOP_TRIALS / len(complete)))
     if errors[-1] <= errors[math.ceil(share * len(errors)) - 1]:
-        return canvas.words(
-            title, f"All {len(complete)} complete trials reached {percent(errors[-1])}: nothing to explain."
-        )
+        reached = trials.study.measure.text(errors[-1])
+        return canvas.words(title, f"All {len(complete)} complete trials reached {reached}: nothing to explain.")
     evaluator = PedAnovaImportanceEvaluator(target_quantile=share)
     found = optuna.importance.get_param_importances(trials.shown, evaluator=evaluator, params=names)
     label = f"importance for reaching the best {100 * share:.0f} % of {len(complete)} complete trials (PED-ANOVA)"
@@ -72,6 +71,7 @@ def slices(title: str, trials: Trials) -> Picture:
     fig = canvas.figure(title, height=1.0 + 1.9 * rows)
     axes = fig.subplots(rows, columns, sharey=True, squeeze=False)
     errors = [point.error for point in trials.complete if point.error is not None]
+    measure = trials.study.measure
     log = min(errors) > 0 and max(errors) > 4 * min(errors)
     for place, ax in enumerate(axes.flat):
         if place >= len(names):
@@ -79,16 +79,17 @@ def slices(title: str, trials: Trials) -> Picture:
             continue
         if log:
             ax.set_yscale("log")
-        canvas.percent_axis(ax.yaxis, log=log)
+        canvas.measure_axis(ax.yaxis, measure, log=log)
         _slice(ax, names[place], trials, letters=48 // columns)
         ax.set_xlabel(canvas.wrapped(names[place], 96 // columns - 4))
-    fig.supylabel("validation error", fontsize=9)
+    fig.supylabel(f"validation {measure.label}", fontsize=9)
     canvas.legend_below(fig, axes[0, 0], columns=4)
     return Picture(title=title, png=fig, page=_slice_page(title, trials, names))
 
 
 def _slice_page(title: str, trials: Trials, names: list[str]) -> Any:
-    page = optuna.visualization.plot_slice(trials.shown, params=names, target=shown_error, target_name=SHOWN_ERROR)
+    label, scale = trials.shown_label, trials.study.measure.scale
+    page = optuna.visualization.plot_slice(trials.shown, params=names, target=shown_error, target_name=label)
     canvas.style_page(page, title, height=480, legend={"orientation": "h", "y": -0.25})
     page.update_traces(marker={"colorscale": "Cividis", "size": 8, "colorbar": {"title": "order"}})
     standouts = [(point, trials.standouts.get(point.key)) for point in trials.complete]
@@ -106,7 +107,7 @@ def _slice_page(title: str, trials: Trials, names: list[str]) -> Any:
                 symbol, colour = ("diamond", canvas.VERMILION) if why == PUBLISHED else ("star", canvas.BLUE)
                 page.add_scatter(
                     x=[given],
-                    y=[100 * (point.error or 0.0)],
+                    y=[scale * (point.error or 0.0)],
                     mode="markers",
                     marker={"symbol": symbol, "size": 13, "color": colour, "line": {"width": 1, "color": "white"}},
                     name=why,

@@ -51,7 +51,7 @@ def _png(title: str, found: Sensitivity) -> Any:
         ax.set_title(_PANELS[panel])
         ax.set_xlabel("hidden layer")
     axes[0].set_ylabel("share of the column")
-    canvas.percent_axis(axes[0].yaxis, log=False)
+    canvas.percent_axis(axes[0].yaxis)
     canvas.legend_below(fig, axes[0], columns=min(4, len(found.columns)))
     return fig
 

@@ -12,11 +12,9 @@ from optuna.trial import TrialState
 from ladder_search.driver import wording
 from ladder_search.driver.leaderboard import rank
 from ladder_search.driver.wording import BASELINE, PUBLISHED, finite
+from ladder_search.metrics import Measure
 from ladder_search.record import TrialRecord
 from ladder_search.studies.study import Study
-
-SHOWN_ERROR = "validation error, %"
-"""Label of the errors in ``Trials.shown``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +28,7 @@ class Point:
     params: dict[str, Any]
     """Short name -> value."""
     error: float | None
-    """Fraction; None: stopped or failed."""
+    """None: stopped or failed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +44,7 @@ class Trials:
     choices: dict[str, tuple[str, ...]]
     """Short name of a categorical parameter -> its choices as text."""
     shown: optuna.Study
-    """Copy of the Optuna study for its own plots: short names, errors in percent, the same places of trials."""
+    """Copy of the Optuna study for its own plots: short names, errors as shown, the same places of trials."""
 
     @classmethod
     def of(cls, study: Study, records: Sequence[TrialRecord], optuna_study: optuna.Study) -> Trials:
@@ -58,7 +56,8 @@ class Trials:
         points = []
         for trial in frozen:
             complete = trial.state == TrialState.COMPLETE and finite(trial.value)
-            shown.add_trial(_renamed(trial, names) if complete else optuna.create_trial(state=TrialState.FAIL))
+            failed = optuna.create_trial(state=TrialState.FAIL)
+            shown.add_trial(_renamed(trial, names, study.measure) if complete else failed)
             if trial.state.is_finished():
                 params = {names[name]: given for name, given in trial.params.items()}
                 key = str(trial.user_attrs.get("key", f"t{trial.number:04d}"))  # the searcher notes the key
@@ -77,6 +76,11 @@ class Trials:
             },
             shown=shown,
         )
+
+    @property
+    def shown_label(self) -> str:
+        """Label of the errors in ``shown``."""
+        return f"validation {self.study.measure.title}, {self.study.measure.unit}"
 
     @property
     def complete(self) -> list[Point]:
@@ -123,9 +127,9 @@ def shown_error(trial: optuna.trial.FrozenTrial) -> float:
     return float(trial.value or 0.0)
 
 
-def _renamed(trial: optuna.trial.FrozenTrial, names: dict[str, str]) -> optuna.trial.FrozenTrial:
+def _renamed(trial: optuna.trial.FrozenTrial, names: dict[str, str], measure: Measure) -> optuna.trial.FrozenTrial:
     return optuna.create_trial(
         params={names[name]: given for name, given in trial.params.items()},
         distributions={names[name]: found for name, found in trial.distributions.items()},
-        value=100 * (trial.value or 0.0),
+        value=measure.scale * (trial.value or 0.0),
     )

@@ -128,6 +128,41 @@ def test_sentences_when_the_search_lost_to_paper_and_baseline():
     assert "3.06 % ± 1.44 (unverified) test error" in lines[3]
 
 
+@pytest.mark.parametrize("width", [80, 200])
+def test_nats_are_no_percentages(judged_by, width):
+    params = {"training/lr": 0.002, "model/channels": 100.0}
+    records = [
+        trial(0, name="published", error=8.6, params=params),
+        trial(1, error=8.3, params=params),
+        trial(2, "PRUNED", error=12.5, params=params),
+        trial(3, name="supervised baseline", error=8.9, params={}),
+        trial(4, "FAIL", error=None),
+    ]
+    study = judged_by("nll")
+    assert summary(study, records).gap_points == pytest.approx(0.6)
+    assert summary_lines(study, records)[:5] == [
+        "Best found: 8.300 nats per step validation NLL (t0001), 0.300 nats below the published configuration's "
+        "8.600 nats per step.",
+        "t0001 chose lr=0.002 channels=100.",
+        "Supervised baseline: 8.900 nats per step; the best trial is 0.600 nats below it.",
+        "Target: 8.450 nats per step ± 0.030 (unverified) test NLL, a paper; "
+        "the best validation NLL is 0.150 nats below it.",
+        "A search's validation NLL is not the paper's test NLL: only final training compares the two.",
+    ]
+    text = printed(study, records, width)
+    assert "12.500 nats per step" in text and " NLL  epochs" in text
+    markdown = leaderboard_markdown(study, records)
+    assert "| # | trial | name | NLL | epochs |" in markdown and "| 1 | t0001 |  | 8.300 nats per step |" in markdown
+    assert "%" not in text + markdown and "points" not in text + markdown and "error" not in text + markdown
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_prediction_errors_are_told_as_the_paper_does(judged_by):
+    lines = summary_lines(judged_by("prediction_error"), [trial(0, error=0.0015)])
+    assert lines[0].startswith("Best found: 150.0 x 1e-5 validation prediction error (t0000)")
+    assert lines[3].endswith("; the best validation prediction error is 0.1 x 1e-5 below it.")
+
+
 def test_sentences_of_nothing():
     assert summary_lines(WITHOUT_TARGET, []) == [
         "Best found: no suggestion ran to its end.",

@@ -228,3 +228,19 @@ def test_events_from_many_threads():
         thread.join()
     assert watched.progress.summary().startswith("200 done, 0 running, 0 stopped, 0 failed of 200")
     assert len(watched.lines) == 200
+
+
+def test_nats_are_no_percentages(judged_by):
+    watched = Watched(judged_by("nll"))
+    with watched.progress as progress:
+        progress.started("t0000")
+        progress.reported("t0000", 1, 4, 9.25)
+        progress.ended(trial(0, error=8.5))
+    assert watched.lines[0].startswith("t0000 COMPLETE 8.500 nats per step: 1 done")
+    assert "best so far 8.500 nats per step (t0000), target 8.450 nats per step ± 0.030" in watched.lines[0]
+    watched = Watched(judged_by("nll", target=None), force_terminal=True)
+    with watched.progress as progress:
+        progress.reported("t0001", 1, 4, 9.25)
+        progress.ended(trial(0, error=8.5, name="supervised baseline"))
+    assert "best so far –, supervised baseline 8.500 nats per step" in watched.file.getvalue()
+    assert "9.250 nats per step" in watched.file.getvalue() and "%" not in watched.file.getvalue()

@@ -14,6 +14,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from ladder_search.driver.schedulers import PatientASHA, PatientPBT, rungs
+from ladder_search.metrics import ERROR, NLL, Measure
 from ladder_search.studies import STUDIES, StopConfig
 
 STOP, CONTINUE = TrialScheduler.STOP, TrialScheduler.CONTINUE
@@ -66,9 +67,11 @@ def test_no_rung_of_mnist_lies_before_4000_updates(name: str, epochs: int) -> No
     assert all(rung * 500 >= 4000 and rung < epochs for rung in rungs(epochs, 500, STUDIES[name].stop))
 
 
-def _asha(epochs: int = 150, at: tuple[int, ...] = (17, 50)) -> tuple[PatientASHA, dict[str, str]]:
+def _asha(
+    epochs: int = 150, at: tuple[int, ...] = (17, 50), stop: StopConfig = RULES, measure: Measure = ERROR
+) -> tuple[PatientASHA, dict[str, str]]:
     reasons: dict[str, str] = {}
-    return PatientASHA(epochs=epochs, rungs=at, stop=RULES, reasons=reasons), reasons
+    return PatientASHA(epochs=epochs, rungs=at, stop=stop, reasons=reasons, measure=measure), reasons
 
 
 def _play(scheduler: PatientASHA, trial: Any, result: dict[str, Any]) -> str:
@@ -159,6 +162,16 @@ def test_failures_stop_between_rungs_but_not_before_their_updates(at: tuple[int,
     assert _play(scheduler, trial, _result(6, 0.15)) == CONTINUE  # at the limit, not above it
     assert _play(scheduler, trial, _result(7, 0.151)) == STOP
     assert reasons == {"a": "error above 15 % after 3,500 updates"}
+
+
+def test_a_failure_is_told_in_its_measure() -> None:
+    stop = StopConfig(first_rung_steps=100, failure_error=12.5, failure_steps=3000)
+    scheduler, reasons = _asha(stop=stop, measure=NLL)
+    trial = _trial("a")
+    scheduler.on_trial_add(None, trial)
+    assert _play(scheduler, trial, _result(7, 12.4)) == CONTINUE
+    assert _play(scheduler, trial, _result(8, 12.6)) == STOP
+    assert reasons == {"a": "NLL above 12.5 nats per step after 4,000 updates"}
 
 
 def test_without_rungs_only_failures_stop() -> None:

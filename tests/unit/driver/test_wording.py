@@ -4,6 +4,7 @@ import pytest
 from rich.console import Console
 
 from ladder_search.driver import wording
+from ladder_search.metrics import ERROR, NLL
 
 
 @pytest.mark.parametrize(
@@ -11,6 +12,10 @@ from ladder_search.driver import wording
 )
 def test_percent(error, text):
     assert wording.percent(error) == text
+
+
+def test_titles_are_told_once():
+    assert wording.titles([ERROR, NLL, ERROR]) == "error / NLL"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import torch
 from ladder_search.errors import CheckpointError, StudyFolderError
 from ladder_search.export.bundle import read_bundle
 from ladder_search.export.results import FinalResult, SeedResult, read_result, write_result
-from ladder_search.studies import Target
+from ladder_search.studies import Study, Target
 from ladder_search.trial import TrialSpec
 
 TARGET = Target(error=0.02, spread=0.005, source="a paper", verified=False, spread_verified=False)
@@ -53,6 +54,16 @@ def test_statistics_by_hand(spec: TrialSpec) -> None:
     assert found.interval == pytest.approx((0.02 - 0.0248414, 0.02 + 0.0248414), abs=1e-7)
     assert str(found) == (
         "2.00 % ± 1.00 over 3 seeds, 95 % interval -0.48 .. 4.48 %, target 2.00 % ± 0.50 (unverified): not enough seeds"
+    )
+
+
+def test_nats_are_no_percentages(spec: TrialSpec, judged_by: Callable[..., Study]) -> None:
+    music = judged_by("nll")
+    found = made(replace(spec, model=music.model), 8.40, 8.45, 8.50, target=music.target)
+    # 4.302653 * 0.05 / sqrt(3) = 0.124207
+    assert str(found) == (
+        "8.450 nats per step ± 0.050 over 3 seeds, 95 % interval 8.326 .. 8.574 nats per step, "
+        "target 8.450 nats per step ± 0.030 (unverified): not enough seeds"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,13 +14,15 @@ from markdown_it import MarkdownIt
 
 from ladder_search.driver.pictures import canvas
 from ladder_search.errors import StudyFolderError
+from ladder_search.export.contenders import Contender, Outcome
 from ladder_search.export.reproduction import Reproduction
-from ladder_search.export.table import table
+from ladder_search.export.table import table, table_json
+from ladder_search.models.ladder import LadderConfig
 from ladder_search.record import StudyFolder, TrialRecord
 from ladder_search.report.document import Search, escaped, write_report
 from ladder_search.report.intervals import intervals
-from ladder_search.report.rows import HEADER
-from ladder_search.studies import find_study
+from ladder_search.report.rows import cells, header
+from ladder_search.studies import STUDIES, Study, find_study
 
 HOSTILE = "<script>alert(1)</script>|[a](javascript:b)*_`&lt;"
 
@@ -28,8 +31,6 @@ def reproduction(name: str = "mnist-100-full", *, search: str = "first", dropped
     study = find_study(name)
     settings = study.trial().as_mapping()
     errors = [[0.0103, 0.0111, 0.0104, 0.0108], [0.0098, None, 0.0101, 0.0099]]
-    from ladder_search.export.contenders import Contender, Outcome
-
     contenders = [
         Contender(
             name="t0007" if place else "published",
@@ -115,11 +116,86 @@ def test_the_structure_of_a_report(tmp_path: Path) -> None:
         "### Where it comes from",
     ]
     page = Page(html)
-    assert page.cells[: len(HEADER)] == list(HEADER)
+    headings = list(header(table([reproduction()])))
+    assert page.cells[: len(headings)] == headings and headings[4] == "test error"
     assert {"mnist-100-full", "found t0007", "t0001", "3 of 4"} <= set(page.cells)
     assert [cell for cell in page.cells if "reproduced" in cell] == ["reproduced"] * 2
     assert "1 of 4 seeds diverged (1002)" in html and "git" in html and "abc" in html
     assert "Welch" in markdown and "Holm" in markdown
+
+
+def reached(study: Study, *errors: list[float]) -> Reproduction:
+    found = reproduction("digits-100")
+    contenders = [
+        replace(contender, outcomes=tuple(Outcome(seed=1001 + i, test_error=e) for i, e in enumerate(own)))
+        for contender, own in zip(found.contenders, errors, strict=True)
+    ]
+    return replace(found, study=study.name, contenders=tuple(contenders))
+
+
+@pytest.fixture
+def music(judged_by: Callable[..., Study], monkeypatch: pytest.MonkeyPatch) -> Reproduction:
+    study = judged_by("nll")
+    monkeypatch.setitem(STUDIES, study.name, study)
+    return reached(study, [8.44, 8.47, 8.45, 8.46], [8.31, 8.35, 8.32, 8.34])
+
+
+def test_rows_of_other_measures(music: Reproduction, judged_by: Callable[..., Study]) -> None:
+    rows = table([music, reproduction()])
+    assert header(rows[:2])[4] == "test NLL" and header(rows)[4] == "test NLL / error"
+    rerun, found = map(cells, rows[:2])
+    # The deviation of 8.44, 8.45, 8.46, 8.47 is 0.0129; Student's quantile for 3 degrees of freedom is 3.182446.
+    assert rerun[1:6] == (
+        "8.450 nats per step ± 0.030 (unverified)", "re-run", "4", "8.455 nats per step ± 0.013",
+        "8.434 .. 8.476 nats per step",
+    )  # fmt: skip
+    assert found[6].startswith("−0.125 nats, p = ") and found[6].endswith(": better")
+    worse = cells(replace(rows[1], difference=0.04, p_difference=None, comparison="worse"))
+    assert worse[6] == "+0.040 nats: worse"
+    assert not [cell for cell in (*rerun, *found) if "%" in cell or "points" in cell]
+    assert table_json(rows)["rows"][0]["measure"] == "nll"
+
+
+def test_a_report_of_several_measures(
+    music: Reproduction, judged_by: Callable[..., Study], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    video = judged_by("prediction_error")
+    monkeypatch.setitem(STUDIES, video.name, video)
+    both = [music, reached(video, [0.0015, 0.00152], [0.00148, 0.0015])]
+    of_music = search(tmp_path, "of music")
+    of_music.description["settings"] |= {"study": "toy-nll", "overrides": {}}
+    written = write_report(tmp_path / "report", [of_music], both)[0].read_text().replace("\u00a0", " ")
+    assert "NLLs of searches are validation NLLs." in written
+    assert "Test NLLs and prediction errors at the end of the schedule" in written
+    assert "| test NLL / prediction error |" in written and "| 151.0 x 1e-5 ± 1.4 |" in written
+    assert "| NLL |" in written and "| 0.050 nats per step |" in written  # the search's leaderboard
+    assert not re.search(r"(?<!95)(?<! 5) %", written)
+    with canvas.style():
+        picture = intervals("Reproductions", table([*both, reproduction()]))
+        picture.png.canvas.draw()
+    titles = [ax.get_title(loc="left") for ax in picture.png.axes]
+    units = ["toy-nll (NLL, nats per step)", "toy-prediction_error (prediction error, x 1e-5)", "mnist-100-full"]
+    assert titles == units
+    assert picture.png.axes[-1].get_xlabel().startswith("test NLL / prediction error / error: dots are seeds")
+    assert {"%" in tick.get_text() for tick in picture.png.axes[0].get_xticklabels()} == {False}
+    shown = json.loads(picture.page.to_json())
+    published = next(trace for trace in shown["data"] if "published 150.1" in trace["hovertemplate"])
+    assert published["x"] == [pytest.approx(150.1)]
+    assert published["hovertemplate"].startswith("%{x:.1f} x 1e-5<br>")
+    axes = [shown["layout"][name] for name in ("xaxis", "xaxis2", "xaxis3")]
+    assert [axis["ticksuffix"] for axis in axes] == ["", "", " %"]
+    assert axes[0]["range"][0] < 8.31 < 8.48 < axes[0]["range"][1] < 8.6
+
+
+def test_a_search_that_was_judged_otherwise_than_its_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def by_combinator(model: LadderConfig) -> str:
+        return "error" if model.combinator == "gauss" else "nll"
+
+    monkeypatch.setattr(LadderConfig, "measure", property(by_combinator), raising=False)
+    one = search(tmp_path)
+    one.description["settings"]["overrides"] = {"model": {"combinator": "vanilla"}}
+    written = write_report(tmp_path / "report", [one], [])[0].read_text().replace("\u00a0", " ")
+    assert "| 0.050 nats per step |" in written and "NLLs of searches" in written
 
 
 def test_the_page_opens_alone(tmp_path: Path) -> None:

@@ -65,6 +65,35 @@ def test_an_error_of_zero_is_drawn_half_an_example_above_it(learning_curves_of, 
     assert picture.png.axes[0].get_ylabel() == "validation error (none is drawn at 0.17 %)"
 
 
+@pytest.mark.parametrize(
+    ("measure", "errors", "shown", "label", "target"),
+    [
+        ("nll", [61.0, 8.3], ("61.000 nats per step", "8.300 nats per step"), "NLL, nats per step",
+         "target 8.450 nats per step ± 0.030\n(unverified)\ntest NLL"),
+        ("prediction_error", [0.007, 0.0015], ("700.0 x 1e-5", "150.0 x 1e-5"), "prediction error, x 1e-5",
+         "target 150.1 x 1e-5 ± 0.1\n(unverified)\ntest prediction error"),
+    ],
+)  # fmt: skip
+def test_curves_of_other_measures(measure, errors, shown, label, target, learning_curves_of, judged_by, trial):
+    study = judged_by(measure)
+    picture = learning_curves_of([trial(0, error=errors[-1], errors=errors)], study)
+    (ax,) = picture.png.axes
+    picture.png.canvas.draw()
+    assert ax.get_yscale() == "log" and ax.get_ylabel() == f"validation {label}" == picture.page.layout.yaxis.title.text
+    assert ax.texts[0].get_text() == target
+    low, high = ax.get_ylim()
+    ticks = [tick.get_text() for tick in ax.get_yticklabels() if low <= tick.get_position()[1] <= high]
+    assert len(ticks) > 1 and all(float(tick) > 1 for tick in ticks)
+    assert picture.page.layout.yaxis.dtick is None  # 2 and 5 of each decade alone may all lie outside
+    curve = picture.page.data[-1]
+    assert curve.text == (f"t0000, epoch 1: {shown[0]}", f"t0000, epoch 2: {shown[1]}", "")
+    assert curve.y == (*(pytest.approx(study.measure.scale * error) for error in errors), None)
+    band, line = picture.page.layout.shapes
+    middle = study.measure.scale * study.target.error
+    assert line.y0 == pytest.approx(middle) and band.y0 < middle < band.y1
+    assert "%" not in picture.page.to_json()
+
+
 def test_curves_go_by_updates_where_no_epochs_were_reported(learning_curves_of, trial):
     record = trial(0, errors=[0.5, 0.4])
     for row in record.epochs:

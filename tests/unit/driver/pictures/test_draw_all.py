@@ -119,6 +119,27 @@ def test_searches_with_next_to_nothing_are_drawn(records, study, trial, nothing)
             json.loads(picture.page.to_json())
 
 
+@pytest.mark.parametrize(("measure", "least"), [("nll", 8.3), ("prediction_error", 0.0014)])
+def test_other_measures_are_no_percentages(measure, least, judged_by, search):
+    drawn, records = search(24, error=lambda params: least * (1 + 100 * params["training/lr"]), stopped={3}, failed={6})
+    trials = Trials.of(judged_by(measure), records, drawn)
+    label = trials.study.measure.label
+    with canvas.style():
+        found = {name: draw("title", trials) for name, draw in pictures._PICTURES.items()}
+        for picture in found.values():
+            picture.png.canvas.draw()
+    assert found["slices"].png._supylabel.get_text() == f"validation {label}"
+    assert found["slices"].page.layout.yaxis.title.text == f"validation {label}"
+    assert found["parallel coordinates"].png.axes[-1].get_ylabel() == f"validation {label}"
+    best = min(record.validation_error for record in records[1:] if record.state == "COMPLETE")
+    names = {trace.name for trace in found["parallel coordinates"].page.data}
+    assert f"best found: {trials.study.measure.text(best)}" in names
+    for name in ("slices", "parallel coordinates"):
+        texts = [text.get_text() for text in found[name].png.findobj(matplotlib.text.Text)]
+        assert not [text for text in texts if "%" in text]
+        assert not re.search("%(?!{)", found[name].page.to_json())  # its templates have %{…}
+
+
 def test_names_that_look_like_mathematics_are_drawn_as_they_are(tmp_path, search):
     study, records = search(
         9, lambda asked: asked.suggest_float("model/$x_{1$", 1, 2), lambda params: params["model/$x_{1$"] / 9

@@ -1,0 +1,47 @@
+"""Studies that are judged by something else than a classification error, without a family that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+
+from ladder_search.metrics import MEASURES
+from ladder_search.models.ladder import LadderConfig
+from ladder_search.studies import StopConfig, Study, Target, find_study
+
+
+class _OfSteps(LadderConfig):
+    measure = "nll"
+
+
+class _OfFrames(LadderConfig):
+    measure = "prediction_error"
+
+
+_KINDS = {kind.measure: kind for kind in (_OfSteps, _OfFrames)}
+_TARGETS = {"nll": (8.45, 0.03), "prediction_error": (150.1e-5, 0.1e-5)}
+
+
+@pytest.fixture(scope="session")
+def judged_by() -> Callable[..., Study]:
+    """Make ``digits-100`` a study of a measure: of music's 8.45 nats per step, or of video's 150.1 x 1e-5."""
+
+    def make(measure: str, **changes: Any) -> Study:
+        study = find_study("digits-100")
+        model = _KINDS[measure](**{setting.name: getattr(study.model, setting.name) for setting in fields(study.model)})
+        error, spread = _TARGETS[measure]
+        target = Target(
+            error=error,
+            spread=spread,
+            source="a paper",
+            verified=False,
+            spread_verified=False,
+            measure=MEASURES[measure].name,
+        )
+        stop = StopConfig(first_rung_steps=200, failure_error=20.0, failure_steps=200)
+        return replace(study, **{"name": f"toy-{measure}", "model": model, "target": target, "stop": stop, **changes})
+
+    return make
