@@ -30,7 +30,7 @@ from ladder_search.errors import SettingError
 from ladder_search.metrics import COST, COST_DECAY, COST_SUPERVISED
 from ladder_search.nn.dropout import dropped
 from ladder_search.nn.network import Network
-from ladder_search.nn.notes import scored_nats
+from ladder_search.nn.notes import RARE, scored_nats
 from ladder_search.nn.protocol import Windows
 
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
@@ -236,7 +236,7 @@ class SequenceNetwork(Network):
             for i, n_in in enumerate(sizes)
         )
         self.V = nn.Parameter(_uniform((config.notes, hidden), hidden**-0.5, generator))
-        self.gamma = nn.Parameter(torch.zeros(config.notes))
+        self.gamma = nn.Parameter(torch.full((config.notes,), RARE))
 
     @property
     def term_names(self) -> tuple[str, ...]:

@@ -105,8 +105,9 @@ def test_the_generator_alone_decides_the_start(kind: str) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_forget_gates_begin_open_and_filters_at_their_directions_lengths() -> None:
+def test_notes_begin_rare_forget_gates_open_and_filters_at_their_directions_lengths() -> None:
     lstm = SequenceNetwork(SequenceConfig(hidden=3), generator=generator())
+    assert lstm.gamma.tolist() == [-3.0] * 88  # 4 of 88: log(4 / 84) = -3.04
     assert lstm.layers[0].beta.tolist() == [0.0] * 3 + [1.0] * 3 + [0.0] * 6
     tcn = SequenceNetwork(SequenceConfig(kind="tcn", hidden=3), generator=generator())
     for v, g in zip(tcn.layers[0].v, tcn.layers[0].g, strict=True):
