@@ -23,6 +23,7 @@ from ladder_search.export.folders import unwritable
 from ladder_search.export.learning import Learning, as_json, differences, marks, transfer_scores
 from ladder_search.export.results import write_result
 from ladder_search.export.sources import FOLDER, Shelf
+from ladder_search.metrics import Measure
 from ladder_search.studies import find_study
 from ladder_search.trial import TrialSpec
 
@@ -36,6 +37,9 @@ def run(arguments: argparse.Namespace) -> None:
     if len(studies) < 2 or len({study.data.dataset for study in studies}) > 1:
         names = ", ".join(f"{study.name} on {study.data.dataset}" for study in studies)
         raise SettingError(f"a comparison is of two studies or more on the same data, got {names}; name others.")
+    if len({study.measure for study in studies}) > 1:
+        names = ", ".join(f"{study.name} by its {study.measure.title}" for study in studies)
+        raise SettingError(f"compared studies must be judged by the same measure, got {names}; name others.")
     device = find_device(arguments.device)
     console = Console()
     dataset = datasets.load(studies[0].data.dataset, notify=lambda line: console.print(line, markup=False))
@@ -88,7 +92,9 @@ def _write(output: Path, found: list[Learning], title: str) -> None:
 
 def _tell(console: Console, found: list[Learning], dataset: str) -> None:
     seeds = max(len(one.curves) for one in found)
-    title = f"{dataset}: test accuracy in %, mean ± standard deviation over {seeds} seeds, nothing held out"
+    measure, rises = found[0].measure, found[0].rises
+    what = "accuracy in %" if rises else measure.label
+    title = f"{dataset}: test {what}, mean ± standard deviation over {seeds} seeds, nothing held out"
     console.print(title, highlight=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False)
     epochs = marks(found)
@@ -96,20 +102,23 @@ def _tell(console: Console, found: list[Learning], dataset: str) -> None:
         table.add_column(header, justify="left" if header == "study" else "right", no_wrap=True, overflow="fold")
     scores = transfer_scores(found, found[0].name)
     for one in found:
-        cells = [_cell(list(one.after(epoch).values())) for epoch in epochs]
+        cells = [_cell(list(one.after(epoch).values()), measure) for epoch in epochs]
         score = f"{scores[one.name]:.3f}" if one.name in scores else "–"
-        table.add_row(one.name, *cells, _cell(list(one.area.values())), score, str(len(one.diverged) or "–"))
+        area = _cell(list(one.area.values()), measure)
+        table.add_row(one.name, *cells, area, score, str(len(one.diverged) or "–"))
     wide = Console(width=max(console.width, 110)) if not console.is_terminal else console
     wide.print(table, highlight=False)
-    console.print(f"transfer: area over that of {found[0].name}; lost: seeds that diverged", highlight=False)
-    for what in ("area", *(f"epoch {epoch}" for epoch in dict.fromkeys((epochs[0], epochs[-1])))) if epochs else ():
-        console.print(f"Paired tests, {what} (t-test over common seeds, Holm over all pairs):", highlight=False)
-        for d in differences(found, what):
-            apart = f"{100 * d.mean:.2f} ± {100 * d.deviation:.2f} points, n {d.n}, p {d.p:.3g}"
-            console.print(f"  {d.better} above {d.worse}: {apart}", highlight=False, soft_wrap=True)
+    transfer = f"transfer: area over that of {found[0].name}{'' if rises else ', less is better'}"
+    console.print(f"{transfer}; lost: seeds that diverged", highlight=False)
+    for moment in ("area", *(f"epoch {epoch}" for epoch in dict.fromkeys((epochs[0], epochs[-1])))) if epochs else ():
+        console.print(f"Paired tests, {moment} (t-test over common seeds, Holm over all pairs):", highlight=False)
+        for d in differences(found, moment):
+            apart = f"{measure.number(d.mean)} ± {measure.apart(d.deviation)}, n {d.n}, p {d.p:.3g}"
+            side = "above" if rises else "below"
+            console.print(f"  {d.better} {side} {d.worse}: {apart}", highlight=False, soft_wrap=True)
 
 
-def _cell(values: list[float]) -> str:
+def _cell(values: list[float], measure: Measure) -> str:
     if not values:
         return "–"
-    return f"{100 * fmean(values):.2f}" + (f" ± {100 * stdev(values):.2f}" if len(values) > 1 else "")
+    return measure.number(fmean(values)) + (f" ± {measure.number(stdev(values))}" if len(values) > 1 else "")

@@ -1,7 +1,8 @@
 """How fast several configurations learn: accuracy after every epoch over seeds, areas, transfer scores, paired tests.
 
 Source: Rusu et al. 2016, section 4 (area under the learning curve; the transfer score is its ratio to that of a column
-from scratch). Every comparison is in pairs of equal seeds, which are equal label draws.
+from scratch). Every comparison is in pairs of equal seeds, which are equal label draws. Where a study is not judged by
+its error there is no accuracy: the curves are then those of its measure, and less is better.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from ladder_search.errors import CheckpointError
 from ladder_search.export.results import FinalResult
 from ladder_search.export.statistics import holm, paired
-from ladder_search.metrics import EPOCH, TEST_ERROR
+from ladder_search.metrics import EPOCH, ERROR, TEST_ERROR, Measure
 
 MARKS = (1, 3, 10)
 """Epochs after which accuracies are told, beside the last."""
@@ -28,8 +29,10 @@ class Learning:
     name: str
     title: str
     curves: Mapping[int, tuple[float, ...]]
-    """Seed -> test accuracy (a fraction) after epochs 1..E; a seed that diverged is left out."""
+    """Seed -> test accuracy (a fraction) or measure after epochs 1..E; a seed that diverged is left out."""
     diverged: tuple[int, ...] = ()
+    measure: Measure = ERROR
+    """What the study is judged by."""
 
     @classmethod
     def of(cls, name: str, title: str, result: FinalResult) -> Learning:
@@ -38,7 +41,7 @@ class Learning:
         Raises:
             CheckpointError: it has no point for every epoch.
         """
-        found = {}
+        found, measure = {}, result.spec.measure
         for outcome in result.outcomes:
             if outcome.test_error is not None:
                 rows = sorted(outcome.epochs, key=lambda row: row[EPOCH])
@@ -47,21 +50,32 @@ class Learning:
                         f"a comparison needs a test error for every epoch and the kept training of {name} has them for "
                         "some only; choose another output folder."
                     )
-                found[outcome.seed] = tuple(1.0 - row[TEST_ERROR] for row in rows)
+                errors = [row[TEST_ERROR] for row in rows]
+                found[outcome.seed] = tuple(1.0 - error for error in errors) if measure == ERROR else tuple(errors)
         gone = tuple(outcome.seed for outcome in result.outcomes if outcome.test_error is None)
-        return cls(name=name, title=title, curves=found, diverged=gone)
+        return cls(name=name, title=title, curves=found, diverged=gone, measure=measure)
+
+    @property
+    def rises(self) -> bool:
+        """Whether more is better."""
+        return self.measure == ERROR
+
+    @property
+    def kind(self) -> str:
+        """What the curves are of: "accuracy", or the measure's name."""
+        return "accuracy" if self.rises else self.measure.name
 
     @property
     def epochs(self) -> int:
         return min((len(curve) for curve in self.curves.values()), default=0)
 
     def after(self, epoch: int) -> dict[int, float]:
-        """Seed -> accuracy after that epoch."""
+        """Seed -> the curve's value after that epoch."""
         return {seed: curve[epoch - 1] for seed, curve in self.curves.items()}
 
     @property
     def area(self) -> dict[int, float]:
-        """Seed -> area under the curve, divided by the epochs: the mean accuracy while learning."""
+        """Seed -> area under the curve, divided by the epochs: the mean value while learning."""
         return {seed: fmean(curve) for seed, curve in self.curves.items()}
 
 
@@ -75,7 +89,7 @@ class Difference:
     worse: str
     """By their means."""
     mean: float
-    """Mean of the differences, in accuracy."""
+    """Mean of the differences, without its sign."""
     deviation: float
     n: int
     p: float
@@ -92,13 +106,14 @@ def differences(all_: Sequence[Learning], what: str) -> list[Difference]:
     """Compare all pairs by their ``area`` or after ``epoch N``."""
     epoch = 0 if what == "area" else int(what.removeprefix("epoch "))
     values = {one.name: one.area if not epoch else one.after(epoch) for one in all_}
+    rises = all(one.rises for one in all_)
     found = []
     for a, b in combinations(values, 2):
         common = sorted(values[a].keys() & values[b].keys())
         apart = [values[a][seed] - values[b][seed] for seed in common]
         if len(apart) < 2:
             continue
-        first, second = (a, b) if fmean(apart) >= 0 else (b, a)
+        first, second = (a, b) if (fmean(apart) >= 0) == rises else (b, a)
         p = paired([values[a][seed] for seed in common], [values[b][seed] for seed in common])
         found.append((first, second, abs(fmean(apart)), stdev(apart), len(apart), p))
     corrected = holm(one[-1] for one in found)
@@ -126,7 +141,7 @@ def as_json(all_: Sequence[Learning], reference: str) -> dict[str, Any]:
         "curves": {
             one.name: {
                 "title": one.title,
-                "accuracy": {str(seed): list(curve) for seed, curve in one.curves.items()},
+                one.kind: {str(seed): list(curve) for seed, curve in one.curves.items()},
                 "diverged": list(one.diverged),
             }
             for one in all_

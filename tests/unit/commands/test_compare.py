@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from ladder_search import cli
+from ladder_search.commands.compare import _tell
+from ladder_search.export.learning import Learning
+from ladder_search.metrics import NLL
+from ladder_search.studies import STUDIES, Study
 
 
 def compare(root: Path, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -38,6 +44,27 @@ def test_curves_are_kept_drawn_and_told_and_found_again(
     assert compare(tmp_path, "digits-100-base", "digits-all-base", monkeypatch=monkeypatch) == 0
     assert (place / "digits-100-base" / "result.json").stat().st_mtime_ns == before  # nothing is trained again
     assert json.loads((place / "learning.json").read_text()) == kept
+
+
+def test_nats_are_told_as_nats(capsys: pytest.CaptureFixture[str]) -> None:
+    curves = {"lstm": {1: (9.0, 8.5), 2: (9.2, 8.7)}, "ladder": {1: (8.8, 8.3), 2: (8.9, 8.6)}}
+    _tell(Console(), [Learning(name=n, title="", curves=c, measure=NLL) for n, c in curves.items()], "music")
+    out = capsys.readouterr().out
+    assert "music: test NLL, nats per step, mean ± standard deviation over 2 seeds" in out
+    assert "8.600 ± 0.141" in out and "ladder below lstm: 0.150 ± 0.071 nats, n 2" in out
+    assert "transfer: area over that of lstm, less is better; lost" in out
+    assert "accuracy" not in out and "%" not in out and "points" not in out
+
+
+def test_only_what_is_judged_alike_is_compared(
+    judged_by: Callable[..., Study],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(STUDIES, "toy-nll", judged_by("nll"))
+    assert compare(tmp_path, "digits-100", "toy-nll", monkeypatch=monkeypatch) == 2
+    assert "measure, got digits-100 by its error, toy-nll by its NLL; name others." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

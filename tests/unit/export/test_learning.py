@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 from scipy.stats import ttest_rel
@@ -10,6 +11,10 @@ from scipy.stats import ttest_rel
 from ladder_search.driver.pictures import canvas
 from ladder_search.driver.pictures.learning import learning_bands
 from ladder_search.export.learning import Learning, as_json, differences, marks, transfer_scores
+from ladder_search.export.results import FinalResult, SeedResult
+from ladder_search.metrics import NLL
+from ladder_search.studies import Study
+from ladder_search.trial import TrialSpec
 
 SLOW = Learning(name="slow", title="", curves={1: (0.2, 0.4), 2: (0.3, 0.5), 3: (0.1, 0.6)})
 FAST = Learning(name="fast", title="", curves={1: (0.6, 0.7), 2: (0.5, 0.9), 3: (0.7, 0.8)})
@@ -32,6 +37,44 @@ def test_differences_are_of_pairs_and_corrected_over_all_of_them() -> None:
     assert one.p == pytest.approx(min(1.0, 3 * p))  # the smallest of three
     assert found["slow", "lame"].n == 2  # the seed that diverged is left out of both
     assert math.isclose(found["slow", "lame"].mean, 0.1)
+
+
+def test_of_other_measures_less_is_better(judged_by: Callable[..., Study]) -> None:
+    errors = {"high": [(9.0, 8.5), (9.2, 8.7)], "low": [(8.8, 8.3), (8.9, 8.6)]}
+    found = [Learning.of(name, "", _result(judged_by("nll").trial(), *curves)) for name, curves in errors.items()]
+    assert found[0].curves == {1001: (9.0, 8.5), 1002: (9.2, 8.7)} and found[0].measure is NLL
+    (one,) = differences(found, "epoch 2")
+    assert (one.better, one.worse, one.mean) == ("low", "high", pytest.approx(0.15))
+    assert as_json(found, "high")["curves"]["low"]["nll"] == {"1001": [8.8, 8.3], "1002": [8.9, 8.6]}
+    with canvas.style():
+        picture = learning_bands("curves", found)
+        picture.png.canvas.draw()
+    (ax,) = picture.png.axes
+    assert ax.get_ylabel() == "test NLL, nats per step, mean ± sd" == picture.page.layout.yaxis.title.text
+    assert not [tick for tick in ax.get_yticklabels() if "%" in tick.get_text()]
+    assert picture.page.data[-1].y == pytest.approx((8.85, 8.45)) and "%" not in picture.page.layout.yaxis.tickformat
+
+
+def _result(spec: TrialSpec, *curves: tuple[float, ...]) -> FinalResult:
+    outcomes = tuple(
+        SeedResult(
+            seed=seed,
+            test_error=curve[-1],
+            epochs=tuple({"epoch": epoch, "test_error": error} for epoch, error in enumerate(curve, 1)),
+        )
+        for seed, curve in enumerate(curves, 1001)
+    )
+    return FinalResult(
+        study="",
+        spec=spec,
+        target=None,
+        outcomes=outcomes,
+        data_digest="",
+        settings_digest="",
+        compiled=False,
+        device="cpu",
+        seconds=1.0,
+    )
 
 
 def test_accuracies_are_told_after_1_3_10_and_the_last_epoch() -> None:
