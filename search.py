@@ -37,7 +37,8 @@ def print_next_steps(console: Console, result: SearchResult, root: str) -> None:
     lines += [
         f"look at it      ladder-search ui{where}",
         f"keep the best   ladder-search export {name} --top 3 -o configs/{where}",
-        "train it        ladder-search train configs/01-… --seeds 10   (all training data, test error)",
+        "train it        ladder-search train configs/01-… --seeds 10   (all training data, test "
+        f"{result.study.measure.title})",
     ]
     lines += [f"note: {problem}" for problem in result.problems[:5]]
     for line in lines:

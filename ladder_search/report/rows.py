@@ -77,7 +77,8 @@ def sentences(rows: Sequence[Row], reproductions: Sequence[Reproduction]) -> lis
             )
         else:
             searches = ", ".join(sorted({row.search for row in own if row.search}))
-            said.append(f"{name}: found by the search {searches}, in the order of their validation errors.")
+            judged_by = MEASURES[own[0].measure].title
+            said.append(f"{name}: found by the search {searches}, in the order of their validation {judged_by}s.")
         if not found.complete:
             said.append(f"{name}: not all seeds are trained yet; the same command goes on where this one ended.")
         if len(found.tables) > 1:

@@ -21,7 +21,7 @@ from ladder_search.models.ladder import LadderConfig
 from ladder_search.record import StudyFolder, TrialRecord
 from ladder_search.report.document import Search, escaped, write_report
 from ladder_search.report.intervals import intervals
-from ladder_search.report.rows import cells, header
+from ladder_search.report.rows import cells, header, sentences
 from ladder_search.studies import STUDIES, Study, find_study
 
 HOSTILE = "<script>alert(1)</script>|[a](javascript:b)*_`&lt;"
@@ -154,6 +154,8 @@ def test_rows_of_other_measures(music: Reproduction, judged_by: Callable[..., St
     assert worse[6] == "+0.040 nats: worse"
     assert not [cell for cell in (*rerun, *found) if "%" in cell or "points" in cell]
     assert table_json(rows)["rows"][0]["measure"] == "nll"
+    said = " ".join(sentences(rows[:2], [music]))
+    assert "found by the search first, in the order of their validation NLLs." in said
 
 
 def test_a_report_of_several_measures(
