@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +23,12 @@ from torch.nn import functional
 from ladder_search.config import in_range
 from ladder_search.errors import SettingError
 from ladder_search.metrics import COST, COST_DECAY, COST_PREDICTION, COST_SUPERVISED
+from ladder_search.nn.assembly import Assembly
 from ladder_search.nn.cells import drawn, product
-from ladder_search.nn.levels import Level, read_levels
+from ladder_search.nn.levels import read_levels
 from ladder_search.nn.network import Network
 from ladder_search.nn.protocol import Batch, Windows
-from ladder_search.nn.recurrence import Bottom, Recurrence, Shape, bottom_products, first_products
+from ladder_search.nn.recurrence import Bottom, Recurrence
 from ladder_search.nn.steps import Found, Kind, Steps, as_maps, averages, by_step, in_turn
 
 _WEIGHTS = ("W", "D", "U", "V")
@@ -59,7 +60,7 @@ class RecurrentConfig:
     decoder: bool = True
     """False: an encoder only, which predicts no frame; the notes of music are then read from the top level."""
     decoder_cell: Literal["g1", "g2", "g3"] = "g3"
-    """Kind of decoder cell, see ``nn.cells``; g1 is the paper's, of g2 and g3 we know no more than their inputs."""
+    """Kind of decoder cell, see ``nn.cells``. That g1's function is the ladder's is unverified; g2 and g3 are ours."""
     feedback: bool = True
     """Whether convolutional cells read what their level's decoder cell gave last."""
     iterations: int = 1
@@ -86,8 +87,11 @@ class RecurrentConfig:
     weight_decay: float = 0.0
     """Multiplies half the sum of squared weights."""
 
+    statistics_batches: ClassVar[int] = 50
+    """Minibatches that test-time statistics are averages over, at most: more tell them no better. Ours."""
+
     def __post_init__(self) -> None:
-        self.shape.check(self.network)
+        self.assembly.check()
         if self.task == "music" and len(self.frame) != 2:
             raise SettingError(
                 f"model.frame of music is channels and pitches, got {list(self.frame)}; write for example [1, 88]."
@@ -110,20 +114,16 @@ class RecurrentConfig:
             in_range(f"model.{name}", getattr(self, name), 0.0, high)
 
     @property
-    def network(self) -> tuple[Level, ...]:
-        """The levels, typed, and their sizes."""
-        return read_levels(self.levels, self.frame)
-
-    @property
     def example_shape(self) -> tuple[int, ...]:
         """Shape of one example: a video, or a step of music."""
         frame = self.frame if self.frame[0] > 1 else self.frame[1:]
         return (self.frames, *frame) if self.task == "video" else frame
 
     @property
-    def shape(self) -> Shape:
+    def assembly(self) -> Assembly:
         """How the levels are put together."""
-        return Shape(self.decoder_cell if self.decoder else None, self.feedback, self.iterations)
+        levels = read_levels(self.levels, self.frame)
+        return Assembly(levels, self.decoder_cell if self.decoder else None, self.feedback, self.iterations)
 
     @property
     def told(self) -> int:
@@ -136,11 +136,6 @@ class RecurrentConfig:
     def predicts(self) -> bool:
         """Whether the decoder's bottom is there. Without a cost nothing reads it, nor the top level's classes."""
         return self.decoder and (self.lambda_p > 0 or self.task == "music")
-
-    @property
-    def decodes(self) -> bool:
-        """Whether anything comes of decoding."""
-        return self.predicts or any(map(self.shape.feeds, self.network))
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -173,18 +168,10 @@ class RecurrentConfig:
         return {name: [getattr(self, name)] for name, _ in _HYPER}
 
     def flops(self, labelled: int, unlabelled: int) -> float:
-        """Floating-point operations of one step's products, for that many rows of each kind, or steps of music.
-
-        Backward a product is two, but for the first layer, whose input needs no gradient. The products of a video's
-        first states are not made, because those are zero.
-        """
-        levels, music = self.network, self.task == "music"
-        frames, predicted = (1, 1) if music else (self.frames, self.frames - 1)
-        products = self.shape.products(levels, frames, predicted * self.decodes, begun=music)
-        products += predicted * self.predicts * bottom_products(levels[0])
-        products += math.prod(levels[-1].size) * self.told
-        rows = labelled + (unlabelled if self.unlabelled else 0)
-        return 2.0 * rows * (3 * products - frames * first_products(levels[0]))
+        """Floating-point operations of one step's products, for that many rows of each kind, or steps of music."""
+        music, rows = self.task == "music", labelled + (unlabelled if self.unlabelled else 0)
+        frames = 1 if music else self.frames
+        return rows * self.assembly.flops(frames=frames, begun=music, predicts=self.predicts, told=self.told)
 
 
 class Trace(NamedTuple):
@@ -207,10 +194,12 @@ class Recurrent(Network):
     def __init__(self, config: RecurrentConfig, *, generator: torch.Generator) -> None:
         super().__init__()
         self.config = config
-        self.levels = levels = config.network
+        self.levels = levels = config.assembly.levels
         self.frame = frame = levels[0].sizes[0]
-        self.body = Recurrence(levels, config.shape, config.normalisation, generator)
+        self.body = Recurrence(config.assembly, config.normalisation, generator)
         self.bottom = Bottom(frame, levels[0], generator) if config.predicts else None
+        self._decoded = (config.frames - 1) * config.assembly.decodes(predicts=config.predicts)
+        """Frames of a video that are decoded."""
         told = config.told
         self.W = drawn(told, math.prod(levels[-1].size), None, generator) if told else None
         self.b = nn.Parameter(torch.zeros(told)) if told else None
@@ -234,8 +223,8 @@ class Recurrent(Network):
 
     @property
     def widest(self) -> int:
-        """Numbers in the largest map of one row, all its frames and gates."""
-        frames = self.config.frames if self.config.task == "video" else 1
+        """Numbers in the largest map of one row, with all frames and gates that are evaluated together."""
+        frames = self.config.frames if self.config.task == "video" else _AT_ONCE
         return frames * max(4 * math.prod(size) for level in self.levels for size in (*level.sizes, level.size))
 
     @property
@@ -397,11 +386,6 @@ class Recurrent(Network):
         return Trace(predicted, probabilities, bottom)
 
     # --- parts --------------------------------------------------------------------------------------------------------
-
-    @property
-    def _decoded(self) -> int:
-        """Frames of a video that are decoded."""
-        return (self.config.frames - 1) * self.config.decodes
 
     def _disturbed(self, x: Tensor, noise: Tensor, hyper: Mapping[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Return the frames with noise, and what outputs are multiplied by, (…, 1, 1, channels) each."""

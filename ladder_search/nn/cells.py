@@ -231,7 +231,10 @@ class DecoderCell(nn.Module):
 
 
 class G1(DecoderCell):
-    """``d = (e - mu(u)) * v(u) + mu(u)`` with the ladder's mu and v and the normalised ``W u``."""
+    """``d = (e - mu(w)) * v(w) + mu(w)`` with ``w`` the batch-normalised ``W u``.
+
+    That mu and v are the ladder's, linear plus sigmoid, is unverified.
+    """
 
     def __init__(self, units: int, above: int, kernel: Pair, norm: Kind, generator: torch.Generator) -> None:
         super().__init__(units, above, kernel, norm, generator)
@@ -250,7 +253,7 @@ class G1(DecoderCell):
 class _Concatenating(DecoderCell):
     """``V c`` with ``c = leaky(norm(W [u, e]))`` of twice the level's channels.
 
-    Ours; the paper has it that the first product is one of both inputs and is normalised.
+    The paper has it that the first product is one of both inputs and is normalised; the rest is ours.
     """
 
     outputs = 1
@@ -274,7 +277,7 @@ class _Concatenating(DecoderCell):
 
 
 class G2(_Concatenating):
-    """``d = (e - mu(w)) * sigmoid(v(w)) + mu(w)`` with ``w = V c``."""
+    """``d = (e - mu(w)) * sigmoid(v(w)) + mu(w)`` with ``w = V c``: ours, of the same mu and v."""
 
     def __init__(self, units: int, above: int, kernel: Pair, norm: Kind, generator: torch.Generator) -> None:
         super().__init__(units, above, kernel, norm, generator)
@@ -285,7 +288,7 @@ class G2(_Concatenating):
 
 
 class G3(_Concatenating):
-    """``d = sigmoid(a) * e + (1 - sigmoid(a)) * w`` with ``(a, w) = V c``."""
+    """``d = sigmoid(a) * e + (1 - sigmoid(a)) * w`` with ``(a, w) = V c``: ours."""
 
     outputs = 2
 

@@ -14,14 +14,13 @@ from __future__ import annotations
 import math
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ladder_search.errors import SettingError
+from ladder_search.nn.assembly import Assembly
 from ladder_search.nn.cells import (
     DECODER_CELLS,
     ENCODER_CELLS,
@@ -38,86 +37,6 @@ from ladder_search.nn.levels import Level, Pair, Size
 from ladder_search.nn.steps import Kind, Steps
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """How levels are put together."""
-
-    decoder_cell: str | None
-    """Key of ``nn.cells.DECODER_CELLS``; None: no decoder."""
-    feedback: bool
-    """Whether convolutional cells read the decoder's last d."""
-    iterations: int
-    """Times that encoder and decoder run on each frame."""
-
-    def check(self, levels: Sequence[Level]) -> None:
-        """Raise ``SettingError`` unless these levels can be put together so."""
-        if self.iterations < 1:
-            raise SettingError(f"model.iterations must be at least 1, got {self.iterations}; choose 1 or more.")
-        if self.decoder_cell is not None and any(level.cell.dense for level in levels[:-1]):
-            raise SettingError(
-                "with model.decoder=true only the top of model.levels may be fully connected, got another among "
-                f"{len(levels)}; take away the others, or the decoder."
-            )
-
-    def feeds(self, level: Level) -> bool:
-        """Whether the level's cell reads d."""
-        return self.feedback and self.decoder_cell is not None and level.cell.kernel is not None
-
-    def ahead(self, levels: Sequence[Level]) -> int:
-        """How many levels, from below, run over all frames before the next level does."""
-        if self.iterations == 1 and not any(map(self.feeds, levels)):
-            return len(levels)
-        return next((i for i, level in enumerate(levels) if level.cell.recurrent), len(levels))
-
-    def products(self, levels: Sequence[Level], frames: int, decoded: int, *, begun: bool) -> int:
-        """Return the multiplications of one row's products.
-
-        Args:
-            decoded: how many of the frames are decoded in the end.
-            begun: whether there is a state before the first frame.
-        """
-        passes, ahead, found = frames * self.iterations, self.ahead(levels), 0
-        if any(map(self.feeds, levels)):
-            decoded += passes - frames
-        for i, level in enumerate(levels):
-            often = frames if i <= ahead else passes
-            found += often * sum(
-                layer.channels * below[0] * math.prod(layer.kernel) * math.prod(size[1:])
-                for layer, below, size in zip(level.convolutions, level.sizes, level.sizes[1:], strict=False)
-            )
-            gates = math.prod(level.size) * ENCODER_CELLS[level.cell.kind].parts if level.cell.units else 0
-            filters, features = math.prod(level.cell.kernel or (1, 1)), level.features
-            found += often * gates * filters * (math.prod(features) if level.cell.dense else features[0])
-            if level.cell.recurrent:
-                again = (1 + self.feeds(level)) * level.size[0]
-                found += ((often if i < ahead else passes) - (not begun)) * gates * filters * again
-        if self.decoder_cell is not None:
-            top = levels[-1]
-            found += (
-                decoded * math.prod(top.decoded) * top.size[0] * (1 if top.cell.dense else math.prod(top.kernels[-1]))
-            )
-            cell = DECODER_CELLS[self.decoder_cell]
-            for level, above in pairwise(levels):
-                weights = cell.weights(level.size[0], above.decoded[0]) * math.prod(level.kernels[-1])
-                found += decoded * weights * math.prod(level.size[1:])
-        return found
-
-
-def first_products(level: Level) -> int:
-    """Return the multiplications of a row's first product, with a frame of the input."""
-    if level.convolutions:
-        layer = level.convolutions[0]
-        return layer.channels * level.sizes[0][0] * math.prod(layer.kernel) * math.prod(level.sizes[1][1:])
-    gates, cell = math.prod(level.size) * ENCODER_CELLS[level.cell.kind].parts, level.cell
-    return gates * (math.prod(level.features) if cell.dense else level.features[0] * math.prod(cell.kernel or (1, 1)))
-
-
-def bottom_products(level: Level) -> int:
-    """Return the multiplications of ``Bottom``'s products for one row and frame."""
-    (channels, *places), above = level.sizes[0], level.decoded[0]
-    return (above * (above + channels) + channels * above) * math.prod(level.kernels[0]) * math.prod(places)
-
-
 class EncoderLevel(nn.Module):
     """The convolutions of a level and its cell."""
 
@@ -125,7 +44,7 @@ class EncoderLevel(nn.Module):
 
     def __init__(self, level: Level, *, feedback: bool, norm: Kind, generator: torch.Generator) -> None:
         """Args:
-        feedback: whether there is a d; convolutional cells read it.
+        feedback: whether its cell reads d.
         norm: of a convolutional cell's inputs.
         """
         super().__init__()
@@ -138,7 +57,7 @@ class EncoderLevel(nn.Module):
             self.cell = NoCell()
         else:
             read = math.prod(features) if cell.dense else features[0]
-            fed = cell.units if feedback and not cell.dense else 0
+            fed = cell.units if feedback else 0
             self.cell = ENCODER_CELLS[cell.kind](cell, read, fed, norm, generator)
 
     def inputs(self, h: Tensor, steps: Steps) -> Tensor:
@@ -206,26 +125,25 @@ class Recurrence(nn.Module):
     """Encoder and decoder of all levels. Parts: ``encoder``, the levels from below; ``top`` and ``g``, their decoder
     cells, ``g[l - 1]`` that of level l < L."""
 
-    def __init__(self, levels: Sequence[Level], shape: Shape, norm: Kind, generator: torch.Generator) -> None:
+    def __init__(self, assembly: Assembly, norm: Kind, generator: torch.Generator) -> None:
         """Args:
         norm: of the inputs of convolutional cells and in decoder cells.
         """
         super().__init__()
-        self.levels, self.iterations = tuple(levels), shape.iterations
+        self.levels, self.iterations = assembly.levels, assembly.iterations
+        self.fed, self.ahead = assembly.fed, assembly.ahead
         self.encoder = nn.ModuleList(
-            EncoderLevel(level, feedback=shape.feeds(level), norm=norm, generator=generator) for level in levels
+            EncoderLevel(level, feedback=i in self.fed, norm=norm, generator=generator)
+            for i, level in enumerate(self.levels)
         )
         self.top, self.g = None, nn.ModuleList()
-        if shape.decoder_cell is not None:
-            make = DECODER_CELLS[shape.decoder_cell]
-            self.top = Top(levels[-1], generator)
+        if assembly.decoder_cell is not None:
+            make = DECODER_CELLS[assembly.decoder_cell]
+            self.top = Top(self.levels[-1], generator)
             self.g.extend(
                 make(level.size[0], above.decoded[0], level.kernels[-1], norm, generator)
-                for level, above in pairwise(levels)
+                for level, above in pairwise(self.levels)
             )
-        self.fed = [i for i, level in enumerate(levels) if shape.feeds(level)]
-        """Levels, from 0, whose cells read d."""
-        self.ahead = shape.ahead(levels)
 
     @property
     def _rungs(self) -> list[EncoderLevel]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.func import functional_call, grad, vmap
 from torch.utils.flop_counter import FlopCounterMode
 
 from ladder_search.errors import SettingError, UnknownNameError
@@ -43,13 +48,13 @@ def generator(seed: int = 1) -> torch.Generator:
 
 
 def video(**changes: Any) -> Recurrent:
-    settings: dict[str, Any] = {"frame": (1, 9, 9), "frames": 4, "levels": SMALL}
-    return Recurrent(RecurrentConfig(**settings | changes), generator=generator()).double()
+    given: dict[str, Any] = {"frame": (1, 9, 9), "frames": 4, "levels": SMALL}
+    return Recurrent(RecurrentConfig(**given | changes), generator=generator()).double()
 
 
 def music(**changes: Any) -> Recurrent:
-    settings: dict[str, Any] = {"task": "music", "frame": (1, 11), "levels": SMALL}
-    return Recurrent(RecurrentConfig(**settings | changes), generator=generator()).double()
+    given: dict[str, Any] = {"task": "music", "frame": (1, 11), "levels": SMALL}
+    return Recurrent(RecurrentConfig(**given | changes), generator=generator()).double()
 
 
 def hyper_of(model: Recurrent, **changes: float) -> dict[str, torch.Tensor]:
@@ -152,6 +157,114 @@ def test_scores_are_sums_over_rows(changes: dict[str, Any]) -> None:
             error = (seen.predicted[:, :-1] - batch.x_labelled[:, 1:]).square().mean((1, 2, 3)).sum()
             assert found["prediction_error"] == pytest.approx(error.item())
     assert found["rows"] == 6
+
+
+class _Cost(torch.nn.Module):
+    def __init__(self, model: Recurrent) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *inputs: Any) -> torch.Tensor:
+        return self.model.cost(*inputs)[0]
+
+
+def functional_cost(model: Recurrent, **changes: float) -> Callable[..., torch.Tensor]:
+    """The cost of a fixed batch as a function of parameters and noise."""
+    batch, hyper, module = batch_of(model, ROWS, 2), hyper_of(model, **changes), _Cost(model)
+
+    def cost(params: dict[str, torch.Tensor], noise: torch.Tensor) -> torch.Tensor:
+        named = {f"model.{name}": value for name, value in params.items()}
+        return functional_call(module, named, (batch, noise, hyper))
+
+    return cost
+
+
+@pytest.mark.parametrize("changes", [{}, {"unlabelled": True}, {"decoder_cell": "g2", "normalisation": "bn"}], ids=str)
+def test_functional_gradients_are_those_of_autograd(changes: dict[str, Any]) -> None:
+    model = video(**changes)
+    cost, noise = functional_cost(model, dropout=0.5), noise_of(model, ROWS, 2)
+    params = {name: value.detach() for name, value in model.named_parameters()}
+    total = model.cost(batch_of(model, ROWS, 2), noise, hyper_of(model, dropout=0.5))[0]
+    expected = torch.autograd.grad(total, list(model.parameters()))
+    found = grad(cost)(params, noise)
+    two = {name: torch.stack([value, value + 0.1]) for name, value in params.items()}
+    stacked = vmap(grad(cost))(two, torch.stack([noise, noise.flip(0)]))
+    other = grad(cost)({name: value + 0.1 for name, value in params.items()}, noise.flip(0))
+    for name, value in zip(params, expected, strict=True):
+        torch.testing.assert_close(found[name], value)
+        torch.testing.assert_close(stacked[name][0], value)
+        torch.testing.assert_close(stacked[name][1], other[name])
+
+
+@pytest.mark.slow
+def test_compiled_gradients_are_the_same() -> None:
+    model = video()
+    params = {name: value.detach() for name, value in model.named_parameters()}
+    gradient, noise = grad(functional_cost(model)), noise_of(model, ROWS)
+    torch.testing.assert_close(torch.compile(gradient, dynamic=False)(params, noise), gradient(params, noise))
+
+
+def test_dropout_and_noise_act_only_where_they_are_set() -> None:
+    model = video()
+    batch, quiet = batch_of(model), torch.zeros(model.noise_size(ROWS, 0), dtype=torch.float64)
+    noise = noise_of(model, ROWS)
+    clean = model.cost(batch, quiet, hyper_of(model))[1]
+    torch.testing.assert_close(model.cost(batch, noise, hyper_of(model))[1], clean)
+    names, pixels = model.term_names, ROWS * 4 * 81
+    dropped = model.cost(batch, noise, hyper_of(model, dropout=0.4))[1]
+    noisy = model.cost(batch, noise, hyper_of(model, noise_std=0.3))[1]
+    for name, one, other, without in zip(names, dropped, noisy, clean, strict=True):
+        assert (one != without) == (name in ("cost", "cost_supervised"))  # only classes are told from what is dropped
+        assert (other != without) == (name != "cost_decay")
+    assert len(noise) == pixels + ROWS * 6
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.25, 0.5])
+def test_dropout_keeps_the_share_and_the_mean_that_it_should(rate: float) -> None:
+    model = Recurrent(
+        RecurrentConfig(task="music", frame=(1, 4), levels=("dense-lstm:500",), decoder=False), generator=generator()
+    ).double()
+    x = torch.zeros(10, 8, 4, dtype=torch.float64)
+    noise = torch.randn(model.noise_size(80, 0), generator=generator(7), dtype=torch.float64)
+    _, (kept,) = model._disturbed(x, noise, hyper_of(model, dropout=rate))
+    assert kept.shape == (80, 1, 1, 500)
+    assert (kept == 0).double().mean().item() == pytest.approx(rate, abs=0.01)
+    assert kept[kept > 0].unique().tolist() == pytest.approx([1 / (1 - rate)])
+
+
+# --- windows ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changes", MUSIC.values(), ids=MUSIC)
+@given(cuts=st.sets(st.integers(1, 8)), seed=st.integers(0, 1000))
+@settings(max_examples=10, deadline=None)
+def test_a_window_costs_what_its_parts_cost_when_the_state_goes_on(
+    changes: dict[str, Any], cuts: set[int], seed: int
+) -> None:
+    model, width, rows = music(**changes), 9, 4
+    draws = generator(seed)
+    notes = (torch.rand(rows, width + 1, 11, generator=draws) < 0.3).double()
+    present = torch.arange(width) < torch.tensor([width, 6, 3, 0])[:, None]
+    whole = Windows(notes[:, :-1], notes[:, 1:], present, present, windows_of(model).carried)
+    noise = torch.randn(rows, width, model.noise_size(1, 0), generator=draws, dtype=torch.float64)
+    hyper = hyper_of(model, noise_std=0.2, dropout=0.3)
+
+    def laid(part: slice) -> torch.Tensor:
+        here = noise[:, part]
+        return torch.cat([here[..., :11].flatten(), here[..., 11:].flatten()])
+
+    _, expected, state = model.cost(whole, laid(slice(None)), hyper)
+    carried, nats = dict(whole.carried), 0.0
+    bounds = [0, *sorted(cuts), width]
+    for begin, end in pairwise(bounds):
+        part = slice(begin, end)
+        here = present[:, part]
+        windows = Windows(whole.inputs[:, part], whole.targets[:, part], here, here, carried)
+        _, terms, carried = model.cost(windows, laid(part), hyper)
+        nats += terms[1].item() * here.sum().item()
+    assert nats / present.sum().item() == pytest.approx(expected[1].item(), rel=1e-12)
+    for name, value in state.items():
+        torch.testing.assert_close(carried[name], value, rtol=1e-12, atol=1e-12)
 
 
 # --- refused settings -------------------------------------------------------------------------------------------------
