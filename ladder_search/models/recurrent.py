@@ -25,8 +25,10 @@ from ladder_search.errors import SettingError
 from ladder_search.metrics import COST, COST_DECAY, COST_PREDICTION, COST_SUPERVISED
 from ladder_search.nn.assembly import Assembly
 from ladder_search.nn.cells import drawn, product
+from ladder_search.nn.dropout import dropped
 from ladder_search.nn.levels import read_levels
 from ladder_search.nn.network import Network
+from ladder_search.nn.notes import RARE, scored_nats
 from ladder_search.nn.protocol import Batch, Windows
 from ladder_search.nn.recurrence import Bottom, Recurrence
 from ladder_search.nn.steps import Found, Kind, Steps, as_maps, averages, by_step, in_turn
@@ -203,12 +205,16 @@ class Recurrent(Network):
         told = config.told
         self.W = drawn(told, math.prod(levels[-1].size), None, generator) if told else None
         self.b = nn.Parameter(torch.zeros(told)) if told else None
+        output = self.b if self.bottom is None else self.bottom.c
+        if config.task == "music" and output is not None:
+            nn.init.constant_(output, RARE)
 
     @property
     def term_names(self) -> tuple[str, ...]:
         """Names of the entries of ``cost``'s second result."""
-        video = self.config.task == "video"
-        told, predicted = video and self.config.told > 0, self.config.predicts or not video
+        if self.config.task == "music":
+            return (COST, COST_SUPERVISED, COST_DECAY)
+        told, predicted = self.config.told > 0, self.config.predicts
         return (COST, *[COST_SUPERVISED] * told, *[COST_PREDICTION] * predicted, COST_DECAY)
 
     @property
@@ -255,8 +261,8 @@ class Recurrent(Network):
             hyper: those of ``RecurrentConfig.hyper``.
 
         Returns:
-            the scalar cost, and its weighted terms as named by ``term_names``: their sum, cross-entropy of classes,
-            prediction, decay.
+            the scalar cost, and its weighted terms as named by ``term_names``: their sum, cross-entropy of classes or
+            nats per step that is scored, prediction, decay.
         """
         if isinstance(batch, Windows):
             return self._cost_of_windows(batch, noise, hyper)
@@ -291,9 +297,8 @@ class Recurrent(Network):
         inputs, drop = self._disturbed(windows.inputs, noise, hyper)
         steps = Steps(len(windows.inputs), present=in_turn(windows.present))
         logits, state = self._notes(inputs, steps, dict(windows.carried), drop)
-        scored = in_turn(windows.scored).to(logits.dtype)
-        nats = _nats(logits, as_maps(windows.targets, self.frame))
-        terms = {COST_PREDICTION: (nats * scored).sum() / scored.sum().clamp(min=1.0), COST_DECAY: self._decay(hyper)}
+        nats, count = self._scored(logits, windows.targets, windows.scored)
+        terms = {COST_SUPERVISED: nats / count.clamp(min=1), COST_DECAY: self._decay(hyper)}
         total, stacked = self._summed(terms)
         return total, stacked, {name: value.detach() for name, value in state.items()}
 
@@ -353,17 +358,18 @@ class Recurrent(Network):
             scored: of music, (rows, steps): which steps count.
 
         Returns:
-            wrong rows, each row's squared error per pixel and predicted frame, rows; of music nats and steps.
+            wrong rows, each row's squared error per pixel and predicted frame, rows; of music nats and steps, float64.
         """
         rows, steps = len(x), Steps(len(x), stored=True)
         if scored is not None:
-            nats, state = x.new_zeros(()), dict[str, Tensor]()
+            total, state = x.new_zeros(2, dtype=torch.float64), dict[str, Tensor]()
             for part in range(0, x.shape[1], _AT_ONCE):
                 here = slice(part, part + _AT_ONCE)
                 logits, state = self._notes(as_maps(x[:, here], self.frame), steps, state, None)
-                count = in_turn(scored[:, here]).to(logits.dtype)
-                nats = nats + (_nats(logits, as_maps(y[:, here], self.frame)) * count).sum()
-            return torch.stack([nats, scored.sum().to(nats.dtype)])
+                total = total + torch.stack(
+                    [each.double() for each in self._scored(logits, y[:, here], scored[:, here])]
+                )
+            return total
         frames = as_maps(x, self.frame)
         run, found = self.body(frames, steps, decoded=self._decoded), dict[str, Tensor]()
         if self.W is not None:
@@ -390,11 +396,10 @@ class Recurrent(Network):
     def _disturbed(self, x: Tensor, noise: Tensor, hyper: Mapping[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Return the frames with noise, and what outputs are multiplied by, (…, 1, 1, channels) each."""
         noisy = as_maps(x + hyper["noise_std"][0] * noise[: x.numel()].view(x.shape), self.frame)
-        keep = 1.0 - hyper["dropout"][0]
-        scale = (noise[x.numel() :] < torch.special.ndtri(keep)).to(x.dtype) / keep
-        music = self.config.task == "music"
-        scale = in_turn(scale.view(*x.shape[:2], -1)) if music else scale.view(len(x), -1)
-        return noisy, [each[:, None, None] for each in torch.split(scale, self._dropped, -1)]
+        draws, music = noise[x.numel() :], self.config.task == "music"
+        draws = in_turn(draws.view(*x.shape[:2], -1)) if music else draws.view(len(x), -1)
+        kept = dropped(torch.ones_like(draws), draws, hyper["dropout"][0])
+        return noisy, [each[:, None, None] for each in torch.split(kept, self._dropped, -1)]
 
     def _told(self, e: Tensor) -> Tensor:
         """What the top level tells: (rows, height, width, channels) -> (rows, classes or notes)."""
@@ -411,6 +416,11 @@ class Recurrent(Network):
         top = run.top if drop is None else run.top * drop[-1]
         return self._told(top).view(-1, *self.frame).permute(0, 2, 3, 1), run.state
 
+    def _scored(self, logits: Tensor, targets: Tensor, scored: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the nats of the steps that are scored, and their number."""
+        wanted = as_maps(targets, self.frame)
+        return scored_nats(logits.flatten(1), wanted.flatten(1), in_turn(scored))
+
     def _decay(self, hyper: Mapping[str, Tensor]) -> Tensor:
         """Half the weighted sum of squared weights."""
         named = self.named_parameters()
@@ -420,11 +430,6 @@ class Recurrent(Network):
     def _summed(self, terms: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         terms[COST] = torch.stack(list(terms.values())).sum()
         return terms[COST], torch.stack([terms[name] for name in self.term_names])
-
-
-def _nats(logits: Tensor, targets: Tensor) -> Tensor:
-    """Negative log-likelihood of each map's notes: two of (n, height, width, channels) -> (n,)."""
-    return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum((1, 2, 3))
 
 
 def _rows_first(maps: Tensor, like: Tensor) -> Tensor:

@@ -380,5 +380,5 @@ def music_cost(
     for t, frame in enumerate(found):
         logits = notes(params, s, frames[t], frame, frame.e[-1] * drop[t][-1])
         total = total + (cross_entropy(logits, targets[:, t]).sum(axis=(1, 2, 3)) * scored[:, t]).sum()
-    terms = {"cost_prediction": total / max(scored.sum(), 1), "cost_decay": decay(params, s)}
+    terms = {"cost_supervised": total / max(scored.sum(), 1), "cost_decay": decay(params, s)}
     return terms, found[-1].state

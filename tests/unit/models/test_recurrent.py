@@ -141,6 +141,13 @@ def test_every_parameter_of_a_network_for_music_is_trained(changes: dict[str, An
     assert total == terms[0]
 
 
+@pytest.mark.parametrize("changes", MUSIC.values(), ids=MUSIC)
+def test_notes_are_rare_at_the_start(changes: dict[str, Any]) -> None:
+    model, quiet = music(**changes), torch.zeros(1, 3, 11, dtype=torch.float64)
+    model.load_state_dict(model.statistics(windows_of(model).inputs[None]), strict=False)
+    assert 0.01 < model(quiet).mean() < 0.1
+
+
 @pytest.mark.parametrize("changes", [{}, {"lambda_c": 0.0}, {"decoder": False}, {"lambda_p": 0.0}], ids=str)
 def test_scores_are_sums_over_rows(changes: dict[str, Any]) -> None:
     model = video(**changes)
