@@ -18,6 +18,7 @@ COST = "cost"
 COST_SUPERVISED = "cost_supervised"
 COST_DECAY = "cost_decay"
 COST_PREDICTION = "cost_prediction"
+COST_CONSISTENCY = "cost_consistency"
 LEARNING_RATE = "learning_rate"
 STEP_TIME_MS = "step_time_ms"
 
@@ -27,6 +28,11 @@ DIVERGED = "diverged"
 """Entry of a report to the search: true when a member became non-finite or cannot be trained; it ends the trial."""
 REASON = "reason"
 """Entry of a report to the search: why, in a few words."""
+
+
+def validation_score(name: str) -> str:
+    """Name of what a trial is judged by besides its ``VALIDATION_ERROR``, see the networks' ``measures``."""
+    return f"validation_{name}"
 
 
 def cost_denoising(layer: int) -> str:

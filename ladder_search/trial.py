@@ -26,6 +26,7 @@ from ladder_search.data.whitening import Prepared, Whitening, fit
 from ladder_search.errors import SettingError, UnknownNameError
 from ladder_search.metrics import Measure, measure_of
 from ladder_search.models import find_family
+from ladder_search.nn.mean_teacher import Taught, TaughtConfig, TeacherConfig
 from ladder_search.training.evaluation import labelled_statistics
 from ladder_search.training.feeds import Feed, MovingDigits, TrainingData
 from ladder_search.training.music_feed import MusicFeed
@@ -108,6 +109,8 @@ class TrialSpec:
     model: Any
     """Settings of the family's model, a ``ModelConfig``; ``from_mapping`` learns from ``family`` which class it is."""
     training: TrainingConfig
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    """A mean teacher of the network; weight 0: none."""
     sources: Mapping[str, SourceConfig] = field(default_factory=dict)
     """Earlier stages by their names, in whose alphabetical order they are the columns of a progressive network."""
     seed: int = 1
@@ -120,6 +123,7 @@ class TrialSpec:
     def __post_init__(self) -> None:
         if self.draws < 1:
             raise SettingError(f"draws must be at least 1, got {self.draws}; give a positive whole number.")
+        self.teacher.check_suits(self.model)
         if hasattr(self.model, "check_sources"):
             self.model.check_sources({name: source.model for name, source in sorted(self.sources.items())})
         elif self.sources:
@@ -137,10 +141,12 @@ class TrialSpec:
         return build(cls, raw)
 
     def as_mapping(self) -> dict[str, Any]:
-        """Plain nested settings; ``from_mapping`` gives this trial back. One stage alone is not told of."""
+        """Plain nested settings; ``from_mapping`` gives this trial back. Of stages and teachers it tells if any."""
         found = as_mapping(self)
         if not self.sources:
             del found["sources"]
+        if self.teacher == TeacherConfig():
+            del found["teacher"]
         return found
 
     @property
@@ -173,7 +179,7 @@ class TrialSpec:
             ]
             given = self.model.given(columns)
         return MemberSpec(
-            model=self.model,
+            model=TaughtConfig(self.model, self.teacher) if self.teacher.weight else self.model,
             training=self.training,
             split=split,
             seed=self.seed + draw,
@@ -213,7 +219,12 @@ class TrialSpec:
         return {name: find_family(s.family).build(s.model, torch.Generator()) for name, s in self.stages.items()}
 
     def _build(self, model: Any, generator: torch.Generator) -> nn.Module:
-        return find_family(self.family).build(model, generator, list(self.empty_sources().values()))
+        build_network, sources = find_family(self.family).build, list(self.empty_sources().values())
+        if not self.teacher.weight:
+            return build_network(model, generator, sources)
+        own = model.student if isinstance(model, TaughtConfig) else model
+        student, teacher = build_network(own, generator, sources), build_network(own, generator, sources)
+        return Taught(student, teacher, self.teacher)
 
     def empty_module(self) -> nn.Module:
         """The same as it is exported: it takes pixels in 0..1, whatever is made of them in training."""

@@ -18,7 +18,7 @@ import torch
 from ladder_search.data.dataset import Dataset
 from ladder_search.errors import ResourceError
 from ladder_search.export.sources import Networks
-from ladder_search.metrics import EPOCH, LEARNING_RATE, STEP, STEP_TIME_MS, VALIDATION_ERROR
+from ladder_search.metrics import EPOCH, LEARNING_RATE, STEP, STEP_TIME_MS, VALIDATION_ERROR, validation_score
 from ladder_search.training.checkpoint import read_member, write_member
 from ladder_search.training.compiling import keep_programs, remember
 from ladder_search.training.memory import out_of_memory
@@ -151,7 +151,7 @@ class Host:
         slots = [slot for guest in training.values() for slot in guest.slots]
         steps = next(iter(training.values())).steps_per_epoch  # of all: the signature fixes rows and batches
         reports = self.pack.run(steps, slots=slots)
-        errors = self.pack.validation_errors(slots=slots)
+        scores = self.pack.validation_scores(slots=slots)
         if self._fresh:
             threads = torch.get_num_threads()
             remember(self.pack.signature, self.pack.slots, device=self._device.type, threads=threads)
@@ -162,7 +162,7 @@ class Host:
             guest.epoch += 1
             self.told(key, guest.epoch)
             diverged = not all(report.finite for report in own)
-            guest.history.append(_row(guest.epoch, own, [errors[slot] for slot in guest.slots], diverged))
+            guest.history.append(_row(guest.epoch, own, [scores[slot] for slot in guest.slots], diverged))
             if diverged or guest.epoch >= guest.goal:
                 arrived[key] = guest.end(diverged=diverged)
         return arrived
@@ -245,12 +245,15 @@ def _kept(keeper: str | None, device: torch.device) -> Networks | None:
     return None if keeper is None else KeptSources(keeper, device)
 
 
-def _row(epoch: int, reports: list[IntervalReport], errors: list[float], diverged: bool) -> dict[str, Any]:
+def _row(epoch: int, reports: list[IntervalReport], scores: list[dict[str, float]], diverged: bool) -> dict[str, Any]:
     terms = {name: fmean(report.terms[name] for report in reports) for name in reports[0].terms}
+    means = {name: math.nan if diverged else fmean(found[name] for found in scores) for name in scores[0]}
+    error, *others = means.items()
     return {
         EPOCH: epoch,
         STEP: reports[0].step,
-        VALIDATION_ERROR: math.nan if diverged else fmean(errors),
+        VALIDATION_ERROR: error[1],
+        **{validation_score(name): value for name, value in others},
         LEARNING_RATE: reports[0].learning_rate,
         STEP_TIME_MS: reports[0].step_time_ms,
         **terms,

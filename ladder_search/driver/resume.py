@@ -109,7 +109,8 @@ def _as_known_now(begun: Mapping[str, Any], study: Study) -> dict[str, Any]:
 
 def _settings(study: Mapping[str, Any]) -> dict[str, Any]:
     """What of a study's row bears on results, flat."""
-    sections = ("family", "data", "model", "training", "space", "stop", "baseline", "report_every", "sources")
+    groups = ("data", "model", "training", "teacher", "space", "stop", "sources")
+    sections = ("family", *groups, "baseline", "report_every")
     return {
         path.replace("/", "."): value for path, value in flat({name: study.get(name, {}) for name in sections}).items()
     }

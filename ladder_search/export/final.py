@@ -1,7 +1,8 @@
 """Final training: one configuration over fresh seeds, with nothing held out, judged once on the test set.
 
 Every seed sets both the label draw and the weights, noise and batches; all seeds train as one pack. The whole schedule
-is run and no epoch is selected. Shown, with everything kept in a folder::
+is run and no epoch is selected, but for data with validation examples of its own, music: there each seed's weights are
+those of the epoch that these examples like best, and the test set has no say in it. Shown, with everything kept in a folder::
 
     seeds = confirmation_seeds(10, used=tuning_seeds(study_folder.read_trials()))
     result = train_final(spec, dataset, seeds=seeds, study=study, folder=output)  # goes on where an earlier call ended
@@ -26,9 +27,17 @@ from torch import nn
 
 from ladder_search.data.dataset import Dataset
 from ladder_search.errors import SettingError
-from ladder_search.export.progress import Progress, check_same, held, read_progress, read_states, write_progress
+from ladder_search.export.progress import (
+    Progress,
+    check_same,
+    held,
+    read_best,
+    read_progress,
+    read_states,
+    write_progress,
+)
 from ladder_search.export.results import RESULT, FinalResult, SeedResult, check_folder, read_result
-from ladder_search.metrics import EPOCH, LEARNING_RATE, STEP, TEST_ERROR
+from ladder_search.metrics import EPOCH, LEARNING_RATE, STEP, TEST_ERROR, VALIDATION_ERROR
 from ladder_search.models import find_family
 from ladder_search.record import TrialRecord
 from ladder_search.studies.study import Study
@@ -87,7 +96,7 @@ def seeds_of(spec: TrialSpec) -> frozenset[int]:
 
 def worth_compiling(spec: TrialSpec, dataset: Dataset, members: int) -> bool:
     """Tell whether a final training of so many seeds should be compiled: see ``training.compiling``."""
-    member = _final(spec, spec.seed).member(dataset)
+    member = _final(spec, spec.seed, dataset).member(dataset)
     if not find_family(spec.family).compiling:
         return False
     return compiler_found() and compile_pays(member.flops, member.total_steps, members=members)
@@ -134,7 +143,7 @@ def train_final(
         raise SettingError(f"a final training needs seeds, each given once, got {list(seeds)}; give different ones.")
     if curve_every is not None and curve_every < 1:
         raise SettingError(f"curve_every must be at least 1 epoch, got {curve_every}; leave it out for no curve.")
-    spec = _final(spec, seeds[0])
+    spec = _final(spec, seeds[0], dataset)
     spec.check_fits(dataset)
     if spec.stages and networks is None:
         raise SettingError("a configuration with sources needs somebody who hands them out; give networks.")
@@ -170,13 +179,15 @@ class _Run:
         self.progress = Progress(settings_digest=digest) if folder is None else read_progress(folder, digest)
         going_on = [seed for seed in self.seeds if str(seed) not in self.progress.diverged]
         states: dict[int, MemberState] = {}
+        self.best: dict[int, MemberState] = {}
         if folder is not None and self.progress.epoch:
             step = self.progress.epoch * spec.member(dataset).steps_per_epoch
             states = read_states(folder, self.progress, going_on, spec, step)
+            self.best = read_best(folder, self.progress, going_on, spec)
         self.pack: Pack = spec.pack(dataset, slots=len(self.seeds), compiled=compiled, device=device)
         self.slots = {}
         for seed in going_on:
-            own = _final(spec, seed)
+            own = _final(spec, seed, dataset)
             given = networks.networks(own) if networks is not None and own.stages else None
             self.slots[seed] = self.pack.join(own.member(dataset, sources=given), state=states.get(seed))
         if not self.progress.epoch:
@@ -197,9 +208,10 @@ class _Run:
             reports = self.pack.run(steps)
             progress.epoch += 1
             self._part_with_diverged(reports)
+            validation = self._keep_best()
             on_curve = curve_every is not None and (progress.epoch % curve_every == 0 or progress.epoch == epochs)
             errors = self._test_errors() if on_curve else None
-            self._note(reports, errors)
+            self._note(reports, errors, validation)
             now = clock()
             progress.seconds = before + now - begun
             report(self._told(reports, errors, (now - begun) / (progress.epoch - first)))
@@ -207,13 +219,37 @@ class _Run:
                 self._checkpoint()
                 saved = now
 
+    def _keep_best(self) -> dict[int, float]:
+        """Keep the seeds that are better than ever on validation examples of the data's own; return their errors."""
+        if not self.spec.data.validation or not self.slots:
+            return {}
+        found = self.pack.validation_errors(list(self.slots.values()))
+        errors = {seed: found[slot] for seed, slot in self.slots.items()}
+        for seed, error in errors.items():
+            before = self.progress.best.get(str(seed))
+            if before is None or error < before[VALIDATION_ERROR]:
+                self.progress.best[str(seed)] = {EPOCH: self.progress.epoch, VALIDATION_ERROR: error}
+                self.best[seed] = self.pack.state(self.slots[seed])
+        return errors
+
+    def _return_to_best(self) -> None:
+        for seed, state in self.best.items():
+            if seed in self.slots:
+                self.pack.leave(self.slots[seed])
+                own = _final(self.spec, seed, self.dataset).member(self.dataset)
+                self.slots[seed] = self.pack.join(own, state=state)
+
     def result(self, study: Study | None) -> FinalResult:
         progress = self.progress
-        errors = self._test_errors()
+        self._return_to_best()
+        scores = self._test_scores()
+        errors = {seed: next(iter(found.values())) for seed, found in scores.items()}
         outcomes = tuple(
             SeedResult(
                 seed=seed,
                 test_error=errors.get(seed),
+                test_scores=dict(scores.get(seed, {})),
+                best_epoch=int(progress.best[str(seed)][EPOCH]) if str(seed) in progress.best else None,
                 diverged_epoch=progress.diverged.get(str(seed)),
                 epochs=progress.histories.get(str(seed), ()),
             )
@@ -250,15 +286,20 @@ class _Run:
                 self.pack.leave(slot)
                 del self.slots[seed]
 
-    def _note(self, reports: dict[int, IntervalReport], errors: dict[int, float] | None) -> None:
+    def _note(
+        self, reports: dict[int, IntervalReport], errors: dict[int, float] | None, validation: dict[int, float]
+    ) -> None:
         for seed, slot in self.slots.items():
-            self._note_one(seed, reports[slot], None if errors is None else errors[seed])
+            error = None if errors is None else errors[seed]
+            self._note_one(seed, reports[slot], error, validation.get(seed))
 
-    def _note_one(self, seed: int, found: IntervalReport, error: float | None) -> None:
+    def _note_one(self, seed: int, found: IntervalReport, error: float | None, validation: float | None = None) -> None:
         row: dict[str, Any] = {EPOCH: self.progress.epoch, STEP: found.step, LEARNING_RATE: found.learning_rate}
         row |= {name: value if math.isfinite(value) else None for name, value in found.terms.items()}
         if error is not None:
             row[TEST_ERROR] = error
+        if validation is not None:
+            row[VALIDATION_ERROR] = validation
         histories = self.progress.histories
         histories[str(seed)] = (*histories.get(str(seed), ()), row)
 
@@ -279,20 +320,24 @@ class _Run:
         )
 
     def _test_errors(self) -> dict[int, float]:
+        return {seed: next(iter(found.values())) for seed, found in self._test_scores().items()}
+
+    def _test_scores(self) -> dict[int, dict[str, float]]:
         if not self.slots:
             return {}
-        found = self.pack.test_errors(test_data(self.spec, self.dataset, self.device))
+        found = self.pack.test_scores(test_data(self.spec, self.dataset, self.device))
         return {seed: found[slot] for seed, slot in self.slots.items()}
 
     def _checkpoint(self) -> None:
         if self.folder is not None:
             states = {seed: self.pack.state(slot) for seed, slot in self.slots.items()}
-            write_progress(self.folder, self.progress, states, self.spec)
+            write_progress(self.folder, self.progress, states, self.spec, self.best)
 
 
-def _final(spec: TrialSpec, seed: int) -> TrialSpec:
-    """Return ``spec`` with nothing held out, its label draw and its weights set by ``seed``."""
-    return replace(spec, data=replace(spec.data, validation=0), seed=seed, label_seed=seed, draws=1)
+def _final(spec: TrialSpec, seed: int, dataset: Dataset) -> TrialSpec:
+    """Return ``spec`` with nothing held out but what is so by the data, its label draw and its weights by ``seed``."""
+    data = spec.data if dataset.pieces is not None else replace(spec.data, validation=0)
+    return replace(spec, data=data, seed=seed, label_seed=seed, draws=1)
 
 
 def _settings_digest(spec: TrialSpec, seeds: Sequence[int], dataset: Dataset, device: torch.device) -> str:

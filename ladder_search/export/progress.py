@@ -5,6 +5,7 @@ Below the result's folder::
     lock                            held while a training writes here
     progress/progress.json          epoch, diverged seeds, history; names the folder of the members that belong to it
     progress/epoch-0012/seed-1001/  one member, see ``training.checkpoint``
+    progress/epoch-0012/best-1001/  the same member at its best epoch, where one is chosen
 """
 
 from __future__ import annotations
@@ -45,12 +46,23 @@ class Progress:
     seconds: float = 0.0
     diverged: dict[str, int] = field(default_factory=dict)
     """Seed -> the epoch in which it diverged; text, as JSON has it."""
+    best: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Seed -> its best epoch so far and the validation error there, where an epoch is chosen."""
     histories: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)
     """Seed -> metrics of every epoch."""
 
 
-def write_progress(folder: Path, progress: Progress, states: Mapping[int, MemberState], spec: TrialSpec) -> None:
+def write_progress(
+    folder: Path,
+    progress: Progress,
+    states: Mapping[int, MemberState],
+    spec: TrialSpec,
+    best: Mapping[int, MemberState] | None = None,
+) -> None:
     """Write a checkpoint of every seed; readers see the one before it until this one is whole.
+
+    Args:
+        best: the seeds at their best epochs, where an epoch is chosen.
 
     Raises:
         StudyFolderError: the folder cannot be written or the disk is full.
@@ -61,9 +73,10 @@ def write_progress(folder: Path, progress: Progress, states: Mapping[int, Member
     members = place / _members(progress.epoch)
     text = json.dumps({"format": FORMAT, **as_mapping(progress)}, allow_nan=False)
     try:
-        for seed, state in states.items():
-            settings = {**spec.as_mapping(), "seed": seed, "label_seed": seed}
-            write_member(members / f"seed-{seed}", state, settings)
+        for kind, kept in (("seed", states), ("best", best or {})):
+            for seed, state in kept.items():
+                settings = {**spec.as_mapping(), "seed": seed, "label_seed": seed}
+                write_member(members / f"{kind}-{seed}", state, settings)
         write_atomically(place / _FILE, lambda file: file.write(text.encode()))
         for old in place.glob("epoch-*"):
             if old.name != members.name:
@@ -114,6 +127,16 @@ def read_states(
                 f"{place.parent} to start anew."
             )
     return states
+
+
+def read_best(folder: Path, progress: Progress, seeds: list[int], spec: TrialSpec) -> dict[int, MemberState]:
+    """Return the members of ``seeds`` at their best epochs, where an epoch is chosen.
+
+    Raises:
+        CheckpointError: one is missing, damaged or of another network.
+    """
+    place = folder / PROGRESS / _members(progress.epoch)
+    return {seed: read_fitting(place / f"best-{seed}", spec) for seed in seeds if str(seed) in progress.best}
 
 
 def check_same(folder: Path, found: str, expected: str) -> None:

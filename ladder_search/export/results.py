@@ -50,6 +50,10 @@ class SeedResult:
     seed: int
     test_error: float | None
     """After the whole schedule, a fraction; None: the seed diverged."""
+    test_scores: dict[str, float] = field(default_factory=dict)
+    """All that the network is judged by on the test set, by the names of its ``measures``."""
+    best_epoch: int | None = None
+    """The epoch whose weights these are, chosen on validation examples of the data's own; None: the last."""
     diverged_epoch: int | None = None
     """The epoch, from 1, in which its numbers ceased to be finite."""
     epochs: tuple[dict[str, Any], ...] = ()

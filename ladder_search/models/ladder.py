@@ -115,6 +115,11 @@ class LadderConfig:
                 f"got {list(self.widths)}; correct its first and last entries."
             )
 
+    @property
+    def teachable(self) -> bool:
+        """Whether the network can have a mean teacher: with a decoder it passes unlabelled rows up."""
+        return bool(self.decoded_layers)
+
     def hyper(self) -> dict[str, list[float]]:
         """Hyper-parameters that enter the step as tensors, one value per member."""
         return {"noise_std": list(self.noise_std), "lambda_": list(self.lambda_)}
@@ -170,7 +175,32 @@ class Ladder(Network):
         return rectified(shifted, self.config.activation)
 
     def cost(self, batch: Batch, noise: Tensor, hyper: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the training cost of one step and its terms (paper, equations of the total cost C).
+        """Return the training cost of one step and its terms, see ``cost_with_logits``."""
+        return self.cost_with_logits(batch, noise, hyper)[:2]
+
+    def noisy_logits(self, x: Tensor, noise: Tensor, hyper: Mapping[str, Tensor]) -> Tensor:
+        """Return the logits of the corrupted path, (rows, classes).
+
+        Args:
+            x: inputs, (rows, d), normalised as one group.
+            noise: standard normal draws, (logits_noise_size,), laid out layer by layer.
+        """
+        sigma, widths = hyper["noise_std"].unbind(-1), self.config.widths
+        draws = torch.split(noise, [len(x) * n for n in widths], dim=-1)
+        h = x + sigma[0] * draws[0].view(x.shape)
+        for layer in range(1, self.config.depth + 1):
+            z = batch_normalise(functional.linear(h, self.W[layer - 1]))
+            h = self.activate(z + sigma[layer] * draws[layer].view(z.shape), layer)
+        return h
+
+    def logits_noise_size(self, rows: int) -> int:
+        """Number of standard normal draws that ``noisy_logits`` takes."""
+        return rows * sum(self.config.widths)
+
+    def cost_with_logits(
+        self, batch: Batch, noise: Tensor, hyper: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the training cost of one step, its terms (paper, equations of the total cost C), and logits.
 
         Args:
             batch: labelled rows, their classes and unlabelled rows.
@@ -179,7 +209,7 @@ class Ladder(Network):
 
         Returns:
             the scalar cost, and the terms named by ``term_names``: cost, cross-entropy, each layer's weighted
-            denoising cost.
+            denoising cost; and the corrupted path's logits, of labelled and, where there is a decoder, unlabelled rows.
         """
         config, depth = self.config, self.config.depth
         n_lab = batch.x_labelled.shape[-2]
@@ -213,7 +243,7 @@ class Ladder(Network):
         supervised = functional.cross_entropy(h[:n_lab], batch.y)
         total, terms = supervised, {COST_SUPERVISED: supervised}
         # Probabilities, not logits, go to the decoder's top.
-        above = torch.softmax(h[n_lab:], dim=-1) if n_unl else h
+        logits, above = h, torch.softmax(h[n_lab:], dim=-1) if n_unl else h
         lambda_ = hyper["lambda_"].unbind(-1)
         for layer in config.decoded_layers:
             u = batch_normalise(above if layer == depth else functional.linear(above, self.V[str(layer)]))
@@ -226,7 +256,7 @@ class Ladder(Network):
             total = total + denoising
             above = z_hat
         terms[COST] = total
-        return total, torch.stack([terms[name] for name in self.term_names])
+        return total, torch.stack([terms[name] for name in self.term_names]), logits
 
     def statistics(self, x_labelled: Tensor) -> dict[str, Tensor]:
         """Test-time statistics: averages over labelled minibatches of each one's mean and unbiased variance.

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from ladder_search.config import as_mapping, build, in_range, merge
 from ladder_search.errors import SettingError, UnknownNameError
 from ladder_search.metrics import ERROR, MEASURES, Measure, measure_of
+from ladder_search.nn.mean_teacher import TeacherConfig
 from ladder_search.training.settings import TrainingConfig
 from ladder_search.trial import DataConfig, SourceConfig, TrialSpec, build_sources
 
@@ -118,6 +119,8 @@ class Study:
     training: TrainingConfig
     space: Any = field(default_factory=SpaceConfig)
     """What a search varies, a dataclass of the family's own kind."""
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    """A mean teacher of the networks; weight 0: none."""
     sources: Mapping[str, SourceConfig] = field(default_factory=dict)
     """Earlier stages of the trials; see ``TrialSpec.sources``."""
     stop: StopConfig
@@ -153,6 +156,7 @@ class Study:
             data=self.data,
             model=self.model,
             training=self.training,
+            teacher=self.teacher,
             sources=self.sources,
             **seeds,
         )
@@ -163,7 +167,8 @@ class Study:
         return (spec.data.dataset, spec.data.labels, spec.measure) == own
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> Study:
-        """Return this study with nested settings put over its data, model, training, sources, space and stop rules.
+        """Return this study with nested settings put over its data, model, training, teacher, sources, space and stop
+        rules.
 
         Where its model is then judged by another measure, it has neither target nor baseline.
 
@@ -171,7 +176,7 @@ class Study:
             UnknownNameError: no such setting.
             SettingError: a value out of range.
         """
-        sections = ("data", "model", "training", "space", "stop", "sources")
+        sections = ("data", "model", "training", "teacher", "space", "stop", "sources")
         changed: dict[str, Any] = {}
         for section, values in overrides.items():
             if section not in sections:

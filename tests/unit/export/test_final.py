@@ -117,11 +117,11 @@ def test_the_test_set_is_read_once_unless_a_curve_is_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     reads = []
-    test_errors = Pack.test_errors
+    test_scores = Pack.test_scores
     monkeypatch.setattr(
         Pack,
-        "test_errors",
-        lambda self, test: reads.append(len(test.y)) or test_errors(self, test),
+        "test_scores",
+        lambda self, test: reads.append(len(test.y)) or test_scores(self, test),
     )
     told: list[FinalProgress] = []
     found = train_final(spec, dataset, seeds=SEEDS, report=told.append, clock=ticking(10.0))

@@ -182,11 +182,13 @@ def test_18_final_training_reports_its_last_epoch(monkeypatch: pytest.MonkeyPatc
     script = [0.5, 0.1, 0.2, 0.3]  # the second of four epochs is the best
     spec, x_y = digits_trial(), digits_test_set()
 
-    def scripted(pack: Pack, test: TrainingData) -> dict[int, float]:
-        return {slot: script[pack.state(slot).step // 12 - 1] for slot in pack.active}  # 12 steps in an epoch
+    def scripted(pack: Pack, test: TrainingData) -> dict[int, dict[str, float]]:
+        return {
+            slot: {"error": script[pack.state(slot).step // 12 - 1]} for slot in pack.active
+        }  # 12 steps in an epoch
 
     with monkeypatch.context() as patch:
-        patch.setattr(Pack, "test_errors", scripted)
+        patch.setattr(Pack, "test_scores", scripted)
         result = final.train_final(spec, datasets.load("digits"), seeds=[1001, 1002], curve_every=1)
     for outcome in result.outcomes:
         assert [row[TEST_ERROR] for row in outcome.epochs] == script
