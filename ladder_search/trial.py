@@ -313,7 +313,8 @@ def test_data(spec: TrialSpec, dataset: Dataset, device: torch.device) -> Feed:
 
 def _held(spec: TrialSpec, dataset: Dataset, device: torch.device) -> _Held:
     member = spec.member(dataset)
-    key = (dataset.digest, device, member.data, spec.model.example_shape, bool(spec.data.validation))
+    rows = spec.training.labelled_batch + spec.training.unlabelled_batch
+    key = (dataset.digest, device, member.data, spec.model.example_shape, bool(spec.data.validation), rows)
     if key not in _on_device:
         _on_device.clear()  # a process works on one data set at a time
         x, y = _tensor(dataset.train_x, device), _tensor(dataset.train_y, device).long()
@@ -341,6 +342,7 @@ def _feed(spec: TrialSpec, dataset: Dataset, split: Split, x: torch.Tensor, y: t
         renderer=Renderer(moving.scene, x.device),
         fixed_key=stream_key(FIXED_SEED, part),
         reconstructed=moving.reconstructed,
+        numbers=torch.arange(spec.training.labelled_batch + spec.training.unlabelled_batch, device=x.device),
         shape=spec.model.example_shape,
     )
 

@@ -14,6 +14,8 @@ from ladder_search.models.conv_ladder import ConvLadder, ConvLadderConfig
 from ladder_search.models.ladder import Ladder, LadderConfig
 from ladder_search.models.progressive import Progressive, ProgressiveConfig
 from ladder_search.models.progressive_conv import ProgressiveConv, ProgressiveConvConfig
+from ladder_search.models.recurrent import Recurrent, RecurrentConfig
+from ladder_search.models.sequence import SequenceConfig, SequenceNetwork
 from ladder_search.nn.protocol import Stacking
 
 
@@ -60,6 +62,14 @@ def _progressive_conv(
     return ProgressiveConv(config, generator=generator, sources=sources)
 
 
+def _recurrent(config: RecurrentConfig, generator: torch.Generator, sources: Sequence[nn.Module] = ()) -> nn.Module:
+    return Recurrent(config, generator=generator)
+
+
+def _sequence(config: SequenceConfig, generator: torch.Generator, sources: Sequence[nn.Module] = ()) -> nn.Module:
+    return SequenceNetwork(config, generator=generator)
+
+
 FAMILIES: dict[str, Family] = {
     "ladder": Family(config=LadderConfig, build=_ladder, stacking="vmap"),
     # On a CPU stacked convolutions are slower than those in turn (benchmarks/conv_stacking.py), and compiled ones are
@@ -67,6 +77,9 @@ FAMILIES: dict[str, Family] = {
     # 15 ms, which makes up for a compilation after some 10,000 steps (benchmarks/conv_step.py). GPUs are unmeasured.
     "ladder-conv": Family(config=ConvLadderConfig, build=_conv_ladder, stacking="none", compiling=False),
     "progressive": Family(config=ProgressiveConfig, build=_progressive, stacking="vmap"),
+    # Like other convolutions; whether a step is compiled: benchmarks/recurrent_step.py.
+    "recurrent": Family(config=RecurrentConfig, build=_recurrent, stacking="none"),
+    "sequence": Family(config=SequenceConfig, build=_sequence, stacking="vmap"),
     "progressive-conv": Family(config=ProgressiveConvConfig, build=_progressive_conv, stacking="none", compiling=False),
 }
 

@@ -146,6 +146,21 @@ class RecurrentConfig:
             return ("nll",)
         return ("error",) * (self.told > 0) + ("prediction_error",) * self.predicts
 
+    @property
+    def measure(self) -> str:
+        """What searches minimise, by its name in ``metrics``."""
+        return self.measures[0]
+
+    @property
+    def teachable(self) -> bool:
+        """Whether the network can have a mean teacher: it tells classes, of unlabelled sequences, too."""
+        return self.task == "video" and self.told > 0 and self.unlabelled
+
+    @property
+    def statistics_batches(self) -> int:
+        """Minibatches that the test-time statistics average: a sequence costs ten times what an image does. Ours."""
+        return 20
+
     def signature(self) -> tuple[object, ...]:
         """What members of one pack must share: everything that shapes the program rather than fills its tensors."""
         shape = (self.task, self.frame, self.frames, self.levels, self.decoder, self.decoder_cell, self.feedback)

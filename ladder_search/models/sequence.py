@@ -69,6 +69,11 @@ class SequenceConfig:
         """Shape of one example: a sequence may have any number of steps, here one."""
         return (1, self.notes)
 
+    @property
+    def measure(self) -> str:
+        """What searches minimise, by its name in ``metrics``."""
+        return "nll"
+
     def signature(self) -> tuple[object, ...]:
         """What members of one pack must share: everything that shapes the program rather than fills its tensors."""
         shape = (self.kind, self.notes, self.hidden, self.layers)

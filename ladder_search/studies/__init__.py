@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ladder_search.errors import UnknownNameError
-from ladder_search.studies import conv_ladder, deconstruction, ladder, progressive, progressive_conv
+from ladder_search.studies import conv_ladder, deconstruction, ladder, music, progressive, progressive_conv, recurrent
 from ladder_search.studies.study import SpaceConfig, StopConfig, Study, Target
 
 STUDIES: dict[str, Study] = {}
@@ -13,6 +13,8 @@ for _study in (
     *deconstruction.STUDIES,
     *progressive.STUDIES,
     *progressive_conv.STUDIES,
+    *recurrent.STUDIES,
+    *music.STUDIES,
 ):
     if _study.name in STUDIES:
         raise ValueError(f"two studies are called {_study.name!r}")

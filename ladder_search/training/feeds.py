@@ -132,6 +132,9 @@ class MovingDigits(TrainingData):
     """Of the stream of fixed trajectories, see ``data.occluded_sets.stream_key``."""
     reconstructed: bool = False
     """Inputs are what the frames have shown of the digits, d x d pixels, in place of the T frames of S x S."""
+    numbers: Tensor
+    """0, 1, ... as many as a step has rows: a table in memory and no arithmetic of a program, see
+    ``Renderer.positions``."""
     shape: tuple[int, ...]
     """Of an input, as the network takes it."""
 
@@ -141,8 +144,7 @@ class MovingDigits(TrainingData):
 
     def drawn(self, x: Tensor, rows: Tensor, keys: Tensor, first: int, dtype: torch.dtype) -> Tensor:
         members, n = rows.shape
-        # A table in memory and no arithmetic of the program: see Renderer.positions.
-        numbers = torch.arange(first, first + n, device=rows.device).repeat(members)
+        numbers = self.numbers[first : first + n].repeat(members)
         return self._inputs(x[rows], step_keys(keys).repeat_interleave(n), numbers, dtype)
 
     def fixed(self, rows: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,0 +1,204 @@
+"""Prémont-Schwarz et al. 2017 on polyphonic music: the recurrent ladder of table 3, and models to hold it against.
+
+Numbers are nats per step. Those of the recurrent ladder are from memory, and the one on the chorales does not fit what
+the text says of others: it stands here as doubtful. Rows of table 3 that are joint models of a step's notes (NADE, RBM
+and their like) are other people's networks, and no studies here. The baselines' references are those of Bai et al. 2018
+where they had the corpus, else the marginal models of table 3.
+
+Pieces have parts of their own: searches go by the validation pieces, and final trainings keep the epoch that is best
+on them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ladder_search.models.recurrent import RecurrentConfig
+from ladder_search.models.sequence import SequenceConfig
+from ladder_search.studies.recurrent import FROM_MEMORY, RecurrentSpaceConfig
+from ladder_search.studies.study import StopConfig, Study, Target
+from ladder_search.training.settings import TrainingConfig
+from ladder_search.trial import DataConfig
+
+RLADDER = "Prémont-Schwarz et al. 2017, polyphonic music"
+BAI = "Bai et al. 2018, polyphonic music"
+BERGLUND = "Berglund et al. 2015"
+JOZEFOWICZ = "Jozefowicz et al. 2015"
+DOUBTFUL = "from memory; better than rows that the text says it did not beat"
+
+Baseline = Literal["rnn", "gru", "lstm", "tcn"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SequenceSpaceConfig:
+    """What a search of the music baselines varies around the study's own settings; see ``spaces/sequence.py``."""
+
+    lr: bool = True
+    """Search the learning rate, 0.0003..0.005."""
+    dropout: bool = True
+    """Search the dropout, 0..0.6."""
+    weight_decay: bool = True
+    """Search the weight decay, 1e-7..1e-3."""
+    epochs: tuple[int, ...] = ()
+    """Lengths of training to choose from; none: the study's own."""
+    hidden: tuple[int, ...] = ()
+    """Units of a layer to choose from; none: the study's own."""
+
+    @property
+    def programs(self) -> int:
+        """How many programs the trials of a search need: those of different ones share no pack."""
+        return max(1, len(self.hidden))
+
+
+@dataclass(frozen=True, slots=True)
+class _Corpus:
+    name: str
+    """Of its studies."""
+    dataset: str
+    validation: int
+    """Pieces."""
+    training: TrainingConfig
+    steps: int
+    """Of an epoch, about."""
+
+
+# A step of music is nothing to a machine: rows of many pieces at once, and windows as long as chorales are.
+_CORPORA = (
+    _Corpus(
+        "jsb",
+        "jsb-chorales",
+        76,
+        TrainingConfig(epochs=40, lr=0.003, decay_start=0.5, labelled_batch=16, window=64, clip_norm=1.0),
+        18,
+    ),
+    _Corpus(
+        "nottingham",
+        "nottingham",
+        173,
+        TrainingConfig(epochs=40, lr=0.003, decay_start=0.5, labelled_batch=16, window=100, clip_norm=1.0),
+        140,
+    ),
+    _Corpus(
+        "musedata",
+        "musedata",
+        135,
+        TrainingConfig(epochs=40, lr=0.002, decay_start=0.5, labelled_batch=16, window=200, clip_norm=1.0),
+        95,
+    ),
+    _Corpus(
+        "piano-midi",
+        "piano-midi",
+        12,
+        TrainingConfig(epochs=60, lr=0.002, decay_start=0.5, labelled_batch=16, window=200, clip_norm=1.0),
+        30,
+    ),
+)
+
+# corpus -> error and spread of table 3
+_TABLE_3: dict[str, tuple[float, float, str]] = {
+    "piano-midi": (6.181, 0.02, FROM_MEMORY),
+    "nottingham": (2.42, 0.03, FROM_MEMORY),
+    "musedata": (5.69, 0.02, FROM_MEMORY),
+    "jsb": (5.64, 0.02, DOUBTFUL),
+}
+# (corpus, model) -> reference, its source, and whether it could be read
+_REFERENCES: dict[tuple[str, Baseline], tuple[float, str, bool]] = {
+    ("jsb", "rnn"): (8.91, BAI, False),
+    ("jsb", "gru"): (8.43, BAI, False),
+    ("jsb", "lstm"): (8.45, BAI, False),
+    ("jsb", "tcn"): (8.10, BAI, True),
+    ("nottingham", "rnn"): (4.05, BAI, True),
+    ("nottingham", "gru"): (3.46, BAI, True),
+    ("nottingham", "lstm"): (3.29, BAI, True),
+    ("nottingham", "tcn"): (3.07, BAI, True),
+    ("musedata", "rnn"): (7.43, BERGLUND, True),
+    ("piano-midi", "rnn"): (7.88, BERGLUND, True),
+    ("piano-midi", "lstm"): (6.866, JOZEFOWICZ, True),
+}
+# Of about as many parameters as the LSTM has, 249 thousand; the TCN is the published one, of 1.8 million.
+_HIDDEN: dict[Baseline, int] = {"rnn": 370, "gru": 238, "lstm": 200, "tcn": 150}
+
+# Eighteen layers, five convolutional LSTMs and a fully connected one, as the text says; the rest is ours.
+PAPER_LEVELS = (
+    "conv:32:5:1 lstm:32:5",
+    "conv:32:5:2 lstm:32:5",
+    "conv:32:5:2 lstm:32:5",
+    "conv:32:5:2 lstm:32:5",
+    "conv:32:5:2 lstm:32:5",
+    "conv:32:5:1 dense-lstm:256",
+)
+# Two convolutional LSTMs, the first wide enough for an octave: what an hour of one core is enough for.
+SMALL_LEVELS = ("conv:16:13:2 lstm:16:13", "conv:16:5:2 lstm:16:5", "conv:16:5:2 dense-lstm:128")
+# The same with as many parameters as the LSTM of the baselines has.
+EQUAL_LEVELS = ("conv:12:13:2 lstm:12:13", "conv:12:5:2 lstm:12:5", "conv:12:5:2 dense-lstm:64")
+
+
+def _stop(corpus: _Corpus) -> StopConfig:
+    steps = corpus.steps * corpus.training.epochs
+    # 11 is what the notes' frequencies give: a model that is no better after a third of its time has failed.
+    return StopConfig(first_rung_steps=max(1, steps // 3), failure_error=12.0, failure_steps=max(1, steps // 3))
+
+
+def _rladder(corpus: _Corpus, suffix: str, levels: tuple[str, ...], title: str) -> Study:
+    error, spread, standing = _TABLE_3[corpus.name]
+    target = Target(
+        error=error,
+        spread=spread,
+        seeds=10,
+        source=RLADDER,
+        verified=False,
+        spread_verified=False,
+        standing=standing,
+        measure="nll",
+    )
+    return Study(
+        name=f"{corpus.name}-rladder{suffix}",
+        family="recurrent",
+        title=title,
+        data=DataConfig(dataset=corpus.dataset, labels=None, validation=corpus.validation),
+        model=RecurrentConfig(task="music", frame=(1, 88), levels=levels, classes=0, dropout=0.4),
+        training=corpus.training,
+        space=RecurrentSpaceConfig(lambda_p=False, prediction=False, noise=False, dropout=True, weight_decay=True),
+        stop=_stop(corpus),
+        target=target,
+        baseline=f"{corpus.name}-lstm",
+    )
+
+
+def _baseline(corpus: _Corpus, kind: Baseline) -> Study:
+    found = _REFERENCES.get((corpus.name, kind))
+    tcn = kind == "tcn"
+    return Study(
+        name=f"{corpus.name}-{kind}",
+        family="sequence",
+        title=f"{'temporal convolutional network' if tcn else kind.upper()}, notes of a step independent",
+        data=DataConfig(dataset=corpus.dataset, labels=None, validation=corpus.validation),
+        model=SequenceConfig(
+            kind=kind, hidden=_HIDDEN[kind], layers=4 if tcn else 1, dropout=0.25 if tcn else 0.5
+        ),
+        training=corpus.training,
+        space=SequenceSpaceConfig(),
+        stop=_stop(corpus),
+        target=None
+        if found is None
+        else Target(
+            error=found[0],
+            spread=None,
+            seeds=1,
+            source=found[1],
+            verified=found[2],
+            spread_verified=False,
+            measure="nll",
+        ),
+    )
+
+
+_KINDS: tuple[Baseline, ...] = ("rnn", "gru", "lstm", "tcn")
+
+STUDIES: tuple[Study, ...] = (
+    *(_rladder(corpus, "", PAPER_LEVELS, "recurrent ladder, 18 layers") for corpus in _CORPORA),
+    *(_rladder(corpus, "-small", SMALL_LEVELS, "recurrent ladder, small") for corpus in _CORPORA),
+    *(_rladder(corpus, "-equal", EQUAL_LEVELS, "recurrent ladder, as large as the LSTM") for corpus in _CORPORA),
+    *(_baseline(corpus, kind) for corpus in _CORPORA for kind in _KINDS),
+)
