@@ -2,7 +2,7 @@
 
 Every seed sets both the label draw and the weights, noise and batches; all seeds train as one pack. The whole schedule
 is run and no epoch is selected, but for data with validation examples of its own, music: there each seed's weights are
-those of the epoch that these examples like best, and the test set has no say in it. Shown, with everything kept in a folder::
+those of the epoch that these examples like best, and the test set has no say in it. Shown, kept in a folder::
 
     seeds = confirmation_seeds(10, used=tuning_seeds(study_folder.read_trials()))
     result = train_final(spec, dataset, seeds=seeds, study=study, folder=output)  # goes on where an earlier call ended

@@ -83,9 +83,7 @@ class _Size:
     def levels(self, cell: Literal["lstm", "none"], top: str) -> tuple[str, ...]:
         """The encoder: two convolutions, one, one; without recurrence a third convolution is in the cell's place."""
         c = self.channels
-        lowest, middle = (
-            (f"lstm:{n}:3" if cell == "lstm" else f"conv:{n}:3:1 none") for n in (c, 2 * c)
-        )
+        lowest, middle = ((f"lstm:{n}:3" if cell == "lstm" else f"conv:{n}:3:1 none") for n in (c, 2 * c))
         first = f"conv:{c}:3:1 conv:{c}:3:{self.stride}" if self.stride > 1 else f"conv:{c}:3:1"
         return (f"{first} {lowest}", f"conv:{2 * c}:3:2 {middle}", f"conv:{4 * c}:3:2 {top}:{self.top}")
 
@@ -140,9 +138,7 @@ _MINI = _Size(
     channels=8,
     top=64,
     stride=1,
-    training=TrainingConfig(
-        epochs=2, lr=0.003, decay_start=0.5, labelled_batch=50, unlabelled_batch=50, clip_norm=5.0
-    ),
+    training=TrainingConfig(epochs=2, lr=0.003, decay_start=0.5, labelled_batch=50, unlabelled_batch=50, clip_norm=5.0),
     labelled=20,
 )
 
