@@ -8,7 +8,7 @@ from typing import Any
 
 import optuna
 
-from spaces import ladder, progressive
+from spaces import ladder, progressive, recurrent, sequence
 
 Settings = Mapping[str, Any]
 
@@ -36,4 +36,6 @@ SPACES: dict[str, Space] = {
     "progressive": Space(suggest=progressive.suggest, published=progressive.published, first=progressive.first),
     # The same adapters, alphas and sources; only the layers are others.
     "progressive-conv": Space(suggest=progressive.suggest, published=progressive.published, first=progressive.first),
+    "recurrent": Space(suggest=recurrent.suggest, published=recurrent.published),
+    "sequence": Space(suggest=sequence.suggest, published=sequence.published),
 }

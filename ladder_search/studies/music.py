@@ -39,9 +39,7 @@ class SequenceSpaceConfig:
     dropout: bool = True
     """Search the dropout, 0..0.6."""
     weight_decay: bool = True
-    """Search the weight decay, 1e-7..1e-3."""
-    epochs: tuple[int, ...] = ()
-    """Lengths of training to choose from; none: the study's own."""
+    """Search the weight decay: 0, 1e-6, 1e-5, 1e-4."""
     hidden: tuple[int, ...] = ()
     """Units of a layer to choose from; none: the study's own."""
 

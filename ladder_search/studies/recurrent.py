@@ -40,7 +40,7 @@ class RecurrentSpaceConfig:
     dropout: bool = False
     """Search the dropout, 0..0.6."""
     weight_decay: bool = False
-    """Search the weight decay, 1e-6..1e-3."""
+    """Search the weight decay: 0, 1e-6, 1e-5, 1e-4."""
     iterations: tuple[int, ...] = ()
     """Iterations per frame to choose from; none: the study's own."""
     channels: tuple[int, ...] = ()

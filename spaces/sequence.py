@@ -1,0 +1,53 @@
+"""The search space of the music baselines.
+
+Ranges are ours: on the chorales dropout is the largest lever, because a network knows them by heart after some twenty
+passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+
+from spaces.points import is_point
+
+LR = (0.0003, 0.005)
+DROPOUT = (0.0, 0.6)
+WEIGHT_DECAY = (0.0, 1e-6, 1e-5, 1e-4)
+
+
+def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings to put over ``base``, drawn from ``trial``.
+
+    Args:
+        trial: an Optuna trial; a ``FixedTrial`` turns flat parameters into settings.
+        base: the study's own settings, nested (``model``, ``training``).
+        options: which parameters vary, see ``studies.music.SequenceSpaceConfig``.
+    """
+    model: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    if options["lr"]:
+        training["lr"] = trial.suggest_float("training/lr", *LR, log=True)
+    if options["dropout"]:
+        model["dropout"] = trial.suggest_float("model/dropout", *DROPOUT)
+    if options["weight_decay"]:
+        model["weight_decay"] = trial.suggest_categorical("model/weight_decay", list(WEIGHT_DECAY))
+    if options["hidden"]:
+        model["hidden"] = trial.suggest_categorical("model/hidden", list(options["hidden"]))
+    return {"model": model, "training": training}
+
+
+def published(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the flat parameters at which ``suggest`` gives back ``base``, None when it has no such point."""
+    params: dict[str, Any] = {}
+    for section, name, asked in (
+        ("training", "lr", options["lr"]),
+        ("model", "dropout", options["dropout"]),
+        ("model", "weight_decay", options["weight_decay"]),
+        ("model", "hidden", options["hidden"]),
+    ):
+        if asked:
+            params[f"{section}/{name}"] = base[section][name]
+    return params if is_point(suggest, params, base, options) else None

@@ -1,0 +1,18 @@
+"""The recurrent family's trainable."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.tune import PlacementGroupFactory
+
+from trainables.base import PackTrainable
+
+
+class RecurrentTrainable(PackTrainable):
+    """Recurrent ladders: steps of many small convolutions, and members of a pack take turns."""
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
+        """One CPU core and no GPU; ``--cpus-per-trial`` and ``--gpus-per-trial`` override it."""
+        return PlacementGroupFactory([{"CPU": 1.0}])
