@@ -156,11 +156,6 @@ class RecurrentConfig:
         """Whether the network can have a mean teacher: it tells classes, of unlabelled sequences, too."""
         return self.task == "video" and self.told > 0 and self.unlabelled
 
-    @property
-    def statistics_batches(self) -> int:
-        """Minibatches that the test-time statistics average: a sequence costs ten times what an image does. Ours."""
-        return 20
-
     def signature(self) -> tuple[object, ...]:
         """What members of one pack must share: everything that shapes the program rather than fills its tensors."""
         shape = (self.task, self.frame, self.frames, self.levels, self.decoder, self.decoder_cell, self.feedback)

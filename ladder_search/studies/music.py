@@ -67,7 +67,7 @@ _CORPORA = (
         "jsb",
         "jsb-chorales",
         76,
-        TrainingConfig(epochs=40, lr=0.003, decay_start=0.5, labelled_batch=16, window=64, clip_norm=1.0),
+        TrainingConfig(epochs=60, lr=0.003, decay_start=0.5, labelled_batch=16, window=64, clip_norm=1.0),
         18,
     ),
     _Corpus(

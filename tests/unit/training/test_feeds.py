@@ -94,7 +94,7 @@ class TestMovingDigits:
         assert ((shown == whole) | (shown == 0)).all() and 0.9 < shown.sum() / whole.sum() < 1.0
 
     def test_a_compiled_program_draws_the_same_ways(self, digits: Dataset) -> None:
-        """Multiples of a large number overflow, which a compiler of C++ may take for impossible: they must be tables."""
+        """Multiples of a large number overflow, which a compiler of C++ may take for impossible: so they are tables."""
         found = []
         for compiled in (False, True):
             spec = video()
