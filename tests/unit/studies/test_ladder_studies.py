@@ -53,7 +53,9 @@ def test_a_row_is_as_published(name: str) -> None:
     assert (target.verified, target.spread_verified) == (verified, deviation_verified)
 
 
-@pytest.mark.parametrize("name", [name for name, study in STUDIES.items() if study.family not in ("recurrent", "sequence")])
+@pytest.mark.parametrize(
+    "name", [name for name, study in STUDIES.items() if study.family not in ("recurrent", "sequence")]
+)
 def test_names_and_baselines(name: str) -> None:
     study = STUDIES[name]
     assert study.name == name
