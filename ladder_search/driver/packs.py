@@ -44,7 +44,7 @@ class Programs:
     ) -> None:
         """Args: ``slots`` trials in a pack; ``at_a_time`` trials that train at the same time."""
         self._dataset, self._compile = dataset, settings.compile
-        self._device = "cuda" if settings.gpus_per_trial else "cpu"
+        self._device = "cuda" if settings.gpus else "cpu"
         self._threads = max(1, int(settings.cpus_per_trial))
         self._variants: int = study.space.programs  # each gets its part of the trials
         self._own = own.member(dataset).signature()

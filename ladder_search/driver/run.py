@@ -147,9 +147,7 @@ class Run:
         """See what the cluster has room for, and begin the study folder."""
         settings = self._settings
         self._slots = self._choose_slots(private, trainable)
-        self._share = cluster.Share(
-            cpus=settings.cpus_per_trial / self._slots, gpus=settings.gpus_per_trial / self._slots
-        )
+        self._share = cluster.Share(cpus=settings.cpus_per_trial / self._slots, gpus=settings.gpus / self._slots)
         self._room = cluster.capacity(self._share, private=private)
         if not self._room:
             self._console.print("No node of the cluster has room for a trial now: the search waits until one has.")
@@ -247,7 +245,7 @@ class Run:
         logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self._pending)
         dataset, share = without_test_set(self._dataset), self._share
-        pack = self._settings.cpus_per_trial, self._settings.gpus_per_trial
+        pack = self._settings.cpus_per_trial, self._settings.gpus
         earlier = {name: without_test_set(one) for name, one in self._source_data.items()}
         with (
             kept(trainable, self._folder.path / SOURCES, earlier, given_folders(self._own)) as keeper,
@@ -284,7 +282,7 @@ class Run:
         if not hasattr(trainable, "open_desk") or not stacks(self._own.family):
             return 1
         # What the machine lacks altogether is told before a probe waits for it.
-        cluster.capacity(cluster.Share(cpus=settings.cpus_per_trial, gpus=settings.gpus_per_trial), private=private)
+        cluster.capacity(cluster.Share(cpus=settings.cpus_per_trial, gpus=settings.gpus), private=private)
         alone = Programs(settings, self._study, self._own, self._dataset, slots=1, at_a_time=2)
         choice = choose(
             self._own,
@@ -293,7 +291,7 @@ class Run:
             programs=self._study.space.programs,
             compiled=alone.needed(self._own.as_mapping())["compiled"],
             cpus=settings.cpus_per_trial,
-            gpus=settings.gpus_per_trial,
+            gpus=settings.gpus,
             private=private,
         )
         self._arrangement = asdict(choice)

@@ -62,6 +62,7 @@ def run_search(
             machine without what a trial asks for; a search that cannot be resumed.
     """
     study = settings.resolved_study()
+    settings = settings.for_study(study)
     dataset = datasets.load(study.data.dataset, notify=lambda line: console.print(line, markup=False))
     own = study.trial(seed=settings.seed, label_seed=settings.label_seed, draws=settings.draws)
     own.check_fits(dataset)

@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -46,7 +46,8 @@ class SearchSettings:
     """Trials that share a pack, and with it an accelerator or a CPU share: each asks for 1/slots of that; auto: as many
     as a short probe finds best."""
     cpus_per_trial: float = 1.0
-    gpus_per_trial: float = 0.0
+    gpus_per_trial: float | Literal["auto"] = 0.0
+    """auto: as much of one as the study says that a trial needs."""
     time_budget: float | None = None
     """Seconds after which running trials are stopped; none: no limit."""
     compile: Literal["auto", "on", "off"] = "auto"
@@ -70,6 +71,16 @@ class SearchSettings:
     resume: bool = False
     """Go on with the search in the folder ``name`` instead of beginning one."""
 
+    @property
+    def gpus(self) -> float:
+        """``gpus_per_trial`` of settings that the study was asked about, see ``for_study``."""
+        assert self.gpus_per_trial != "auto", "a search begins with for_study"
+        return self.gpus_per_trial
+
+    def for_study(self, study: Study) -> SearchSettings:
+        """Return these settings with what they leave to the study."""
+        return replace(self, gpus_per_trial=study.gpu_share) if self.gpus_per_trial == "auto" else self
+
     def __post_init__(self) -> None:
         for name in ("trials", "draws", "slots"):
             value = getattr(self, name)
@@ -82,13 +93,14 @@ class SearchSettings:
         for name in ("seed", "label_seed"):
             in_range(f"--{name.replace('_', '-')}", getattr(self, name), 0, 2**32 - 1)  # what the samplers take
         in_range("--cpus-per-trial", self.cpus_per_trial, 0.01, 1e4)
-        in_range("--gpus-per-trial", self.gpus_per_trial, 0.0, 1e3)
-        share = self.gpus_per_trial / (1 if self.slots == "auto" else self.slots)
-        if share > 1 and share % 1:
-            raise SettingError(
-                "--gpus-per-trial (over --slots) must be a fraction below 1 or a whole number, got "
-                f"{share:g}; Ray gives out no other shares."
-            )
+        if self.gpus_per_trial != "auto":
+            in_range("--gpus-per-trial", self.gpus_per_trial, 0.0, 1e3)
+            share = self.gpus_per_trial / (1 if self.slots == "auto" else self.slots)
+            if share > 1 and share % 1:
+                raise SettingError(
+                    "--gpus-per-trial (over --slots) must be a fraction below 1 or a whole number, got "
+                    f"{share:g}; Ray gives out no other shares."
+                )
         if self.time_budget is not None:
             in_range("--time-budget", self.time_budget, 1.0, 1e9)
         for name in ("address", "root", "tracking", "storage"):
@@ -224,6 +236,13 @@ def _whole_or_auto(text: str) -> int | str:
         raise argparse.ArgumentTypeError(f"must be a whole number or auto, got {text!r}") from None
 
 
+def _number_or_auto(text: str) -> float | str:
+    try:
+        return text if text == "auto" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number or auto, got {text!r}") from None
+
+
 def _parser() -> argparse.ArgumentParser:
     # Suppressed defaults: what was not given stays absent, and SearchSettings is the one place with defaults.
     parser = _Parser(
@@ -247,7 +266,8 @@ def _parser() -> argparse.ArgumentParser:
         "--slots", type=_whole_or_auto, help="trials that share a pack, on one accelerator or CPU share, or auto (auto)"
     )
     add("--cpus-per-trial", type=float, help="CPU cores of a trial, or of a pack (1)")
-    add("--gpus-per-trial", type=float, help="GPUs of a trial, fractions allowed, or of a pack (0)")
+    share = "GPUs of a trial, fractions allowed, or of a pack, or auto: as the study says (0)"
+    add("--gpus-per-trial", type=_number_or_auto, help=share)
     add("--time-budget", type=float, metavar="SECONDS", help="stop what still runs after that time")
     add("--compile", help="auto, on or off: compile the training step (auto)")
     add("--epochs", type=int, help="length of each trial (the study's own)")

@@ -163,6 +163,7 @@ def _rladder(corpus: _Corpus, suffix: str, levels: tuple[str, ...], title: str) 
         training=replace(corpus.training, epochs=corpus.rladder_epochs),
         space=RecurrentSpaceConfig(lambda_p=False, prediction=False, noise=False, dropout=True, weight_decay=True),
         stop=_stop(corpus),
+        gpu_share=0.125,
         target=target,
         baseline=f"{corpus.name}-lstm",
     )

@@ -77,6 +77,8 @@ class _Size:
     stride: int
     """Of the convolution before the first recurrent cell: digits move by less than a cell's kernel either way."""
     training: TrainingConfig
+    gpu_share: float
+    """A step at full size is several milliseconds of a large GPU's arithmetic, one at half size is its launches."""
     labelled: int
     """Labelled rows of a batch, of half as many rows as there are labels for."""
 
@@ -116,6 +118,7 @@ _FULL = _Size(
     top=256,
     stride=2,
     training=TrainingConfig(epochs=100, lr=0.001, decay_start=0.5, clip_norm=5.0),
+    gpu_share=0.5,
     labelled=25,
 )
 _HALF = _Size(
@@ -128,6 +131,7 @@ _HALF = _Size(
     training=TrainingConfig(
         epochs=20, lr=0.002, decay_start=0.5, labelled_batch=50, unlabelled_batch=50, clip_norm=5.0
     ),
+    gpu_share=0.125,
     labelled=20,
 )
 # One velocity and no bounce, the first cells at full resolution: what minutes on one core are enough for.
@@ -139,6 +143,7 @@ _MINI = _Size(
     top=64,
     stride=1,
     training=TrainingConfig(epochs=2, lr=0.003, decay_start=0.5, labelled_batch=50, unlabelled_batch=50, clip_norm=5.0),
+    gpu_share=0.125,
     labelled=20,
 )
 
@@ -213,6 +218,7 @@ def _supervised(size: _Size, kind: str) -> Study:
         training=size.training,
         space=RecurrentSpaceConfig(),
         stop=_stop(steps, kind),
+        gpu_share=size.gpu_share,
         target=_target(size, kind, _TABLE_1[kind]),
     )
 
@@ -236,6 +242,7 @@ def _few_labels(size: _Size, kind: str, unlabelled: bool, taught: bool) -> Study
         teacher=TeacherConfig(weight=30.0) if taught else TeacherConfig(),
         space=RecurrentSpaceConfig(),
         stop=_stop(steps, kind),
+        gpu_share=size.gpu_share,
         target=_target(size, kind, _TABLE_2[kind, unlabelled, taught]),
     )
 

@@ -130,6 +130,9 @@ class Study:
     """Study of the supervised baseline that this one is measured against."""
     report_every: int = 1
     """Epochs between two reports of a trial to the search."""
+    gpu_share: float = 1.0
+    """How much of a GPU a trial, or a pack of trials, gets with ``--gpus-per-trial auto``. Ours: from operations and
+    memory, not measured."""
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Settings that were put over the published ones, nested; none: the study is as published."""
 

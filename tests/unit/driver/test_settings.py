@@ -11,6 +11,7 @@ from ladder_search.config import as_mapping
 from ladder_search.driver.settings import SearchSettings, parse_arguments
 from ladder_search.errors import LadderSearchError, run_command
 from ladder_search.record import StudyFolder
+from ladder_search.studies import STUDIES
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +109,7 @@ MISTAKES = [
     ("digits-100 --name -x", "expected one argument"),
     ("digits-100 --set lr", "given as name=value"),
     ("digits-100 --set =3", "given as name=value"),
-    ("digits-100 --set lr=3", "Known: data, model, sources, space, stop, training"),
+    ("digits-100 --set lr=3", "Known: data, model, sources, space, stop, teacher, training"),
     ("digits-100 --set training.Lr=3", "did you mean 'training.lr'"),
     ("digits-100 --set training.lr=fast", "must be a finite number, got 'fast'"),
     ("digits-100 --set training.lr=.nan", "must be a finite number"),
@@ -232,3 +233,14 @@ def test_what_cannot_be_resumed_is_said_in_one_sentence(line: str, words: str, b
     with pytest.raises(LadderSearchError) as refused:
         _resumed(begun, *line.split())
     assert words.replace("FOLDER", str(begun / "first")) in str(refused.value)
+
+
+def test_a_share_of_a_gpu_is_left_to_the_study() -> None:
+    settings = parse_arguments(["occluded-mnist-half-rladder", "--gpus-per-trial", "auto"])
+    study = settings.resolved_study()
+    assert study.gpu_share == 0.125 and settings.for_study(study).gpus == 0.125
+    assert (
+        parse_arguments(["mnist-100-full", "--gpus-per-trial", "auto"]).for_study(STUDIES["mnist-100-full"]).gpus == 1.0
+    )
+    plain = parse_arguments(["mnist-100-full", "--gpus-per-trial", "0.5"])
+    assert plain.for_study(STUDIES["mnist-100-full"]) is plain and plain.gpus == 0.5
