@@ -190,7 +190,7 @@ def compile_own(function: Any) -> Callable[..., Any]:
 
 def clipped(gradients: Stack, limit: Tensor) -> Stack:
     """Return gradients of which no member's is longer than its ``limit``, (K,), over all its parameters together."""
-    squares = torch.stack([value.square().flatten(1).sum(1) for value in gradients.values()]).sum(0)
+    squares = torch.stack([value.square().reshape(len(value), -1).sum(1) for value in gradients.values()]).sum(0)
     share = (limit / squares.sqrt().clamp_min(1e-30)).clamp(max=1.0)
     return {name: value * share.view(-1, *(1,) * (value.dim() - 1)) for name, value in gradients.items()}
 

@@ -72,10 +72,12 @@ def noise_of(key: Tensor) -> Tensor:
     return out
 
 
-def train(members: list[Toy], steps: int, *, compiled: bool = False) -> tuple[dict[str, Tensor], list[Tensor]]:
+def train(
+    members: list[Toy], steps: int, *, compiled: bool = False, limit: float | None = None
+) -> tuple[dict[str, Tensor], list[Tensor]]:
     params = stacked(members)
     first, second = ({name: torch.zeros_like(value) for name, value in params.items()} for _ in range(2))
-    step = make_step(members[0], FEED, noise_size=18, compiled=compiled)
+    step = make_step(members[0], FEED, noise_size=18, compiled=compiled, clipping=limit is not None)
     terms = []
     for i in range(steps):
         one = inputs(len(members), i)
@@ -91,7 +93,7 @@ def train(members: list[Toy], steps: int, *, compiled: bool = False) -> tuple[di
             scales[:, 0],
             scales[:, 1],
             torch.zeros(len(members)),
-            torch.ones(len(members)),
+            torch.full((len(members),), limit or 1.0, dtype=torch.float64),
             one["keys"],
             *rows,
             PIXELS,
@@ -101,7 +103,7 @@ def train(members: list[Toy], steps: int, *, compiled: bool = False) -> tuple[di
     return params, terms
 
 
-def train_alone(member: Toy, k: int, members: int, steps: int) -> list[Tensor]:
+def train_alone(member: Toy, k: int, members: int, steps: int, limit: float | None = None) -> list[Tensor]:
     optimiser = torch.optim.Adam(member.parameters(), lr=1.0)
     terms = []
     for i in range(steps):
@@ -114,6 +116,8 @@ def train_alone(member: Toy, k: int, members: int, steps: int) -> list[Tensor]:
         )
         optimiser.zero_grad()
         total.backward()
+        if limit is not None:
+            torch.nn.utils.clip_grad_norm_(member.parameters(), limit)
         optimiser.step()
         terms.append(found.detach())
     return terms
@@ -131,6 +135,16 @@ def test_twenty_steps_are_those_of_torchs_adam(count: int, path: str, monkeypatc
             torch.testing.assert_close(params[name][k], value.detach(), rtol=1e-12, atol=1e-13)
         for found, expected in zip(terms, alone, strict=True):
             torch.testing.assert_close(found[k], expected, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_long_gradient_is_shortened_member_by_member(count: int) -> None:
+    free, _ = train(make_members(count), 20)
+    params, terms = train(make_members(count), 20, limit=0.3)
+    assert any(not torch.equal(params[name], free[name]) for name in params)
+    for k, member in enumerate(make_members(count)):
+        expected = train_alone(member, k, count, 20, limit=0.3)
+        torch.testing.assert_close(torch.stack([one[k] for one in terms]), torch.stack(expected), rtol=1e-5, atol=1e-8)
 
 
 def test_a_rate_of_zero_moves_nothing() -> None:
