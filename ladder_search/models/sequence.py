@@ -9,8 +9,8 @@ they know at its end is handed on (``carried``), so that windows give what the w
 behind the end of its sequence are computed like others and change the state, which nobody reads: where a sequence has
 ended, the row's next window begins another one, with a state of zeros.
 
-Sizes are those of the published comparison where it tells them (TCN: 4 levels of 150, kernel 5, dropout 0.25); those of
-its recurrent networks it does not tell, so that ours are settings to be searched.
+Bai et al. 2018 have a TCN of 4 blocks of 150 filters with 5 taps, and dropout 0.25, as their code tells. The sizes of
+their recurrent networks it does not tell.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Drop = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SequenceConfig:
-    """Settings of one network; the defaults are an LSTM that comes within 0.1 of the published 8.45 on JSB chorales."""
+    """Settings of one network; the defaults are ours: an LSTM with the nats of the published one on JSB chorales."""
 
     kind: Literal["rnn", "gru", "lstm", "tcn"] = "lstm"
     """rnn: one layer of tanh units; tcn: dilated causal convolutions over the steps."""
