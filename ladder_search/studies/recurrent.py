@@ -70,6 +70,8 @@ class _Size:
     """One of the sizes that the experiments have."""
 
     dataset: str
+    rows: int = 60_000
+    validation: int = 10_000
     side: int
     digit: int
     channels: int
@@ -81,6 +83,16 @@ class _Size:
     """A step at full size is several milliseconds of a large GPU's arithmetic, one at half size is its launches."""
     labelled: int
     """Labelled rows of a batch, of half as many rows as there are labels for."""
+
+    @property
+    def name(self) -> str:
+        """Of its studies."""
+        return self.dataset.replace("occluded-digits-mini", "occluded-digits")
+
+    @property
+    def steps(self) -> int:
+        """Updates of a search's trial."""
+        return self.training.epochs * ((self.rows - self.validation) // self.training.unlabelled_batch)
 
     def levels(self, cell: Literal["lstm", "none"], top: str) -> tuple[str, ...]:
         """The encoder: two convolutions, one, one; without recurrence a third convolution is in the cell's place."""
@@ -147,6 +159,15 @@ _MINI = _Size(
     labelled=20,
 )
 
+# Scikit-learn's digits in the same scene, which need no download.
+_DIGITS = replace(
+    _MINI,
+    dataset="occluded-digits-mini",
+    rows=1297,
+    validation=297,
+    training=replace(_MINI.training, epochs=40),
+)
+
 _TITLES = {
     "static": "optimal reconstruction, static classifier",
     "temporal": "temporal baseline: one LSTM on top",
@@ -208,16 +229,15 @@ def _dataset(size: _Size, kind: str) -> str:
 
 
 def _supervised(size: _Size, kind: str) -> Study:
-    steps = size.training.epochs * 50_000 // size.training.unlabelled_batch
     return Study(
-        name=f"{size.dataset}-{kind}",
+        name=f"{size.name}-{kind}",
         family="recurrent",
         title=_TITLES[kind],
-        data=DataConfig(dataset=_dataset(size, kind), labels=None, validation=10_000),
+        data=DataConfig(dataset=_dataset(size, kind), labels=None, validation=size.validation),
         model=size.model(kind),
         training=size.training,
         space=RecurrentSpaceConfig(),
-        stop=_stop(steps, kind),
+        stop=_stop(size.steps, kind),
         gpu_share=size.gpu_share,
         target=_target(size, kind, _TABLE_1[kind]),
     )
@@ -226,28 +246,27 @@ def _supervised(size: _Size, kind: str) -> Study:
 def _few_labels(size: _Size, kind: str, unlabelled: bool, taught: bool) -> Study:
     # All labelled rows are a pass of 1,000: without unlabelled ones an epoch is as long as with them.
     training = replace(size.training, labelled_batch=size.labelled if unlabelled else size.training.labelled_batch)
-    steps = training.epochs * 50_000 // training.unlabelled_batch
     model = size.model(kind, unlabelled=unlabelled)
     if taught:  # a teacher needs noise that differs from the student's
         model = replace(model, noise_std=0.15, dropout=0.2)
     suffix = "-mt" if taught else "-unlabelled" if unlabelled else ""
     how = ", mean teacher" if taught else ", with unlabelled sequences" if unlabelled else ", labelled sequences only"
     return Study(
-        name=f"{size.dataset}-1000-{kind}{suffix}",
+        name=f"{size.name}-1000-{kind}{suffix}",
         family="recurrent",
         title=f"{_TITLES[kind]}{how}",
-        data=DataConfig(dataset=_dataset(size, kind), labels=1000, validation=10_000),
+        data=DataConfig(dataset=_dataset(size, kind), labels=1000, validation=size.validation),
         model=model,
         training=training,
         teacher=TeacherConfig(weight=30.0) if taught else TeacherConfig(),
         space=RecurrentSpaceConfig(),
-        stop=_stop(steps, kind),
+        stop=_stop(size.steps, kind),
         gpu_share=size.gpu_share,
         target=_target(size, kind, _TABLE_2[kind, unlabelled, taught]),
     )
 
 
 STUDIES: tuple[Study, ...] = (
-    *(_supervised(size, kind) for size in (_FULL, _HALF, _MINI) for kind in _TABLE_1),
+    *(_supervised(size, kind) for size in (_FULL, _HALF, _MINI, _DIGITS) for kind in _TABLE_1),
     *(_few_labels(size, *row) for size in (_FULL, _HALF) for row in _TABLE_2),
 )
