@@ -7,7 +7,7 @@ errors are fractions (0.0106 is 1.06 %); costs are in nats or mean squared units
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 STEP = "step"
@@ -100,7 +100,10 @@ PREDICTION_ERROR = Measure(
 )
 """Mean squared error of the next frame's pixels."""
 
-MEASURES: dict[str, Measure] = {measure.name: measure for measure in (ERROR, NLL, PREDICTION_ERROR)}
+STUDENT_ERROR = replace(ERROR, name="student_error", title="student's error")
+"""Of the network that a mean teacher was the average of."""
+
+MEASURES: dict[str, Measure] = {m.name: m for m in (ERROR, NLL, PREDICTION_ERROR, STUDENT_ERROR)}
 
 
 def measure_of(model: Any) -> Measure:

@@ -107,6 +107,8 @@ def _log_seed(
     last = int(outcome.epochs[-1][STEP]) if outcome.epochs else 0
     if outcome.test_error is not None:
         points.append(MetricPoint(name=TEST_ERROR, value=outcome.test_error, step=last, time_ms=time_ms))
+        others = list(outcome.test_scores.items())[1:]  # the first is the error
+        points += [MetricPoint(name=f"test_{n}", value=v, step=last, time_ms=time_ms) for n, v in others]
         tracker.log_artifact(key, bundle_folder(folder, outcome.seed), "bundle")
     tracker.log_metrics(key, points)
     tracker.end_run(key, "FAILED" if outcome.test_error is None else "FINISHED")

@@ -60,7 +60,8 @@ def run(arguments: argparse.Namespace) -> None:
     )
     write_result(output, result)
     record(result, output, name=source.name, store=store, console=console)
-    console.print(f"{result}", highlight=False, soft_wrap=True)
+    for line in result.lines():
+        console.print(line, highlight=False, soft_wrap=True)
     console.print(f"kept in {output}", highlight=False, soft_wrap=True)
 
 

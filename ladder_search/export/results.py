@@ -29,7 +29,7 @@ from ladder_search.export.folders import taken, unwritable
 from ladder_search.export.provenance import collect
 from ladder_search.export.statistics import AgainstTarget, Summary
 from ladder_search.export.statistics import Verdict as TargetVerdict
-from ladder_search.metrics import EPOCH, STEP, TEST_ERROR
+from ladder_search.metrics import EPOCH, MEASURES, STEP, TEST_ERROR
 from ladder_search.studies.study import Target
 from ladder_search.trial import TrialSpec
 
@@ -139,6 +139,26 @@ class FinalResult:
                 if TEST_ERROR in row:
                     found.setdefault(int(row[EPOCH]), {})[outcome.seed] = row[TEST_ERROR]
         return found
+
+    @property
+    def others(self) -> dict[str, Summary]:
+        """The same of what else the networks were judged by, by the names of ``metrics.MEASURES``."""
+        own = self.spec.measure.name
+        found: dict[str, list[float]] = {}
+        for outcome in self.outcomes:
+            for name, value in outcome.test_scores.items():
+                if name != own:
+                    found.setdefault(name, []).append(value)
+        return {name: Summary.of(values) for name, values in found.items()}
+
+    def lines(self) -> list[str]:
+        """The result in words, a line for each measure."""
+        lines = [str(self)]
+        for name, found in self.others.items():
+            measure = MEASURES[name]
+            spread = f" ± {measure.number(found.deviation)}" if found.n > 1 else ""
+            lines.append(f"{measure.title} {measure.text(found.mean)}{spread}")
+        return lines
 
     def __str__(self) -> str:
         """Shown: ``1.05 % ± 0.12 over 10 seeds, 95 % interval 0.96 .. 1.14 %, target 1.06 % ± 0.37: reproduced``."""

@@ -77,9 +77,11 @@ FAMILIES: dict[str, Family] = {
     # 15 ms, which makes up for a compilation after some 10,000 steps (benchmarks/conv_step.py). GPUs are unmeasured.
     "ladder-conv": Family(config=ConvLadderConfig, build=_conv_ladder, stacking="none", compiling=False),
     "progressive": Family(config=ProgressiveConfig, build=_progressive, stacking="vmap"),
-    # Like other convolutions; whether a step is compiled: benchmarks/recurrent_step.py.
-    "recurrent": Family(config=RecurrentConfig, build=_recurrent, stacking="none"),
-    "sequence": Family(config=SequenceConfig, build=_sequence, stacking="vmap"),
+    # Like other convolutions. Compiled a step on video takes a tenth to a quarter less, after a minute of compilation;
+    # one on music, 64 steps in a row, does not earn its compilation back (benchmarks/recurrent_step.py).
+    "recurrent": Family(config=RecurrentConfig, build=_recurrent, stacking="none", compiling=False),
+    # 64 steps in a row are a program that takes minutes to compile, and a training is over in that time.
+    "sequence": Family(config=SequenceConfig, build=_sequence, stacking="vmap", compiling=False),
     "progressive-conv": Family(config=ProgressiveConvConfig, build=_progressive_conv, stacking="none", compiling=False),
 }
 
