@@ -79,6 +79,16 @@ def _main() -> int | None:
     compare.add_argument("--epochs", type=int, help="length of the schedules (the studies' own)")
     compare.add_argument("-o", "--output", type=Path, help="folder for curves and results (ROOT/comparisons/DATA)")
     with_training(compare, "for each study")
+    ordering = command("ordering", _ordering, "Test what a table says of its rows together, over seeds of all of them.")
+    ordering.add_argument("ordering", help="an ordering; `ladder-search studies` lists them")
+    ordering.add_argument("--seeds", type=int, help="how many fresh seeds for each study (5)")
+    ordering.add_argument("--epochs", type=int, help="shorter schedules: named reduced")
+    from_ = "folder of finished trainings, one for each study, as `train` leaves them: nothing is trained"
+    ordering.add_argument("--from", dest="from_", type=Path, metavar="FOLDER", help=from_)
+    ordering.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
+    ordering.add_argument("-o", "--output", type=Path, help="folder for table and picture (ROOT/orderings/NAME)")
+    ordering.add_argument("--tracking", help="MLflow store (the SQLite file in the root folder)")
+    with_root(ordering)
     report = command("report", _report, "Write what was searched and reproduced as Markdown and HTML with pictures.")
     report.add_argument("name", nargs="*", help="searches, reproductions, or studies: their latest (all in the root)")
     report.add_argument("-o", "--output", type=Path, default=Path("report"), help="folder of the report (report)")
@@ -123,6 +133,12 @@ def _reproduce(arguments: argparse.Namespace) -> None:
 
 def _compare(arguments: argparse.Namespace) -> None:
     from ladder_search.commands.compare import run
+
+    run(arguments)
+
+
+def _ordering(arguments: argparse.Namespace) -> None:
+    from ladder_search.commands.ordering import run
 
     run(arguments)
 

@@ -15,6 +15,7 @@ from ladder_search.errors import LadderSearchError
 from ladder_search.export.reproduction import FILE, FOLDER, read_reproduction
 from ladder_search.record import searches_of
 from ladder_search.studies import STUDIES, Study
+from ladder_search.studies.orderings import ORDERINGS
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -34,6 +35,12 @@ def run(arguments: argparse.Namespace) -> None:
             target = str(study.target or "none published")
             table.add_row(study.name, target, study.title, _done(study, arguments.root))
         console.print(table, "", highlight=False)
+    table = Table(title="Orderings, for `ladder-search ordering`", title_justify="left", box=None, pad_edge=False)
+    for header in ("ordering", "claims", "what"):
+        table.add_column(header, no_wrap=header == "ordering", justify="right" if header == "claims" else "left")
+    for ordering in ORDERINGS.values():
+        table.add_row(ordering.name, str(len(ordering.claims)), ordering.title)
+    console.print(table, highlight=False)
 
 
 def _done(study: Study, root: Path) -> str:

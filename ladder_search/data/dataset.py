@@ -37,6 +37,11 @@ class Source(Protocol):
         """Names the content before it is loaded."""
         ...
 
+    @property
+    def examples(self) -> str:
+        """Names the examples, whatever models see of them: the rows of equal ones are about the same things."""
+        ...
+
     def load(self, notify: Notify) -> Dataset: ...
 
     def state(self) -> str:

@@ -59,6 +59,10 @@ class DatasetSource:
     def identity(self) -> str:
         return self.digest or self.cache_name
 
+    @property
+    def examples(self) -> str:
+        return self.identity
+
     def load(self, notify: Notify) -> Dataset:
         arrays, digest = load_or_build(self.cache_name, self.digest, lambda: self.loader(notify), notify)
         return Dataset(

@@ -95,6 +95,10 @@ class MusicSource:
     def identity(self) -> str:
         return self.digest
 
+    @property
+    def examples(self) -> str:
+        return self.identity
+
     def load(self, notify: Notify) -> Dataset:
         return as_dataset(load(self.name, notify=notify))
 

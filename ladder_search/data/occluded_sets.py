@@ -61,6 +61,10 @@ class MovingSource:
     def identity(self) -> str:
         return f"{self.digits.identity} {json.dumps(asdict(self.moving), sort_keys=True)}"
 
+    @property
+    def examples(self) -> str:
+        return f"{self.digits.examples} {json.dumps(asdict(self.moving.scene), sort_keys=True)}"
+
     def load(self, notify: Notify) -> Dataset:
         return self.load_digits(notify).as_dataset(reconstructed=self.moving.reconstructed)
 

@@ -136,6 +136,25 @@ def paired(
     return float(ttest_rel(a, b, alternative=alternative).pvalue)
 
 
+def above(differences: Sequence[float], bound: float = 0.0) -> float:
+    """Return p of the one-sided t-test that the mean of paired differences is above ``bound``.
+
+    Fewer than two, or differences that are all the same, tell nothing of their spread: p is 1.
+    """
+    if len(differences) < 2 or len({round(one, 12) for one in differences}) < 2:
+        return 1.0
+    from scipy.special import stdtr  # what scipy.stats.ttest_1samp calls, without a second of imports
+
+    own = Summary.of(differences)
+    t = (own.mean - bound) / (own.deviation / math.sqrt(own.n))
+    return float(stdtr(own.n - 1, -t))
+
+
+def below(differences: Sequence[float], bound: float = 0.0) -> float:
+    """Return p of the one-sided t-test that the mean of paired differences is below ``bound``; see ``above``."""
+    return above([-one for one in differences], -bound)
+
+
 def holm(p_values: Iterable[float]) -> list[float]:
     """Return the p-values corrected by Holm's step-down procedure, in the order given.
 

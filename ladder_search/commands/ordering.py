@@ -1,0 +1,149 @@
+"""``ladder-search ordering``: trains what an ordering is about, and tests its claims over seeds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from ladder_search.commands.ordering_runs import record
+from ladder_search.commands.training import at_least_one, find_device, show_progress
+from ladder_search.data import datasets
+from ladder_search.data.atomic import write_atomically
+from ladder_search.data.dataset import Dataset
+from ladder_search.driver.pictures import canvas
+from ladder_search.errors import SettingError, StudyFolderError
+from ladder_search.export.contenders import seeds_of_searches
+from ladder_search.export.final import FinalProgress, confirmation_seeds, seeds_of
+from ladder_search.export.folders import unwritable
+from ladder_search.export.ordering import FILE, JudgedOrdering, Reached, judged
+from ladder_search.export.results import FinalResult
+from ladder_search.export.sources import FOLDER as SOURCES
+from ladder_search.export.sources import Shelf
+from ladder_search.export.trained import check_same_data, read_trained, shortened, train_missing
+from ladder_search.report.differences import differences
+from ladder_search.report.orderings import as_markdown, print_ordering
+from ladder_search.studies.orderings import Ordering, find_ordering
+from ladder_search.tracking.address import check, default_store, normal_store
+
+FOLDER = "orderings"
+"""Where orderings lie in the root folder, unless told."""
+TRAINED = "trained"
+"""Folder of the trainings beside them, which orderings share."""
+MARKDOWN, PICTURE = "ordering.md", "ordering"
+SEEDS = 5
+
+
+def run(arguments: argparse.Namespace) -> None:
+    at_least_one(arguments, "seeds", "epochs")
+    ordering = find_ordering(arguments.ordering)
+    if arguments.from_ is not None and arguments.seeds is not None:
+        raise SettingError(
+            f"--seeds says how many to train and --from trains none, got --seeds {arguments.seeds} and --from "
+            f"{arguments.from_}; leave one of them out."
+        )
+    epochs = _epochs(ordering, arguments.epochs)
+    device = find_device(arguments.device)
+    store = normal_store(arguments.tracking or default_store(arguments.root))
+    check(store)
+    console = Console()
+    results = (
+        _trained(ordering, epochs, arguments, device, console)
+        if arguments.from_ is None
+        else _read(ordering, epochs, arguments.from_)
+    )
+    check_same_data([result for of_study in results.values() for result in of_study])
+    reached = [Reached.of(name, of_study, ordering.measure) for name, of_study in results.items()]
+    if not frozenset[int].intersection(*(one.seeds for one in reached)):
+        names = ", ".join(f"{one.study} on {min(one.seeds)} to {max(one.seeds)}" for one in reached)
+        raise SettingError(f"an ordering is tested on seeds that all studies share, got {names}; train the same ones.")
+    found = judged(ordering, reached, epochs=epochs)
+    output: Path = arguments.output or arguments.root / FOLDER / _named(ordering.name, epochs)
+    digests = {r.spec.data.dataset: r.data_digest for of_study in results.values() for r in of_study}
+    _write(output, found)
+    print_ordering(console, found)
+    record(found, output, digests=digests, store=store, console=console)
+    console.print(f"kept in {output}", highlight=False, soft_wrap=True)
+
+
+def _epochs(ordering: Ordering, asked: int | None) -> int | None:
+    """The length that cuts schedules; None where all are the studies' own."""
+    own = {study.training.epochs for study in ordering.found}
+    if asked is not None and asked > min(own):
+        raise SettingError(
+            f"--epochs shortens an ordering's schedules, those of {ordering.name} have {min(own)} epochs, got {asked}; "
+            "give fewer or none."
+        )
+    return None if own == {asked} else asked
+
+
+def _trained(
+    ordering: Ordering, epochs: int | None, arguments: argparse.Namespace, device: torch.device, console: Console
+) -> dict[str, list[FinalResult]]:
+    """Train what is not trained yet: every study on the same seeds."""
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    studies = ordering.found
+    specs = {study.name: shortened(study, epochs) for study in studies}
+    data: dict[str, Dataset] = {}
+    for study in studies:  # all are checked before the first is trained
+        name = study.data.dataset
+        data[name] = data.get(name) or datasets.load(name, notify=say)
+        specs[study.name].check_fits(data[name])
+    used = frozenset[int]().union(*(seeds_of(s.trial()) | seeds_of_searches(s, arguments.root) for s in studies))
+    seeds = confirmation_seeds(arguments.seeds or SEEDS, used)
+    shelf = Shelf(arguments.root / SOURCES, device=device, notify=say)
+    found = {}
+    for study in studies:
+
+        def told(progress: FinalProgress, name: str = study.name) -> None:
+            show_progress(console, progress, f"{name}: ")
+
+        found[study.name] = train_missing(
+            study,
+            specs[study.name],
+            data[study.data.dataset],
+            seeds=seeds,
+            place=arguments.root / FOLDER / TRAINED / _named(study.name, epochs),
+            device=device,
+            shelf=shelf,
+            report=told,
+        )
+    return found
+
+
+def _read(ordering: Ordering, epochs: int | None, folder: Path) -> dict[str, list[FinalResult]]:
+    """Read what ``ladder-search train`` has finished, a folder for each study; those that are not there yet are not."""
+    found = {}
+    for study in ordering.found:
+        result = read_trained(study, shortened(study, epochs), folder / study.name)
+        if result is not None:
+            found[study.name] = [result]
+    if not found:
+        raise StudyFolderError(
+            f"--from names a folder with finished trainings of the ordering's studies, {folder} has none of "
+            f"{', '.join(ordering.studies)}; name another, or leave --from out to train them."
+        )
+    return found
+
+
+def _named(name: str, epochs: int | None) -> str:
+    return name if epochs is None else f"{name}-{epochs}-epochs"
+
+
+def _write(output: Path, found: JudgedOrdering) -> None:
+    content = (json.dumps(found.as_json(), indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
+    try:
+        if (output / FILE).is_file() and (output / FILE).read_bytes() == content:
+            return  # its time is that of what the tracking store has
+        with canvas.style():
+            canvas.save(differences(found), output, PICTURE)
+        write_atomically(output / MARKDOWN, lambda file: file.write(as_markdown(found).encode()))
+        write_atomically(output / FILE, lambda file: file.write(content))
+    except OSError as error:
+        raise unwritable(output, error) from error

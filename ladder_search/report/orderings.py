@@ -1,0 +1,170 @@
+"""A tested ordering in words: the same cells and sentences on the console and in Markdown."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ladder_search.driver import wording
+from ladder_search.driver.wording import NOTHING
+from ladder_search.export.ordering import JudgedClaim, JudgedOrdering, Reached, Whole
+
+RULE = (
+    "Below: a one-sided paired t-test over the seeds finds the difference above 0, or above what is named, at 5 %, "
+    "after Holm's correction over all claims. As good as: two such tests find it within the bound.",
+    "Contradicted: the opposite test finds so. Not shown: neither; more seeds may tell.",
+)
+
+_WHOLE: dict[Whole, str] = {
+    "holds": "the ordering holds",
+    "not shown": "the ordering is not shown",
+    "contradicted": "the ordering is contradicted",
+    "not tested": "no verdict",
+}
+
+STUDY_HEADER = ("study", "n", "mean ± sd", "95 % interval", "diverged")
+CLAIM_HEADER = ("", "claim", "n", "difference", "95 % interval", "p", "Holm", "verdict")
+
+
+def title(found: JudgedOrdering) -> str:
+    """What is shown, in a line."""
+    cut = "" if found.epochs is None else f", schedules reduced to {found.epochs} epochs"
+    return f"{found.ordering.name}{cut}: test {found.ordering.unit.title} over {_seeds(len(found.seeds))}"
+
+
+def study_cells(found: JudgedOrdering, one: Reached) -> tuple[str, ...]:
+    """Texts of a study's row, one for each of ``STUDY_HEADER``."""
+    measure, summary = found.ordering.unit, one.summary
+    if summary is None:
+        return one.study, "0", NOTHING, NOTHING, _listed(one.diverged)
+    spread = f" ± {measure.number(summary.deviation)}" if summary.n > 1 else ""
+    interval = summary.interval()
+    return (
+        one.study,
+        str(summary.n),
+        f"{measure.text(summary.mean)}{spread}",
+        NOTHING if interval is None else f"{measure.number(interval[0])} .. {measure.text(interval[1])}",
+        _listed(one.diverged),
+    )
+
+
+def claim_cells(found: JudgedOrdering, claim: JudgedClaim) -> tuple[str, ...]:
+    """Texts of a claim's row, one for each of ``CLAIM_HEADER``."""
+    measure = found.ordering.unit
+    low, high = claim.interval or (None, None)
+    return (
+        str(claim.number),
+        relation(found, claim),
+        str(len(claim.seeds)),
+        NOTHING if claim.difference is None else f"{claim.difference * measure.scale:+.{measure.digits}f}",
+        NOTHING if low is None or high is None else f"{measure.number(low)} .. {measure.number(high)}",
+        _p(claim.p),
+        _p(claim.p_against_holm if claim.verdict == "contradicted" else claim.p_holm),
+        claim.verdict,
+    )
+
+
+def relation(found: JudgedOrdering, claim: JudgedClaim) -> str:
+    """The claim in short: ``rladder < lstm − 0.200 nats``."""
+    short, measure = found.ordering.short, found.ordering.unit
+    first, second = short[claim.first], short[claim.second]
+    if claim.kind == "alike":
+        return f"{first} ~ {second} ± {measure.apart(claim.bound)}"
+    return f"{first} < {second}{f' − {measure.apart(claim.bound)}' if claim.bound else ''}"
+
+
+def verdict(found: JudgedOrdering) -> str:
+    """The verdict on the whole ordering, a sentence."""
+    held = sum(claim.verdict == "held" for claim in found.claims)
+    cut = "" if found.epochs is None else f", for schedules reduced to {found.epochs} epochs"
+    text = f"{_WHOLE[found.verdict]}{cut}: {held} of {len(found.claims)} claims are held"
+    others = [
+        f"{len(numbers)} {'is' if len(numbers) == 1 else 'are'} {kind} ({_listed(numbers)})"
+        for kind in ("contradicted", "not shown", "not tested")
+        if (numbers := tuple(claim.number for claim in found.claims if claim.verdict == kind))
+    ]
+    return f"{text[0].upper()}{text[1:]}{''.join(f', {other}' for other in others)}."
+
+
+def sentences(found: JudgedOrdering) -> list[str]:
+    """What a reader must know beside the tables: what each claim says, what is left out, the verdict."""
+    said = [f"{claim.number}: {claim.text}." for claim in found.claims]
+    if len(found.seeds) < 2:
+        said.append(f"{_seeds(len(found.seeds)).capitalize()} in common: a test needs 2 or more.")
+    if found.missing:
+        said.append(f"No result yet of {_listed(found.missing)}: claims about them are not tested.")
+    for claim in found.claims:
+        if claim.left_out:
+            said.append(
+                f"{claim.number}: of {_seeds(len(claim.seeds) + len(claim.left_out))}, {_listed(claim.left_out)} are "
+                "left out, where one of the two diverged."
+            )
+    if found.epochs is not None:
+        said.append(
+            f"Every schedule was reduced to {found.epochs} epochs: it says nothing of an ordering of full ones."
+        )
+    return [*said, verdict(found)]
+
+
+def as_markdown(found: JudgedOrdering) -> str:
+    """The tables and their sentences as Markdown."""
+    ordering = found.ordering
+    lines = [f"# {title(found)}", "", f"{ordering.source}: {ordering.title}.", ""]
+    lines += _rows(STUDY_HEADER, [study_cells(found, one) for one in found.reached])
+    lines += ["", f"Differences: second minus first, in {_unit(found)}.", ""]
+    lines += _rows(CLAIM_HEADER, [claim_cells(found, claim) for claim in found.claims])
+    lines += ["", *(f"* {line}" for line in (*sentences(found), *RULE))]
+    return "\n".join(lines) + "\n"
+
+
+def print_ordering(console: Console, found: JudgedOrdering) -> None:
+    """Print the tables and their sentences."""
+
+    def say(line: str) -> None:
+        console.print(wording.printable(console, line), highlight=False, markup=False, soft_wrap=True)
+
+    def show(header: tuple[str, ...], rows: list[tuple[str, ...]], left: tuple[str, ...]) -> None:
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
+        for name in header:
+            side = "left" if name in left else "right"
+            table.add_column(wording.printable(console, name), justify=side, no_wrap=True, overflow="fold")  # type: ignore[arg-type]
+        for row in rows:
+            table.add_row(*(Text(wording.printable(console, cell)) for cell in row))
+        wide.print(table, highlight=False)
+
+    wide = console if console.is_terminal else Console(width=max(console.width, 130))
+    say("")
+    say(title(found))
+    show(STUDY_HEADER, [study_cells(found, one) for one in found.reached], ("study",))
+    say(f"Claims ({found.ordering.source}); differences are second minus first, in {_unit(found)}")
+    show(CLAIM_HEADER, [claim_cells(found, claim) for claim in found.claims], ("claim", "verdict"))
+    for line in (*RULE, *sentences(found)):
+        say(line)
+
+
+def _rows(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    return [
+        f"| {' | '.join(header)} |",
+        f"|{'---|' * len(header)}",
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
+
+
+def _unit(found: JudgedOrdering) -> str:
+    return found.ordering.unit.difference
+
+
+def _seeds(n: int) -> str:
+    return f"{n} seed{'' if n == 1 else 's'}"
+
+
+def _listed(things: tuple[int, ...] | tuple[str, ...]) -> str:
+    return ", ".join(map(str, things)) or NOTHING
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return NOTHING
+    return f"{value:.2g}" if value >= 1e-4 else f"{value:.0e}"

@@ -1,0 +1,225 @@
+"""Orderings: what a table says of its rows together, as claims that are tested over seeds.
+
+The tables' numbers stand here from memory (see ``recurrent`` and ``music``), the statements do not: that the recurrent
+ladder is as good as a classifier of optimal reconstructions, that taking away its decoder, the feedback or the
+prediction brings its error almost to that of a network without recurrence below its top, that unlabelled sequences help
+it with a teacher and without one, and that it is the best of the models that take a step's notes as independent. Where
+a claim has a number, how close is as good and how far is clearly apart, that number is ours.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ladder_search.config import in_range
+from ladder_search.data.datasets import DATASETS
+from ladder_search.errors import SettingError, UnknownNameError
+from ladder_search.metrics import MEASURES, Measure
+from ladder_search.studies import Study, find_study
+
+PAPER = "Prémont-Schwarz et al. 2017"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """One study's measure is below another's."""
+
+    better: str
+    worse: str
+    margin: float = 0.0
+    """Below by more than this, in the unit of the measure."""
+    text: str
+    """What it says, in a few words."""
+
+    def __post_init__(self) -> None:
+        in_range("the margin of a claim", self.margin, 0.0, math.inf, remedy="turn the claim round")
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """The difference that is looked at is the second's measure minus the first's."""
+        return self.better, self.worse
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Alike:
+    """One study is as good as another: their difference is within a bound either way."""
+
+    a: str
+    b: str
+    within: float
+    text: str
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.within < math.inf:
+            raise SettingError(
+                f"studies as good as each other differ by a bound above 0 at most, got {self.within}; give one."
+            )
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        return self.a, self.b
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ordering:
+    """Claims about studies that are trained on the same seeds and judged by the same measure."""
+
+    name: str
+    title: str
+    source: str
+    measure: str
+    """Row of ``metrics.MEASURES``, one that all networks are judged by, if not first."""
+    studies: tuple[str, ...]
+    claims: tuple[Claim | Alike, ...]
+
+    def __post_init__(self) -> None:
+        if self.measure not in MEASURES:
+            raise UnknownNameError("measure", self.measure, MEASURES)
+        found = self.found
+        for name in (name for claim in self.claims for name in claim.pair):
+            if name not in self.studies:
+                raise UnknownNameError(f"study of the ordering {self.name}", name, self.studies)
+        if len({DATASETS[study.data.dataset].examples for study in found}) > 1:
+            names = ", ".join(f"{study.name} on {study.data.dataset}" for study in found)
+            raise SettingError(f"an ordering is of studies on the same examples, got {names}; name others.")
+        for study in found:
+            judged_by = getattr(study.model, "measures", (study.measure.name,))
+            if self.measure not in judged_by:
+                raise SettingError(
+                    f"the ordering {self.name} is by the measure {self.measure}, and {study.name} is judged by "
+                    f"{', '.join(judged_by)}; name another study or measure."
+                )
+
+    @property
+    def found(self) -> tuple[Study, ...]:
+        """The studies themselves."""
+        return tuple(find_study(name) for name in self.studies)
+
+    @property
+    def unit(self) -> Measure:
+        """How the measure is shown."""
+        return MEASURES[self.measure]
+
+    @property
+    def short(self) -> dict[str, str]:
+        """Study -> its name without the words that all begin with."""
+        words = [name.split("-") for name in self.studies]
+        common = 0
+        while all(len(own) > common + 1 and own[common] == words[0][common] for own in words):
+            common += 1
+        return {name: "-".join(own[common:]) for name, own in zip(self.studies, words, strict=True)}
+
+
+_ABLATIONS = {
+    "hierarchical": "the decoder",
+    "no-feedback": "the feedback from decoder to encoder",
+    "no-prediction": "the prediction task",
+}
+# As good as the gold standard: the tolerance grows with the errors of a size, of which about the same share is allowed.
+_WITHIN = {"occluded-mnist": 0.0025, "occluded-mnist-half": 0.005, "occluded-mnist-mini": 0.01}
+
+
+def _table_1(data: str) -> Ordering:
+    ladder, gold, temporal = (f"{data}-{kind}" for kind in ("rladder", "static", "temporal"))
+    helps = [
+        Claim(better=ladder, worse=f"{data}-{kind}", text=f"{what} helps the recurrent ladder")
+        for kind, what in _ABLATIONS.items()
+    ]
+    below = [
+        Claim(better=f"{data}-{kind}", worse=temporal, text=f"without {what} it is still below the temporal baseline")
+        for kind, what in _ABLATIONS.items()
+    ]
+    gold_too = Alike(
+        a=ladder, b=gold, within=_WITHIN[data], text="the recurrent ladder is as good as with optimal reconstructions"
+    )
+    return Ordering(
+        name=f"{data}-table-1",
+        title="gold standard and recurrent ladder, then its three ablations, then the temporal baseline",
+        source=f"{PAPER}, occluded moving digits, table 1",
+        measure="error",
+        studies=(gold, ladder, *(f"{data}-{kind}" for kind in _ABLATIONS), temporal),
+        claims=(gold_too, *helps, *below),
+    )
+
+
+def _table_1_prediction(data: str) -> Ordering:
+    ladder, others = f"{data}-rladder", {"no-classes": "the classification task", "no-feedback": "the feedback"}
+    return Ordering(
+        name=f"{data}-table-1-prediction",
+        title="prediction error: recurrent ladder below itself without classes and without feedback",
+        source=f"{PAPER}, occluded moving digits, table 1",
+        measure="prediction_error",
+        studies=(ladder, *(f"{data}-{kind}" for kind in others)),
+        claims=tuple(
+            Claim(better=ladder, worse=f"{data}-{kind}", text=f"{what} helps the prediction")
+            for kind, what in others.items()
+        ),
+    )
+
+
+def _table_2(data: str) -> Ordering:
+    ladder, temporal = f"{data}-1000-rladder", f"{data}-1000-temporal"
+    claims = (
+        Claim(
+            better=f"{ladder}-unlabelled",
+            worse=ladder,
+            text="unlabelled sequences help the recurrent ladder on its own",
+        ),
+        Claim(better=f"{ladder}-mt", worse=f"{ladder}-unlabelled", text="a teacher helps the recurrent ladder on top"),
+        Claim(better=f"{temporal}-mt", worse=temporal, text="a teacher helps the temporal baseline"),
+        Claim(better=f"{ladder}-mt", worse=f"{temporal}-mt", text="which stays worse with it"),
+    )
+    return Ordering(
+        name=f"{data}-table-2",
+        title="1,000 labels: unlabelled sequences help the recurrent ladder, with a teacher and without",
+        source=f"{PAPER}, occluded moving digits, table 2",
+        measure="error",
+        studies=(ladder, f"{ladder}-unlabelled", f"{ladder}-mt", temporal, f"{temporal}-mt"),
+        claims=claims,
+    )
+
+
+def _table_3(corpus: str, margin: float) -> Ordering:
+    ladders, others = (f"{corpus}-rladder", f"{corpus}-rladder-small"), ("lstm", "gru", "tcn", "rnn")
+    sizes = ("the recurrent ladder", "one as large as the LSTM")
+    return Ordering(
+        name=f"{corpus}-table-3",
+        title="the recurrent ladder, of the paper's size and of the LSTM's, below every other network for music",
+        source=f"{PAPER}, polyphonic music, table 3",
+        measure="nll",
+        studies=(*ladders, *(f"{corpus}-{other}" for other in others)),
+        claims=tuple(
+            Claim(
+                better=ladder,
+                worse=f"{corpus}-{other}",
+                margin=margin if other == "lstm" else 0.0,
+                text=f"{size} is below the {other.upper()}",
+            )
+            for ladder, size in zip(ladders, sizes, strict=True)
+            for other in others
+        ),
+    )
+
+
+ORDERINGS: dict[str, Ordering] = {
+    ordering.name: ordering
+    for ordering in (
+        *(_table_1(data) for data in _WITHIN),
+        *(_table_1_prediction(data) for data in _WITHIN),
+        *(_table_2(data) for data in ("occluded-mnist", "occluded-mnist-half")),
+        _table_3("jsb", 0.2),
+        _table_3("nottingham", 0.1),
+    )
+}
+
+
+def find_ordering(name: str) -> Ordering:
+    """Return the ordering ``name``.
+
+    Raises:
+        UnknownNameError: no such ordering.
+    """
+    if name not in ORDERINGS:
+        raise UnknownNameError("ordering", name, ORDERINGS)
+    return ORDERINGS[name]
