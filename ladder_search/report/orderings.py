@@ -98,8 +98,8 @@ def sentences(found: JudgedOrdering) -> list[str]:
     for claim in found.claims:
         if claim.left_out:
             said.append(
-                f"{claim.number}: left out of {_seeds(len(found.seeds))}: {_listed(claim.left_out)}, where one of the two "
-                "diverged."
+                f"{claim.number}: left out of {_seeds(len(found.seeds))}: {_listed(claim.left_out)}, where one of the "
+                "two diverged."
             )
     if found.epochs is not None:
         said.append(
