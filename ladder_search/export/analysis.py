@@ -35,7 +35,7 @@ SPOOL = "spool"
 Part = Literal["validation", "test"]
 """validation: rows that the bundle's own split holds out; test: the data set's test part."""
 
-_TAG = 3
+EXAMPLES = 3
 """Of the permutation that examples are taken from; splits and the streams of batches have others."""
 _LIMIT = 1 << 24
 
@@ -89,7 +89,8 @@ def part_of(bundle: Bundle, *, test: bool) -> Part:
     Raises:
         SettingError: the test set is asked for, and the bundle comes from a search, which must not read it.
     """
-    held_out = bundle.spec.data.validation
+    # Data with validation examples of its own, music, has them in a final training, too; that alone has a test error.
+    held_out = bundle.spec.data.validation if bundle.metrics.test_error is None else 0
     if test and held_out:
         raise SettingError(
             f"the test set is for bundles of a final training and {bundle.folder} holds out {held_out} rows; leave "
@@ -124,7 +125,7 @@ def examples(bundle: Bundle, dataset: Dataset, part: Part, *, rows: int | None, 
         raise SettingError(
             f"--rows must lie in 1..{len(among)}, the {part} rows of {dataset.name}, got {wanted}; ask for fewer."
         )
-    chosen = among[permutations(len(among), seed=seed, tag=_TAG)[0][:wanted]]
+    chosen = among[permutations(len(among), seed=seed, tag=EXAMPLES)[0][:wanted]]
     return Examples(part=part, x=x[chosen], y=y[chosen])
 
 

@@ -189,9 +189,9 @@ class RecurrentConfig:
 class Trace(NamedTuple):
     """What a network for video makes of every frame, under the stored statistics."""
 
-    predicted: Tensor | None  # (rows, T, ...): each next frame; None without a decoder
+    predicted: Tensor | None  # (rows, T, ...): each next frame; None where nothing is predicted
     probabilities: Tensor | None  # (rows, T, classes); None without classes
-    bottom: Tensor | None  # (rows, T, channels, height, width): d^1
+    bottom: Tensor | None  # (rows, T, channels, height, width): d^1; None without a decoder
 
 
 class Recurrent(Network):
@@ -394,9 +394,10 @@ class Recurrent(Network):
         rows, frames = len(x), as_maps(x, self.frame)
         run = self.body(frames, Steps(rows, stored=True), decoded=x.shape[1])
         predicted = probabilities = bottom = None
-        if self.bottom is not None and run.bottom is not None:
-            predicted = _rows_first(torch.sigmoid(self.bottom(frames, run.bottom)), x)
+        if run.bottom is not None:
             bottom = by_step(run.bottom, rows).permute(1, 0, 4, 2, 3)
+            if self.bottom is not None:
+                predicted = _rows_first(torch.sigmoid(self.bottom(frames, run.bottom)), x)
         if self.W is not None:
             probabilities = by_step(torch.softmax(self._told(run.top), -1), rows).transpose(0, 1)
         return Trace(predicted, probabilities, bottom)

@@ -16,6 +16,7 @@ from ladder_search.data.hashing import GAMMA, MIXERS, SHIFTS, mixed
 INITIAL_WEIGHTS = 1
 NOISE = 2
 DISTURBANCE = 3
+PROBE = 4
 
 
 def derive(seed: int, *path: int) -> int:

@@ -1,4 +1,4 @@
-"""``ladder-search analyse`` on a small progressive bundle: its table, its folder, what it logs, what it refuses."""
+"""``ladder-search analyse`` on small bundles: its tables, its folder, what it logs, what it refuses."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,10 +20,13 @@ from ladder_search.commands import analysis_runs
 from ladder_search.commands.analyse import ANALYSES
 from ladder_search.data import datasets
 from ladder_search.data.dataset import Dataset
+from ladder_search.data.music import KEYS, MusicCorpus, as_dataset
 from ladder_search.export.bundle import BundleMetrics, read_bundle, write_bundle
 from ladder_search.models import FAMILIES
 from ladder_search.models.ladder import LadderConfig
 from ladder_search.models.progressive import ProgressiveConfig
+from ladder_search.models.recurrent import RecurrentConfig
+from ladder_search.models.sequence import SequenceConfig
 from ladder_search.studies import find_study
 from ladder_search.tracking import MetricPoint, NullTracker
 from ladder_search.training.settings import TrainingConfig
@@ -239,6 +243,7 @@ def test_whitened_images_are_whitened_for_it_too(
         (["--noise", "scale"], "unknown noise 'scale': did you mean 'scaled'? Known: absolute, scaled."),
         (["--half", "chances"], "unknown half 'chances': did you mean 'chance'? Known: accuracy, chance."),
         (["--seed", "-1"], "a seed must be a whole number from 0 to 2**64 - 1, got -1"),
+        (["--judged", "9"], "has the options --rows, --seed, --draws, --noise, --half, got --judged; leave it out."),
         (["-o", "."], "an analysis needs a folder of its own and . exists without an analysis.json"),
         (["-o", "/dev/null/x"], "must be writable"),
     ],
@@ -264,9 +269,130 @@ def test_a_bundle_of_another_family(
     exported(tmp_path / "ladder", ladder, dataset)
     assert run(monkeypatch, "ladder") == 2
     assert (
-        "there is an analysis of the family progressive and ladder is of the family ladder" in capsys.readouterr().err
+        "there are analyses of the families progressive, recurrent, sequence and ladder is of the family ladder"
+        in capsys.readouterr().err
     )
 
 
 def test_the_table_names_families_that_there_are() -> None:
     assert set(ANALYSES) <= set(FAMILIES)
+
+
+# --- networks for video and for music
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    spec = TrialSpec(
+        family="recurrent",
+        data=DataConfig(dataset="occluded-digits-mini", labels=None, validation=97),
+        model=RecurrentConfig(frame=(1, 16, 16), levels=("conv:3:3:2 lstm:3:3", "conv:4:3:2 dense-lstm:8")),
+        training=TrainingConfig(epochs=1, labelled_batch=100),
+    )
+    folder = tmp_path_factory.mktemp("configs") / "video"
+    exported(folder, spec, datasets.load("occluded-digits-mini"))
+    return folder
+
+
+def test_a_network_for_video(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, video, "--rows", "2", "--judged", "50", "--probe-steps", "5") == 0
+    out = capsys.readouterr().out
+    folder = tmp_path / "analyses" / "video"
+    files = [
+        "analysis.json",
+        "frame-errors.html",
+        "frame-errors.png",
+        "plotly.min.js",
+        "sequences.html",
+        "sequences.png",
+    ]
+    assert sorted(path.name for path in folder.iterdir()) == files
+    kept = json.loads((folder / "analysis.json").read_text())
+    found = kept["found"]
+    assert kept["settings"] == {"rows": 2, "judged": 50, "probe_steps": 5, "seed": 1} and len(found["shown"]) == 2
+    assert "a bundle of no study: validation sequences of occluded-digits-mini" in out
+    assert "Means over 50 sequences, of which 2 are drawn." in out and "0/2 done, next the probe" in out
+    for name, unit, errors in (
+        ("error of classes, %", 100, found["class_error"]),
+        ("predicted frame, x 1e-5", 1e5, [None, *found["prediction_error"]]),
+        ("probed frame, x 1e-5", 1e5, found["probe"]["network"]),
+        ("all seen so far, x 1e-5", 1e5, found["probe"]["memory"]),
+    ):
+        digits = 2 if unit == 100 else 1
+        line = next(line for line in out.splitlines() if name in line)
+        expected = ["–" if error is None else f"{unit * error:.{digits}f}" for error in errors]
+        assert line.partition(name)[2].split() == expected
+    mean = 1e5 * sum(found["prediction_error"]) / 4
+    assert f"Prediction error: {mean:.1f} x 1e-5; always empty {1e5 * found['bounds']['zero']:.1f}" in out
+
+    ((key, logged),) = Tracker.runs.items()
+    assert key == f"video/analysis/{kept['asked'][:16]}" and logged["files"] == files
+    assert logged["tags"]["family"] == "recurrent" and logged["tags"]["part"] == "validation"
+    points = {(point.name, point.step): point.value for point in logged["points"]}
+    assert [points["error", frame] for frame in range(1, 6)] == found["class_error"]
+    assert [points["prediction_error", frame] for frame in range(2, 6)] == found["prediction_error"]
+    assert points["probe_error", 5] == found["probe"]["network"][4] and ("prediction_error/zero", 0) in points
+
+    assert run(monkeypatch, video, "--rows", "2", "--judged", "50", "--probe-steps", "5") == 0
+    assert out.endswith(capsys.readouterr().out) and Tracker.runs == {key: logged}
+
+
+def test_networks_for_music_of_either_family(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(1)
+    parts = [[(random.random((n, KEYS)) < 0.05).astype(np.uint8) for n in part] for part in ((9, 30), (14, 8), (20,))]
+    train, valid, test = map(tuple, parts)
+    corpus = as_dataset(MusicCorpus(name="jsb-chorales", train=train, valid=valid, test=test, digest="d" * 64))
+    monkeypatch.setattr(datasets, "load", lambda name, notify: corpus)
+    levels = ("conv:2:5:4 lstm:2:3", "conv:3:3:2 dense-lstm:6")
+    for family, model in (
+        ("sequence", SequenceConfig(hidden=8)),
+        ("recurrent", RecurrentConfig(task="music", frame=(1, 88), levels=levels, classes=0)),
+    ):
+        spec = TrialSpec(
+            family=family,
+            data=DataConfig(dataset="jsb-chorales", labels=None, validation=2),
+            model=model,
+            training=TrainingConfig(epochs=1, labelled_batch=2, window=8),
+        )
+        exported(tmp_path / family, spec, corpus)
+        assert run(monkeypatch, family, "--rows", "2") == 0
+        out = capsys.readouterr().out
+        folder = tmp_path / "analyses" / family
+        names = {path.name for path in folder.iterdir()}
+        assert {"piano-roll-0.png", "piano-roll-0.html", "piano-roll-1.png", "piano-roll-1.html"} < names
+        kept = json.loads((folder / "analysis.json").read_text())
+        found = kept["found"]
+        assert f"NLL: {found['nll']:.3f} nats per step over 20 steps of 2 pieces" in out
+        assert f"step {found['worst'][0]['step']} of piece {found['worst'][0]['piece']}" in out
+        assert f"{100 * found['calibration'][0]['sounded']:.1f} %" in out and "validation pieces of jsb-chorales" in out
+        logged = Tracker.runs[f"{family}/analysis/{kept['asked'][:16]}"]
+        points = {(point.name, point.step): point.value for point in logged["points"]}
+        assert points["nll", 0] == found["nll"] and points["markov_nll", 0] == found["markov_nll"]
+        assert names <= set(logged["files"]) and logged["tags"]["family"] == family
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--rows", "25"], "--rows must lie in 1..24, the sequences of a picture and of the validation part"),
+        (["--steps", "9"], "has the options --rows, --seed, --judged, --probe-steps, got --steps; leave it out."),
+        (["--probe-steps", "0"], "--probe-steps must be at least 1"),
+        (["--test"], "the test set is for bundles of a final training"),
+    ],
+)
+def test_mistakes_with_a_network_for_video(
+    video: Path,
+    tmp_path: Path,
+    words: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(monkeypatch, video, *words) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith("error: ") and shown.err.count("\n") == 1 and message in shown.err
+    assert list(tmp_path.iterdir()) == [] and Tracker.runs == {}

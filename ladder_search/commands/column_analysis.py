@@ -1,0 +1,133 @@
+"""The analysis of progressive networks: what their columns contribute, by noise and by Fisher information."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ladder_search.commands.family_analysis import FamilyAnalysis, Report, titled
+from ladder_search.data.dataset import Dataset
+from ladder_search.data.whitening import Prepared
+from ladder_search.driver import wording
+from ladder_search.driver.pictures.canvas import Picture
+from ladder_search.driver.pictures.sensitivity import column_shares
+from ladder_search.driver.wording import NOTHING, percent, value
+from ladder_search.export.analysis import Analysis, Examples, Part, examples
+from ladder_search.export.bundle import Bundle
+from ladder_search.export.sensitivity import Sensitivity, SensitivityConfig, sensitivities
+
+
+def _choose(
+    bundle: Bundle, dataset: Dataset, part: Part, settings: SensitivityConfig, rows: int | None
+) -> tuple[SensitivityConfig, Examples]:
+    shown = examples(bundle, dataset, part, rows=rows, seed=settings.seed, usual=settings.rows)
+    return replace(settings, rows=len(shown.y)), shown
+
+
+def _run(
+    bundle: Bundle,
+    dataset: Dataset,
+    shown: Examples,
+    settings: SensitivityConfig,
+    device: torch.device,
+    report: Report,
+) -> Sensitivity:
+    network = bundle.module().to(device)
+    dtype = next(network.parameters()).dtype
+    x = torch.from_numpy(shown.x).to(device, dtype) / dataset.full_scale
+    y = torch.from_numpy(shown.y).to(device).long()
+    if isinstance(network, Prepared):
+        x = network.prepared(x)
+        network = network.network
+    spec = bundle.spec
+    sources = [f"source {name}" for name in spec.stages] if spec.model.approach == "progressive" else []
+    return sensitivities(network, x, y, settings, columns=(*sources, "target"), report=report)  # type: ignore[arg-type]
+
+
+def title(analysis: Analysis) -> str:
+    """Title of the table and the picture."""
+    return f"{titled(analysis, 'rows')}, {analysis.settings.noise} noise"
+
+
+def _draw(heading: str, found: Sensitivity) -> dict[str, Picture]:
+    return {"column-shares": column_shares(heading, found)}
+
+
+_HEADER = ("layer", "column", "units", "critical σ", "1/σ²", "APS", "Fisher", "AFS")
+
+
+def _show(console: Console, analysis: Analysis) -> None:
+    found: Sensitivity = analysis.found
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    for header in _HEADER:
+        side = "left" if header == "column" else "right"
+        table.add_column(
+            wording.printable(console, header),
+            justify=side,  # type: ignore[arg-type]
+            no_wrap=header != "column",
+            overflow="fold",  # a name is shown whole
+        )
+    for one in found.layers:
+        insensitive = one.sigma is None
+        cells = (
+            str(one.layer) if one.column == found.layer(one.layer)[0].column else "",
+            one.column,
+            str(one.units),
+            f"> {value(found.cap)}" if one.sigma is None else value(one.sigma),
+            f"{'< ' if insensitive else ''}{value(one.precision)}",
+            NOTHING if one.aps is None else f"{'< ' if insensitive else ''}{percent(one.aps, 1)}",
+            value(one.fisher),
+            percent(one.afs, 1),
+        )
+        table.add_row(*(Text(wording.printable(console, cell)) for cell in cells), style="dim" if insensitive else "")
+    console.print("", Text(wording.printable(console, title(analysis))), table, sep="\n", highlight=False)
+    for line in _sentences(analysis):
+        console.print(wording.printable(console, line), highlight=False, markup=False)
+
+
+def _sentences(analysis: Analysis) -> list[str]:
+    found, settings = analysis.found, analysis.settings
+    unit = "standard deviations of each unit" if settings.noise == "scaled" else "units of the activations, for all"
+    said = [
+        f"Accuracy: {percent(found.accuracy)} on {found.rows} {analysis.part} rows; halved is {percent(found.halved)}, "
+        f"over {settings.draws} draws of noise. σ is in {unit}.",
+    ]
+    if len(found.columns) == 1:
+        said.append("One column: its shares are all 1, there is nothing to compare.")
+    constant = [one for one in found.layers if one.constant]
+    if constant:
+        names = ", ".join(f"{one.constant} in layer {one.layer} of {one.column}" for one in constant)
+        said.append(f"Units that never change, which take no scaled noise and carry no information: {names}.")
+    if found.insensitive:
+        names = ", ".join(f"layer {one.layer} of {one.column}" for one in found.insensitive)
+        said.append(
+            f"Insensitive: {names}. The greatest noise, σ = {value(found.cap)}, does not halve the accuracy; its "
+            "precision enters the shares as the bound that it is."
+        )
+    return said
+
+
+def _values(found: Sensitivity) -> dict[str, dict[int, float]]:
+    values: dict[str, dict[int, float]] = {"accuracy": {0: found.accuracy}}
+    for one in found.layers:
+        for name, number in (("aps", one.aps), ("afs", one.afs), ("sigma", one.sigma), ("fisher", one.fisher)):
+            if number is not None:
+                values.setdefault(f"{name}/{one.column}", {})[one.layer] = number
+    return values
+
+
+COLUMNS = FamilyAnalysis(
+    settings=SensitivityConfig,
+    found=Sensitivity,
+    choose=_choose,
+    run=_run,
+    title=title,
+    show=_show,
+    draw=_draw,
+    values=_values,
+)

@@ -1,0 +1,64 @@
+"""What ``ladder-search analyse`` asks of a family's analysis, and what the families' tables have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ladder_search.data.dataset import Dataset
+from ladder_search.driver import wording
+from ladder_search.driver.pictures.canvas import Picture
+from ladder_search.export.analysis import Analysis, Part
+from ladder_search.export.bundle import Bundle
+
+Report = Callable[[int, int, str], None]
+"""Is told how much is done, of how much, and what is next."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FamilyAnalysis:
+    """How a family is analysed and how that is shown; a row of ``commands.analyse.ANALYSES``."""
+
+    settings: type[Any]
+    """A frozen dataclass with ``rows`` and ``seed``; its fields are options of the command."""
+    found: type[Any]
+    """The frozen dataclass that ``run`` returns."""
+    choose: Callable[[Bundle, Dataset, Part, Any, int | None], tuple[Any, Any]]
+    """(bundle, data, part, settings, rows that are asked for) -> settings with the rows that there are, and what is
+    looked at. Called before any work: what cannot be done is refused here."""
+    run: Callable[[Bundle, Dataset, Any, Any, torch.device, Report], Any]
+    """(bundle, data, what is looked at, settings, device, report) -> what was found."""
+    title: Callable[[Analysis], str]
+    show: Callable[[Console, Analysis], None]
+    """Prints tables and sentences."""
+    draw: Callable[[str, Any], Mapping[str, Picture]]
+    """(title, what was found) -> file name -> picture."""
+    values: Callable[[Any], Mapping[str, Mapping[int, float]]]
+    """Metric -> step -> value, for the tracking store."""
+
+
+def titled(analysis: Analysis, what: str) -> str:
+    """``digits-100: test rows of digits``, where ``what`` are rows."""
+    return f"{analysis.study or 'a bundle of no study'}: {analysis.part} {what} of {analysis.dataset}"
+
+
+def show_table(console: Console, heading: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table of numbers, whose first column has their names."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    for number, name in enumerate(header):
+        table.add_column(wording.printable(console, name), justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(wording.printable(console, cell)) for cell in row))
+    console.print("", Text(wording.printable(console, heading)), table, sep="\n", highlight=False)
+
+
+def say(console: Console, line: str) -> None:
+    """Print a line as it is, however long it is."""
+    console.print(wording.printable(console, line), highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,67 @@
+"""The analysis of networks for music: what they expect of each next step."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from ladder_search.commands.family_analysis import FamilyAnalysis, say, show_table, titled
+from ladder_search.driver.pictures.canvas import Picture
+from ladder_search.driver.pictures.piano_roll import piano_roll
+from ladder_search.driver.wording import NOTHING, percent, value
+from ladder_search.export.analysis import Analysis
+from ladder_search.export.piano_roll import MusicConfig, PianoRolls, WorstStep, choose, look, note_name
+from ladder_search.metrics import NLL
+
+
+def _title(analysis: Analysis) -> str:
+    return titled(analysis, "pieces")
+
+
+def _show(console: Console, analysis: Analysis) -> None:
+    found: PianoRolls = analysis.found
+    rows = [
+        (
+            f"{one.low:.1f} to {one.high:.1f}",
+            f"{one.notes}",
+            NOTHING if one.predicted is None else percent(one.predicted, 1),
+            NOTHING if one.sounded is None else percent(one.sounded, 1),
+        )
+        for one in found.calibration
+    ]
+    show_table(console, _title(analysis), ("probability", "notes", "expected", "sounded"), rows)
+    say(
+        console,
+        f"{NLL.title}: {NLL.text(found.nll)} over {found.steps} steps of {found.pieces} pieces, their first steps left "
+        f"out; by each note's own last value it is {NLL.number(found.markov_nll)}.",
+    )
+    say(console, f"The costliest steps: {'; '.join(map(_told, found.worst))}.")
+
+
+def _told(one: WorstStep) -> str:
+    notes = " ".join(map(note_name, one.notes)) or "silence"
+    how = "sounded at" if one.missed in one.notes else "was silent at"
+    return (
+        f"step {one.step} of piece {one.piece}, {value(one.nats)} nats ({notes}; {note_name(one.missed)} {how} a "
+        f"probability of {value(one.probability)})"
+    )
+
+
+def _draw(heading: str, found: PianoRolls) -> dict[str, Picture]:
+    return {f"piano-roll-{piece.number}": piano_roll(heading, piece) for piece in found.shown}
+
+
+def _values(found: PianoRolls) -> dict[str, dict[int, float]]:
+    worst = {number: one.nats for number, one in enumerate(found.worst)}
+    return {"nll": {0: found.nll}, "markov_nll": {0: found.markov_nll}, "worst_nats": worst}
+
+
+MUSIC = FamilyAnalysis(
+    settings=MusicConfig,
+    found=PianoRolls,
+    choose=choose,
+    run=look,
+    title=_title,
+    show=_show,
+    draw=_draw,
+    values=_values,
+)

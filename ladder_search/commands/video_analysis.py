@@ -1,0 +1,97 @@
+"""The analysis of networks for video: what they predict, tell and remember, frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from ladder_search.commands.family_analysis import FamilyAnalysis, say, show_table, titled
+from ladder_search.driver.pictures.canvas import Picture
+from ladder_search.driver.pictures.frame_errors import frame_errors
+from ladder_search.driver.pictures.video import sequences
+from ladder_search.driver.wording import NOTHING
+from ladder_search.export.analysis import Analysis
+from ladder_search.export.video import Video, VideoConfig, choose, look
+from ladder_search.metrics import ERROR, PREDICTION_ERROR, Measure
+
+
+def _title(analysis: Analysis) -> str:
+    return titled(analysis, "sequences")
+
+
+def _show(console: Console, analysis: Analysis) -> None:
+    found: Video = analysis.found
+    rows: list[tuple[str, ...]] = []
+
+    def row(name: str, measure: Measure, values: Sequence[float], *, first: int = 1) -> None:
+        cells = [NOTHING] * (first - 1) + [measure.number(value) for value in values]
+        rows.append((f"{name}, {measure.unit}", *cells))
+
+    if found.class_error:
+        row("error of classes", ERROR, found.class_error)
+    if found.bounds is not None:
+        row("predicted frame", PREDICTION_ERROR, found.prediction_error, first=2)
+        row("  by known motion", PREDICTION_ERROR, found.bounds.known_motion, first=2)
+    if found.probe is not None:
+        row("probed frame", PREDICTION_ERROR, found.probe.network)
+        row("  as it is seen", PREDICTION_ERROR, found.probe.occluded)
+        row("  all seen so far", PREDICTION_ERROR, found.probe.memory)
+    header = ("mean", *(f"frame {number}" for number in range(1, found.frames + 1)))
+    show_table(console, _title(analysis), header, rows)
+    for line in _sentences(found):
+        say(console, line)
+
+
+def _sentences(found: Video) -> list[str]:
+    said = [f"Means over {found.judged} sequences, of which {len(found.shown)} are drawn."]
+    if found.bounds is not None:
+        mean = sum(found.prediction_error) / len(found.prediction_error)
+        bounds = found.bounds
+        said.append(
+            f"{PREDICTION_ERROR.title.capitalize()}: {PREDICTION_ERROR.text(mean)}; always empty "
+            f"{PREDICTION_ERROR.number(bounds.zero)}, the frame before {PREDICTION_ERROR.number(bounds.copy)}, what "
+            f"was seen along the known motion {PREDICTION_ERROR.number(bounds.informed)}."
+        )
+    if found.probe is None:
+        said.append("Without a decoder there is nothing to probe.")
+    return said
+
+
+def _draw(heading: str, found: Video) -> dict[str, Picture]:
+    drawn = {"sequences": sequences(heading, found)}
+    if found.frames > 1:
+        drawn["frame-errors"] = frame_errors(heading, found)
+    return drawn
+
+
+def _values(found: Video) -> dict[str, dict[int, float]]:
+    values: dict[str, dict[int, float]] = {}
+
+    def by_frame(name: str, errors: Sequence[float], *, first: int = 1) -> None:
+        if errors:
+            values[name] = dict(enumerate(errors, first))
+
+    by_frame("error", found.class_error)
+    by_frame("prediction_error", found.prediction_error, first=2)
+    if found.bounds is not None:
+        by_frame("prediction_error/known_motion", found.bounds.known_motion, first=2)
+        values["prediction_error/zero"] = {0: found.bounds.zero}
+        values["prediction_error/copy"] = {0: found.bounds.copy}
+    if found.probe is not None:
+        by_frame("probe_error", found.probe.network)
+        by_frame("probe_error/occluded", found.probe.occluded)
+        by_frame("probe_error/memory", found.probe.memory)
+    return values
+
+
+VIDEO = FamilyAnalysis(
+    settings=VideoConfig,
+    found=Video,
+    choose=choose,
+    run=look,
+    title=_title,
+    show=_show,
+    draw=_draw,
+    values=_values,
+)

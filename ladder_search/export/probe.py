@@ -1,0 +1,72 @@
+"""What a recurrent ladder's lowest decoder cell knows of the frame without its bars: a small decoder tells, afterwards.
+
+The probe reads ``d^1`` and nothing else, and no gradient goes into the network, which is trained already. It is one
+convolution, so that what it shows was there in the network; its logits are sub-pixels of ``d^1``'s places. Its
+cross-entropy has one minimum, which full steps of Adam approach from the mean of all pixels. The paper's probe is not
+known in detail: all this is ours.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ladder_search.data.permutation import permutations
+
+_KERNEL = 3
+_RATE = 0.1
+_BATCH = 64
+"""Maps of a step."""
+_ORDER = 4
+"""Tag of the order of maps, beside those of other permutations."""
+
+
+class Probe(NamedTuple):
+    """A trained one."""
+
+    W: Tensor  # (stride * stride, channels, 3, 3)
+    b: Tensor  # (stride * stride,)
+    stride: int
+
+    def __call__(self, d: Tensor, side: int) -> Tensor:
+        """Return what it makes of maps, (n, channels, height, width): pixels in 0..1, (n, side, side)."""
+        return torch.sigmoid(self.logits(d, side))
+
+    def logits(self, d: Tensor, side: int) -> Tensor:
+        places = functional.conv2d(d, self.W, self.b, padding=_KERNEL // 2)
+        return functional.pixel_shuffle(places, self.stride)[:, 0, :side, :side]
+
+
+def fit_probe(d: Tensor, wanted: Tensor, *, stride: int, steps: int, seed: int) -> Probe:
+    """Return a probe that was trained for so many steps, pass after pass over the maps.
+
+    Args:
+        d: maps of the network, (n, channels, height, width).
+        wanted: frames without bars, (n, side, side), 0..1; side is at most stride times height and width.
+        stride: pixels of a frame for a place of a map, either way.
+        seed: of the order.
+    """
+    n, side = len(d), wanted.shape[-1]
+    mean = wanted.mean().clamp(1e-4, 1 - 1e-4)
+    W = d.new_zeros(stride**2, d.shape[1], _KERNEL, _KERNEL).requires_grad_()
+    b = torch.logit(mean).expand(stride**2).clone().requires_grad_()
+    adam = torch.optim.Adam([W, b], lr=_RATE)
+    size = min(_BATCH, n)
+    in_pass = n // size
+    probe = Probe(W, b, stride)
+    with torch.enable_grad():
+        for step in range(steps):
+            number, place = divmod(step, in_pass)
+            if place == 0:
+                order = torch.from_numpy(permutations(n, seed=seed, tag=_ORDER, first=number)[0]).to(d.device)
+            rows = order[place * size : (place + 1) * size]
+            for group in adam.param_groups:
+                group["lr"] = _RATE * (1.0 - step / steps)
+            adam.zero_grad()
+            cost = functional.binary_cross_entropy_with_logits(probe.logits(d[rows].detach(), side), wanted[rows])
+            cost.backward()  # type: ignore[no-untyped-call]
+            adam.step()
+    return Probe(W.detach(), b.detach(), stride)

@@ -1,0 +1,325 @@
+"""What a recurrent ladder makes of digits behind bars, frame by frame: what it predicts, tells, and remembers.
+
+The pictures are figure 4's of Prémont-Schwarz et al. 2017: frames as they are and as the network sees them, its
+prediction of each, a probe of its lowest decoder cell (``export.probe``), and its class probabilities after each. The
+numbers are means over more sequences than are drawn, which are the same ones for the network and for what it is held
+against. A network that classifies optimal reconstructions is shown one image, and has neither prediction nor probe.
+
+Legend: n sequences, T frames of S x S pixels, or of d x d, the digit's, where reconstructions are shown.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ladder_search.data.dataset import Dataset
+from ladder_search.data.occluded import Renderer, seen_so_far
+from ladder_search.data.occluded_bounds import PredictionBounds, prediction_bounds
+from ladder_search.data.permutation import check_seed, permutations
+from ladder_search.errors import CheckpointError, SettingError
+from ladder_search.export.analysis import EXAMPLES, Part
+from ladder_search.export.bundle import Bundle
+from ladder_search.export.probe import Probe, fit_probe
+from ladder_search.models.recurrent import Recurrent
+from ladder_search.nn.mean_teacher import Taught
+from ladder_search.training.feeds import MovingDigits
+from ladder_search.training.seeding import PROBE, derive
+from ladder_search.trial import test_data, training_data
+
+MOST_ROWS = 24
+"""Sequences in one picture."""
+_PROBED = 1000
+"""Training sequences that the probe learns from."""
+_AT_ONCE = 100
+"""Sequences; bounds memory."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VideoConfig:
+    """What is looked at."""
+
+    rows: int = 6
+    """Sequences that are drawn."""
+    judged: int = 1000
+    """Sequences that the numbers are of, the drawn ones among them; all where there are fewer."""
+    probe_steps: int = 300
+    """Steps that the probe is trained for."""
+    seed: int = 1
+    """Chooses the sequences, and those that the probe learns from."""
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "judged", "probe_steps"):
+            if getattr(self, name) < 1:
+                raise SettingError(f"{name} must be at least 1, got {getattr(self, name)}; give a positive number.")
+        check_seed(self.seed)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShownSequence:
+    """One sequence as it is drawn. Images are grey levels 0..255, row by row in base64, see ``levels``."""
+
+    number: int
+    """Of the digit among those of its part of the data set."""
+    label: int
+    truth: tuple[str, ...]
+    """Each frame without its bars, or the digit."""
+    seen: tuple[str, ...]
+    """What the network is shown."""
+    predicted: tuple[str, ...]
+    """Frames 2..T, each as it was predicted one frame before; none where nothing is predicted."""
+    probed: tuple[str, ...]
+    """Each frame without its bars, as the probe reads it; none without a decoder."""
+    probabilities: tuple[tuple[float, ...], ...]
+    """Of the classes after each frame; none where classes are not told."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProbeErrors:
+    """Mean squared errors per pixel of what is known of the frames without bars, after each frame."""
+
+    network: tuple[float, ...]
+    """By the probe."""
+    occluded: tuple[float, ...]
+    """By whoever takes each frame as it is seen."""
+    memory: tuple[float, ...]
+    """By whoever knows the motion and every pixel seen so far, and takes 0 for the others."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Video:
+    """What was found in a network; errors are means over ``judged`` sequences."""
+
+    side: int
+    """Of an image."""
+    bars: tuple[int, ...]
+    """Rows, and columns, of an image that bars hide."""
+    judged: int
+    shown: tuple[ShownSequence, ...]
+    class_error: tuple[float, ...]
+    """Of the class told after each frame, though only the last is trained for; none where classes are not told."""
+    prediction_error: tuple[float, ...]
+    """Mean squared error per pixel of frames 2..T; none where nothing is predicted."""
+    bounds: PredictionBounds | None
+    """The same by predictors that know much or nothing; None where nothing is predicted."""
+    probe: ProbeErrors | None
+
+    @property
+    def frames(self) -> int:
+        """T."""
+        return len(self.shown[0].seen)
+
+
+def choose(
+    bundle: Bundle, dataset: Dataset, part: Part, settings: VideoConfig, rows: int | None
+) -> tuple[VideoConfig, tuple[Part, Tensor]]:
+    """Return the settings with as many rows as there are, and which digits of ``part`` are looked at.
+
+    Raises:
+        SettingError: nothing moves in the data, or more is asked for than there is or can be drawn.
+    """
+    if dataset.moving is None or bundle.spec.data.preprocessing != "none":
+        raise SettingError(
+            f"the analysis of networks for video needs digits that move, and are not whitened, got {dataset.name} with "
+            f"data.preprocessing={bundle.spec.data.preprocessing}; name a bundle of an occluded data set."
+        )
+    among = np.arange(len(dataset.test_y))
+    if part == "validation":
+        among = bundle.spec.member(dataset).split.validation
+    most = min(MOST_ROWS, len(among))
+    if rows is not None and rows > most:
+        raise SettingError(
+            f"--rows must lie in 1..{most}, the sequences of a picture and of the {part} part of {dataset.name}, got "
+            f"{rows}; ask for fewer."
+        )
+    drawn = min(settings.rows, most)
+    judged = max(drawn, min(settings.judged, len(among)))
+    order = permutations(len(among), seed=settings.seed, tag=EXAMPLES)[0]
+    return replace(settings, rows=drawn, judged=judged), (part, torch.from_numpy(among[order[:judged]]))
+
+
+def look(
+    bundle: Bundle,
+    dataset: Dataset,
+    shown: tuple[Part, Tensor],
+    settings: VideoConfig,
+    device: torch.device,
+    report: Callable[[int, int, str], None] = lambda done, places, what: None,
+) -> Video:
+    """Return what the bundle's network makes of the sequences, of which the first ``settings.rows`` are drawn.
+
+    Raises:
+        CheckpointError: the network's answers are not finite.
+    """
+    module = bundle.module().to(device)
+    network = _network(module.teacher if isinstance(module, Taught) else module)
+    part, numbers = shown
+    data = training_data if part == "validation" else test_data
+    told = _Told(network, _moving(data(bundle.spec, dataset, device)), settings)
+    probe = None
+    if network.bottom is not None or network.body.fed:
+        report(0, 2, "the probe")
+        own = bundle.spec.member(dataset).split.unlabelled
+        probe = _probe(network, _moving(training_data(bundle.spec, dataset, device)), own, settings)
+    report(1 if probe else 0, 2 if probe else 1, f"{len(numbers)} sequences")
+    return told.about(numbers.to(device), probe)
+
+
+def levels(image: str, side: int) -> NDArray[np.uint8]:
+    """Return an image of a ``ShownSequence``: uint8 [side, side]."""
+    return np.frombuffer(base64.b64decode(image), np.uint8).reshape(side, side)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scenes:
+    """Sequences of a feed: digits (n, d, d) in 0..1 and their positions (n, T, 2)."""
+
+    renderer: Renderer
+    digits: Tensor
+    positions: Tensor
+    reconstructed: bool
+
+    @property
+    def seen(self) -> Tensor:
+        """What the network sees, (n, T, S, S)."""
+        if self.reconstructed:
+            return (self.digits * self._known[:, -1]).unsqueeze(1)
+        return self.renderer.frames(self.digits, self.positions)
+
+    @property
+    def truth(self) -> Tensor:
+        """The same without bars."""
+        if self.reconstructed:
+            return self.digits.unsqueeze(1)
+        return self.renderer.frames(self.digits, self.positions, occluded=False)
+
+    @property
+    def memory(self) -> Tensor:
+        """All pixels seen so far, at their places in each frame."""
+        digits = (self.digits.unsqueeze(1) * self._known).flatten(0, 1)
+        there = self.positions.flatten(0, 1).unsqueeze(1)
+        return self.renderer.frames(digits, there, occluded=False).view_as(self.truth)
+
+    @property
+    def _known(self) -> Tensor:
+        return seen_so_far(self.renderer.visible(self.positions))
+
+
+class _Told:
+    """What a network tells of sequences of one feed."""
+
+    def __init__(self, network: Recurrent, feed: MovingDigits, settings: VideoConfig) -> None:
+        self._network, self._feed, self._settings = network, feed, settings
+        self._dtype = next(network.parameters()).dtype
+
+    def about(self, numbers: Tensor, probe: Probe | None) -> Video:
+        feed, rows, n = self._feed, self._settings.rows, len(numbers)
+        sums: dict[str, Tensor] = {}
+        shown: list[ShownSequence] = []
+        for chunk in torch.split(numbers, _AT_ONCE):
+            scenes = _scenes(feed, chunk, feed.fixed_key, chunk, self._dtype)
+            found = self._chunk(scenes, feed.y[chunk], probe, sums)
+            count = max(0, min(rows - len(shown), len(chunk)))
+            shown += [_shown(int(chunk[i]), int(feed.y[chunk[i]]), found, i) for i in range(count)]
+        if not all(bool(torch.isfinite(value).all()) for value in sums.values()):
+            raise CheckpointError(
+                "an analysis needs a network whose answers are finite numbers, got others; analyse one that did not "
+                "diverge."
+            )
+        means = {name: tuple((value / n).tolist()) for name, value in sums.items()}
+        predicts = "prediction" in means
+        everything = _scenes(feed, numbers, feed.fixed_key, numbers, torch.float32)
+        hidden = [] if feed.reconstructed else [i for i, free in enumerate(feed.scene.visible) if not free]
+        return Video(
+            side=feed.scene.digit if feed.reconstructed else feed.scene.side,
+            bars=tuple(hidden),
+            judged=n,
+            shown=tuple(shown),
+            class_error=means.get("wrong", ()),
+            prediction_error=means.get("prediction", ()),
+            bounds=prediction_bounds(feed.renderer, everything.digits, everything.positions) if predicts else None,
+            probe=ProbeErrors(network=means["probe"], occluded=means["occluded"], memory=means["memory"])
+            if probe is not None
+            else None,
+        )
+
+    def _chunk(self, scenes: _Scenes, y: Tensor, probe: Probe | None, sums: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Add to the sums, frame by frame, and return what is drawn."""
+
+        def add(name: str, values: Tensor) -> None:
+            total = values.double().sum(0)
+            sums[name] = sums[name] + total if name in sums else total
+
+        seen, truth = scenes.seen, scenes.truth
+        trace = self._network.trace(seen)
+        found = {"seen": seen, "truth": truth}
+        if trace.probabilities is not None:
+            found["probabilities"] = trace.probabilities
+            add("wrong", trace.probabilities.argmax(-1) != y.unsqueeze(-1))
+        if trace.predicted is not None:
+            found["predicted"] = predicted = trace.predicted[:, :-1]  # what comes after the last frame is nowhere
+            add("prediction", _error(predicted, seen[:, 1:]))
+        if probe is not None and trace.bottom is not None:
+            read = probe(trace.bottom.flatten(0, 1), truth.shape[-1]).view_as(truth)
+            found["probed"] = read
+            for name, guess in (("probe", read), ("occluded", seen), ("memory", scenes.memory)):
+                add(name, _error(guess, truth))
+        return found
+
+
+def _probe(network: Recurrent, feed: MovingDigits, own: NDArray[np.int64], settings: VideoConfig) -> Probe:
+    """Train it on sequences of training digits, which nobody has seen before."""
+    chosen = own[permutations(len(own), seed=settings.seed, tag=EXAMPLES)[0][:_PROBED]]
+    rows = torch.from_numpy(chosen).to(feed.x.device)
+    numbers = torch.arange(len(rows), device=feed.x.device)
+    dtype, maps, wanted = next(network.parameters()).dtype, [], []
+    for chunk in torch.split(numbers, _AT_ONCE):
+        scenes = _scenes(feed, rows[chunk], derive(settings.seed, PROBE), chunk, dtype)
+        bottom = network.trace(scenes.seen).bottom
+        assert bottom is not None
+        maps.append(bottom.flatten(0, 1))
+        wanted.append(scenes.truth.flatten(0, 1))
+    d, frames = torch.cat(maps), torch.cat(wanted)
+    stride = -(-frames.shape[-1] // d.shape[-1])
+    return fit_probe(d, frames, stride=stride, steps=settings.probe_steps, seed=settings.seed)
+
+
+def _scenes(feed: MovingDigits, rows: Tensor, key: int, numbers: Tensor, dtype: torch.dtype) -> _Scenes:
+    """The sequences ``numbers`` of a stream with the digits ``rows``."""
+    digits = feed.x[rows].to(dtype) / feed.full_scale
+    return _Scenes(feed.renderer, digits, feed.renderer.positions(key, numbers), feed.reconstructed)
+
+
+def _shown(number: int, label: int, found: dict[str, Tensor], row: int) -> ShownSequence:
+    images = {
+        name: tuple(_encoded(frames[row])) if (frames := found.get(name)) is not None else ()
+        for name in ("truth", "seen", "predicted", "probed")
+    }
+    told = found["probabilities"][row].tolist() if "probabilities" in found else []
+    return ShownSequence(number=number, label=label, probabilities=tuple(map(tuple, told)), **images)
+
+
+def _encoded(frames: Tensor) -> Iterator[str]:
+    grey = (frames.clamp(0.0, 1.0) * 255.0).round().to("cpu", torch.uint8)
+    return (base64.b64encode(frame.numpy().tobytes()).decode() for frame in grey)
+
+
+def _error(guess: Tensor, truth: Tensor) -> Tensor:
+    """Mean over pixels: (n, T, S, S) -> (n, T)."""
+    return (guess - truth).square().mean((-2, -1))
+
+
+def _network(module: nn.Module) -> Recurrent:
+    assert isinstance(module, Recurrent), type(module)
+    return module
+
+
+def _moving(feed: object) -> MovingDigits:
+    assert isinstance(feed, MovingDigits), type(feed)
+    return feed
