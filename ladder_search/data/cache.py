@@ -12,15 +12,17 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from ladder_search.data.arrays import Arrays, Notify, content_digest
 from ladder_search.data.atomic import remove_leftovers, write_atomically
 from ladder_search.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 CACHE_VARIABLE = "LADDER_SEARCH_CACHE"
 LAYOUT_VERSION = 1
@@ -52,6 +54,8 @@ def cache_file(name: str) -> Path:
 
 def is_cached(name: str, digest: str | None) -> bool:
     """Tell whether the cache has a file that says it holds this content; the content itself is not read."""
+    import pyarrow as pa  # here and below, because data that come from elsewhere need no cache, and no pyarrow
+
     try:
         with _mapped(cache_file(name)) as file:
             _check_metadata(pa.ipc.open_file(file).schema, name, digest)
@@ -121,6 +125,8 @@ def load_or_build(name: str, digest: str | None, build: Callable[[], Arrays], no
 
 def _read(path: Path, name: str, digest: str | None) -> tuple[Arrays, str] | None:
     """Return the verified arrays and their digest, or None when there is no file."""
+    import pyarrow as pa
+
     try:
         with _mapped(path) as file:
             reader = pa.ipc.open_file(file)
@@ -152,6 +158,8 @@ def _read(path: Path, name: str, digest: str | None) -> tuple[Arrays, str] | Non
 def _mapped(path: Path) -> Any:
     if path.exists() and not path.is_file():  # to open a pipe is to wait for ever
         raise _DamagedError("expected a file, found something else")
+    import pyarrow as pa
+
     return pa.memory_map(str(path))
 
 
@@ -182,6 +190,8 @@ def _labels(part: pa.RecordBatch) -> NDArray[np.uint8]:
 
 
 def _write(path: Path, name: str, digest: str, arrays: Arrays) -> None:
+    import pyarrow as pa
+
     parts = [(arrays.train_x, arrays.train_y), (arrays.test_x, arrays.test_y)]
     tensors = pa.FixedShapeTensorArray.from_numpy_ndarray
     columns = [[tensors(np.ascontiguousarray(x)), pa.array(y, pa.uint8())] for x, y in parts]

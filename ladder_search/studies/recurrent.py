@@ -201,6 +201,18 @@ _TABLE_2: dict[tuple[str, bool, bool], tuple[float, float]] = {
 }
 
 
+def table_1_model(kind: str, data: str = "occluded-mnist", *, channels: int | None = None) -> RecurrentConfig:
+    """Return the network of a row of table 1 with another number of channels, which the paper leaves open.
+
+    Args:
+        kind: ``rladder``, ``static`` …, as studies are called after the name of their data.
+        data: ``occluded-mnist``, with ``-half`` or ``-mini`` for the other sizes.
+        channels: of the lowest level, the others in proportion; None: the study's own.
+    """
+    size = {one.dataset: one for one in (_FULL, _HALF, _MINI)}[data]
+    return replace(size, channels=channels or size.channels).model(kind)
+
+
 def _target(size: _Size, kind: str, found: tuple[float, float]) -> Target | None:
     """The published number of the full size; the smaller ones are ours and have none."""
     if size is not _FULL:

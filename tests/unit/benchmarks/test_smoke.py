@@ -29,6 +29,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
         ["solo_step"],
         ["packs_cpu"],
         ["gpu_packs", "--device", "cpu"],
+        ["gpu_table_1", "--device", "cpu", "--models", "static", "rladder"],
         ["sampler_seeding"],
         pytest.param(["cpu_arrangements"], marks=pytest.mark.timeout(300)),  # three processes that import torch
         ["conv_stacking"],
@@ -51,9 +52,10 @@ def test_a_quick_run_prints_its_table_and_keeps_it(arguments: list[str], tmp_pat
     assert output.with_suffix(".txt").read_text() == result.stdout
 
 
-def test_the_gpu_script_needs_torch_and_numpy_alone() -> None:
+@pytest.mark.parametrize("name", ["gpu_packs", "gpu_table_1"])
+def test_a_gpu_script_needs_torch_and_numpy_alone(name: str) -> None:
     blocked = ("ray", "optuna", "mlflow", "safetensors", "yaml", "pyarrow", "rich", "scipy", "sklearn")
-    script = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import benchmarks.gpu_packs"
+    script = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import benchmarks.{name}"
     result = run("-c", script)
     assert result.returncode == 0, result.stderr
 

@@ -1,0 +1,351 @@
+"""Does the ordering of table 1 appear on one GPU within half an hour? Occluded moving digits, at the paper's size.
+
+The networks of the studies ``occluded-mnist-…`` with 16 channels at the lowest level in place of 32 (``--channels``),
+all trained for as many epochs as fit: a few steps of each are timed first, and what is left of ``--limit`` is shared
+out so that no network gets more updates than another. Seeds train as one pack, steps and evaluations are replayed CUDA
+graphs; ``--compiled`` lets inductor compile the steps, too, which takes minutes of the limit for each network. Nothing
+is held out, the test set is read once, at the end. A network that the time did not suffice for is named as cut and
+takes no part in the ordering.
+
+Needs torch and numpy and no installation; with SciPy the claims are tested, too. Run it from the root of a checkout. A
+machine without network needs MNIST carried there: its four files in a folder that ``LADDER_SEARCH_DATA`` names, or one
+file that ``--pack`` has written elsewhere. A second call can train other networks and take the first one's results in:
+
+    python -m benchmarks.gpu_table_1 --pack mnist.npz
+    python -m benchmarks.gpu_table_1 --mnist mnist.npz --output table-1.json
+    python -m benchmarks.gpu_table_1 --mnist mnist.npz --models no-classes --epochs 30 --add table-1.json
+    python -m benchmarks.gpu_table_1 --device cpu --quick
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.measure import Report, Row, parser
+from ladder_search.data import mnist
+from ladder_search.data.arrays import Arrays, content_digest, quiet
+from ladder_search.data.dataset import Dataset
+from ladder_search.data.datasets import DATASETS
+from ladder_search.data.occluded import FULL, MINI
+from ladder_search.data.occluded_sets import in_scene
+from ladder_search.data.sources import data_folder
+from ladder_search.errors import DataError
+from ladder_search.export.final import FIRST_CONFIRMATION_SEED
+from ladder_search.export.ordering import Reached, judged
+from ladder_search.metrics import ERROR, PREDICTION_ERROR
+from ladder_search.studies import find_study
+from ladder_search.studies.orderings import find_ordering
+from ladder_search.studies.recurrent import table_1_model
+from ladder_search.training.pack import Pack
+from ladder_search.trial import TrialSpec, test_data
+
+LIMIT_SECONDS = 1500.0
+RESERVE = 0.04
+"""Share of the limit that is left for evaluations and for steps that take longer than those that were timed."""
+SEEDS = 2
+CHANNELS = 16
+MODELS = ("static", "rladder", "temporal", "hierarchical", "no-feedback", "no-prediction")
+"""In the order of their training: those with the largest differences come first."""
+MORE = ("no-classes",)
+TIMED_STEPS = 30
+PARTS = ("train_x", "train_y", "test_x", "test_y")
+SAME = ("channels", "lr", "seeds", "quick")
+"""Options that results must share to stand in one table, beside the epochs."""
+RESULTS = "Every seed"
+
+
+@dataclass(slots=True)
+class Runner:
+    """One network of the table: a pack of its seeds."""
+
+    kind: str
+    spec: TrialSpec
+    dataset: Dataset
+    pack: Pack
+    device: torch.device
+    step_seconds: float = 0.0
+    scores: dict[int, dict[str, float]] = field(default_factory=dict)
+    """Seed -> what it is judged by on the test set, of those that did not diverge."""
+
+    @property
+    def steps(self) -> int:
+        """Of an epoch."""
+        return int(self.spec.member(self.dataset).steps_per_epoch)
+
+    def seat(self, seeds: Sequence[int], epochs: int) -> dict[int, int]:
+        """Seat every seed at its start for a schedule of ``epochs``; seed -> slot."""
+        for slot in self.pack.active:
+            self.pack.leave(slot)
+        training = replace(self.spec.training, epochs=epochs)
+        own = [replace(self.spec, training=training, seed=seed, label_seed=seed) for seed in seeds]
+        return {one.seed: self.pack.join(one.member(self.dataset)) for one in own}
+
+    def warm(self, seeds: Sequence[int], steps: int) -> None:
+        """Compile, capture, and time a step."""
+        self.seat(seeds, 1000)
+        self.pack.run(2)
+        self.pack.run(steps)
+        self.step_seconds = next(iter(self.pack.run(steps).values())).step_time_ms / 1e3
+
+    def train(self, seeds: Sequence[int], epochs: int, until: float) -> Row:
+        """Train to the end of the schedule, or until the time is up, and read the test set."""
+        slots, begun, epoch, cost = self.seat(seeds, epochs), time.monotonic(), 0, float("nan")
+        while epoch < epochs and slots and time.monotonic() < until:
+            reports = self.pack.run(self.steps)
+            epoch += 1
+            for seed, slot in list(slots.items()):
+                if not reports[slot].finite:
+                    self.pack.leave(slots.pop(seed))
+            cost = fmean(reports[slot].terms["cost"] for slot in slots.values()) if slots else float("nan")
+            if epoch % max(1, epochs // 10) == 0:
+                say(f"{self.kind}: epoch {epoch}/{epochs}, cost {cost:.4g}, {time.monotonic() - begun:.0f} s")
+        if slots:
+            found = self.pack.test_scores(test_data(self.spec, self.dataset, self.device))
+            self.scores = {seed: found[slot] for seed, slot in slots.items()}
+        network = self.spec.empty_network()
+        return {
+            "network": self.kind,
+            "thousand parameters": sum(value.numel() for value in network.parameters()) / 1e3,
+            "epochs": epoch,
+            "of": epochs,
+            "ms per step": (time.monotonic() - begun) * 1e3 / max(1, epoch * self.steps),
+            "last cost": cost,
+            "diverged": len(seeds) - len(slots),
+            "seconds": time.monotonic() - begun,
+        }
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def images(path: Path | None, *, quick: bool) -> tuple[Dataset, str]:
+    """Return MNIST from ``path`` or the user's folder, and a word on what it is; quick, some made-up digits.
+
+    Raises:
+        DataError: there is none, or the file holds something else.
+    """
+    if path is not None:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = Arrays(*(file[name] for name in PARTS))
+        except (OSError, ValueError, LookupError) as error:
+            raise DataError(
+                f"{path} must hold the arrays {', '.join(PARTS)} ({error}); write it with --pack."
+            ) from error
+    elif quick:
+        return _dataset(made_up()), "made-up digits"
+    else:
+        folder = data_folder()
+        found = None if folder is None else mnist.from_folder(folder)
+        if found is None:
+            raise DataError(
+                f"MNIST must be in the folder LADDER_SEARCH_DATA, got {folder}; carry it there, or a file of --pack."
+            )
+        arrays = found
+    digest, known = content_digest(arrays), DATASETS["mnist"].identity
+    return _dataset(arrays), "MNIST" if digest == known else f"not MNIST: digest {digest[:12]}"
+
+
+def made_up() -> Arrays:
+    """A few hundred images of ten classes, told apart by where they are bright."""
+    rng = np.random.default_rng(1)
+    bright = rng.integers(0, 256, (10, 28 * 28))
+    parts = []
+    for rows in (600, 200):
+        y = np.arange(rows) % 10
+        parts += [np.clip(bright[y] + rng.integers(-20, 21, (rows, 28 * 28)), 0, 255).astype(np.uint8)]
+        parts += [y.astype(np.uint8)]
+    return Arrays(*parts)
+
+
+def _dataset(arrays: Arrays) -> Dataset:
+    digest = content_digest(arrays)
+    return Dataset(name="mnist", **arrays._asdict(), full_scale=255.0, n_classes=10, digest=digest)
+
+
+def runner(kind: str, digits: Dataset, given: argparse.Namespace, device: torch.device) -> Runner:
+    """Return the network of a row, its pack empty."""
+    data = "occluded-mnist-mini" if given.quick else "occluded-mnist"
+    study = find_study(f"{data}-{kind}")
+    dataset = in_scene(data, digits, MINI if given.quick else FULL).as_dataset(reconstructed=kind == "static")
+    training = study.training
+    if given.lr is not None:
+        training = replace(training, lr=given.lr)
+    spec = replace(
+        study.trial(),
+        data=replace(study.data, validation=0),
+        model=table_1_model(kind, data, channels=given.channels),
+        training=training,
+    )
+    spec.check_fits(dataset)
+    pack = spec.pack(dataset, slots=given.seeds, compiled=given.compiled, device=device)
+    return Runner(kind=kind, spec=spec, dataset=dataset, pack=pack, device=device)
+
+
+def fitting(runners: Sequence[Runner], seconds: float) -> int:
+    """Return how many epochs of all of them fit into ``seconds``: at least one, at most the study's own."""
+    epoch = sum(one.steps * one.step_seconds for one in runners)
+    return max(1, min(runners[0].spec.training.epochs, int(seconds / epoch)))
+
+
+def run_all(report: Report, given: argparse.Namespace, digits: Dataset, until: float, found: list[Row]) -> None:
+    """Time, train and tell all networks; those that were not cut add a row for every seed to ``found``."""
+    device = torch.device(given.device)
+    seeds = [FIRST_CONFIRMATION_SEED + i for i in range(given.seeds)]
+    runners = []
+    for kind in given.models:
+        one = runner(kind, digits, given, device)
+        one.warm(seeds, 2 if given.quick else TIMED_STEPS)
+        say(f"{kind}: {1e3 * one.step_seconds:.2f} ms per step of {len(seeds)} seeds")
+        runners.append(one)
+    left = until - time.monotonic() - RESERVE * given.limit
+    fits = fitting(runners, left)
+    epochs = given.epochs or (1 if given.quick else fits)
+    if fits < epochs:
+        report.note(f"{fits} epochs fit into the limit, {epochs} were asked for: what is not done by then is cut.")
+    rows: list[Row] = []
+    try:
+        for one in runners:
+            rows.append(one.train(seeds, epochs, until))
+            if rows[-1]["epochs"] == epochs or not one.scores:
+                lost = {ERROR.name: None, PREDICTION_ERROR.name: None}
+                of_all = {"network": one.kind, "epochs": epochs}
+                found += [{**of_all, "seed": seed, **lost, **one.scores.get(seed, {})} for seed in seeds]
+            else:
+                report.note(f"{one.kind} was cut after {rows[-1]['epochs']} of {epochs} epochs: the time was up.")
+    finally:
+        if rows:
+            report.table(f"Training, {given.channels} channels, {given.seeds} seeds as one pack", rows)
+
+
+def tell(report: Report, every: Sequence[Row]) -> None:
+    """Print every seed, the table, and what becomes of the claims."""
+    report.table(RESULTS, every)
+    found: dict[str, dict[int, Any]] = {}
+    for one in every:
+        scores = {name: one[name] for name in (ERROR.name, PREDICTION_ERROR.name) if one[name] is not None}
+        found.setdefault(str(one["network"]), {})[int(one["seed"] or 0)] = scores or None
+    table: list[Row] = []
+    for kind, of_seeds in found.items():
+        row: Row = {"network": kind}
+        for measure in (ERROR, PREDICTION_ERROR):
+            values = [scores[measure.name] for scores in of_seeds.values() if scores and measure.name in scores]
+            title = f"test {measure.title}, {measure.unit}"
+            row[title] = measure.number(fmean(values)) if values else None
+            row[f"sd of {measure.title}"] = measure.number(stdev(values)) if len(values) > 1 else None
+        table.append(row)
+    report.table("Table 1", table)
+    for name in ("occluded-mnist-table-1", "occluded-mnist-table-1-prediction"):
+        claims(report, name, found)
+
+
+def claims(report: Report, name: str, found: dict[str, dict[int, Any]]) -> None:
+    """Print the claims of an ordering whose networks are all or partly there."""
+    ordering = find_ordering(name)
+    kinds = {study: short for study, short in ordering.short.items() if short in found}
+    reached = [
+        Reached(
+            study=study,
+            values={seed: scores[ordering.measure] for seed, scores in found[kind].items() if scores},
+            diverged=tuple(seed for seed, scores in found[kind].items() if not scores),
+        )
+        for study, kind in kinds.items()
+    ]
+    if len(reached) < 2:
+        return
+    try:
+        whole = judged(ordering, reached)
+    except ImportError:
+        report.note(f"{name}: SciPy is not here, the claims are not tested.")
+        return
+    short, measure = ordering.short, ordering.unit
+    rows: list[Row] = [
+        {
+            "claim": f"{short[one.first]} {'<' if one.kind == 'below' else '~'} {short[one.second]}",
+            "pairs": len(one.seeds),
+            f"difference, {measure.difference}": None if one.difference is None else measure.number(one.difference),
+            "p after Holm": one.p_holm,
+            "verdict": one.verdict,
+        }
+        for one in whole.claims
+    ]
+    report.table(f"Claims of {name}", rows)
+    report.note(f"{name}: {whole.verdict}, {sum(one.verdict == 'held' for one in whole.claims)} of {len(rows)} held.")
+
+
+def earlier(path: Path, given: argparse.Namespace) -> list[Row]:
+    """Return the rows of networks that an earlier call has kept in ``path`` and this one does not train.
+
+    Raises:
+        DataError: it is no such file, or one of other settings.
+    """
+    try:
+        content = json.loads(path.read_text())
+        options, rows = content["options"], content["tables"][RESULTS]
+        found = {**{name: options[name] for name in SAME}, "epochs": rows[0]["epochs"]}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise DataError(f"{path} must be a result of this script ({error}); leave --add out.") from error
+    for name, value in found.items():
+        if value != getattr(given, name):
+            raise DataError(
+                f"results in one table share their {name}, {path} has {value} and this call {getattr(given, name)}; "
+                f"give --{name} {value}, or leave --add out."
+            )
+    return [row for row in rows if row["network"] not in given.models]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parser(__doc__)
+    options.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    options.add_argument("--models", nargs="+", choices=(*MODELS, *MORE), default=MODELS, help="(%(default)s)")
+    options.add_argument("--channels", type=int, help=f"of the lowest level; the studies' own are 32 ({CHANNELS})")
+    options.add_argument("--seeds", type=int, default=SEEDS, help="(%(default)s)")
+    options.add_argument("--epochs", type=int, help="of every network (as many as fit into the limit)")
+    options.add_argument("--lr", type=float, help="learning rate (the studies' own)")
+    options.add_argument("--limit", type=float, default=LIMIT_SECONDS, metavar="SECONDS", help="for all (%(default)s)")
+    options.add_argument("--compiled", action="store_true", help="compile the steps")
+    options.add_argument("--mnist", type=Path, metavar="FILE.npz", help="MNIST as --pack writes it")
+    options.add_argument("--add", type=Path, metavar="FILE.json", help="an earlier call's result, for one table")
+    options.add_argument("--pack", type=Path, metavar="FILE.npz", help="write MNIST to this file and end")
+    given = options.parse_args(arguments)
+    begun = time.monotonic()
+    if given.pack is not None:
+        np.savez_compressed(given.pack, **mnist.load(quiet)._asdict())
+        return
+    if given.device == "cuda" and not torch.cuda.is_available():
+        options.error("--device cuda needs a GPU that PyTorch can use, and there is none: choose --device cpu.")
+    given.channels = given.channels or (2 if given.quick else CHANNELS)
+    try:
+        digits, what = images(given.mnist, quick=given.quick)
+        found = [] if given.add is None else earlier(given.add, given)
+    except DataError as error:
+        options.error(str(error))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    torch.set_num_threads(1)
+    plain = {name: str(value) if name in ("mnist", "add") and value else value for name, value in vars(given).items()}
+    report = Report("Does the ordering of table 1 appear on one device in time?", argparse.Namespace(**plain))
+    report.note(f"Digits: {what}.")
+    try:
+        run_all(report, given, digits, begun + given.limit, found)
+    finally:
+        if found:
+            tell(report, found)
+        report.note(f"Took {time.monotonic() - begun:.0f} s.")
+        report.close(one_process=True)
+
+
+if __name__ == "__main__":
+    main()
