@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
 from rich.console import Console
 
@@ -46,14 +47,15 @@ def _show(console: Console, analysis: Analysis) -> None:
 def _sentences(found: Video) -> list[str]:
     said = [f"Means over {found.judged} sequences, of which {len(found.shown)} are drawn."]
     if found.bounds is not None:
-        mean = sum(found.prediction_error) / len(found.prediction_error)
-        bounds = found.bounds
+        bounds, number = found.bounds, PREDICTION_ERROR.number
         said.append(
-            f"{PREDICTION_ERROR.title.capitalize()}: {PREDICTION_ERROR.text(mean)}; always empty "
-            f"{PREDICTION_ERROR.number(bounds.zero)}, the frame before {PREDICTION_ERROR.number(bounds.copy)}, what "
-            f"was seen along the known motion {PREDICTION_ERROR.number(bounds.informed)}."
+            f"{PREDICTION_ERROR.title.capitalize()}: {PREDICTION_ERROR.text(fmean(found.prediction_error))}; always "
+            f"empty {number(bounds.zero)}, the frame before {number(bounds.copy)}, what was seen along the known "
+            f"motion {number(fmean(bounds.known_motion))}."
         )
-    if found.probe is None:
+    if found.probe is not None:
+        said.append("The probe reads the lowest decoder cell and is held against the whole frame, bars taken away.")
+    else:
         said.append("Without a decoder there is nothing to probe.")
     return said
 

@@ -90,7 +90,7 @@ class WorstStep:
 
     piece: int
     step: int
-    """From 0."""
+    """From 1, as in pictures."""
     nats: float
     notes: tuple[int, ...]
     """What sounded."""
@@ -242,7 +242,7 @@ class _Counted:
             self._worst.append(
                 WorstStep(
                     piece=int(numbers[row]),
-                    step=step,
+                    step=step + 1,
                     nats=float(each[row, step]),
                     notes=_sounding(targets[row, step]),
                     missed=LOWEST_NOTE + missed,

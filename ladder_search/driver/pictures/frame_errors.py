@@ -53,7 +53,7 @@ def _panels(found: Video) -> list[_Panel]:
             _Line("what was seen, along the known motion", canvas.BLUE, all_, found.probe.memory),
             _Line("the frame as it is seen", canvas.PURPLE, all_, found.probe.occluded),
         ]
-        panels.append(_Panel("probe: frame without bars", PREDICTION_ERROR, lines))
+        panels.append(_Panel("probed frame", PREDICTION_ERROR, lines))
     return panels
 
 

@@ -325,7 +325,9 @@ def test_a_network_for_video(
         expected = ["–" if error is None else f"{unit * error:.{digits}f}" for error in errors]
         assert line.partition(name)[2].split() == expected
     mean = 1e5 * sum(found["prediction_error"]) / 4
+    known = 1e5 * sum(found["bounds"]["known_motion"]) / 4
     assert f"Prediction error: {mean:.1f} x 1e-5; always empty {1e5 * found['bounds']['zero']:.1f}" in out
+    assert f"what was seen along the known motion {known:.1f}." in out
 
     ((key, logged),) = Tracker.runs.items()
     assert key == f"video/analysis/{kept['asked'][:16]}" and logged["files"] == files

@@ -134,7 +134,7 @@ def test_short_sequences_stand_beside_each_other(count: int, frames: int, across
 def test_errors_by_frame_beside_those_of_predictors_without_parameters() -> None:
     picture = drawn(frame_errors, network(one(7)))
     assert [ax.get_title(loc="left") for ax in picture.png.axes] == [
-        "class told", "predicted frame", "probe: frame without bars",
+        "class told", "predicted frame", "probed frame",
     ]  # fmt: skip
     curves = [
         {
