@@ -132,6 +132,7 @@ class Recurrence(nn.Module):
         super().__init__()
         self.levels, self.iterations = assembly.levels, assembly.iterations
         self.fed, self.ahead = assembly.fed, assembly.ahead
+        self._strides, self._sizes = [level.stride for level in self.levels], [level.size for level in self.levels]
         self.encoder = nn.ModuleList(
             EncoderLevel(level, feedback=i in self.fed, norm=norm, generator=generator)
             for i, level in enumerate(self.levels)
@@ -230,7 +231,7 @@ class Recurrence(nn.Module):
             e = [each * kept for each, kept in zip(e, drop, strict=True)]
         d = [self.top(e[-1])]
         for i in range(len(self.levels) - 2, -1, -1):
-            u = upsampled(d[0], self.levels[i + 1].stride, self.levels[i].size)
+            u = upsampled(d[0], self._strides[i + 1], self._sizes[i])
             d.insert(0, self.g[i](e[i], u, steps))
         return d
 
