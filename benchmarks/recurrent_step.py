@@ -225,7 +225,7 @@ def compare(
 ) -> None:
     """Measure one network's step in all ways and print their tables."""
     step = Step(config, rows)
-    best, alone = convolution_speeds(report, name, step, rounds, 3)
+    best, alone = convolution_speeds(report, name, step, rounds, repeats=steps)
     with FlopCounterMode(display=False) as counter:
         step.eager()
     flops = counter.get_total_flops()
@@ -268,15 +268,16 @@ def _count(model: nn.Module) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser(__doc__)
-    options.add_argument("--rounds", type=int, help="turns of every way (5; quick: 2)")
+    options.add_argument("--rounds", type=int, help="turns of every way (5; quick: 1)")
+    options.add_argument("--networks", type=int, default=len(NETWORKS), help="how many, from the smallest")
     options.add_argument("--no-compile", action="store_true", help="leave compiled programs out")
     given = options.parse_args(arguments)
     torch.set_num_threads(1)
     report = Report("What does a step of a recurrent ladder cost on one CPU core?", given)
     begun, quick = time.perf_counter(), given.quick
-    for name, (config, rows, steps) in list(NETWORKS.items())[: 1 if quick else None]:
-        rounds, compiling = given.rounds or (2 if quick else 5), not (quick or given.no_compile)
-        compare(report, name, config, rows, 2 if quick else steps, rounds, compiling=compiling)
+    for name, (config, rows, steps) in list(NETWORKS.items())[: 1 if quick else given.networks]:
+        rounds, compiling = given.rounds or (1 if quick else 5), not (quick or given.no_compile)
+        compare(report, name, config, rows, 1 if quick else steps, rounds, compiling=compiling)
     report.note(f"Took {time.perf_counter() - begun:.0f} s.")
     report.close(one_process=True)
 

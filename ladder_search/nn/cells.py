@@ -133,11 +133,13 @@ class LSTM(EncoderCell):
     def advance(self, z: Tensor, state: State) -> tuple[Tensor, State]:
         if state:
             z = z + self.recurrent(state[0])
-        i, f, o, g = z.chunk(4, -1)
-        c = torch.sigmoid(i) * torch.tanh(g)
+        units = z.shape[-1] // 4
+        gates, g = torch.split(z, [3 * units, units], -1)
+        i, f, o = torch.sigmoid(gates).chunk(3, -1)
+        c = i * torch.tanh(g)
         if state:
-            c = c + torch.sigmoid(f) * state[1]
-        h = torch.sigmoid(o) * torch.tanh(c)
+            c = c + f * state[1]
+        h = o * torch.tanh(c)
         return h, (h, c)
 
 

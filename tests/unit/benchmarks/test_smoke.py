@@ -36,6 +36,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
         ["conv_step"],
         ["occluded_frames"],
         ["precision"],
+        ["recurrent_step"],
         pytest.param(["packed_search"], marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
     ],
     ids=lambda arguments: arguments[0],
