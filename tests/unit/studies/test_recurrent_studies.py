@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 
@@ -43,12 +45,15 @@ def test_a_row_has_a_point_in_its_space_and_a_time_to_warm_up(name: str) -> None
         assert STUDIES[study.baseline].data == study.data
 
 
+load = functools.cache(datasets.load)
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_a_row_fits_its_data(name: str) -> None:
     study = STUDIES[name]
     if datasets.state(study.data.dataset) != PRESENT:
         pytest.skip(f"{study.data.dataset} is not here")
-    dataset = datasets.load(study.data.dataset)
+    dataset = load(study.data.dataset)
     study.trial().check_fits(dataset)
     member = study.trial().member(dataset)
     assert member.flops > 0 and len(member.split.validation) == study.data.validation
