@@ -192,6 +192,11 @@ class TrialSpec:
     def check_fits(self, dataset: Dataset) -> None:
         """Raise ``SettingError`` when model and data do not fit each other, before anything is trained."""
         self.model.check_fits(dataset.numbers, dataset.n_classes, dataset.name)
+        if self.data.preprocessing != "none" and (dataset.moving is not None or dataset.pieces is not None):
+            raise SettingError(
+                f"data.preprocessing={self.data.preprocessing} whitens images that stand still, got {dataset.name}; "
+                "leave it at none."
+            )
         if self.data.preprocessing != "none" and self.data.validation and self.draws > 1:
             raise SettingError(
                 f"label draws hold out other images and data.preprocessing={self.data.preprocessing} is fitted on the "

@@ -93,6 +93,10 @@ class TestMovingDigits:
         shown = x[0, :, 0]
         assert ((shown == whole) | (shown == 0)).all() and 0.9 < shown.sum() / whole.sum() < 1.0
 
+    def test_only_images_that_stand_still_are_whitened(self, digits: Dataset) -> None:
+        with pytest.raises(SettingError, match="whitens images that stand still, got occluded-digits-half; leave it"):
+            video(data={"preprocessing": "gcn-zca"}).check_fits(digits)
+
     def test_a_compiled_program_draws_the_same_ways(self, digits: Dataset) -> None:
         """Multiples of a large number overflow, which a compiler of C++ may take for impossible: so they are tables."""
         found = []
