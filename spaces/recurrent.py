@@ -137,12 +137,16 @@ def _levels(trial: optuna.trial.BaseTrial, levels: list[str], options: Mapping[s
             return f"dense-{cell if options['cells'] else kind.removeprefix('dense-')}:{top}"
         return f"{kind}:{top}" if kind.startswith("dense") else word
 
-    return [" ".join(rewritten(word) for word in level.split()) for level in levels]
+    return [" ".join(rewritten(word) for word in _words(level)) for level in levels]
+
+
+def _words(level: str) -> list[str]:
+    return level.replace("+", " ").split()
 
 
 def _written(levels: list[str]) -> tuple[int, int, str, int]:
     """Channels of the lowest convolution, kernel and kind of the lowest recurrent cell, units of the top."""
-    words = [word.split(":") for level in levels for word in level.split()]
+    words = [word.split(":") for level in levels for word in _words(level)]
     channels = next((int(word[1]) for word in words if word[0] == "conv"), 1)
     cells = [word for word in words if word[0] in _CELLS]
     top = next((int(word[1]) for word in reversed(words) if word[0].startswith("dense")), 0)

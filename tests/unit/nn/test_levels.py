@@ -61,3 +61,8 @@ def test_an_unknown_word_is_told_the_nearest() -> None:
 def test_a_frame_of_other_axes_is_refused(frame: tuple[int, ...]) -> None:
     with pytest.raises(SettingError, match="model.frame must be"):
         read_levels(("dense:3",), frame)
+
+
+def test_a_plus_does_for_a_space() -> None:
+    written = ("conv:3:5:1+conv:4:3:2+lstm:8:3", "conv:6:3:2+dense-gru:20")
+    assert read_levels(written, (2, 9, 8)) == read_levels(tuple(one.replace("+", " ") for one in written), (2, 9, 8))
