@@ -11,8 +11,9 @@ A level is written as its convolutions, from below, and the cell that reads the 
     dense:256          a fully connected layer without a state, batch-normalised, leaky
     none               no cell: the level gives what its last convolution gives
 
-"conv:32:3:1 conv:32:3:2 lstm:32:3" is one level; on a command line that quotes nothing a + does for each space. Maps keep their size but for strides, where a side of n becomes
-ceil(n / stride). A step of music is a map of one row, the pitches; its filters are 1 x KERNEL, its strides along it.
+"conv:32:3:1 conv:32:3:2 lstm:32:3" is one level; on a command line that quotes nothing a + does for each space. Maps
+keep their size but for strides, where a side of n becomes ceil(n / stride). A step of music is a map of one row, the
+pitches; its filters are 1 x KERNEL, its strides along it.
 
 ``Size`` is (channels, height, width); units of a fully connected cell are channels of a map of one place.
 """
