@@ -241,7 +241,8 @@ class Recurrent(Network):
     def widest(self) -> int:
         """Numbers in the largest map of one row, with all frames and gates that are evaluated together."""
         frames = self.config.frames if self.config.task == "video" else _AT_ONCE
-        return frames * max(4 * math.prod(size) for level in self.levels for size in (*level.sizes, level.size))
+        maps = [size for level in self.levels for size in level.sizes]
+        return frames * max(*map(math.prod, maps), *(4 * math.prod(level.size) for level in self.levels))
 
     @property
     def _dropped(self) -> list[int]:

@@ -112,6 +112,13 @@ def test_flops_are_those_of_the_products_that_a_step_makes(changes: dict[str, An
         assert counter.get_total_flops() == model.config.flops(ROWS, 0)
 
 
+def test_the_widest_is_a_map_or_the_gates_of_all_frames() -> None:
+    config = RecurrentConfig(frame=(1, 16, 16), levels=HALF)
+    assert Recurrent(config, generator=generator()).widest == 5 * 8 * 16 * 16
+    assert video().widest == 4 * max(3 * 5 * 5, 4 * 4 * 5 * 5, 81)
+    assert music().widest == 64 * 4 * 4 * 6
+
+
 # --- costs ------------------------------------------------------------------------------------------------------------
 
 
