@@ -15,9 +15,12 @@ from ladder_search.errors import TrackingError
 from ladder_search.export.bundle import read_bundle
 from ladder_search.export.provenance import as_tags
 from ladder_search.export.results import RESULT, SPOOL, FinalResult, SeedResult, bundle_folder
-from ladder_search.metrics import STEP, TEST_ERROR
+from ladder_search.metrics import NLL, STEP, TEST_ERROR
 from ladder_search.tracking import MetricPoint, SpoolTracker, Tracker
 from ladder_search.tracking.address import redacted
+
+SERVED_STEPS = 8
+"""Of music that a registered model takes."""
 
 
 def record(result: FinalResult, folder: Path, *, name: str, store: str, console: Console) -> None:
@@ -122,8 +125,12 @@ def _register(result: FinalResult, folder: Path, store: str, experiment: str, ru
     seed = next(outcome.seed for outcome in result.outcomes if outcome.test_error is not None)
     bundle = read_bundle(bundle_folder(folder, seed))
     network = bundle.module()
-    example = torch.rand(4, *bundle.spec.model.example_shape, generator=torch.Generator().manual_seed(seed))
+    shape = bundle.spec.model.example_shape
     tags = {"study": result.study, "seed": str(seed), "summary": str(result), "verdict": result.verdict}
+    if bundle.spec.measure is NLL:  # an exported program has its steps one by one; the bundle takes any number of them
+        shape = (SERVED_STEPS, *shape[1:])
+        tags["steps"] = str(SERVED_STEPS)
+    example = torch.rand(4, *shape, generator=torch.Generator().manual_seed(seed))
     return register_model(
         store,
         run_id,

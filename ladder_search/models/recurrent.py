@@ -117,9 +117,9 @@ class RecurrentConfig:
 
     @property
     def example_shape(self) -> tuple[int, ...]:
-        """Shape of one example: a video, or a step of music."""
+        """Shape of one example: a video, or music of one step, which may have any number of them."""
         frame = self.frame if self.frame[0] > 1 else self.frame[1:]
-        return (self.frames, *frame) if self.task == "video" else frame
+        return (self.frames if self.task == "video" else 1, *frame)
 
     @property
     def assembly(self) -> Assembly:

@@ -62,4 +62,5 @@ def test_music(start: Start, command: Any, tmp_path: Path) -> None:
     assert trained.returncode == 0, trained.stderr
     result = json.loads((tmp_path / "final" / "result.json").read_text())
     (outcome,) = result["outcomes"]
+    assert "registered as model jsb-lstm" in trained.stdout
     assert outcome["best_epoch"] in (1, 2) and outcome["test_scores"]["nll"] == outcome["test_error"]
