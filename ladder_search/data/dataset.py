@@ -120,6 +120,11 @@ class Dataset:
         """How many numbers ``example_shape`` has."""
         return math.prod(self.example_shape)
 
+    @property
+    def held_out(self) -> int:
+        """Examples for validation that are the data's own, and are held out of final trainings, too."""
+        return 0 if self.pieces is None else len(self.pieces.lengths) - self.pieces.training
+
     def split(self, *, n_labelled: int | None, n_validation: int, seed: int) -> Split:
         """Return which training examples are labelled, unlabelled and held out, see ``make_split``.
 
@@ -134,7 +139,7 @@ class Dataset:
             return make_split(
                 self.train_y, n_labelled=n_labelled, n_validation=n_validation, n_classes=self.n_classes, seed=seed
             )
-        own = len(pieces.lengths) - pieces.training
+        own = self.held_out
         if n_labelled is not None or n_validation not in (0, own):
             raise SettingError(
                 f"{self.name} has no labels and {own} validation pieces of its own, got data.labels={n_labelled} and "

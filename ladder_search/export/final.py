@@ -336,7 +336,7 @@ class _Run:
 
 def _final(spec: TrialSpec, seed: int, dataset: Dataset) -> TrialSpec:
     """Return ``spec`` with nothing held out but what is so by the data, its label draw and its weights by ``seed``."""
-    data = spec.data if dataset.pieces is not None else replace(spec.data, validation=0)
+    data = replace(spec.data, validation=dataset.held_out)
     return replace(spec, data=data, seed=seed, label_seed=seed, draws=1)
 
 

@@ -78,6 +78,9 @@ def test_music_keeps_the_epoch_that_its_validation_pieces_like_best(tmp_path: Pa
         with pytest.raises(KeyboardInterrupt):
             train_final(spec, corpus, seeds=SEEDS, folder=tmp_path, report=stop, checkpoint_every_s=0.0)
     found = train_final(spec, corpus, seeds=SEEDS, folder=tmp_path)
+    # What is held out is the data's to say, not the configuration's.
+    unsaid = replace(spec, data=replace(spec.data, validation=0))
+    assert train_final(unsaid, corpus, seeds=SEEDS).outcomes == found.outcomes
     for outcome in found.outcomes:
         validation = [row[VALIDATION_ERROR] for row in outcome.epochs]
         assert outcome.best_epoch == 1 + int(np.argmin(validation)) < 30  # noise is learned by heart
