@@ -43,7 +43,7 @@ def test_statistics_are_those_of_rows_that_are_present() -> None:
     found = norm(z, Steps(4, present.flatten()))
     torch.testing.assert_close(found[:4], norm(z[:4], Steps(4)))
     torch.testing.assert_close(found[[4, 6]], norm(z[[4, 6]], Steps(2)))
-    assert found.isfinite().all()  # also where nobody is
+    torch.testing.assert_close(found[8:], z[8:], rtol=1e-5, atol=0)  # where nobody is, nothing is divided by nothing
     torch.testing.assert_close(norm(z[4:8], Steps(4, present.flatten()).at(1)), found[4:8])
     torch.testing.assert_close(norm(z[:8], Steps(4, present.flatten()).until(2)), found[:8])
 
