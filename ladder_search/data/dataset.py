@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ladder_search.data.arrays import Notify
-from ladder_search.data.occluded import Scene
 from ladder_search.data.splits import Split, make_split
 from ladder_search.errors import SettingError
+
+if TYPE_CHECKING:
+    from ladder_search.data.occluded import Scene  # it imports torch, and thin trials import this file
 
 PRESENT, FETCHABLE, ABSENT = "present", "can be fetched", "cannot be had here"
 """The states of a data set on this machine."""

@@ -198,6 +198,13 @@ def test_the_core_loads_on_a_bare_machine() -> None:
     assert result.returncode == 0, result.stderr
 
 
+def test_a_trial_that_shares_a_pack_is_thin() -> None:
+    """Its process imports the trainables, and PyTorch would be three times the memory of all the rest."""
+    script = "import sys, trainables; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "ray" in result.stdout.split() and "torch" not in result.stdout.split()
+
+
 def test_a_blocked_module_is_noticed() -> None:
     assert import_fresh(["json"], ["json"]).returncode != 0
     assert "json" in import_fresh(["json"], ["nothing"]).stdout.split()
