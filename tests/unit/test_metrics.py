@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ladder_search.metrics import ERROR, MEASURES, NLL, PREDICTION_ERROR, Measure, measure_of
+from ladder_search.metrics import ERROR, MEASURES, NLL, PREDICTION_ERROR, STUDENT_ERROR, Measure, measure_of
 
 
 @pytest.mark.parametrize(
@@ -33,4 +33,5 @@ def test_there_may_be_no_value(measure: Measure) -> None:
 
 def test_a_model_is_judged_by_its_error_unless_it_says_otherwise() -> None:
     assert measure_of(SimpleNamespace()) is ERROR
-    assert [measure_of(SimpleNamespace(measure=name)) for name in MEASURES] == [ERROR, NLL, PREDICTION_ERROR]
+    named = [measure_of(SimpleNamespace(measure=name)) for name in MEASURES]
+    assert named == [ERROR, NLL, PREDICTION_ERROR, STUDENT_ERROR]

@@ -131,7 +131,8 @@ def test_a_member_of_a_pack_agrees_with_itself_alone(compiled: bool) -> None:
     for spec, slot in zip(specs, slots, strict=True):
         alone = pack_of(spec)
         alone.join(spec.member(dataset))
-        assert alone.run(8)[0].terms == pytest.approx(found[slot].terms, rel=1e-9)
+        # Noise is drawn in float32 whatever the rest is, and compiled code rounds its cosines and logarithms otherwise.
+        assert alone.run(8)[0].terms == pytest.approx(found[slot].terms, rel=1e-6 if compiled else 1e-12)
         assert alone.validation_scores()[0] == errors[slot]
 
 
