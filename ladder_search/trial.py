@@ -24,7 +24,7 @@ from ladder_search.data.occluded_sets import FIXED_SEED, TEST, VALIDATION, strea
 from ladder_search.data.splits import Split
 from ladder_search.data.whitening import Prepared, Whitening, fit
 from ladder_search.errors import SettingError, UnknownNameError
-from ladder_search.metrics import Measure, measure_of
+from ladder_search.metrics import NLL, Measure, measure_of
 from ladder_search.models import find_family
 from ladder_search.nn.mean_teacher import Taught, TaughtConfig, TeacherConfig
 from ladder_search.training.evaluation import labelled_statistics
@@ -123,6 +123,12 @@ class TrialSpec:
     def __post_init__(self) -> None:
         if self.draws < 1:
             raise SettingError(f"draws must be at least 1, got {self.draws}; give a positive whole number.")
+        for training in (self.training, *(source.training for source in self.sources.values())):
+            # A window of music has its steps to take statistics over; whatever else is trained has its rows alone.
+            if self.measure is not NLL and min(training.labelled_batch, training.unlabelled_batch) < 2:
+                raise SettingError(
+                    "training batches must have at least 2 rows, batch statistics need them; raise the batch sizes."
+                )
         self.teacher.check_suits(self.model)
         if hasattr(self.model, "check_sources"):
             self.model.check_sources({name: source.model for name, source in sorted(self.sources.items())})

@@ -53,7 +53,7 @@ def main() -> None:
     begun = time.time()
     for start in range(0, last, arguments.every):
         reports = pack.run(min(arguments.every, last - start))
-        errors = pack.test_errors(*test)
+        errors = pack.test_errors(test)
         for slot, seed in enumerate(seeds):
             row = {"seed": seed, "step": reports[slot].step, "test_error": errors[slot]}
             row |= {"seconds": round(time.time() - begun, 1), "step_time_ms": reports[slot].step_time_ms}

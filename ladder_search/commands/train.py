@@ -24,7 +24,7 @@ from ladder_search.trial import TrialSpec
 
 
 def run(arguments: argparse.Namespace) -> None:
-    at_least_one(arguments, "seeds", "epochs")
+    at_least_one(arguments, "seeds", "epochs", "curve")
     device = find_device(arguments.device)
     store = normal_store(arguments.tracking or default_store(arguments.root))
     check(store)
@@ -57,6 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
             device=device,
             notify=lambda line: console.print(line, highlight=False, markup=False),
         ),
+        curve_every=arguments.curve,
     )
     write_result(output, result)
     record(result, output, name=source.name, store=store, console=console)

@@ -49,7 +49,7 @@ class SequenceSpaceConfig:
         return max(1, len(self.hidden))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Corpus:
     name: str
     """Of its studies."""
@@ -61,41 +61,66 @@ class _Corpus:
     """Of an epoch, about."""
     rladder_epochs: int
     """The recurrent ladder learns a corpus in fewer passes than networks that see no pitches side by side."""
+    piece: int
+    """Steps of the window that holds three pieces of four whole, or all of them."""
+    pieces: int
+    """Such windows of an epoch."""
+
+    def trained(self, kind: Literal["rladder", Baseline]) -> tuple[TrainingConfig, StopConfig]:
+        """How a model is trained, and how much grace a search gives it: a third of its time."""
+        training, steps = self.training, self.steps
+        if kind == "rladder":
+            training = replace(training, epochs=self.rladder_epochs)
+        elif kind == "tcn":  # Bai et al. 2018: a piece a step, and clipping that came too early in it to do anything
+            training = replace(training, lr=0.001, labelled_batch=1, window=self.piece, clip_norm=None)
+            steps = self.pieces
+        grace = max(1, steps * training.epochs // 3)
+        # 11 is what the notes' frequencies give: a model that is no better after its grace has failed.
+        return training, StopConfig(first_rung_steps=grace, failure_error=12.0, failure_steps=grace)
 
 
 # A step of music is nothing to a machine: rows of many pieces at once, and windows as long as chorales are.
+_TRAINING = TrainingConfig(epochs=40, lr=0.003, decay_start=0.5, labelled_batch=16, window=64, clip_norm=1.0)
 _CORPORA = (
     _Corpus(
-        "jsb",
-        "jsb-chorales",
-        76,
-        TrainingConfig(epochs=60, lr=0.003, decay_start=0.5, labelled_batch=16, window=64, clip_norm=1.0),
-        20,
-        30,
+        name="jsb",
+        dataset="jsb-chorales",
+        validation=76,
+        training=replace(_TRAINING, epochs=60),
+        steps=20,
+        rladder_epochs=30,
+        piece=130,
+        pieces=229,
     ),
     _Corpus(
-        "nottingham",
-        "nottingham",
-        173,
-        TrainingConfig(epochs=40, lr=0.003, decay_start=0.5, labelled_batch=16, window=100, clip_norm=1.0),
-        140,
-        30,
+        name="nottingham",
+        dataset="nottingham",
+        validation=173,
+        training=replace(_TRAINING, window=100),
+        steps=125,
+        rladder_epochs=30,
+        piece=260,
+        pieces=867,
     ),
     _Corpus(
-        "musedata",
-        "musedata",
-        135,
-        TrainingConfig(epochs=40, lr=0.002, decay_start=0.5, labelled_batch=16, window=200, clip_norm=1.0),
-        95,
-        30,
+        name="musedata",
+        dataset="musedata",
+        validation=135,
+        training=replace(_TRAINING, lr=0.002, window=200),
+        steps=93,
+        rladder_epochs=30,
+        piece=640,
+        pieces=723,
     ),
     _Corpus(
-        "piano-midi",
-        "piano-midi",
-        12,
-        TrainingConfig(epochs=60, lr=0.002, decay_start=0.5, labelled_batch=16, window=200, clip_norm=1.0),
-        30,
-        40,
+        name="piano-midi",
+        dataset="piano-midi",
+        validation=12,
+        training=replace(_TRAINING, epochs=60, lr=0.002, window=200),
+        steps=27,
+        rladder_epochs=40,
+        piece=1040,
+        pieces=120,
     ),
 )
 
@@ -136,15 +161,10 @@ PAPER_LEVELS = (
 SMALL_LEVELS = ("conv:16:13:2 lstm:16:13", "conv:16:5:2 lstm:16:5", "conv:16:5:2 dense-lstm:112")
 
 
-def _stop(corpus: _Corpus) -> StopConfig:
-    steps = corpus.steps * corpus.training.epochs
-    # 11 is what the notes' frequencies give: a model that is no better after a third of its time has failed.
-    return StopConfig(first_rung_steps=max(1, steps // 3), failure_error=12.0, failure_steps=max(1, steps // 3))
-
-
 def _rladder(corpus: _Corpus, suffix: str, levels: tuple[str, ...], title: str) -> Study:
     """The paper's row, or with a suffix a network of our own, which no number was published for."""
     error, spread, standing = _TABLE_3[corpus.name]
+    training, stop = corpus.trained("rladder")
     target = Target(
         error=error,
         spread=spread,
@@ -161,9 +181,9 @@ def _rladder(corpus: _Corpus, suffix: str, levels: tuple[str, ...], title: str) 
         title=title,
         data=DataConfig(dataset=corpus.dataset, labels=None, validation=corpus.validation),
         model=RecurrentConfig(task="music", frame=(1, 88), levels=levels, classes=0, dropout=0.4),
-        training=replace(corpus.training, epochs=corpus.rladder_epochs),
+        training=training,
         space=RecurrentSpaceConfig(lambda_p=False, prediction=False, noise=False, dropout=True, weight_decay=True),
-        stop=_stop(corpus),
+        stop=stop,
         gpu_share=0.125,
         target=None if suffix else target,
         baseline=f"{corpus.name}-lstm",
@@ -173,15 +193,16 @@ def _rladder(corpus: _Corpus, suffix: str, levels: tuple[str, ...], title: str) 
 def _baseline(corpus: _Corpus, kind: Baseline) -> Study:
     found = _REFERENCES.get((corpus.name, kind))
     tcn = kind == "tcn"
+    training, stop = corpus.trained(kind)
     return Study(
         name=f"{corpus.name}-{kind}",
         family="sequence",
         title=f"{'temporal convolutional network' if tcn else kind.upper()}, notes of a step independent",
         data=DataConfig(dataset=corpus.dataset, labels=None, validation=corpus.validation),
         model=SequenceConfig(kind=kind, hidden=_HIDDEN[kind], layers=4 if tcn else 1, dropout=0.25 if tcn else 0.5),
-        training=corpus.training,
+        training=training,
         space=SequenceSpaceConfig(),
-        stop=_stop(corpus),
+        stop=stop,
         target=None
         if found is None
         else Target(

@@ -49,10 +49,6 @@ class TrainingConfig:
                 raise SettingError(f"training.{name} must be at least 1, got {value}; give a positive whole number.")
             if value > 10**9:  # numbers of updates and rows are 64-bit integers on the device
                 raise SettingError(f"training.{name} must be at most 1000000000, got {value!r:.20}; give less.")
-        if self.labelled_batch < 2 or self.unlabelled_batch < 2:
-            raise SettingError(
-                "training batches must have at least 2 rows, batch statistics need them; raise the batch sizes."
-            )
         if self.dtype == "float64" and self.precision != "float32":
             raise SettingError(
                 f"training.precision must be float32 where training.dtype is float64, got {self.precision}; "

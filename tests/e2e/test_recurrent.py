@@ -45,8 +45,12 @@ def test_moving_digits_with_a_teacher(start: Start, command: Any, tmp_path: Path
     network = load(bundle)
     probabilities = network(torch.rand(3, 5, 16, 16))
     torch.testing.assert_close(probabilities.sum(1), torch.ones(3))
-    trained = command("train", str(bundle), "--seeds", "2", "--epochs", "1", folder=tmp_path)
+    options = ("--seeds", "2", "--epochs", "2", "--curve", "1", "-o", "final")
+    trained = command("train", str(bundle), *options, folder=tmp_path)
     assert trained.returncode == 0, trained.stderr
+    result = json.loads((tmp_path / "final" / "result.json").read_text())
+    last = {str(outcome["seed"]): outcome["test_error"] for outcome in result["outcomes"]}
+    assert list(result["learning_curve"]) == ["1", "2"] and result["learning_curve"]["2"] == last
     assert "prediction error" in trained.stdout and "student's error" in trained.stdout
 
 

@@ -95,6 +95,7 @@ def test_what_is_left_out_has_its_default() -> None:
         ({"data": {"validation": -1}}, "data.validation must be 0 or more"),
         ({"data": {"dataset": "digit"}}, "did you mean 'digits'"),
         ({"training": {"labelled_batch": 1}}, "at least 2 rows"),
+        ({"training": {"unlabelled_batch": 1}}, "at least 2 rows"),
     ],
 )
 def test_mistakes_are_named(changed: dict[str, Any], message: str) -> None:

@@ -38,7 +38,8 @@ def test_a_row_has_a_point_in_its_space_and_a_time_to_warm_up(name: str) -> None
     study = STUDIES[name]
     assert SPACES[study.family].published(study.trial().as_mapping(), as_mapping(study.space)) is not None
     assert study.space.programs >= 1 and study.report_every == 1
-    steps = study.training.epochs * (50_000 // study.training.unlabelled_batch)
+    rows = 1000 if study.data.dataset.startswith("occluded-digits") else 50_000
+    steps = study.training.epochs * (rows // study.training.unlabelled_batch)
     if study.data.dataset.startswith("occluded"):
         assert 0.3 * steps <= study.stop.first_rung_steps <= 0.4 * steps
     if study.baseline is not None:
@@ -104,3 +105,14 @@ def test_few_labels_come_with_unlabelled_sequences_or_a_teacher_as_their_names_s
         assert taught.model.unlabelled and taught.teacher.weight and taught.model.noise_std > 0
     alone = STUDIES["occluded-mnist-1000-rladder-unlabelled"]
     assert alone.model.unlabelled and alone.model.lambda_p > 0 and not alone.teacher.weight
+
+
+@pytest.mark.parametrize("corpus", ["jsb", "nottingham", "musedata", "piano-midi"])
+@pytest.mark.parametrize("kind", ["rladder", "rladder-small", "lstm", "tcn"])
+def test_a_search_on_music_gives_everybody_a_third_of_the_time(corpus: str, kind: str) -> None:
+    study = STUDIES[f"{corpus}-{kind}"]
+    if datasets.state(study.data.dataset) != PRESENT:
+        pytest.skip(f"{study.data.dataset} is not here")
+    steps = study.trial().member(datasets.load(study.data.dataset)).total_steps
+    assert study.stop.first_rung_steps == pytest.approx(steps / 3, rel=0.06)
+    assert study.training.labelled_batch == (1 if kind == "tcn" else 16)

@@ -152,6 +152,15 @@ class TestMusic:
                 played += now.tolist()
         assert set(targets.ravel()) - {0} == set(range(1, int(ends[-1])))
 
+    @pytest.mark.parametrize("kind", ["gru", "tcn"])
+    def test_a_batch_may_be_a_window_of_one_piece(self, corpus: Dataset, kind: str) -> None:
+        spec = music(model={"kind": kind}, training={"labelled_batch": 1})
+        member, pack = spec.member(corpus), spec.pack(corpus, slots=1, compiled=False, device=CPU)
+        assert member.steps_per_epoch == 2 + 5 + 3 + 4
+        pack.join(member)
+        first = pack.run(14)[0].terms["cost"]
+        assert 0.0 < pack.run(42)[0].terms["cost"] < first
+
     def test_a_state_begins_with_zeros_where_a_piece_does(self, corpus: Dataset) -> None:
         feed = training_data(music(), corpus, CPU)
         rows = [torch.zeros((1, 3, 7), dtype=torch.int64)] * 2
