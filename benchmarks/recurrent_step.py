@@ -10,6 +10,7 @@ tried take turns:
     frame by frame    the first level's features of one frame after the other
     bf16              products in bfloat16, as ``training.precision`` has them
     compiled          the step as one compiled program; and the same with bf16
+    4 stacked         four members' steps as one, by vmap, where a turn has that many; per member
 
     python -m benchmarks.recurrent_step
 """
@@ -27,9 +28,10 @@ from unittest import mock
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad
+from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import Report, Row, Times, interleaved, parser, seconds, spread_cells
@@ -60,6 +62,10 @@ NETWORKS = {
     "full scale, c = 32": (video(32, 32, 256), 100, 1),
 }
 """Name -> settings, rows of a step, steps of a turn."""
+
+
+STACKED = 4
+"""Members of a pack that stacks."""
 
 
 class _Cost(nn.Module):
@@ -102,6 +108,19 @@ class Step:
 
         program = torch.compile(grad(cost, has_aux=True), dynamic=False, fullgraph=True)
         return lambda: program(self._params, *self.inputs)
+
+    def stacked(self, members: int) -> Callable[[], object]:
+        batch, noise, hyper = self.inputs
+
+        def cost(params: dict[str, Tensor], x: Tensor, y: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+            return functional_call(self._module, params, (Batch(x, y, x[:0]), *rest))
+
+        many = tree_map(
+            lambda value: value.expand(members, *value.shape).contiguous(),
+            (self._params, batch.x_labelled, batch.y, noise, hyper),
+        )
+        program = vmap(grad(cost, has_aux=True))
+        return lambda: program(*many)
 
     def convolutions(self) -> Counter[Shape]:
         """Return the step's convolutions and how often each is done."""
@@ -237,8 +256,11 @@ def compare(
     ways["bf16"] = step.bf16
     if compiling:
         ways |= {"compiled": step.compiled(bf16=False), "compiled, bf16": step.compiled(bf16=True)}
+    turns = dict.fromkeys(ways, steps)
+    if steps % STACKED == 0:
+        ways[f"{STACKED} stacked"], turns[f"{STACKED} stacked"] = step.stacked(STACKED), steps // STACKED
     first = {way: seconds(run) for way, run in ways.items()}
-    times: dict[str, Times] = interleaved({way: partial(_repeat, run, steps) for way, run in ways.items()}, rounds)
+    times: dict[str, Times] = interleaved({way: partial(_repeat, run, turns[way]) for way, run in ways.items()}, rounds)
     floor = flops / best / 1e6
     table: list[Row] = []
     for told, found in times.items():
