@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -27,6 +28,9 @@ from ladder_search.trial import TrialSpec
 from trainables.keeper import KeptSources
 from trainables.seat import Stretch
 
+BEST = "best.json"
+"""In a trial's checkpoint beside its members: its best error so far, where that is what it is judged by."""
+
 
 @dataclass(slots=True, kw_only=True)
 class _Guest:
@@ -36,8 +40,18 @@ class _Guest:
     slots: list[int]
     steps_per_epoch: int
     epoch: int
+    best: float | None
+    """Of the errors so far, where the best epoch counts; None: every epoch's own does."""
     goal: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    def with_best(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Judge the trial by its best epoch so far, as its final training is; the row keeps the epoch's own, too."""
+        own: float = row[VALIDATION_ERROR]
+        if own <= (math.inf if self.best is None else self.best):  # NaN is never below
+            self.best = own
+        judged = self.best if math.isfinite(own) else own
+        return {**row, VALIDATION_ERROR: judged, validation_score(self.spec.measure.name): own}
 
     def end(self, *, diverged: bool = False, refused: str = "") -> Stretch:
         """What the trial did since its last report; it has no goal any more."""
@@ -113,7 +127,8 @@ class Host:
             raise
         steps = members[0].steps_per_epoch
         epoch = states[0].step // steps if states[0] is not None else 0
-        self._guests[key] = _Guest(spec=spec, slots=slots, steps_per_epoch=steps, epoch=epoch)
+        best = _read_best(checkpoint) if self._dataset.held_out else None
+        self._guests[key] = _Guest(spec=spec, slots=slots, steps_per_epoch=steps, epoch=epoch, best=best)
         return epoch
 
     def networks(self, spec: TrialSpec, draw: int) -> Mapping[str, torch.nn.Module] | None:
@@ -162,7 +177,8 @@ class Host:
             guest.epoch += 1
             self.told(key, guest.epoch)
             diverged = not all(report.finite for report in own)
-            guest.history.append(_row(guest.epoch, own, [scores[slot] for slot in guest.slots], diverged))
+            row = _row(guest.epoch, own, [scores[slot] for slot in guest.slots], diverged)
+            guest.history.append(row if guest.best is None else guest.with_best(row))
             if diverged or guest.epoch >= guest.goal:
                 arrived[key] = guest.end(diverged=diverged)
         return arrived
@@ -173,6 +189,8 @@ class Host:
         assert self.pack is not None
         for draw, slot in enumerate(guest.slots):
             write_member(folder / f"member-{draw}", self.pack.state(slot), guest.spec.as_mapping())
+        if guest.best is not None and math.isfinite(guest.best):
+            (folder / BEST).write_text(json.dumps({VALIDATION_ERROR: guest.best}))
 
     def give_up(self, reason: str) -> dict[str, Stretch]:
         """Drop the pack, which did not fit into memory; return how it ends for every trial that was seated."""
@@ -239,6 +257,12 @@ class OwnSeat:
     def leave(self) -> None:
         for key in list(self.host.guests):
             self.host.unseat(key)
+
+
+def _read_best(checkpoint: Path | None) -> float:
+    if checkpoint is None or not (checkpoint / BEST).is_file():
+        return math.inf
+    return float(json.loads((checkpoint / BEST).read_text())[VALIDATION_ERROR])
 
 
 def _kept(keeper: str | None, device: torch.device) -> Networks | None:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 
 from ladder_search.config import merge
 from ladder_search.data import datasets
+from ladder_search.data.music import KEYS, MusicCorpus, as_dataset
 from ladder_search.errors import CheckpointError, SettingError
 from ladder_search.studies import STUDIES
 from ladder_search.training.pack import Pack
@@ -122,6 +124,32 @@ def test_a_trial_moves_from_host_to_host_by_its_checkpoint(tmp_path: Path) -> No
     there.head_for("a", 7)
     there.head_for("b", 7)
     _agree(_until(there, "a").history, _alone(FIRST, 7)[3:])
+
+
+def test_on_music_a_trial_is_judged_by_its_best_epoch_wherever_it_was(tmp_path: Path) -> None:
+    draws = np.random.default_rng(1)
+    pieces = {
+        part: tuple((draws.random((steps, KEYS)) < 0.05).astype(np.uint8) for steps in lengths)
+        for part, lengths in {"train": (9, 30, 17), "valid": (14, 8), "test": (20,)}.items()
+    }
+    corpus = as_dataset(MusicCorpus(name="jsb-chorales", **pieces, digest="d" * 64))
+    settings = {
+        "family": "sequence",
+        "data": {"dataset": "jsb-chorales", "labels": None, "validation": 2},
+        "model": {"hidden": 30, "dropout": 0.0},
+        "training": {"epochs": 60, "labelled_batch": 3, "window": 8, "lr": 0.05},
+    }
+    here, there = (Host(corpus, trials=1, device=torch.device("cpu")) for _ in range(2))
+    here.seat("a", settings, compiled=False)
+    here.head_for("a", 40)
+    rows = _until(here, "a").history
+    here.save("a", tmp_path)
+    assert there.seat("a", settings, compiled=False, checkpoint=tmp_path) == 40
+    there.head_for("a", 45)
+    rows += _until(there, "a").history
+    own = [row["validation_nll"] for row in rows]
+    assert [row["validation_error"] for row in rows] == np.minimum.accumulate(own).tolist()
+    assert min(own[40:]) > min(own), "notes of a coin are learned by heart, so that the later epochs are worse"
 
 
 def test_a_diverged_trial_ends_and_its_neighbour_never_notices() -> None:
