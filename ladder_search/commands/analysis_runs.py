@@ -7,11 +7,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ladder_search.commands.sending import close, send_files
 from ladder_search.config import as_mapping, flat
 from ladder_search.export.analysis import ANALYSIS, SPOOL, Analysis
 from ladder_search.export.provenance import as_tags
 from ladder_search.tracking import MetricPoint, SpoolTracker
-from ladder_search.tracking.address import redacted
 
 
 def record(
@@ -51,12 +51,6 @@ def record(
         for layer, number in by_layer.items()
     ]
     tracker.log_metrics(key, points)
-    for path in sorted(path for path in folder.iterdir() if path.is_file()):
-        tracker.log_artifact(key, path)
+    send_files(tracker, key, folder)
     tracker.end_run(key, "FINISHED")
-    stored = tracker.close()
-    for problem in tracker.problems():
-        console.print(f"note: {problem}", highlight=False, markup=False, soft_wrap=True)
-    if not stored:
-        note = f"note: {redacted(store)} did not take everything; the same command sends it again."
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
+    close(tracker, store, console)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ladder_search.commands.sending import AGAIN, close
 from ladder_search.config import flat
 from ladder_search.errors import TrackingError
 from ladder_search.export.bundle import read_bundle
@@ -33,20 +34,14 @@ def record(result: FinalResult, folder: Path, *, name: str, store: str, console:
     console.print("Sending the results to the tracking store …")
     tracker = SpoolTracker(folder / SPOOL, store, experiment)
     _log(tracker, key, result, folder, name)
-    stored = tracker.close()
-    for problem in tracker.problems():
-        console.print(f"note: {problem}", highlight=False, markup=False, soft_wrap=True)
+    stored = close(tracker, store, console)
     run_id = tracker.run_id(key)
-    again = "the same command sends it again"
-    if not stored or run_id is None:
-        note = f"note: {redacted(store)} did not take everything; {again}."
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
-    elif result.modules:
+    if stored and run_id is not None and result.modules:
         try:
             version = _register(result, folder, store, experiment, run_id)
             line = f"registered as model {experiment}, version {version}, in {redacted(store)}"
         except TrackingError as error:
-            line = f"note: {error} {again[0].upper()}{again[1:]}."
+            line = f"note: {error} {AGAIN[0].upper()}{AGAIN[1:]}."
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -101,13 +96,13 @@ def _log_seed(
         tags={**own, "kind": "final seed"},
         parent=parent,
     )
+    last = int(outcome.epochs[-1][STEP]) if outcome.epochs else 0
     points = [
         MetricPoint(name=what, value=float(value), step=int(row[STEP]), time_ms=time_ms)
         for row in outcome.epochs
         for what, value in row.items()
-        if what not in (STEP, TEST_ERROR) and value is not None
+        if what != STEP and value is not None and (what != TEST_ERROR or row[STEP] < last)  # the last comes below
     ]
-    last = int(outcome.epochs[-1][STEP]) if outcome.epochs else 0
     if outcome.test_error is not None:
         points.append(MetricPoint(name=TEST_ERROR, value=outcome.test_error, step=last, time_ms=time_ms))
         others = list(outcome.test_scores.items())[1:]  # the first is the error

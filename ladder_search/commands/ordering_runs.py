@@ -9,12 +9,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ladder_search.commands.sending import close, send_files
 from ladder_search.export.ordering import FILE, JudgedOrdering
 from ladder_search.export.provenance import as_tags, collect
 from ladder_search.export.results import SPOOL
 from ladder_search.report.orderings import verdict
 from ladder_search.tracking import MetricPoint, SpoolTracker
-from ladder_search.tracking.address import redacted
 
 
 def record(found: JudgedOrdering, folder: Path, *, digests: Mapping[str, str], store: str, console: Console) -> None:
@@ -54,15 +54,9 @@ def record(found: JudgedOrdering, folder: Path, *, digests: Mapping[str, str], s
         if value is not None
     ]
     tracker.log_metrics(key, points)
-    for path in sorted(path for path in folder.iterdir() if path.is_file()):
-        tracker.log_artifact(key, path)
+    send_files(tracker, key, folder)
     tracker.end_run(key, "FINISHED")
-    stored = tracker.close()
-    for problem in tracker.problems():
-        console.print(f"note: {problem}", highlight=False, markup=False, soft_wrap=True)
-    if not stored:
-        note = f"note: {redacted(store)} did not take everything; the same command sends it again."
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
+    close(tracker, store, console)
 
 
 def _digest(found: JudgedOrdering) -> str:

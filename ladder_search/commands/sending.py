@@ -1,0 +1,29 @@
+"""How a command ends what it sends to the tracking store: nothing that the store does not take costs the command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from ladder_search.tracking import SpoolTracker
+from ladder_search.tracking.address import redacted
+
+AGAIN = "the same command sends it again"
+
+
+def send_files(tracker: SpoolTracker, key: str, folder: Path) -> None:
+    """Log the files of a folder, without its subfolders."""
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        tracker.log_artifact(key, path)
+
+
+def close(tracker: SpoolTracker, store: str, console: Console) -> bool:
+    """Send what is left, say what was not taken, and return whether everything was."""
+    stored = tracker.close()
+    for problem in tracker.problems():
+        console.print(f"note: {problem}", highlight=False, markup=False, soft_wrap=True)
+    if not stored:
+        note = f"note: {redacted(store)} did not take everything; {AGAIN}."
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
+    return stored
