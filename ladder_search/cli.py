@@ -87,6 +87,7 @@ def _main() -> int | None:
     ordering.add_argument("ordering", help="an ordering; `ladder-search studies` lists them")
     ordering.add_argument("--seeds", type=int, help="how many fresh seeds for each study (5)")
     ordering.add_argument("--epochs", type=int, help="shorter schedules: named reduced")
+    ordering.add_argument("--curve", type=int, metavar="EPOCHS", help="epochs between test errors to look at (none)")
     from_ = "folder of finished trainings, one for each study, as `train` leaves them: nothing is trained"
     ordering.add_argument("--from", dest="from_", type=Path, metavar="FOLDER", help=from_)
     ordering.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")

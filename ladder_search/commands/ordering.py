@@ -15,10 +15,12 @@ from ladder_search.data import datasets
 from ladder_search.data.atomic import write_atomically
 from ladder_search.data.dataset import Dataset
 from ladder_search.driver.pictures import canvas
+from ladder_search.driver.pictures.learning import learning_bands
 from ladder_search.errors import SettingError, StudyFolderError
 from ladder_search.export.contenders import seeds_of_searches
 from ladder_search.export.final import FinalProgress, confirmation_seeds, seeds_of
 from ladder_search.export.folders import unwritable
+from ladder_search.export.learning import Learning
 from ladder_search.export.ordering import FILE, JudgedOrdering, Reached, judged
 from ladder_search.export.results import FinalResult
 from ladder_search.export.sources import FOLDER as SOURCES
@@ -33,18 +35,20 @@ FOLDER = "orderings"
 """Where orderings lie in the root folder, unless told."""
 TRAINED = "trained"
 """Folder of the trainings beside them, which orderings share."""
-MARKDOWN, PICTURE = "ordering.md", "ordering"
+MARKDOWN, PICTURE, CURVES = "ordering.md", "ordering", "learning-curves"
 SEEDS = 5
 
 
 def run(arguments: argparse.Namespace) -> None:
-    at_least_one(arguments, "seeds", "epochs")
+    at_least_one(arguments, "seeds", "epochs", "curve")
     ordering = find_ordering(arguments.ordering)
-    if arguments.from_ is not None and arguments.seeds is not None:
-        raise SettingError(
-            f"--seeds says how many to train and --from trains none, got --seeds {arguments.seeds} and --from "
-            f"{arguments.from_}; leave one of them out."
-        )
+    for option in ("seeds", "curve"):
+        given = getattr(arguments, option)
+        if arguments.from_ is not None and given is not None:
+            raise SettingError(
+                f"--{option} says how to train and --from trains nothing, got --{option} {given} and --from "
+                f"{arguments.from_}; leave one of them out."
+            )
     epochs = _epochs(ordering, arguments.epochs)
     device = find_device(arguments.device)
     store = normal_store(arguments.tracking or default_store(arguments.root))
@@ -63,7 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
     found = judged(ordering, reached, epochs=epochs)
     output: Path = arguments.output or arguments.root / FOLDER / _named(ordering.name, epochs)
     digests = {r.spec.data.dataset: r.data_digest for of_study in results.values() for r in of_study}
-    _write(output, found)
+    _write(output, found, _learning(ordering, results))
     print_ordering(console, found)
     record(found, output, digests=digests, store=store, console=console)
     console.print(f"kept in {output}", highlight=False, soft_wrap=True)
@@ -113,6 +117,7 @@ def _trained(
             device=device,
             shelf=shelf,
             report=told,
+            curve_every=arguments.curve,
         )
     return found
 
@@ -136,13 +141,25 @@ def _named(name: str, epochs: int | None) -> str:
     return name if epochs is None else f"{name}-{epochs}-epochs"
 
 
-def _write(output: Path, found: JudgedOrdering) -> None:
+def _learning(ordering: Ordering, results: dict[str, list[FinalResult]]) -> list[Learning]:
+    """Curves of the studies that were trained with any, and are judged by the ordering's measure."""
+    curves = [
+        Learning.where_told(study.name, study.title, results[study.name])
+        for study in ordering.found
+        if results.get(study.name) and study.measure.name == ordering.measure
+    ]
+    return [one for one in curves if one is not None]
+
+
+def _write(output: Path, found: JudgedOrdering, learning: list[Learning]) -> None:
     content = (json.dumps(found.as_json(), indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
     try:
         if (output / FILE).is_file() and (output / FILE).read_bytes() == content:
             return  # its time is that of what the tracking store has
         with canvas.style():
             canvas.save(differences(found), output, PICTURE)
+            if learning:
+                canvas.save(learning_bands(f"{found.ordering.name}: learning curves", learning), output, CURVES)
         write_atomically(output / MARKDOWN, lambda file: file.write(as_markdown(found).encode()))
         write_atomically(output / FILE, lambda file: file.write(content))
     except OSError as error:

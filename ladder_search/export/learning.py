@@ -29,10 +29,12 @@ class Learning:
     name: str
     title: str
     curves: Mapping[int, tuple[float, ...]]
-    """Seed -> test accuracy (a fraction) or measure after epochs 1..E; a seed that diverged is left out."""
+    """Seed -> test accuracy (a fraction) or measure after each of ``points``; a seed that diverged is left out."""
     diverged: tuple[int, ...] = ()
     measure: Measure = ERROR
     """What the study is judged by."""
+    at: tuple[int, ...] | None = None
+    """Epochs of the curves' points; None: all of them, 1..E."""
 
     @classmethod
     def of(cls, name: str, title: str, result: FinalResult) -> Learning:
@@ -55,6 +57,26 @@ class Learning:
         gone = tuple(outcome.seed for outcome in result.outcomes if outcome.test_error is None)
         return cls(name=name, title=title, curves=found, diverged=gone, measure=measure)
 
+    @classmethod
+    def where_told(cls, name: str, title: str, results: Sequence[FinalResult]) -> Learning | None:
+        """Read the curves of final trainings at the epochs that all seeds have a point of; None where there is none."""
+        outcomes = [outcome for result in results for outcome in result.outcomes]
+        told = {
+            outcome.seed: {int(row[EPOCH]): row[TEST_ERROR] for row in outcome.epochs if TEST_ERROR in row}
+            for outcome in outcomes
+            if outcome.test_error is not None
+        }
+        common = sorted(set.intersection(*map(set, told.values()))) if told else []
+        if not common:
+            return None
+        measure = results[0].spec.measure
+        found = {
+            seed: tuple(1.0 - rows[epoch] if measure == ERROR else rows[epoch] for epoch in common)
+            for seed, rows in told.items()
+        }
+        gone = tuple(outcome.seed for outcome in outcomes if outcome.test_error is None)
+        return cls(name=name, title=title, curves=found, diverged=gone, measure=measure, at=tuple(common))
+
     @property
     def rises(self) -> bool:
         """Whether more is better."""
@@ -69,9 +91,15 @@ class Learning:
     def epochs(self) -> int:
         return min((len(curve) for curve in self.curves.values()), default=0)
 
+    @property
+    def points(self) -> tuple[int, ...]:
+        """Epochs that the curves have a point of."""
+        return tuple(range(1, self.epochs + 1)) if self.at is None else self.at
+
     def after(self, epoch: int) -> dict[int, float]:
-        """Seed -> the curve's value after that epoch."""
-        return {seed: curve[epoch - 1] for seed, curve in self.curves.items()}
+        """Seed -> the curve's value after that epoch, one of ``points``."""
+        place = epoch - 1 if self.at is None else self.at.index(epoch)
+        return {seed: curve[place] for seed, curve in self.curves.items()}
 
     @property
     def area(self) -> dict[int, float]:

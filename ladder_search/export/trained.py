@@ -41,8 +41,12 @@ def train_missing(
     device: torch.device,
     shelf: Shelf,
     report: Callable[[FinalProgress], None],
+    curve_every: int | None = None,
 ) -> list[FinalResult]:
     """Train ``spec`` on those of ``seeds`` that ``place`` has no result of; return all results there with any of them.
+
+    Args:
+        curve_every: as in ``train_final``; what is done already has the curve that it was asked for then.
 
     Raises:
         StudyFolderError: the place holds a training of another configuration, is in use, or cannot be written.
@@ -73,6 +77,7 @@ def train_missing(
             report=report,
             folder=folder,
             networks=shelf,
+            curve_every=curve_every,
         )
         write_result(folder, result)
         found.append(result)

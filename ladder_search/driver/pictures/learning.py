@@ -27,7 +27,7 @@ def learning_bands(title: str, all_: Sequence[Learning]) -> Picture:
     for number, one in enumerate(drawn):
         colour = _COLOURS[number % len(_COLOURS)]
         dash, of_page = _DASHES[number // len(_COLOURS) % len(_DASHES)]
-        epochs = list(range(1, one.epochs + 1))
+        epochs = list(one.points)
         values = [list(one.after(epoch).values()) for epoch in epochs]
         means = [fmean(at) for at in values]
         spreads = [stdev(at) if len(at) > 1 else 0.0 for at in values]

@@ -97,7 +97,7 @@ def ordering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: list[_Kept])
 def test_what_is_not_trained_is_and_the_claims_are_tested(
     ordering: Run, runs: list[_Kept], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ordering("tiny", "--seeds", "2", "--epochs", "1") == 0
+    assert ordering("tiny", "--seeds", "2", "--epochs", "1", "--curve", "1") == 0
     out = capsys.readouterr().out
     place, trained = tmp_path / "orderings" / "tiny-1-epochs", tmp_path / "orderings" / "trained"
     kept = json.loads((place / "ordering.json").read_text())
@@ -116,6 +116,8 @@ def test_what_is_not_trained_is_and_the_claims_are_tested(
     assert "| 2 | rladder < hierarchical | 2 |" in (place / "ordering.md").read_text()
     assert runs[0].told["tags"]["kind"] == "ordering"  # type: ignore[index]
     assert {"ordering.json", "ordering.md", "ordering.png", "ordering.html"} <= set(runs[0].files)
+    page = (place / "learning-curves.html").read_text()
+    assert all(f"{name} (2 seeds)" in page for name in NAMES) and "learning-curves.png" in runs[0].files
 
     results = {path: path.stat().st_mtime_ns for path in trained.rglob("result.json")}
     assert ordering("tiny", "--seeds", "2", "--epochs", "1") == 0  # nothing is trained or told twice
@@ -181,6 +183,7 @@ def _sentence(capsys: pytest.CaptureFixture[str]) -> str:
         (["tini"], "unknown ordering 'tini': did you mean 'tiny'?"),
         (["tiny", "--seeds", "0"], "--seeds must be at least 1, got 0"),
         (["tiny", "--epochs", "3"], "those of tiny have 2 epochs, got 3; give fewer or none."),
+        (["tiny", "--curve", "2", "--from", "final"], "got --curve 2 and --from final; leave one of them out."),
         (["tiny", "--seeds", "3", "--from", "final"], "got --seeds 3 and --from final; leave one of them out."),
         (["tiny", "--from", "nowhere"], "nowhere has none of tiny-static, tiny-hierarchical, tiny-rladder; name"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from scipy.stats import ttest_rel
@@ -12,7 +13,7 @@ from ladder_search.driver.pictures import canvas
 from ladder_search.driver.pictures.learning import learning_bands
 from ladder_search.export.learning import Learning, as_json, differences, marks, transfer_scores
 from ladder_search.export.results import FinalResult, SeedResult
-from ladder_search.metrics import NLL
+from ladder_search.metrics import EPOCH, NLL, TEST_ERROR
 from ladder_search.studies import Study
 from ladder_search.trial import TrialSpec
 
@@ -53,6 +54,23 @@ def test_of_other_measures_less_is_better(judged_by: Callable[..., Study]) -> No
     assert ax.get_ylabel() == "test NLL, nats per step, mean ± sd" == picture.page.layout.yaxis.title.text
     assert not [tick for tick in ax.get_yticklabels() if "%" in tick.get_text()]
     assert picture.page.data[-1].y == pytest.approx((8.85, 8.45)) and "%" not in picture.page.layout.yaxis.tickformat
+
+
+def test_curves_with_few_points_are_read_where_all_seeds_have_one(judged_by: Callable[..., Study]) -> None:
+    first, second = (_result(judged_by("nll").trial(), curve) for curve in ((9.0, 8.5, 8.4), (9.2, 8.7, 8.6)))
+
+    def without(result: FinalResult, seed: int, *epochs: int) -> FinalResult:
+        (outcome,) = result.outcomes
+        rows = [{n: v for n, v in row.items() if n != TEST_ERROR or row[EPOCH] not in epochs} for row in outcome.epochs]
+        return replace(result, outcomes=(replace(outcome, seed=seed, epochs=tuple(rows)),))
+
+    found = Learning.where_told("x", "", [without(first, 1001, 1), without(second, 1002)])
+    assert found is not None and found.points == (2, 3) and found.curves == {1001: (8.5, 8.4), 1002: (8.7, 8.6)}
+    assert found.after(3) == {1001: 8.4, 1002: 8.6}
+    with canvas.style():
+        assert learning_bands("curves", [found]).page.data[-1].x == (2, 3)
+    assert Learning.where_told("x", "", [without(first, 1001, 1), without(second, 1002, 2, 3)]) is None
+    assert SLOW.points == (1, 2)
 
 
 def _result(spec: TrialSpec, *curves: tuple[float, ...]) -> FinalResult:
