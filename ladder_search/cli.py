@@ -52,6 +52,7 @@ def _main() -> int | None:
     train = command("train", _train, "Final training: all training data, several seeds as one pack, test error.")
     train.add_argument("bundle", help="a bundle's folder, or a study: then its published configuration")
     train.add_argument("--epochs", type=int, help="length of the schedule (the bundle's own)")
+    train.add_argument("--set", action="append", metavar="NAME=VALUE", help="override a setting: model.dropout=0.3")
     train.add_argument("--curve", type=int, metavar="EPOCHS", help="epochs between test errors to look at (none)")
     train.add_argument("-o", "--output", type=Path, help="folder for result and bundles (final/NAME)")
     train.add_argument("--tracking", help="MLflow store (the SQLite file in the root folder)")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from ladder_search.commands.final_runs import record
 from ladder_search.commands.training import at_least_one, find_device, show_progress
-from ladder_search.config import merge
+from ladder_search.config import merge, parse_assignments
 from ladder_search.data import datasets
+from ladder_search.errors import UnknownNameError
 from ladder_search.export.bundle import read_bundle
 from ladder_search.export.contenders import seeds_of_searches
 from ladder_search.export.final import confirmation_seeds, seeds_of, train_final, worth_compiling
@@ -21,6 +23,9 @@ from ladder_search.export.sources import FOLDER, Shelf
 from ladder_search.studies import STUDIES, Study, find_study
 from ladder_search.tracking.address import check, default_store, normal_store
 from ladder_search.trial import TrialSpec
+
+SECTIONS = ("data", "model", "training", "teacher", "sources")
+"""Groups of settings that ``--set`` reaches."""
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -37,8 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
         study = find_study(arguments.bundle)
         spec = study.trial()
     used = seeds_of(spec) if study is None else seeds_of(spec) | seeds_of_searches(study, arguments.root)
-    if arguments.epochs is not None:
-        spec = TrialSpec.from_mapping(merge(spec.as_mapping(), {"training": {"epochs": arguments.epochs}}))
+    spec = _changed(spec, arguments.set or [], arguments.epochs)
     dataset = datasets.load(spec.data.dataset)
     console = Console()
     output = arguments.output or Path("final") / source.name
@@ -64,6 +68,15 @@ def run(arguments: argparse.Namespace) -> None:
     for line in result.lines():
         console.print(line, highlight=False, soft_wrap=True)
     console.print(f"kept in {output}", highlight=False, soft_wrap=True)
+
+
+def _changed(spec: TrialSpec, assignments: Sequence[str], epochs: int | None) -> TrialSpec:
+    changes = parse_assignments(assignments)
+    for section in changes:
+        if section not in SECTIONS:  # seeds and label draws are the training's own, see --seeds
+            raise UnknownNameError("group of settings", section, SECTIONS)
+    length = {} if epochs is None else {"training": {"epochs": epochs}}
+    return TrialSpec.from_mapping(merge(merge(spec.as_mapping(), changes), length))
 
 
 def _is_bundle(name: str) -> bool:

@@ -62,9 +62,11 @@ def test_music(start: Start, command: Any, tmp_path: Path) -> None:
     assert "nats per step" in ended.out and "%" not in ended.out.split("NLL")[1]
     for metrics in metrics_of(tmp_path, "jsb-lstm").values():
         assert 9.0 < metrics["validation_error"] < 20.0
-    trained = command("train", "jsb-lstm", "--seeds", "1", "--epochs", "2", "-o", "final", folder=tmp_path)
+    changes = ("--set", "model.hidden=20", "--set", "training.window=32", "--epochs", "2")
+    trained = command("train", "jsb-lstm", "--seeds", "1", *changes, "-o", "final", folder=tmp_path)
     assert trained.returncode == 0, trained.stderr
     result = json.loads((tmp_path / "final" / "result.json").read_text())
     (outcome,) = result["outcomes"]
+    assert (result["settings"]["model"]["hidden"], result["settings"]["training"]["window"]) == (20, 32)
     assert "registered as model jsb-lstm" in trained.stdout
     assert outcome["best_epoch"] in (1, 2) and outcome["test_scores"]["nll"] == outcome["test_error"]
