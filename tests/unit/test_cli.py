@@ -48,7 +48,7 @@ def _begun(path: Path) -> None:
         (["train", "digits-100", "--set", "training.lr"], "a setting is given as name=value, got 'training.lr'"),
         (["train", "digits-100", "--set", "training.rl=1"], "did you mean 'training.lr'?"),
         (["train", "digits-100", "--set", "seed=3"], "unknown group of settings 'seed'"),
-        (["train", "digits-100", "--set", "model.widths=[64,20]"], "model.widths"),
+        (["train", "digits-100", "--set", "model.widths=[64,20]"], "model.noise_std must have one entry per layer"),
         (["train", "digits-100", "--device", "tpu"], "--device must be cpu or cuda"),
         (["train", "digits-100", "--tracking", "a/folder"], "is a plain folder"),
         (["analyse", "nothing"], "a bundle is a folder with a MANIFEST.json and nothing does not exist"),
