@@ -239,7 +239,8 @@ def read_result(folder: Path, *, networks: bool = True) -> FinalResult:
     """Return the result in ``folder``.
 
     Args:
-        networks: with the networks and the epochs' metrics, for which every bundle is read and checked.
+        networks: with the networks and the epochs' metrics, for which every bundle is read and checked; without them
+            the epochs tell the points of the learning curve.
 
     Raises:
         CheckpointError: there is no result, or it or one of its bundles is damaged.
@@ -251,7 +252,11 @@ def read_result(folder: Path, *, networks: bool = True) -> FinalResult:
         if not isinstance(raw, dict) or raw.get("format") != FORMAT:
             raise ValueError(f"its format must be {FORMAT!r}")
         bundles: dict[str, str] = dict(raw["bundles"])
-        outcomes = tuple(build(SeedResult, {**o, "epochs": tuple(o["epochs"])}) for o in raw["outcomes"])
+        curve: dict[str, dict[str, float]] = dict(raw["learning_curve"])
+        outcomes = tuple(
+            build(SeedResult, {**o, "epochs": tuple(o["epochs"]) or _points(curve, str(o["seed"]))})
+            for o in raw["outcomes"]
+        )
         result = FinalResult(
             spec=TrialSpec.from_mapping(raw["settings"]),
             target=None if raw["target"] is None else build(Target, raw["target"]),
@@ -278,6 +283,10 @@ def read_result(folder: Path, *, networks: bool = True) -> FinalResult:
             outcome = replace(outcome, epochs=bundle.metrics.epochs)
         whole.append(outcome)
     return replace(result, outcomes=tuple(whole), modules=modules)
+
+
+def _points(curve: Mapping[str, Mapping[str, float]], seed: str) -> tuple[dict[str, Any], ...]:
+    return tuple({EPOCH: int(epoch), TEST_ERROR: row[seed]} for epoch, row in curve.items() if seed in row)
 
 
 def bundle_folder(folder: Path, seed: int) -> Path:

@@ -137,6 +137,7 @@ def test_what_is_not_trained_is_and_the_claims_are_tested(
     there = str(tmp_path / "final")
     assert ordering("tiny", "--from", there, "--epochs", "1", "-o", str(tmp_path / "read")) == 0
     again = json.loads((tmp_path / "read" / "ordering.json").read_text())
+    assert "tiny-rladder (2 seeds)" in (tmp_path / "read" / "learning-curves.html").read_text()
     assert {name: again["studies"][name]["values"] for name in NAMES} == values
     assert again["claims"] == json.loads((place / "ordering.json").read_text())["claims"]
     assert ordering("tiny", "--from", there) == 2
