@@ -36,7 +36,10 @@ def record(result: FinalResult, folder: Path, *, name: str, store: str, console:
     _log(tracker, key, result, folder, name)
     stored = close(tracker, store, console)
     run_id = tracker.run_id(key)
-    if stored and run_id is not None and result.modules:
+    if stored and run_id is None:
+        note = f"note: {redacted(store)} did not tell the run of this result, so no model is registered; {AGAIN}."
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
+    elif stored and run_id is not None and result.modules:
         try:
             version = _register(result, folder, store, experiment, run_id)
             line = f"registered as model {experiment}, version {version}, in {redacted(store)}"
