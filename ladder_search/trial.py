@@ -127,7 +127,8 @@ class TrialSpec:
             # A window of music has its steps to take statistics over; whatever else is trained has its rows alone.
             if self.measure is not NLL and min(training.labelled_batch, training.unlabelled_batch) < 2:
                 raise SettingError(
-                    "training batches must have at least 2 rows, batch statistics need them; raise the batch sizes."
+                    "training batches must have at least 2 rows, batch statistics need them, got "
+                    f"{training.labelled_batch} labelled and {training.unlabelled_batch} unlabelled; raise both."
                 )
         self.teacher.check_suits(self.model)
         if hasattr(self.model, "check_sources"):

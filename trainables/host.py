@@ -47,8 +47,9 @@ class _Guest:
 
     def with_best(self, row: dict[str, Any]) -> dict[str, Any]:
         """Judge the trial by its best epoch so far, as its final training is; the row keeps the epoch's own, too."""
+        assert self.best is not None, "every epoch's own error counts"
         own: float = row[VALIDATION_ERROR]
-        if own <= (math.inf if self.best is None else self.best):  # NaN is never below
+        if own < self.best:  # NaN never is
             self.best = own
         judged = self.best if math.isfinite(own) else own
         return {**row, VALIDATION_ERROR: judged, validation_score(self.spec.measure.name): own}

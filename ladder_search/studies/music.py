@@ -213,6 +213,8 @@ def _baseline(corpus: _Corpus, kind: Baseline) -> Study:
     model = _OWN.get((corpus.name, kind), _NETWORKS[kind])
     training, stop = corpus.trained(kind)
     title = "temporal convolutional network" if model.kind == "tcn" else kind.upper()
+    if (corpus.name, kind) in _OWN:
+        title += f", settings {FROM_MEMORY}"
     return Study(
         name=f"{corpus.name}-{kind}",
         family="sequence",

@@ -261,7 +261,7 @@ def _few_labels(size: _Size, kind: str, unlabelled: bool, taught: bool) -> Study
     model = size.model(kind, unlabelled=unlabelled)
     if taught:
         # A teacher needs noise that differs from the student's. On frames, empty but for a few pixels, that of
-        # reconstructions drowns what is seen of the digit: 76 % validation error after 1,000 steps, 52 with less.
+        # reconstructions drowns what is seen of the digit: 76 % validation error after 1,000 steps, 52 so (n = 1).
         model = replace(model, noise_std=0.15 if kind == "static" else 0.03, dropout=0.2)
     suffix = "-mt" if taught else "-unlabelled" if unlabelled else ""
     how = ", mean teacher" if taught else ", with unlabelled sequences" if unlabelled else ", labelled sequences only"
