@@ -23,7 +23,7 @@ from torch.nn import functional
 from ladder_search.config import in_range
 from ladder_search.errors import SettingError
 from ladder_search.metrics import COST, COST_SUPERVISED, cost_denoising
-from ladder_search.nn.batchnorm import batch_normalise, batch_statistics, normalise, normalise_groups
+from ladder_search.nn.batchnorm import batch_normalise, batch_statistics, normalise, normalise_groups, scaled
 from ladder_search.nn.combinators import find_combinator
 from ladder_search.nn.denoising import (
     Activation,
@@ -230,16 +230,16 @@ class ConvLadder(Network):
         h = x + sigma[0] * draws[0].view(x.shape)
         z_tilde, z = {0: h[n_lab:]}, {0: x[n_lab:]}
         means: dict[int, Tensor] = {}
-        variances: dict[int, Tensor] = {}
+        scales: dict[int, Tensor] = {}
         if n_unl:
             h = torch.cat([h, x[n_lab:]])
         groups = [n_lab, n_unl, n_unl] if n_unl else [n_lab]
         for layer in range(1, depth + 1):
-            z_all, mean, variance = _normalise_maps(self.pre_activations(h, layer), groups)
+            z_all, mean, scale = _normalise_maps(self.pre_activations(h, layer), groups)
             corrupted = z_all[:noisy] + sigma[layer] * draws[layer].view(noisy, *z_all.shape[1:])
             if layer in decoded:  # the maps of the others need not be kept
                 z_tilde[layer], z[layer] = corrupted[n_lab:], z_all[noisy:]
-                means[layer], variances[layer] = mean, variance
+                means[layer], scales[layer] = mean, scale
             both = torch.cat([corrupted, z_all[noisy:]]) if layer < depth and n_unl else corrupted
             h = self.activate(both, layer)
 
@@ -255,7 +255,7 @@ class ConvLadder(Network):
             # Below full connections a map's units stand side by side, each with a combinator of its own.
             z_hat = self.g[str(layer)](lateral.reshape(u.shape), u).reshape(lateral.shape)
             # Clean unlabelled statistics on z_hat; the input layer is compared as it is.
-            estimate = z_hat if layer == 0 else normalise(z_hat.flatten(0, -2), means[layer], variances[layer])
+            estimate = z_hat if layer == 0 else scaled(z_hat.flatten(0, -2), means[layer], scales[layer])
             denoising = lambda_[layer] * (z[layer] - estimate.view(z_hat.shape)).square().mean()
             terms[cost_denoising(layer)] = denoising
             total = total + denoising
@@ -324,5 +324,5 @@ class ConvLadder(Network):
 def _normalise_maps(z_pre: Tensor, rows: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
     """``normalise_groups`` of maps: each group's statistics are over its rows and their places, per channel."""
     places = z_pre.shape[1] * z_pre.shape[2]
-    z, mean, variance = normalise_groups(z_pre.flatten(0, -2), [n * places for n in rows])
-    return z.view(z_pre.shape), mean, variance
+    z, mean, scale = normalise_groups(z_pre.flatten(0, -2), [n * places for n in rows])
+    return z.view(z_pre.shape), mean, scale

@@ -22,7 +22,7 @@ from torch.nn import functional
 from ladder_search.config import in_range
 from ladder_search.errors import SettingError
 from ladder_search.metrics import COST, COST_SUPERVISED, cost_denoising
-from ladder_search.nn.batchnorm import batch_normalise, batch_statistics, normalise, normalise_groups
+from ladder_search.nn.batchnorm import batch_normalise, batch_statistics, normalise, normalise_groups, scaled
 from ladder_search.nn.combinators import find_combinator
 from ladder_search.nn.denoising import (
     Activation,
@@ -220,43 +220,50 @@ class Ladder(Network):
 
         # Rows: corrupted labelled, corrupted unlabelled, clean unlabelled, in one product per layer. The labelled
         # clean path gets no gradient and serves the test-time statistics alone: see ``statistics``.
-        x = torch.cat([batch.x_labelled, batch.x_unlabelled], dim=-2) if n_unl else batch.x_labelled
-        h = x + sigma[0] * draws[0].view(noisy, config.widths[0])
-        z_tilde, z = [h[n_lab:]], [batch.x_unlabelled]
-        means: list[Tensor] = [h]  # entry 0 is never read: layer 0 is not normalised
-        variances: list[Tensor] = [h]
-        if n_unl:
-            h = torch.cat([h, batch.x_unlabelled], dim=-2)
         groups = [n_lab, n_unl, n_unl] if n_unl else [n_lab]
+        inputs = [batch.x_labelled, batch.x_unlabelled] if n_unl else [batch.x_labelled]
+        corrupted = [x + sigma[0] * d for x, d in zip(inputs, self._draws(draws[0], groups, 0), strict=True)]
+        z_tilde, z = [corrupted[-1]], [batch.x_unlabelled]
+        h = torch.cat([*corrupted, batch.x_unlabelled] if n_unl else corrupted, dim=-2)
+        means: list[Tensor] = [h]  # entry 0 is never read: layer 0 is not normalised
+        scales: list[Tensor] = [h]
         for layer in range(1, depth + 1):
-            z_all, mean, variance = normalise_groups(functional.linear(h, self.W[layer - 1]), groups)
-            corrupted = z_all[:noisy] + sigma[layer] * draws[layer].view(noisy, config.widths[layer])
-            z_tilde.append(corrupted[n_lab:])
-            z.append(z_all[noisy:])
+            z_all, mean, scale = normalise_groups(functional.linear(h, self.W[layer - 1]), groups)
+            # Split, not sliced: the gradient of a slice is a tensor of zeros with a part filled in.
+            parts = torch.split(z_all, groups, dim=-2)
+            noises = self._draws(draws[layer], groups, layer)
+            corrupted = [part + sigma[layer] * d for part, d in zip(parts, noises, strict=False)]
+            z_tilde.append(corrupted[-1])
+            z.append(parts[-1])
             means.append(mean)
-            variances.append(variance)
+            scales.append(scale)
             if layer < depth and n_unl:
-                h = self.activate(torch.cat([corrupted, z[layer]], dim=-2), layer)
-            else:
-                h = self.activate(corrupted, layer)
+                corrupted.append(parts[-1])
+            h = self.activate(torch.cat(corrupted, dim=-2), layer)
 
-        supervised = functional.cross_entropy(h[:n_lab], batch.y)
+        labelled, *unlabelled = torch.split(h, groups[:2], dim=-2)
+        supervised = functional.cross_entropy(labelled, batch.y)
         total, terms = supervised, {COST_SUPERVISED: supervised}
         # Probabilities, not logits, go to the decoder's top.
-        logits, above = h, torch.softmax(h[n_lab:], dim=-1) if n_unl else h
+        logits, above = h, torch.softmax(unlabelled[0], dim=-1) if n_unl else h
         lambda_ = hyper["lambda_"].unbind(-1)
         for layer in config.decoded_layers:
             u = batch_normalise(above if layer == depth else functional.linear(above, self.V[str(layer)]))
             lateral = z_tilde[layer] if config.lateral else torch.zeros_like(z_tilde[layer])
             z_hat = self.g[str(layer)](lateral, u)
             # Clean unlabelled statistics on z_hat; the input layer is compared as it is.
-            estimate = z_hat if layer == 0 else normalise(z_hat, means[layer], variances[layer])
+            estimate = z_hat if layer == 0 else scaled(z_hat, means[layer], scales[layer])
             denoising = lambda_[layer] * (z[layer] - estimate).square().mean()
             terms[cost_denoising(layer)] = denoising
             total = total + denoising
             above = z_hat
         terms[COST] = total
         return total, torch.stack([terms[name] for name in self.term_names]), logits
+
+    def _draws(self, draws: Tensor, groups: list[int], layer: int) -> list[Tensor]:
+        """A layer's noise, labelled rows first, one tensor per corrupted group of rows."""
+        rows = groups[:2]
+        return list(torch.split(draws.view(sum(rows), self.config.widths[layer]), rows, dim=-2))
 
     def statistics(self, x_labelled: Tensor) -> dict[str, Tensor]:
         """Test-time statistics: averages over labelled minibatches of each one's mean and unbiased variance.

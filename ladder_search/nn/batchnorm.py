@@ -6,9 +6,12 @@ Source: Rasmus et al. 2015, section 3 and the original code; epsilon 1e-10, vari
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from ladder_search.nn.closed_form import ClosedForm, computed_once
 
 # 1e-10, not the usual 1e-5: z_hat starts at zero, so the decoder's normalisation of u divides by about
 # sqrt(epsilon) in the first steps and another epsilon is another start.
@@ -33,9 +36,45 @@ def normalise(z_pre: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     return (z_pre - mean.unsqueeze(-2)) * (variance.unsqueeze(-2) + EPSILON).rsqrt()
 
 
+class _BatchNormalise(ClosedForm):
+    """Groups of rows (groups, rows, units) -> the same normalised, and mean and scale of the last group, (units,)."""
+
+    @staticmethod
+    def forward(z_pre: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        mean = z_pre.mean(-2, keepdim=True)
+        variance = (z_pre - mean).square().mean(-2, keepdim=True)
+        mean, scale = computed_once(mean, (variance + EPSILON).rsqrt())
+        return (z_pre - mean) * scale, mean[-1, 0], scale[-1, 0], scale
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, ...]) -> None:
+        z, _, _, scale = output
+        ctx.mark_non_differentiable(scale)
+        ctx.save_for_backward(z, scale)
+
+    @staticmethod
+    def backward(ctx: Any, dz: Tensor, d_mean: Tensor, d_scale: Tensor, _: Tensor) -> Tensor:
+        z: Tensor = ctx.saved_tensors[0]
+        scale: Tensor = ctx.saved_tensors[1]
+        groups, rows, _ = z.shape
+        last = groups - 1
+        shift = -scale * dz.mean(-2, keepdim=True)
+        slope = -scale * (dz * z).mean(-2, keepdim=True)
+        # Mean and scale are those of the last group; the scale's gradient is -z scale^2 / rows for every row.
+        shift = torch.cat([shift[:last], shift[last:] + d_mean / rows])
+        slope = torch.cat([slope[:last], slope[last:] - d_scale * scale[last:].square() / rows])
+        return scale * dz + z * slope + shift
+
+
 def batch_normalise(z_pre: Tensor) -> Tensor:
     """Normalise the rows of ``z_pre``, shape (rows, units), with their own statistics."""
-    return normalise(z_pre, *batch_statistics(z_pre))
+    z: Tensor = _BatchNormalise.of(z_pre.unsqueeze(0))[0]
+    return z.squeeze(0)
+
+
+def scaled(z_pre: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+    """Return ``(z_pre - mean) * scale``, normalised as the group of rows that both are of; see ``normalise_groups``."""
+    return (z_pre - mean.unsqueeze(-2)) * scale.unsqueeze(-2)
 
 
 def normalise_groups(z_pre: Tensor, rows: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -46,14 +85,14 @@ def normalise_groups(z_pre: Tensor, rows: Sequence[int]) -> tuple[Tensor, Tensor
         rows: number of rows of each group.
 
     Returns:
-        the normalised rows, shape (sum(rows), units), and mean and variance of the **last** group, shape (units,).
+        the normalised rows, shape (sum(rows), units), and of the **last** group mean and scale,
+        ``1 / sqrt(variance + 1e-10)``, shape (units,).
     """
     if len(set(rows)) == 1:
         # Equal groups, the usual case: one operation for all instead of one per group, half the launches of a step.
         grouped = z_pre.reshape(len(rows), rows[0], z_pre.shape[-1])
-        mean, variance = batch_statistics(grouped)
-        return normalise(grouped, mean, variance).reshape(z_pre.shape), mean[-1], variance[-1]
+        z, mean, scale, _ = _BatchNormalise.of(grouped)
+        return z.reshape(z_pre.shape), mean, scale
     groups = torch.split(z_pre, list(rows), dim=-2)
-    statistics = [batch_statistics(group) for group in groups]
-    z = torch.cat([normalise(g, *s) for g, s in zip(groups, statistics, strict=True)], dim=-2)
-    return z, *statistics[-1]
+    parts = [_BatchNormalise.of(group.unsqueeze(0)) for group in groups]
+    return torch.cat([z.squeeze(0) for z, *_ in parts], dim=-2), parts[-1][1], parts[-1][2]

@@ -13,14 +13,45 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ladder_search.errors import UnknownNameError
+from ladder_search.nn.closed_form import ClosedForm
 
 LEAKY_SLOPE = 0.1
+
+
+class _Gauss(ClosedForm):
+    """``Gauss`` without a gate: (..., units) twice and its parameters (10, units) -> (..., units)."""
+
+    @staticmethod
+    def forward(z_tilde: Tensor, u: Tensor, a: Tensor) -> Tensor:
+        a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 = a.unbind(0)
+        mu = a1 * torch.sigmoid(a2 * u + a3) + a4 * u + a5
+        v = a6 * torch.sigmoid(a7 * u + a8) + a9 * u + a10
+        return (z_tilde - mu) * v + mu
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        z_tilde, u, a = ctx.saved_tensors
+        a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 = a.unbind(0)
+        s_mu, s_v = torch.sigmoid(a2 * u + a3), torch.sigmoid(a7 * u + a8)
+        mu = a1 * s_mu + a4 * u + a5
+        v = a6 * s_v + a9 * u + a10
+        d_mu, d_v = d * (1.0 - v), d * (z_tilde - mu)
+        # Of the sigmoids' arguments.
+        d_mu_in, d_v_in = d_mu * a1 * (s_mu * (1.0 - s_mu)), d_v * a6 * (s_v * (1.0 - s_v))
+        d_u = d_mu_in * a2 + d_mu * a4 + d_v_in * a7 + d_v * a9
+        of_a = (d_mu * s_mu, d_mu_in * u, d_mu_in, d_mu * u, d_mu, d_v * s_v, d_v_in * u, d_v_in, d_v * u, d_v)
+        return d * v, d_u, torch.stack([each.flatten(0, -2).sum(0) for each in of_a])
 
 
 class Gauss(nn.Module):
@@ -37,6 +68,9 @@ class Gauss(nn.Module):
         self.gated = gated
 
     def forward(self, z_tilde: Tensor, u: Tensor) -> Tensor:
+        if not self.gated:
+            z_hat: Tensor = _Gauss.of(z_tilde, u, self.a)
+            return z_hat
         a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 = self.a.unbind(0)
         mu = a1 * torch.sigmoid(a2 * u + a3) + a4 * u + a5
         v = a6 * torch.sigmoid(a7 * u + a8) + a9 * u + a10

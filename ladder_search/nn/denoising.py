@@ -5,13 +5,14 @@ Legend: layer 0 is the input and layer L the softmax; ``noise_std`` the sigmas, 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 from torch.nn import functional
 
 from ladder_search.config import in_range
 from ladder_search.errors import SettingError
+from ladder_search.nn.closed_form import ClosedForm
 
 LEAKY_SLOPE = 0.1
 
@@ -51,6 +52,26 @@ def stretched(vector: tuple[float, ...], depth: int) -> tuple[float, ...]:
     return (*vector[:2], *(vector[-1],) * depth)[: depth + 1]
 
 
+class _Relu(ClosedForm):
+    """``relu``; its gradient is a product, since a choice by a mask keeps loops over odd widths from being vectors."""
+
+    @staticmethod
+    def forward(z: Tensor) -> Tensor:
+        return functional.relu(z)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, d: Tensor) -> Tensor:
+        h: Tensor = ctx.saved_tensors[0]
+        return d * h.sign()
+
+
 def rectified(z: Tensor, activation: Activation) -> Tensor:
     """Return the rectifier's value of ``z``, elementwise."""
-    return functional.relu(z) if activation == "relu" else functional.leaky_relu(z, LEAKY_SLOPE)
+    if activation == "relu":
+        found: Tensor = _Relu.of(z)
+        return found
+    return functional.leaky_relu(z, LEAKY_SLOPE)

@@ -56,14 +56,14 @@ def compile_pays(flops_per_step: float, steps: int, *, members: int = 1, known: 
 
 def keep_programs() -> None:
     """Let torch keep compiled programs in the cache folder, where they last, unless its user has named another."""
-    folder = _programs()
+    folder = programs_folder()
     if folder is not None:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
 
 
 def on_disk(signature: object, slots: int, *, device: str, threads: int) -> bool:
     """Whether the program of such a pack was compiled here before; arguments as for ``remember``."""
-    folder = _programs()
+    folder = programs_folder()
     return folder is not None and (folder / _mark(signature, slots, device, threads)).exists()
 
 
@@ -75,7 +75,7 @@ def remember(signature: object, slots: int, *, device: str, threads: int) -> Non
         device: its type, "cpu" or "cuda".
         threads: of a product; another number is another program.
     """
-    folder = _programs()
+    folder = programs_folder()
     if folder is not None:
         with suppress(OSError):  # it will be thought to be expensive
             (folder / _mark(signature, slots, device, threads)).touch()
@@ -94,7 +94,7 @@ def _code() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
-def _programs() -> Path | None:
+def programs_folder() -> Path | None:
     """Folder of compiled programs, in being; None where there is none to write to."""
     # Here, because it needs PyArrow, which bare machines may lack.
     try:

@@ -138,7 +138,6 @@ class Pack:
             noise_size=self._model.noise_size(*self._rows),  # type: ignore[operator]
             compiled=compiled,
             precision=like.training.precision,
-            stacking=stacking,
             clipping=like.training.clip_norm is not None,
         )
         capture = capture_graph if (self._device.type == "cuda" if captured is None else captured) else None
@@ -148,6 +147,9 @@ class Pack:
             data.x,
             data.y,
             terms=len(self._term_names),
+            stacking=stacking,
+            compiled=compiled,
+            precision=like.training.precision,
             capture=capture,
         )
         self._evaluation = Evaluation(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import FunctionType
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from ladder_search.nn.protocol import PROGRESS, Batch, Stacking, Windows
+from ladder_search.nn.protocol import PROGRESS, Batch, Windows
 from ladder_search.training.feeds import Feed
 from ladder_search.training.noise import counters, fill_normals, normals
 from ladder_search.training.schedules import ADAM_EPSILON, BETA1, BETA2
@@ -71,7 +70,6 @@ def make_step(
     noise_size: int,
     compiled: bool,
     precision: str = "float32",
-    stacking: Stacking = "vmap",
     clipping: bool = False,
 ) -> Step:
     """Return ``step(params, first, second, hyper, constants, carried, rate, root, progress, clip, keys, *rows, x, y)``.
@@ -81,8 +79,8 @@ def make_step(
     Args:
         feed: makes batches of rows.
         noise_size: standard normal draws of one member's step.
+        compiled: the step is going to be, and is written for it: as operations that a compiler fuses.
         precision: of the matrix products, see ``TrainingConfig.precision``.
-        stacking: the family's; "none": the members of the step take turns.
         clipping: whether gradients that are too long are shortened.
 
     Args of the step, with K members:
@@ -168,24 +166,7 @@ def make_step(
                 carried[name].copy_(value)
         return terms
 
-    # Compiled programs are kept per code object, and after eight of them torch falls back to eager execution: the ninth
-    # pack of a process would run several times slower without a word. So every pack brings a code object of its own.
-    own: Step = compile_own(step) if compiled else step
-    if stacking == "vmap":
-        return _with_products(precision, own)
-
-    def turns(*inputs: Any) -> Tensor:
-        *stacked, x, y = inputs  # the data are everybody's
-        return in_turn(lambda *one: own(*one, x, y))(*stacked)  # type: ignore[no-any-return]
-
-    return _with_products(precision, turns)
-
-
-def compile_own(function: Any) -> Callable[..., Any]:
-    """Return ``function`` compiled, for fixed sizes and apart from all that was compiled from the same source."""
-    # dynamic=False: otherwise the second pack would be compiled for any K, which is slower than for its own.
-    own = FunctionType(function.__code__.replace(), function.__globals__, function.__name__, None, function.__closure__)
-    return torch.compile(own, dynamic=False)
+    return step
 
 
 def clipped(gradients: Stack, limit: Tensor) -> Stack:
@@ -209,9 +190,10 @@ def adam(params: Stack, gradients: Stack, first: Stack, second: Stack, rate: Ten
         over = (-1,) + (1,) * (value.dim() - 1)
         m.lerp_(d, 1.0 - BETA1)
         v.mul_(BETA2).addcmul_(d, d, value=1.0 - BETA2)
-        # In place where it can be: eagerly every temporary of this size is a pass over memory.
-        below = v.sqrt().div_(root.view(over)).add_(ADAM_EPSILON)
-        value.sub_((rate.view(over) * m).div_(below))
+        # rate m / (sqrt(v) / root + epsilon) with one quotient in place of two; and in place where it can be: eagerly
+        # every temporary of this size is a pass over memory.
+        below = v.sqrt().add_(ADAM_EPSILON * root.view(over))
+        value.sub_(((rate * root).view(over) * m).div_(below))
 
 
 def fused_adam(params: Stack, gradients: Stack, first: Stack, second: Stack, rate: Tensor, root: Tensor) -> None:
@@ -283,17 +265,11 @@ def _each(change: Callable[[Tensor], Tensor], nested: Any) -> Any:
     return change(nested)
 
 
-def _with_products(precision: str, step: Step) -> Step:
-    def call(*inputs: Any) -> Tensor:
-        with _float32_products_of(precision, inputs[-1].device):
-            return step(*inputs)
-
-    return call
-
-
 @contextmanager
-def _float32_products_of(precision: str, device: torch.device) -> Iterator[None]:
-    """torch's setting for the products of float32 is one of the whole process; packs of both kinds share a process."""
+def float32_products_of(precision: str, device: torch.device) -> Iterator[None]:
+    """Let products of float32 be computed as ``TrainingConfig.precision`` says, on CUDA.
+
+    torch's setting for the products of float32 is one of the whole process; packs of both kinds share a process."""
     if device.type != "cuda":
         yield
         return

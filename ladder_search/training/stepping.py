@@ -1,8 +1,8 @@
 """Many steps in a row without a word from the host: a step reads its inputs from tables, at a counter it moves itself.
 
 Tables, counter and sum lie in fixed places on the device, so "one step and on to the next" is a function without
-arguments. On a CPU it is called as it is. On CUDA it is captured once as a graph and replayed, and nothing is
-synchronised until the interval's sum is read.
+arguments. On a CPU it is called as it is, or as one compiled program. On CUDA it is captured once as a graph and
+replayed, and nothing is synchronised until the interval's sum is read.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ladder_search.errors import ResourceError
-from ladder_search.training.program import Stack, Step
+from ladder_search.nn.protocol import Stacking
+from ladder_search.training.ahead import compile_ahead
+from ladder_search.training.program import Stack, Step, float32_products_of
 
 Capture = Callable[[Callable[[], None], Iterable[Tensor]], Callable[[], None]]
 """(function without arguments, the tensors that it changes) -> a function that does the same, only faster."""
@@ -35,20 +38,26 @@ class Stepper:
         y: Tensor,
         *,
         terms: int,
+        stacking: Stacking = "vmap",
+        compiled: bool = False,
+        precision: str = "float32",
         capture: Capture | None = None,
     ) -> None:
         """Args:
         stacks: parameters, Adam's two moments, hyper-parameters, constants, what steps carry on; they stay where
                 they are.
         terms: cost terms of a member.
+        stacking: the family's; "none": the members take turns in every step.
+        compiled: the step is compiled on its first use.
+        precision: of the products, see ``TrainingConfig.precision``.
         capture: how the step gets fast, ``capture_graph`` on CUDA; None calls it as it is.
         """
         self._step, self._stacks, self._x, self._y = step, stacks, x, y
-        members = len(next(iter(stacks[0].values())))
-        self._total = torch.zeros((members, terms), dtype=torch.float64, device=x.device)
+        self._members = len(next(iter(stacks[0].values())))
+        self._stacking, self._compiled, self._precision, self._capture = stacking, compiled, precision, capture
+        self._total = torch.zeros((self._members, terms), dtype=torch.float64, device=x.device)
         self._at = torch.zeros(1, dtype=torch.int64, device=x.device)
         self._places: list[Tensor] = []
-        self._capture = capture
         self._advance: Callable[[], None] | None = None
 
     def run(self, tables: Sequence[Tensor]) -> Tensor:
@@ -65,28 +74,47 @@ class Stepper:
             self._places = [torch.zeros_like(table[:1]).repeat_interleave(length, 0) for table in tables]
         self._total.zero_()
         length = len(self._places[0])
-        for begin in range(0, steps, length):
-            n = min(length, steps - begin)
-            for place, table in zip(self._places, tables, strict=True):
-                place[:n].copy_(table[begin : begin + n])
-            self._at.zero_()
-            if self._advance is None:
-                self._advance = self._ready()
-            for _ in range(n):
-                self._advance()
+        with float32_products_of(self._precision, self._x.device):
+            for begin in range(0, steps, length):
+                n = min(length, steps - begin)
+                for place, table in zip(self._places, tables, strict=True):
+                    place[:n].copy_(table[begin : begin + n])
+                self._at.zero_()
+                if self._advance is None:
+                    self._advance = self._ready()
+                for _ in range(n):
+                    self._advance()
         return self._total.clone()
 
-    def _one(self) -> None:
-        row = [place.index_select(0, self._at).squeeze(0) for place in self._places]
-        self._total += self._step(*self._stacks, *row, self._x, self._y)
-        self._at += 1
-
     def _ready(self) -> Callable[[], None]:
+        """Return one step of all members and on to the next row of the tables, as fast as it gets here."""
+        leaves, structure = tree_flatten(self._stacks)
+        places = len(self._places)
+
+        def share(*tensors: Tensor) -> None:
+            at, total, *rest = tensors
+            tables, stacked, (x, y) = rest[:places], rest[places:-2], rest[-2:]
+            row = [table.index_select(0, at).squeeze(0) for table in tables]
+            total += self._step(*tree_unflatten(stacked, structure), *row, x, y)
+
+        # Where members take turns, each is a share of its own, and they have one program.
+        turns = [slice(k, k + 1) for k in range(self._members)] if self._stacking == "none" else [slice(None)]
+        shares = [
+            [self._at, self._total[k], *(p[:, k] for p in self._places), *(v[k] for v in leaves), self._x, self._y]
+            for k in turns
+        ]
+        program = compile_ahead(share, shares[0]) if self._compiled else lambda tensors: share(*tensors)
+
+        def one() -> None:
+            for tensors in shares:
+                program(tensors)
+            self._at.add_(1)
+
         if self._capture is None:
-            return self._one
+            return one
         *moving, _, _, carried = self._stacks
         changed = [tensor for stack in (*moving, carried) for tensor in stack.values()]
-        return self._capture(self._one, (*changed, self._total, self._at))
+        return self._capture(one, (*changed, self._total, self._at))
 
 
 def warm_up(function: Callable[[], object], changed: Iterable[Tensor]) -> None:

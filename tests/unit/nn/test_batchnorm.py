@@ -18,10 +18,10 @@ def by_hand(x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("rows", [(5,), (6, 6), (4, 4, 4), (3, 7), (5, 8, 8), (2, 2, 9)], ids=str)
 def test_every_group_is_normalised_by_its_own_rows(rows: tuple[int, ...]) -> None:
     groups = [RNG.normal(3.0 * i, 1.0 + i, (n, 4)) for i, n in enumerate(rows)]
-    z, mean, variance = normalise_groups(torch.from_numpy(np.concatenate(groups)), rows)
+    z, mean, scale = normalise_groups(torch.from_numpy(np.concatenate(groups)), rows)
     np.testing.assert_allclose(z, np.concatenate([by_hand(group) for group in groups]), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(mean, groups[-1].mean(axis=0), rtol=1e-13)
-    np.testing.assert_allclose(variance, groups[-1].var(axis=0), rtol=1e-13)
+    np.testing.assert_allclose(scale, 1.0 / np.sqrt(groups[-1].var(axis=0) + 1e-10), rtol=1e-13)
 
 
 def test_equal_and_unequal_groups_agree_on_the_same_rows() -> None:

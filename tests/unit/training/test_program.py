@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -125,9 +125,8 @@ def train_alone(member: Toy, k: int, members: int, steps: int, limit: float | No
 
 @pytest.mark.parametrize("path", ["plain gradient", "functional gradient"])
 @pytest.mark.parametrize("count", [1, 3])
-def test_twenty_steps_are_those_of_torchs_adam(count: int, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_twenty_steps_are_those_of_torchs_adam(count: int, path: str) -> None:
     # The functional gradient is what gets compiled; here it runs as it is.
-    monkeypatch.setattr(torch, "compile", lambda step, **_: step)
     params, terms = train(make_members(count), 20, compiled=path == "functional gradient")
     for k, member in enumerate(make_members(count)):
         alone = train_alone(member, k, count, 20)
@@ -172,29 +171,3 @@ def test_pixels_are_brought_to_0_1_and_nothing_else() -> None:
     one = inputs(1, 0)
     for found, rows in zip(terms[0][0], (one["labelled"][0], one["unlabelled"][0]), strict=True):
         assert found.item() == pytest.approx(PIXELS[rows].sum().item() / 16.0, rel=1e-12)
-
-
-@pytest.fixture
-def count_programs(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Lets torch.compile trace as ever but run what it traced eagerly, and notes each program: is any size symbolic?"""
-    programs: list[bool] = []
-    compile_: Callable[..., Any] = torch.compile
-
-    def backend(graph: torch.fx.GraphModule, _: Any) -> Any:
-        values = [node.meta.get("example_value") for node in graph.graph.nodes if node.op == "placeholder"]
-        programs.append(any(isinstance(value, torch.SymInt) for value in values))
-        return graph
-
-    monkeypatch.setattr(torch, "compile", lambda step, **options: compile_(step, backend=backend, **options))
-    return programs
-
-
-def test_every_pack_of_a_process_gets_a_program_of_its_own(count_programs: list[bool]) -> None:
-    # Torch gives up on a function after a number of programs, 8 unless told, and runs it eagerly from then on.
-    with torch._dynamo.config.patch(recompile_limit=2):
-        for number, count in enumerate((1, 2, 3, 2)):
-            params, _ = train(make_members(count), 2, compiled=True)
-            assert len(count_programs) == number + 1
-            for name, value in train(make_members(count), 2)[0].items():
-                torch.testing.assert_close(params[name], value, rtol=1e-12, atol=1e-13)
-    assert not any(count_programs), "a program for any number of members is slower than one for its own"
