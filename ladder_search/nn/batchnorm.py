@@ -56,7 +56,7 @@ class _BatchNormalise(ClosedForm):
     def backward(ctx: Any, dz: Tensor, d_mean: Tensor, d_scale: Tensor, _: Tensor) -> Tensor:
         z: Tensor = ctx.saved_tensors[0]
         scale: Tensor = ctx.saved_tensors[1]
-        groups, rows, _ = z.shape
+        groups, rows = z.shape[:2]
         last = groups - 1
         shift = -scale * dz.mean(-2, keepdim=True)
         slope = -scale * (dz * z).mean(-2, keepdim=True)
