@@ -27,8 +27,8 @@ class ClosedForm(Function):
 
 
 def being_traced() -> bool:
-    """Whether what is called now becomes a program, see ``training.ahead``."""
-    return get_proxy_mode() is not None
+    """Whether what is called now becomes a program, see ``training.ahead``; ``torch.compile`` gets the definitions."""
+    return not torch.compiler.is_dynamo_compiling() and get_proxy_mode() is not None
 
 
 def computed_once(*values: Tensor) -> tuple[Tensor, ...]:

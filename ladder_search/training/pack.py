@@ -147,7 +147,9 @@ class Pack:
             data.x,
             data.y,
             terms=len(self._term_names),
-            stacking=stacking,
+            # A program for a CPU has no launches left that members could share, and larger products gain nothing: one
+            # for a single member, which they take turns with, is as fast, and is compiled once for packs of all sizes.
+            stacking="none" if compiled and self._device.type == "cpu" else stacking,
             compiled=compiled,
             precision=like.training.precision,
             capture=capture,

@@ -11,10 +11,12 @@ from torch import Tensor
 from torch.func import grad, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from ladder_search.models.ladder import Ladder, LadderConfig
 from ladder_search.nn.batchnorm import _BatchNormalise
 from ladder_search.nn.closed_form import ClosedForm, being_traced, computed_once
 from ladder_search.nn.combinators import _Gauss
 from ladder_search.nn.denoising import _Relu
+from ladder_search.nn.protocol import Batch
 
 DRAW = torch.Generator().manual_seed(0)
 
@@ -87,6 +89,15 @@ def test_the_formula_is_for_programs_alone(monkeypatch: pytest.MonkeyPatch) -> N
     graph = make_fx(slope)(x)
     assert formulas == [True] and "sign" in graph.code
     assert torch.equal(graph(x), slope(x))
+
+
+def test_a_network_of_them_is_one_graph_to_torch_compile() -> None:
+    config = LadderConfig(widths=(8, 6, 4), noise_std=(0.3,) * 3, lambda_=(10.0, 1.0, 0.1))
+    network = Ladder(config, generator=torch.Generator().manual_seed(0))
+    batch = Batch(torch.rand(6, 8), torch.arange(6) % 4, torch.rand(6, 8))
+    inputs = (batch, torch.randn(network.noise_size(6, 6)), {n: torch.tensor(v) for n, v in config.hyper().items()})
+    compiled = torch.compile(network.cost, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(*inputs), network.cost(*inputs))
 
 
 def test_values_that_are_computed_once_are_the_values() -> None:
