@@ -30,8 +30,13 @@ Program = Callable[[Sequence[Tensor]], None]
 """Does what the function did to a list of tensors of the same shapes, strides and types."""
 
 
-# Rows of tables and data lie within them, pack and feeds see to that; a check of each would stand in every loop.
-_OPTIONS = {"assert_indirect_indexing": False}
+_OPTIONS = {
+    # Rows of tables and data lie within them, pack and feeds see to that; a check of each would stand in every loop.
+    "assert_indirect_indexing": False,
+    # Torch 2.13 writes into a part of a concatenation in place when the part is read for the last time, though the
+    # whole has been given to another tensor by then: gradients of a ladder with groups of unequal size came out as 0.
+    "inplace_buffers": False,
+}
 
 
 def compile_ahead(function: Function, tensors: Sequence[Tensor]) -> Program:
@@ -61,7 +66,7 @@ def compile_ahead(function: Function, tensors: Sequence[Tensor]) -> Program:
 def in_time(graph: GraphModule) -> Program:
     """Return the graph compiled on its first call, for fixed sizes."""
     # Every graph has code of its own: torch gives up on a function after eight programs and runs it uncompiled.
-    compiled = torch.compile(graph, dynamic=False)
+    compiled = torch.compile(graph, dynamic=False, options=dict(_OPTIONS))
 
     def program(given: Sequence[Tensor]) -> None:
         compiled(*given)
@@ -106,7 +111,7 @@ def _digest(graph: GraphModule, examples: Sequence[Tensor]) -> str:
         found.update(f"{name}{_layout(constant)}".encode())
         found.update(constant.contiguous().view(torch.uint8).numpy().tobytes())
     facts = [_layout(example) for example in examples]
-    found.update(repr((facts, torch.__version__, torch.get_num_threads(), _processor())).encode())
+    found.update(repr((facts, _OPTIONS, torch.__version__, torch.get_num_threads(), _processor())).encode())
     return found.hexdigest()[:32]
 
 

@@ -82,7 +82,8 @@ def remember(signature: object, slots: int, *, device: str, threads: int) -> Non
 
 
 def _mark(signature: object, slots: int, device: str, threads: int) -> str:
-    named = repr((signature, slots, device, threads, torch.__version__, _code()))
+    # On a CPU the program is one member's, whatever the pack's size.
+    named = repr((signature, slots if device != "cpu" else 1, device, threads, torch.__version__, _code()))
     return f"known-{hashlib.sha256(named.encode()).hexdigest()[:16]}"
 
 

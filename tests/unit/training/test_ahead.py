@@ -150,7 +150,10 @@ def test_on_other_devices_every_program_is_compiled_whole_and_for_its_sizes(monk
         symbolic.append(any(isinstance(value, torch.SymInt) for value in values))
         return graph
 
-    monkeypatch.setattr(torch, "compile", lambda graph, **options: compile_(graph, backend=backend, **options))
+    def traced_only(graph: Any, *, dynamic: bool, options: dict[str, Any]) -> Any:
+        return compile_(graph, dynamic=dynamic, backend=backend)
+
+    monkeypatch.setattr(torch, "compile", traced_only)
     with torch._dynamo.config.patch(recompile_limit=2):
         for number, members in enumerate((1, 2, 3, 2)):
             weights, rows, places, total = examples()

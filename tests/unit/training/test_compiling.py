@@ -88,7 +88,9 @@ def test_a_program_on_disk_is_cheap(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not on_disk(signature, 4, device="cpu", threads=1)
     remember(signature, 4, device="cpu", threads=1)
     assert on_disk(signature, 4, device="cpu", threads=1)
-    assert not on_disk(signature, 8, device="cpu", threads=1) and not on_disk(signature, 4, device="cpu", threads=2)
+    assert on_disk(signature, 8, device="cpu", threads=1) and not on_disk(signature, 4, device="cpu", threads=2)
+    remember(signature, 4, device="cuda", threads=1)
+    assert on_disk(signature, 4, device="cuda", threads=1) and not on_disk(signature, 8, device="cuda", threads=1)
     with monkeypatch.context() as edited:
         edited.setattr(compiling, "_code", lambda: "another program")
         assert not on_disk(signature, 4, device="cpu", threads=1)
