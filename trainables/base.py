@@ -11,19 +11,21 @@ import tempfile
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
 from ray.train._internal.session import _TrainingResult  # what Trainable.save returns; it has no public name
 from ray.tune.result import SHOULD_CHECKPOINT
 
-from ladder_search.data.dataset import Dataset
 from ladder_search.errors import ResourceError
 from ladder_search.metrics import DIVERGED, EPOCH, HISTORY, REASON, STEP, VALIDATION_ERROR
 from trainables.desk import Desk, HostSeat, open_desk
 from trainables.keeper import open_keeper
 from trainables.notice import Notice
 from trainables.seat import Seat
+
+if TYPE_CHECKING:
+    from ladder_search.data.dataset import Dataset
 
 
 class MachineGoesError(ResourceError):

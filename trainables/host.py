@@ -23,10 +23,11 @@ from ladder_search.metrics import EPOCH, LEARNING_RATE, STEP, STEP_TIME_MS, VALI
 from ladder_search.training.checkpoint import read_member, write_member
 from ladder_search.training.compiling import keep_programs, remember
 from ladder_search.training.memory import out_of_memory
-from ladder_search.training.pack import IntervalReport, MemberSpec, Pack
+from ladder_search.training.pack import IntervalReport, MemberSpec, MemberState, Pack
 from ladder_search.trial import TrialSpec
 from trainables.keeper import KeptSources
 from trainables.seat import Stretch
+from trainables.snapshots import Snapshots
 
 BEST = "best.json"
 """In a trial's checkpoint beside its members: its best error so far, where that is what it is judged by."""
@@ -75,8 +76,22 @@ class Host:
     A seated trial without a goal stands still; it costs nothing that the pack does not cost anyway.
     """
 
-    def __init__(self, dataset: Dataset, *, trials: int, device: torch.device, sources: Networks | None = None) -> None:
-        """Args: ``sources`` hands out the networks of earlier stages, where trials have any."""
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        trials: int,
+        device: torch.device,
+        sources: Networks | None = None,
+        snapshots: int = 0,
+    ) -> None:
+        """Make a host without a pack.
+
+        Args:
+            trials: seats.
+            sources: hands out the networks of earlier stages, where trials have any.
+            snapshots: of so many trials the state at their checkpoint stays on the device, for others to start from.
+        """
         if device.type == "cuda" and not torch.cuda.is_available():
             raise ResourceError(
                 "a trial was given a GPU that PyTorch cannot use; install the CUDA build of the same torch version."
@@ -90,6 +105,11 @@ class Host:
         keep_programs()
         self.told: Callable[[str, int], None] = lambda key, epoch: None
         """Is told of every epoch that a trial has trained."""
+        self._snapshots = Snapshots(snapshots)
+        self.copied = 0
+        """Trials that were seated with a copy of another's members, made on the device."""
+        self.read = 0
+        """Trials that were seated with what files of a checkpoint hold."""
 
     @property
     def guests(self) -> Collection[str]:
@@ -108,6 +128,8 @@ class Host:
     def seat(self, key: str, settings: Mapping[str, Any], *, compiled: bool, checkpoint: Path | None = None) -> int:
         """Seat a trial and return its epoch: 0, or that of the checkpoint.
 
+        Of a checkpoint that a trial has written here lately no tensor is read: its members are still on the device.
+
         Raises:
             SettingError: the pack is full, or has another signature.
             CheckpointError: the checkpoint is not of this trial.
@@ -116,7 +138,7 @@ class Host:
         self.unseat(key)
         spec = TrialSpec.from_mapping(settings)
         members = [spec.member(self._dataset, draw, sources=self.networks(spec, draw)) for draw in range(spec.draws)]
-        states = [None if checkpoint is None else read_member(checkpoint / f"member-{i}")[0] for i in range(spec.draws)]
+        states = [None] * spec.draws if checkpoint is None else self._states(key, _folders(checkpoint, spec))
         pack = self._pack_for(spec, members[0], compiled)
         slots: list[int] = []
         try:
@@ -186,10 +208,12 @@ class Host:
 
     def save(self, key: str, folder: Path) -> None:
         """Write every member of a trial into the folder; ``OSError`` when that fails."""
-        guest = self._guests[key]
-        assert self.pack is not None
-        for draw, slot in enumerate(guest.slots):
-            write_member(folder / f"member-{draw}", self.pack.state(slot), guest.spec.as_mapping())
+        guest, folders = self._guests[key], _folders(folder, self._guests[key].spec)
+        states = self._copies(guest.slots)
+        for place, state in zip(folders, states, strict=True):
+            write_member(place, state, guest.spec.as_mapping())
+        if self._snapshots.room:
+            self._snapshots.keep(key, states, folders)
         if guest.best is not None and math.isfinite(guest.best):
             (folder / BEST).write_text(json.dumps({VALIDATION_ERROR: guest.best}))
 
@@ -197,13 +221,39 @@ class Host:
         """Drop the pack, which did not fit into memory; return how it ends for every trial that was seated."""
         ended = {key: guest.end(refused=reason) for key, guest in self._guests.items()}
         self._guests, self.pack = {}, None
+        self._snapshots.clear()
         return ended
+
+    def _copies(self, slots: list[int]) -> list[MemberState]:
+        """Copies of members, on the device if they are to stay there."""
+        pack = self.pack
+        assert pack is not None
+        if not self._snapshots.room:
+            return [pack.state(slot) for slot in slots]
+        try:
+            return [pack.state(slot, device=self._device) for slot in slots]
+        except (MemoryError, RuntimeError) as error:
+            if out_of_memory(error) is None:
+                raise
+            self._snapshots.clear()  # what trains needs the room
+            return [pack.state(slot) for slot in slots]
+
+    def _states(self, key: str, folders: list[Path]) -> list[MemberState]:
+        """What a checkpoint holds: a snapshot, or else read from its files."""
+        snapshot = self._snapshots.find(folders)
+        if snapshot is None:
+            states = [read_member(folder)[0] for folder in folders]
+            self.read += 1
+            return states
+        self.copied += snapshot.key != key
+        return snapshot.states
 
     def _pack_for(self, spec: TrialSpec, member: MemberSpec, compiled: bool) -> Pack:
         slots = self._trials * spec.draws
         pack = self.pack
         if pack is None or (not self._guests and (pack.signature != member.signature() or pack.slots != slots)):
             self.pack = pack = None  # the room of the last one is needed for the next
+            self._snapshots.clear()
             self._fresh = compiled
             self.pack = pack = spec.pack(self._dataset, slots=slots, compiled=compiled, device=self._device)
         return pack
@@ -258,6 +308,10 @@ class OwnSeat:
     def leave(self) -> None:
         for key in list(self.host.guests):
             self.host.unseat(key)
+
+
+def _folders(checkpoint: Path, spec: TrialSpec) -> list[Path]:
+    return [checkpoint / f"member-{draw}" for draw in range(spec.draws)]
 
 
 def _read_best(checkpoint: Path | None) -> float:

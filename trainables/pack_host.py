@@ -50,6 +50,10 @@ class Account:
     """Time without any trial to train, between the first interval and the last."""
     seated: int = 0
     """Trials seated, one that came back counted again."""
+    copied: int = 0
+    """Of these, trials that went on from another's members, copied on the device: exploits of a population."""
+    read: int = 0
+    """Of these, trials that went on from the files of a checkpoint."""
 
 
 class SeatLostError(ResourceError):
@@ -65,7 +69,8 @@ class PackHost:
 
     def __init__(self, data: Sequence[ray.ObjectRef[Any]], how: Mapping[str, Any], account: Account, gpu: str) -> None:
         """Args: ``data`` the data set, in a list so that Ray hands over the reference; ``how``: ``trials``,
-        ``threads``, ``device``, ``keeper``; ``gpu``: what CUDA is to see, "" for none."""
+        ``threads``, ``device``, ``keeper``, ``copies`` (trials go on from each other); ``gpu``: what CUDA is to see, ""
+        for none."""
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
         self._data, self._how, self._account = data, how, account
         self._host: Host | None = None
@@ -113,6 +118,7 @@ class PackHost:
             with self._memory_errors():
                 epoch = host.seat(key, settings, compiled=compiled, checkpoint=Path(checkpoint) if checkpoint else None)
             self._account.seated += 1
+            self._account.copied, self._account.read = host.copied, host.read
             self._processes[key] = process
             self._expected.add(key)
             return epoch
@@ -262,6 +268,7 @@ class PackHost:
                 trials=self._how["trials"],
                 device=torch.device(self._how["device"]),
                 sources=self._sources_in_use() if self._how.get("keeper") is not None else None,
+                snapshots=self._how["trials"] if self._how.get("copies") else 0,
             )
         return self._host
 

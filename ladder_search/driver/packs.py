@@ -89,7 +89,13 @@ class Sharing:
 
 @contextmanager
 def shared(
-    trainable: Any, dataset: Dataset, *, slots: int, share: tuple[float, float], keeper: str | None = None
+    trainable: Any,
+    dataset: Dataset,
+    *,
+    slots: int,
+    share: tuple[float, float],
+    keeper: str | None = None,
+    copies: bool = False,
 ) -> Iterator[Sharing]:
     """Seat the trials of a search in packs of ``slots`` trials meanwhile; with one slot there is nothing to share.
 
@@ -97,13 +103,20 @@ def shared(
         trainable: its ``open_desk`` starts the desk; one without trains each trial for itself.
         share: cores and GPUs of a pack.
         keeper: name of whoever keeps the trials' sources.
+        copies: trials go on from each other's states, as a population does.
     """
     if slots == 1 or not hasattr(trainable, "open_desk"):
         yield Sharing(desk=None, accounts=[])
         return
     name = f"desk {uuid.uuid4().hex[:12]}"
     cpus, gpus = share
-    how = {"trials": slots, "threads": max(1, int(cpus)), "device": "cuda" if gpus else "cpu", "keeper": keeper}
+    how = {
+        "trials": slots,
+        "threads": max(1, int(cpus)),
+        "device": "cuda" if gpus else "cpu",
+        "keeper": keeper,
+        "copies": copies,
+    }
     desk = trainable.open_desk(dataset, how, name=name, share=share)
     sharing = Sharing(desk=name, accounts=[])
     try:

@@ -249,7 +249,14 @@ class Run:
         earlier = {name: without_test_set(one) for name, one in self._source_data.items()}
         with (
             kept(trainable, self._folder.path / SOURCES, earlier, given_folders(self._own)) as keeper,
-            shared(trainable, dataset, slots=self._slots, share=pack, keeper=keeper) as sharing,
+            shared(
+                trainable,
+                dataset,
+                slots=self._slots,
+                share=pack,
+                keeper=keeper,
+                copies=self._settings.scheduler == "pbt",
+            ) as sharing,
         ):
             searcher.common |= {"desk": sharing.desk, "keeper": keeper}
             seated = trainable if sharing.desk else tune.with_parameters(trainable, dataset=dataset)

@@ -26,6 +26,7 @@ TENSORS = "tensors.safetensors"
 DESCRIPTION = "member.json"
 
 _GROUPS = ("params", "first", "second", "carried")
+_REMEDY = "delete this checkpoint and use an older one, or train again"
 
 
 def write_member(folder: Path, state: MemberState, settings: Mapping[str, Any]) -> None:
@@ -35,7 +36,9 @@ def write_member(folder: Path, state: MemberState, settings: Mapping[str, Any]) 
         OSError: the folder cannot be written or the disk is full; no description is left then.
     """
     tensors = {
-        f"{group}/{name}": value.contiguous() for group in _GROUPS for name, value in getattr(state, group).items()
+        f"{group}/{name}": value.cpu().contiguous()
+        for group in _GROUPS
+        for name, value in getattr(state, group).items()
     }
     packed = save(tensors)
     write_atomically(folder / TENSORS, lambda file: file.write(packed))
@@ -49,23 +52,27 @@ def write_member(folder: Path, state: MemberState, settings: Mapping[str, Any]) 
     write_atomically(folder / DESCRIPTION, lambda file: file.write(text))
 
 
+def member_digest(folder: Path) -> str:
+    """Return what two members share only if all of their bits are the same; the tensors are not read for it.
+
+    Raises:
+        CheckpointError: the folder holds no description of a checkpoint.
+    """
+    description = _describe(folder)
+    return f"{description.get('sha256')} at step {description.get('step')}"
+
+
 def read_member(folder: Path) -> tuple[MemberState, dict[str, Any]]:
     """Return the member in ``folder`` and its settings.
 
     Raises:
         CheckpointError: the folder holds no whole checkpoint, or its tensors are not those that were written.
     """
-    remedy = "delete this checkpoint and use an older one, or train again"
+    description, remedy = _describe(folder), _REMEDY
     try:
-        description = read_json(folder / DESCRIPTION, 1 << 24)
         packed = read_file(folder / TENSORS, 1 << 35)
     except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"a checkpoint needs a readable {DESCRIPTION} and {TENSORS}, in {folder} that failed: {error}; {remedy}."
-        ) from error
-    found = description.get("format") if isinstance(description, dict) else None
-    if found != FORMAT:
-        raise CheckpointError(f"checkpoints have the format {FORMAT!r}, {folder} has {found!r:.80}; {remedy}.")
+        raise _unreadable(folder, error) from error
     digest = hashlib.sha256(packed).hexdigest()
     if digest != description.get("sha256"):
         raise CheckpointError(
@@ -85,3 +92,20 @@ def read_member(folder: Path) -> tuple[MemberState, dict[str, Any]]:
             raise CheckpointError(f"the checkpoint in {folder} has an unknown tensor {key!r}; {remedy}.")
         groups[group][name] = value
     return MemberState(step=step, **groups), settings
+
+
+def _describe(folder: Path) -> dict[str, Any]:
+    try:
+        description = read_json(folder / DESCRIPTION, 1 << 24)
+    except (OSError, ValueError) as error:
+        raise _unreadable(folder, error) from error
+    found = description.get("format") if isinstance(description, dict) else None
+    if found != FORMAT:
+        raise CheckpointError(f"checkpoints have the format {FORMAT!r}, {folder} has {found!r:.80}; {_REMEDY}.")
+    return dict(description)
+
+
+def _unreadable(folder: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"a checkpoint needs a readable {DESCRIPTION} and {TENSORS}, in {folder} that failed: {error}; {_REMEDY}."
+    )

@@ -37,7 +37,7 @@ Build = Callable[[Any, torch.Generator], nn.Module]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberState:
-    """All that a member needs to go on elsewhere; tensors are copies on the CPU, without the trial axis."""
+    """All that a member needs to go on elsewhere; tensors are copies, without the trial axis."""
 
     step: int
     params: dict[str, Tensor]
@@ -71,7 +71,7 @@ class Pack:
         pack = Pack(spec, build, data, slots=4)   -> four empty slots
         slot = pack.join(spec)                    -> at step 0
         pack.run(600)[slot].step                  -> 600
-        state = pack.state(slot)                  -> a copy, for a checkpoint
+        state = pack.state(slot)                  -> a copy, for a checkpoint or another slot
         pack.leave(slot)                          -> empty, to be refilled
         slot = pack.join(spec, state=state)       -> at step 600 again, in this pack or any other
     """
@@ -227,11 +227,11 @@ class Pack:
             for stacked in stack.values():
                 stacked[slot].zero_()
 
-    def state(self, slot: int) -> MemberState:
-        """Return a copy of the member in ``slot``, on the CPU."""
-        seat = self._seat(slot)
+    def state(self, slot: int, *, device: torch.device | None = None) -> MemberState:
+        """Return a copy of the member in ``slot``, on ``device`` or, without one, on the CPU."""
+        seat, there = self._seat(slot), device or torch.device("cpu")
         params, first, second, carried = (
-            {name: stacked[slot].detach().cpu().clone() for name, stacked in stack.items()}
+            {name: stacked[slot].detach().to(there, copy=True) for name, stacked in stack.items()}
             for stack in (self._params, self._first, self._second, self._carried)
         )
         return MemberState(step=seat.clock.step, params=params, first=first, second=second, carried=carried)

@@ -16,10 +16,12 @@ from ladder_search.data import datasets
 from ladder_search.data.music import KEYS, MusicCorpus, as_dataset
 from ladder_search.errors import CheckpointError, SettingError
 from ladder_search.studies import STUDIES
-from ladder_search.training.pack import Pack
+from ladder_search.training.checkpoint import read_member
+from ladder_search.training.pack import MemberState, Pack
 from trainables.host import Host
 from trainables.seat import Stretch
 
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 SMALL = {
     "model": {"widths": [64, 20, 10], "noise_std": [0.3] * 3, "lambda_": [1000.0, 10.0, 0.1]},
     "training": {"epochs": 7},
@@ -30,8 +32,8 @@ def _settings(**changed: Any) -> dict[str, Any]:
     return merge(merge(STUDIES["digits-100"].trial().as_mapping(), SMALL), changed)
 
 
-def _host(trials: int) -> Host:
-    return Host(datasets.load("digits"), trials=trials, device=torch.device("cpu"))
+def _host(trials: int, snapshots: int = 0, device: str = "cpu") -> Host:
+    return Host(datasets.load("digits"), trials=trials, device=torch.device(device), snapshots=snapshots)
 
 
 def _alone(settings: dict[str, Any], epochs: int) -> list[dict[str, Any]]:
@@ -124,6 +126,132 @@ def test_a_trial_moves_from_host_to_host_by_its_checkpoint(tmp_path: Path) -> No
     there.head_for("a", 7)
     there.head_for("b", 7)
     _agree(_until(there, "a").history, _alone(FIRST, 7)[3:])
+
+
+def _states(host: Host, key: str) -> list[MemberState]:
+    assert host.pack is not None
+    return [host.pack.state(slot) for slot in host._guests[key].slots]
+
+
+def _same(ours: list[MemberState], theirs: list[MemberState]) -> bool:
+    """Whether two trials agree in every bit."""
+    return len(ours) == len(theirs) and all(
+        a.step == b.step
+        and all(
+            getattr(a, part).keys() == getattr(b, part).keys()
+            and all(
+                torch.equal(tensor.cpu(), getattr(b, part)[name].cpu()) for name, tensor in getattr(a, part).items()
+            )
+            for part in ("params", "first", "second", "carried")
+        )
+        for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def _without_tensors(checkpoint: Path) -> Path:
+    """Make sure that nobody reads the tensors of a checkpoint."""
+    for tensors in checkpoint.glob("*/tensors.safetensors"):
+        tensors.unlink()
+    return checkpoint
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=cuda)])
+@pytest.mark.parametrize("draws", [1, 2])
+def test_an_exploit_is_a_copy_on_the_device_with_the_bits_of_the_checkpoint(
+    draws: int, device: str, tmp_path: Path
+) -> None:
+    """In population based training a trial goes on from another's checkpoint, under settings of its own."""
+
+    def exploit(snapshots: int, folder: Path) -> Host:
+        host = _host(2, snapshots, device)
+        host.seat("winner", _settings(draws=draws), compiled=False)
+        host.seat("loser", _settings(draws=draws, seed=2), compiled=False)
+        host.head_for("winner", 3)
+        host.head_for("loser", 5)
+        _until(host, "winner")
+        host.save("winner", folder)
+        host.head_for("winner", 5)  # it does not wait for anybody to copy it
+        _until(host, "loser")
+        written = [read_member(folder / f"member-{draw}")[0] for draw in range(draws)]
+        if snapshots:
+            _without_tensors(folder)
+        before = _states(host, "winner")
+        host.unseat("loser")
+        assert (
+            host.seat(
+                "loser", _settings(draws=draws, seed=2, training={"lr": 0.004}), compiled=False, checkpoint=folder
+            )
+            == 3
+        )
+        assert _same(_states(host, "loser"), written) and not _same(written, before)
+        assert _same(_states(host, "winner"), before), "the winner has lost something"
+        return host
+
+    copied, read = exploit(2, tmp_path / "a"), exploit(0, tmp_path / "b")
+    assert (copied.copied, copied.read, read.copied, read.read) == (1, 0, 0, 1)
+    for host in (copied, read):
+        host.head_for("winner", 7)
+        host.head_for("loser", 6)
+    rows = [_until(host, "loser").history for host in (copied, read)]
+    strip = [[{name: v for name, v in row.items() if name != "step_time_ms"} for row in history] for history in rows]
+    assert strip[0] == strip[1]
+    for key in ("winner", "loser"):
+        assert _same(_states(copied, key), _states(read, key))
+
+
+def test_a_trial_that_comes_back_finds_itself_on_the_device(tmp_path: Path) -> None:
+    host = _host(2, snapshots=2)
+    host.seat("a", FIRST, compiled=False)
+    host.head_for("a", 2)
+    _until(host, "a")
+    host.save("a", tmp_path)
+    written = _states(host, "a")
+    host.unseat("a")
+    assert host.seat("a", FIRST, compiled=False, checkpoint=_without_tensors(tmp_path)) == 2
+    assert _same(_states(host, "a"), written)
+    assert (host.copied, host.read) == (0, 0), "it has copied nobody else"
+
+
+def test_what_is_not_on_the_device_any_more_is_read(tmp_path: Path) -> None:
+    host, elsewhere = _host(3, snapshots=1), _host(3, snapshots=1)
+    for key, settings in (("a", FIRST), ("b", SECOND)):
+        host.seat(key, settings, compiled=False)
+        host.head_for(key, 1)
+        _until(host, key)
+        host.save(key, tmp_path / key)
+    for place, key, counts in ((host, "a", (0, 1)), (host, "b", (1, 1)), (elsewhere, "b", (0, 1))):
+        place.seat("c", THIRD, compiled=False, checkpoint=tmp_path / key)
+        assert _same(_states(place, "c"), _states(host, key))
+        assert (place.copied, place.read) == counts
+        place.unseat("c")
+
+
+def test_another_signature_reads_and_is_refused_as_ever(tmp_path: Path) -> None:
+    host = _host(1, snapshots=1)
+    host.seat("a", FIRST, compiled=False)
+    host.save("a", tmp_path)
+    host.unseat("a")
+    with pytest.raises(CheckpointError, match="must fit its model"):
+        host.seat("b", _settings(model={"widths": [64, 21, 10]}), compiled=False, checkpoint=tmp_path)
+    host.seat("c", FIRST, compiled=False, checkpoint=tmp_path)
+    assert (host.copied, host.read) == (1, 1), "the copy of a went with its pack"
+
+
+def test_a_device_that_is_full_costs_no_checkpoint(tmp_path: Path) -> None:
+    host, copy = _host(2, snapshots=2), Pack.state
+
+    def full(pack: Pack, slot: int, *, device: torch.device | None = None) -> MemberState:
+        if device is not None:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total")
+        return copy(pack, slot)
+
+    host.seat("a", FIRST, compiled=False)
+    with patch.object(Pack, "state", full):
+        host.save("a", tmp_path)
+    host.seat("b", SECOND, compiled=False, checkpoint=tmp_path)
+    assert _same(_states(host, "b"), _states(host, "a"))
+    with patch.object(Pack, "state", side_effect=RuntimeError("an illegal memory access")), pytest.raises(RuntimeError):
+        host.save("a", tmp_path)
 
 
 def test_on_music_a_trial_is_judged_by_its_best_epoch_wherever_it_was(tmp_path: Path) -> None:

@@ -118,6 +118,23 @@ def test_a_trial_comes_back_from_its_checkpoint(host: PackHost, tmp_path: Path) 
     assert [row["epoch"] for row in _run(search()).history] == [5, 6]
 
 
+def test_an_exploit_in_the_same_pack_reads_no_file_and_is_accounted_for(host: PackHost, tmp_path: Path) -> None:
+    host._how = {**host._how, "copies": True}
+
+    async def search() -> Account:
+        await asyncio.gather(_sit(host, "a"), _sit(host, "b", seed=2))
+        await host.train("a", 2)
+        await host.save("a", str(tmp_path))
+        (tmp_path / "member-0" / "tensors.safetensors").unlink()
+        await host.leave("b")
+        assert await _sit(host, "b", checkpoint=str(tmp_path), seed=2) == 2
+        assert (await host.train("b", 3)).epoch == 3
+        return await host.account()
+
+    account = _run(search())
+    assert (account.seated, account.copied, account.read) == (3, 1, 0)
+
+
 def test_what_is_wrong_with_one_call_is_told_to_its_caller_alone(host: PackHost, tmp_path: Path) -> None:
     async def search() -> Stretch:
         await _sit(host, "a")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,22 @@ def test_a_resumed_member_goes_on_as_if_nothing_had_happened(spec: MemberSpec, n
     for group in ("params", "first", "second"):
         expected, found = getattr(whole.state(0), group), getattr(second.state(0), group)
         assert all(torch.equal(expected[name], found[name]) for name in expected)  # one size of pack: the same bits
+
+
+def test_a_digest_tells_members_apart_and_reads_no_tensor(spec: MemberSpec, new_pack: Any, tmp_path: Path) -> None:
+    pack = new_pack(1)
+    pack.join(spec)
+    state = pack.state(0)
+    trained = replace(state, params={name: value + 1e-7 for name, value in state.params.items()})
+    digests = set()
+    # The same tensors at another step are another state: learning rates and batches go by the step.
+    for name, one in {"a": state, "same": state, "later": replace(state, step=1), "trained": trained}.items():
+        checkpoint.write_member(tmp_path / name, one, SETTINGS)
+        (tmp_path / name / checkpoint.TENSORS).unlink()
+        digests.add(checkpoint.member_digest(tmp_path / name))
+    assert len(digests) == 3
+    with pytest.raises(CheckpointError, match="a checkpoint needs a readable member.json"):
+        checkpoint.member_digest(tmp_path / "nowhere")
 
 
 @pytest.fixture
