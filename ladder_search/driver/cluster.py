@@ -31,6 +31,7 @@ _RAY_VARIABLES = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",  # a snapshot per checkpoint is no news
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # trials keep the working directory
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial without a GPU sees none
+    "RAY_prestart_worker_first_driver": "0",  # trials are actors, which never take the processes that Ray starts ahead
 }
 
 
