@@ -76,8 +76,8 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 def run_command(command: Callable[[], int | None]) -> int:
     """Run a command line's body and return its exit code: a user's mistake is one sentence on stderr and code 2.
 
-    The process ends soon after. Python would then look through all objects once more for what can be freed: a second and
-    more where PyTorch and Ray are loaded. All that is frozen is left out.
+    The process ends soon after. Python would then look through all objects once more for what can be freed, a second
+    and more where PyTorch and Ray are loaded; it leaves out what is frozen.
     """
     atexit.register(gc.freeze)
     try:
