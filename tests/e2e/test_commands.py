@@ -20,6 +20,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from benchmarks.servers import free_port
+from ladder_search.training.compiling import compiler_found
 from tests.e2e.conftest import ROOT, TINY
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -77,9 +78,9 @@ def test_what_ray_cannot_give_is_one_sentence_before_anything_is_begun(
 @pytest.fixture(scope="module")
 def interrupted(start: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, set[Any]]:
     """A search that was ended by Ctrl-C, and where its processes listened before."""
-    search = start(
-        "digits-100", "--trials", "12", "--epochs", "20000", *TINY, folder=tmp_path_factory.mktemp("interrupted")
-    )
+    # So many epochs would be worth a compiler's minute, and nobody waits for their end.
+    arguments = ("--trials", "12", "--epochs", "20000", "--compile", "off", *TINY)
+    search = start("digits-100", *arguments, folder=tmp_path_factory.mktemp("interrupted"))
     _wait_for_reports(search)
     listened = search.listening()
     os.killpg(search.process.pid, signal.SIGINT)  # as a terminal does it: to every process of the session's group
@@ -107,9 +108,8 @@ def test_nothing_of_a_private_search_listens_beyond_loopback(interrupted: tuple[
 
 
 def test_a_time_budget_ends_the_search_as_planned(start: Callable[..., Any], tmp_path: Path) -> None:
-    ended = start(
-        "digits-100", "--trials", "3", "--epochs", "20000", "--time-budget", "8", *TINY, folder=tmp_path
-    ).ended()
+    arguments = ("--trials", "3", "--epochs", "20000", "--time-budget", "8", "--compile", "off", *TINY)
+    ended = start("digits-100", *arguments, folder=tmp_path).ended()
     assert ended.code == 0, str(ended)
     assert "The time budget is used up" in ended.out and "Trials: " in ended.out and ended.err == ""
     assert "RUNNING" not in _statuses(tmp_path / "results")
@@ -194,6 +194,8 @@ def test_a_damaged_cache_is_healed(submitted: Any) -> None:
 
 
 def test_a_running_cluster_is_joined_and_left_running(start: Callable[..., Any], tmp_path: Path) -> None:
+    """By trials that are compiled, where there is a compiler."""
+    compiling = "on" if compiler_found() else "off"
     holder = """
 import sys
 from ray.cluster_utils import Cluster
@@ -211,11 +213,11 @@ cluster.shutdown()
         assert cluster.stdout is not None
         address = next(line for line in cluster.stdout if line.startswith("address ")).split()[1]
         ended = start(
-            "digits-100", "--trials", "3", "--epochs", "10", "--address", address, *TINY, folder=tmp_path,
-            RAY_AUTH_MODE="disabled",
+            "digits-100", "--trials", "3", "--epochs", "10", "--address", address, "--compile", compiling, *TINY,
+            folder=tmp_path, RAY_AUTH_MODE="disabled",
         ).ended()  # fmt: skip
         assert ended.code == 0, str(ended)
-        assert len(_states(ended.study)) == 3
+        assert len(_states(ended.study)) == 3 and "FAIL" not in _states(ended.study)
         assert cluster.poll() is None
     finally:
         cluster.communicate("\n", timeout=60)
