@@ -6,7 +6,9 @@ without a traceback and exits with code 2; anything else that escapes is a defec
 
 from __future__ import annotations
 
+import atexit
 import difflib
+import gc
 import sys
 from collections.abc import Callable, Iterable
 
@@ -72,7 +74,12 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def run_command(command: Callable[[], int | None]) -> int:
-    """Run a command line's body and return its exit code: a user's mistake is one sentence on stderr and code 2."""
+    """Run a command line's body and return its exit code: a user's mistake is one sentence on stderr and code 2.
+
+    The process ends soon after. Python would then look through all objects once more for what can be freed, a second
+    and more where PyTorch and Ray are loaded; it leaves out what is frozen.
+    """
+    atexit.register(gc.freeze)
     try:
         return command() or 0
     except LadderSearchError as error:

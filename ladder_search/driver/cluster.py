@@ -33,6 +33,7 @@ _RAY_VARIABLES = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial without a GPU sees none
     "RAY_TRAIN_V2_ENABLED": "0",  # nobody trains with Ray Train, and its second version is 8 MB more in every process
     "ARROW_DEFAULT_MEMORY_POOL": "system",  # Arrow's own begins with 4 MB, in processes that keep nothing in it
+    "RAY_prestart_worker_first_driver": "0",  # trials are actors, which never take the processes that Ray starts ahead
 }
 
 

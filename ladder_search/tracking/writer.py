@@ -7,6 +7,8 @@ tries again for ever; after the search it goes on as long as it gets somewhere, 
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import logging
 import os
 import select
@@ -228,6 +230,7 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(5)  # training comes first
+    atexit.register(gc.freeze)  # the search waits for our end, which a last collection would put off by half a second
     run(
         options.spool,
         normal_store(options.store or os.environ[STORE_VARIABLE]),

@@ -17,6 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from ladder_search.tracking.address import default_store
+from ladder_search.tracking.mlflow_store import open_store
+
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 240.0
 """Seconds that a search may take on a busy machine; on two free cores each takes about ten."""
@@ -127,12 +130,41 @@ Start = Callable[..., Running]
 
 
 @pytest.fixture(scope="session")
-def start() -> Iterator[Start]:
-    """Start ``search.py`` with arguments in a folder; whatever still runs in the end is killed."""
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty store. MLflow takes two seconds of CPU to make one, as long as a tiny search trains."""
+    root = tmp_path_factory.mktemp("tables")
+    open_store(default_store(root), "unused", root / "a" / "spool", "")
+    return root / "mlflow.db"
+
+
+def put_store(tables: Path, folder: Path) -> None:
+    """Let the results of a folder have a store, unless there are results already."""
+    if not (folder / "results").exists():
+        (folder / "results").mkdir()
+        shutil.copy(tables, folder / "results" / "mlflow.db")
+
+
+@pytest.fixture
+def stocked(tables: Path, tmp_path: Path) -> Path:
+    """A folder whose results have a store."""
+    put_store(tables, tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def start(tables: Path) -> Iterator[Start]:
+    """Start ``search.py`` with arguments in a folder; whatever still runs in the end is killed.
+
+    Its store is there already, unless the search is to make it: ``new_store``.
+    """
     running: list[Running] = []
 
-    def begin(*arguments: str, folder: Path, command: list[str] | None = None, **env: str) -> Running:
+    def begin(
+        *arguments: str, folder: Path, command: list[str] | None = None, new_store: bool = False, **env: str
+    ) -> Running:
         script = command or [sys.executable, str(ROOT / "search.py")]
+        if not new_store:
+            put_store(tables, folder)
         running.append(Running([*script, *arguments], folder, environment(**env)))
         return running[-1]
 
@@ -146,8 +178,8 @@ def start() -> Iterator[Start]:
 def finished(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Ended:
     """One whole search: six trials of a tiny study, one of which a rung may stop."""
     folder = tmp_path_factory.mktemp("finished")
-    search = start("digits-100", "--trials", "6", "--epochs", "20", "--name", "first", *TINY, folder=folder)
-    ended = search.ended()
+    arguments = ("--trials", "6", "--epochs", "20", "--name", "first", *TINY)
+    ended = start("digits-100", *arguments, folder=folder, new_store=True).ended()
     assert ended.code == 0, str(ended)
     return ended
 

@@ -20,8 +20,8 @@ def _nothing_lost(search: faults.Search, losses: faults.Losses) -> None:
     assert costs == (0, 0, 0, 0), f"{losses}\n{search.out()}"
 
 
-def test_workers_die_a_clock_steps_and_one_trial_has_no_memory(tmp_path: Path) -> None:
-    search, losses = faults.everything_at_once(tmp_path)
+def test_workers_die_a_clock_steps_and_one_trial_has_no_memory(stocked: Path) -> None:
+    search, losses = faults.everything_at_once(stocked)
 
     _nothing_lost(search, losses)
     assert losses.epochs_again <= 50 + 50, "a trial went on from an older checkpoint than its last"
@@ -38,8 +38,8 @@ def test_workers_die_a_clock_steps_and_one_trial_has_no_memory(tmp_path: Path) -
     assert all(0 <= record.seconds < 400 for record in search.study.read_trials())
 
 
-def test_a_machine_of_a_cluster_is_lost(tmp_path: Path) -> None:
-    search, losses = faults.node_lost(tmp_path)
+def test_a_machine_of_a_cluster_is_lost(stocked: Path) -> None:
+    search, losses = faults.node_lost(stocked)
     _nothing_lost(search, losses)
     assert losses.epochs_again > 0  # it was lost in the middle of a trial
     assert {record.state for record in search.study.read_trials()} == {"COMPLETE"}

@@ -47,7 +47,9 @@ def life(tmp_path_factory: pytest.TempPathFactory, bystander: Any) -> Iterator[L
     # this test's environment in place of an installation of some minutes.
     profile["provider"]["worker_ips"].remove("10.0.0.3")
     profile["head_start_ray_commands"][-1] += " --num-cpus=0"
+    # The autoscaler looks after its nodes every second instead of every five.
     variables = f'PATH="{Path(sys.prefix) / "bin"}:$PATH" PYTHONPATH="$HOME/ladder-search"'
+    variables += " AUTOSCALER_UPDATE_INTERVAL_S=1"
     profile["setup_commands"] = [f"grep -q PYTHONPATH ~/.bashrc || echo 'export {variables}' >> ~/.bashrc"]
     path = str(folder / "onprem.yaml")
     Path(path).write_text(yaml.safe_dump(profile, width=1000))

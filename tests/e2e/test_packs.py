@@ -28,9 +28,9 @@ def _nothing_lost(search: faults.Search, losses: faults.Losses) -> None:
     assert costs == (0, 0, 0, 0), f"{losses}\n{search.out()}"
 
 
-def test_hosts_trials_and_the_driver_are_killed_and_the_search_goes_on(tmp_path: Path) -> None:
+def test_hosts_trials_and_the_driver_are_killed_and_the_search_goes_on(stocked: Path) -> None:
     arguments = (*faults.PACKED, "--epochs", "450")
-    with faults.Search(tmp_path, *arguments) as search:
+    with faults.Search(stocked, *arguments) as search:
         search.wait_for("t0000", 30)
         search.wait_for("t0002", 30)
         search.wait_for("t0003", 30)
@@ -53,7 +53,7 @@ def test_hosts_trials_and_the_driver_are_killed_and_the_search_goes_on(tmp_path:
         os.kill(search.process.pid, signal.SIGKILL)
         search.process.wait()
         trained = search.trained()
-    with faults.Search(tmp_path, *arguments, "--resume") as resumed:
+    with faults.Search(stocked, *arguments, "--resume") as resumed:
         assert resumed.ended() == 0, resumed.out()
         assert re.search(rf"going on with .*{first} from epoch 4\d\d", resumed.out()), resumed.out()
     _nothing_lost(resumed, resumed.losses(trials=4))
@@ -67,8 +67,8 @@ def test_hosts_trials_and_the_driver_are_killed_and_the_search_goes_on(tmp_path:
     assert {key for (key, _), times in twice.items() if times > 1} <= {first, second}
 
 
-def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
-    with faults.Search(tmp_path, *faults.PACKED, "--epochs", "2000") as search:
+def test_an_interrupt_leaves_nothing_behind(stocked: Path) -> None:
+    with faults.Search(stocked, *faults.PACKED, "--epochs", "2000") as search:
         search.wait_for("t0000", 30)
         search.process.send_signal(signal.SIGINT)
         assert search.ended() == 1, search.out()
@@ -76,20 +76,20 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
     assert search.left() == []
 
 
-def test_a_population_shares_packs(tmp_path: Path) -> None:
+def test_a_population_shares_packs(stocked: Path) -> None:
     arguments = ("--slots", "2", "--trials", "5", "--scheduler", "pbt", "--epochs", "60")
-    with faults.Search(tmp_path, *arguments) as search:
+    with faults.Search(stocked, *arguments) as search:
         assert search.ended() == 0, search.out()
     records = search.study.read_trials()
     assert [(record.state, len(record.epochs)) for record in records] == [("COMPLETE", 60)] * 5
     assert ": crashed" not in search.out()
 
 
-def test_every_gpu_of_a_cluster_has_one_host_and_is_not_idle_while_trials_wait(tmp_path: Path) -> None:
-    more = ("--slots", "3", "--trials", "12", "--scheduler", "fifo", "--epochs", "120")
-    with faults.machines(tmp_path, 2, gpus=2) as (address, _), faults.on_cluster(tmp_path, address, *more) as search:
+def test_every_gpu_of_a_cluster_has_one_host_and_is_not_idle_while_trials_wait(stocked: Path) -> None:
+    more = ("--slots", "2", "--trials", "8", "--scheduler", "fifo", "--epochs", "120")
+    with faults.machines(stocked, 2, gpus=2) as (address, _), faults.on_cluster(stocked, address, *more) as search:
         assert search.ended() == 0, search.out()
-    _nothing_lost(search, search.losses(trials=12))
+    _nothing_lost(search, search.losses(trials=8))
     accounts = _accounts(search)
     places = [(account["node"], account["place"]) for account in accounts if account["signature"] == _main(accounts)]
     assert len(places) == len(set(places)) == 4, "two nodes with two GPUs each"

@@ -17,7 +17,11 @@ from tests.e2e.conftest import Start
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
-TINY = ("--set", "model.levels=conv:4:3:2 lstm:4:3,conv:6:3:2 dense-lstm:12", "--scheduler", "fifo", "--slots", "1")
+TINY = (
+    "--set", "model.levels=conv:4:3:2 lstm:4:3,conv:6:3:2 dense-lstm:12",
+    "--scheduler", "fifo", "--slots", "1", "--max-concurrent", "1",
+)  # fmt: skip
+"""Of one trial after the other: one more process takes longer to start than a trial takes."""
 
 
 def metrics_of(folder: Path, study: str) -> dict[str, dict[str, float]]:

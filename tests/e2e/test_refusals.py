@@ -15,6 +15,7 @@ import pytest
 import ray
 
 import search
+from benchmarks.servers import free_port
 from ladder_search import cli
 from ladder_search.data.mnist import FILES
 from ladder_search.errors import run_command
@@ -83,10 +84,12 @@ def _files(folder: Path) -> set[Path]:
         ),
         ("digits-100 --set model.combinator=gaus", ["unknown combinator 'gaus'", "'gauss'"]),
         ("digits-100 --set model.combinator=mlp-0", ["mlp-0"]),
+        ("digits-100 --set space.combinators=gauss,gaus", ["unknown combinator 'gaus'", "did you mean 'gauss'"]),
         ("digits-100 --set model.decoder=gamma", ["with model.decoder=gamma only the top layer's weight"]),
         ("digits-100 --set data.labels=2000", ["data.labels=2000 needs 200 labels of each class", "choose at most"]),
         ("digits-100 --set data.labels=101", ["data.labels must be a positive multiple of the 10 classes, got 101"]),
         ("digits-100 --set data.validation=5000", ["data.validation must lie in 0..1296"]),
+        ("digits-100 --set data.validation=0", ["data.validation", "set it to 1 or more"]),
         ("digits-100 --set data.dataset=mnits", ["unknown data set 'mnits'", "'mnist'"]),
         ("digits-100 --set space.lr=false --set space.noise=fixed --set space.lambda_=fixed", ["something to vary"]),
         ("digits-100 --resume --name nothing", ["nothing"]),
@@ -95,6 +98,14 @@ def _files(folder: Path) -> set[Path]:
 def test_a_search_that_cannot_be_meant(arguments: str, says: list[str], refused: Refused) -> None:
     told = refused(*arguments.split())
     assert all(part in told for part in says), told
+
+
+def test_a_root_that_is_a_file_and_a_server_that_is_not_there(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    told = refused("digits-100", "--trials", "4", "--root", "file")
+    assert "must be writable" in told and "--root" in told
+    told = refused("digits-100", "--trials", "4", "--tracking", f"http://me:secret@127.0.0.1:{free_port()}")
+    assert "server must be reachable, http://me:***@" in told and "start it" in told and "secret" not in told
 
 
 def test_a_study_folder_in_use_or_of_another_version(refused: Refused, tmp_path: Path) -> None:

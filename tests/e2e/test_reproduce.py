@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 def test_a_killed_reproduction_goes_on_and_ends_as_if_it_had_not_been(
     start: Callable[..., Any], command: Callable[..., Any], tmp_path: Path
 ) -> None:
-    words = ("reproduce", "digits-50-base", "--seeds", "5", "--epochs", "40")
+    words = ("reproduce", "digits-50-base", "--seeds", "5", "--epochs", "20")
     first = start(*words, folder=tmp_path, command=[sys.executable, "-m", "ladder_search.cli"])
     first.wait_for("published, seeds 1004 to 1005: ")
     first.kill()

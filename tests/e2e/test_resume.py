@@ -6,15 +6,17 @@ import json
 import re
 import signal
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+import ray
 
+import search
 from benchmarks.kill_and_resume import SEARCH, Life, examine
+from ladder_search.errors import run_command
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -36,11 +38,20 @@ def lives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Li
             life.kill("everything")
 
 
-def _refusal(folder: Path, *arguments: str) -> str:
-    command = [sys.executable, str(Path(__file__).parents[2] / "search.py"), *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-    return done.stderr
+@pytest.fixture
+def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a search that is refused, in this process: that is before Ray starts. Return the sentence."""
+
+    def run(folder: Path, *arguments: str) -> str:
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", ["search.py", *arguments])
+        capsys.readouterr()
+        assert run_command(search.main) == 2
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1 and not ray.is_initialized(), told
+        return told
+
+    return run
 
 
 def _statuses(store: Path) -> set[str]:
@@ -48,7 +59,9 @@ def _statuses(store: Path) -> set[str]:
         return {status for (status,) in database.execute("SELECT status FROM runs")}
 
 
-def test_a_search_that_was_killed_ends_like_one_that_was_not(lives: Callable[..., Life], tmp_path: Path) -> None:
+def test_a_search_that_was_killed_ends_like_one_that_was_not(
+    lives: Callable[..., Life], refusal: Callable[..., str], tmp_path: Path
+) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir()
     broken.mkdir()
@@ -57,7 +70,7 @@ def test_a_search_that_was_killed_ends_like_one_that_was_not(lives: Callable[...
     study = broken / "results" / "s"
     first = lives(broken, *ARGUMENTS)
     first.wait_until((study / "study.json").exists)
-    assert "is in use" in _refusal(broken, "--resume", "--name", "s")  # while Ray starts
+    assert "is in use" in refusal(broken, "--resume", "--name", "s")  # while Ray starts
     first.wait_until((study / "checkpoints" / "t0000" / "checkpoint_000000").exists)
     first.kill("driver")
 
@@ -88,5 +101,5 @@ def test_a_search_that_was_killed_ends_like_one_that_was_not(lives: Callable[...
     assert again.ended() == 0
     assert "complete, all 5 trials have ended" in again.out() and "Trials: 5 ended" in again.out()
     assert examine(broken / "results", whole / "results").perfect
-    assert "--seed" in _refusal(broken, "--name", "s", "--resume", "--seed", "9")
-    assert "training.lr" in _refusal(broken, "--name", "s", "--resume", "--set", "training.lr=0.001")
+    assert "--seed" in refusal(broken, "--name", "s", "--resume", "--seed", "9")
+    assert "training.lr" in refusal(broken, "--name", "s", "--resume", "--set", "training.lr=0.001")

@@ -73,7 +73,7 @@ def test_trials_in_packs_share_it_too(start: Start, command: Any, tmp_path: Path
     (ready,) = (ended.study / "sources").iterdir()
     given = search(
         start, tmp_path, "progressive-digits", "--trials", "3", *SMALL, "--slots", "1", "--name", "given",
-        "--set", f"sources.digits-28.bundle={ready}",
+        "--set", f"sources.digits-28.bundle={ready}", "--max-concurrent", "1",
     )  # fmt: skip
     assert given.code == 0, given
     (copied,) = (tmp_path / "results" / "given" / "sources").iterdir()
@@ -96,7 +96,7 @@ def test_a_search_over_the_source_trains_one_for_every_configuration(start: Star
 def test_a_source_that_fails_is_told_in_one_sentence(start: Start, tmp_path: Path) -> None:
     ended = search(
         start, tmp_path, "progressive-digits", "--trials", "2", *SMALL, "--set", "sources.digits-28.stop_at=0",
-        "--slots", "1",
+        "--slots", "1", "--max-concurrent", "1",
     )  # fmt: skip
     published, baseline = records_of(ended.study)
     assert published["state"] == "FAIL" and baseline["state"] == "COMPLETE"

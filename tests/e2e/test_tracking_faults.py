@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,6 @@ import pytest
 from benchmarks.servers import MlflowServer
 from benchmarks.stored import lost_and_doubled, stored_points, stored_runs
 from ladder_search.tracking.address import default_store
-from ladder_search.tracking.mlflow_store import open_store
 from ladder_search.tracking.writer import sync
 from tests.e2e.conftest import TINY
 
@@ -46,9 +46,9 @@ def assert_stored_once(study: Path, store: str) -> None:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[MlflowServer]:
-    """A server that has yet to be started; its tables are made here, which MLflow itself takes half a minute for."""
-    open_store(default_store(tmp_path), "unused", tmp_path / "a" / "spool", "")
+def server(tables: Path, tmp_path: Path) -> Iterator[MlflowServer]:
+    """A server that has yet to be started; its tables are there, which MLflow itself takes half a minute to make."""
+    shutil.copy(tables, tmp_path / "mlflow.db")
     server = MlflowServer(default_store(tmp_path), tmp_path)
     yield server
     server.kill()
@@ -59,7 +59,7 @@ def test_a_server_that_dies_in_the_middle_and_comes_back(
 ) -> None:
     server.start()
     arguments = ("--trials", str(TRIALS), "--epochs", "200", "--name", "dies", "--tracking", server.address)
-    search = start("digits-100", *arguments, *TINY, folder=tmp_path)
+    search = start("digits-100", *arguments, *TINY, folder=tmp_path, new_store=True)
     search.wait_for(" of 4;")
     server.kill()
     back = threading.Timer(1.0, server.start)
@@ -76,7 +76,8 @@ def test_no_server_at_all_and_sync_later_twice(
     server: MlflowServer, start: Callable[..., Any], command: Callable[..., Any], tmp_path: Path
 ) -> None:
     arguments = ("--trials", str(TRIALS), "--epochs", "20", "--name", "offline", "--tracking", server.address)
-    ended = start("digits-100", *arguments, "--offline", *TINY, folder=tmp_path).ended()
+    more = ("--offline", "--max-concurrent", "1", *TINY)
+    ended = start("digits-100", *arguments, *more, folder=tmp_path, new_store=True).ended()
     assert ended.code == 0 and ended.err == "" and ended.left == [], str(ended)
     assert "send the rest   ladder-search sync offline" in ended.out and "Sending" not in ended.out
     server.start()
