@@ -77,12 +77,17 @@ def test_an_interrupt_leaves_nothing_behind(stocked: Path) -> None:
 
 
 def test_a_population_shares_packs(stocked: Path) -> None:
-    arguments = ("--slots", "2", "--trials", "5", "--scheduler", "pbt", "--epochs", "60")
-    with faults.Search(stocked, *arguments) as search:
+    # One GPU, and so one host for all that may copy each other; a share less than there are trials: they take turns.
+    arguments = ("--slots", "6", "--trials", "7", "--scheduler", "pbt", "--epochs", "60")
+    with faults.machines(stocked, 1) as (address, _), faults.on_cluster(stocked, address, *arguments) as search:
         assert search.ended() == 0, search.out()
     records = search.study.read_trials()
-    assert [(record.state, len(record.epochs)) for record in records] == [("COMPLETE", 60)] * 5
+    assert [(record.state, len(record.epochs)) for record in records] == [("COMPLETE", 60)] * 7
     assert ": crashed" not in search.out()
+    accounts = _accounts(search)
+    (account,) = (one for one in accounts if one["signature"] == _main(accounts))
+    # A trial that waits for its turn may find that what it was to copy has made room for newer states.
+    assert account["copied"] > account["read"], accounts
 
 
 def test_every_gpu_of_a_cluster_has_one_host_and_is_not_idle_while_trials_wait(stocked: Path) -> None:
