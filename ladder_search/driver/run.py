@@ -90,6 +90,8 @@ class Run:
             cluster.check_writable(self._storage)
         self._reasons: dict[str, str] = {}
         self._rungs: list[int] = []
+        self._generation = max(self._study.report_every, self._epochs // 10)
+        """Epochs between two comparisons of a population."""
         self._scheduler = self._make_scheduler()
         self._provenance = collect(data_name=dataset.name, data_digest=dataset.digest)
         check_stacks(own.family, settings.slots)
@@ -329,6 +331,8 @@ class Run:
 
     def _run_config(self, callback: SearchCallback) -> tune.RunConfig:
         updates_between = self._study.report_every * self._steps_per_epoch
+        # Updates, not reports, set what a lost worker costs: about 2,000 of them.
+        frequency = max(1, round(2000 / updates_between))
         place, _, name = self._checkpoints.rpartition("/")
         return tune.RunConfig(
             name=name,
@@ -338,10 +342,10 @@ class Run:
             verbose=0,
             checkpoint_config=tune.CheckpointConfig(
                 checkpoint_at_end=True,
-                # PBT copies a checkpoint some time after it has chosen it.
-                num_to_keep=3 if self._settings.scheduler == "pbt" else 1,
-                # Updates, not reports, set what a lost worker costs: about 2,000 of them.
-                checkpoint_frequency=max(1, round(2000 / updates_between)),
+                num_to_keep=schedulers.kept_for_exploits(self._generation, frequency * self._study.report_every)
+                if self._settings.scheduler == "pbt"
+                else 1,
+                checkpoint_frequency=frequency,
             ),
             failure_config=tune.FailureConfig(max_failures=2),
         )
@@ -373,7 +377,7 @@ class Run:
                         "pbt needs parameters to change and the space of this search has none; choose --scheduler asha."
                     )
                 return schedulers.PatientPBT(
-                    interval=max(self._study.report_every, self._epochs // 10),
+                    interval=self._generation,
                     distributions=self._space.distributions,
                     resolve=self._resolve,
                 )

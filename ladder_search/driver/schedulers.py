@@ -86,6 +86,15 @@ class PatientASHA(AsyncHyperBandScheduler):
         return decision
 
 
+def kept_for_exploits(interval: int, between: int) -> int:
+    """Return how many checkpoints of a trial PBT needs, with an exploit every ``interval`` epochs.
+
+    A trial is told to go on from what another wrote when that was last compared, up to an interval ago, and the other
+    has written more since, one every ``between`` epochs.
+    """
+    return 3 + math.ceil(interval / between)
+
+
 class PatientPBT(PopulationBasedTraining):
     """Population based training (Jaderberg et al. 2017) over the parameters of our own space.
 

@@ -13,7 +13,7 @@ import pytest
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from ladder_search.driver.schedulers import PatientASHA, PatientPBT, rungs
+from ladder_search.driver.schedulers import PatientASHA, PatientPBT, kept_for_exploits, rungs
 from ladder_search.metrics import ERROR, NLL, Measure
 from ladder_search.studies import STUDIES, StopConfig
 
@@ -241,3 +241,10 @@ def test_protected_trials_get_their_turn_but_are_neither_copied_nor_replaced() -
     assert trials[0] not in below + above and below and above
     trials[0].status = Trial.PENDING
     assert scheduler.choose_trial_to_run(controller) is trials[0]
+
+
+def test_what_a_population_may_be_told_to_copy_is_still_there() -> None:
+    # 15 epochs of MNIST between two exploits, a checkpoint every 3: five are written after the one that is copied, and
+    # one more where the donor is compared again.
+    assert kept_for_exploits(15, 3) >= 1 + 5 + 1
+    assert kept_for_exploits(7, 50) >= 1 + 1 + 1
