@@ -32,10 +32,6 @@ from ladder_search.trial import TrialSpec
 
 CPU_SIZES = (1, 2, 4, 8)
 GPU_SIZES = (1, 4, 16, 64, 128, 256)
-COMPILED_SHARE = 0.1
-"""Of what packing saves an eager step, so much is saved of a compiled one, most of whose launches are gone already."""
-COMPILED_STEP = 0.33
-"""Length of a compiled step of a small network, in eager ones."""
 START_SECONDS = 2.5
 """CPU time that it takes until a trial's process trains: Python, Ray and Tune."""
 GENERATIONS = 4
@@ -68,7 +64,8 @@ def choose(
 
     Args:
         programs: how many the trials need; each has packs of its own.
-        compiled: whether the search will compile its steps; on a CPU the probe does not, and its outcome is scaled.
+        compiled: whether the search will compile its steps; on a CPU such steps are a member's own in a pack of any
+            size, so trials stay alone.
         private: this machine is all there is; the probe of a CPU then needs no other process.
     """
     have = ray.cluster_resources()  # type: ignore[no-untyped-call]
@@ -77,6 +74,8 @@ def choose(
     sizes = [size for size in (GPU_SIZES if gpus else CPU_SIZES) if size <= at_most]
     if gpus > 1 or len(sizes) == 1:
         return Choice(slots=1, why=f"one trial at a time: {trials} trials are too few to share packs")
+    if compiled and not gpus:
+        return Choice(slots=1, why="one trial at a time: compiled steps of a CPU share nothing")
     look = partial(_probed, spec, dataset, sizes, "cuda" if gpus else "cpu", max(1, int(cpus)))
     found = look() if private and not gpus else _elsewhere(look, cpus, gpus)
     if not found:
@@ -86,21 +85,11 @@ def choose(
     cores = max(1.0, float(have.get("CPU", 1.0)))
 
     def seconds(one: Probed) -> float:
-        return (
-            steps * _step_ms(one, found[0], compiled and not gpus) / 1e3 / packs
-            + packs * one.slots * START_SECONDS / cores
-        )
+        return steps * one.member_step_ms / 1e3 / packs + packs * one.slots * START_SECONDS / cores
 
     best = min(found, key=seconds)
     probes = ", ".join(f"{one.slots}: {one.member_step_ms:.3g} ms" for one in found)
     return Choice(slots=best.slots, why=f"a trial's step in packs of {probes}; at most {at_most} of {trials} trials")
-
-
-def _step_ms(one: Probed, alone: Probed, compiled: bool) -> float:
-    if not compiled:
-        return one.member_step_ms
-    saved = (alone.member_step_ms - one.member_step_ms) / alone.member_step_ms
-    return COMPILED_STEP * alone.member_step_ms * (1.0 - COMPILED_SHARE * saved)
 
 
 def _elsewhere(look: partial[list[Probed]], cpus: float, gpus: float) -> list[Probed]:

@@ -74,10 +74,9 @@ def test_where_packs_gain_nothing_trials_stay_alone(spec: TrialSpec, costs: dict
     assert _choose(spec, 1000) == 1
 
 
-def test_compiled_steps_gain_less(spec: TrialSpec, costs: dict[int, float]) -> None:
-    costs |= {2: 3.9, 4: 3.8, 8: 3.7}
-    assert _choose(spec, 200) == 4
-    assert _choose(spec, 200, compiled=True) == 1
+def test_compiled_steps_share_nothing_and_are_not_probed(spec: TrialSpec, costs: dict[int, float], cache: Path) -> None:
+    assert _choose(spec, 1000, compiled=True) == 1
+    assert not (cache / "slots.json").exists()
 
 
 def test_a_probe_is_done_once_for_a_device_and_a_program(
