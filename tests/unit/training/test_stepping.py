@@ -14,6 +14,7 @@ from ladder_search.data.splits import make_split
 from ladder_search.errors import ResourceError
 from ladder_search.models.ladder import Ladder, LadderConfig
 from ladder_search.training import stepping
+from ladder_search.training.compiling import compiler_found
 from ladder_search.training.pack import MemberSpec, Pack, TrainingData
 from ladder_search.training.program import make_step
 from ladder_search.training.settings import TrainingConfig
@@ -28,7 +29,7 @@ FEED = TrainingData(x=PIXELS, y=CLASSES, full_scale=16.0)
 Stacks = tuple[dict[str, Tensor], ...]
 
 
-def fresh() -> tuple[Callable[..., Tensor], Stacks, int]:
+def fresh(*, compiled: bool = False) -> tuple[Callable[..., Tensor], Stacks, int]:
     """A step, and parameters, moments and hyper-parameters of its members."""
     models = [Ladder(CONFIG, generator=torch.Generator().manual_seed(seed)) for seed in range(MEMBERS)]
     values = [dict(model.named_parameters()) for model in models]
@@ -36,7 +37,7 @@ def fresh() -> tuple[Callable[..., Tensor], Stacks, int]:
     first, second = ({name: torch.zeros_like(value) for name, value in params.items()} for _ in range(2))
     hyper = {name: torch.tensor([value] * MEMBERS) for name, value in CONFIG.hyper().items()}
     size = models[0].noise_size(LABELLED, UNLABELLED)
-    step = make_step(models[0], FEED, noise_size=size, compiled=False)
+    step = make_step(models[0], FEED, noise_size=size, compiled=compiled)
     return step, (params, first, second, hyper, {}, {}), len(models[0].term_names)
 
 
@@ -79,6 +80,22 @@ def test_steps_are_those_of_a_plain_loop(length: int, capture: Any, monkeypatch:
     for stack, wanted_stack in zip(stacks, expected_stacks, strict=True):
         assert all(torch.equal(stack[name], value) for name, value in wanted_stack.items())
     assert not torch.equal(totals[0], totals[1])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)  # a busy machine's compiler
+@pytest.mark.skipif(not compiler_found(), reason="no C++ compiler, or torch in a folder with a space")
+@pytest.mark.parametrize("stacking", ["vmap", "none"])
+def test_compiled_steps_of_all_members_at_once_or_in_turn_are_the_eager_ones(stacking: Any) -> None:
+    """At once is how a GPU has them; packs on a CPU take turns."""
+    interval = tables(12, 0)
+    step, stacks, terms = fresh(compiled=True)
+    stepper = Stepper(step, stacks, PIXELS, CLASSES, terms=terms, stacking=stacking, compiled=True)  # type: ignore[arg-type]
+    (expected,), expected_stacks = by_a_plain_loop([interval])
+    torch.testing.assert_close(stepper.run(interval), expected, rtol=1e-4, atol=1e-6)
+    for stack, wanted_stack in zip(stacks, expected_stacks, strict=True):
+        for name, value in wanted_stack.items():
+            torch.testing.assert_close(stack[name], value, rtol=1e-3, atol=1e-4)
 
 
 def test_long_tables_are_cut_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
