@@ -37,7 +37,12 @@ class TeacherConfig:
     """Settings of the teacher. ``weight`` 0 is none."""
 
     weight: float = 0.0
-    """Largest weight of the consistency cost; 10 to 100 is usual with mse and ten classes, 1 to 10 with kl."""
+    """Largest weight of the consistency cost, a mean over all rows of a step.
+
+    Mean Teacher's own code has 10 to 100 with mse and ten classes, 1 to 10 with kl, times the share of all examples
+    that is labelled where few are; but it divides the labelled rows' cost by all rows of a step, and here that cost is
+    their mean: its weights are to be multiplied by all rows over labelled rows, 3.5 where 20 of 70 are labelled.
+    """
     consistency: Literal["mse", "kl"] = "mse"
     """mse: squared difference of the probabilities, mean over classes; kl: from the teacher's to the student's."""
     decay: float = 0.999
@@ -47,10 +52,14 @@ class TeacherConfig:
     ramp: float = 0.1
     """Share of the run in which the weight grows to its largest; 0: it has it from the start."""
     statistics: Literal["measured", "averaged"] = "measured"
-    """Of the teacher's batch norms where it is judged: measured then, with its weights, on clean labelled minibatches,
-    which is how all networks here are judged; or averaged over steps with the decay of its weights, from mean 0 and
-    variance 1 on, each step's being those of its rows under the teacher's noise, which is how Mean Teacher's own code
-    has them."""
+    """What the teacher is normalised by where it is judged.
+
+    measured: then, with its weights, on clean labelled minibatches, as all networks here are. averaged: over steps,
+    with the decay of its weights and from mean 0 and variance 1 on; each step's are those of its rows under the
+    teacher's noise, as in Mean Teacher's own code. Measured ones belong to the weights of the moment and have no start
+    to forget, so that short trials are judged fairly: hence the default. Where both were tried they came to the same,
+    11.52 % +- 0.42 and 11.49 +- 0.49 (static classifier at half size, 1,000 labels, 3 passes, n = 2).
+    """
 
     def __post_init__(self) -> None:
         in_range("teacher.weight", self.weight, 0.0, 1e6)
