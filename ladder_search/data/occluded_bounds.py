@@ -25,7 +25,10 @@ class PredictionBounds:
     """Of the frame before, mean over frames 2..T."""
 
     unknown_velocity: float
-    """Of the mean over all velocities, in frame 2, by whoever knows the whole digit and where it started."""
+    """Of the mean over all velocities, in frame 2, by whoever knows the whole digit and where it started.
+
+    That is their best guess, because velocities are equally likely.
+    """
 
     known_motion: tuple[float, ...]
     """In frames 2..T, by whoever knows the motion and the pixels seen so far, and takes 0 for the others."""

@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 
 from ladder_search.errors import CheckpointError
-from ladder_search.nn.protocol import SOURCES
-from ladder_search.training.pack import MemberState
+from ladder_search.training.pack import MemberState, parted
 from ladder_search.trial import TrialSpec
 
 
@@ -23,8 +22,7 @@ def read_fitting(folder: Path, spec: TrialSpec) -> MemberState:
 
     state, _ = read_member(folder)
     with torch.device("meta"):
-        named = spec.empty_network().named_parameters()
-    needed = {name: tuple(value.shape) for name, value in named if not name.startswith(SOURCES)}
+        needed = {name: tuple(value.shape) for name, value in parted(spec.empty_network())[0].items()}
     for group in (state.params, state.first, state.second):
         found = {name: tuple(value.shape) for name, value in group.items()}
         for name in sorted(needed.keys() | found.keys()):

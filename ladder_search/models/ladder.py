@@ -178,18 +178,25 @@ class Ladder(Network):
         """Return the training cost of one step and its terms, see ``cost_with_logits``."""
         return self.cost_with_logits(batch, noise, hyper)[:2]
 
-    def noisy_logits(self, x: Tensor, noise: Tensor, hyper: Mapping[str, Tensor]) -> Tensor:
+    def noisy_logits(
+        self, x: Tensor, noise: Tensor, hyper: Mapping[str, Tensor], found: dict[str, Tensor] | None = None
+    ) -> Tensor:
         """Return the logits of the corrupted path, (rows, classes).
 
         Args:
-            x: inputs, (rows, d), normalised as one group.
+            x: inputs, (rows, d), normalised as one group; rows >= 2.
             noise: standard normal draws, (logits_noise_size,), laid out layer by layer.
+            found: where their statistics are noted, as ``statistics`` returns them, of this path; None: nowhere.
         """
-        sigma, widths = hyper["noise_std"].unbind(-1), self.config.widths
-        draws = torch.split(noise, [len(x) * n for n in widths], dim=-1)
+        sigma, widths, rows = hyper["noise_std"].unbind(-1), self.config.widths, len(x)
+        draws = torch.split(noise, [rows * n for n in widths], dim=-1)
         h = x + sigma[0] * draws[0].view(x.shape)
         for layer in range(1, self.config.depth + 1):
-            z = batch_normalise(functional.linear(h, self.W[layer - 1]))
+            z_pre = functional.linear(h, self.W[layer - 1])
+            mean, variance = batch_statistics(z_pre)
+            if found is not None:
+                found |= {f"mean_{layer}": mean, f"variance_{layer}": variance * (rows / (rows - 1))}
+            z = normalise(z_pre, mean, variance)
             h = self.activate(z + sigma[layer] * draws[layer].view(z.shape), layer)
         return h
 

@@ -31,7 +31,7 @@ from ladder_search.nn.network import Network
 from ladder_search.nn.notes import RARE, scored_nats
 from ladder_search.nn.protocol import Batch, Windows
 from ladder_search.nn.recurrence import Bottom, Recurrence
-from ladder_search.nn.steps import Found, Kind, Steps, as_maps, averages, by_step, in_turn
+from ladder_search.nn.steps import BatchNorm, Found, Kind, Steps, as_maps, averages, by_step, in_turn
 
 _WEIGHTS = ("W", "D", "U", "V")
 """Parameters that are decayed: not biases, scales and shifts."""
@@ -245,6 +245,11 @@ class Recurrent(Network):
         return frames * max(*map(math.prod, maps), *(4 * math.prod(level.size) for level in self.levels))
 
     @property
+    def _decoder_norms(self) -> bool:
+        """Whether a decoded frame is needed by a cell of the encoder, or normalised by the batch."""
+        return bool(self.body.fed) or any(isinstance(part, BatchNorm) for part in self.body.g.modules())
+
+    @property
     def _dropped(self) -> list[int]:
         """Channels of the outputs that dropout acts on."""
         if self.config.task == "video":
@@ -313,10 +318,22 @@ class Recurrent(Network):
         total, stacked = self._summed(terms)
         return total, stacked, {name: value.detach() for name, value in state.items()}
 
-    def noisy_logits(self, x: Tensor, noise: Tensor, hyper: Mapping[str, Tensor]) -> Tensor:
-        """Return the logits of videos, (rows, frames, ...), under noise and their own statistics: (rows, classes)."""
+    def noisy_logits(
+        self, x: Tensor, noise: Tensor, hyper: Mapping[str, Tensor], found: dict[str, Tensor] | None = None
+    ) -> Tensor:
+        """Return the logits of videos, (rows, frames, ...), under noise and their own statistics: (rows, classes).
+
+        Args:
+            x, noise, hyper: see ``cost``.
+            found: where those statistics are noted, as ``statistics`` returns them, of the noisy frames; None: nowhere.
+        """
         noisy, drop = self._disturbed(x, noise, hyper)
-        run = self.body(noisy, Steps(len(x)), decoded=self._decoded if self.body.fed else 0)
+        if found is None:
+            run = self.body(noisy, Steps(len(x)), decoded=self._decoded if self.body.fed else 0)
+        else:
+            noted = Found()  # of a decoder, too, that the logits do not need: its norms have statistics
+            run = self.body(noisy, Steps(len(x), found=noted), decoded=self._decoded if self._decoder_norms else 0)
+            found |= averages(self, noted)
         return self._told(run.top[-len(x) :] * drop[0])
 
     def statistics(self, x: Tensor, present: Tensor | None = None) -> dict[str, Tensor]:

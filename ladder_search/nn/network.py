@@ -18,7 +18,7 @@ class Network(nn.Module):
 
     @property
     def followers(self) -> Mapping[str, str]:
-        """Parameters that no gradient moves, and which parameter each of them follows."""
+        """Parameters and buffers that no gradient moves, and what each of them follows."""
         return {}
 
     def follow_rate(self, hyper: Mapping[str, Tensor]) -> Tensor:

@@ -126,7 +126,10 @@ class PackModel(Protocol):
 
     @property
     def followers(self) -> Mapping[str, str]:
-        """Parameters that no gradient moves, and which parameter each of them follows."""
+        """Parameters and buffers that no gradient moves, and what each of them follows.
+
+        That is a parameter, or what a step has found: an entry of ``cost``'s third result.
+        """
         ...
 
     def follow_rate(self, hyper: Mapping[str, Tensor]) -> Tensor:
@@ -150,7 +153,8 @@ class PackModel(Protocol):
     def cost(self, batch: Batch, noise: Tensor, hyper: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The scalar that a step differentiates, and its terms, shape (len(term_names),).
 
-        A network that takes ``Windows`` instead of a ``Batch`` returns the new state besides, by the same names.
+        A network that takes ``Windows`` instead of a ``Batch`` returns the new state besides, by the same names; one
+        whose followers follow what a step finds returns that.
         """
         ...
 

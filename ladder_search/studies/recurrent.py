@@ -258,11 +258,16 @@ def _supervised(size: _Size, kind: str) -> Study:
 def _few_labels(size: _Size, kind: str, unlabelled: bool, taught: bool) -> Study:
     # All labelled rows are a pass of 1,000: without unlabelled ones an epoch is as long as with them.
     training = replace(size.training, labelled_batch=size.labelled if unlabelled else size.training.labelled_batch)
-    model = size.model(kind, unlabelled=unlabelled)
-    if taught:
+    model, teacher = size.model(kind, unlabelled=unlabelled), TeacherConfig()
+    if taught and size is _HALF and kind == "static":
+        # The best of 12 trials by validation error after 4 passes, one seed and draw of labels: 12.1 %, 16.0 with the
+        # settings below, of which the noise alone makes 2.5 points; 14.0 without a teacher.
+        model, teacher = replace(model, noise_std=0.05, dropout=0.385), TeacherConfig(weight=2.8, decay=0.995)
+    elif taught:
         # A teacher needs noise that differs from the student's. On frames, empty but for a few pixels, that of
         # reconstructions drowns what is seen of the digit: 76 % validation error after 1,000 steps, 52 so (n = 1).
         model = replace(model, noise_std=0.15 if kind == "static" else 0.03, dropout=0.2)
+        teacher = TeacherConfig(weight=30.0)
     suffix = "-mt" if taught else "-unlabelled" if unlabelled else ""
     how = ", mean teacher" if taught else ", with unlabelled sequences" if unlabelled else ", labelled sequences only"
     return Study(
@@ -272,7 +277,7 @@ def _few_labels(size: _Size, kind: str, unlabelled: bool, taught: bool) -> Study
         data=DataConfig(dataset=_dataset(size, kind), labels=1000, validation=size.validation),
         model=model,
         training=training,
-        teacher=TeacherConfig(weight=30.0) if taught else TeacherConfig(),
+        teacher=teacher,
         space=RecurrentSpaceConfig(),
         stop=_stop(size.steps, kind),
         gpu_share=size.gpu_share,

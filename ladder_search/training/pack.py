@@ -104,7 +104,7 @@ class Pack:
         self._dtype = torch.float32 if like.training.dtype == "float32" else torch.float64
         self._device = data.x.device
         self._model = build(like.model, seeding.generator(0)).to(self._device, self._dtype)
-        params, constants = _parted(self._model)
+        params, constants = parted(self._model)
 
         def stack_of_zeros(like: Stack) -> Stack:
             return {n: torch.zeros((slots, *v.shape), dtype=self._dtype, device=self._device) for n, v in like.items()}
@@ -195,7 +195,7 @@ class Pack:
         if state is None:
             fresh = self._build(spec.model, seeding.generator(spec.seed, seeding.INITIAL_WEIGHTS))
             initial = {name: value for name, value in spec.given.items() if name not in constants}
-            params = _parted(fresh)[0] | initial
+            params = parted(fresh)[0] | initial
             zeros = {name: torch.zeros_like(value) for name, value in params.items()}
             start = {name: torch.zeros_like(stacked[slot], device="cpu") for name, stacked in self._carried.items()}
             state = MemberState(step=0, params=params, first=zeros, second=zeros, carried=start)
@@ -382,10 +382,12 @@ class _Seat:
     stream: Stream
 
 
-def _parted(module: nn.Module) -> tuple[Stack, Stack]:
-    """A module's parameters, and its constants: all that belongs to networks of an earlier stage."""
+def parted(module: nn.Module) -> tuple[Stack, Stack]:
+    """Return a module's parameters, followers that are buffers among them, and its constants: earlier stages."""
+    everything, followers = module.state_dict(), module.followers
     params = {name: v.detach() for name, v in module.named_parameters() if not name.startswith(SOURCES)}
-    return params, {name: v.detach() for name, v in module.state_dict().items() if name.startswith(SOURCES)}
+    params |= {name: everything[name] for name in followers if name not in params}  # type: ignore[union-attr]
+    return params, {name: v for name, v in everything.items() if name.startswith(SOURCES)}
 
 
 def _finite(stacks: list[Tensor]) -> Tensor:

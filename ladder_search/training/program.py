@@ -161,9 +161,9 @@ def make_step(
                 gradients = clipped(gradients, clip)
             (fused_adam if eager_on_cpu else adam)(trained, gradients, first, second, rate, root)
             if followers:
-                follow(params, followers, over_members(model.follow_rate)(settings))  # type: ignore[arg-type]
-            for name, value in left.items():
-                carried[name].copy_(value)
+                follow(params, params | left, followers, over_members(model.follow_rate)(settings))  # type: ignore[arg-type]
+            for name, place in carried.items():
+                place.copy_(left[name])
         return terms
 
     return step
@@ -176,11 +176,11 @@ def clipped(gradients: Stack, limit: Tensor) -> Stack:
     return {name: value * share.view(-1, *(1,) * (value.dim() - 1)) for name, value in gradients.items()}
 
 
-def follow(params: Stack, followers: Mapping[str, str], rate: Tensor) -> None:
-    """Move every follower by the share ``rate``, (K,), of its way to the parameter that it follows, in place."""
+def follow(params: Stack, targets: Stack, followers: Mapping[str, str], rate: Tensor) -> None:
+    """Move every follower by the share ``rate``, (K,), of its way to what it follows, by name, in place."""
     for name, followed in followers.items():
         value = params[name]
-        value.lerp_(params[followed], rate.view(-1, *(1,) * (value.dim() - 1)))
+        value.lerp_(targets[followed], rate.view(-1, *(1,) * (value.dim() - 1)))
 
 
 def adam(params: Stack, gradients: Stack, first: Stack, second: Stack, rate: Tensor, root: Tensor) -> None:

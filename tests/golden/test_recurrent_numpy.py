@@ -244,6 +244,24 @@ def test_logits_for_a_teacher_are_those_of_the_cost() -> None:
     assert torch.equal(case.model.noisy_logits(x, case.laid, hyper), logits)
 
 
+@pytest.mark.parametrize("changes", [case for case in VIDEOS.values() if case.get("lambda_c", 1.0)])
+def test_a_teacher_notes_the_statistics_of_its_noisy_frames(changes: dict[str, Any]) -> None:
+    case = make_videos(**changes | {"unlabelled": True})
+    model, hyper, x = case.model, hyper_of(case.model), torch.from_numpy(case.x)
+    found: dict[str, torch.Tensor] = {}
+    logits = model.noisy_logits(x, case.laid, hyper, found)
+    assert_close(logits.detach().numpy(), model.noisy_logits(x, case.laid, hyper).detach().numpy(), "logits")
+
+    params, config = numbers(model), model.config
+    norms, noisy = reference.Norms(params), case.x + config.noise_std * case.noise
+    frames = [noisy[:, t] for t in range(config.frames)]
+    reference.run(params, settings_of(config), frames, norms, decoded=config.frames - 1 if config.decoder else 0)
+    expected = norms.averages()
+    assert found.keys() == {name for name, _ in model.named_buffers()} <= expected.keys()
+    for name, value in found.items():
+        assert_close(value.detach().numpy(), expected[name], name)
+
+
 # --- music ------------------------------------------------------------------------------------------------------------
 
 

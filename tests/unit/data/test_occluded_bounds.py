@@ -74,10 +74,35 @@ def test_the_errors_are_those_of_loops(scene: Scene) -> None:
 def test_on_mnist(
     name: str, ink: float, zero: float, copy: float, unknown: float, known: tuple[float, ...], informed: float
 ) -> None:
-    """Figures of an independent program, one draw of 10,000 sequences each, in 1e-5.
+    """Figures of an independent program, one draw each, in 1e-5.
 
-    The first three are of all test digits, and hold to 1 %. The others fit the first 2,000 (which are neater, and 10 %
-    lighter, than the rest): they hold to 5 %, in single frames to 8 %, which is the spread of one draw of so few.
+    The first three are of all 10,000 test digits: shares hold to 1 %, and errors, with its grey levels of 1/256 in the
+    place of ours of 1/255, to 0.5 %.
+
+    The others were given as of all test digits, too, and are not: for whoever knows the digit and its place the mean of
+    the eight equally likely frames is the best guess there is, its error on all digits is 415 (348 at half size), and
+    the figure is 380 (308). They fit one draw of few of the first test digits, which are neater and 10 % lighter than
+    the rest. All twelve lie within 1.5 standard deviations of a draw of the first 500 from its mean (12 draws); within
+    1.6 of that of the first 2,000, but for the last frame's 142, which is 3.6 below. So they are held to 5 % on the
+    first 2,000, in single frames to 8 %, the spread of one draw of so few.
+
+    Other readings, on all digits, one draw each: unknown velocity, motion known in frames 2 to 5, the mean of four.
+
+        figures                                   380   234 240 150 142   228       308   294 212 104  60   171
+        ours                                      415   266 270 176 171   258       349   337 256 125  71   200
+        whole grey levels                         414   265 269 175 170   257       347   335 255 124  71   199
+        starts 0 .. room - 1                      431   275 269 177 165   261       378   351 246 130  67   206
+        starts 1 .. room - 1                      450   282 271 176 159   264       415   367 231 130  62   210
+        starts 2 .. room - 2                      471   299 272 159 147   262       447   385 177 106  40   193
+        turned before the border                  417   275 277 180 168   260       362   374 254 111  78   201
+        stopped at the border, then turned        456   270 267 168 162   263       430   347 236 126  83   219
+        turned as soon as it touches              456   270 265 179 162   266       430   347 232 149  67   220
+        both directions turned at once            420   275 253 167 126   241       373   375 194  91  33   173
+
+    With grey levels of 1/256, of the guess and of what is known of the digit instead: velocities stopped at borders 431
+    (380), those that reach none 418 (357), one at random 828 (696), their median 527 (441), without bars 1048 (874);
+    the frame before alone 268 272 275 278 (337 360 347 359), the mean digit where nothing was seen 144 142 92 88 (139
+    100 49 27), frames without bars 1143 875 608 435 (844 508 256 131).
     """
     if datasets.state(name) != PRESENT:
         pytest.skip(f"{name} is not here")
@@ -94,7 +119,7 @@ def test_on_mnist(
         apart = frames[:, 1:] - frames[:, :-1]
         errors.append([frames[:, 1:].square().mean().item(), apart.square().mean().item()])
     assert np.mean(shares) == pytest.approx(ink, rel=0.01)
-    assert np.mean(errors, 0) * 1e5 == pytest.approx([zero, copy], rel=0.01)
+    assert np.mean(errors, 0) * 1e5 * (255 / 256) ** 2 == pytest.approx([zero, copy], rel=0.005)
 
     found = [prediction_bounds(renderer, x[:2000], renderer.positions(k, torch.arange(2000))) for k in range(3)]
     assert np.mean([f.unknown_velocity for f in found]) * 1e5 == pytest.approx(unknown, rel=0.05)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,14 @@ import torch
 
 from ladder_search.config import merge
 from ladder_search.data import datasets
-from ladder_search.errors import SettingError
+from ladder_search.errors import CheckpointError, SettingError
+from ladder_search.export.members import read_fitting
 from ladder_search.nn.mean_teacher import Taught, TeacherConfig
 from ladder_search.nn.protocol import Batch
+from ladder_search.training.checkpoint import write_member
+from ladder_search.training.noise import fill_normals, noise_keys
 from ladder_search.training.pack import Pack
-from ladder_search.trial import TrialSpec
+from ladder_search.trial import TrialSpec, training_data
 
 BASE: dict[str, Any] = {
     "family": "ladder",
@@ -24,14 +28,28 @@ BASE: dict[str, Any] = {
     "training": {"epochs": 2, "labelled_batch": 10, "unlabelled_batch": 20, "dtype": "float64"},
     "teacher": {"weight": 20.0, "ramp": 0.5, "decay": 0.9, "decay_at_first": 0.6},
 }
+RECURRENT: dict[str, Any] = {
+    "family": "recurrent",
+    "data": {"dataset": "occluded-digits-mini", "labels": 40, "validation": 50},
+    "model": {
+        "frame": [1, 16, 16],
+        "levels": ["conv:3:3:2 lstm:2:3", "conv:4:3:2 dense-lstm:5"],
+        "feedback": False,
+        "unlabelled": True,
+        "noise_std": 0.1,
+        "dropout": 0.2,
+    },
+    "teacher": {"statistics": "averaged"},
+}
 
 
 def spec_of(**changes: Any) -> TrialSpec:
-    return TrialSpec.from_mapping(merge(BASE, changes))
+    base = BASE if changes.get("family", "ladder") == "ladder" else {**BASE, "model": {}}
+    return TrialSpec.from_mapping(merge(base, changes))
 
 
 def pack_of(spec: TrialSpec, slots: int = 1, *, compiled: bool = False) -> Pack:
-    return spec.pack(datasets.load("digits"), slots=slots, compiled=compiled, device=torch.device("cpu"))
+    return spec.pack(datasets.load(spec.data.dataset), slots=slots, compiled=compiled, device=torch.device("cpu"))
 
 
 def taught(spec: TrialSpec) -> Taught:
@@ -108,8 +126,44 @@ def test_the_teacher_follows_and_is_moved_by_nothing_else() -> None:
     assert any((state.params[n] != state.params[n.replace("teacher.", "student.")]).any() for n in expected)
 
 
-def test_the_teacher_is_judged_and_exported_and_the_student_reported() -> None:
-    spec, dataset = spec_of(), datasets.load("digits")
+def test_averaged_statistics_are_those_of_the_steps_in_numpy() -> None:
+    """Each step's are of the corrupted path of the teacher that it found, over all rows, with unbiased variances."""
+    spec, dataset = spec_of(teacher={"statistics": "averaged"}), datasets.load("digits")
+    pack, member = pack_of(spec), spec.member(dataset)
+    pack.join(member)
+    stream = training_data(spec, dataset, torch.device("cpu")).stream(member)
+    units = {1: 12, 2: 10}
+    averages = {
+        **{f"teacher.mean_{layer}": np.zeros(n) for layer, n in units.items()},
+        **{f"teacher.variance_{layer}": np.ones(n) for layer, n in units.items()},
+    }
+    start = pack.state(0).params
+    assert all((start[name].numpy() == value).all() for name, value in averages.items())
+    pack.run(57)  # the share changes after step 60
+    averages = {name: pack.state(0).params[name].numpy() for name in averages}
+    for step in range(57, 63):
+        before = {name: value.numpy() for name, value in pack.state(0).params.items()}
+        x = np.concatenate([dataset.train_x[rows[0]] for rows in stream.tables(step, 1)]) / 16.0
+        draws = torch.empty(2 * 30 * (64 + 12 + 10), dtype=torch.float64)
+        fill_normals(draws, int(noise_keys(member.seed, step, 1)[0]))
+        noise = np.split(draws.numpy()[30 * (64 + 12 + 10) :], np.cumsum([30 * 64, 30 * 12]))
+        h, decay = x + 0.3 * noise[0].reshape(30, 64), 0.6 if step < 60 else 0.9
+        for layer, n in units.items():
+            z = h @ before[f"teacher.W.{layer - 1}"].T
+            found = {"mean": z.mean(0), "variance": z.var(0, ddof=1)}
+            for name, value in found.items():
+                key = f"teacher.{name}_{layer}"
+                averages[key] = decay * averages[key] + (1 - decay) * value
+            z = (z - z.mean(0)) / np.sqrt(z.var(0) + 1e-10) + 0.3 * noise[layer].reshape(30, n)
+            h = np.maximum(z + before[f"teacher.beta.{layer - 1}"], 0.0)
+        pack.run(1)
+        for name, value in averages.items():
+            np.testing.assert_allclose(pack.state(0).params[name].numpy(), value, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("statistics", ["measured", "averaged"])
+def test_the_teacher_is_judged_and_exported_and_the_student_reported(statistics: str) -> None:
+    spec, dataset = spec_of(teacher={"statistics": statistics}), datasets.load("digits")
     pack = pack_of(spec)
     pack.join(spec.member(dataset))
     pack.run(60)
@@ -120,11 +174,88 @@ def test_the_teacher_is_judged_and_exported_and_the_student_reported() -> None:
     for name, network in (("error", module), ("error", module.teacher), ("student_error", module.student)):
         assert scores[name] == pytest.approx((network(x).argmax(1) != y).double().mean().item())
     assert scores["error"] < 0.8  # chance is 0.9
+    kept = pack.state(0).params
+    for name, value in module.teacher.named_buffers():
+        assert (f"teacher.{name}" in kept) == (statistics == "averaged")
+        torch.testing.assert_close(value, kept.get(f"teacher.{name}", module.teacher.statistics(_labelled(pack))[name]))
+    assert not any(f"student.{name}" in kept for name, _ in module.student.named_buffers())
 
 
+def _labelled(pack: Pack) -> torch.Tensor:
+    """The minibatches that the statistics of the pack's one member are measured on."""
+    (x,) = pack._data.minibatches(pack._statistics_rows, torch.float64)
+    return x[0]
+
+
+@pytest.mark.parametrize("changes", [{}, RECURRENT], ids=["ladder", "recurrent"])
+def test_a_member_with_averages_goes_on_from_its_checkpoint(changes: dict[str, Any], tmp_path: Path) -> None:
+    spec = spec_of(**merge(changes, {"teacher": {"statistics": "averaged"}}))
+    dataset = datasets.load(spec.data.dataset)
+    pack = pack_of(spec)
+    pack.join(spec.member(dataset))
+    pack.run(3)
+    write_member(tmp_path, pack.state(0), spec.as_mapping())
+    pack.run(3)
+    again = pack_of(spec, 2)
+    slot = again.join(spec.member(dataset), state=read_fitting(tmp_path, spec))
+    again.run(3)
+    expected, found = pack.state(0).params, again.state(slot).params
+    averaged = [name for name in expected if name.rpartition(".")[2].startswith(("mean", "variance"))]
+    assert averaged and expected.keys() == found.keys()
+    # A vmapped product of two slots rounds otherwise than one member's.
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-12)
+    scores = [one.validation_scores() for one in (pack, again)]
+    assert scores[0][0] == scores[1][slot]
+
+
+def test_a_checkpoint_without_averages_is_of_another_teacher(tmp_path: Path) -> None:
+    spec, averaged = spec_of(), spec_of(teacher={"statistics": "averaged"})
+    pack = pack_of(spec)
+    pack.join(spec.member(datasets.load("digits")))
+    write_member(tmp_path, pack.state(0), spec.as_mapping())
+    with pytest.raises(
+        CheckpointError, match=r"must fit the trial's settings, where teacher\.mean_1 has shape \(12,\)"
+    ):
+        read_fitting(tmp_path, averaged)
+    with pytest.raises(SettingError, match="members of a pack share one signature"):
+        pack.join(averaged.member(datasets.load("digits")))
+
+
+@pytest.mark.parametrize("normalisation", ["ln", "bn"])
+def test_a_recurrent_teacher_averages_over_frames(normalisation: str) -> None:
+    """Every norm of the teacher, of encoder and decoder, goes a share of its way to what the step's frames had."""
+    spec = spec_of(**merge(RECURRENT, {"model": {"normalisation": normalisation}}))
+    dataset = datasets.load(spec.data.dataset)
+    pack, member = pack_of(spec), spec.member(dataset)
+    pack.join(member)
+    feed = training_data(spec, dataset, torch.device("cpu"))
+    for step in range(3):
+        before = pack.state(0).params
+        keys = torch.from_numpy(noise_keys(member.seed, step, 1))
+        rows = [torch.from_numpy(table) for table in feed.stream(member).tables(step, 1)]
+        labelled, _, unlabelled = (value[0] for value in feed.gather(feed.x, feed.y, rows, keys, torch.float64))
+        x = torch.cat([labelled, unlabelled])
+        network = taught(spec)
+        network.load_state_dict(before, strict=False)
+        draws = torch.empty(network.noise_size(len(labelled), len(unlabelled)), dtype=torch.float64)
+        fill_normals(draws, int(keys[0]))
+        noise = draws[-network.teacher.logits_noise_size(len(x)) :][: x.numel()]  # type: ignore[operator]
+        noisy = x + spec.model.noise_std * noise.view(x.shape)
+        found = network.teacher.statistics(noisy.unsqueeze(0))  # type: ignore[operator]
+        pack.run(1)
+        after = pack.state(0).params
+        assert any("body.g" in name for name in found) == (normalisation == "bn")
+        for name, value in found.items():
+            expected = 0.6 * before[f"teacher.{name}"] + 0.4 * value
+            torch.testing.assert_close(after[f"teacher.{name}"], expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("statistics", ["measured", "averaged"])
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
-def test_a_member_of_a_pack_agrees_with_itself_alone(compiled: bool) -> None:
-    dataset, specs = datasets.load("digits"), [spec_of(seed=seed, teacher={"weight": 10.0 * seed}) for seed in (1, 2)]
+def test_a_member_of_a_pack_agrees_with_itself_alone(compiled: bool, statistics: str) -> None:
+    teachers = [{"weight": 10.0 * seed, "statistics": statistics} for seed in (1, 2)]
+    dataset, specs = datasets.load("digits"), [spec_of(seed=seed, teacher=teachers[seed - 1]) for seed in (1, 2)]
     together = pack_of(specs[0], 3, compiled=compiled)
     slots = [together.join(spec.member(dataset)) for spec in specs]
     found, errors = together.run(8), together.validation_scores()
@@ -134,6 +265,10 @@ def test_a_member_of_a_pack_agrees_with_itself_alone(compiled: bool) -> None:
         alone.join(spec.member(dataset))
         assert alone.run(8)[0].terms == pytest.approx(found[slot].terms, rel=1e-9)
         assert alone.validation_scores()[0] == errors[slot]
+        kept, own = together.state(slot).params, alone.state(0).params
+        assert kept.keys() == own.keys()
+        for name, value in own.items():
+            torch.testing.assert_close(kept[name], value, rtol=1e-7, atol=1e-9)
 
 
 def test_what_cannot_be_taught_is_refused() -> None:
