@@ -213,7 +213,8 @@ class TestAFamily:
             alone = new_pack(family, 1)
             alone.join(member_of(family, seed))
             assert_agree(found[slot], alone.run(12)[0])
-            assert errors[slot] == alone.validation_errors()[0]
+            # A count of errors is the same; of an NLL the sum over notes may have been taken in another order.
+            assert errors[slot] == pytest.approx(alone.validation_errors()[0], rel=1e-13)
         assert found[slots[0]].terms != found[slots[1]].terms
 
     def test_a_member_that_moves_by_its_state_goes_on_as_if_it_had_stayed(self, family: str) -> None:
