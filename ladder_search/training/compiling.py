@@ -4,14 +4,15 @@ Decided by arithmetic, so that the same final training is always the same progra
 has. Measured on a CPU of two cores (torch 2.13, one thread, float32), milliseconds per step::
 
     step                                          products      eager   compiled   saved
-    MNIST, 784-1000-500-250-250-250-10, 100+100   3.2 GFLOP      57.7       43.6    14.1
-    digits, 64-200-100-50-50-50-10, 100+100       0.1 GFLOP       8.0        2.7     5.3
-    digits, a pack of 4                                          24.1        9.8    14.3
-    digits, a pack of 8                                          42.1       20.3    21.8
+    MNIST, 784-1000-500-250-250-250-10, 100+100   3.2 GFLOP      54.7       29.0    25.7
+    digits, 64-200-100-50-50-50-10, 100+100       0.1 GFLOP       8.8        1.9     6.9
+    another run: digits                                          10.4        1.9     8.5
+    digits, a pack of 4                                          30.4        7.6    22.8
+    digits, a pack of 8                                          53.3       15.1    38.2
 
-Compiling costs 30 to 60 s the first time and a few seconds from then on, when the program is found on disk. What is
-saved is launches, about the same for every size, and passes over memory, which grow with the rows and widths as the
-products do: a straight line through the first two measurements. In a pack it grows less than the members do.
+Compiling costs 20 to 60 s the first time and a few seconds from then on, when the program is traced and found on disk.
+What is saved is launches, about the same for every size, and passes over memory, which grow with the rows and widths as
+the products do: a straight line through the first two measurements. In a pack it grows less than the members do.
 """
 
 from __future__ import annotations
@@ -30,19 +31,19 @@ from ladder_search.errors import LadderSearchError
 
 COMPILE_SECONDS = 60.0
 """The slower end of what was measured: when in doubt, a run starts at once."""
-KNOWN_SECONDS = 8.0
+KNOWN_SECONDS = 5.0
 """The same for a program that is on disk: it is traced and loaded."""
 
-_SAVED_BASE_S = 5.0e-3
-_SAVED_PER_FLOP_S = 2.8e-12
+_SAVED_BASE_S = 6.3e-3
+_SAVED_PER_FLOP_S = 6.0e-12
 _SAVED_BY_MEMBERS = 0.7
-"""Power of the number of members that fits the last two measurements."""
+"""Power of the number of members that fits the other run."""
 
 
 def compile_pays(flops_per_step: float, steps: int, *, members: int = 1, known: bool = False) -> bool:
     """Tell whether a run of ``steps`` updates ends earlier with a compiled step than with an eager one.
 
-    The break-even lies near 4,300 steps of MNIST's size (seven epochs) and near 11,400 of the digits' size.
+    The break-even lies near 2,350 steps of MNIST's size (four epochs) and near 8,700 of the digits' size.
 
     Args:
         flops_per_step: matrix products of one member's step, see ``MemberSpec.flops``.
