@@ -31,7 +31,7 @@ from ladder_search.nn.network import Network
 from ladder_search.nn.notes import RARE, scored_nats
 from ladder_search.nn.protocol import Batch, Windows
 from ladder_search.nn.recurrence import Bottom, Recurrence
-from ladder_search.nn.steps import BatchNorm, Found, Kind, Steps, as_maps, averages, by_step, in_turn
+from ladder_search.nn.steps import Found, Kind, Steps, as_maps, as_rows, averages, by_step, in_turn
 
 _WEIGHTS = ("W", "D", "U", "V")
 """Parameters that are decayed: not biases, scales and shifts."""
@@ -245,11 +245,6 @@ class Recurrent(Network):
         return frames * max(*map(math.prod, maps), *(4 * math.prod(level.size) for level in self.levels))
 
     @property
-    def _decoder_norms(self) -> bool:
-        """Whether a decoded frame is needed by a cell of the encoder, or normalised by the batch."""
-        return bool(self.body.fed) or any(isinstance(part, BatchNorm) for part in self.body.g.modules())
-
-    @property
     def _dropped(self) -> list[int]:
         """Channels of the outputs that dropout acts on."""
         if self.config.task == "video":
@@ -293,7 +288,7 @@ class Recurrent(Network):
         rows, clean = len(x), as_maps(x, self.frame)
         noisy, drop = self._disturbed(x, noise, hyper)
         run = self.body(noisy, Steps(rows), decoded=self._decoded)
-        logits, terms = None, {COST_DECAY: self._decay(hyper)}
+        logits, terms = None, {COST_DECAY: hyper["weight_decay"][0] * self.half_squares(_WEIGHTS)}
         if self.W is not None:
             logits = self._told(run.top[-rows:] * drop[0])
             terms[COST_SUPERVISED] = hyper["lambda_c"][0] * functional.cross_entropy(logits[:n_lab], batch.y)
@@ -314,7 +309,8 @@ class Recurrent(Network):
         steps = Steps(len(windows.inputs), present=in_turn(windows.present))
         logits, state = self._notes(inputs, steps, dict(windows.carried), drop)
         nats, count = self._scored(logits, windows.targets, windows.scored)
-        terms = {COST_SUPERVISED: nats / count.clamp(min=1), COST_DECAY: self._decay(hyper)}
+        decay = hyper["weight_decay"][0] * self.half_squares(_WEIGHTS)
+        terms = {COST_SUPERVISED: nats / count.clamp(min=1), COST_DECAY: decay}
         total, stacked = self._summed(terms)
         return total, stacked, {name: value.detach() for name, value in state.items()}
 
@@ -323,16 +319,14 @@ class Recurrent(Network):
     ) -> Tensor:
         """Return the logits of videos, (rows, frames, ...), under noise and their own statistics: (rows, classes).
 
-        Args:
-            x, noise, hyper: see ``cost``.
-            found: where those statistics are noted, as ``statistics`` returns them, of the noisy frames; None: nowhere.
+        ``found`` is where the statistics are noted, as ``statistics`` returns them; the rest as for ``cost``.
         """
         noisy, drop = self._disturbed(x, noise, hyper)
-        if found is None:
-            run = self.body(noisy, Steps(len(x)), decoded=self._decoded if self.body.fed else 0)
-        else:
-            noted = Found()  # of a decoder, too, that the logits do not need: its norms have statistics
-            run = self.body(noisy, Steps(len(x), found=noted), decoded=self._decoded if self._decoder_norms else 0)
+        noted: Found | None = None if found is None else {}
+        # A decoder's norms have statistics, too, whether or not the logits need it.
+        decoder = self.body.fed or (noted is not None and self.body.decoder_norms)
+        run = self.body(noisy, Steps(len(x), found=noted), decoded=self._decoded if decoder else 0)
+        if found is not None and noted is not None:
             found |= averages(self, noted)
         return self._told(run.top[-len(x) :] * drop[0])
 
@@ -366,7 +360,7 @@ class Recurrent(Network):
         """
         if self.config.task == "music":
             frames, steps = as_maps(x, self.frame), Steps(len(x), stored=True)
-            return _rows_first(torch.sigmoid(self._notes(frames, steps, {}, None)[0]), x)
+            return as_rows(torch.sigmoid(self._notes(frames, steps, {}, None)[0]), x)
         if self.W is None:
             predicted = self.trace(x).predicted
             assert predicted is not None
@@ -415,7 +409,7 @@ class Recurrent(Network):
         if run.bottom is not None:
             bottom = by_step(run.bottom, rows).permute(1, 0, 4, 2, 3)
             if self.bottom is not None:
-                predicted = _rows_first(torch.sigmoid(self.bottom(frames, run.bottom)), x)
+                predicted = as_rows(torch.sigmoid(self.bottom(frames, run.bottom)), x)
         if self.W is not None:
             probabilities = by_step(torch.softmax(self._told(run.top), -1), rows).transpose(0, 1)
         return Trace(predicted, probabilities, bottom)
@@ -450,17 +444,6 @@ class Recurrent(Network):
         wanted = as_maps(targets, self.frame)
         return scored_nats(logits.flatten(1), wanted.flatten(1), in_turn(scored))
 
-    def _decay(self, hyper: Mapping[str, Tensor]) -> Tensor:
-        """Half the weighted sum of squared weights."""
-        named = self.named_parameters()
-        squares = [value.square().sum() for name, value in named if name.rpartition(".")[2] in _WEIGHTS]
-        return 0.5 * hyper["weight_decay"][0] * torch.stack(squares).sum()
-
     def _summed(self, terms: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         terms[COST] = torch.stack(list(terms.values())).sum()
         return terms[COST], torch.stack([terms[name] for name in self.term_names])
-
-
-def _rows_first(maps: Tensor, like: Tensor) -> Tensor:
-    """Maps, frame after frame, (frames * rows, height, width, channels) -> the shape of the inputs."""
-    return by_step(maps, len(like)).permute(1, 0, 4, 2, 3).reshape(like.shape)

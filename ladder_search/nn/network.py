@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -39,3 +39,9 @@ class Network(nn.Module):
         """
         wrong = (self(x).argmax(-1) != y).sum()
         return torch.stack([wrong, torch.full_like(wrong, len(y))])
+
+    def half_squares(self, names: Container[str]) -> Tensor:
+        """Return what weight decay weighs: half the sum of the squared parameters whose own names are among these."""
+        named = self.named_parameters()
+        squares = [value.square().sum() for name, value in named if name.rpartition(".")[2] in names]
+        return 0.5 * torch.stack(squares).sum()

@@ -34,7 +34,7 @@ from ladder_search.nn.cells import (
     product,
 )
 from ladder_search.nn.levels import Level, Pair, Size
-from ladder_search.nn.steps import Kind, Steps
+from ladder_search.nn.steps import BatchNorm, Kind, Steps
 
 
 class EncoderLevel(nn.Module):
@@ -153,6 +153,11 @@ class Recurrence(nn.Module):
     @property
     def _cells(self) -> list[EncoderCell | NoCell]:
         return [level.cell for level in self._rungs]
+
+    @property
+    def decoder_norms(self) -> bool:
+        """Whether cells of the decoder normalise by the batch."""
+        return any(isinstance(part, BatchNorm) for part in self.g.modules())
 
     @property
     def carried(self) -> dict[str, tuple[int, int, int]]:

@@ -66,6 +66,11 @@ def as_maps(x: Tensor, size: Size) -> Tensor:
     return in_turn(x.reshape(*x.shape[:2], *size)).permute(0, 2, 3, 1)
 
 
+def as_rows(maps: Tensor, like: Tensor) -> Tensor:
+    """Maps, step after step, (steps * rows, height, width, channels) -> the shape of the inputs ``like``."""
+    return by_step(maps, len(like)).permute(1, 0, 4, 2, 3).reshape(like.shape)
+
+
 class BatchNorm(nn.Module):
     """``scale * (z - mean) / sqrt(variance + epsilon) + shift`` per channel, over a step's rows and places.
 
