@@ -33,7 +33,7 @@ def batch_statistics(z_pre: Tensor) -> tuple[Tensor, Tensor]:
 
 def normalise(z_pre: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     """Return ``(z_pre - mean) / sqrt(variance + 1e-10)``; statistics have the shape of one row."""
-    return (z_pre - mean.unsqueeze(-2)) * (variance.unsqueeze(-2) + EPSILON).rsqrt()
+    return scaled(z_pre, mean, (variance + EPSILON).rsqrt())
 
 
 class _BatchNormalise(ClosedForm):

@@ -25,14 +25,19 @@ from ladder_search.nn.closed_form import ClosedForm
 LEAKY_SLOPE = 0.1
 
 
+def _mu_and_v(u: Tensor, a: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return mu and v, before a gate, and the sigmoid in either."""
+    a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 = a.unbind(0)
+    s_mu, s_v = torch.sigmoid(a2 * u + a3), torch.sigmoid(a7 * u + a8)
+    return a1 * s_mu + a4 * u + a5, a6 * s_v + a9 * u + a10, s_mu, s_v
+
+
 class _Gauss(ClosedForm):
     """``Gauss`` without a gate: (..., units) twice and its parameters (10, units) -> (..., units)."""
 
     @staticmethod
     def forward(z_tilde: Tensor, u: Tensor, a: Tensor) -> Tensor:
-        a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 = a.unbind(0)
-        mu = a1 * torch.sigmoid(a2 * u + a3) + a4 * u + a5
-        v = a6 * torch.sigmoid(a7 * u + a8) + a9 * u + a10
+        mu, v, _, _ = _mu_and_v(u, a)
         return (z_tilde - mu) * v + mu
 
     @staticmethod
@@ -42,10 +47,8 @@ class _Gauss(ClosedForm):
     @staticmethod
     def backward(ctx: Any, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         z_tilde, u, a = ctx.saved_tensors
-        a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 = a.unbind(0)
-        s_mu, s_v = torch.sigmoid(a2 * u + a3), torch.sigmoid(a7 * u + a8)
-        mu = a1 * s_mu + a4 * u + a5
-        v = a6 * s_v + a9 * u + a10
+        a1, a2, _, a4, _, a6, a7, _, a9, _ = a.unbind(0)
+        mu, v, s_mu, s_v = _mu_and_v(u, a)
         d_mu, d_v = d * (1.0 - v), d * (z_tilde - mu)
         # Of the sigmoids' arguments.
         d_mu_in, d_v_in = d_mu * a1 * (s_mu * (1.0 - s_mu)), d_v * a6 * (s_v * (1.0 - s_v))
@@ -71,12 +74,8 @@ class Gauss(nn.Module):
         if not self.gated:
             z_hat: Tensor = _Gauss.of(z_tilde, u, self.a)
             return z_hat
-        a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 = self.a.unbind(0)
-        mu = a1 * torch.sigmoid(a2 * u + a3) + a4 * u + a5
-        v = a6 * torch.sigmoid(a7 * u + a8) + a9 * u + a10
-        if self.gated:
-            v = torch.sigmoid(v)
-        return (z_tilde - mu) * v + mu
+        mu, v, _, _ = _mu_and_v(u, self.a)
+        return (z_tilde - mu) * torch.sigmoid(v) + mu
 
 
 class Vanilla(nn.Module):
