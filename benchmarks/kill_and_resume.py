@@ -178,6 +178,8 @@ def _family(root: int) -> dict[int, str]:
         with suppress(OSError, ValueError, IndexError):
             # The fields after the name, which is in brackets: state, parent, group, session.
             fields = (place / "stat").read_text().rpartition(")")[2].split()
+            if fields[0] == "Z":  # it has ended, and whoever took it over has not yet asked how
+                continue
             parents[int(place.name)] = int(fields[1]), int(fields[3])
     found = {pid for pid, (_, session) in parents.items() if session == root} | {root}
     while more := {pid for pid, (parent, _) in parents.items() if parent in found} - found:

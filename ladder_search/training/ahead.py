@@ -87,7 +87,8 @@ def _build(graph: GraphModule, examples: list[Tensor], path: Path) -> Path:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch, about its own use of itself
             exported = torch.export.export(graph, tuple(examples), strict=False)
-            torch._inductor.aoti_compile_and_package(exported, package_path=str(begun), inductor_configs=_OPTIONS)
+            # A copy, in which it notes settings of its own.
+            torch._inductor.aoti_compile_and_package(exported, package_path=str(begun), inductor_configs=dict(_OPTIONS))
         begun.replace(path)
     finally:
         begun.unlink(missing_ok=True)
