@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import warnings
 from collections.abc import Mapping
@@ -214,6 +215,7 @@ class Run:
             unfinished=past.unfinished,
             first=past.suggested,
             over=lambda: self.halt.halting,
+            most=self._left() if self._copies else math.inf,
         )
         parent = ParentRun(tracker, self._search, self._study, self._folder, self._life)
         parent.start(self._description["settings"], self._tags(), self._provenance, self._dataset_input())
@@ -257,7 +259,7 @@ class Run:
                 slots=self._slots,
                 share=pack,
                 keeper=keeper,
-                copies=self._settings.scheduler == "pbt",
+                copies=self._copies,
             ) as sharing,
         ):
             searcher.common |= {"desk": sharing.desk, "keeper": keeper}
@@ -273,7 +275,7 @@ class Run:
         tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                num_samples=trials,
+                num_samples=trials + self._copies,  # never reached where the searcher says when there are no more
                 search_alg=searcher,
                 scheduler=self._scheduler,
                 max_concurrent_trials=self._alive,
@@ -317,6 +319,11 @@ class Run:
         return len(self._past.unfinished) + max(0, self._settings.trials - self._past.suggested)
 
     @property
+    def _copies(self) -> bool:
+        """Whether trials are paused and go on as copies of others."""
+        return self._settings.scheduler == "pbt"
+
+    @property
     def _life(self) -> int:
         return 1 + len(self._description.get("resumed", []))
 
@@ -343,7 +350,7 @@ class Run:
             checkpoint_config=tune.CheckpointConfig(
                 checkpoint_at_end=True,
                 num_to_keep=schedulers.kept_for_exploits(self._generation, frequency * self._study.report_every)
-                if self._settings.scheduler == "pbt"
+                if self._copies
                 else 1,
                 checkpoint_frequency=frequency,
             ),
@@ -353,7 +360,7 @@ class Run:
     def _at_a_time(self, private: bool) -> tuple[int, int]:
         """How many trials wait for room ahead of time, and how many are alive together."""
         trials, asked = self._settings.trials, self._settings.max_concurrent
-        if self._settings.scheduler == "pbt":  # a population takes turns
+        if self._copies:  # a population takes turns
             return trials, asked or trials
         if private:
             return self._slots, asked or self._room

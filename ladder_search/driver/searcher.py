@@ -77,12 +77,15 @@ class OptunaSearcher(Searcher):
         unfinished: Sequence[Unfinished] = (),
         first: int = 0,
         over: Callable[[], bool] = bool,
+        most: float = math.inf,
     ) -> None:
         """Args: ``sampler`` by the number of a suggestion; ``suggest_settings`` turns an Optuna trial into a trial's
         nested settings; ``common`` goes into every configuration that Ray's trials get, and what ``needed`` says of
         its settings; ``reasons`` tells, by key, why the scheduler stopped a trial: another was stopped by the end of
         the search and has not ended; ``unfinished`` are handed out before anything new, whose numbers begin with
-        ``first``; ``over``: the search is being halted."""
+        ``first``; ``over``: the search is being halted; ``most`` trials are suggested, and that there are no more is
+        said when all of them have ended: until then Ray keeps the process of a paused trial for the next one, and
+        afterwards would start another for each."""
         super().__init__(metric=VALIDATION_ERROR, mode="min")
         self._journal, self._sampler = journal, sampler
         self._suggest_settings = suggest_settings
@@ -95,15 +98,19 @@ class OptunaSearcher(Searcher):
         self._running: dict[str, str] = {}
         self._suggested = first
         self._over = over
+        self._left = most
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray pickles searchers into its snapshot; a search is rebuilt from Optuna's journal instead."""
         return {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the configuration of the next trial, unfinished ones and fixed points first; None: none may begin."""
         if self._over():
             return None
+        if not self._left:
+            return None if self._running else str(Searcher.FINISHED)
+        self._left -= 1
         if self._unfinished:
             found = self._unfinished.popleft()
             self._journal.go_on(found.trial["key"])

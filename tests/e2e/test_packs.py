@@ -7,12 +7,14 @@ import os
 import re
 import signal
 from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks import faults
+from ladder_search.metrics import EPOCH
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -82,12 +84,16 @@ def test_a_population_shares_packs(stocked: Path) -> None:
     with faults.machines(stocked, 1) as (address, _), faults.on_cluster(stocked, address, *arguments) as search:
         assert search.ended() == 0, search.out()
     records = search.study.read_trials()
-    assert [(record.state, len(record.epochs)) for record in records] == [("COMPLETE", 60)] * 7
+    assert [(record.state, record.epochs[-1][EPOCH]) for record in records] == [("COMPLETE", 60)] * 7
+    for record in records:
+        ahead = [(a[EPOCH], b[EPOCH]) for a, b in pairwise(record.epochs) if b[EPOCH] != a[EPOCH] + 1]
+        assert all(a % 10 == 0 and b % 10 == 1 for a, b in ahead), "only the copy of one further on leaves epochs out"
     assert ": crashed" not in search.out()
     accounts = _accounts(search)
     (account,) = (one for one in accounts if one["signature"] == _main(accounts))
     # A trial that waits for its turn may find that what it was to copy has made room for newer states.
     assert account["copied"] > account["read"], accounts
+    assert len({pid for _, pid, _ in search.processes()}) <= 7, "a process that a trial has left is the next one's"
 
 
 def test_every_gpu_of_a_cluster_has_one_host_and_is_not_idle_while_trials_wait(stocked: Path) -> None:

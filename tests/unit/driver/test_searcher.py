@@ -50,7 +50,7 @@ class Search:
     ) -> None:
         self.journal = folder / "optuna.journal"
         self.reasons = {f"t{number:04d}": "stopped at a rung" for number in range(9)}
-        self.kept = Journal(self.journal, "s", new=not resumed)
+        self.kept = Journal(self.journal, "s", new=not self.journal.exists())
         self.searcher = OptunaSearcher(
             self.kept, partial(sampler_for, sampler, 3), _settings, points, epochs=EPOCHS, common={"device": "cpu"},
             needed=_needed, reasons=self.reasons, **resumed,
@@ -168,6 +168,16 @@ def test_references_leave_the_search_space_alone(search: Search) -> None:
     space = optuna.search_space.intersection_search_space(search.kept.study.trials)
     assert set(space) == {"model/x", "training/kind"}
     assert len(search.kept.study.trials) == 5 and len(search.kept.references.trials) == 1
+
+
+def test_a_population_hears_that_it_is_complete_when_all_have_ended(tmp_path: Path) -> None:
+    search = Search(tmp_path, most=2)
+    assert [bool(search.searcher.suggest(f"r{i}")) for i in range(3)] == [True, True, False]
+    for number in range(2):
+        assert search.searcher.suggest("another") is None
+        search.searcher.on_trial_complete(f"r{number}", search.report(f"r{number}", EPOCHS, 3.0))
+    assert search.searcher.suggest("another") == Searcher.FINISHED
+    assert len(search.kept.trials()) == 2
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
