@@ -8,12 +8,13 @@ device the graph goes to ``torch.compile``, where a CUDA graph takes the launche
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import platform
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -56,11 +57,11 @@ def compile_ahead(function: Function, tensors: Sequence[Tensor]) -> Program:
         with TemporaryDirectory() as place:
             return _load(_build(graph, examples, Path(place) / "program.pt2"))
     path = folder / f"program-{_digest(graph, examples)}.pt2"
-    if path.exists():
-        # One that is damaged is made anew.
-        with suppress(RuntimeError, OSError):
-            return _load(path)
-    return _load(_build(graph, examples, path))
+    found = _found(path)
+    if found is None:
+        with _no_other(path.with_suffix(".lock")):
+            found = _found(path) or _load(_build(graph, examples, path))
+    return found
 
 
 def in_time(graph: GraphModule) -> Program:
@@ -72,6 +73,24 @@ def in_time(graph: GraphModule) -> Program:
         compiled(*given)
 
     return program
+
+
+def _found(path: Path) -> Program | None:
+    """The program that is kept at ``path``; None: none is, or it is damaged, and is to be made anew."""
+    if path.exists():
+        with suppress(RuntimeError, OSError):
+            return _load(path)
+    return None
+
+
+@contextmanager
+def _no_other(path: Path) -> Iterator[None]:
+    """Wait until no other process holds the lock file, and hold it: processes that begin together compile once."""
+    with ExitStack() as held:
+        with suppress(OSError):  # a file system without locks: there each compiles for itself
+            fcntl.flock(held.enter_context(path.open("ab")), fcntl.LOCK_EX)
+            held.callback(path.unlink, missing_ok=True)
+        yield
 
 
 def _copy(tensor: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from typing import Any
 
 import optuna
 from matplotlib.axes import Axes
-from optuna.importance import PedAnovaImportanceEvaluator
 
 from ladder_search.driver import wording
 from ladder_search.driver.pictures import canvas
@@ -39,8 +38,11 @@ def importance(title: str, trials: Trials) -> Picture:
     if errors[-1] <= errors[math.ceil(share * len(errors)) - 1]:
         reached = trials.study.measure.text(errors[-1])
         return canvas.words(title, f"All {len(complete)} complete trials reached {reached}: nothing to explain.")
+    # Here and not above: with scikit-learn, which another evaluator needs, it would be a third of every command's start.
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
     evaluator = PedAnovaImportanceEvaluator(target_quantile=share)
-    found = optuna.importance.get_param_importances(trials.shown, evaluator=evaluator, params=names)
+    found = get_param_importances(trials.shown, evaluator=evaluator, params=names)
     label = f"importance for reaching the best {100 * share:.0f} % of {len(complete)} complete trials (PED-ANOVA)"
     fig = canvas.figure(title, height=max(2.2, 1.3 + 0.36 * len(found)))
     ax = fig.add_subplot()

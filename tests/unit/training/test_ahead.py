@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def test_a_program_does_what_its_function_did_and_is_found_again(cache: Path, bu
     for seed in (0, 1):
         for found, wanted in zip(after(program, seed), after(lambda t: descend(*t), seed), strict=True):
             torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
-    assert [path.parent for path in built] == [cache] and [p.name for p in cache.glob("*.pt2")] == [built[0].name]
+    assert [path.parent for path in built] == [cache] and [p.name for p in cache.iterdir()] == [built[0].name]
 
     again = compile_ahead(descend, examples(2))
     assert len(built) == 1, "other numbers, the same program"
@@ -81,6 +82,21 @@ def test_a_program_does_what_its_function_did_and_is_found_again(cache: Path, bu
     built[0].write_bytes(b"no program")
     mended = compile_ahead(descend, examples())
     assert len(built) == 2 and torch.equal(after(mended, 1)[0], after(program, 1)[0])
+
+
+@needs_a_compiler
+def test_who_comes_while_another_compiles_waits_for_it(cache: Path, built: list[Path]) -> None:
+    cache.mkdir(parents=True)
+    graph = make_fx(descend, tracing_mode="real")(*examples())
+    path = cache / f"program-{ahead._digest(graph, examples())}.pt2"
+    with ThreadPoolExecutor() as pool:
+        with ahead._no_other(path.with_suffix(".lock")):
+            second = pool.submit(compile_ahead, descend, examples())
+            with pytest.raises(TimeoutError):
+                second.result(1.0)
+            ahead._build(graph, examples(), path)
+        assert second.result(60.0) and built == [path], "the second has found what the first has made"
+    assert list(cache.iterdir()) == [path]
 
 
 @needs_a_compiler
