@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -163,12 +164,14 @@ class Life:
     def ended(self) -> int:
         return self.process.wait(LONGEST)
 
-    def left(self, wait: float = 20.0) -> list[str]:
-        """Command lines of processes of an ended search that are still there after some seconds."""
+    def left(self, wait: float = 20.0, *, but: str = "") -> list[str]:
+        """Command lines of processes of an ended search that are still there after some seconds, ``but`` excepted."""
         end = time.monotonic() + wait
-        while (there := list(_family(self.process.pid).values())) and time.monotonic() < end:
+        while True:
+            there = [line for line in _family(self.process.pid).values() if not (but and re.match(but, line))]
+            if not there or time.monotonic() > end:
+                return there
             time.sleep(0.2)
-        return there
 
 
 def _family(root: int) -> dict[int, str]:
