@@ -114,8 +114,9 @@ class Running:
     def _processes(self) -> Iterator[Path]:
         for place in Path("/proc").glob("[0-9]*"):
             with suppress(OSError, ValueError, IndexError):
-                # The fields after the name, which is in brackets: state, parent, group, session.
-                if int((place / "stat").read_text().rpartition(")")[2].split()[3]) == self.process.pid:
+                # The fields after the name, which is in brackets: state, parent, group, session. A zombie has ended.
+                state, _, _, session, *_ = (place / "stat").read_text().rpartition(")")[2].split()
+                if int(session) == self.process.pid and state != "Z":
                     yield place
 
     def _descendants(self) -> list[str]:
