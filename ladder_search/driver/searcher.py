@@ -11,7 +11,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import optuna
 from ray.tune.search import Searcher
@@ -104,12 +104,12 @@ class OptunaSearcher(Searcher):
         """Ray pickles searchers into its snapshot; a search is rebuilt from Optuna's journal instead."""
         return {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Return the configuration of the next trial, unfinished ones and fixed points first; None: none may begin."""
         if self._over():
             return None
         if not self._left:
-            return None if self._running else str(Searcher.FINISHED)
+            return None if self._running else cast(Any, Searcher.FINISHED)  # a word, which the supertype leaves out
         self._left -= 1
         if self._unfinished:
             found = self._unfinished.popleft()
