@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from ladder_search.driver.leaderboard import print_leaderboard
-from ladder_search.driver.search import SearchResult, run_search
 from ladder_search.driver.settings import parse_arguments
 from ladder_search.errors import run_command
-from spaces import SPACES
-from trainables import TRAINABLES
+
+if TYPE_CHECKING:
+    from ladder_search.driver.search import SearchResult
 
 
 def main() -> int:
     """Parse, wire, run, print; returns the exit code."""
-    console = Console()
     settings = parse_arguments(sys.argv[1:])
+    # Ray and torch: seconds that --help and a wrong option do without.
+    from ladder_search.driver.leaderboard import print_leaderboard
+    from ladder_search.driver.search import run_search
+    from spaces import SPACES
+    from trainables import TRAINABLES
+
+    console = Console()
     result = run_search(settings, trainables=TRAINABLES, spaces=SPACES, console=console)
     print_leaderboard(console, result.study, result.records)
     print_next_steps(console, result, settings.root)

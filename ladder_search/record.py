@@ -209,6 +209,18 @@ class StudyFolder:
         write_atomically(path, lambda file: file.write(text))
 
 
+def lasting(place: str) -> str:
+    """Return an address as it is, and a folder absolute, where it outlives the search.
+
+    What ``ray job submit --working-dir`` starts stands in a copy that Ray removes; it keeps its results under the home,
+    as what ``ray submit`` starts.
+    """
+    if "://" in place:
+        return place
+    in_a_copy = "runtime_resources" in Path.cwd().parts
+    return str((Path.home() if in_a_copy else Path.cwd()) / place)
+
+
 def latest(description: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings and provenance of a search's latest life, from its ``study.json``."""
     lives: list[dict[str, Any]] = [dict(description), *description.get("resumed", [])]

@@ -145,18 +145,6 @@ def capacity(share: Share, *, private: bool) -> int:
     return min(fits)
 
 
-def lasting(place: str) -> str:
-    """Return an address as it is, and a folder absolute, where it outlives the search.
-
-    What ``ray job submit --working-dir`` starts stands in a copy that Ray removes; it keeps its results under the home,
-    as what ``ray submit`` starts.
-    """
-    if "://" in place:
-        return place
-    in_a_copy = "runtime_resources" in Path.cwd().parts
-    return str((Path.home() if in_a_copy else Path.cwd()) / place)
-
-
 def check_writable(place: str) -> None:
     """Write a few bytes where checkpoints will go, a folder or a bucket, and take them away again.
 

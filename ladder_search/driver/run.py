@@ -35,7 +35,7 @@ from ladder_search.errors import SettingError
 from ladder_search.export.provenance import collect
 from ladder_search.export.sources import FOLDER as SOURCES
 from ladder_search.export.sources import given_folders, list_sources, without_test_set
-from ladder_search.record import StudyFolder, TrialRecord
+from ladder_search.record import StudyFolder, TrialRecord, lasting
 from ladder_search.studies import Study
 from ladder_search.tracking import DatasetInput, RunStatus, Tracker
 from ladder_search.training.compiling import compiler_found
@@ -86,7 +86,7 @@ class Run:
                 "a search needs something to vary and the space of this one is empty; see space.* in --set, or ask for "
                 f"--trials {len(self._points)}."
             )
-        self._storage = settings.storage and cluster.lasting(settings.storage)
+        self._storage = settings.storage and lasting(settings.storage)
         if self._storage:
             cluster.check_writable(self._storage)
         self._reasons: dict[str, str] = {}

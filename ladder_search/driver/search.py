@@ -19,7 +19,7 @@ from ladder_search.driver.settings import SearchSettings
 from ladder_search.driver.space import Space
 from ladder_search.errors import SettingError
 from ladder_search.export.sources import given_folders
-from ladder_search.record import StudyFolder, TrialRecord, claim_folder
+from ladder_search.record import StudyFolder, TrialRecord, claim_folder, lasting
 from ladder_search.studies import Study
 from ladder_search.tracking import SpoolTracker
 from ladder_search.tracking.address import check, default_store, normal_store, redacted
@@ -75,7 +75,7 @@ def run_search(
         stage.trial(own.seed).check_fits(source_data[stage.data.dataset])
     if study.data.validation < 1:
         raise SettingError("a search compares validation errors and data.validation is 0; set it to 1 or more.")
-    root = Path(cluster.lasting(settings.root))
+    root = Path(lasting(settings.root))
     store = settings.tracking or default_store(root)
     with _held_folder(root, settings, study) as folder:
         if settings.offline:

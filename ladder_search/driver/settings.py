@@ -9,14 +9,15 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from ladder_search.config import as_mapping, build, in_range, merge, parse_assignments, read_yaml
 from ladder_search.data.foreign import read_file
-from ladder_search.driver.cluster import lasting
 from ladder_search.errors import SettingError, StudyFolderError, UnknownNameError
-from ladder_search.record import StudyFolder, find_folder, latest
-from ladder_search.studies import Study, find_study
+from ladder_search.record import StudyFolder, find_folder, lasting, latest
+
+if TYPE_CHECKING:
+    from ladder_search.studies import Study
 
 _FIXED = ("study", "draws", "seed", "label_seed", "sampler", "scheduler", "storage")
 """What a resume may not change, beside the study's own settings."""
@@ -119,6 +120,8 @@ class SearchSettings:
         Raises:
             UnknownNameError, SettingError: an unknown study or setting, or a value out of range.
         """
+        from ladder_search.studies import find_study  # imports torch: seconds that --help and a wrong option do without
+
         overrides = dict(self.overrides)
         if self.epochs is not None:
             overrides = merge(overrides, {"training": {"epochs": self.epochs}})

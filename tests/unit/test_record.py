@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ladder_search.errors import StudyFolderError
-from ladder_search.record import FolderInUseError, StudyFolder, TrialRecord, claim_folder, find_folder
+from ladder_search.record import FolderInUseError, StudyFolder, TrialRecord, claim_folder, find_folder, lasting
 
 DESCRIPTION: dict[str, Any] = {"settings": {"study": "digits-100"}, "store": "sqlite:///x.db"}
 
@@ -188,3 +188,15 @@ def test_a_study_that_is_described_again_keeps_its_format(tmp_path: Path) -> Non
     folder.create({"settings": {"study": "digits-100"}, "store": "sqlite:///x"})
     folder.describe({"settings": {"study": "digits-100"}, "store": "sqlite:///x", "packs": []})
     assert folder.description()["packs"] == []
+
+
+def test_results_last_where_a_job_runs_in_a_copy_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert lasting("results") == str(tmp_path / "results")
+    copy = tmp_path / "ray" / "runtime_resources" / "working_dir_files" / "_ray_pkg_1"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    assert lasting("results") == str(tmp_path / "results")
+    assert lasting("/mnt/shared") == "/mnt/shared"
+    assert lasting("s3://bucket/ladder-search") == "s3://bucket/ladder-search"

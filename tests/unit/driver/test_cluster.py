@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import socket
 import time
-from pathlib import Path
 
 import pytest
 import ray
 
-from ladder_search.driver.cluster import Share, capacity, connected, lasting
+from ladder_search.driver.cluster import Share, capacity, connected
 from ladder_search.errors import ResourceError
 
 
@@ -52,15 +51,3 @@ def test_an_address_without_a_cluster_is_told_at_once(address: str) -> None:
         pass
     assert time.monotonic() - begun < 6
     assert not ray.is_initialized()
-
-
-def test_results_last_where_a_job_runs_in_a_copy_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    assert lasting("results") == str(tmp_path / "results")
-    copy = tmp_path / "ray" / "runtime_resources" / "working_dir_files" / "_ray_pkg_1"
-    copy.mkdir(parents=True)
-    monkeypatch.chdir(copy)
-    assert lasting("results") == str(tmp_path / "results")
-    assert lasting("/mnt/shared") == "/mnt/shared"
-    assert lasting("s3://bucket/ladder-search") == "s3://bucket/ladder-search"
