@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 from pyarrow.fs import FileSystem, LocalFileSystem
-from ray._private import ray_constants
+from ray._private import ray_constants, services
+from ray._private.utils import detect_fate_sharing_support
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ladder_search.driver import deaths
@@ -63,7 +65,7 @@ def connected(address: str | None) -> Iterator[bool]:
     if address is not None:
         _check_answers(address)
     try:
-        with _on_loopback() if private else nullcontext():
+        with _of_our_own() if private else nullcontext():
             # "local" starts a cluster of our own even where another one runs: searches do not disturb each other.
             ray.init(
                 address=address or "local",
@@ -84,18 +86,31 @@ def connected(address: str | None) -> Iterator[bool]:
         ray.shutdown()
 
 
-@contextmanager
-def _on_loopback() -> Iterator[None]:
-    """All servers of a Ray that starts meanwhile listen on loopback alone: it is nobody else's.
+class _Apart(services.ConsolePopen):
+    """Starts a process of Ray in a group of its own."""
 
-    Ray reads the variable of this switch when it is imported, too early to know what kind of search this is.
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options, process_group=0)
+
+
+@contextmanager
+def _of_our_own() -> Iterator[None]:
+    """A Ray that starts meanwhile is nobody else's: its servers listen on loopback alone, and signals are not for it.
+
+    Ray reads the variable of the first switch when it is imported, too early to know what kind of search this is. What
+    `timeout` or a batch system sends goes to the search's whole group of processes; the search ends in good order then,
+    with its trials' checkpoints, for which it needs Ray.
     """
-    before = ray_constants.ENABLE_RAY_CLUSTER
+    loopback, popen = ray_constants.ENABLE_RAY_CLUSTER, services.ConsolePopen
     ray_constants.ENABLE_RAY_CLUSTER = False
+    # Where the kernel does not end Ray's processes with the search, Ray ends their group.
+    if detect_fate_sharing_support():  # type: ignore[no-untyped-call]
+        services.ConsolePopen = _Apart  # type: ignore[misc]
     try:
         yield
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
+        ray_constants.ENABLE_RAY_CLUSTER = loopback
+        services.ConsolePopen = popen  # type: ignore[misc]
 
 
 def _runtime_env() -> dict[str, str] | None:

@@ -15,6 +15,7 @@ import pytest
 
 from benchmarks import faults
 from ladder_search.metrics import EPOCH
+from ladder_search.training.checkpoint import read_member
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -69,12 +70,16 @@ def test_hosts_trials_and_the_driver_are_killed_and_the_search_goes_on(stocked: 
     assert {key for (key, _), times in twice.items() if times > 1} <= {first, second}
 
 
-def test_an_interrupt_leaves_nothing_behind(stocked: Path) -> None:
+def test_a_search_that_is_told_to_end_with_all_its_group_leaves_nothing_behind(stocked: Path) -> None:
     with faults.Search(stocked, *faults.PACKED, "--epochs", "2000") as search:
         search.wait_for("t0000", 30)
-        search.process.send_signal(signal.SIGINT)
+        os.killpg(search.process.pid, signal.SIGTERM)  # as `timeout` does it, and batch systems
         assert search.ended() == 1, search.out()
-    assert "Traceback" not in search.out()
+    assert "Interrupted: " in search.out() and "Traceback" not in search.out()
+    for record in search.study.read_trials():
+        assert record.checkpoint is not None
+        state, _ = read_member(search.study.path / record.checkpoint / "member-0")
+        assert state.step == 10 * record.epochs[-1][EPOCH], "a halted trial leaves all its work behind"
     assert search.left() == []
 
 
