@@ -309,9 +309,7 @@ def on_cluster(folder: Path, address: str, *more: str) -> Search:
 def machines(folder: Path, count: int, *, gpus: int = 1) -> Iterator[tuple[str, Callable[[int], None]]]:
     """A cluster with a head that trains nothing; yields its address and what kills a process's machine."""
     command = [sys.executable, "-m", "benchmarks.faults", "--machines", str(count), str(gpus)]
-    # Without the processes that Ray starts ahead and gives to no actor.
-    ahead = {"RAY_prestart_worker_first_driver": "0"}
-    given = environment(RAY_AUTH_MODE="disabled", WATCHED_FAKE_GPU="1", **ahead, **watched(folder))
+    given = environment(RAY_AUTH_MODE="disabled", WATCHED_FAKE_GPU="1", **watched(folder))
     with subprocess.Popen(
         command, cwd=folder, env=given, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL, text=True,

@@ -85,7 +85,10 @@ def _found(path: Path) -> Program | None:
 
 @contextmanager
 def _no_other(path: Path) -> Iterator[None]:
-    """Wait until no other process holds the lock file, and hold it: processes that begin together compile once."""
+    """Wait until no other process holds the lock file, and hold it: processes that begin together compile once.
+
+    The file goes with its holder. Who waited has the file that is gone, and finds the program that was made meanwhile.
+    """
     with ExitStack() as held:
         with suppress(OSError):  # a file system without locks: there each compiles for itself
             fcntl.flock(held.enter_context(path.open("ab")), fcntl.LOCK_EX)

@@ -38,7 +38,7 @@ def importance(title: str, trials: Trials) -> Picture:
     if errors[-1] <= errors[math.ceil(share * len(errors)) - 1]:
         reached = trials.study.measure.text(errors[-1])
         return canvas.words(title, f"All {len(complete)} complete trials reached {reached}: nothing to explain.")
-    # Here and not above: it brings scikit-learn for another evaluator, a quarter of every command's start.
+    # Here and not above: it brings scikit-learn for another evaluator, a quarter of a search's start.
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     evaluator = PedAnovaImportanceEvaluator(target_quantile=share)
