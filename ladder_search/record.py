@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -33,10 +34,39 @@ FORMAT = "ladder-search study 1"
 _LIMIT = 1 << 28  # bytes of one file; a trial of 100,000 epochs needs some 30 MB
 PUBLISHED = "published"
 """Name of the trial that runs the paper's configuration."""
+STOPPED = "stopped with the search"
+"""Reason in the record of a trial that has not ended: a resume goes on with it."""
+_KEY = re.compile(r"t(\d{4,})")
 
 TrialState = Literal["COMPLETE", "PRUNED", "FAIL"]
 """COMPLETE: trained to its budget; PRUNED: stopped before it, by a rung, the failure rule or the search's end; FAIL:
 diverged or crashed."""
+
+
+def key_of(number: int) -> str:
+    """Return the key of the trial with this number: ``t0007``, ``t12345``."""
+    return f"t{number:04d}"
+
+
+def number_of(key: str) -> int:
+    """Return the number of the trial with this key; keys are sorted by it, as ``t10000`` comes after ``t9999``.
+
+    Raises:
+        ValueError: it is no key.
+    """
+    match = _KEY.fullmatch(key)
+    if match is None or key_of(int(match[1])) != key:
+        raise ValueError(f"a trial's key must be like t0007, got {key!r:.80}")
+    return int(match[1])
+
+
+def files_by_key(folder: Path, suffix: str) -> dict[str, Path]:
+    """Return the files in ``folder`` that are named by a trial's key and ``suffix``, in the order of the numbers."""
+    paths = {}
+    for path in folder.glob(f"t*{suffix}"):
+        with suppress(ValueError):
+            paths[number_of(path.name.removesuffix(suffix))] = path
+    return {key_of(number): paths[number] for number in sorted(paths)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +98,11 @@ class TrialRecord:
     def is_reference(self) -> bool:
         """Whether the trial is a fixed configuration and not a suggestion."""
         return bool(self.name)
+
+    @property
+    def is_halted(self) -> bool:
+        """Whether the trial has not ended: the search was interrupted, and a resume goes on with it."""
+        return self.reason == STOPPED
 
 
 class FolderInUseError(StudyFolderError):
@@ -157,11 +192,14 @@ class StudyFolder:
             StudyFolderError: a trial file is damaged.
         """
         records = []
-        for path in sorted(self.trials.glob("t*.json")):
+        for key, path in files_by_key(self.trials, ".json").items():
             try:
                 raw = read_json(path, _LIMIT)
                 raw["epochs"] = tuple(raw["epochs"])
-                records.append(build(TrialRecord, raw))
+                record = build(TrialRecord, raw)
+                if (record.key, record.number) != (key, number_of(key)):
+                    raise ValueError(f"its key must be {key}, found {record.key!r:.80} with number {record.number}")
+                records.append(record)
             except (OSError, ValueError, LookupError, TypeError) as error:
                 raise StudyFolderError(
                     f"{path} must be a trial's record: {error}; delete that file to leave the trial out."

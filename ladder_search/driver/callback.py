@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -22,14 +23,12 @@ from ladder_search.driver.ledger import Ledger, TrialLog
 from ladder_search.driver.progress import Progress
 from ladder_search.driver.searcher import outcome
 from ladder_search.export.sources import told_sources
-from ladder_search.record import StudyFolder, TrialRecord, TrialState
+from ladder_search.record import STOPPED, StudyFolder, TrialRecord, TrialState
 from ladder_search.tracking import DatasetInput, MetricPoint, RunStatus, Tracker
 from ladder_search.tracking.clock import steady_time
 
 CRASHED = "crashed"
 """How the reason of a crashed trial begins."""
-STOPPED = "stopped with the search"
-"""Why a trial has a record that has not ended: a resume goes on with it."""
 HOPELESS = 3
 """So many crashes without a single report by any trial: it is not the configurations."""
 
@@ -147,9 +146,10 @@ class SearchCallback(tune.Callback):
 
     def end_all(self) -> None:
         """Record the trials that were still running when the search was stopped."""
+        self._ledger.flush()  # a disk that was full may have room again, here and below
         for trial in [trial for key, trial in self._trials.items() if key not in self.records]:
             self._halted(trial)
-        for key, error in list(self._unwritten.items()):  # a disk that was full may have room again
+        for key, error in list(self._unwritten.items()):
             if not self._write(self.records[key]):
                 self.note(f"record of {key}", error)
             elif self._ledger[key].end is not None:
@@ -249,10 +249,11 @@ class SearchCallback(tune.Callback):
 
     def _log(self, log: TrialLog, rows: Iterable[Mapping[str, Any]]) -> None:
         points = [
-            MetricPoint(name=name, value=float(value), step=row[metrics.EPOCH], time_ms=log.times[row[metrics.EPOCH]])
+            MetricPoint(name=name, value=float(value), step=row[metrics.EPOCH], time_ms=time_ms)
             for row in rows
             for name, value in row.items()
-            if name != metrics.EPOCH
+            # What a record had was sent by an earlier life, and the time is part of a point.
+            if name != metrics.EPOCH and (time_ms := log.times[row[metrics.EPOCH]]) is not None
         ]
         self._tracker.log_metrics(self._run(log.trial["key"]), points)
 
@@ -281,7 +282,9 @@ class SearchCallback(tune.Callback):
     def _crash(self, key: str, trial: Any) -> str:
         lines = str(trial.get_error() or "").strip().splitlines() if hasattr(trial, "get_error") else []
         reason = f"{CRASHED}: {lines[-1] if lines else 'see its log'}"
-        error_file = next(self._folder.checkpoints.glob(f"{key}*/error.txt"), None)
+        lives = (path for path in self._folder.checkpoints.glob(f"{key}*/error.txt"))
+        own = [path for path in lives if re.fullmatch(rf"{key}(\.\d+)?", path.parent.name)]  # not those of t10000
+        error_file = max(own, key=lambda path: path.stat().st_mtime_ns, default=None)
         self.note(key, f"{reason}{f' (see {error_file})' if error_file else ''}")
         return reason
 

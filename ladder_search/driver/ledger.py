@@ -20,11 +20,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ladder_search.errors import StudyFolderError
 from ladder_search.metrics import EPOCH
-from ladder_search.record import TrialState
+from ladder_search.record import TrialState, files_by_key
 
 IDENTITY = ("key", "number", "name")
 CONFIGURATION = ("params", "settings")
+BEST_FIRST: tuple[TrialState, ...] = ("COMPLETE", "PRUNED", "FAIL")
+"""Where different ends of one trial are known, the best one stays."""
 
 
 @dataclass(slots=True)
@@ -37,8 +40,8 @@ class TrialLog:
     """``CONFIGURATION`` at its start, and after each change."""
     rows: dict[int, dict[str, Any]] = field(default_factory=dict)
     """Metrics by epoch."""
-    times: dict[int, int] = field(default_factory=dict)
-    """When each epoch was reported first, in milliseconds since 1970."""
+    times: dict[int, int | None] = field(default_factory=dict)
+    """When each epoch was reported first, in milliseconds since 1970; None: unknown, of rows that a record had."""
     reports: list[int] = field(default_factory=list)
     """Last epoch of every report: what the sampler and the scheduler were told."""
     seconds: float = 0.0
@@ -63,7 +66,9 @@ class TrialLog:
         self.seconds = line.get("seconds", self.seconds)
         if line.get("end"):
             state, reason = line["end"]
-            self.end = (state, reason)
+            # What has ended stays so: a later fault costs weights, and no result.
+            if self.end is None or BEST_FIRST.index(state) < BEST_FIRST.index(self.end[0]):
+                self.end = (state, reason)
         return fresh
 
 
@@ -82,8 +87,9 @@ class Ledger:
         """Reads the logs of earlier lives in ``folder``."""
         self._folder = folder
         self.logs = _read_all(folder)
+        self._waiting: dict[str, list[bytes]] = {}
         self.problems: set[str] = set()
-        """A disk that takes nothing; the search goes on with what is in memory."""
+        """A disk that takes nothing: lines wait in memory, and the next one that is written takes all of them along."""
 
     def __getitem__(self, key: str) -> TrialLog:
         return self.logs[key]
@@ -101,7 +107,7 @@ class Ledger:
         trial: Mapping[str, Any],
         rows: Sequence[Mapping[str, Any]],
         *,
-        time_ms: int,
+        time_ms: int | None,
         seconds: float,
         end: tuple[TrialState, str] | None,
     ) -> list[dict[str, Any]]:
@@ -119,11 +125,23 @@ class Ledger:
 
     def settle(self, key: str) -> None:
         """Forget a trial that is known everywhere; its last rows stay readable in memory."""
+        self._waiting.pop(key, None)
         with suppress(OSError):  # told again by the next life, which harms nothing
             _path(self._folder, key).unlink()
 
+    def flush(self) -> None:
+        """Write the lines that wait; those of a file that cannot be written go on waiting."""
+        for key, lines in list(self._waiting.items()):
+            try:
+                append_line(_path(self._folder, key), b"".join(lines))
+            except OSError as error:
+                self.problems.add(f"ledger: {error}")
+            else:
+                del self._waiting[key]
+
     def close(self) -> None:
         """Remove the folder if no trial is left in it: its absence says that the search has ended."""
+        self.flush()
         with suppress(OSError):
             self._folder.rmdir()
 
@@ -132,10 +150,8 @@ class Ledger:
         return self.logs[key].take(line)
 
     def _append(self, key: str, line: dict[str, Any]) -> None:
-        try:
-            append_line(_path(self._folder, key), json.dumps(line, separators=(",", ":")).encode() + b"\n")
-        except OSError as error:
-            self.problems.add(f"ledger: {error}")
+        self._waiting.setdefault(key, []).append(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+        self.flush()
 
 
 def append_line(path: Path, line: bytes, *, wait: bool = False) -> None:
@@ -161,14 +177,22 @@ def append_line(path: Path, line: bytes, *, wait: bool = False) -> None:
 
 def _read_all(folder: Path) -> dict[str, TrialLog]:
     """Return the logs in ``folder`` by key; a line that a kill cut short ends its log."""
-    found = (_read(path) for path in sorted(folder.glob("t*.jsonl")))
-    return {log.trial["key"]: log for log in found if log is not None}
+    logs = {key: _read(path) for key, path in files_by_key(folder, ".jsonl").items()}
+    return {key: log for key, log in logs.items() if log is not None}
 
 
 def _read(path: Path) -> TrialLog | None:
     log: TrialLog | None = None
-    content = path.read_bytes()
-    whole = content.rpartition(b"\n")[0]
+    try:
+        content = path.read_bytes()
+        whole = content.rpartition(b"\n")[0]
+        if len(whole) + 1 < len(content):
+            os.truncate(path, len(whole) + 1 if whole else 0)
+    except OSError as error:
+        raise StudyFolderError(
+            f"a search is resumed from the reports of its trials and {path} cannot be used: {error.strerror or error}; "
+            "change its permissions, or delete it to train that trial again."
+        ) from error
     try:
         for text in whole.splitlines():
             line = json.loads(text)
@@ -178,8 +202,6 @@ def _read(path: Path) -> TrialLog | None:
                 log = _begun(line["trial"])
     except (ValueError, LookupError, TypeError, RecursionError):
         pass  # a damaged disk; what comes before it counts
-    if len(whole) + 1 < len(content):
-        os.truncate(path, len(whole) + 1 if whole else 0)
     return log
 
 

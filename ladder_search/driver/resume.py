@@ -1,25 +1,20 @@
 """What the earlier lives of a search have left: which trials have ended, which go on, and from where.
 
-A kill leaves the stores of a search one step apart. For every trial the ledger decides, where it has one; then its
-record; then Optuna's journal. What the others miss is told to them again::
-
-    in the ledger, without an end     -> it goes on from its checkpoint
-    with an end                       -> Optuna, record and run are told of it, however much of that was done before
-    COMPLETE, its checkpoint missing  -> it goes on from the one before, for its weights: its results are known
-    not in the ledger, with a record  -> it has ended; Optuna is told again where its journal was cut
-    in Optuna's journal alone, open   -> it was suggested and never started: it starts
-    in Optuna's journal alone, ended  -> its record was deleted: it is left out
+A kill, or a disk that is full for a while, leaves the ledger, the records and Optuna's journal apart. ``outcomes`` is
+the table of what becomes of a trial; what one of the three has is then written to those that lack it. A trial that is
+COMPLETE and whose last checkpoint is missing goes on from the one before, for its weights: its results are known.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
@@ -28,12 +23,14 @@ from ray import tune
 
 from ladder_search.config import as_mapping, build, flat
 from ladder_search.driver.journal import Journal
-from ladder_search.driver.ledger import IDENTITY, Ledger, TrialLog
+from ladder_search.driver.ledger import CONFIGURATION, IDENTITY, Ledger, TrialLog
+from ladder_search.driver.outcomes import REASONS, InJournal, InLedger, InRecord, outcome_of
 from ladder_search.driver.searcher import Unfinished
 from ladder_search.errors import CheckpointError, LadderSearchError, SettingError
 from ladder_search.metrics import EPOCH, VALIDATION_ERROR
-from ladder_search.record import StudyFolder, TrialRecord, latest
+from ladder_search.record import StudyFolder, TrialRecord, TrialState, latest, number_of
 from ladder_search.studies import Study
+from ladder_search.tracking.clock import steady_time
 from ladder_search.training.checkpoint import read_member
 from ladder_search.trial import TrialSpec
 
@@ -198,32 +195,91 @@ def reconcile(
     """
     past = Past()
     records, trials = {record.key: record for record in folder.read_trials()}, journal.trials()
-    for key in sorted({*records, *ledger.logs, *trials}):
-        past.suggested = max(past.suggested, int(key[1:]) + 1)
-        log, record, trial = ledger.logs.get(key), records.get(key), trials.get(key)
-        if log is not None:
-            past.errors[key] = {epoch: row[VALIDATION_ERROR] for epoch, row in log.rows.items()}
-            if trial is None:
-                journal.restore(log.trial, distributions)
-            elif trial.state.is_finished() and log.end is None:  # Tune tells Optuna of a crash first
-                ledger.end(key, "FAIL", "crashed: see its log", log.seconds)
-            for epoch in log.reports:
-                journal.report(key, log.rows[epoch][VALIDATION_ERROR], epoch)
-            _sort(past, log, checkpoints.latest(log), journal, epochs)
-            past.halted += [record] if record is not None and log.end is None else []
-        elif record is not None:
-            past.errors[key] = {row[EPOCH]: row[VALIDATION_ERROR] for row in record.epochs}
-            if trial is None:
-                journal.restore(
-                    {name: getattr(record, name) for name in ("key", "name", "params", "settings")}, distributions
-                )
-            if record.validation_error is not None:
-                journal.report(key, record.validation_error, record.epochs[-1][EPOCH])
-            journal.end(key, record.state, record.validation_error)
-            past.records.append(record)
-        elif trial is not None and not trial.state.is_finished():
-            past.unfinished.append(Unfinished(trial=_suggested(key, trial), checkpoint=None, epoch=0))
+    for key in sorted({*records, *ledger.logs, *trials}, key=number_of):
+        past.suggested = max(past.suggested, number_of(key) + 1)
+        record, trial = records.get(key), trials.get(key)
+        match outcome := outcome_of(_in_ledger(ledger.logs.get(key)), _in_record(record), _in_journal(trial)):
+            case "starts":
+                assert trial is not None, "the journal alone has it"
+                past.unfinished.append(Unfinished(trial=_suggested(key, trial), checkpoint=None, epoch=0))
+            case "recorded":
+                assert record is not None, "it says how the trial has ended"
+                past.errors[key] = {row[EPOCH]: row[VALIDATION_ERROR] for row in record.epochs}
+                _bring_up_to_date(journal, record, distributions)
+                past.records.append(record)
+            case "goes-on" | "COMPLETE" | "PRUNED" | "FAIL":
+                log = ledger.logs.get(key) or ledger.begin(_configuration(record))
+                _fill(ledger, log, record, trial, None if outcome == "goes-on" else outcome, epochs)
+                past.errors[key] = {epoch: row[VALIDATION_ERROR] for epoch, row in log.rows.items()}
+                if trial is None:
+                    journal.restore(log.trial, distributions)
+                for epoch in log.reports:
+                    journal.report(key, log.rows[epoch][VALIDATION_ERROR], epoch)
+                _sort(past, log, checkpoints.latest(log), journal, epochs)
+                if record is not None and past.unfinished and past.unfinished[-1].trial["key"] == key:
+                    past.halted.append(record)
     return past
+
+
+def _in_ledger(log: TrialLog | None) -> InLedger:
+    return "absent" if log is None else "open" if log.end is None else log.end[0]
+
+
+def _in_record(record: TrialRecord | None) -> InRecord:
+    return "absent" if record is None else "halted" if record.is_halted else record.state
+
+
+def _in_journal(trial: FrozenTrial | None) -> InJournal:
+    if trial is None:
+        return "absent"
+    return cast(InJournal, trial.state.name) if trial.state.is_finished() else "open"
+
+
+def _configuration(record: TrialRecord | None) -> dict[str, Any]:
+    assert record is not None, "a trial that goes on or has ended is in the ledger or has a record"
+    return {name: getattr(record, name) for name in (*IDENTITY, *CONFIGURATION)}
+
+
+def _bring_up_to_date(journal: Journal, record: TrialRecord, distributions: Mapping[str, BaseDistribution]) -> None:
+    """Write what a record has into a journal that has lost lines."""
+    if record.key not in journal.trials():
+        journal.restore(_configuration(record), distributions)
+    if record.validation_error is not None:
+        journal.report(record.key, record.validation_error, record.epochs[-1][EPOCH])
+    journal.end(record.key, record.state, record.validation_error)
+
+
+def _fill(
+    ledger: Ledger,
+    log: TrialLog,
+    record: TrialRecord | None,
+    trial: FrozenTrial | None,
+    state: TrialState | None,
+    epochs: int,
+) -> None:
+    """Write into the ledger what it lacks: epochs that the record or the journal has, and the end of the trial."""
+    key, seconds = log.trial["key"], max(log.seconds, record.seconds if record is not None else 0.0)
+    config = {**log.trial, **log.configurations[-1]}
+    recorded = [_numbers(row) for row in record.epochs if row[EPOCH] not in log.rows] if record is not None else []
+    if recorded:
+        ledger.report(config, recorded, time_ms=None, seconds=seconds, end=None)
+    if state is None:
+        return  # epochs that the journal alone has are trained and reported again, with all their metrics
+    errors = dict(trial.intermediate_values) if trial is not None else {}
+    if trial is not None and trial.value is not None and state == "COMPLETE":
+        errors.setdefault(epochs, trial.value)
+    time_ms = int(steady_time() * 1000)
+    for epoch in sorted(errors.keys() - log.rows.keys()):
+        row = {EPOCH: epoch, VALIDATION_ERROR: errors[epoch]}
+        ledger.report(config, [row], time_ms=time_ms, seconds=seconds, end=None)
+    if log.end is None or log.end[0] != state:
+        known = record is not None and record.state == state and not record.is_halted
+        ledger.end(key, state, record.reason if record is not None and known else REASONS[state], seconds)
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of a record, in which null stands for what is no number."""
+    return {name: math.nan if value is None else value for name, value in row.items()}
 
 
 def _sort(past: Past, log: TrialLog, found: Checkpoint | None, journal: Journal, epochs: int) -> None:
@@ -245,4 +301,8 @@ def _sort(past: Past, log: TrialLog, found: Checkpoint | None, journal: Journal,
 def _suggested(key: str, trial: FrozenTrial) -> dict[str, Any]:
     """What is known of a trial that was suggested and never started."""
     name, settings = trial.user_attrs["name"], json.loads(trial.user_attrs["settings"])
-    return {**dict(zip(IDENTITY, (key, int(key[1:]), name), strict=True)), "params": trial.params, "settings": settings}
+    return {
+        **dict(zip(IDENTITY, (key, number_of(key), name), strict=True)),
+        "params": trial.params,
+        "settings": settings,
+    }

@@ -31,7 +31,7 @@ from ladder_search.driver.samplers import sampler_for
 from ladder_search.driver.searcher import OptunaSearcher
 from ladder_search.driver.settings import SearchSettings
 from ladder_search.driver.space import SearchSpace, Space
-from ladder_search.errors import SettingError
+from ladder_search.errors import SettingError, StudyFolderError
 from ladder_search.export.provenance import collect
 from ladder_search.export.sources import FOLDER as SOURCES
 from ladder_search.export.sources import given_folders, list_sources, without_test_set
@@ -233,7 +233,7 @@ class Run:
             callback.end_all()
             searcher.close()
             records = {record.key: record for record in past.halted} | callback.records
-            self.records = [records[key] for key in sorted(records)]
+            self.records = sorted(records.values(), key=lambda record: record.number)
             self.problems = [*self.problems, *callback.problems, *sorted(self._ledger.problems)]
             if status is not None:
                 self.problems += parent.summarise(self.records, self._journal.study)
@@ -266,9 +266,9 @@ class Run:
             seated = trainable if sharing.desk else tune.with_parameters(trainable, dataset=dataset)
             self._tune(tune.with_resources(seated, {"cpu": share.cpus, "gpu": share.gpus}), trials, searcher, callback)
         if keeper is not None:
-            self._describe(sources=list_sources(self._folder.path / SOURCES))
+            self._note(sources=list_sources(self._folder.path / SOURCES))
         if sharing.accounts:
-            self._describe(packs=[*self._description.get("packs", []), *sharing.accounts])
+            self._note(packs=[*self._description.get("packs", []), *sharing.accounts])
             self._console.print(in_words(sharing.accounts), highlight=False)
 
     def _tune(self, trainable: Any, trials: int, searcher: OptunaSearcher, callback: SearchCallback) -> None:
@@ -313,6 +313,13 @@ class Run:
     def _describe(self, **more: Any) -> None:
         self._description |= more
         self._folder.describe(self._description)
+
+    def _note(self, **more: Any) -> None:
+        """Describe what has been done already: a disk that is full then is a problem to report and ends nothing."""
+        try:
+            self._describe(**more)
+        except StudyFolderError as error:
+            self.problems.append(str(error))
 
     def _left(self) -> int:
         """Trials that have not ended, the unfinished ones among them."""

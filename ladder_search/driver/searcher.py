@@ -19,6 +19,7 @@ from ray.tune.search import Searcher
 from ladder_search.driver.journal import Journal
 from ladder_search.metrics import DIVERGED, EPOCH, VALIDATION_ERROR
 from ladder_search.record import TrialState as State
+from ladder_search.record import key_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +139,7 @@ class OptunaSearcher(Searcher):
         else:
             trial = self._journal.references.ask()
             settings, name, params = point.settings, point.name, {}
-        key = f"t{number:04d}"
+        key = key_of(number)
         self._journal.keep(trial, key, name, settings)
         return {"key": key, "number": number, "name": name, "params": params, "settings": settings}
 

@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 
 from ladder_search.errors import StudyFolderError
-from ladder_search.record import FolderInUseError, StudyFolder, TrialRecord, claim_folder, find_folder, lasting
+from ladder_search.record import (
+    FolderInUseError,
+    StudyFolder,
+    TrialRecord,
+    claim_folder,
+    find_folder,
+    key_of,
+    lasting,
+    number_of,
+)
 
 DESCRIPTION: dict[str, Any] = {"settings": {"study": "digits-100"}, "store": "sqlite:///x.db"}
 
@@ -51,6 +60,30 @@ def test_records_round_trip_in_the_order_of_their_numbers(tmp_path: Path) -> Non
     folder.write_trial(_record(1, state="FAIL", validation_error=None))
     assert folder.read_trials()[0].state == "FAIL"
     assert sorted(path.name for path in folder.trials.iterdir()) == ["t0001.json", "t0002.json", "t0003.json"]
+
+
+def test_ten_thousand_trials_keep_their_order(tmp_path: Path) -> None:
+    folder = _begun(tmp_path / "s")
+    numbers = [2, 9999, 10_000, 100_000]
+    for number in reversed(numbers):
+        folder.write_trial(_record(number))
+    assert [record.number for record in folder.read_trials()] == numbers
+    assert [key_of(number) for number in numbers] == ["t0002", "t9999", "t10000", "t100000"]
+    assert [number_of(key_of(number)) for number in numbers] == numbers
+
+
+@pytest.mark.parametrize("key", ["t1", "t00001", "t0001.2", "0001", "t", "tests", "t00 1", "t0001\n"])
+def test_what_is_no_key(key: str) -> None:
+    with pytest.raises(ValueError, match="like t0007"):
+        number_of(key)
+
+
+def test_a_record_under_another_name_is_damaged(tmp_path: Path) -> None:
+    folder = _begun(tmp_path / "s")
+    folder.write_trial(_record(1))
+    (folder.trials / "t0001.json").rename(folder.trials / "t0002.json")
+    with pytest.raises(StudyFolderError, match=r"t0002\.json must be a trial's record: its key must be t0002"):
+        folder.read_trials()
 
 
 def test_a_study_is_never_overwritten(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from ladder_search.driver import wording
 from ladder_search.driver.leaderboard import rank
 from ladder_search.driver.wording import BASELINE, PUBLISHED, finite
 from ladder_search.metrics import Measure
-from ladder_search.record import TrialRecord
+from ladder_search.record import TrialRecord, key_of
 from ladder_search.studies.study import Study
 
 
@@ -60,7 +60,7 @@ class Trials:
             shown.add_trial(_renamed(trial, names, study.measure) if complete else failed)
             if trial.state.is_finished():
                 params = {names[name]: given for name, given in trial.params.items()}
-                key = str(trial.user_attrs.get("key", f"t{trial.number:04d}"))  # the searcher notes the key
+                key = str(trial.user_attrs.get("key", key_of(trial.number)))  # the searcher notes the key
                 error = trial.value if complete else None
                 points.append(Point(number=trial.number, key=key, params=params, error=error))
         varied = {names[name]: found for name, found in distributions.items() if not found.single()}

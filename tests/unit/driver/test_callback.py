@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import math
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -189,6 +190,26 @@ def test_a_crashed_trial_says_its_last_words(folder: StudyFolder) -> None:
     assert (record.state, record.reason) == ("FAIL", "crashed: RuntimeError: out of memory")
     assert record.epochs == () and record.validation_error is None
     assert tracker.named("end") == [("digits-100/s/t0003", "FAILED")]
+
+
+def test_a_crash_after_the_end_costs_the_last_checkpoint_and_no_result(folder: StudyFolder) -> None:
+    """A host may die again and again while it writes the last checkpoint of a trial that was trained to its budget."""
+    callback, trial = _callback(folder, FakeTracker()), _trial(error="RuntimeError: the host is gone")
+    callback.on_trial_start(0, [], trial)
+    _report(callback, trial, 1, 2, 3, 4, error=0.05)
+    callback.on_trial_error(0, [], trial)
+    assert (callback.records["t0003"].state, callback.records["t0003"].validation_error) == ("COMPLETE", 0.05)
+
+
+def test_the_words_of_a_crash_are_those_of_the_trial(folder: StudyFolder) -> None:
+    callback, trial = _callback(folder, FakeTracker()), _trial("t1000", error="RuntimeError: out of memory")
+    for name in ("t10000", "t1000", "t1000.2"):
+        (folder.checkpoints / name).mkdir(parents=True)
+        (folder.checkpoints / name / "error.txt").write_text("")
+        os.utime(folder.checkpoints / name / "error.txt", (len(name), len(name)))
+    callback.on_trial_start(0, [], trial)
+    callback.on_trial_error(0, [], trial)
+    assert f"(see {folder.checkpoints / 't1000.2' / 'error.txt'})" in callback.problems[0]  # of its latest life
 
 
 def test_when_nothing_but_crashes_comes_the_search_is_halted(folder: StudyFolder) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ladder_search.driver.ledger import Ledger
+from ladder_search.errors import StudyFolderError
 
 BEGUN = {"key": "t0003", "number": 3, "name": "", "params": {"x": 0.5}, "settings": {"model": {"x": 0.5}}}
 TRIAL = {**BEGUN, "start": None}
@@ -100,3 +103,51 @@ def test_a_disk_that_takes_nothing_is_told_once_and_nothing_is_forgotten(tmp_pat
     ledger = _reported(tmp_path / "missing")
     assert sorted(ledger["t0003"].rows) == [1, 2, 3]
     assert len(ledger.problems) == 1 and "ledger: " in ledger.problems.pop()
+
+
+@pytest.mark.parametrize("refused", [1, 2, 3, 4])
+def test_lines_that_found_no_room_are_written_with_the_next_one(
+    refused: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full when a trial starts would otherwise cost the whole trial: the first line says which it is."""
+    write, calls = os.write, iter(range(100))
+
+    def full_at_first(handle: int, data: bytes) -> int:
+        if next(calls) < refused:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(handle, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full_at_first)
+        ledger = _reported(folder)  # three lines
+        ledger.end("t0003", "COMPLETE", "done", 4.0)
+        ledger.close()
+    assert Ledger(folder).logs == ledger.logs and sorted(ledger["t0003"].rows) == [1, 2, 3]
+
+
+def test_the_lines_of_other_trials_are_taken_along(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    ledger = Ledger(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        ledger.begin(TRIAL)
+        ledger.begin({**TRIAL, "key": "t0004"})
+        ledger.settle("t0004")  # of which nothing is to be kept
+    ledger.begin({**TRIAL, "key": "t0005"})
+    assert sorted(Ledger(folder).logs) == ["t0003", "t0005"]
+
+
+def test_the_best_end_stays(folder: Path) -> None:
+    ledger = _reported(folder)
+    for state, kept in (("FAIL", "FAIL"), ("COMPLETE", "COMPLETE"), ("FAIL", "COMPLETE"), ("PRUNED", "COMPLETE")):
+        ledger.end("t0003", state, "", 4.0)  # type: ignore[arg-type]
+        for log in (ledger["t0003"], Ledger(folder)["t0003"]):
+            assert log.end is not None and log.end[0] == kept
+
+
+def test_a_log_that_cannot_be_read_is_one_sentence(folder: Path) -> None:
+    (folder / "t0003.jsonl").mkdir()
+    with pytest.raises(StudyFolderError, match=r"t0003\.jsonl cannot be used: .*; change its permissions"):
+        Ledger(folder)

@@ -17,7 +17,7 @@ from ladder_search.driver.journal import Journal
 from ladder_search.driver.ledger import Ledger
 from ladder_search.driver.resume import Checkpoints, Past, check_unchanged, reconcile
 from ladder_search.errors import SettingError, StudyFolderError
-from ladder_search.record import StudyFolder, TrialRecord
+from ladder_search.record import STOPPED, StudyFolder, TrialRecord
 from ladder_search.studies import STUDIES
 from ladder_search.training.checkpoint import write_member
 from ladder_search.training.pack import MemberState
@@ -61,12 +61,19 @@ class Search:
         write_member(place / "member-0", state, merge(self.trial["settings"], changed))
         return place
 
-    def recorded(self, state: Any = "COMPLETE", epoch: int = EPOCHS) -> None:
+    def recorded(self, state: Any = "COMPLETE", epoch: int = EPOCHS, reason: str = "") -> None:
         rows = tuple({"epoch": one, "validation_error": 0.5 / one} for one in range(1, epoch + 1))
         self.folder.write_trial(
-            TrialRecord(**self.trial, state=state, reason="", epochs=rows, validation_error=0.5 / epoch, seconds=1.0,
-                        checkpoint=None)
-        )  # fmt: skip
+            TrialRecord(
+                **self.trial,
+                state=state,
+                reason=reason,
+                epochs=rows,
+                validation_error=0.5 / epoch,
+                seconds=1.0,
+                checkpoint=None,
+            )
+        )
 
     def resumed(self) -> Past:
         """A second process: it knows what is on disk."""
@@ -113,7 +120,7 @@ def test_reported_and_never_saved(search: Search) -> None:
 def test_stopped_with_the_search(search: Search) -> None:
     search.suggested()
     search.reported(1, 2)
-    search.recorded("PRUNED", epoch=2)
+    search.recorded("PRUNED", epoch=2, reason=STOPPED)
     search.journal.pause("t0000")
     place = search.saved(2)
     past = search.resumed()
@@ -194,6 +201,46 @@ def test_optuna_told_of_a_crash_and_nobody_else(search: Search) -> None:
     past = search.resumed()
     assert [ended.key for ended in past.ended] == ["t0000"]
     assert search.ledger["t0000"].end == ("FAIL", "crashed: see its log")
+
+
+def test_a_disk_without_room_for_the_ledger_and_the_record_makes_no_crash_of_a_finished_trial(search: Search) -> None:
+    """Optuna's journal had room for its line; the rest of the disk was full, and the search was killed."""
+    search.suggested()
+    search.reported(1, 2)
+    search.journal.report("t0000", 0.5 / EPOCHS, EPOCHS)
+    search.journal.end("t0000", "COMPLETE", 0.5 / EPOCHS)
+    place = search.saved(EPOCHS)
+    past = search.resumed()
+    assert [(ended.key, ended.checkpoint) for ended in past.ended] == [("t0000", str(place))]
+    log = search.ledger["t0000"]
+    assert log.end == ("COMPLETE", "trained to its budget")
+    assert log.rows[EPOCHS] == {"epoch": EPOCHS, "validation_error": 0.5 / EPOCHS}
+
+
+def test_a_trial_of_which_only_the_record_of_the_interruption_is_left_goes_on(search: Search) -> None:
+    """The ledger lies on a disk that was full all the while; the record was written when there was room again."""
+    search.suggested()
+    search.journal.pause("t0000")
+    search.recorded("PRUNED", epoch=2, reason=STOPPED)
+    place = search.saved(2)
+    past = search.resumed()
+    _goes_on(past, 2, place)
+    assert search.ledger["t0000"].times == {1: None, 2: None}  # they are in the tracking store already
+
+
+def test_trials_come_in_the_order_of_their_numbers(search: Search) -> None:
+    keys = ["t0007", "t9999", "t10000", "t100000"]
+    for number, key in enumerate(keys):
+        trial = search.journal.study.ask()
+        params = {"training/lr": trial.suggest_float("training/lr", 0.0, 1.0)}
+        settings = merge(STUDY.trial().as_mapping(), {"training": {"lr": params["training/lr"]}})
+        search.journal.keep(trial, key, "", settings)
+        search.trial = {"key": key, "number": int(key[1:]), "name": "", "params": params, "settings": settings}
+        if number % 2:
+            search.ledger.begin(search.trial)
+    assert list(Ledger(search.folder.running).logs) == ["t9999", "t100000"]
+    past = search.resumed()
+    assert [unfinished.trial["key"] for unfinished in past.unfinished] == keys and past.suggested == 100_001
 
 
 def test_recorded_and_its_run_perhaps_not_ended(search: Search) -> None:
