@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ladder_search.config import as_mapping, build
-from ladder_search.data.atomic import write_atomically
 from ladder_search.data.foreign import read_json
-from ladder_search.data.lock import hold, let_go
+from ladder_search.disk.files import write_atomically
+from ladder_search.disk.lock import hold, let_go
 from ladder_search.errors import StudyFolderError
 
 FORMAT = "ladder-search study 1"
@@ -120,6 +120,8 @@ class StudyFolder:
         self.checkpoints = self.path / "checkpoints"
         self.spool = self.path / "spool"
         self.pictures = self.path / "pictures"
+        self.notes: list[str] = []
+        """What is to be said of the file system, once the folder is held."""
 
     def create(self, description: dict[str, Any]) -> None:
         """Make the folder and write ``study.json``.
@@ -214,7 +216,7 @@ class StudyFolder:
             StudyFolderError: another search holds it, or it cannot be written.
         """
         try:
-            handle = hold(self.path)
+            lock = hold(self.path)
         except BlockingIOError as error:
             raise FolderInUseError(
                 f"one search at a time may use a study folder and {self.path} is in use; "
@@ -224,10 +226,11 @@ class StudyFolder:
             raise StudyFolderError(
                 f"a study folder must be writable, {self.path} is not: {error}; choose another --root."
             ) from error
+        self.notes = [lock.note] if lock.note else []
         try:
             yield
         finally:
-            let_go(self.path, handle, unused=not self.holds_study())
+            let_go(lock, unused=not self.holds_study())
 
     def check_free(self) -> None:
         """Raise ``StudyFolderError`` when a search was begun here."""

@@ -12,8 +12,8 @@ from rich.console import Console
 from ladder_search.commands.ordering_runs import record
 from ladder_search.commands.training import at_least_one, find_device, show_progress
 from ladder_search.data import datasets
-from ladder_search.data.atomic import write_atomically
 from ladder_search.data.dataset import Dataset
+from ladder_search.disk.files import write_atomically
 from ladder_search.driver.pictures import canvas
 from ladder_search.driver.pictures.learning import learning_bands
 from ladder_search.errors import SettingError, StudyFolderError

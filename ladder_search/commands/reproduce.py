@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ladder_search.commands.training import at_least_one, find_device, show_progress
 from ladder_search.data import datasets
-from ladder_search.data.atomic import write_atomically
+from ladder_search.disk.files import write_atomically
 from ladder_search.errors import SettingError
 from ladder_search.export.folders import unwritable
 from ladder_search.export.reproduction import FOLDER, Race, folder_name

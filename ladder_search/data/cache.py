@@ -7,7 +7,6 @@ content digest.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ladder_search.data.arrays import Arrays, Notify, content_digest
-from ladder_search.data.atomic import remove_leftovers, write_atomically
+from ladder_search.disk.files import remove_leftovers, write_atomically
+from ladder_search.disk.lock import Lock
 from ladder_search.errors import DataError
 
 if TYPE_CHECKING:
@@ -212,22 +212,21 @@ def _write(path: Path, name: str, digest: str, arrays: Arrays) -> None:
 
 @contextmanager
 def _locked(path: Path, notify: Notify) -> Iterator[None]:
-    """Hold the lock of a cache file, so that no two processes fetch the same thing; the kernel frees it on death."""
+    """Hold the lock of a cache file, so that no two processes fetch the same thing."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = open(path.parent / f"{path.name}.lock", "ab")  # noqa: SIM115 - entered below, outside this try
+        lock = Lock(path.parent / f"{path.name}.lock")
+        if not lock.acquire():
+            notify(f"another process is filling {path}; waiting for it.")
+            lock.acquire(timeout=None)
     except OSError as error:
         raise _unusable(error) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            notify(f"another process is filling {path}; waiting for it.")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError:
-            # Some network file systems have no locks. Then the work may be done twice, and the last rename wins.
-            notify(f"the folder {path.parent} has no file locks; going on without.")
+    try:
+        if lock.note:
+            notify(lock.note)
         yield
+    finally:
+        lock.release()
 
 
 def _unusable(error: OSError, n_bytes: int = 0) -> DataError:

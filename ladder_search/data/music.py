@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ladder_search.data.arrays import Notify, quiet
-from ladder_search.data.atomic import write_atomically
 from ladder_search.data.cache import cache_folder
 from ladder_search.data.dataset import FETCHABLE, PRESENT, Dataset, Pieces
 from ladder_search.data.sources import DATA_VARIABLE, check_sha256, data_folder, fetch, find_file, read_verified
+from ladder_search.disk.files import write_atomically
 from ladder_search.errors import DataError, UnknownNameError
 
 KEYS = 88

@@ -23,10 +23,10 @@ import ray
 import torch
 from ray.exceptions import GetTimeoutError, RayError
 
-from ladder_search.data.atomic import write_atomically
 from ladder_search.data.cache import cache_folder
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.foreign import read_json
+from ladder_search.disk.files import write_atomically
 from ladder_search.training.probing import Probed, probe
 from ladder_search.trial import TrialSpec
 

@@ -16,6 +16,7 @@ from ladder_search.data import datasets, music
 from ladder_search.data.dataset import ABSENT
 from ladder_search.data.datasets import DATASETS
 from ladder_search.data.music import MUSIC
+from ladder_search.disk.features import CONSEQUENCES, lacking
 from ladder_search.errors import LadderSearchError
 from ladder_search.tracking.address import check, default_store
 from ladder_search.training.compiling import compiler_found
@@ -41,7 +42,7 @@ class Finding:
 def examine(console: Console, root: Path) -> int:
     """Print all findings; return 0 when everything that a search needs works, else 1."""
     broken = 0
-    here = (lambda: _root(root), lambda: _store(root))
+    here = (lambda: _root(root), lambda: _file_system(root), lambda: _store(root))
     for look in (_python, _packages, _devices, _compiler, _data, *here, _cluster, _launcher):
         for finding in look():
             broken += not finding.works
@@ -118,6 +119,18 @@ def _root(root: Path) -> Iterator[Finding]:
     yield Finding(
         name="results folder", works=writable and free >= 1, found=f"{root} ({free:.0f} GiB free)", remedy=remedy
     )
+
+
+def _file_system(root: Path) -> Iterator[Finding]:
+    place = root.absolute()
+    while not place.exists():
+        place = place.parent
+    try:
+        missing = lacking(place)
+    except OSError:
+        return  # the line above says that the folder cannot be written
+    told = "; ".join(f"it has no {name}: {CONSEQUENCES[name]}" for name in missing)
+    yield Finding(name="its file system", works=True, found=told or "has locks, links and fsync of folders")
 
 
 def _store(root: Path) -> Iterator[Finding]:

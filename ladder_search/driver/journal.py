@@ -17,10 +17,10 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
-from ladder_search.driver.ledger import append_line
+from ladder_search.disk.files import append_line
 from ladder_search.errors import StudyFolderError
 from ladder_search.record import TrialState as State
 
@@ -35,30 +35,53 @@ class _Backend(JournalFileBackend):
     survives the end of the process at once; a power cut costs what was suggested and reported since.
 
     While the disk takes nothing, lines wait in memory and the study goes on with them; the next line that is written
-    takes them along.
+    takes them along. Nor is anything read from the disk once the journal is open: this process holds the study folder,
+    and what it has written it knows. Optuna's other lock would be a symbolic link, which some file systems do not have;
+    both use the same name, so that they exclude each other.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._writing = path, JournalFileSymlinkLock(str(path))
+        """Raises ``OSError`` where the file cannot be made or read."""
+        self._path, self._writing = path, JournalFileOpenLock(str(path))
         self._waiting: list[dict[str, Any]] = []
+        self.error: OSError | None = None
+        """Why lines wait; None while none do."""
         super().__init__(str(path), lock_obj=self._writing)
+        self._logs, self._first = list(super().read_logs(0)), 0
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        self._logs += logs
         self._waiting += logs
+        self.flush()
+
+    def flush(self) -> None:
+        """Write the lines that wait, or keep them."""
+        if not self._waiting:
+            return
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in self._waiting)
         ends = any("state" in log and "trial_id" in log for log in self._waiting)
-        with suppress(OSError):
+        try:
             self._writing.acquire()
             try:
                 append_line(self._path, lines.encode(), wait=ends)
                 self._waiting.clear()
+                self.error = None
             finally:
-                self._writing.release()
+                with suppress(RuntimeError):  # the file of the lock is gone
+                    self._writing.release()
+        except OSError as error:
+            self.error = error
+
+    @property
+    def waiting(self) -> int:
+        """Lines that are in memory only."""
+        return len(self._waiting)
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
-        yield from super().read_logs(log_number_from)
-        written = max(self._log_number_offset)  # what was just read to its end
-        yield from self._waiting[max(0, log_number_from - written) :]
+        """Yield what has not been read yet; it has one reader, and what that has read is forgotten."""
+        del self._logs[: log_number_from - self._first]
+        self._first = log_number_from
+        yield from self._logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +110,16 @@ class Journal:
         """Begin a journal in ``path``, or open the one of an earlier life of the search.
 
         Raises:
-            StudyFolderError: there is none to open, or it cannot be read.
+            StudyFolderError: there is none to open, or it cannot be read or written.
         """
         self.notes: list[str] = []
         if new:
-            path.unlink(missing_ok=True)  # of a search that was killed before it began
+            with suppress(OSError):  # of a search that was killed before it began
+                path.unlink(missing_ok=True)
         else:
             self._mend(path)
-        storage = _opened(path)
+        self._path = path
+        self._backend, storage = _opened(path)
         pairs = []
         for own in (name, f"{name}/{REFERENCES}"):
             memory = optuna.create_study(study_name=own, direction="minimize")
@@ -104,6 +129,8 @@ class Journal:
                 kept = _load(storage, own, path)
                 memory.add_trials(kept.get_trials(deepcopy=False))
             pairs.append(_Pair(memory, kept))
+        if new and self._backend.error is not None:
+            raise _unwritable(path, self._backend.error) from self._backend.error
         self._main, self._references = pairs
         self._numbers: dict[str, tuple[_Pair, int]] = {
             trial.user_attrs["key"]: (pair, trial.number)
@@ -178,6 +205,16 @@ class Journal:
     def go_on(self, key: str) -> None:
         self._set_state(key, TrialState.WAITING, TrialState.RUNNING)
 
+    def close(self) -> list[str]:
+        """Write what waits for the disk; return a sentence where it cannot be written."""
+        self._backend.flush()
+        if self._backend.error is None:
+            return []
+        return [
+            f"{self._path.name}: the disk took nothing ({self._backend.error}), so that {self._backend.waiting} "
+            "entries are missing from it; a resume takes what they say from the records and reports of the trials"
+        ]
+
     def _set_state(self, key: str, before: TrialState, after: TrialState) -> None:
         pair, number = self._numbers[key]
         for study in pair.both:
@@ -228,14 +265,24 @@ def _is_entry(line: bytes) -> bool:
         return False
 
 
-def _opened(path: Path) -> JournalStorage:
+def _opened(path: Path) -> tuple[_Backend, JournalStorage]:
     try:
-        return JournalStorage(_Backend(path))
+        backend = _Backend(path)
+        return backend, JournalStorage(backend)
+    except OSError as error:
+        raise _unwritable(path, error) from error
     except Exception as error:  # whatever a line that is JSON and no entry of Optuna's leads to
         raise StudyFolderError(
             f"a journal must hold Optuna's entries and {path} holds others ({type(error).__name__}: {error}); "
             "copy the file back or start a new search."
         ) from error
+
+
+def _unwritable(path: Path, error: OSError) -> StudyFolderError:
+    return StudyFolderError(
+        f"a search keeps its journal on disk and {path} cannot be used: {error.strerror or error}; make room, change "
+        "its permissions, or choose another --root."
+    )
 
 
 def _load(storage: JournalStorage, name: str, path: Path) -> optuna.Study:

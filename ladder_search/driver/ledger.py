@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ladder_search.disk.files import append_line
 from ladder_search.errors import StudyFolderError
 from ladder_search.metrics import EPOCH
 from ladder_search.record import TrialState, files_by_key
@@ -152,27 +153,6 @@ class Ledger:
     def _append(self, key: str, line: dict[str, Any]) -> None:
         self._waiting.setdefault(key, []).append(json.dumps(line, separators=(",", ":")).encode() + b"\n")
         self.flush()
-
-
-def append_line(path: Path, line: bytes, *, wait: bool = False) -> None:
-    """Append to a file, whole or not at all; ``wait`` until the disk has it.
-
-    Raises:
-        OSError: the disk refuses.
-    """
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-    try:
-        size, written = os.fstat(handle).st_size, 0
-        try:
-            while written < len(line):
-                written += os.write(handle, line[written:])
-            if wait:
-                os.fsync(handle)
-        except OSError:
-            os.ftruncate(handle, size)  # shrinking works on a full disk
-            raise
-    finally:
-        os.close(handle)
 
 
 def _read_all(folder: Path) -> dict[str, TrialLog]:

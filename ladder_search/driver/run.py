@@ -235,6 +235,7 @@ class Run:
             records = {record.key: record for record in past.halted} | callback.records
             self.records = sorted(records.values(), key=lambda record: record.number)
             self.problems = [*self.problems, *callback.problems, *sorted(self._ledger.problems)]
+            self.problems += self._journal.close()
             if status is not None:
                 self.problems += parent.summarise(self.records, self._journal.study)
             parent.end(status or "FAILED")

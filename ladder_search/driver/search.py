@@ -78,6 +78,8 @@ def run_search(
     root = Path(lasting(settings.root))
     store = settings.tracking or default_store(root)
     with _held_folder(root, settings, study) as folder:
+        for line in folder.notes:
+            console.print(f"note: {line}", highlight=False, markup=False, soft_wrap=True)
         if settings.offline:
             store = normal_store(store)
         else:

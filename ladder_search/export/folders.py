@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from ladder_search.disk.files import sync_folder
 from ladder_search.errors import StudyFolderError
 
 
@@ -35,7 +36,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes], *, replace: bool = Fa
             temporary.mkdir(parents=True)
             for name, content in files.items():
                 _write(temporary / name, content)
-            _sync(temporary)
+            sync_folder(temporary)
             _put_in_place(temporary, folder, old)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -46,7 +47,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes], *, replace: bool = Fa
         raise unwritable(folder, error) from error
     shutil.rmtree(old, ignore_errors=True)
     with suppress(OSError):  # the folder is whole and in place; only a power cut could still undo that
-        _sync(folder.parent)
+        sync_folder(folder.parent)
 
 
 def unwritable(folder: Path, error: OSError) -> StudyFolderError:
@@ -100,11 +101,3 @@ def _put_in_place(temporary: Path, folder: Path, old: Path) -> None:
     except BaseException:
         os.rename(old, folder)
         raise
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)  # the new names survive a power cut, too
-    finally:
-        os.close(handle)

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from ladder_search.config import as_mapping, build
-from ladder_search.data.atomic import write_atomically
 from ladder_search.data.foreign import read_json
-from ladder_search.data.lock import LOCK, hold, let_go
+from ladder_search.disk.files import write_atomically
+from ladder_search.disk.lock import LOCK_FILES, hold, let_go
 from ladder_search.errors import CheckpointError, StudyFolderError
 from ladder_search.export.folders import unwritable
 from ladder_search.export.members import read_fitting
@@ -156,7 +156,7 @@ def held(folder: Path) -> Iterator[None]:
         StudyFolderError: another training holds it, or it cannot be written.
     """
     try:
-        handle = hold(folder)
+        lock = hold(folder)
     except BlockingIOError as error:
         raise StudyFolderError(
             f"one final training at a time may use a folder and {folder} is in use; wait for it or choose another."
@@ -168,13 +168,13 @@ def held(folder: Path) -> Iterator[None]:
     finally:
         with suppress(OSError):
             (folder / PROGRESS).rmdir()
-        let_go(folder, handle, unused=_is_unused(folder))
+        let_go(lock, unused=_is_unused(folder))
 
 
 def _is_unused(folder: Path) -> bool:
     """Whether not even the first file could be written."""
     try:
-        return os.listdir(folder) == [LOCK]
+        return set(os.listdir(folder)) <= LOCK_FILES
     except OSError:
         return False
 

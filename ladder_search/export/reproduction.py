@@ -22,10 +22,10 @@ from pathlib import Path
 import torch
 
 from ladder_search.config import as_mapping, build
-from ladder_search.data.atomic import write_atomically
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.foreign import read_json
-from ladder_search.data.lock import LOCK
+from ladder_search.disk.files import write_atomically
+from ladder_search.disk.lock import LOCK_FILES
 from ladder_search.errors import CheckpointError, StudyFolderError
 from ladder_search.export import race
 from ladder_search.export.contenders import Contender, Outcome, find_contenders, seeds_of_searches
@@ -252,7 +252,7 @@ def read_reproduction(folder: Path) -> Reproduction:
 def _earlier(folder: Path) -> Reproduction | None:
     """Return what an earlier call left in ``folder``; None where it is free."""
     try:
-        names = {entry.name for entry in folder.iterdir()} - {LOCK} if folder.exists() else set()
+        names = {entry.name for entry in folder.iterdir()} - LOCK_FILES if folder.exists() else set()
     except OSError as error:
         raise unwritable(folder, error) from error
     if names and FILE not in names:

@@ -21,9 +21,9 @@ from typing import Any, Literal
 from torch import nn
 
 from ladder_search.config import as_mapping, build
-from ladder_search.data.atomic import write_atomically
 from ladder_search.data.foreign import read_json
-from ladder_search.data.lock import LOCK
+from ladder_search.disk.files import write_atomically
+from ladder_search.disk.lock import LOCK_FILES
 from ladder_search.errors import CheckpointError, LadderSearchError, StudyFolderError
 from ladder_search.export.folders import taken, unwritable
 from ladder_search.export.provenance import collect
@@ -300,7 +300,9 @@ def check_folder(folder: Path) -> None:
         names = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
     except OSError as error:
         raise unwritable(folder, error) from error
-    strange = sorted(name for name in names - {RESULT, PROGRESS, LOCK, SPOOL} if not name.startswith(("seed-", ".")))
+    strange = sorted(
+        name for name in names - {RESULT, PROGRESS, SPOOL, *LOCK_FILES} if not name.startswith(("seed-", "."))
+    )
     if strange:
         raise StudyFolderError(
             f"a final training needs a folder of its own and {folder} holds {strange[0]!r}; choose another place."

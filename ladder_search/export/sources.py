@@ -25,7 +25,7 @@ from ladder_search.config import as_mapping
 from ladder_search.data import datasets
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.datasets import DATASETS
-from ladder_search.data.lock import hold, let_go
+from ladder_search.disk.lock import hold, let_go
 from ladder_search.errors import CheckpointError, ResourceError, SettingError
 from ladder_search.export.bundle import Bundle, BundleMetrics, read_bundle, write_bundle
 from ladder_search.export.final import worth_compiling
@@ -182,12 +182,12 @@ class Shelf:
         place = self._folder / order.key
         if order.config.bundle is not None and not place.is_dir():
             return given_bundle(order)
-        lock = self._folder / f"{order.key}.lock"
+        waiting_room = self._folder / f"{order.key}.lock"
         while True:
             if place.is_dir():
                 return read_bundle(place)
             try:
-                handle = hold(lock)
+                lock = hold(waiting_room)
             except BlockingIOError:
                 time.sleep(_POLL_SECONDS)
                 continue
@@ -198,7 +198,7 @@ class Shelf:
                     self._notify(f"training a source: {order}")
                     train_source(order, self._load(order.config.data.dataset), place, device=self._device)
             finally:
-                let_go(lock, handle, unused=True)
+                let_go(lock, unused=True)
 
 
 def given_bundle(order: Order) -> Bundle:

@@ -21,7 +21,7 @@ from typing import Any
 from markdown_it import MarkdownIt
 
 import ladder_search
-from ladder_search.data.atomic import write_atomically
+from ladder_search.disk.files import write_atomically
 from ladder_search.driver.leaderboard import leaderboard_cells, leaderboard_header, summary_lines
 from ladder_search.driver.pictures import canvas
 from ladder_search.errors import LadderSearchError, StudyFolderError

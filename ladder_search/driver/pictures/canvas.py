@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from plotly.offline import get_plotlyjs
 
-from ladder_search.data.atomic import write_atomically
+from ladder_search.disk.files import write_atomically
 from ladder_search.driver import wording
 from ladder_search.metrics import ERROR, Measure
 

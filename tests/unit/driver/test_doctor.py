@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import io
+import os
 import shutil
 import socket
 from pathlib import Path
@@ -37,6 +40,19 @@ def test_a_healthy_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert name in text
     assert all(package in text for package in doctor.PACKAGES) and "data digits" in text and "data mnist" in text
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_that_lacks_something_is_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*arguments: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    monkeypatch.setattr(os, "symlink", refused)
+    (finding,) = doctor._file_system(tmp_path / "results")
+    assert finding.works and finding.found.startswith("it has no file locks: a file takes the place of each lock, and")
+    assert finding.found.endswith("; it has no symbolic links: nothing here needs them")
+    monkeypatch.setattr(os, "mkdir", refused)
+    assert list(doctor._file_system(tmp_path / "results")) == []  # "results folder" says so
 
 
 def test_data_that_only_some_studies_need_are_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,3 +159,80 @@ def test_a_full_disk_delays_lines_loses_none_and_leaves_no_half_line(
     again = Journal(path, "search", new=False)
     assert again.notes == [] and again.trials().keys() == {"t0000", "t0001"}
     assert (again.study.best_value, again.trials()["t0000"].intermediate_values) == (0.25, {1: 0.5})
+
+
+def test_a_file_system_without_symbolic_links_holds_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Optuna's usual lock is one: every line failed, none was reported, and the file stayed empty."""
+
+    def refused(*arguments: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "symlink", refused)
+    journal = _begun(path, "t0000")
+    journal.end("t0000", "COMPLETE", 0.25)
+    assert journal.close() == []
+    assert Journal(path, "search", new=False).study.best_value == 0.25
+
+
+def test_a_place_that_takes_no_journal_is_refused_before_anything_is_begun(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(StudyFolderError, match="journal on disk .* cannot be used: No space left"):
+            Journal(path, "search", new=True)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(StudyFolderError, match="cannot be used: Is a directory"):
+        Journal(path, "search", new=True)
+
+
+def test_a_journal_that_is_missing_from_the_disk_at_the_end_is_reported(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(handle: int, data: bytes) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    journal = _begun(path, "t0000")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", gone)
+        journal.end("t0000", "COMPLETE", 0.25)
+        (problem,) = journal.close()
+        assert "Read-only file system), so that 1 entries are missing from it; a resume takes" in problem
+    assert journal.close() == []
+    assert Journal(path, "search", new=False).study.best_value == 0.25
+
+
+def test_a_disk_that_can_no_longer_be_read_ends_no_search(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Optuna's backend reads each line back after it was written, which a stale handle of NFS refuses."""
+    journal = _begun(path, "t0000")
+    with monkeypatch.context() as patch:
+        patch.setattr("optuna.storages.journal._file.open", _stale, raising=False)
+        journal.report("t0000", 0.5, 1)
+        trial = journal.study.ask()
+        journal.keep(trial, "t0001", "", {})
+        journal.end("t0000", "COMPLETE", 0.25)
+    again = Journal(path, "search", new=False)
+    assert (again.study.best_value, sorted(again.trials())) == (0.25, ["t0000", "t0001"])
+
+
+def _stale(*arguments: object) -> None:
+    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+
+def test_a_lock_that_somebody_else_removed_ends_no_search(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = _begun(path, "t0000")
+    write = os.write
+
+    def removing(handle: int, data: bytes) -> int:
+        Path(f"{path}.lock").unlink()
+        return write(handle, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", removing)
+        journal.report("t0000", 0.5, 1)
+    assert journal.close() == []
+    assert Journal(path, "search", new=False).trials()["t0000"].intermediate_values == {1: 0.5}

@@ -1,0 +1,37 @@
+"""What the file system of a folder lacks, found by trying it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from ladder_search.disk.files import sync_folder
+from ladder_search.disk.lock import Lock
+
+LOCKS, LINKS, SYNC = "file locks", "symbolic links", "fsync of folders"
+CONSEQUENCES = {
+    LOCKS: "a file takes the place of each lock, and is to be deleted by hand after a machine was lost",
+    LINKS: "nothing here needs them",
+    SYNC: "a power cut may cost the files of the last seconds",
+}
+"""What follows for a search, by what is lacking."""
+
+
+def lacking(folder: Path) -> list[str]:
+    """Return which keys of ``CONSEQUENCES`` the file system of ``folder`` lacks; what is tried leaves nothing behind.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    with tempfile.TemporaryDirectory(prefix=".ladder-search-", dir=folder) as name:
+        place = Path(name)
+        lock = Lock(place / "lock")
+        lock.acquire()
+        lock.release()
+        missing = [LOCKS] if lock.is_soft else []
+        try:
+            os.symlink("lock", place / "link")
+        except OSError:
+            missing.append(LINKS)
+        return missing if sync_folder(place) else [*missing, SYNC]
