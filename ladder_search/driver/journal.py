@@ -130,6 +130,8 @@ class Journal:
                 memory.add_trials(kept.get_trials(deepcopy=False))
             pairs.append(_Pair(memory, kept))
         if new and self._backend.error is not None:
+            with suppress(OSError):
+                path.unlink()
             raise _unwritable(path, self._backend.error) from self._backend.error
         self._main, self._references = pairs
         self._numbers: dict[str, tuple[_Pair, int]] = {
@@ -280,8 +282,8 @@ def _opened(path: Path) -> tuple[_Backend, JournalStorage]:
 
 def _unwritable(path: Path, error: OSError) -> StudyFolderError:
     return StudyFolderError(
-        f"a search keeps its journal on disk and {path} cannot be used: {error.strerror or error}; make room, change "
-        "its permissions, or choose another --root."
+        f"a search keeps its journal on disk and {path} must be writable, found: {error.strerror or error}; make room, "
+        "change its permissions, or choose another --root."
     )
 
 

@@ -182,11 +182,11 @@ def test_a_place_that_takes_no_journal_is_refused_before_anything_is_begun(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", full)
-        with pytest.raises(StudyFolderError, match="journal on disk .* cannot be used: No space left"):
+        with pytest.raises(StudyFolderError, match="journal on disk .* must be writable, found: No space left"):
             Journal(path, "search", new=True)
-    path.unlink()
+    assert list(path.parent.iterdir()) == []
     path.mkdir()
-    with pytest.raises(StudyFolderError, match="cannot be used: Is a directory"):
+    with pytest.raises(StudyFolderError, match="must be writable, found: Is a directory"):
         Journal(path, "search", new=True)
 
 
