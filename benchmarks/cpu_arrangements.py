@@ -30,6 +30,7 @@ import torch
 from benchmarks import workloads
 from benchmarks.measure import Report, Row, Spread, parser, seconds, spread_cells
 from benchmarks.solo_step import PlainLoop
+from ladder_search.cores import usable_cores
 
 STEPS = {"digits": 10, "mnist": 10}
 """Steps of one call, between which nothing is read back: an epoch of the study on digits; MNIST's 500 would not fit
@@ -243,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     report = Report("Which arrangement of processes, threads, packs and compiling trains most?", given)
     begun = time.perf_counter()
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     members = given.members or ((1, 2) if given.quick else (1, 2, 4, 8))
     # Quick: no compiling, which takes up to a minute per program the first time.
     slow = not given.quick

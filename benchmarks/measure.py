@@ -19,6 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ladder_search.cores import usable_cores
+
 Cell = str | int | float | None
 Row = dict[str, Cell]
 
@@ -141,7 +143,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 def machine() -> dict[str, Cell]:
     """Facts that a figure means nothing without."""
     facts: dict[str, Cell] = {
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
         "cpu": _cpu_model(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "python": platform.python_version(),

@@ -31,6 +31,7 @@ import optuna
 from benchmarks import searches
 from benchmarks.measure import Report, Row, Spread, machine_seconds, parser, spread_cells
 from benchmarks.rivals import Plan
+from ladder_search.cores import usable_cores
 from ladder_search.data import datasets
 from ladder_search.driver.samplers import sampler_for
 from ladder_search.driver.schedulers import rungs
@@ -267,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rivals = [] if given.no_rivals else [EAGER] if given.quick or given.no_compile else [EAGER, COMPILED]
     sides = [*(f"ladder-search --slots {k}" for k in slots), *rivals]
     trials, epochs = given.trials or (4 if given.quick else 64), given.epochs or (10 if given.quick else None)
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     for scheduler in given.schedulers or (("fifo",) if given.quick else ("fifo", "asha")):
         settings = SearchSettings(
             study=given.study,

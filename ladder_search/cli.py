@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ladder_search.errors import LadderSearchError, SettingError, StudyFolderError, run_command
+from ladder_search.paths import expanded, expanded_address, expanded_path
 from ladder_search.record import find_folder
 
 
@@ -109,8 +110,22 @@ def _main() -> int | None:
     with_root(sync)
     with_root(command("doctor", _doctor, "Say what works here, what does not, and what to do."))
     arguments = parser.parse_args()
+    _expand_paths(arguments)
     run: Callable[[argparse.Namespace], int | None] = arguments.run
     return run(arguments)
+
+
+def _expand_paths(arguments: argparse.Namespace) -> None:
+    """Expand ``~`` and variables in every path among the arguments of a command."""
+    for name, value in vars(arguments).items():
+        if name in ("bundle", "study", "name"):  # the name of something or a path to it
+            paths = value if isinstance(value, list) else [value]
+            found = [expanded(path, name) for path in paths]
+            setattr(arguments, name, found if isinstance(value, list) else found[0])
+        elif name == "tracking" and value:
+            arguments.tracking = expanded_address(value, "--tracking")
+        elif isinstance(value, Path):
+            setattr(arguments, name, expanded_path(value, f"--{name.rstrip('_')}"))
 
 
 def _studies(arguments: argparse.Namespace) -> None:

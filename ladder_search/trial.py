@@ -27,6 +27,7 @@ from ladder_search.errors import SettingError, UnknownNameError
 from ladder_search.metrics import NLL, Measure, measure_of
 from ladder_search.models import find_family
 from ladder_search.nn.mean_teacher import Taught, TaughtConfig, TeacherConfig
+from ladder_search.paths import expanded
 from ladder_search.training.evaluation import labelled_statistics
 from ladder_search.training.feeds import Feed, MovingDigits, TrainingData
 from ladder_search.training.music_feed import MusicFeed
@@ -80,6 +81,8 @@ class SourceConfig:
     """Folder of a bundle with these model settings, to be used instead of training one."""
 
     def __post_init__(self) -> None:
+        if self.bundle is not None:
+            object.__setattr__(self, "bundle", expanded(self.bundle, "sources.*.bundle"))
         if self.stop_at is not None:
             in_range("sources.*.stop_at", self.stop_at, 0.0, 1.0)
             if self.data.validation < 1:

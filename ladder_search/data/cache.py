@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from ladder_search.data.arrays import Arrays, Notify, content_digest
 from ladder_search.disk.files import remove_leftovers, write_atomically
 from ladder_search.disk.lock import Lock
-from ladder_search.errors import DataError
+from ladder_search.errors import DataError, SettingError
+from ladder_search.paths import expanded
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,11 +38,15 @@ def cache_folder() -> Path:
     """Return the folder from ``LADDER_SEARCH_CACHE``, or ``~/.cache/ladder-search``; it need not exist yet.
 
     Raises:
-        DataError: the home folder cannot be told.
+        DataError: the variable is not set and the home folder is unknown.
+        SettingError: a home folder or another variable that the variable uses is unknown.
     """
+    named = os.environ.get(CACHE_VARIABLE)
+    if named:
+        return Path(expanded(named, CACHE_VARIABLE)).absolute()
     try:
-        return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/ladder-search").expanduser().absolute()
-    except RuntimeError as error:
+        return Path(expanded("~/.cache/ladder-search")).absolute()
+    except SettingError as error:
         raise DataError(
             f"the cache needs a folder, and the home folder is unknown; set {CACHE_VARIABLE} to one."
         ) from error

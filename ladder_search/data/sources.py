@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ladder_search.errors import DataError
+from ladder_search.paths import expanded
 
 DATA_VARIABLE = "LADDER_SEARCH_DATA"
 CONNECT_SECONDS = 10.0
@@ -37,11 +38,12 @@ def data_folder() -> Path | None:
 
     Raises:
         DataError: the variable names no folder.
+        SettingError: a home folder or another variable that it uses is unknown.
     """
     value = os.environ.get(DATA_VARIABLE)
     if not value:
         return None
-    folder = Path(os.path.expanduser(value)).absolute()
+    folder = Path(expanded(value, DATA_VARIABLE)).absolute()
     if not folder.is_dir():
         raise DataError(f"{DATA_VARIABLE} must name a folder, {value!r} is none; correct it or unset it.")
     return folder

@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import ray
 import torch
 from ray.exceptions import GetTimeoutError, RayError
 
+from ladder_search.config import as_mapping, build
+from ladder_search.cores import usable_cores
 from ladder_search.data.cache import cache_folder
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.foreign import read_json
@@ -49,6 +49,17 @@ class Choice:
     why: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Record:
+    """One entry of the file of records: the packs of one program that were probed on one device."""
+
+    device: str
+    signature: str
+    tried: int
+    """Largest size that the probe was asked for; larger ones than the last of ``probed`` gained nothing."""
+    probed: tuple[Probed, ...]
+
+
 def choose(
     spec: TrialSpec,
     dataset: Dataset,
@@ -72,7 +83,9 @@ def choose(
     packs = max(1, int(have.get("GPU", 0) / gpus if gpus else have.get("CPU", 1) / cpus))
     at_most = max(1, trials // (GENERATIONS * packs * programs))
     sizes = [size for size in (GPU_SIZES if gpus else CPU_SIZES) if size <= at_most]
-    if gpus > 1 or len(sizes) == 1:
+    if gpus > 1:
+        return Choice(slots=1, why=f"one trial at a time: a pack trains on one GPU and a trial has {gpus:g}")
+    if len(sizes) == 1:
         return Choice(slots=1, why=f"one trial at a time: {trials} trials are too few to share packs")
     if compiled and not gpus:
         return Choice(slots=1, why="one trial at a time: compiled steps of a CPU share nothing")
@@ -116,9 +129,9 @@ def _probed(spec: TrialSpec, dataset: Dataset, sizes: Sequence[int], device: str
     key = hashlib.sha256(program.encode()).hexdigest()[:16]
     place = cache_folder() / _RECORDS
     records = _read(place)
-    known = records.get(key, {})
-    if known.get("tried", 0) >= sizes[-1]:
-        return [one for one in (Probed(**row) for row in known["probed"]) if one.slots <= sizes[-1]]
+    known = records.get(key)
+    if known is not None and known.tried >= sizes[-1]:
+        return [one for one in known.probed if one.slots <= sizes[-1]]
     there, before = torch.device(device), torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -130,24 +143,21 @@ def _probed(spec: TrialSpec, dataset: Dataset, sizes: Sequence[int], device: str
         )
     finally:
         torch.set_num_threads(before)
-    record = {"device": name, "signature": program, "tried": sizes[-1], "probed": [asdict(one) for one in found]}
+    record = _Record(device=name, signature=program, tried=sizes[-1], probed=tuple(found))
     with suppress(OSError):  # it will be probed again
         place.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({**records, key: record}, indent=1).encode()
+        text = json.dumps({name: as_mapping(one) for name, one in {**records, key: record}.items()}, indent=1).encode()
         write_atomically(place, lambda file: file.write(text))
     return found
 
 
-def _read(place: Path) -> dict[str, Any]:
+def _read(place: Path) -> dict[str, _Record]:
+    """Return the records by their keys; none where the file is absent or holds something else."""
     try:
-        found = read_json(place, 1 << 20)
-        for record in found.values():
-            record["tried"] + 0
-            [Probed(**row) for row in record["probed"]]
-    except (OSError, ValueError, TypeError, LookupError, AttributeError):
+        return {key: build(_Record, record) for key, record in dict(read_json(place, 1 << 20)).items()}
+    except (OSError, ValueError, TypeError, LookupError):
         return {}
-    return dict(found)
 
 
 def _cpu() -> str:
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    return f"{platform.processor() or platform.machine()}, {usable_cores()} cores"

@@ -9,7 +9,7 @@ import socket
 import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,8 +178,11 @@ def check_writable(place: str) -> None:
         try:
             with filesystem.open_output_stream(mark) as file:
                 file.write(bytes(4096))
-        finally:
-            filesystem.delete_file(mark)
+        except BaseException:
+            with suppress(OSError):  # the file may not exist, and the first error is the one to report
+                filesystem.delete_file(mark)
+            raise
+        filesystem.delete_file(mark)
     except (OSError, ValueError) as error:
         raise SettingError(
             f"checkpoints need a place that can be written, {redacted(place)} is not: {_line(error)}; choose another "

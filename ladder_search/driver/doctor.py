@@ -12,10 +12,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ladder_search.data import datasets, music
+from ladder_search.cores import usable_cores
+from ladder_search.data import datasets
 from ladder_search.data.dataset import ABSENT
 from ladder_search.data.datasets import DATASETS
-from ladder_search.data.music import MUSIC
 from ladder_search.disk.features import CONSEQUENCES, lacking
 from ladder_search.errors import LadderSearchError
 from ladder_search.tracking.address import check, default_store
@@ -75,8 +75,8 @@ def _packages() -> Iterator[Finding]:
 def _devices() -> Iterator[Finding]:
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield Finding(name="CPU", works=True, found=f"{cores} cores")
+    cores = usable_cores()
+    yield Finding(name="CPU", works=True, found=f"{cores} core{'s'[: cores != 1]} usable")
     if torch.cuda.is_available():
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
         yield Finding(name="GPU", works=True, found=names)
@@ -95,11 +95,9 @@ def _compiler() -> Iterator[Finding]:
 
 
 def _data() -> Iterator[Finding]:
-    rows = [(row, datasets.state) for row in DATASETS.values()] + [(row, music.state) for row in MUSIC.values()]
-    for row, state in rows:
-        name = row.name
+    for name, row in DATASETS.items():
         try:
-            found = state(name)
+            found = datasets.state(name)
             absent = found == ABSENT
             remedy = f"its own studies alone need it, from {' or '.join(row.sources)}" if absent else ""
             yield Finding(name=f"data {name}", works=True, found=found, remedy=remedy, optional=absent)

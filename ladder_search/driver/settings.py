@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from ladder_search.config import as_mapping, build, in_range, merge, parse_assignments, read_yaml
 from ladder_search.data.foreign import read_file
 from ladder_search.errors import SettingError, StudyFolderError, UnknownNameError
+from ladder_search.paths import expanded, expanded_address
 from ladder_search.record import StudyFolder, find_folder, lasting, latest
 
 if TYPE_CHECKING:
@@ -139,8 +140,9 @@ def parse_arguments(arguments: Sequence[str]) -> SearchSettings:
     """
     given = vars(_parser().parse_args([*_standing_options(), *arguments]))
     path, assignments = given.pop("config", None), given.pop("set", [])
-    values = _read_file(path) if path else {}
+    values = _read_file(expanded(path, "--config")) if path else {}
     values |= given
+    _expand_paths(values)
     values["overrides"] = merge(values.get("overrides", {}), parse_assignments(assignments))
     if values.get("resume"):
         values = _as_begun(values)
@@ -149,6 +151,13 @@ def parse_arguments(arguments: Sequence[str]) -> SearchSettings:
     settings = build(SearchSettings, values)
     settings.resolved_study()
     return settings
+
+
+def _expand_paths(values: dict[str, Any]) -> None:
+    """Expand ``~`` and variables in every setting that is a path, or an address with one."""
+    for name in ("root", "tracking", "storage"):
+        if isinstance(values.get(name), str):  # whatever else it is, the settings refuse it
+            values[name] = expanded_address(values[name], f"--{name}")
 
 
 def _as_begun(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO
 
 import ladder_search
+from ladder_search.cores import usable_cores
 
 Fact = str | int | bool | None
 
@@ -60,7 +61,7 @@ def collect(
         "host_name": platform.node() or None,
         "host_system": platform.platform(),
         "host_cpu": _cpu(),
-        "host_cores": _cores(),
+        "host_cores": usable_cores(),
         "host_memory_bytes": _memory(),
         "host_accelerators": _accelerators(),
     }
@@ -144,12 +145,6 @@ def _cpu() -> str | None:
     except OSError:
         pass  # no Linux
     return platform.processor() or platform.machine() or None
-
-
-def _cores() -> int | None:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()
 
 
 def _memory() -> int | None:

@@ -69,6 +69,18 @@ def test_a_quarter_of_the_trials_at_most_runs_side_by_side(spec: TrialSpec, cost
     assert _choose(spec, 80, programs=3) == 2  # 80 // (4 x 2 cores x 3 kinds of packs) = 3
 
 
+def test_the_reason_for_one_trial_at_a_time_is_the_true_one(spec: TrialSpec, costs: dict[int, float]) -> None:
+    dataset = datasets.load("digits")
+
+    def why(trials: int, gpus: float, compiled: bool = False) -> str:
+        how: dict[str, Any] = {"programs": 1, "cpus": 1.0, "private": True}
+        return choose(spec, dataset, trials=trials, gpus=gpus, compiled=compiled, **how).why
+
+    assert why(1000, gpus=2) == "one trial at a time: a pack trains on one GPU and a trial has 2"
+    assert why(3, gpus=0) == "one trial at a time: 3 trials are too few to share packs"
+    assert why(1000, gpus=0, compiled=True) == "one trial at a time: compiled steps of a CPU share nothing"
+
+
 def test_where_packs_gain_nothing_trials_stay_alone(spec: TrialSpec, costs: dict[int, float]) -> None:
     costs |= {2: 4.0, 4: 4.0, 8: 4.0}
     assert _choose(spec, 1000) == 1
@@ -96,7 +108,17 @@ def test_a_probe_is_done_once_for_a_device_and_a_program(
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{", '{"a": 1}', '{"a": {"tried": "x", "probed": []}}', '{"a": {"tried": 9}}']
+    "content",
+    [
+        "",
+        "[]",
+        "{",
+        '{"a": 1}',
+        '{"a": {"tried": "x", "probed": []}}',
+        '{"a": {"tried": 9}}',
+        '{"a": {"device": "d", "signature": "s", "tried": true, "probed": []}}',
+        '{"a": {"device": "d", "signature": "s", "tried": 8, "probed": [{"slots": "1", "member_step_ms": "fast"}]}}',
+    ],
 )
 def test_a_damaged_record_is_no_record(spec: TrialSpec, costs: dict[int, float], cache: Path, content: str) -> None:
     (cache / "slots.json").write_text(content)

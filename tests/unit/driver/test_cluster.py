@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import socket
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
+from pyarrow.fs import LocalFileSystem
 
-from ladder_search.driver.cluster import Share, capacity, connected
-from ladder_search.errors import ResourceError
+from ladder_search.driver import cluster
+from ladder_search.driver.cluster import Share, capacity, check_writable, connected
+from ladder_search.errors import ResourceError, SettingError
 
 
 @pytest.mark.parametrize(
@@ -34,6 +38,25 @@ def test_what_a_machine_lacks_is_an_error_and_what_a_cluster_lacks_is_awaited(mo
     with pytest.raises(ResourceError, match="asks for 3 CPU and this machine has 2; lower --cpus-per-trial"):
         capacity(Share(cpus=3, gpus=0), private=True)
     assert capacity(Share(cpus=1, gpus=0.5), private=False) == 0
+
+
+@pytest.mark.parametrize(("errno", "text"), [(13, "Permission denied"), (28, "No space left on device")])
+def test_a_place_that_cannot_be_written_is_refused_with_the_cause(
+    errno: int, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(LocalFileSystem):  # type: ignore[misc]
+        def open_output_stream(self, path: str) -> Any:
+            raise OSError(errno, text)
+
+    monkeypatch.setattr(cluster, "LocalFileSystem", Full)
+    with pytest.raises(SettingError, match=text):
+        check_writable(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_can_be_written_keeps_nothing(tmp_path: Path) -> None:
+    check_writable(str(tmp_path / "not yet" / "there"))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}", "127.0.0.1:many", "127.0.0.1:99999"])

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from ladder_search.data.datasets import DATASETS
 from ladder_search.driver import doctor
 
 
@@ -40,6 +41,8 @@ def test_a_healthy_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert name in text
     assert all(package in text for package in doctor.PACKAGES) and "data digits" in text and "data mnist" in text
     assert list(tmp_path.iterdir()) == []
+    names = [line.split()[2] for line in text.splitlines() if line.split()[1:2] == ["data"]]
+    assert sorted(names) == sorted(DATASETS), "each data set has one line"
 
 
 def test_a_file_system_that_lacks_something_is_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

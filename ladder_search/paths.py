@@ -1,0 +1,63 @@
+"""Paths as people write them: ``~`` and ``$NAME`` in options, settings and variables that no shell has expanded."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from ladder_search.errors import SettingError
+
+_LOCAL_SCHEMES = ("sqlite:///", "file://")
+"""Addresses that contain the path of a file on this machine."""
+
+
+def expanded(path: str, what: str = "a path") -> str:
+    """Return the path with a leading ``~`` or ``~user`` and every ``$NAME`` or ``${NAME}`` replaced, as a shell does.
+
+    A shell replaces neither in ``--root=~/x``, in a YAML file, or in a variable that a job's description sets. Every
+    path that a user writes is read through this function or ``expanded_address``, so that no folder is ever called
+    ``~`` or ``$HOME``.
+
+    Args:
+        path: as the user has written it.
+        what: the option, setting or variable that it comes from, for the message.
+
+    Raises:
+        SettingError: the home folder or a variable is unknown.
+    """
+    for variable in re.finditer(r"\$(\w+|\{[^}]*\})", path):
+        if variable[1].strip("{}") not in os.environ:
+            raise SettingError(
+                f"{what} may use only variables that are set and {variable[0]} is not, got {path!r}; set it or write "
+                "the path without it."
+            )
+    whole = os.path.expanduser(path)
+    if whole.startswith("~"):
+        raise SettingError(
+            f"{what} may start with ~ only where the home folder is known, that of {path.partition('/')[0]} is not, "
+            f"got {path!r}; write the whole path."
+        )
+    return os.path.expandvars(whole)
+
+
+def expanded_address(address: str, what: str = "an address") -> str:
+    """Return an address with its local path expanded; the address of a server, a database or a bucket as it is.
+
+    A password may contain ``$`` and ``~``, so only plain paths, ``sqlite:///`` and ``file://`` addresses are expanded.
+
+    Raises:
+        SettingError: see ``expanded``.
+    """
+    if "://" not in address:
+        return expanded(address, what)
+    for scheme in _LOCAL_SCHEMES:
+        if address.lower().startswith(scheme):
+            path = expanded(address[len(scheme) :], what)
+            return address[: len(scheme)] + (path[1:] if path.startswith("//") else path)  # of sqlite:////$HOME/x
+    return address
+
+
+def expanded_path(path: Path, what: str = "a path") -> Path:
+    """Return ``expanded`` of a path."""
+    return Path(expanded(str(path), what))
