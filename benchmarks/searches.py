@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from ray import tune
-from rich.console import Console
 
+from ladder_search.console import Console
 from ladder_search.driver import cluster
 
 ROOT = Path(__file__).resolve().parents[1]

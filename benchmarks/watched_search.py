@@ -19,14 +19,13 @@ from typing import Any
 
 import optuna
 import ray
-from rich.console import Console
 
 from benchmarks.stepping_clock import CLOCK
 from benchmarks.watched_trials import Watched
+from ladder_search.console import Console, run_command
 from ladder_search.driver.leaderboard import print_leaderboard
 from ladder_search.driver.search import run_search
 from ladder_search.driver.settings import parse_arguments
-from ladder_search.errors import run_command
 from spaces import SPACES
 
 
@@ -52,7 +51,7 @@ def main() -> int:
     result = run_search(settings, trainables={"ladder": Watched}, spaces={"ladder": Greedy}, console=console)
     print_leaderboard(console, result.study, result.records)
     for problem in result.problems:
-        console.print(f"note: {problem}", soft_wrap=True, markup=False)
+        console.say(f"note: {problem}")
     return 1 if result.interrupted or result.all_failed else 0
 
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import runpy
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import Console
-
-from ladder_search.errors import LadderSearchError, SettingError, StudyFolderError, run_command
+from ladder_search.console import Console, run_command
+from ladder_search.errors import LadderSearchError, SettingError
 from ladder_search.paths import expanded, expanded_address, expanded_path
 from ladder_search.record import find_folder
 
@@ -194,20 +191,13 @@ def _export(arguments: argparse.Namespace) -> None:
     dataset = datasets.load(begun.get("dataset") or find_study(description["settings"]["study"]).data.dataset)
     console = Console()
     for path in export_top(folder, top=arguments.top, output=arguments.output, dataset=dataset):
-        console.print(f"{path}", highlight=False, soft_wrap=True)
+        console.say(f"{path}")
 
 
 def _ui(arguments: argparse.Namespace) -> int:
-    from ladder_search.tracking.address import default_store, sqlite_path, ui_command, ui_environment
+    from ladder_search.commands.ui import run
 
-    store = arguments.tracking or default_store(arguments.root)
-    path = sqlite_path(store)
-    if path is not None and not path.exists():
-        raise StudyFolderError(
-            f"the store {path} does not exist yet; run `python search.py STUDY` first or name another --root."
-        )
-    print(f"MLflow on http://127.0.0.1:{arguments.port} (Ctrl-C ends it)", flush=True)
-    return subprocess.call(ui_command(store, port=arguments.port), env={**os.environ, **ui_environment(store)})
+    return run(arguments)
 
 
 def _sync(arguments: argparse.Namespace) -> int:

@@ -1,16 +1,19 @@
 """Every error that a user can cause, under one root.
 
 A message is one sentence that says the rule, the value that broke it and the remedy. The command line prints it
-without a traceback and exits with code 2; anything else that escapes is a defect of ours and keeps its traceback.
+without a traceback and exits with code 2; anything else that escapes is a defect of ours and keeps its traceback. A
+remedy that is a command is made by ``command_line``.
 """
 
 from __future__ import annotations
 
-import atexit
 import difflib
-import gc
+import os
+import shlex
+import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from pathlib import Path
 
 
 class LadderSearchError(Exception):
@@ -73,18 +76,57 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return by_leaf[found[0]] if found else None
 
 
-def run_command(command: Callable[[], int | None]) -> int:
-    """Run a command line's body and return its exit code: a user's mistake is one sentence on stderr and code 2.
+def command_line(command: str, *words: object, **options: object) -> str:
+    """Return a command of this project, quoted for a shell: it does what it says where it is pasted.
 
-    The process ends soon after. Python would then look through all objects once more for what can be freed, a second
-    and more where PyTorch and Ray are loaded; it leaves out what is frozen.
+    ``command_line("export", "first", root=Path("my results"), top=3)`` is
+    ``ladder-search export first --root 'my results' --top 3``.
+
+    Args:
+        command: of ``ladder-search``; ``search`` is ``python search.py``; ``mlflow`` and ``pip`` are those of this
+            Python.
+        words: what follows it; a path is written relative to the working directory where it lies inside.
+        options: name -> value; True is an option without a value. None and False are left out, and so is ``root`` where
+            it is the usual one.
     """
-    atexit.register(gc.freeze)
-    try:
-        return command() or 0
-    except LadderSearchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: what was finished is kept", file=sys.stderr)
-        return 130
+    line = [*_program(command), *map(_shown, words)]
+    for name, value in options.items():
+        usual = name == "root" and os.path.abspath(str(value)) == os.path.abspath("results")
+        if value is None or value is False or usual:
+            continue
+        option, text = "--" + name.replace("_", "-"), _shown(value)
+        line += [option] if value is True else [f"{option}={text}"] if text.startswith("-") else [option, text]
+    return shlex.join(line)
+
+
+def installation() -> str:
+    """Return the command that installs what is missing of the pinned packages."""
+    return command_line("pip", "install", "-c", _CHECKOUT / "constraints.txt", "-e", _CHECKOUT)
+
+
+_CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+def _program(command: str) -> list[str]:
+    """The words that start a command: a name where the shell finds this environment's by it, else a path."""
+    python = _found(Path(sys.executable))
+    if command in ("mlflow", "pip"):
+        return [python, "-m", command]
+    if command == "search":
+        started = Path(sys.argv[0])
+        script = started if started.name == "search.py" and started.is_file() else _CHECKOUT / "search.py"
+        return [python, _shown(script)]
+    script = Path(sys.executable).with_name("ladder-search")
+    return [*([_found(script)] if script.is_file() else [python, "-m", "ladder_search.cli"]), command]
+
+
+def _found(program: Path) -> str:
+    return program.name if shutil.which(program.name) == str(program) else _shown(program)
+
+
+def _shown(word: object) -> str:
+    if not isinstance(word, Path):
+        return str(word)
+    path, here = os.path.abspath(word), os.getcwd()
+    text = os.path.relpath(path) if path == here or path.startswith(here.rstrip("/") + "/") else path
+    return path if text[0] in "-~" else text  # those would be an option and a home

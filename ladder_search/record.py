@@ -28,7 +28,7 @@ from ladder_search.config import as_mapping, build
 from ladder_search.data.foreign import read_json
 from ladder_search.disk.files import write_atomically
 from ladder_search.disk.lock import hold, let_go
-from ladder_search.errors import StudyFolderError
+from ladder_search.errors import StudyFolderError, command_line
 
 FORMAT = "ladder-search study 1"
 _LIMIT = 1 << 28  # bytes of one file; a trial of 100,000 epochs needs some 30 MB
@@ -163,8 +163,9 @@ class StudyFolder:
         try:
             found = read_json(self.path / "study.json", _LIMIT)
         except FileNotFoundError as error:
+            search = command_line("search", "STUDY", root=self.path.parent, name=self.path.name)
             raise StudyFolderError(
-                f"{self.path} holds no study (no study.json); run `python search.py STUDY` first or name another."
+                f"{self.path} holds no study (no study.json); run `{search}` first or name another."
             ) from error
         except (OSError, ValueError) as error:
             raise StudyFolderError(
@@ -283,7 +284,7 @@ def find_folder(root: Path, name: str) -> StudyFolder:
     known = f"there are {', '.join(have)}" if have else "there is none yet"
     raise StudyFolderError(
         f"{name!r} must be a study folder or a study that was searched, in {root} {known}; "
-        "run `python search.py STUDY` or correct --root."
+        f"run `{command_line('search', 'STUDY', root=root)}` or correct --root."
     )
 
 

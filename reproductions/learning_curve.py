@@ -59,7 +59,7 @@ def main() -> None:
             row |= {"seconds": round(time.time() - begun, 1), "step_time_ms": reports[slot].step_time_ms}
             if epochs != published.training.epochs:
                 row["reduced_to_epochs"] = epochs
-            with arguments.output.open("a") as lines:
+            with arguments.output.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(row | {"terms": reports[slot].terms}) + "\n")
 
 

@@ -17,19 +17,18 @@ from ray import tune
 from ray.train._internal.session import _TrainingResult  # what Trainable.save returns; it has no public name
 from ray.tune.result import SHOULD_CHECKPOINT
 
-from ladder_search.errors import ResourceError
 from ladder_search.metrics import DIVERGED, EPOCH, HISTORY, REASON, STEP, VALIDATION_ERROR
 from trainables.desk import Desk, HostSeat, open_desk
 from trainables.keeper import open_keeper
-from trainables.notice import Notice
+from trainables.notice import Notice, TrialMovesError
 from trainables.seat import Seat
 
 if TYPE_CHECKING:
     from ladder_search.data.dataset import Dataset
 
 
-class MachineGoesError(ResourceError):
-    """A trial's process was told to end and has left its work in a checkpoint; Ray starts the trial elsewhere."""
+class MachineGoesError(TrialMovesError):
+    """A trial's process has received SIGTERM and has left its work in a checkpoint; Ray starts the trial elsewhere."""
 
 
 class PackTrainable(tune.Trainable):

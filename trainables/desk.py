@@ -208,8 +208,6 @@ class HostSeat:
             try:
                 self._sit("")
             except (MemoryError, ResourceError) as error:
-                if isinstance(error, SeatLostError):
-                    raise
                 return Stretch(epoch=0, step=0, history=[], refused=_first_line(error))
         with self._lost_with_its_host():
             answer, told = self._host.train.remote(self._key, until), False

@@ -215,7 +215,7 @@ class Host:
         if self._snapshots.room:
             self._snapshots.keep(key, states, folders)
         if guest.best is not None and math.isfinite(guest.best):
-            (folder / BEST).write_text(json.dumps({VALIDATION_ERROR: guest.best}))
+            (folder / BEST).write_text(json.dumps({VALIDATION_ERROR: guest.best}), encoding="utf-8")
 
     def give_up(self, reason: str) -> dict[str, Stretch]:
         """Drop the pack, which did not fit into memory; return how it ends for every trial that was seated."""
@@ -317,7 +317,7 @@ def _folders(checkpoint: Path, spec: TrialSpec) -> list[Path]:
 def _read_best(checkpoint: Path | None) -> float:
     if checkpoint is None or not (checkpoint / BEST).is_file():
         return math.inf
-    return float(json.loads((checkpoint / BEST).read_text())[VALIDATION_ERROR])
+    return float(json.loads((checkpoint / BEST).read_text(encoding="utf-8"))[VALIDATION_ERROR])
 
 
 def _kept(keeper: str | None, device: torch.device) -> Networks | None:

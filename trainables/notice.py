@@ -1,10 +1,14 @@
-"""SIGTERM in a trial's process: the machine is about to go, and there is time to finish an epoch."""
+"""Why a trial moves to another process: among others SIGTERM, which leaves time to finish an epoch."""
 
 from __future__ import annotations
 
 import signal
 import threading
 from types import FrameType
+
+
+class TrialMovesError(Exception):
+    """A message from a trial to Ray, which starts the trial again from its checkpoint; not a mistake of a user."""
 
 
 class Notice:

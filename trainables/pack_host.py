@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from ladder_search.errors import ResourceError
+from trainables.notice import TrialMovesError
 from trainables.seat import Stretch
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Account:
     """Of these, trials that went on from the files of a checkpoint."""
 
 
-class SeatLostError(ResourceError):
+class SeatLostError(TrialMovesError):
     """A trial's seat is gone, with its host or with its process; Ray starts the trial again from its checkpoint."""
 
 

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from ladder_search.commands.analysis_runs import record
 from ladder_search.commands.column_analysis import COLUMNS
-from ladder_search.commands.family_analysis import FamilyAnalysis, say
+from ladder_search.commands.family_analysis import FamilyAnalysis
 from ladder_search.commands.music_analysis import MUSIC
 from ladder_search.commands.training import at_least_one, find_device
 from ladder_search.commands.video_analysis import VIDEO
 from ladder_search.config import build
+from ladder_search.console import Console
 from ladder_search.data import datasets
 from ladder_search.data.dataset import Dataset
 from ladder_search.driver import wording
@@ -48,10 +48,10 @@ def run(arguments: argparse.Namespace) -> None:
     settings = _settings(family, bundle, arguments)
     part = part_of(bundle, test=arguments.test)
     console = Console()
-    dataset = datasets.load(bundle.spec.data.dataset, notify=lambda line: say(console, line))
+    dataset = datasets.load(bundle.spec.data.dataset, notify=console.say)
     trained_on = bundle.provenance.get("data_digest")
     if trained_on not in (None, dataset.digest):
-        say(console, f"note: the bundle was trained on other data called {dataset.name}: {str(trained_on)[:16]}…")
+        console.say(f"note: the bundle was trained on other data called {dataset.name}: {str(trained_on)[:16]}…")
     settings, shown = family.choose(bundle, dataset, part, settings, arguments.rows)
     output: Path = arguments.output or Path("analyses") / source.resolve().name
     asked = name_of(bundle.digest, dataset.digest, part, settings)
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
         write_analysis(output, analysis, {name: content for files in pictures for name, content in files.items()})
     family.show(console, analysis)
     record(analysis, output, values=family.values(analysis.found), name=output.name, store=store, console=console)
-    say(console, f"analysed in {wording.duration(analysis.seconds)} on {analysis.device}; kept in {output}")
+    console.say(f"analysed in {wording.duration(analysis.seconds)} on {analysis.device}; kept in {output}")
 
 
 def find_analysis(bundle: Bundle) -> FamilyAnalysis:
@@ -133,7 +133,7 @@ def _analyse(
 def _progress(console: Console, done: int, places: int, what: str) -> None:
     """One line that renews itself on a terminal, a line for each place in a file."""
     line = f"{done}/{places} done, next {what}"
-    if console.is_terminal:
-        console.print(f"{line:<{console.width - 1}}", end="\r", highlight=False, markup=False)
+    if console.redraws:
+        console.update(line)
     else:
-        say(console, line)
+        console.say(line)

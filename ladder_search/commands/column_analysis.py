@@ -6,14 +6,12 @@ from dataclasses import replace
 
 import torch
 from rich import box
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from ladder_search.commands.family_analysis import FamilyAnalysis, Report, titled
+from ladder_search.console import Console
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.whitening import Prepared
-from ladder_search.driver import wording
 from ladder_search.driver.pictures.canvas import Picture
 from ladder_search.driver.pictures.sensitivity import column_shares
 from ladder_search.driver.wording import NOTHING, percent, value
@@ -67,7 +65,7 @@ def _show(console: Console, analysis: Analysis) -> None:
     for header in _HEADER:
         side = "left" if header == "column" else "right"
         table.add_column(
-            wording.printable(console, header),
+            header,
             justify=side,  # type: ignore[arg-type]
             no_wrap=header != "column",
             overflow="fold",  # a name is shown whole
@@ -84,10 +82,10 @@ def _show(console: Console, analysis: Analysis) -> None:
             value(one.fisher),
             percent(one.afs, 1),
         )
-        table.add_row(*(Text(wording.printable(console, cell)) for cell in cells), style="dim" if insensitive else "")
-    console.print("", Text(wording.printable(console, title(analysis))), table, sep="\n", highlight=False)
+        table.add_row(*cells, style="dim" if insensitive else "")
+    console.print("", title(analysis), table, sep="\n")
     for line in _sentences(analysis):
-        console.print(wording.printable(console, line), highlight=False, markup=False)
+        console.print(line)
 
 
 def _sentences(analysis: Analysis) -> list[str]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 
-from rich.console import Console
 from rich.table import Table
 
-from ladder_search.commands.training import at_least_one, find_device, show_progress
+from ladder_search.commands.training import at_least_one, find_device, reporting
 from ladder_search.config import merge
+from ladder_search.console import Console
 from ladder_search.data import datasets
 from ladder_search.disk.files import write_atomically
 from ladder_search.driver.pictures import canvas
@@ -42,10 +43,9 @@ def run(arguments: argparse.Namespace) -> None:
         raise SettingError(f"compared studies must be judged by the same measure, got {names}; name others.")
     device = find_device(arguments.device)
     console = Console()
-    dataset = datasets.load(studies[0].data.dataset, notify=lambda line: console.print(line, markup=False))
+    dataset = datasets.load(studies[0].data.dataset, notify=console.say)
     used = frozenset[int]().union(*(seeds_of(s.trial()) | seeds_of_searches(s, arguments.root) for s in studies))
     seeds = confirmation_seeds(arguments.seeds, used)
-    shelf = Shelf(arguments.root / FOLDER, device=device, notify=lambda line: console.print(line, markup=False))
     output: Path = arguments.output or arguments.root / "comparisons" / studies[0].data.dataset
     specs = [_shortened(study.trial(), arguments.epochs) for study in studies]
     for spec in specs:  # all are checked before the first is trained
@@ -53,25 +53,27 @@ def run(arguments: argparse.Namespace) -> None:
         for stage in spec.stages.values():
             stage.trial(spec.seed).check_fits(datasets.load(stage.data.dataset))
     found = []
-    for study, spec in zip(studies, specs, strict=True):
-        folder = output / study.name
-        result = train_final(
-            spec,
-            dataset,
-            seeds=seeds,
-            study=study,
-            compiled=worth_compiling(spec, dataset, len(seeds)),
-            device=device,
-            report=lambda progress, name=study.name: show_progress(console, progress, f"{name}: "),  # type: ignore[misc]
-            folder=folder,
-            networks=shelf,
-            curve_every=1,
-        )
-        write_result(folder, result)
-        found.append(Learning.of(study.name, study.title, result))
+    with reporting(console) as reporter:
+        shelf = Shelf(arguments.root / FOLDER, device=device, notify=console.say, report=reporter.source_epoch)
+        for study, spec in zip(studies, specs, strict=True):
+            folder = output / study.name
+            result = train_final(
+                spec,
+                dataset,
+                seeds=seeds,
+                study=study,
+                compiled=worth_compiling(spec, dataset, len(seeds)),
+                device=device,
+                report=partial(reporter.epoch, what=study.name),
+                folder=folder,
+                networks=shelf,
+                curve_every=1,
+            )
+            write_result(folder, result)
+            found.append(Learning.of(study.name, study.title, result))
     _write(output, found, f"{dataset.name}: learning curves")
     _tell(console, found, dataset.name)
-    console.print(f"kept in {output}", highlight=False, soft_wrap=True)
+    console.say(f"kept in {output}")
 
 
 def _shortened(spec: TrialSpec, epochs: int | None) -> TrialSpec:
@@ -95,7 +97,7 @@ def _tell(console: Console, found: list[Learning], dataset: str) -> None:
     measure, rises = found[0].measure, found[0].rises
     what = "accuracy in %" if rises else measure.label
     title = f"{dataset}: test {what}, mean ± standard deviation over {seeds} seeds, nothing held out"
-    console.print(title, highlight=False, soft_wrap=True)
+    console.say(title)
     table = Table(box=None, pad_edge=False)
     epochs = marks(found)
     for header in ("study", *(f"epoch {epoch}" for epoch in epochs), "area", "transfer", "lost"):
@@ -106,16 +108,15 @@ def _tell(console: Console, found: list[Learning], dataset: str) -> None:
         score = f"{scores[one.name]:.3f}" if one.name in scores else "–"
         area = _cell(list(one.area.values()), measure)
         table.add_row(one.name, *cells, area, score, str(len(one.diverged) or "–"))
-    wide = Console(width=max(console.width, 110)) if not console.is_terminal else console
-    wide.print(table, highlight=False)
+    console.wide(110).print(table)
     transfer = f"transfer: area over that of {found[0].name}{'' if rises else ', less is better'}"
-    console.print(f"{transfer}; lost: seeds that diverged", highlight=False)
+    console.print(f"{transfer}; lost: seeds that diverged")
     for moment in ("area", *(f"epoch {epoch}" for epoch in dict.fromkeys((epochs[0], epochs[-1])))) if epochs else ():
-        console.print(f"Paired tests, {moment} (t-test over common seeds, Holm over all pairs):", highlight=False)
+        console.print(f"Paired tests, {moment} (t-test over common seeds, Holm over all pairs):")
         for d in differences(found, moment):
             apart = f"{measure.number(d.mean)} ± {measure.apart(d.deviation)}, n {d.n}, p {d.p:.3g}"
             side = "above" if rises else "below"
-            console.print(f"  {d.better} {side} {d.worse}: {apart}", highlight=False, soft_wrap=True)
+            console.say(f"  {d.better} {side} {d.worse}: {apart}")
 
 
 def _cell(values: list[float], measure: Measure) -> str:

@@ -8,12 +8,10 @@ from typing import Any
 
 import torch
 from rich import box
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from ladder_search.console import Console
 from ladder_search.data.dataset import Dataset
-from ladder_search.driver import wording
 from ladder_search.driver.pictures.canvas import Picture
 from ladder_search.export.analysis import Analysis, Part
 from ladder_search.export.bundle import Bundle
@@ -53,12 +51,7 @@ def show_table(console: Console, heading: str, header: Sequence[str], rows: Sequ
     """Print a table of numbers, whose first column has their names."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
     for number, name in enumerate(header):
-        table.add_column(wording.printable(console, name), justify="right" if number else "left", no_wrap=True)
+        table.add_column(name, justify="right" if number else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*(Text(wording.printable(console, cell)) for cell in row))
-    console.print("", Text(wording.printable(console, heading)), table, sep="\n", highlight=False)
-
-
-def say(console: Console, line: str) -> None:
-    """Print a line as it is, however long it is."""
-    console.print(wording.printable(console, line), highlight=False, markup=False, soft_wrap=True)
+        table.add_row(*row)
+    console.print("", heading, table, sep="\n")

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
-
 from ladder_search.commands.sending import AGAIN, close
 from ladder_search.config import flat
+from ladder_search.console import Console
 from ladder_search.errors import TrackingError
 from ladder_search.export.bundle import read_bundle
 from ladder_search.export.provenance import as_tags
@@ -38,14 +37,14 @@ def record(result: FinalResult, folder: Path, *, name: str, store: str, console:
     run_id = tracker.run_id(key)
     if stored and run_id is None:
         note = f"note: {redacted(store)} did not tell the run of this result, so no model is registered; {AGAIN}."
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
+        console.say(note)
     elif stored and run_id is not None and result.modules:
         try:
             version = _register(result, folder, store, experiment, run_id)
             line = f"registered as model {experiment}, version {version}, in {redacted(store)}"
         except TrackingError as error:
             line = f"note: {error} {AGAIN[0].upper()}{AGAIN[1:]}."
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.say(line)
 
 
 def _log(tracker: Tracker, key: str, result: FinalResult, folder: Path, name: str) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-
-from ladder_search.commands.family_analysis import FamilyAnalysis, say, show_table, titled
+from ladder_search.commands.family_analysis import FamilyAnalysis, show_table, titled
+from ladder_search.console import Console
 from ladder_search.driver.pictures.canvas import Picture
 from ladder_search.driver.pictures.piano_roll import piano_roll
 from ladder_search.driver.wording import NOTHING, percent, value
@@ -29,12 +28,11 @@ def _show(console: Console, analysis: Analysis) -> None:
         for one in found.calibration
     ]
     show_table(console, _title(analysis), ("probability", "notes", "expected", "sounded"), rows)
-    say(
-        console,
+    console.say(
         f"{NLL.title}: {NLL.text(found.nll)} over {found.steps} steps of {found.pieces} pieces, their first steps left "
         f"out; by each note's own last value it is {NLL.number(found.markov_nll)}.",
     )
-    say(console, f"The costliest steps: {'; '.join(map(_told, found.worst))}.")
+    console.say(f"The costliest steps: {'; '.join(map(_told, found.worst))}.")
 
 
 def _told(one: WorstStep) -> str:

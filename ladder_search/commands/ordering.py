@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from ladder_search.commands.ordering_runs import record
-from ladder_search.commands.training import at_least_one, find_device, show_progress
+from ladder_search.commands.training import at_least_one, find_device, reporting
+from ladder_search.console import Console
 from ladder_search.data import datasets
 from ladder_search.data.dataset import Dataset
 from ladder_search.disk.files import write_atomically
@@ -18,7 +19,7 @@ from ladder_search.driver.pictures import canvas
 from ladder_search.driver.pictures.learning import learning_bands
 from ladder_search.errors import SettingError, StudyFolderError
 from ladder_search.export.contenders import seeds_of_searches
-from ladder_search.export.final import FinalProgress, confirmation_seeds, seeds_of
+from ladder_search.export.final import confirmation_seeds, seeds_of
 from ladder_search.export.folders import unwritable
 from ladder_search.export.learning import Learning
 from ladder_search.export.ordering import FILE, JudgedOrdering, Reached, judged
@@ -70,7 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
     _write(output, found, _learning(ordering, results))
     print_ordering(console, found)
     record(found, output, digests=digests, store=store, console=console)
-    console.print(f"kept in {output}", highlight=False, soft_wrap=True)
+    console.say(f"kept in {output}")
 
 
 def _epochs(ordering: Ordering, asked: int | None) -> int | None:
@@ -88,37 +89,30 @@ def _trained(
     ordering: Ordering, epochs: int | None, arguments: argparse.Namespace, device: torch.device, console: Console
 ) -> dict[str, list[FinalResult]]:
     """Train what is not trained yet: every study on the same seeds."""
-
-    def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
     studies = ordering.found
     specs = {study.name: shortened(study, epochs) for study in studies}
     data: dict[str, Dataset] = {}
     for study in studies:  # all are checked before the first is trained
         name = study.data.dataset
-        data[name] = data.get(name) or datasets.load(name, notify=say)
+        data[name] = data.get(name) or datasets.load(name, notify=console.say)
         specs[study.name].check_fits(data[name])
     used = frozenset[int]().union(*(seeds_of(s.trial()) | seeds_of_searches(s, arguments.root) for s in studies))
     seeds = confirmation_seeds(arguments.seeds or SEEDS, used)
-    shelf = Shelf(arguments.root / SOURCES, device=device, notify=say)
     found = {}
-    for study in studies:
-
-        def told(progress: FinalProgress, name: str = study.name) -> None:
-            show_progress(console, progress, f"{name}: ")
-
-        found[study.name] = train_missing(
-            study,
-            specs[study.name],
-            data[study.data.dataset],
-            seeds=seeds,
-            place=arguments.root / FOLDER / TRAINED / _named(study.name, epochs),
-            device=device,
-            shelf=shelf,
-            report=told,
-            curve_every=arguments.curve,
-        )
+    with reporting(console) as reporter:
+        shelf = Shelf(arguments.root / SOURCES, device=device, notify=console.say, report=reporter.source_epoch)
+        for study in studies:
+            found[study.name] = train_missing(
+                study,
+                specs[study.name],
+                data[study.data.dataset],
+                seeds=seeds,
+                place=arguments.root / FOLDER / TRAINED / _named(study.name, epochs),
+                device=device,
+                shelf=shelf,
+                report=partial(reporter.epoch, what=study.name),
+                curve_every=arguments.curve,
+            )
     return found
 
 

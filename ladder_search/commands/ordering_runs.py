@@ -7,9 +7,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.console import Console
-
 from ladder_search.commands.sending import close, send_files
+from ladder_search.console import Console
 from ladder_search.export.ordering import FILE, JudgedOrdering
 from ladder_search.export.provenance import as_tags, collect
 from ladder_search.export.results import SPOOL

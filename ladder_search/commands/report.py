@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rich.console import Console
-
-from ladder_search.errors import LadderSearchError, StudyFolderError
+from ladder_search.console import Console
+from ladder_search.errors import LadderSearchError, StudyFolderError, command_line
 from ladder_search.export.reproduction import FILE, FOLDER, Reproduction, read_reproduction
 from ladder_search.record import StudyFolder, searches_of
 from ladder_search.report.document import Search, write_report
@@ -32,14 +31,14 @@ def run(arguments: argparse.Namespace) -> None:
         except LadderSearchError as error:
             if arguments.name:
                 raise
-            console.print(f"left out: {error}", highlight=False, markup=False, soft_wrap=True)
+            console.say(f"left out: {error}")
     if not searches and not reproductions:
         raise StudyFolderError(
-            f"a report needs a search or a reproduction and {root} holds none; run `python search.py STUDY` or correct "
-            "--root."
+            f"a report needs a search or a reproduction and {root} holds none; run "
+            f"`{command_line('search', 'STUDY', root=root)}` or correct --root."
         )
-    for path in write_report(arguments.output, list(searches.values()), list(reproductions.values())):
-        console.print(f"{path}", highlight=False, markup=False, soft_wrap=True)
+    for path in write_report(arguments.output, list(searches.values()), list(reproductions.values()), root=root):
+        console.say(f"{path}")
 
 
 def _all(root: Path) -> list[Path]:
@@ -59,7 +58,8 @@ def _meant(root: Path, name: str) -> list[Path]:
     found = [*latest, *(path for path in _reproductions(root / FOLDER) if _study(path) == name)]
     if not found:
         raise StudyFolderError(
-            f"{name} was neither searched nor reproduced in {root}; run `python search.py {name}` or correct --root."
+            f"{name} was neither searched nor reproduced in {root}; run "
+            f"`{command_line('search', name, root=root)}` or correct --root."
         )
     return found
 

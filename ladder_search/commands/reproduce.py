@@ -7,9 +7,8 @@ import json
 import math
 import time
 
-from rich.console import Console
-
-from ladder_search.commands.training import at_least_one, find_device, show_progress
+from ladder_search.commands.training import at_least_one, find_device, reporting
+from ladder_search.console import Console
 from ladder_search.data import datasets
 from ladder_search.disk.files import write_atomically
 from ladder_search.errors import SettingError
@@ -33,7 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
     races = []
     for study in studies:  # all are checked before the first is trained
         epochs = _epochs(study, arguments.epochs)
-        dataset = datasets.load(study.data.dataset, notify=lambda line: console.print(line, markup=False))
+        dataset = datasets.load(study.data.dataset, notify=console.say)
         races.append(
             Race(
                 study,
@@ -47,23 +46,23 @@ def run(arguments: argparse.Namespace) -> None:
             )
         )
     end = time.monotonic() + (arguments.time_budget or math.inf)
-    for race in races:
-        names = ", ".join(contender.name for contender in race.found.contenders)
-        text = f"{race.study.name}: {names}; up to {arguments.seeds} seeds each, kept in {race.folder}"
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-        race.run(
-            lambda what, progress: show_progress(console, progress, f"{what}: "),
-            out_of_time=lambda: time.monotonic() > end,
-        )
+    with reporting(console) as reporter:
+        for race in races:
+            names = ", ".join(contender.name for contender in race.found.contenders)
+            console.say(f"{race.study.name}: {names}; up to {arguments.seeds} seeds each, kept in {race.folder}")
+            race.run(
+                lambda what, progress: reporter.epoch(progress, what),
+                out_of_time=lambda: time.monotonic() > end,
+                source_report=reporter.source_epoch,
+            )
     rows = table([race.found for race in races])
     text = json.dumps(table_json(rows), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     try:
         write_atomically(output / TABLE, lambda file: file.write(text.encode()))
     except OSError as error:
         raise unwritable(output, error) from error
-    print_table(console, rows, [race.found for race in races])
-    console.print(f"kept in {output}", highlight=False, markup=False, soft_wrap=True)
+    print_table(console, rows, [race.found for race in races], root=arguments.root)
+    console.say(f"kept in {output}")
 
 
 def _epochs(study: Study, asked: int | None) -> int:

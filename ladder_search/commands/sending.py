@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
-
+from ladder_search.console import Console
 from ladder_search.tracking import SpoolTracker
 from ladder_search.tracking.address import redacted
 
@@ -22,8 +21,8 @@ def close(tracker: SpoolTracker, store: str, console: Console) -> bool:
     """Send what is left, say what was not taken, and return whether everything was."""
     stored = tracker.close()
     for problem in tracker.problems():
-        console.print(f"note: {problem}", highlight=False, markup=False, soft_wrap=True)
+        console.say(f"note: {problem}")
     if not stored:
         note = f"note: {redacted(store)} did not take everything; {AGAIN}."
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
+        console.say(note)
     return stored

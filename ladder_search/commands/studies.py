@@ -6,9 +6,9 @@ import argparse
 from contextlib import suppress
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from ladder_search.console import Console
 from ladder_search.data.datasets import state
 from ladder_search.driver.wording import titles
 from ladder_search.errors import LadderSearchError
@@ -34,13 +34,13 @@ def run(arguments: argparse.Namespace) -> None:
         for study in studies:
             target = str(study.target or "none published")
             table.add_row(study.name, target, study.title, _done(study, arguments.root))
-        console.print(table, "", highlight=False)
+        console.print(table, "")
     table = Table(title="Orderings, for `ladder-search ordering`", title_justify="left", box=None, pad_edge=False)
     for header in ("ordering", "claims", "what"):
         table.add_column(header, no_wrap=header == "ordering", justify="right" if header == "claims" else "left")
     for ordering in ORDERINGS.values():
         table.add_row(ordering.name, str(len(ordering.claims)), ordering.title)
-    console.print(table, highlight=False)
+    console.print(table)
 
 
 def _done(study: Study, root: Path) -> str:

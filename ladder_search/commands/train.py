@@ -8,11 +8,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from ladder_search.commands.final_runs import record
-from ladder_search.commands.training import at_least_one, find_device, show_progress
+from ladder_search.commands.training import at_least_one, find_device, reporting
 from ladder_search.config import merge, parse_assignments
+from ladder_search.console import Console
 from ladder_search.data import datasets
 from ladder_search.errors import UnknownNameError
 from ladder_search.export.bundle import read_bundle
@@ -47,27 +46,24 @@ def run(arguments: argparse.Namespace) -> None:
     console = Console()
     output = arguments.output or Path("final") / source.name
     seeds = confirmation_seeds(arguments.seeds, used)
-    result = train_final(
-        spec,
-        dataset,
-        seeds=seeds,
-        study=study,
-        compiled=worth_compiling(spec, dataset, len(seeds)),
-        device=device,
-        report=lambda progress: show_progress(console, progress),
-        folder=output,
-        networks=Shelf(
-            arguments.root / FOLDER,
+    with reporting(console) as reporter:
+        result = train_final(
+            spec,
+            dataset,
+            seeds=seeds,
+            study=study,
+            compiled=worth_compiling(spec, dataset, len(seeds)),
             device=device,
-            notify=lambda line: console.print(line, highlight=False, markup=False),
-        ),
-        curve_every=arguments.curve,
-    )
-    write_result(output, result)
+            report=reporter.epoch,
+            folder=output,
+            networks=Shelf(arguments.root / FOLDER, device=device, notify=console.say, report=reporter.source_epoch),
+            curve_every=arguments.curve,
+        )
+        write_result(output, result)
     record(result, output, name=source.name, store=store, console=console)
     for line in result.lines():
-        console.print(line, highlight=False, soft_wrap=True)
-    console.print(f"kept in {output}", highlight=False, soft_wrap=True)
+        console.say(line)
+    console.say(f"kept in {output}")
 
 
 def _changed(spec: TrialSpec, assignments: Sequence[str], epochs: int | None) -> TrialSpec:

@@ -1,17 +1,20 @@
-"""What the commands that train on the test set's side share: their options, their device, their progress line."""
+"""What the commands that train on the test set's side share: their options, their device, progress and signals."""
 
 from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from statistics import fmean
 
 import torch
-from rich.console import Console
 
+from ladder_search.console import Console
 from ladder_search.driver import wording
 from ladder_search.errors import ResourceError, SettingError
 from ladder_search.export.final import FinalProgress
+from ladder_search.signals import Deferred, deferred
 
 
 def find_device(name: str) -> torch.device:
@@ -38,12 +41,40 @@ def at_least_one(arguments: argparse.Namespace, *names: str) -> None:
             raise SettingError(f"{option} must be at least 1, got {value}; give a positive number.")
 
 
+class Reporter:
+    """What trainings report to: it shows every epoch, and ends a training at the end of an epoch with a signal.
+
+    The training then leaves a checkpoint, from which the same command goes on.
+    """
+
+    def __init__(self, console: Console, signals: Deferred) -> None:
+        self._console, self._signals = console, signals
+
+    def epoch(self, progress: FinalProgress, what: str = "") -> None:
+        """Raises ``Interruption`` after a signal; ``what`` is trained, in a word or two."""
+        show_progress(self._console, progress, f"{what}: " if what else "")
+        self._signals.check(f"epoch {progress.epoch} of {progress.epochs} is kept; the same command goes on from there")
+
+    def source_epoch(self, epoch: int, epochs: int) -> None:
+        """For the trainings of sources, which have no checkpoints."""
+        self._signals.check()
+
+
+@contextmanager
+def reporting(console: Console) -> Iterator[Reporter]:
+    """While trainings run, signals end them between two epochs alone."""
+    signals = Deferred()
+    with deferred(signals.arrive):
+        yield Reporter(console, signals)
+    signals.check()
+
+
 def show_progress(console: Console, progress: FinalProgress, what: str = "") -> None:
-    """Print where a training stands: one line that renews itself on a terminal, ten lines in a file."""
+    """Print where a training stands: one line that is redrawn on a terminal, ten lines in a file."""
     cost = fmean(terms["cost"] for terms in progress.costs.values()) if progress.costs else math.nan
     line = f"{what}epoch {progress.epoch}/{progress.epochs}  cost {cost:.4g}  "
     line += f"{wording.duration(progress.seconds_left)} left"
-    if console.is_terminal:
-        console.print(f"{line:<{console.width - 1}}", end="\r", highlight=False, markup=False)
+    if console.redraws:
+        console.update(line)
     elif progress.epoch % max(1, progress.epochs // 10) == 0:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.say(line)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-from rich.console import Console
-
-from ladder_search.commands.family_analysis import FamilyAnalysis, say, show_table, titled
+from ladder_search.commands.family_analysis import FamilyAnalysis, show_table, titled
+from ladder_search.console import Console
 from ladder_search.driver.pictures.canvas import Picture
 from ladder_search.driver.pictures.frame_errors import frame_errors
 from ladder_search.driver.pictures.video import sequences
@@ -41,7 +40,7 @@ def _show(console: Console, analysis: Analysis) -> None:
     header = ("mean", *(f"frame {number}" for number in range(1, found.frames + 1)))
     show_table(console, _title(analysis), header, rows)
     for line in _sentences(found):
-        say(console, line)
+        console.say(line)
 
 
 def _sentences(found: Video) -> list[str]:

@@ -20,8 +20,9 @@ from ray._private import ray_constants, services
 from ray._private.utils import detect_fate_sharing_support
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from ladder_search import signals
 from ladder_search.driver import deaths
-from ladder_search.errors import ResourceError, SettingError
+from ladder_search.errors import ResourceError, SettingError, command_line
 from ladder_search.tracking.address import redacted
 
 _RAY_VARIABLES = {
@@ -65,7 +66,7 @@ def connected(address: str | None) -> Iterator[bool]:
     if address is not None:
         _check_answers(address)
     try:
-        with _of_our_own() if private else nullcontext():
+        with _of_our_own() if private else nullcontext(), signals.kept():
             # "local" starts a cluster of our own even where another one runs: searches do not disturb each other.
             ray.init(
                 address=address or "local",
@@ -77,7 +78,7 @@ def connected(address: str | None) -> Iterator[bool]:
     except (ConnectionError, ValueError, RuntimeError) as error:
         if private:
             raise ResourceError(
-                f"a search needs Ray and it did not start: {_line(error)}; `ladder-search doctor` may say why."
+                f"a search needs Ray and it did not start: {_line(error)}; `{command_line('doctor')}` may say why."
             ) from error
         raise _no_cluster(address, error) from error
     try:

@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
+from rich.text import Text
 
+from ladder_search.console import Console
 from ladder_search.cores import usable_cores
 from ladder_search.data import datasets
 from ladder_search.data.dataset import ABSENT
 from ladder_search.data.datasets import DATASETS
 from ladder_search.disk.features import CONSEQUENCES, lacking
-from ladder_search.errors import LadderSearchError
+from ladder_search.errors import LadderSearchError, installation
 from ladder_search.tracking.address import check, default_store
 from ladder_search.training.compiling import compiler_found
 
@@ -25,6 +26,9 @@ PACKAGES = (
     "torch", "numpy", "pyarrow", "safetensors", "pyyaml", "ray", "optuna", "cmaes", "mlflow", "scipy", "scikit-learn",
     "matplotlib", "pillow", "plotly", "rich", "markdown-it-py",
 )  # fmt: skip
+
+
+WORKS, LACKS, FAILS = ("works", "green"), ("lacks", "yellow"), ("fails", "red")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +50,10 @@ def examine(console: Console, root: Path) -> int:
     for look in (_python, _packages, _devices, _compiler, _data, *here, _cluster, _launcher):
         for finding in look():
             broken += not finding.works
-            mark = "[yellow]lacks[/]" if finding.optional else "[green]works[/]" if finding.works else "[red]fails[/]"
+            mark = LACKS if finding.optional else WORKS if finding.works else FAILS
             tail = f" → {finding.remedy}" if finding.remedy else ""
-            console.print(f"{mark}  {finding.name:<34} {finding.found}{tail}", highlight=False, soft_wrap=True)
+            text = console.printable(f"  {finding.name:<34} {finding.found}{tail}")
+            console.print(Text.assemble(mark, text), soft_wrap=True)
     return 1 if broken else 0
 
 
@@ -67,9 +72,7 @@ def _packages() -> Iterator[Finding]:
         try:
             yield Finding(name=package, works=True, found=importlib.metadata.version(package))
         except importlib.metadata.PackageNotFoundError:
-            yield Finding(
-                name=package, works=False, found="not installed", remedy="pip install -c constraints.txt -e ."
-            )
+            yield Finding(name=package, works=False, found="not installed", remedy=installation())
 
 
 def _devices() -> Iterator[Finding]:

@@ -1,18 +1,16 @@
-"""How a search is ended before its last trial: by Ctrl-C or SIGTERM, its time budget, or nothing but crashes."""
+"""How a search is ended before its last trial: by a signal, its time budget, or nothing but crashes."""
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from ray import tune
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from ladder_search.signals import deferred
+
 GRACE_S = 20.0
 """How long a halted search waits for its trials' checkpoints: less than what a machine that shuts down allows."""
 
@@ -26,8 +24,8 @@ class Halt(tune.Stopper):
     States::
 
         halt = Halt(budget=600)     -> runs
-        the first Ctrl-C            -> interrupted: every trial stops at its next report, then Tune returns
-        the second                  -> KeyboardInterrupt, at once
+        the first signal            -> interrupted: every trial stops at its next report, then Tune returns
+        a second Ctrl-C or SIGTERM  -> its usual effect, at once
         600 s after the first turn  -> out of time: as interrupted
         three crashes and no report -> hopeless: Tune stops every trial and returns
     """
@@ -40,6 +38,8 @@ class Halt(tune.Stopper):
         self._awaited: set[str] = set()
         self.running: Callable[[], set[str]] = set
         """Keys of the trials that are being trained; the search's callback says."""
+        self.ended = False
+        """Whether the trials have ended: what comes then is short, and a signal does not interrupt it."""
         self.interrupted = False
         self.out_of_time = False
         self.hopeless = False
@@ -76,25 +76,9 @@ class Halt(tune.Stopper):
             return "Every trial crashed before its first report"
         return "The time budget is used up" if self.out_of_time else ""
 
-    @contextmanager
-    def on_signals(self) -> Iterator[None]:
+    def on_signals(self) -> AbstractContextManager[None]:
         """While it holds, the first signal halts the search in good order; the second has its usual effect."""
-        if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
-            yield
-            return
-        before = {number: signal.getsignal(number) for number in SIGNALS}
+        return deferred(self._interrupt)
 
-        def restore() -> None:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-        def halt(number: int, frame: FrameType | None) -> None:
-            self.interrupted = True
-            restore()
-
-        for number in SIGNALS:
-            signal.signal(number, halt)
-        try:
-            yield
-        finally:
-            restore()
+    def _interrupt(self, number: int) -> None:
+        self.interrupted = self.interrupted or not self.ended

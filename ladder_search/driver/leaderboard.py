@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from ladder_search.console import Console
 from ladder_search.driver import wording
 from ladder_search.driver.wording import BASELINE, NOTHING, PUBLISHED, finite
 from ladder_search.metrics import ERROR, Measure
@@ -96,7 +95,7 @@ def summary_lines(study: Study, records: Sequence[TrialRecord]) -> list[str]:
 
 def print_leaderboard(console: Console, study: Study, records: Sequence[TrialRecord], *, top: int = 10) -> None:
     """Print the best ``top`` trials, the reference trials whatever their rank, and the summary's sentences."""
-    title = wording.printable(console, f"{study.name}: {study.title}")
+    title = f"{study.name}: {study.title}"
     measure = study.measure
     columns, rows = leaderboard_header(measure), _rows(records, top, measure)
     parameters = columns.index("parameters")
@@ -110,17 +109,17 @@ def print_leaderboard(console: Console, study: Study, records: Sequence[TrialRec
         width = 10 if narrow and header == "name" else None  # two lines for "supervised baseline", one for the others
         table.add_column(header, justify="right" if right else "left", no_wrap=not folds, width=width)
     for cells, record in rows:
-        texts = [Text(wording.printable(console, cell)) for cell in cells]
+        texts = list(cells)
         if narrow and record.params:
-            texts[parameters] = Text(" ".join(wording.value(record.params.get(name, "-")) for name in names))
+            texts[parameters] = " ".join(wording.value(record.params.get(name, "-")) for name in names)
         table.add_row(*texts, style="bold" if record.is_reference else "" if _ranked(record) else "dim")
     if rows:
-        console.print(table, highlight=False)
+        console.print(table)
     if narrow:
         order = ", ".join(wording.short_names(names).values())
-        console.print(wording.printable(console, f"Parameters in order: {order}."), highlight=False, markup=False)
+        console.print(f"Parameters in order: {order}.")
     for line in summary_lines(study, records):
-        console.print(wording.printable(console, line), highlight=False, markup=False)
+        console.print(line)
 
 
 def leaderboard_markdown(study: Study, records: Sequence[TrialRecord], *, top: int = 10) -> str:

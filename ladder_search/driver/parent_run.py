@@ -74,7 +74,7 @@ class ParentRun:
         self._tracker.log_artifact(self._key, self._folder.journal)
         table = self._folder.path / "leaderboard.md"
         try:
-            table.write_text(leaderboard_markdown(self._study, records, top=50))
+            table.write_text(leaderboard_markdown(self._study, records, top=50), encoding="utf-8")
             self._tracker.log_artifact(self._key, table)
         except OSError as error:  # a full disk; the table is printed anyway
             problems.append(f"{table.name}: {error}")

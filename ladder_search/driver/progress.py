@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ladder_search.console import Console
 from ladder_search.driver import wording
 from ladder_search.driver.wording import BASELINE, finite
 from ladder_search.record import TrialRecord
@@ -97,7 +98,7 @@ class Progress:
         self._study, self._total, self._concurrency = study, total_trials, concurrency
         self._shown = study.measure.text
         self._console, self._clock = console, clock
-        self._live_view = console.is_terminal and not console.is_dumb_terminal
+        self._live_view = console.redraws
         self._running: dict[str, _Running] = {}
         self._ended: dict[str, TrialRecord] = {}
         self._begun = self._last_line = clock()
@@ -188,8 +189,7 @@ class Progress:
         if self._live_view:
             return
         self._last_line = self._clock()
-        text = wording.printable(self._console, prefix + self.summary())
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.say(prefix + self.summary())
 
     def _view(self) -> RenderableType:
         """What the terminal shows: a bar, the state, and the trials that run."""
@@ -214,4 +214,4 @@ class Progress:
         return Group(*(self._text(text) for text in texts), head, below, *tail)
 
     def _text(self, text: str, style: str = "") -> Text:
-        return Text(wording.printable(self._console, text), style=style)
+        return self._console.render_str(text, style=style)

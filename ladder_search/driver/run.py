@@ -13,9 +13,9 @@ from typing import Any
 
 import optuna
 from ray import tune
-from rich.console import Console
 
 from ladder_search.config import as_mapping
+from ladder_search.console import Console
 from ladder_search.data.dataset import Dataset
 from ladder_search.driver import cluster, schedulers
 from ladder_search.driver.arrangement import choose
@@ -127,7 +127,7 @@ class Run:
             self._folder, self._journal, self._ledger, checkpoints, self._space.distributions, self._epochs
         )
         for line in (*changed, *self._journal.notes):
-            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+            self._console.say(line)
         if isinstance(self._scheduler, schedulers.PatientASHA):
             for key, errors in self._past.errors.items():
                 self._scheduler.recall(key, errors)
@@ -223,9 +223,10 @@ class Run:
         try:
             for ended in past.ended:
                 callback.settle(ended.key, ended.checkpoint, self._device)
-            with callback.progress, self.halt.on_signals(), warnings.catch_warnings():
+            with callback.progress, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self._fit(trainable, searcher, callback)
+            self.halt.ended = True
             status = "KILLED" if self.halt.interrupted else "FAILED" if self.halt.hopeless else "FINISHED"
             if self.halt.why():
                 self._console.print(f"{self.halt.why()}: what was running is stopped, what has been found is kept.")
@@ -270,7 +271,7 @@ class Run:
             self._note(sources=list_sources(self._folder.path / SOURCES))
         if sharing.accounts:
             self._note(packs=[*self._description.get("packs", []), *sharing.accounts])
-            self._console.print(in_words(sharing.accounts), highlight=False)
+            self._console.print(in_words(sharing.accounts))
 
     def _tune(self, trainable: Any, trials: int, searcher: OptunaSearcher, callback: SearchCallback) -> None:
         tune.Tuner(
@@ -308,7 +309,7 @@ class Run:
         )
         self._arrangement = asdict(choice)
         if choice.slots > 1:
-            self._console.print(f"Packs of {choice.slots} trials: {choice.why}.", highlight=False, soft_wrap=True)
+            self._console.say(f"Packs of {choice.slots} trials: {choice.why}.")
         return choice.slots
 
     def _describe(self, **more: Any) -> None:

@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from ray import tune
-from rich.console import Console
 
+from ladder_search.console import Console
 from ladder_search.data import datasets
 from ladder_search.driver import cluster
 from ladder_search.driver.run import Run
@@ -63,15 +63,13 @@ def run_search(
     """
     study = settings.resolved_study()
     settings = settings.for_study(study)
-    dataset = datasets.load(study.data.dataset, notify=lambda line: console.print(line, markup=False))
+    dataset = datasets.load(study.data.dataset, notify=console.say)
     own = study.trial(seed=settings.seed, label_seed=settings.label_seed, draws=settings.draws)
     own.check_fits(dataset)
     given_folders(own)  # a bundle that is named and not there shows now
     source_data = {}
     for stage in own.stages.values():
-        source_data[stage.data.dataset] = datasets.load(
-            stage.data.dataset, notify=lambda line: console.print(line, markup=False)
-        )
+        source_data[stage.data.dataset] = datasets.load(stage.data.dataset, notify=console.say)
         stage.trial(own.seed).check_fits(source_data[stage.data.dataset])
     if study.data.validation < 1:
         raise SettingError("a search compares validation errors and data.validation is 0; set it to 1 or more.")
@@ -91,14 +89,14 @@ def run_search(
             run.recall()
         # Ray takes some seconds to start: say that something goes on, and where.
         line = f"{study.name}: {run.outlook()}, kept in {folder.path}"
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.say(line)
         tracker: SpoolTracker | None = None
         tracking = partial(SpoolTracker, folder.spool, store, study.name, start_writer=not settings.offline)
         try:
             if run.complete:
                 tracker = tracking()
             else:
-                with cluster.connected(settings.address) as private:
+                with cluster.connected(settings.address) as private, run.halt.on_signals():
                     run.plan(private, redacted(store), trainables[study.family])
                     tracker = tracking()
                     run.go(tracker, trainables[study.family])

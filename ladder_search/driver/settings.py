@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from ladder_search.config import as_mapping, build, in_range, merge, parse_assignments, read_yaml
 from ladder_search.data.foreign import read_file
-from ladder_search.errors import SettingError, StudyFolderError, UnknownNameError
+from ladder_search.errors import SettingError, StudyFolderError, UnknownNameError, command_line
 from ladder_search.paths import expanded, expanded_address
 from ladder_search.record import StudyFolder, find_folder, lasting, latest
 
@@ -147,7 +147,7 @@ def parse_arguments(arguments: Sequence[str]) -> SearchSettings:
     if values.get("resume"):
         values = _as_begun(values)
     if "study" not in values:
-        raise SettingError("a search needs a study, none was given; name one, `ladder-search studies` lists them.")
+        raise SettingError(f"a search needs a study, none was given; name one, `{command_line('studies')}` lists them.")
     settings = build(SearchSettings, values)
     settings.resolved_study()
     return settings
@@ -238,7 +238,8 @@ class _Parser(argparse.ArgumentParser):
         if text.startswith("unrecognized") and unknown[0].startswith("--"):
             options = [option for action in self._actions for option in action.option_strings]
             raise UnknownNameError("option", unknown[0].partition("=")[0], options)
-        raise SettingError(f"the command line must be as `search.py --help` says: {text}; correct it.")
+        usage = command_line("search", help=True)
+        raise SettingError(f"the command line must be as `{usage}` says: {text}; correct it.")
 
 
 def _whole_or_auto(text: str) -> int | str:

@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
 
-from rich.console import Console
-
 from ladder_search import metrics, record
 from ladder_search.metrics import Measure
 from ladder_search.record import TrialRecord
@@ -17,8 +15,6 @@ PUBLISHED = record.PUBLISHED
 BASELINE = "supervised baseline"
 """Name of the trial that a study is measured against."""
 NOTHING = metrics.NOTHING
-
-_ASCII = str.maketrans({"–": "-", "−": "-", "±": "+/-", "…": "...", "·": "|", "×": "x", "λ": "lambda_", "σ": "noise"})
 
 
 def finite(value: Any) -> TypeGuard[float]:
@@ -78,12 +74,3 @@ def epochs_trained(record: TrialRecord) -> int:
     """Epoch of the trial's last report; 0 when it never reported."""
     last = record.epochs[-1].get(metrics.EPOCH) if record.epochs else None
     return int(last) if finite(last) else len(record.epochs)
-
-
-def printable(console: Console, text: str) -> str:
-    """``text`` in letters that the console can write: an ASCII terminal gets ``+/-`` for ``±``."""
-    try:
-        text.encode(console.encoding)
-    except (UnicodeEncodeError, LookupError):
-        return text.translate(_ASCII).encode("ascii", "replace").decode()
-    return text

@@ -24,7 +24,7 @@ from ladder_search.data.dataset import Dataset
 from ladder_search.data.foreign import read_json
 from ladder_search.data.permutation import permutations
 from ladder_search.data.splits import make_split
-from ladder_search.errors import CheckpointError, LadderSearchError, SettingError, StudyFolderError
+from ladder_search.errors import CheckpointError, LadderSearchError, SettingError, StudyFolderError, command_line
 from ladder_search.export.bundle import Bundle
 from ladder_search.export.folders import unwritable, write_folder
 
@@ -94,7 +94,7 @@ def part_of(bundle: Bundle, *, test: bool) -> Part:
     if test and held_out:
         raise SettingError(
             f"the test set is for bundles of a final training and {bundle.folder} holds out {held_out} rows; leave "
-            "--test out, or train it with `ladder-search train` first."
+            f"--test out, or run `{command_line('train', bundle.folder)}` first."
         )
     return "validation" if held_out else "test"
 

@@ -179,8 +179,8 @@ def _read_manifest(folder: Path) -> tuple[dict[str, str], str]:
     if not folder.is_dir():
         found = "is no folder" if folder.exists() else "does not exist"
         raise CheckpointError(
-            f"a bundle is a folder with a {MANIFEST} and {folder} {found}; correct the path, or write one with "
-            "`ladder-search export`."
+            f"a bundle is a folder with a {MANIFEST} and {folder} {found}; correct the path, or export "
+            "a search's best trials."
         )
     try:
         manifest = _from_json(read_file(folder / MANIFEST, _LIMITS[MANIFEST]))

@@ -125,7 +125,7 @@ def train_final(
         spec: the configuration; its own seeds and validation rows are not used.
         seeds: fresh ones, see ``confirmation_seeds``.
         study: gives the result its name and, where the configuration is on the study's data, its target.
-        report: is told of every epoch.
+        report: called after every epoch; an exception of it ends the training, which leaves a checkpoint.
         folder: where checkpoints are kept; a later call with the same arguments goes on from them, and where
             ``write_result`` has been called it returns that result.
         networks: hands out the trained sources of a configuration that has any; every seed has sources of its own.
@@ -214,7 +214,11 @@ class _Run:
             self._note(reports, errors, validation)
             now = clock()
             progress.seconds = before + now - begun
-            report(self._told(reports, errors, (now - begun) / (progress.epoch - first)))
+            try:
+                report(self._told(reports, errors, (now - begun) / (progress.epoch - first)))
+            except BaseException:
+                self._checkpoint()
+                raise
             if progress.epoch == epochs or now - saved >= checkpoint_every_s:
                 self._checkpoint()
                 saved = now

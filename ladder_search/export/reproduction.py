@@ -136,17 +136,21 @@ class Race:
         report: Callable[[str, FinalProgress], None],
         *,
         out_of_time: Callable[[], bool] = lambda: False,
+        source_report: Callable[[int, int], None] = lambda epoch, epochs: None,
     ) -> Reproduction:
         """Train block by block; return early where the budget ends.
 
         Args:
-            report: is told of every epoch, with the contender and its seeds in words.
+            report: called after every epoch, with the contender and its seeds in words; an exception of it ends the
+                race, and its block leaves a checkpoint.
             out_of_time: asked after every epoch.
+            source_report: called after every epoch of a source.
 
         Raises:
             StudyFolderError: the folder is in use, belongs to something else, or cannot be written.
             CheckpointError: what it holds is damaged.
         """
+        self._source_report = source_report
         with held(self.folder):
             self._save()
             try:
@@ -190,7 +194,7 @@ class Race:
             device=self._device,
             report=told,
             folder=block,
-            networks=Shelf(self.folder.parent / SOURCES, device=self._device),
+            networks=Shelf(self.folder.parent / SOURCES, device=self._device, report=self._source_report),
         )
         write_result(block, result)
         outcomes = tuple(Outcome(seed=o.seed, test_error=o.test_error) for o in result.outcomes)
@@ -244,7 +248,7 @@ def read_reproduction(folder: Path) -> Reproduction:
     except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise CheckpointError(
             f"{folder / FILE} must be a reproduction, found: {str(error)[:300].rstrip('.')}; name another folder or "
-            "run `ladder-search reproduce` again."
+            "delete this one to reproduce the study anew."
         ) from error
     return found
 

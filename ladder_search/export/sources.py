@@ -158,8 +158,10 @@ class Shelf:
         device: torch.device | None = None,
         load: Callable[[str], Dataset] = datasets.load,
         notify: Callable[[str], None] = lambda line: None,
+        report: Callable[[int, int], None] = lambda epoch, epochs: None,
     ) -> None:
-        self._folder, self._load, self._notify = folder, load, notify
+        """Args: ``report`` is called after every epoch of a source that is trained here; it may raise to end that."""
+        self._folder, self._load, self._notify, self._report = folder, load, notify, report
         self._device = torch.device("cpu") if device is None else device
         self._known: dict[str, Bundle] = {}
 
@@ -189,6 +191,7 @@ class Shelf:
             try:
                 lock = hold(waiting_room)
             except BlockingIOError:
+                self._report(0, 0)
                 time.sleep(_POLL_SECONDS)
                 continue
             except OSError as error:
@@ -196,7 +199,8 @@ class Shelf:
             try:
                 if not place.is_dir():
                     self._notify(f"training a source: {order}")
-                    train_source(order, self._load(order.config.data.dataset), place, device=self._device)
+                    dataset = self._load(order.config.data.dataset)
+                    train_source(order, dataset, place, device=self._device, report=self._report)
             finally:
                 let_go(lock, unused=True)
 

@@ -50,7 +50,7 @@ def export_top(
         raise StudyFolderError(
             f"only finished trials are exported and {study_folder.path} has none; let the search run on or resume it."
         )
-    named = [(output / f"{rank:02d}-{record.key}", record) for rank, record in enumerate(records, start=1)]
+    named = [(output / bundle_name(rank, record), record) for rank, record in enumerate(records, start=1)]
     for folder, record in named:
         if os.path.lexists(folder) and not force:
             raise taken(folder)
@@ -66,6 +66,11 @@ def export_top(
         module, metrics = _member(record, spec, checkpoint, dataset, study_folder.path)
         write_bundle(folder, study=study, spec=spec, module=module, metrics=metrics, provenance=provenance, force=force)
     return [folder for folder, _ in named]
+
+
+def bundle_name(rank: int, record: TrialRecord) -> str:
+    """Return the name of a trial's bundle: ``01-t0007``."""
+    return f"{rank:02d}-{record.key}"
 
 
 def best_trials(records: list[TrialRecord]) -> list[TrialRecord]:

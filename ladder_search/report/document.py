@@ -31,7 +31,7 @@ from ladder_search.export.table import table
 from ladder_search.metrics import ERROR, Measure
 from ladder_search.record import StudyFolder
 from ladder_search.report.intervals import intervals
-from ladder_search.report.rows import RULE, cells, header, measures, sentences
+from ladder_search.report.rows import ROOT, RULE, cells, header, measures, sentences
 from ladder_search.studies import Study, find_study
 
 MARKDOWN, PAGE, PICTURES = "report.md", "report.html", "pictures"
@@ -63,8 +63,10 @@ class Search:
     description: dict[str, Any]
 
 
-def write_report(output: Path, searches: Sequence[Search], reproductions: Sequence[Reproduction]) -> list[Path]:
-    """Write the report and return its two files.
+def write_report(
+    output: Path, searches: Sequence[Search], reproductions: Sequence[Reproduction], *, root: Path = ROOT
+) -> list[Path]:
+    """Write the report and return its two files; ``root`` is where searches are looked for.
 
     An earlier report in ``output`` is replaced.
 
@@ -81,7 +83,7 @@ def write_report(output: Path, searches: Sequence[Search], reproductions: Sequen
         (output / PICTURES).mkdir(parents=True, exist_ok=True)
         lines = ["# Report", "", _made_by(searches), ""]
         if reproductions:
-            lines += _reproductions(output / PICTURES, reproductions)
+            lines += _reproductions(output / PICTURES, reproductions, root)
         for number, search in enumerate(searches, start=1):
             lines += _search(output / PICTURES, number, search)
         markdown = "\n".join(lines).rstrip() + "\n"
@@ -121,10 +123,15 @@ def _table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> list[str
 
 
 def _bullets(texts: Iterable[str]) -> list[str]:
-    return [*(f"* {escaped(text)}" for text in texts), ""]
+    return [*(f"* {_with_code(text)}" for text in texts), ""]
 
 
-def _reproductions(pictures: Path, reproductions: Sequence[Reproduction]) -> list[str]:
+def _with_code(text: str) -> str:
+    """Return ``text`` as Markdown in which commands in backticks are code, to be copied as they are."""
+    return re.sub(r"\\`(.+?)\\`", lambda code: "`" + re.sub(r"\\(.)", r"\1", code[1]) + "`", escaped(text))
+
+
+def _reproductions(pictures: Path, reproductions: Sequence[Reproduction], root: Path) -> list[str]:
     rows = table(reproductions)
     judged = any(row.p_target is not None for row in rows)
     with canvas.style():
@@ -135,7 +142,7 @@ def _reproductions(pictures: Path, reproductions: Sequence[Reproduction]) -> lis
         f"Test {_plural(measures(rows))} at the end of the schedule, mean ± standard deviation over fresh seeds.",
         "",
         *_table(header(rows), map(cells, rows)),
-        *_bullets([*sentences(rows, reproductions), *(RULE if judged else ())]),
+        *_bullets([*sentences(rows, reproductions, root=root), *(RULE if judged else ())]),
         *_picture("reproductions", "published, re-run and found"),
     ]
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from ladder_search.driver import wording
+from ladder_search.console import Console
 from ladder_search.driver.wording import NOTHING
 from ladder_search.export.ordering import JudgedClaim, JudgedOrdering, Reached, Whole
 
@@ -122,26 +120,22 @@ def as_markdown(found: JudgedOrdering) -> str:
 def print_ordering(console: Console, found: JudgedOrdering) -> None:
     """Print the tables and their sentences."""
 
-    def say(line: str) -> None:
-        console.print(wording.printable(console, line), highlight=False, markup=False, soft_wrap=True)
-
     def show(header: tuple[str, ...], rows: list[tuple[str, ...]], left: tuple[str, ...]) -> None:
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
         for name in header:
             side = "left" if name in left else "right"
-            table.add_column(wording.printable(console, name), justify=side, no_wrap=True, overflow="fold")  # type: ignore[arg-type]
+            table.add_column(name, justify=side, no_wrap=True, overflow="fold")  # type: ignore[arg-type]
         for row in rows:
-            table.add_row(*(Text(wording.printable(console, cell)) for cell in row))
-        wide.print(table, highlight=False)
+            table.add_row(*row)
+        console.wide(130).print(table)
 
-    wide = console if console.is_terminal else Console(width=max(console.width, 130))
-    say("")
-    say(title(found))
+    console.say("")
+    console.say(title(found))
     show(STUDY_HEADER, [study_cells(found, one) for one in found.reached], ("study",))
-    say(f"Claims ({found.ordering.source}); differences are second minus first, in {_unit(found)}")
+    console.say(f"Claims ({found.ordering.source}); differences are second minus first, in {_unit(found)}")
     show(CLAIM_HEADER, [claim_cells(found, claim) for claim in found.claims], ("claim", "verdict"))
     for line in (*RULE, *sentences(found)):
-        say(line)
+        console.say(line)
 
 
 def _rows(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:

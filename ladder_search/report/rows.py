@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from ladder_search.console import Console
 from ladder_search.driver import wording
 from ladder_search.driver.wording import NOTHING
+from ladder_search.errors import command_line
 from ladder_search.export.reproduction import Reproduction
 from ladder_search.export.table import Row
 from ladder_search.metrics import MEASURES, Measure
 from ladder_search.record import PUBLISHED
+
+ROOT = Path("results")
+"""Where searches are looked for, unless told."""
 
 RULE = (
     "Better or worse: Welch's test against the published mean, spread and number of runs finds a difference at 5 %, "
@@ -55,8 +59,8 @@ def cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def sentences(rows: Sequence[Row], reproductions: Sequence[Reproduction]) -> list[str]:
-    """Return what a reader must know beside the table."""
+def sentences(rows: Sequence[Row], reproductions: Sequence[Reproduction], *, root: Path = ROOT) -> list[str]:
+    """Return what a reader must know beside the table; ``root`` is where searches are looked for."""
     said = []
     for found in reproductions:
         own = [row for row in rows if (row.study, row.epochs) == (found.study, found.epochs)]
@@ -72,8 +76,8 @@ def sentences(rows: Sequence[Row], reproductions: Sequence[Reproduction]) -> lis
             said.append(f"{name}: the published number could not be confirmed in a source that we could read.")
         if len(own) == 1:
             said.append(
-                f"{name}: no found configuration competes. To find some: python search.py {name}; this command then "
-                "adds them."
+                f"{name}: no found configuration competes. `{command_line('search', name, root=root)}` finds some, and "
+                "reproducing the study again adds them."
             )
         else:
             searches = ", ".join(sorted({row.search for row in own if row.search}))
@@ -91,7 +95,9 @@ def sentences(rows: Sequence[Row], reproductions: Sequence[Reproduction]) -> lis
     return said
 
 
-def print_table(console: Console, rows: Sequence[Row], reproductions: Sequence[Reproduction]) -> None:
+def print_table(
+    console: Console, rows: Sequence[Row], reproductions: Sequence[Reproduction], *, root: Path = ROOT
+) -> None:
     """Print the table and its sentences: a part for each study, which eighty columns hold."""
     for (study, published), part in itertools.groupby(rows, lambda row: cells(row)[:2]):
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
@@ -101,12 +107,12 @@ def print_table(console: Console, rows: Sequence[Row], reproductions: Sequence[R
             fixed = heading != headings[-2]
             table.add_column(heading, justify="right" if heading == "n" else "left", no_wrap=fixed)
         for row in own:
-            texts = (Text(wording.printable(console, text)) for text in cells(row)[2:])
-            table.add_row(*texts, style="dim" if row.dropped else "")
-        title = wording.printable(console, f"{study}, published: {'nothing' if published == 'none' else published}")
-        console.print("", title, table, sep="\n", highlight=False, markup=False)
-    for line in (*sentences(rows, reproductions), *(RULE if any(row.p_target is not None for row in rows) else ())):
-        console.print(wording.printable(console, line), highlight=False, markup=False)
+            table.add_row(*cells(row)[2:], style="dim" if row.dropped else "")
+        title = f"{study}, published: {'nothing' if published == 'none' else published}"
+        console.print("", title, table, sep="\n")
+    rule = RULE if any(row.p_target is not None for row in rows) else ()
+    for line in (*sentences(rows, reproductions, root=root), *rule):
+        console.print(line)
 
 
 def _against(row: Row) -> str:

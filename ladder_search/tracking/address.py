@@ -20,7 +20,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from ladder_search.errors import TrackingError
+from ladder_search.errors import TrackingError, command_line, installation
 
 DATABASES = ("postgresql", "mysql", "mssql")
 """Database servers that MLflow speaks to."""
@@ -74,6 +74,23 @@ def redacted(text: str) -> str:
     """Return an address, or a text with addresses, without the passwords that may be in it."""
     text = re.sub(r"(?:(?<=://)|^)([^/@:\s]*):(?!//)\S*@", r"\1:***@", text)
     return re.sub(r"(?i)(passw(?:or)?d=)[^&\s]+", r"\1***", text)
+
+
+def without_password(store: str) -> tuple[str, str]:
+    """Return an address as it may be printed in a command, and how to give the password that was in it, else "".
+
+    ``postgresql://ann:secret@db/runs`` becomes ``postgresql://ann@db/runs`` and "set PGPASSWORD or write ~/.pgpass".
+    """
+    bare = re.sub(r"(?<=://)([^/@:\s]*):(?!//)\S*@", r"\1@", store)
+    bare = re.sub(r"(?i)([?&])passw(?:or)?d=[^&\s]*&?", r"\1", bare).rstrip("?&")
+    if bare == store:
+        return store, ""
+    if bare.lower().startswith("http"):  # its user goes with its password
+        bare = re.sub(r"(?<=://)[^/@\s]*@", "", bare)
+        return bare, "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    if bare.lower().startswith("postgres"):
+        return bare, "set PGPASSWORD or write ~/.pgpass"
+    return bare, "write it into the address, as in USER:PASSWORD@HOST"
 
 
 def sqlite_path(store: str) -> Path | None:
@@ -153,9 +170,11 @@ def _check_schema(store: str, tables: Collection[str], found: str | None) -> Non
         raise TrackingError(f"the tracking store must be MLflow's, {shown} holds something else: name another.")
     head = _schema_version()
     if head is not None and found is not None and found != head:
+        bare, give_password = without_password(store)
+        upgrade = command_line("mlflow", "db", "upgrade", bare)
         raise TrackingError(
             f"store and MLflow must have the same schema, {shown} has {found} and this MLflow {head}: stop all that "
-            f"use the store, copy it, then run 'mlflow db upgrade {shown}'."
+            f"use the store, copy it, then {f'{give_password} and ' if give_password else ''}run `{upgrade}`."
         )
 
 
@@ -163,7 +182,7 @@ def _schema_version() -> str | None:
     """Return the newest schema of the installed MLflow, read from its migration files; None when they are unclear."""
     found = importlib.util.find_spec("mlflow")
     if found is None or not found.submodule_search_locations:
-        raise TrackingError("tracking needs MLflow, which is not installed here: run 'pip install mlflow'.")
+        raise TrackingError(f"tracking needs MLflow, which is not installed here: run `{installation()}`.")
     versions = Path(found.submodule_search_locations[0]) / "store" / "db_migrations" / "versions"
     ids: set[str] = set()
     parents: set[str] = set()

@@ -250,7 +250,7 @@ class SpoolTracker:
                     start_new_session=True,
                 )
         except OSError as error:
-            self._problem(f"the writer process did not start ({error}); run 'ladder-search sync' later")
+            self._problem(f"the writer process did not start ({error}); nothing is sent before it can")
         self._look_at = self._now() + RESTART_S
 
     def _end_writer(self, timeout_s: float) -> None:

@@ -17,8 +17,8 @@ import ray
 import search
 from benchmarks.servers import free_port
 from ladder_search import cli
+from ladder_search.console import run_command
 from ladder_search.data.mnist import FILES
-from ladder_search.errors import run_command
 from ladder_search.record import StudyFolder, TrialRecord
 from ladder_search.studies import find_study
 from ladder_search.training.checkpoint import write_member

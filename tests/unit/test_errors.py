@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import builtins
 import copy
 import inspect
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -77,3 +81,55 @@ def test_the_names_may_be_any_iterable() -> None:
 )
 def test_nearest(name: str, known: list[str], expected: str | None) -> None:
     assert nearest(name, known) == expected
+
+
+# --- remedies that are commands
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder to work in, in a shell that finds nothing of this environment by name."""
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.setattr(sys, "argv", ["ladder-search"])
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+NAMES = ["my results", "it's", "a;b", "$HOME", "`id`", "~", "~x", "-x", 'a"b', "a\\b", "ü", "x" * 100, "a/b", "*", "#"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("place", ["{}", "{}/below", "{here}/{}", "/elsewhere/{}"])
+def test_a_command_means_in_a_shell_what_it_was_made_of(name: str, place: str, started: Path) -> None:
+    root = Path(place.format(name, here=started))
+    store = f"sqlite:////{name}.db"
+    line = errors.command_line("export", name, root=root, tracking=store, top=3, offline=True, no=None)
+    script = f"printf '%s\\0' {line}"
+    words = subprocess.run(["/bin/sh", "-c", script], capture_output=True, check=True).stdout.decode().split("\0")[:-1]
+    assert words[:3] == [str(Path(sys.executable).with_name("ladder-search")), "export", name]
+    options = argparse.ArgumentParser()
+    options.add_argument("--root", type=Path)
+    for option in ("--tracking", "--top"):
+        options.add_argument(option)
+    options.add_argument("--offline", action="store_true")
+    read = options.parse_args(words[3:])
+    assert (read.root.absolute(), read.tracking) == (root.absolute(), store)
+    assert (read.top, read.offline) == ("3", True)
+    assert not str(read.root).startswith(("~", "-")), "a tilde would mean the home, a dash an option"
+
+
+@pytest.mark.parametrize("root", [Path("results"), Path.cwd() / "results", None])
+def test_the_usual_root_is_left_out(root: Path | None) -> None:
+    assert errors.command_line("ui", root=root).endswith("ladder-search ui")
+
+
+def test_programs_are_called_by_name_where_the_shell_finds_them(started: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = Path(sys.executable).parent
+    (started / "search.py").touch()
+    monkeypatch.setattr(sys, "argv", [str(started / "search.py")])
+    assert errors.command_line("search", resume=True) == f"{sys.executable} search.py --resume"
+    monkeypatch.setenv("PATH", str(programs))
+    python = Path(sys.executable).name
+    assert errors.command_line("search", resume=True) == f"{python} search.py --resume"
+    assert errors.command_line("sync", "a") == "ladder-search sync a"
+    assert errors.command_line("mlflow", "db", "upgrade") == f"{python} -m mlflow db upgrade"

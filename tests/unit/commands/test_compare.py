@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from ladder_search import cli
 from ladder_search.commands.compare import _tell
+from ladder_search.console import Console
 from ladder_search.export.learning import Learning
 from ladder_search.metrics import NLL
 from ladder_search.studies import STUDIES, Study

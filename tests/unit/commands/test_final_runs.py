@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from ladder_search.commands import final_runs
+from ladder_search.console import Console
 from ladder_search.errors import TrackingError
 from ladder_search.export.final import train_final
 from ladder_search.export.results import FinalResult, write_result

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from rich.console import Console
 
+from ladder_search.console import Console
 from ladder_search.data.datasets import DATASETS
 from ladder_search.driver import doctor
 

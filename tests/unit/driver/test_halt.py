@@ -1,13 +1,13 @@
-"""The time budget, the first and the second signal."""
+"""The time budget, and signals."""
 
 from __future__ import annotations
 
 import signal
-import threading
 
 import pytest
 
 from ladder_search.driver.halt import GRACE_S, Halt
+from ladder_search.signals import SIGNALS
 
 
 def test_the_budget_starts_with_the_first_turn() -> None:
@@ -45,34 +45,22 @@ def test_without_a_budget_only_signals_halt() -> None:
     assert not halt.stop_all()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_halts_and_the_second_has_its_usual_effect(number: signal.Signals) -> None:
-    got: list[int] = []
-    before = signal.signal(number, lambda n, frame: got.append(n))
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_halts_the_search(number: signal.Signals) -> None:
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    halt = Halt(None)
     try:
-        usual = signal.getsignal(number)
-        halt = Halt(None)
         with halt.on_signals():
             signal.raise_signal(number)
-            assert halt.stop_all() and halt.interrupted and got == []
-            signal.raise_signal(number)
-            assert got == [number]
-        assert signal.getsignal(number) is usual
+        assert halt.stop_all() and halt.interrupted and halt.why() == "Interrupted"
     finally:
-        signal.signal(number, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
-def test_outside_the_main_thread_there_are_no_signals() -> None:
-    problems: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            with Halt(None).on_signals():
-                pass
-        except BaseException as error:
-            problems.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join(10)
-    assert not problems
+def test_a_search_whose_trials_have_ended_is_not_interrupted() -> None:
+    halt = Halt(None)
+    with halt.on_signals():
+        halt.ended = True
+        signal.raise_signal(signal.SIGTERM)
+    assert not halt.interrupted and halt.why() == ""

@@ -2,8 +2,8 @@ import io
 import json
 
 import pytest
-from rich.console import Console
 
+from ladder_search.console import Console
 from ladder_search.driver.leaderboard import (
     leaderboard_markdown,
     leaderboard_rows,
@@ -222,6 +222,7 @@ def test_references_are_shown_whatever_their_rank():
 def test_an_ascii_console_is_served():
     text = printed(WITH_TARGET, some(), encoding="ascii")
     assert "1.06 % +/- 0.37" in text
+    assert len({len(line) for line in text.splitlines() if line[0] in "+|"}) == 1, "the columns stand in line"
 
 
 def test_names_that_look_like_markup_are_printed_as_they_are():

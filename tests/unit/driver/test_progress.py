@@ -1,10 +1,9 @@
 import io
-import os
 import threading
 
 import pytest
-from rich.console import Console
 
+from ladder_search.console import Console
 from ladder_search.driver.progress import Progress, time_left
 from ladder_search.record import TrialRecord
 from ladder_search.studies import find_study
@@ -156,8 +155,9 @@ def test_more_trials_than_were_announced():
     assert "2 done, 0 running, 0 stopped, 0 failed of 2" in watched.lines[-1]
 
 
-def test_a_terminal_is_redrawn_in_place():
-    watched = Watched(force_terminal=True, _environ={"TERM": "xterm-256color"})
+def test_a_terminal_is_redrawn_in_place(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    watched = Watched(terminal=True)
     with watched.progress as progress:
         for number in range(11):
             progress.started(f"t{number:04d}")
@@ -169,15 +169,17 @@ def test_a_terminal_is_redrawn_in_place():
     assert "t0000 COMPLETE" not in text  # no line of the plain view
 
 
-def test_a_dumb_terminal_gets_lines():
-    watched = Watched(force_terminal=True, _environ={"TERM": "dumb"})
+def test_a_dumb_terminal_gets_lines(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    watched = Watched(terminal=True)
     with watched.progress as progress:
         progress.ended(trial(0))
     assert len(watched.lines) == 1
 
 
-def test_a_search_with_no_trial_is_shown():
-    watched = Watched(total=0, concurrency=0, force_terminal=True, _environ={"TERM": "xterm"})
+def test_a_search_with_no_trial_is_shown(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    watched = Watched(total=0, concurrency=0, terminal=True)
     with watched.progress:
         pass
     assert "of 0" in watched.file.getvalue()
@@ -195,8 +197,8 @@ class Broken(io.StringIO):
 @pytest.mark.parametrize("terminal", [True, False])
 @pytest.mark.parametrize("error", [BrokenPipeError("the reader is gone"), OSError("disk full"), ValueError("closed")])
 def test_a_display_that_breaks_never_stops_the_search(terminal, error, monkeypatch):
-    monkeypatch.setattr(os, "dup2", lambda *_: None)  # Rich would point pytest's own output to /dev/null
-    console = Console(file=Broken(error), force_terminal=terminal, width=80, _environ={"TERM": "xterm"})
+    monkeypatch.setenv("TERM", "xterm")
+    console = Console(file=Broken(error), terminal=terminal, width=80)
     with Progress(WITH_TARGET, 4, 2, console) as progress:
         progress.started("t0000")
         progress.reported("t0000", 1, 0, None)
@@ -230,7 +232,8 @@ def test_events_from_many_threads():
     assert len(watched.lines) == 200
 
 
-def test_nats_are_no_percentages(judged_by):
+def test_nats_are_no_percentages(judged_by, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
     watched = Watched(judged_by("nll"))
     with watched.progress as progress:
         progress.started("t0000")
@@ -238,7 +241,7 @@ def test_nats_are_no_percentages(judged_by):
         progress.ended(trial(0, error=8.5))
     assert watched.lines[0].startswith("t0000 COMPLETE 8.500 nats per step: 1 done")
     assert "best so far 8.500 nats per step (t0000), target 8.450 nats per step ± 0.030" in watched.lines[0]
-    watched = Watched(judged_by("nll", target=None), force_terminal=True)
+    watched = Watched(judged_by("nll", target=None), terminal=True)
     with watched.progress as progress:
         progress.reported("t0001", 1, 4, 9.25)
         progress.ended(trial(0, error=8.5, name="supervised baseline"))

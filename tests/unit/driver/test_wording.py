@@ -1,7 +1,4 @@
-import io
-
 import pytest
-from rich.console import Console
 
 from ladder_search.driver import wording
 from ladder_search.metrics import ERROR, NLL
@@ -73,10 +70,3 @@ def test_assignments():
         wording.assignments({"model/lambda_0": 1000.0, "model/combinator": "gauss"}) == "lambda_0=1000 combinator=gauss"
     )
     assert wording.assignments({}) == "–"
-
-
-def test_an_ascii_console_gets_ascii():
-    console = Console(file=io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
-    assert wording.printable(console, "1.06 % ± 0.37 – σ") == "1.06 % +/- 0.37 - noise"
-    assert wording.printable(console, "日本") == "??"
-    assert wording.printable(Console(file=io.TextIOWrapper(io.BytesIO(), encoding="utf-8")), "±") == "±"

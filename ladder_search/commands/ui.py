@@ -1,0 +1,82 @@
+"""``ladder-search ui``: MLflow's pages on a store, served by a process that ends with this one."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import time
+from contextlib import suppress
+
+from ladder_search.errors import ResourceError, SettingError, StudyFolderError, command_line
+from ladder_search.signals import Interruption
+from ladder_search.tracking.address import (
+    default_store,
+    normal_store,
+    sqlite_path,
+    ui_command,
+    ui_environment,
+    without_password,
+)
+
+HOST = "127.0.0.1"
+_END_S = 5.0
+"""How long the server and its workers may take to end before they are killed."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    store = arguments.tracking or default_store(arguments.root)
+    command = ui_command(store, HOST, arguments.port)
+    path = sqlite_path(normal_store(store))
+    if path is not None and not path.exists():
+        search = command_line("search", "STUDY", root=arguments.root)
+        raise StudyFolderError(f"the store {path} does not exist yet; run `{search}` first or name another --root.")
+    _check_port(arguments)
+    print(f"MLflow on http://{HOST}:{arguments.port} (Ctrl-C ends it)", flush=True)
+    environment = {**os.environ, **ui_environment(store)}
+    # A group of its own, so that the workers can be ended with it.
+    with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, process_group=0) as server:
+        try:
+            code = server.wait()
+        except KeyboardInterrupt as interruption:
+            if isinstance(interruption, Interruption):
+                raise
+            return 0
+        finally:
+            _end(server)
+    raise ResourceError(f"MLflow's server must run until it is ended, it ended with code {code}; its output says why.")
+
+
+def _check_port(arguments: argparse.Namespace) -> None:
+    """Raise ``SettingError`` unless the server can listen on the port."""
+    try:
+        if arguments.port < 1:
+            raise OverflowError("it is no port")
+        socket.create_server((HOST, arguments.port)).close()
+    except (OSError, OverflowError) as error:
+        with socket.create_server((HOST, 0)) as free:
+            port = free.getsockname()[1]
+        tracking = arguments.tracking and without_password(arguments.tracking)[0]
+        other = command_line("ui", root=arguments.root, tracking=tracking, port=port)
+        raise SettingError(
+            f"--port must be a free port between 1 and 65535, {arguments.port} on {HOST} is not "
+            f"({getattr(error, 'strerror', None) or error}); open the pages that are there, or run `{other}`."
+        ) from error
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """End the server and its workers."""
+    try:
+        os.killpg(server.pid, signal.SIGTERM)
+        deadline = time.monotonic() + _END_S
+        while time.monotonic() < deadline:
+            server.poll()
+            os.killpg(server.pid, 0)  # raises when the last one has ended
+            time.sleep(0.05)
+    except ProcessLookupError:
+        return
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)

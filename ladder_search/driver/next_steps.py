@@ -1,0 +1,35 @@
+"""What a search says last: where everything is, and which commands come next, as they can be pasted into a shell."""
+
+from __future__ import annotations
+
+from ladder_search.driver.search import SearchResult
+from ladder_search.errors import command_line
+from ladder_search.export.top import best_trials, bundle_name
+from ladder_search.tracking.address import without_password
+
+
+def next_steps(result: SearchResult, tracking: str | None) -> list[str]:
+    """Return the lines; ``tracking``: the address that the command line named, if any."""
+    name, root = result.folder.path.name, result.folder.path.parent
+    address, give_password = without_password(tracking) if tracking else (None, "")
+
+    def line(what: str, command: str, *words: object, **options: object) -> str:
+        return f"{what:<15} {command_line(command, *words, **options, root=root, tracking=address)}"
+
+    lines = [f"Study folder    {result.folder.path}", f"Tracking store  {result.store}", ""]
+    if not result.stored:
+        lines.append("note: the store has not received everything yet; `send the rest` does it")
+        lines.append(line("send the rest", "sync", name))
+    if result.unfinished:
+        lines.append(line("go on with it", "search", resume=True, name=name))
+    lines.append(line("look at it", "ui"))
+    best = best_trials(result.records)
+    if best:
+        bundles = f"configs/{name}"
+        export = command_line("export", name, top=3, output=bundles, root=root)
+        lines.append(f"keep the best   {export}")
+        lines.append(line("train the best", "train", f"{bundles}/{bundle_name(1, best[0])}", seeds=10))
+        lines.append(f"                (all training data, test {result.study.measure.title})")
+    if give_password:
+        lines.append(f"note: the password of the store is not printed; {give_password} before you use these commands")
+    return [*lines, *(f"note: {problem}" for problem in result.problems[:5])]

@@ -1,0 +1,105 @@
+"""Signals that end a command in good order: Ctrl-C, SIGTERM, and SIGHUP of a terminal that goes away.
+
+Each raises an exception where the command is, so that all that is open is closed. What may end at certain points only,
+such as a training between two epochs, defers them.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interruption(KeyboardInterrupt):
+    """A signal has ended the command."""
+
+    def __init__(self, number: int, kept: str = "") -> None:
+        """Args: ``kept`` says what the command leaves behind."""
+        super().__init__(kept)
+        self.number = number
+
+
+class Deferred:
+    """The signals that have arrived while they were deferred."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def arrive(self, number: int) -> None:
+        self.number = number
+
+    def check(self, kept: str = "") -> None:
+        """Raise ``Interruption`` if a signal has arrived."""
+        if self.number is not None:
+            raise Interruption(self.number, kept)
+
+
+@contextmanager
+def listening() -> Iterator[None]:
+    """While it holds, SIGTERM and SIGHUP raise ``Interruption``, as Ctrl-C raises ``KeyboardInterrupt``."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        _hang_up_no_more()
+        raise Interruption(number)
+
+    with _handled({signal.SIGTERM: interrupt, signal.SIGHUP: interrupt}):
+        yield
+
+
+@contextmanager
+def deferred(arrive: Callable[[int], None]) -> Iterator[None]:
+    """While it holds, the first signal calls ``arrive`` alone; a second Ctrl-C or SIGTERM has its usual effect.
+
+    A SIGHUP is nobody's second wish: a terminal that closes may send it twice, and a system that ends a session sends
+    it after SIGTERM.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def first(number: int, frame: FrameType | None) -> None:
+        _hang_up_no_more()
+        if number != signal.SIGHUP:
+            for other, handler in before.items():
+                signal.signal(other, handler)
+        arrive(number)
+
+    with _handled(dict.fromkeys(SIGNALS, first)):
+        yield
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Restore the handlers that a library replaces meanwhile."""
+    with _handled({}):
+        yield
+
+
+@contextmanager
+def _handled(handlers: dict[signal.Signals, Callable[[int, FrameType | None], Any]]) -> Iterator[None]:
+    """Set handlers, and restore what was there before; outside the main thread, which alone may set any, do nothing.
+
+    A SIGHUP that is ignored stays ignored: that is what ``nohup`` does.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in handlers.items():
+        if number != signal.SIGHUP or before[number] != signal.SIG_IGN:
+            signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, usual in before.items():
+            if usual is not None and (number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN):
+                signal.signal(number, usual)
+
+
+def _hang_up_no_more() -> None:
+    """Ignore SIGHUP until the process has ended: the command is ending already."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
