@@ -84,12 +84,12 @@ class Search(Life):
 
     def trained(self) -> list[tuple[str, int, int]]:
         """Every epoch trained so far: trial, epoch, process."""
-        lines = self._trace.read_text().splitlines() if self._trace.exists() else []
+        lines = self._trace.read_text(encoding="utf-8").splitlines() if self._trace.exists() else []
         return [(key, int(epoch), int(pid)) for key, epoch, pid in map(str.split, lines)]
 
     def processes(self) -> list[tuple[str, int, bool]]:
         """A trial's own process whenever it began to train: trial, process, whether PyTorch is in it."""
-        lines = self._processes.read_text().splitlines() if self._processes.exists() else []
+        lines = self._processes.read_text(encoding="utf-8").splitlines() if self._processes.exists() else []
         return [(key, int(pid), torch == "1") for key, pid, torch in map(str.split, lines)]
 
     def wait_for(self, key: str, epoch: int, other_than: int = 0) -> int:
@@ -251,7 +251,7 @@ def memory_monitor(folder: Path) -> tuple[Search, Losses]:
 
 def memory() -> tuple[int, int]:
     """Used and installed memory of this machine in kB."""
-    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
     available, total = (int(lines[name].split()[0]) for name in ("MemAvailable", "MemTotal"))
     return total - available, total
 
@@ -312,7 +312,7 @@ def machines(folder: Path, count: int, *, gpus: int = 1) -> Iterator[tuple[str, 
     given = environment(RAY_AUTH_MODE="disabled", WATCHED_FAKE_GPU="1", **watched(folder))
     with subprocess.Popen(
         command, cwd=folder, env=given, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, text=True,
+        stderr=subprocess.DEVNULL, encoding="utf-8",
     ) as holder:  # fmt: skip
         assert holder.stdin is not None and holder.stdout is not None
 

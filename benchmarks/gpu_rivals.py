@@ -269,9 +269,9 @@ def mps() -> Iterator[tuple[dict[str, str], Callable[[], None]]]:
         def command(*arguments: str, line: str = "") -> tuple[int, str]:
             try:
                 # Into a file: a daemon may keep a pipe open for as long as it lives.
-                with open(Path(folder) / "said", "w+") as said:
+                with open(Path(folder) / "said", "w+", encoding="utf-8") as said:
                     ended = subprocess.run(
-                        [control, *arguments], input=line, text=True, stdout=said, stderr=said, timeout=30,
+                        [control, *arguments], input=line, encoding="utf-8", stdout=said, stderr=said, timeout=30,
                         env={**os.environ, **environment},
                     )  # fmt: skip
                     said.seek(0)

@@ -293,7 +293,7 @@ def earlier(path: Path, given: argparse.Namespace) -> list[Row]:
         DataError: it is no such file, or one of other settings.
     """
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         options, rows = content["options"], content["tables"][RESULTS]
         found = {**{name: options[name] for name in SAME}, "epochs": rows[0]["epochs"]}
     except (OSError, ValueError, LookupError, TypeError) as error:

@@ -92,7 +92,9 @@ def examine(broken: Path, whole: Path) -> Found:
 
 
 def _records(results: Path) -> dict[str, dict[str, Any]]:
-    records = (json.loads(path.read_text()) for path in sorted((results / "s" / "trials").glob("*.json")))
+    records = (
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted((results / "s" / "trials").glob("*.json"))
+    )
     return {record["key"]: record for record in records}
 
 
@@ -180,7 +182,7 @@ def _family(root: int) -> dict[int, str]:
     for place in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, ValueError, IndexError):
             # The fields after the name, which is in brackets: state, parent, group, session.
-            fields = (place / "stat").read_text().rpartition(")")[2].split()
+            fields = (place / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
             if fields[0] == "Z":  # it has ended, and whoever took it over has not yet asked how
                 continue
             parents[int(place.name)] = int(fields[1]), int(fields[3])
@@ -249,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         whole.mkdir()
         begun = time.monotonic()
         if Life(whole, *line).ended() != 0:
-            raise SystemExit((whole / "out.txt").read_text())
+            raise SystemExit((whole / "out.txt").read_text(encoding="utf-8"))
         duration = time.monotonic() - begun
         report.note(f"Undisturbed, `search.py {' '.join(line)}` takes {duration:.0f} s.")
         for number in range(searches):

@@ -124,8 +124,8 @@ class Report:
         output: Path | None = self._options.output
         if output is not None:
             output.parent.mkdir(parents=True, exist_ok=True)
-            output.write_text(json.dumps(self._content, indent=1) + "\n")
-            output.with_suffix(".txt").write_text("\n".join(self._text) + "\n")
+            output.write_text(json.dumps(self._content, indent=1) + "\n", encoding="utf-8")
+            output.with_suffix(".txt").write_text("\n".join(self._text) + "\n", encoding="utf-8")
 
     def _say(self, text: str) -> None:
         self._text.append(text)
@@ -158,7 +158,7 @@ def machine() -> dict[str, Cell]:
 
 def _cpu_model() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
@@ -167,7 +167,7 @@ def _cpu_model() -> str:
 def machine_seconds() -> tuple[float, float]:
     """CPU seconds of the whole machine since its start: all, and idle ones; zeros where nobody tells."""
     try:
-        fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        fields = [int(field) for field in Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()[1:9]]
     except OSError:
         return 0.0, 0.0
     ticks = os.sysconf("SC_CLK_TCK")

@@ -130,14 +130,14 @@ def timed(command: Sequence[str], folder: Path) -> tuple[float, float, float, fl
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     log = folder / LOG
     before, began, clock = machine_seconds(), time.time(), time.perf_counter()
-    with Watch() as watch, log.open("w") as output:
+    with Watch() as watch, log.open("w", encoding="utf-8") as output:
         done = subprocess.run(
             [sys.executable, *command], cwd=searches.ROOT, env=environment, stdout=output, stderr=output
         )
         wall = time.perf_counter() - clock
     total, idle = (now - then for now, then in zip(machine_seconds(), before, strict=True))
     if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{log.read_text()[-3000:]}")
+        raise RuntimeError(f"{' '.join(command)} failed:\n{log.read_text(encoding='utf-8')[-3000:]}")
     return began, wall, watch.cpu, idle / total if total else 0.0
 
 
@@ -160,20 +160,20 @@ def ours(settings: SearchSettings, slots: str, folder: Path) -> Searched:
             ended=ended,
             reference=record.is_reference,
         )
-    said = [line for line in (folder / LOG).read_text().splitlines() if line.startswith("Packs")]
+    said = [line for line in (folder / LOG).read_text(encoding="utf-8").splitlines() if line.startswith("Packs")]
     return Searched(trials=trials, begun=began, wall=wall, cpu=cpu, idle=idle, said=said)
 
 
 def rival(plan: Plan, scheduler: str, folder: Path, *, compiled: bool) -> Searched:
     """Run the plain search."""
     plan_at, result_at = folder / "plan.json", folder / "result.json"
-    plan_at.write_text(json.dumps(plan))
+    plan_at.write_text(json.dumps(plan), encoding="utf-8")
     options = ["--configurations", str(plan_at), "--output", str(result_at), "--scheduler", scheduler]
     how = ["--compiled"] if compiled else []
     began, wall, cpu, idle = timed(["-m", "benchmarks.rivals", *options, *how], folder)
     trials = {
         one["key"]: Ended(epochs=one["epochs"], error=one["error"], begun=one["begun"], ended=one["ended"])
-        for one in json.loads(result_at.read_text())
+        for one in json.loads(result_at.read_text(encoding="utf-8"))
     }
     return Searched(trials=trials, begun=began, wall=wall, cpu=cpu, idle=idle, said=[])
 

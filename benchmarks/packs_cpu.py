@@ -110,7 +110,7 @@ def peak(size: str, slots: int, compiled: bool, pipe: Connection) -> None:
     """In a process of its own: send its peak in bytes before there is a pack and after some steps of it."""
 
     def resident() -> int:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
     torch.set_num_threads(1)

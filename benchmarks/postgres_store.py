@@ -88,7 +88,7 @@ class WriterMemory(threading.Thread):
 def resident_mib(pid: int) -> float:
     """Resident memory of a process; 0 when it is gone."""
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1])
     except (OSError, IndexError):
         return 0.0
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -229,10 +229,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--scheduler", choices=("fifo", "asha"), default="fifo")
     options.add_argument("--compiled", action="store_true")
     given = options.parse_args(arguments)
-    plan: Plan = json.loads(given.configurations.read_text())
+    plan: Plan = json.loads(given.configurations.read_text(encoding="utf-8"))
     found = search(plan, scheduler_name=given.scheduler, compiled=given.compiled)
     fields = RivalTrial.__dataclass_fields__
-    given.output.write_text(json.dumps([{name: getattr(trial, name) for name in fields} for trial in found]))
+    given.output.write_text(
+        json.dumps([{name: getattr(trial, name) for name in fields} for trial in found]), encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -50,10 +50,10 @@ class Resettable(tune.Trainable):
         return True
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        (Path(checkpoint_dir) / STATE).write_text(json.dumps({"steps": self.steps}))
+        (Path(checkpoint_dir) / STATE).write_text(json.dumps({"steps": self.steps}), encoding="utf-8")
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        self.steps = int(json.loads((Path(checkpoint) / STATE).read_text())["steps"])
+        self.steps = int(json.loads((Path(checkpoint) / STATE).read_text(encoding="utf-8"))["steps"])
 
 
 class EndTimes(tune.Callback):
@@ -107,7 +107,7 @@ def process_table() -> dict[int, tuple[int, str]]:
     for path in Path("/proc").iterdir():
         if path.name.isdigit():
             with suppress(OSError, ValueError, IndexError):  # it ended meanwhile
-                parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+                parent = int((path / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
                 command = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
                 found[int(path.name)] = (parent, command)
     return found
@@ -153,7 +153,7 @@ class Watching:
 def cpu_seconds(pid: int) -> float:
     """CPU time that a living process has used so far; 0 when it is gone."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -63,7 +63,7 @@ class MlflowServer:
                 return check(self.address)
             except TrackingError:
                 if self._process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"the MLflow server did not start:\n{log.read_text()}") from None
+                    raise RuntimeError(f"the MLflow server did not start:\n{log.read_text(encoding='utf-8')}") from None
                 time.sleep(0.1)
 
     def pause(self) -> None:
@@ -114,7 +114,7 @@ def postgres() -> Iterator[str]:
     port, password = free_port(), secrets.token_hex(8)
     with tempfile.TemporaryDirectory(prefix="ladder-search-postgres-") as name:
         folder, word = Path(name), Path(name) / "password"
-        word.write_text(password)
+        word.write_text(password, encoding="utf-8")
         if user is not None:
             for path in (folder, word):
                 shutil.chown(path, user)
@@ -124,7 +124,7 @@ def postgres() -> Iterator[str]:
             with (folder / "programs.log").open("ab") as log:
                 done = subprocess.run(command, user=user, cwd="/", stdout=log, stderr=log, check=False)
             if done.returncode:
-                raise RuntimeError(f"{program} failed:\n{(folder / 'programs.log').read_text()}")
+                raise RuntimeError(f"{program} failed:\n{(folder / 'programs.log').read_text(encoding='utf-8')}")
 
         run("initdb", "-U", "mlflow", f"--pwfile={word}", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C")
         options = f"-c port={port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''"

@@ -61,7 +61,7 @@ class Watcher(searches.Watching):
 
     def __enter__(self) -> Self:
         with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")  # forget this process's earlier peak
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # forget this process's earlier peak
         return super().__enter__()
 
     def look(self) -> None:
@@ -94,7 +94,7 @@ def _role(pid: int, family: Mapping[int, tuple[int, str]]) -> str:
 def _sizes(pid: int) -> dict[str, int] | None:
     """Peak and present sizes of a process in bytes; None when it is gone."""
     try:
-        lines = [line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines()]
+        lines = [line.split() for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()]
     except OSError:
         return None
     found = {line[0].rstrip(":"): int(line[1]) * 1024 for line in lines if len(line) == 3 and line[2] == "kB"}

@@ -52,8 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _check_port(arguments: argparse.Namespace) -> None:
     """Raise ``SettingError`` unless the server can listen on the port."""
     try:
-        if arguments.port < 1:
-            raise OverflowError("it is no port")
+        if not 1 <= arguments.port <= 65535:
+            raise OverflowError("no such port")
         socket.create_server((HOST, arguments.port)).close()
     except (OSError, OverflowError) as error:
         with socket.create_server((HOST, 0)) as free:

@@ -77,7 +77,7 @@ def run_search(
     store = settings.tracking or default_store(root)
     with _held_folder(root, settings, study) as folder:
         for line in folder.notes:
-            console.print(f"note: {line}", highlight=False, markup=False, soft_wrap=True)
+            console.say(f"note: {line}")
         if settings.offline:
             store = normal_store(store)
         else:

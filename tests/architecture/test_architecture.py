@@ -314,3 +314,57 @@ def test_nothing_that_is_read_is_executed() -> None:
 )  # fmt: skip
 def test_what_executes_is_noticed(text: str) -> None:
     assert executing(text)
+
+
+# --- files are read and written alike in every locale
+
+OPENERS = {"open", "fdopen", "read_text", "write_text", "NamedTemporaryFile", "TemporaryFile", "SpooledTemporaryFile"}
+RUNNERS = {"run", "Popen", "call", "check_call", "check_output"}
+
+
+def in_the_locales_encoding(text: str) -> list[int]:
+    """Lines of Python text that read or write text and name no encoding."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        given = {keyword.arg for keyword in node.keywords}
+        values = [node.args, [keyword.value for keyword in node.keywords if keyword.arg == "mode"]]
+        modes = [value.value for part in values for value in part if isinstance(value, ast.Constant)]
+        binary = any(isinstance(mode, str) and re.fullmatch(r"[rwxa+]*b[rwxa+]*", mode) for mode in modes)
+        # Those of temporary files are binary unless they are told.
+        text_file = name in OPENERS and not binary and ("Temporary" not in name or bool(modes))
+        owner = ast.unparse(node.func.value) if isinstance(node.func, ast.Attribute) else ""
+        other = name == "open" and owner in OTHER_OPENERS
+        text_pipe = name in RUNNERS and bool(given & {"text", "universal_newlines"})
+        if "encoding" not in given and (text_pipe or (text_file and not other)):
+            found.append(node.lineno)
+    return found
+
+
+OTHER_OPENERS = {"os", "tarfile", "zipfile", "gzip", "Image", "webbrowser"}
+"""Modules whose ``open`` gives no text."""
+
+
+def test_every_file_names_its_encoding() -> None:
+    shipped = [p for p in tracked() if p.suffix == ".py" and p.relative_to(ROOT).parts[0] != "tests"]
+    found = {str(p.relative_to(ROOT)): lines for p in shipped if (lines := in_the_locales_encoding(p.read_text()))}
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "noticed"),
+    [
+        ("open(p)", True), ("open(p, 'w')", True), ("p.open('a')", True), ("p.read_text()", True),
+        ("p.write_text(t)", True), ("os.fdopen(f, 'w')", True), ("p.open(mode='r', errors='replace')", True),
+        ("NamedTemporaryFile('w')", True), ("subprocess.run(c, text=True)", True),
+        ("subprocess.Popen(c, universal_newlines=True)", True),
+        ("open(p, 'rb')", False), ("p.open('xb')", False), ("p.open(mode='r+b')", False), ("os.open(p, 1)", False),
+        ("p.read_text(encoding='utf-8')", False), ("open(p, 'w', encoding='ascii')", False),
+        ("tempfile.TemporaryFile()", False), ("subprocess.run(c, encoding='utf-8')", False), ("run(c)", False),
+        ("subprocess.run(c, text=True, encoding='utf-8')", False), ("Image.open(p)", False), ("p.read_bytes()", False),
+    ],
+)  # fmt: skip
+def test_a_file_that_names_no_encoding_is_noticed(text: str, noticed: bool) -> None:
+    assert bool(in_the_locales_encoding(text)) is noticed

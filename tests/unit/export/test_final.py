@@ -99,6 +99,24 @@ def test_the_same_again_and_each_seed_alone(whole: FinalResult, spec: TrialSpec,
         assert alone.outcomes[0].test_error == pytest.approx(outcome.test_error, abs=0.0041)  # 2 of 500 images
 
 
+@pytest.mark.parametrize("end", [GoneError, KeyboardInterrupt])
+def test_a_report_that_raises_ends_the_training_with_a_checkpoint(
+    end: type[BaseException], whole: FinalResult, spec: TrialSpec, dataset: Dataset, tmp_path: Path
+) -> None:
+    def ending(progress: FinalProgress) -> None:
+        if progress.epoch == 3:
+            raise end
+
+    with pytest.raises(end):
+        train_final(spec, dataset, seeds=SEEDS, folder=tmp_path / "final", report=ending)
+    epochs: list[int] = []
+    found = train_final(
+        spec, dataset, seeds=SEEDS, folder=tmp_path / "final", report=lambda progress: epochs.append(progress.epoch)
+    )
+    assert epochs == [4]
+    same(found, whole)
+
+
 def test_a_seed_sets_the_label_draw(spec: TrialSpec, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     join = Pack.join
@@ -148,19 +166,16 @@ def test_a_run_that_went_on_equals_one_that_was_not_interrupted(
     tmp_path: Path,
     broken_at: int,
 ) -> None:
-    def report(progress: FinalProgress) -> None:
-        if progress.epoch == broken_at:
+    tick = ticking()
+
+    def clock() -> float:
+        now: float = tick()
+        if now == 1 + broken_at:  # it is looked at once at the start and once after every epoch
             raise GoneError
+        return now
 
     with pytest.raises(GoneError):
-        train_final(
-            spec,
-            dataset,
-            seeds=SEEDS,
-            folder=tmp_path,
-            report=report,
-            checkpoint_every_s=0.0,
-        )
+        train_final(spec, dataset, seeds=SEEDS, folder=tmp_path, checkpoint_every_s=0.0, clock=clock)
     told: list[FinalProgress] = []
     found = train_final(spec, dataset, seeds=SEEDS, folder=tmp_path, report=told.append)
     assert [p.epoch for p in told] == list(range(broken_at, 5)), "what was done is not done again"

@@ -149,3 +149,12 @@ def test_records_and_tags_name_sources(tmp_path: Path, trained: list[str]) -> No
     (facts,) = list_sources(tmp_path)
     bundle = read_bundle(tmp_path / trained[0])
     assert (facts["key"], facts["digest"], facts["steps"]) == (trained[0], bundle.digest, 30)
+
+
+def test_a_report_that_raises_ends_the_training_of_a_source(tmp_path: Path) -> None:
+    def interrupt(epoch: int, epochs: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Shelf(tmp_path, report=interrupt).networks(trial(stage()))
+    assert list(tmp_path.iterdir()) == [], "half a source stays nowhere"

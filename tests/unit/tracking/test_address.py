@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 
 from ladder_search.errors import TrackingError
-from ladder_search.tracking.address import check, default_store, normal_store, redacted, sqlite_path, ui_command
+from ladder_search.tracking.address import (
+    check,
+    default_store,
+    normal_store,
+    redacted,
+    sqlite_path,
+    ui_command,
+    without_password,
+)
 
 
 def test_the_default_store_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,3 +187,23 @@ def test_the_ui_command(tmp_path: Path) -> None:
     )
     with pytest.raises(TrackingError, match="open that address in a browser"):
         ui_command("http://127.0.0.1:5000")
+
+
+@pytest.mark.parametrize(
+    ("store", "bare", "how"),
+    [
+        ("sqlite:////a b/mlflow.db", "sqlite:////a b/mlflow.db", ""),
+        ("http://host:5000", "http://host:5000", ""),
+        ("postgresql://ann@db/runs", "postgresql://ann@db/runs", ""),
+        ("postgresql://ann:s3cret@db:5432/runs", "postgresql://ann@db:5432/runs", "PGPASSWORD"),
+        ("postgresql+psycopg://ann:s3:cr@et/x@db/runs", "postgresql+psycopg://ann@db/runs", "PGPASSWORD"),
+        ("postgresql://db/runs?user=ann&password=s3cret", "postgresql://db/runs?user=ann", "PGPASSWORD"),
+        ("postgresql://db/runs?password=s3cret&user=ann", "postgresql://db/runs?user=ann", "PGPASSWORD"),
+        ("https://ann:s3cret@host/x", "https://host/x", "MLFLOW_TRACKING_PASSWORD"),
+        ("mysql://ann:s3cret@db/runs", "mysql://ann@db/runs", "USER:PASSWORD@HOST"),
+        ("postgresql://ann:***@db/runs", "postgresql://ann@db/runs", "PGPASSWORD"),
+    ],
+)
+def test_a_printed_address_has_no_password(store: str, bare: str, how: str) -> None:
+    printed, give_password = without_password(store)
+    assert printed == bare and how in give_password and bool(how) == bool(give_password)
