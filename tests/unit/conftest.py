@@ -1,8 +1,9 @@
-"""Studies that are judged by something else than a classification error, without a family that is."""
+"""Signals as they were, and studies judged by something else than a classification error, without such a family."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from typing import Any
 
@@ -10,7 +11,18 @@ import pytest
 
 from ladder_search.metrics import MEASURES
 from ladder_search.models.ladder import LadderConfig
+from ladder_search.signals import SIGNALS
 from ladder_search.studies import StopConfig, Study, Target, find_study
+
+
+@pytest.fixture(autouse=True)
+def _signal_handlers() -> Iterator[None]:
+    """Let no test leave a handler behind, and let SIGHUP arrive, also where these tests run under ``nohup``."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 class _OfSteps(LadderConfig):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -14,13 +14,12 @@ INT, TERM, HUP = SIGNALS
 
 
 @pytest.fixture
-def usual() -> Iterator[list[int]]:
+def usual() -> list[int]:
     """The signals that had the effect which they had before."""
     got: list[int] = []
-    before = {number: signal.signal(number, lambda n, frame: got.append(n)) for number in SIGNALS}
-    yield got
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    for number in SIGNALS:
+        signal.signal(number, lambda n, frame: got.append(n))
+    return got
 
 
 @pytest.mark.parametrize("number", [TERM, HUP])

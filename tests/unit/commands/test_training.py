@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,16 +13,7 @@ from ladder_search import cli
 from ladder_search.commands import training
 from ladder_search.console import Console
 from ladder_search.export.final import FinalProgress
-from ladder_search.signals import SIGNALS, Interruption
-
-
-@pytest.fixture(autouse=True)
-def _handlers() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as without nohup
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+from ladder_search.signals import Interruption
 
 
 def _run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
