@@ -78,7 +78,7 @@ def fit(
     **how: Any,
 ) -> float:
     """Run a plain Tune experiment, one CPU core per trial, on a Ray of its own; return the seconds of ``fit`` alone."""
-    with cluster.connected(None):
+    with cluster.connected(None, print):
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": 1}),
             param_space=dict(param_space or {}),

@@ -60,6 +60,15 @@ class _Record:
     probed: tuple[Probed, ...]
 
 
+def bounded(slots: int, *, trials: int, gpus: float) -> int:
+    """Return the configured size of the packs, or the number of trials where that is smaller.
+
+    A slot without a trial costs as much as one with a trial. Several GPUs per pack are left as they are configured: a
+    trial's share of them is a whole number, which fewer slots may not give.
+    """
+    return slots if gpus > 1 else min(slots, max(1, trials))
+
+
 def choose(
     spec: TrialSpec,
     dataset: Dataset,

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-import socket
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,10 @@ from ray._private.utils import detect_fate_sharing_support
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ladder_search import signals
+from ladder_search.cores import usable_cores
 from ladder_search.driver import deaths
+from ladder_search.driver.ray_address import RayAddress
+from ladder_search.driver.ray_folder import ray_folder
 from ladder_search.errors import ResourceError, SettingError, command_line
 from ladder_search.tracking.address import redacted
 
@@ -49,42 +51,51 @@ class Share:
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[bool]:
+def connected(address: RayAddress | None, notify: Callable[[str], None]) -> Iterator[bool]:
     """Connect to Ray for one search and leave it afterwards; yields whether the cluster is this search's own.
 
     Args:
-        address: cluster to join; None: the one of ``RAY_ADDRESS``, else a private one on this machine.
+        address: cluster to join, which ``ray_address.check`` has found; None: start a private one on this machine.
+        notify: takes a line where a private Ray keeps its files elsewhere than a variable says.
 
     Raises:
-        ResourceError: no cluster answers at the address.
+        ResourceError: Ray does not start, or lets this process not join.
     """
     for name, value in _RAY_VARIABLES.items():
         os.environ.setdefault(name, value)
     deaths.all_survived()
-    address = address or os.environ.get("RAY_ADDRESS") or None
-    private = address is None
-    if address is not None:
-        _check_answers(address)
+    with nullcontext() if address else ray_folder(notify):
+        try:
+            _join(address) if address else _start()
+            yield address is None
+        finally:
+            ray.shutdown()  # also of what has started before an error
+
+
+def _join(address: RayAddress) -> None:
     try:
-        with _of_our_own() if private else nullcontext(), signals.kept():
+        with signals.kept():
+            ray.init(address=address.value, logging_level=logging.ERROR, log_to_driver=False)
+    except Exception as error:  # whatever it is, Ray has found a reason against this cluster
+        raise address.error(_line(error)) from error
+
+
+def _start() -> None:
+    try:
+        with _of_our_own(), signals.kept():
             # "local" starts a cluster of our own even where another one runs: searches do not disturb each other.
             ray.init(
-                address=address or "local",
-                include_dashboard=None if not private else False,
-                runtime_env=_runtime_env() if private else None,
+                address="local",
+                num_cpus=usable_cores(),
+                include_dashboard=False,
+                runtime_env=_runtime_env(),
                 logging_level=logging.ERROR,
                 log_to_driver=False,
             )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        if private:
-            raise ResourceError(
-                f"a search needs Ray and it did not start: {_line(error)}; `{command_line('doctor')}` may say why."
-            ) from error
-        raise _no_cluster(address, error) from error
-    try:
-        yield private
-    finally:
-        ray.shutdown()
+    except Exception as error:  # a socket, a port, memory, a file of Ray's: anything can be missing
+        raise ResourceError(
+            f"a search needs Ray and it did not start: {_line(error)}; `{command_line('doctor')}` may say why."
+        ) from error
 
 
 class _Apart(services.ConsolePopen):
@@ -120,26 +131,8 @@ def _runtime_env() -> dict[str, str] | None:
     return None if quoted == sys.executable else {"py_executable": quoted}
 
 
-def _check_answers(address: str) -> None:
-    """Raise ``ResourceError`` when nothing listens at ``host:port``; Ray itself would try for minutes."""
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if not host:
-        return  # "auto" and the like: Ray looks for them at once
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5.0).close()
-    except (OSError, ValueError, OverflowError) as error:
-        raise _no_cluster(address, error) from error
-
-
-def _no_cluster(address: str | None, error: Exception) -> ResourceError:
-    return ResourceError(
-        f"--address must name a running Ray cluster, {address!r} is none: {_line(error)}; "
-        "start one with `ray start --head` or leave the option out."
-    )
-
-
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def capacity(share: Share, *, private: bool) -> int:

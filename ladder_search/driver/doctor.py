@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.text import Text
@@ -18,6 +18,8 @@ from ladder_search.data import datasets
 from ladder_search.data.dataset import ABSENT
 from ladder_search.data.datasets import DATASETS
 from ladder_search.disk.features import CONSEQUENCES, lacking
+from ladder_search.driver import ray_address
+from ladder_search.driver.ray_folder import ray_folder
 from ladder_search.errors import LadderSearchError, installation
 from ladder_search.tracking.address import check, default_store
 from ladder_search.training.compiling import compiler_found
@@ -140,17 +142,22 @@ def _store(root: Path) -> Iterator[Finding]:
 
 
 def _cluster() -> Iterator[Finding]:
-    address = os.environ.get("RAY_ADDRESS")
-    if not address:
-        yield Finding(name="Ray cluster", works=True, found="RAY_ADDRESS is not set: every search starts a private one")
-        return
-    from ladder_search.driver.cluster import connected
+    def join() -> None:
+        address = ray_address.find_address(None)
+        if address:
+            ray_address.check(address)
 
-    def connect() -> None:
-        with connected(address):
-            pass
+    found = os.environ.get(ray_address.VARIABLE)
+    yield _tried("Ray cluster", found or "RAY_ADDRESS is not set: every search starts a private one", join)
+    if not found or found == "local":
+        notes = list[str]()
 
-    yield _tried("Ray cluster", address, connect)
+        def make() -> None:
+            with ray_folder(notes.append):
+                pass
+
+        finding = _tried("folder of a private Ray", "has a short path and room", make)
+        yield replace(finding, found="; ".join(notes) or finding.found)
 
 
 def _launcher() -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from ladder_search.config import as_mapping
 from ladder_search.console import Console
 from ladder_search.data.dataset import Dataset
 from ladder_search.driver import cluster, schedulers
-from ladder_search.driver.arrangement import choose
+from ladder_search.driver.arrangement import bounded, choose
 from ladder_search.driver.callback import SearchCallback
 from ladder_search.driver.halt import Halt
 from ladder_search.driver.journal import Journal, space_as_json
@@ -291,7 +291,11 @@ class Run:
     def _choose_slots(self, private: bool, trainable: Any) -> int:
         settings = self._settings
         if settings.slots != "auto":
-            return settings.slots
+            slots = bounded(settings.slots, trials=self._left(), gpus=settings.gpus)
+            if slots < settings.slots:
+                line = f"Packs of {slots} trials: there are no more of them, --slots {settings.slots} is too many."
+                self._console.print(line, highlight=False, soft_wrap=True)
+            return slots
         if not hasattr(trainable, "open_desk") or not stacks(self._own.family):
             return 1
         # What the machine lacks altogether is told before a probe waits for it.

@@ -13,7 +13,7 @@ from ray import tune
 
 from ladder_search.console import Console
 from ladder_search.data import datasets
-from ladder_search.driver import cluster
+from ladder_search.driver import cluster, ray_address
 from ladder_search.driver.run import Run
 from ladder_search.driver.settings import SearchSettings
 from ladder_search.driver.space import Space
@@ -61,6 +61,7 @@ def run_search(
         LadderSearchError: bad settings, data that cannot be had, a folder in use, a store that does not answer, a
             machine without what a trial asks for; a search that cannot be resumed.
     """
+    address = ray_address.find_address(settings.address, settings.address_from)
     study = settings.resolved_study()
     settings = settings.for_study(study)
     dataset = datasets.load(study.data.dataset, notify=console.say)
@@ -87,6 +88,9 @@ def run_search(
         run = Run(shown, study, own, dataset, source_data, folder, spaces[study.family], console)
         if settings.resume:
             run.recall()
+        if address and not run.complete:
+            console.say(f"Looking for the Ray cluster at {address.value} …")
+            ray_address.check(address)
         # Ray takes some seconds to start: say that something goes on, and where.
         line = f"{study.name}: {run.outlook()}, kept in {folder.path}"
         console.say(line)
@@ -96,7 +100,7 @@ def run_search(
             if run.complete:
                 tracker = tracking()
             else:
-                with cluster.connected(settings.address) as private, run.halt.on_signals():
+                with cluster.connected(address, console.say) as private, run.halt.on_signals():
                     run.plan(private, redacted(store), trainables[study.family])
                     tracker = tracking()
                     run.go(tracker, trainables[study.family])

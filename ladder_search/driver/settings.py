@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _FIXED = ("study", "draws", "seed", "label_seed", "sampler", "scheduler", "storage")
 """What a resume may not change, beside the study's own settings."""
+_SMALLEST_SHARE = 1e-4
+"""Ray counts resources in units of that."""
 # It becomes part of paths, run keys and addresses.
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 
@@ -59,7 +61,10 @@ class SearchSettings:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     """Nested settings put over the study's own (--set)."""
     address: str | None = None
-    """Ray cluster to join ("auto": the one of this node); none: a private one of this search."""
+    """Ray cluster to join ("auto": the one of this node); local: a private one of this search; none: the cluster of
+    ``RAY_ADDRESS``, else a private one."""
+    address_from: str = field(default="--address", init=False, compare=False)
+    """Where ``address`` comes from, for messages; no setting, and kept in no file."""
     root: str = "results"
     """Folder that holds the study folders and the default tracking store."""
     name: str | None = None
@@ -81,7 +86,11 @@ class SearchSettings:
 
     def for_study(self, study: Study) -> SearchSettings:
         """Return these settings with what they leave to the study."""
-        return replace(self, gpus_per_trial=study.gpu_share) if self.gpus_per_trial == "auto" else self
+        if self.gpus_per_trial != "auto":
+            return self
+        settings = replace(self, gpus_per_trial=study.gpu_share)
+        object.__setattr__(settings, "address_from", self.address_from)
+        return settings
 
     def __post_init__(self) -> None:
         for name in ("trials", "draws", "slots"):
@@ -95,9 +104,18 @@ class SearchSettings:
         for name in ("seed", "label_seed"):
             in_range(f"--{name.replace('_', '-')}", getattr(self, name), 0, 2**32 - 1)  # what the samplers take
         in_range("--cpus-per-trial", self.cpus_per_trial, 0.01, 1e4)
+        together = 1 if self.slots == "auto" else min(self.slots, self.trials)
+        for name in ("cpus_per_trial", "gpus_per_trial"):
+            value = getattr(self, name)
+            if value != "auto" and 0 < value / together < _SMALLEST_SHARE:
+                option = f"--{name.replace('_', '-')}"
+                raise SettingError(
+                    f"each trial must ask for at least {_SMALLEST_SHARE:g} of a resource, got {option} {value:g} over "
+                    f"{together} slots; raise it or lower --slots."
+                )
         if self.gpus_per_trial != "auto":
             in_range("--gpus-per-trial", self.gpus_per_trial, 0.0, 1e3)
-            share = self.gpus_per_trial / (1 if self.slots == "auto" else self.slots)
+            share = self.gpus_per_trial / together
             if share > 1 and share % 1:
                 raise SettingError(
                     "--gpus-per-trial (over --slots) must be a fraction below 1 or a whole number, got "
@@ -138,9 +156,11 @@ def parse_arguments(arguments: Sequence[str]) -> SearchSettings:
     Raises:
         LadderSearchError: an unknown study or setting, a value out of range, an unreadable file.
     """
-    given = vars(_parser().parse_args([*_standing_options(), *arguments]))
+    parser, standing = _parser(), _standing_options()
+    given = vars(parser.parse_args([*standing, *arguments]))
     path, assignments = given.pop("config", None), given.pop("set", [])
     values = _read_file(expanded(path, "--config")) if path else {}
+    in_file = "address" in values
     values |= given
     _expand_paths(values)
     values["overrides"] = merge(values.get("overrides", {}), parse_assignments(assignments))
@@ -149,6 +169,12 @@ def parse_arguments(arguments: Sequence[str]) -> SearchSettings:
     if "study" not in values:
         raise SettingError(f"a search needs a study, none was given; name one, `{command_line('studies')}` lists them.")
     settings = build(SearchSettings, values)
+    if "address" in given:
+        typed = "address" in vars(parser.parse_known_args(arguments)[0])
+        source = "--address" if typed else "--address in LADDER_SEARCH_OPTIONS"
+    else:
+        source = f"address in {path}" if in_file else f"address in the study.json of {settings.name}"
+    object.__setattr__(settings, "address_from", source)  # frozen, and no setting that a file may hold
     settings.resolved_study()
     return settings
 
@@ -286,7 +312,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--epochs", type=int, help="length of each trial (the study's own)")
     add("--set", action="append", metavar="NAME=VALUE", help="override a setting: model.combinator=vanilla")
     add("--config", metavar="FILE", help="YAML file with any of these settings")
-    add("--address", help="Ray cluster to join, auto: the one of this node (RAY_ADDRESS, else a private one)")
+    add("--address", help="Ray cluster to join, auto: this node's, local: a private one (RAY_ADDRESS, else local)")
     add("--root", help="folder of the study folders and of the tracking store (results)")
     add("--name", help="name of the study folder (study and time)")
     add("--tracking", metavar="URI", help="MLflow store (a SQLite file in the root folder)")

@@ -93,6 +93,9 @@ def _files(folder: Path) -> set[Path]:
         ("digits-100 --set data.dataset=mnits", ["unknown data set 'mnits'", "'mnist'"]),
         ("digits-100 --set space.lr=false --set space.noise=fixed --set space.lambda_=fixed", ["something to vary"]),
         ("digits-100 --resume --name nothing", ["nothing"]),
+        ("digits-100 --address ray://127.0.0.1:10001", ["--address must be the host:port", "or name host:port"]),
+        ("digits-100 --address 127.0.0.1:1", ["--address must name a running Ray cluster", "refused", "ray start"]),
+        ("digits-100 --root=$UNSET_HERE/x", ["--root may use only variables that are set", "set it"]),
     ],
 )
 def test_a_search_that_cannot_be_meant(arguments: str, says: list[str], refused: Refused) -> None:

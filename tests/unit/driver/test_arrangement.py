@@ -14,7 +14,7 @@ import torch
 
 from ladder_search.data import datasets
 from ladder_search.driver import arrangement
-from ladder_search.driver.arrangement import START_SECONDS, choose
+from ladder_search.driver.arrangement import START_SECONDS, bounded, choose
 from ladder_search.studies import STUDIES
 from ladder_search.training import probing
 from ladder_search.training.probing import Probed, probe
@@ -79,6 +79,14 @@ def test_the_reason_for_one_trial_at_a_time_is_the_true_one(spec: TrialSpec, cos
     assert why(1000, gpus=2) == "one trial at a time: a pack trains on one GPU and a trial has 2"
     assert why(3, gpus=0) == "one trial at a time: 3 trials are too few to share packs"
     assert why(1000, gpus=0, compiled=True) == "one trial at a time: compiled steps of a CPU share nothing"
+
+
+@pytest.mark.parametrize(
+    ("slots", "trials", "gpus", "size"),
+    [(64, 2, 0.0, 2), (64, 2, 1.0, 2), (4, 9, 0.0, 4), (4, 0, 0.0, 1), (4, 2, 4.0, 4)],
+)
+def test_a_pack_has_no_more_slots_than_there_are_trials(slots: int, trials: int, gpus: float, size: int) -> None:
+    assert bounded(slots, trials=trials, gpus=gpus) == size
 
 
 def test_where_packs_gain_nothing_trials_stay_alone(spec: TrialSpec, costs: dict[int, float]) -> None:

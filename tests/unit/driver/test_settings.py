@@ -123,6 +123,8 @@ MISTAKES = [
     ("digits-100 --set training.lr=0.1 --set training.lr=0.2", "given twice"),
     ("digits-100 --set data.dataset=mnits", "did you mean 'mnist'"),
     ("digits-100 --set stop.first_rung_steps=0", "must be at least 1"),
+    ("digits-100 --trials 20000 --slots 20000", "at least 0.0001 of a resource, got --cpus-per-trial 1 over 20000"),
+    ("digits-100 --trials 2 --slots 64 --gpus-per-trial 3", "must be a fraction below 1 or a whole number, got 1.5"),
     ("digits-100 --config nowhere.yaml", "--config must be a readable file"),
 ]  # fmt: skip
 
@@ -234,6 +236,10 @@ def test_what_cannot_be_resumed_is_said_in_one_sentence(line: str, words: str, b
     with pytest.raises(LadderSearchError) as refused:
         _resumed(begun, *line.split())
     assert words.replace("FOLDER", str(begun / "first")) in str(refused.value)
+
+
+def test_more_slots_than_trials_ask_for_no_smaller_share() -> None:
+    assert parse_arguments(["digits-100", "--trials", "2", "--slots", "20000"]).slots == 20000
 
 
 def test_a_share_of_a_gpu_is_left_to_the_study() -> None:

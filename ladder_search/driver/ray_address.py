@@ -1,0 +1,123 @@
+"""The address of a Ray cluster: where it comes from, its form, and whether a search on this machine can join it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from ladder_search.errors import ResourceError
+
+OPTION = "--address"
+VARIABLE = "RAY_ADDRESS"
+_CONNECT_SECONDS = 4.0
+_JOIN_SECONDS = 7
+"""A node of a cluster lets a driver in within 1 s, and within 2.5 s where ten processes share two cores."""
+_START_SECONDS = 60.0
+"""Most that importing Ray may take on a machine that is busy."""
+_REMEDY = "start one with `ray start --head`, name another, or use --address local for a private Ray of this search"
+
+_HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""What every HTTP/2 connection, and so every gRPC client, begins with: the preface and empty settings."""
+_SETTINGS = 4
+"""Type of the frame with which an HTTP/2 server begins, in the fourth byte."""
+
+_JOIN = """
+import signal, sys
+import ray
+signal.alarm(int(sys.argv[2]))
+try:
+    ray.init(address=sys.argv[1], log_to_driver=False, logging_level="CRITICAL")
+except BaseException as error:
+    print(" ".join(f"{type(error).__name__}: {error}".split()))
+    sys.exit(1)
+ray.shutdown()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RayAddress:
+    """A cluster that is to be joined."""
+
+    value: str
+    """``host:port``, or ``auto``: the cluster of this node."""
+    source: str
+    """The option, variable or file that it comes from."""
+
+    def error(self, reason: str) -> ResourceError:
+        """Return the error that says why the cluster cannot be joined."""
+        return ResourceError(
+            f"{self.source} must name a running Ray cluster, {self.value!r} is none: {reason[:200].rstrip('.')}; "
+            f"{_REMEDY}."
+        )
+
+
+def find_address(option: str | None, source: str = OPTION) -> RayAddress | None:
+    """Return the address of the cluster that a search joins; None: it starts a private Ray.
+
+    Args:
+        option: the setting ``address``; None: the variable ``RAY_ADDRESS`` decides.
+        source: where the setting comes from, for messages.
+
+    Raises:
+        ResourceError: the address has another form than ``host:port``, ``auto`` or ``local``.
+    """
+    variable = os.environ.get(VARIABLE)
+    if variable and option in (None, "", "auto"):  # Ray, too, takes the variable for "auto"
+        option, source = variable, f"the variable {VARIABLE}"
+    if not option or option == "local":
+        return None
+    address = RayAddress(option, source)
+    if option == "auto":
+        return address
+    if "://" in option:
+        raise ResourceError(
+            f"{source} must be the host:port of a Ray cluster, as `ray start` prints it, or auto, got {option!r}: a "
+            "search drives its trials from a node of the cluster and not through a client or a dashboard; start it "
+            "there with `ray submit` or `ray job submit`, or name host:port."
+        )
+    host, _, port = option.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ResourceError(
+            f"{source} must be host:port with a port from 1 to 65535, auto, or local, got {option!r}; correct it."
+        )
+    return address
+
+
+def check(address: RayAddress) -> None:
+    """Raise ``ResourceError`` unless a cluster can be joined at the address; Ray itself would try for minutes.
+
+    Whatever does not speak gRPC, such as a dashboard, is refused within seconds. Then a process of its own joins and
+    leaves the cluster, as only Ray can tell whether version, login and this node fit.
+    """
+    if address.value != "auto" and os.environ.get("RAY_USE_TLS", "0") != "1":
+        _check_speaks_grpc(address)
+    command = [sys.executable, "-P", "-c", _JOIN, address.value, str(_JOIN_SECONDS)]
+    try:
+        result = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_START_SECONDS + _JOIN_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise address.error(f"it has not let a driver in within {_START_SECONDS + _JOIN_SECONDS:g} s") from None
+    if result.returncode == -signal.SIGALRM:
+        raise address.error(f"it has not let a driver in within {_JOIN_SECONDS} s")
+    if result.returncode != 0:
+        lines = result.stdout.decode(errors="replace").splitlines()
+        raise address.error(lines[-1] if lines else f"joining it ended with exit code {result.returncode}")
+
+
+def _check_speaks_grpc(address: RayAddress) -> None:
+    host, _, port = address.value.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS) as connection:
+            connection.sendall(_HTTP2)
+            answer = connection.recv(9)
+    except TimeoutError:
+        raise address.error(f"nothing has answered within {_CONNECT_SECONDS:g} s") from None
+    except (OSError, ValueError) as error:
+        raise address.error(str(error)) from error
+    if len(answer) < 4 or answer[3] != _SETTINGS:
+        raise address.error("what answers there does not speak gRPC, as a dashboard does not")
