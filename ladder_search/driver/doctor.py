@@ -15,6 +15,7 @@ from rich.text import Text
 from ladder_search.console import Console
 from ladder_search.cores import usable_cores
 from ladder_search.data import datasets
+from ladder_search.data.cache import CACHE_VARIABLE
 from ladder_search.data.dataset import ABSENT
 from ladder_search.data.datasets import DATASETS
 from ladder_search.disk.features import CONSEQUENCES, lacking
@@ -22,7 +23,7 @@ from ladder_search.driver import ray_address
 from ladder_search.driver.ray_folder import ray_folder
 from ladder_search.errors import LadderSearchError, installation
 from ladder_search.tracking.address import check, default_store
-from ladder_search.training.compiling import compiler_found
+from ladder_search.training.compiling import compiler_problem
 
 PACKAGES = (
     "torch", "numpy", "pyarrow", "safetensors", "pyyaml", "ray", "optuna", "cmaes", "mlflow", "scipy", "scikit-learn",
@@ -31,6 +32,10 @@ PACKAGES = (
 
 
 WORKS, LACKS, FAILS = ("works", "green"), ("lacks", "yellow"), ("fails", "red")
+_COMPILER_REMEDY = (
+    "for about 1.7 times the speed on MNIST install g++, keep PyTorch in a folder without spaces, and let "
+    f"{CACHE_VARIABLE} name a folder from which programs can be loaded"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,12 +95,14 @@ def _devices() -> Iterator[Finding]:
 
 
 def _compiler() -> Iterator[Finding]:
-    found = compiler_found()
+    problem = compiler_problem()
     yield Finding(
         name="C++ compiler",
         works=True,
-        found="usable: long searches compile their step" if found else "not usable: every search runs uncompiled",
-        remedy="" if found else "for about 1.7 times the speed on MNIST install g++, in a folder without spaces",
+        found=f"not usable, every search runs uncompiled: {problem}"
+        if problem
+        else "usable: long searches compile their step",
+        remedy=_COMPILER_REMEDY if problem else "",
     )
 
 

@@ -17,11 +17,14 @@ the products do: a straight line through the first two measurements. In a pack i
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import hashlib
 import importlib.util
 import os
 import shutil
+import subprocess
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,6 +41,9 @@ _SAVED_BASE_S = 6.3e-3
 _SAVED_PER_FLOP_S = 6.0e-12
 _SAVED_BY_MEMBERS = 0.7
 """Power of the number of members that fits the other run."""
+
+
+_TRIAL = '#include <cstddef>\nextern "C" int answer() { return 42; }\n'
 
 
 def compile_pays(flops_per_step: float, steps: int, *, members: int = 1, known: bool = False) -> bool:
@@ -110,11 +116,43 @@ def programs_folder() -> Path | None:
 
 
 def compiler_found() -> bool:
-    """Whether a step can be compiled for the CPU: a C++ compiler is installed, and torch in a folder without spaces.
+    """Return whether a step can be compiled for the CPU here, see ``compiler_problem``."""
+    return compiler_problem() is None
 
-    torch writes its own folders into the compiler's command as they are, so a space in them breaks every compilation.
+
+def compiler_problem() -> str | None:
+    """Return why no step can be compiled for the CPU; None: nothing prevents it.
+
+    A C++ compiler must be installed, and PyTorch must lie in a folder without spaces, because it writes its own folders
+    into the compiler's command as they are. A tiny library is built and loaded where programs are kept: a compiler may
+    lack its headers, and a file system may be mounted such that nothing in it can be executed (``noexec``).
     """
     torch_at = importlib.util.find_spec("torch")
-    if torch_at is None or " " in str(torch_at.origin):
-        return False
-    return shutil.which(os.environ.get("CXX", "g++")) is not None or shutil.which("clang++") is not None
+    if torch_at is None:
+        return "PyTorch is not installed"
+    if " " in str(torch_at.origin):
+        return f"PyTorch is in a folder whose path has a space, {torch_at.origin}"
+    compiler = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
+    if compiler is None:
+        return "no C++ compiler is installed"
+    return _build_problem(compiler, programs_folder() or Path(tempfile.gettempdir()))
+
+
+@functools.cache
+def _build_problem(compiler: str, folder: Path) -> str | None:
+    """Return why a library cannot be built and loaded in the folder; tried once per process."""
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix="trial-") as place:
+            source, library = Path(place, "trial.cpp"), Path(place, "trial.so")
+            source.write_text(_TRIAL, encoding="ascii")
+            command = [compiler, "-shared", "-fPIC", "-o", str(library), str(source)]
+            result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+            if result.returncode != 0 or not library.exists():
+                lines = result.stderr.decode(errors="replace").split("\n")
+                return f"{compiler} builds no shared library: {lines[0][:200] or f'exit code {result.returncode}'}"
+            ctypes.CDLL(str(library))
+    except subprocess.TimeoutExpired:
+        return f"{compiler} builds no shared library within 60 s"
+    except OSError as error:
+        return f"no program can be built in {folder} and loaded from there: {error}"
+    return None

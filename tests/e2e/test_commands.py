@@ -160,7 +160,8 @@ def _settings(study: Path) -> dict[str, Any]:
 def submitted(start: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
     """One file in an otherwise empty home, a login shell, and arguments that nothing quotes: as ``ray submit`` does it.
 
-    The home's name and its environment's have a space, and the cache holds a damaged file.
+    The home's name and its environment's have a space, the cache holds a damaged file, the temporary folder has too
+    long a path for Ray's sockets, and one core is left.
     """
     home = tmp_path_factory.mktemp("submitted") / "a home"
     (home / "cache").mkdir(parents=True)
@@ -170,8 +171,11 @@ def submitted(start: Callable[..., Any], tmp_path_factory: pytest.TempPathFactor
     # A login shell sets PATH anew: the profile stands for the cluster's, which puts the environment's python first.
     (home / ".bash_profile").write_text('export PATH="$HOME/venv/bin:$PATH"\n')
     line = "python ~/search.py digits-100 --trials 2 --epochs 5 --set model.lambda_=1000,10,0.1,0.1,0.1,0.1,0.1"
+    temporary = home / ("x" * 60)
+    temporary.mkdir()
+    one_core = ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0)))] if shutil.which("taskset") else []
     return start(
-        command=["bash", "--login", "-c", "-i", line], folder=home, HOME=str(home),
+        command=[*one_core, "bash", "--login", "-c", "-i", line], folder=home, HOME=str(home), TMPDIR=str(temporary),
         LADDER_SEARCH_CACHE=str(home / "cache"), new_store=True,
     ).ended()  # fmt: skip
 
@@ -186,6 +190,18 @@ def test_an_environment_in_a_folder_with_a_space(submitted: Any) -> None:
     """Ray writes its workers' interpreter into a shell command; unquoted, no trial would ever start."""
     assert " " in str(submitted.folder) and submitted.code == 0, str(submitted)
     assert set(_states(submitted.study)) == {"COMPLETE"}
+
+
+def test_a_temporary_folder_with_a_long_path(submitted: Any) -> None:
+    assert submitted.code == 0, str(submitted)
+    assert f"TMPDIR names {submitted.folder / ('x' * 60)}, where Ray cannot keep its files" in submitted.out
+    assert not list((submitted.folder / ("x" * 60)).glob("ray*")), "something of Ray stayed"
+
+
+@pytest.mark.skipif(shutil.which("taskset") is None, reason="taskset is not installed")
+def test_the_cores_are_those_that_the_search_may_use(submitted: Any) -> None:
+    description = json.loads((submitted.study / "study.json").read_text())
+    assert description["provenance"]["host_cores"] == 1
 
 
 def test_a_damaged_cache_is_healed(submitted: Any) -> None:

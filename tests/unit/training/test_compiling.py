@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -58,14 +63,17 @@ def test_nothing_compiles_with_torch_in_a_folder_with_a_space(tmp_path: Path, mo
     (tmp_path / "g++").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(compiling, "_build_problem", lambda compiler, folder: None)
     torch_lies_in("/home/someone/a folder", monkeypatch)
-    assert not compiler_found()
+    assert not compiler_found() and "/home/someone/a folder/torch" in str(compiling.compiler_problem())
     torch_lies_in("/home/someone/folder", monkeypatch)
     assert compiler_found()
 
 
 def test_a_compiler_is_looked_for_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch_lies_in("/home/someone/folder", monkeypatch)
+    used = list[str]()
+    monkeypatch.setattr(compiling, "_build_problem", lambda compiler, folder: used.append(compiler))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     assert not compiler_found()
@@ -74,8 +82,57 @@ def test_a_compiler_is_looked_for_on_the_path(tmp_path: Path, monkeypatch: pytes
         (tmp_path / name).chmod(0o755)
         if environment:
             monkeypatch.setenv("CXX", environment)
-        assert compiler_found()
+        assert compiler_found() and used[-1] == str(tmp_path / name)
         (tmp_path / name).unlink()
+
+
+@pytest.fixture
+def compiler() -> Iterator[str]:
+    """The path of a compiler that works, with nothing remembered of earlier trials."""
+    found = shutil.which("g++") or shutil.which("clang++")
+    if found is None:
+        pytest.skip("no C++ compiler is installed")
+    compiling._build_problem.cache_clear()
+    yield found
+    compiling._build_problem.cache_clear()
+
+
+def test_a_library_is_built_and_loaded_where_programs_are_kept(compiler: str, tmp_path: Path) -> None:
+    assert compiling._build_problem(compiler, tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_compiler_that_builds_nothing_is_none(compiler: str, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.write_text("#!/bin/sh\necho 'fatal error: cstddef: no such file' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    assert "fatal error: cstddef: no such file" in str(compiling._build_problem(str(broken), tmp_path))
+    broken.write_text("#!/bin/sh\n")
+    compiling._build_problem.cache_clear()
+    assert "builds no shared library: exit code 0" in str(compiling._build_problem(str(broken), tmp_path))
+    assert f"no program can be built in {tmp_path / 'nowhere'}" in str(
+        compiling._build_problem(compiler, tmp_path / "nowhere")
+    )
+
+
+def test_nothing_is_compiled_where_no_program_can_be_executed(compiler: str, tmp_path: Path) -> None:
+    """On a real file system that is mounted ``noexec``, in a mount namespace of its own."""
+    script = f"""
+        mount -t tmpfs -o noexec tmpfs {shlex.quote(str(tmp_path))} || exit 77
+        LADDER_SEARCH_CACHE={shlex.quote(str(tmp_path / "cache"))} {shlex.quote(sys.executable)} -c '
+from ladder_search.training.compiling import compiler_found, compiler_problem
+assert not compiler_found()
+print(compiler_problem())'
+    """
+    try:
+        command = ["unshare", "--mount", "--map-root-user", "sh", "-c", script]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[3])
+    except FileNotFoundError:
+        pytest.skip("unshare is not installed")
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"no program can be built in {tmp_path / 'cache' / 'programs'} and loaded from there")
 
 
 def test_a_program_on_disk_is_cheap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
