@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from ladder_search import cli
+from ladder_search.console import run_command
 from ladder_search.data.cache import cache_folder
 from ladder_search.data.sources import data_folder
 from ladder_search.driver.settings import parse_arguments
-from ladder_search.errors import SettingError, run_command
+from ladder_search.errors import SettingError
 from ladder_search.paths import expanded, expanded_address
 from ladder_search.studies import STUDIES
 
