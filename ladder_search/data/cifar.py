@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import tarfile
 import zlib
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,23 +19,45 @@ from ladder_search.data.arrays import Arrays, Notify
 from ladder_search.data.images import channels_first, decoded
 from ladder_search.data.sources import (
     DATA_VARIABLE,
+    check_md5,
     check_sha256,
     data_folder,
     fetch,
+    find_any,
     find_file,
+    read,
     read_arrays,
     read_verified,
+    unpickle_arrays,
 )
 from ladder_search.errors import DataError
 
 ARCHIVE = "cifar-10-binary.tar.gz"
-"""The binary version; the other official ones are pickles and MATLAB files of the same bytes."""
+"""The binary version, which is fetched; the other official ones are pickles and MATLAB files of the same bytes."""
 
 OFFICIAL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}"
 SIZE = 170_052_171
 SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
-FOLDERS = ("", "cifar10", "CIFAR10")
+FOLDERS = ("", "cifar10", "CIFAR10", "cifar-10")
 """Below the user's folder."""
+
+PYTHON_ARCHIVES = ("cifar-10-python.tar.gz", "cifar-10-python.tar")
+"""The Python version, as torchvision and Keras fetch it; a browser may have unpacked the .gz."""
+PYTHON_FOLDER = "cifar-10-batches-py"
+"""What is in it, and what it becomes when it is unpacked."""
+PYTHON_MD5 = {
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+}
+"""As torchvision has them. Of the files of the binary version no digests are published, only that of its archive."""
+_BATCH_LIMIT = 40_000_000  # bytes; each has 31,035,320 to 31,035,999
+
+RECOGNISED = f"{ARCHIVE}, {' or '.join(PYTHON_ARCHIVES)}, or the unpacked folder {PYTHON_FOLDER}"
+"""What the user's folder may hold, in words."""
 
 MEMBERS = tuple(
     f"cifar-10-batches-bin/{part}.bin" for part in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
@@ -52,19 +76,38 @@ def load(notify: Notify) -> Arrays:
         DataError: the archive is neither in the user's folder nor can be fetched, or it is another one.
     """
     folder = data_folder()
-    path = None if folder is None else find_file(folder, FOLDERS, ARCHIVE)
-    if path is not None:
-        return from_archive(str(path), read_verified(path, sha256=SHA256))
+    found = None if folder is None else from_folder(folder)
+    if found is not None:
+        return found
     notify(f"fetching {OFFICIAL} ({SIZE / 1e6:.0f} MB)")
     try:
         content = fetch(OFFICIAL, at_most=SIZE)
     except DataError as error:
         raise DataError(
-            f"CIFAR-10 needs {ARCHIVE}: {error}; restore the network, or put the file into a folder and set "
+            f"CIFAR-10 needs {ARCHIVE}: {error}; restore the network, or put {RECOGNISED} into a folder and set "
             f"{DATA_VARIABLE} to it."
         ) from error
     check_sha256(OFFICIAL, content, SHA256)
     return from_archive(OFFICIAL, content)
+
+
+def from_folder(folder: Path) -> Arrays | None:
+    """Return CIFAR-10 from an archive or the unpacked Python version in ``folder``; None when it has neither.
+
+    Raises:
+        DataError: a file is missing, or has other content.
+    """
+    binary, python, batches = _place(folder)
+    if binary is not None:
+        return from_archive(str(binary), read_verified(binary, sha256=SHA256))
+    if python is not None:
+        return from_python_archive(python)
+    if batches is None:
+        return None
+    missing = [name for name in PYTHON_MD5 if not (batches / name).is_file()]
+    if missing:
+        raise DataError(f"{batches} must hold {', '.join(PYTHON_MD5)}, it lacks {', '.join(missing)}; put them there.")
+    return from_batches({name: (str(batches / name), read(batches / name)) for name in PYTHON_MD5})
 
 
 def load_jpeg75(notify: Notify) -> Arrays:
@@ -84,13 +127,13 @@ def load_jpeg75(notify: Notify) -> Arrays:
 
 
 def is_local() -> bool:
-    """Tell whether the user's folder has the archive; its content is not verified.
+    """Tell whether the user's folder has CIFAR-10; contents are not verified.
 
     Raises:
         DataError: ``LADDER_SEARCH_DATA`` names no folder.
     """
     folder = data_folder()
-    return folder is not None and find_file(folder, FOLDERS, ARCHIVE) is not None
+    return folder is not None and any(_place(folder))
 
 
 def from_archive(what: str, content: bytes) -> Arrays:
@@ -106,6 +149,54 @@ def from_archive(what: str, content: bytes) -> Arrays:
         raise DataError(f"{what} must hold {', '.join(MEMBERS)} ({error}); get the file again.") from error
     train, test = np.concatenate(batches[:-1]), batches[-1]
     return Arrays(train[:, 1:].copy(), train[:, 0].copy(), test[:, 1:].copy(), test[:, 0].copy())
+
+
+def from_python_archive(path: Path) -> Arrays:
+    """Read the archive of the Python version, packed or not, without unpacking it onto the disk.
+
+    Raises:
+        DataError: it is not CIFAR-10's Python version.
+    """
+    batches = {}
+    try:
+        with tarfile.open(path) as archive:
+            for name in PYTHON_MD5:
+                member = archive.getmember(f"{PYTHON_FOLDER}/{name}")
+                file = archive.extractfile(member) if member.size <= _BATCH_LIMIT else None
+                if file is None:
+                    raise ValueError(f"{name} is no file of at most {_BATCH_LIMIT} bytes")
+                batches[name] = (f"{name} in {path}", file.read())
+    except (tarfile.TarError, KeyError, OSError, EOFError, ValueError, zlib.error) as error:
+        raise DataError(
+            f"{path} must hold {', '.join(PYTHON_MD5)} in {PYTHON_FOLDER} ({error}); get the file again."
+        ) from error
+    return from_batches(batches)
+
+
+def from_batches(batches: Mapping[str, tuple[str, bytes]]) -> Arrays:
+    """Return CIFAR-10 from the files of the Python version: name -> (where it is, content).
+
+    Raises:
+        DataError: a content that is not the official one.
+    """
+    parts = []
+    for name, md5 in PYTHON_MD5.items():
+        what, content = batches[name]
+        check_md5(what, content, md5)
+        batch = unpickle_arrays(what, content)
+        parts.append((np.asarray(batch["data"], np.uint8), np.asarray(batch["labels"], np.uint8)))
+    (*train, test) = parts
+    return Arrays(np.concatenate([x for x, _ in train]), np.concatenate([y for _, y in train]), *test)
+
+
+def _place(folder: Path) -> tuple[Path | None, Path | None, Path | None]:
+    """Return where the binary archive, the Python archive and its unpacked folder are; None for what is not there."""
+    batches = (folder / below / PYTHON_FOLDER for below in FOLDERS)
+    return (
+        find_file(folder, FOLDERS, ARCHIVE),
+        find_any(folder, FOLDERS, PYTHON_ARCHIVES),
+        next((path for path in batches if path.is_dir()), None),
+    )
 
 
 def _batch(archive: tarfile.TarFile, member: str) -> NDArray[np.uint8]:

