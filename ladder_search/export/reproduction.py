@@ -8,8 +8,13 @@ Its folder::
     lock                        held while it runs
 
 A block that is done is not done again, one that was interrupted goes on from its checkpoint: the same command
-continues. More seeds may be asked for later, and a later search brings its own contenders. Every table made of a
-reproduction is one more look at its data; the tables share the 5 % between them.
+continues. More seeds may be asked for later, and a later search brings its own contenders. Every table of other runs is
+one more look at the reproduction's data, with a level of its own (``statistics.look_level``): ``race.json`` keeps which
+runs each table showed, so that the same runs are judged at the same level whenever they are shown. Runs that no table
+has shown yet, because the call that trained them was killed, are not judged until ``reproduce`` counts their table.
+
+Files of format 1 are read, and kept as format 2 from the next call on. Their tables were judged at 5 % / k, which sums
+to more than 5 %; how many there were is kept, and said beside every later table.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -35,10 +41,12 @@ from ladder_search.export.progress import held
 from ladder_search.export.results import write_result
 from ladder_search.export.sources import FOLDER as SOURCES
 from ladder_search.export.sources import Shelf
+from ladder_search.export.statistics import look_level
 from ladder_search.record import PUBLISHED
 from ladder_search.studies import Study, find_study
 
-FORMAT = "ladder-search race 1"
+FORMAT = "ladder-search race 2"
+_FORMAT_1 = "ladder-search race 1"
 FILE = "race.json"
 FOLDER = "reproductions"
 """Where reproductions lie in the root folder, unless told."""
@@ -61,8 +69,10 @@ class Reproduction:
     """The published configuration first, then the found ones, best validation error first."""
     seconds: float = 0.0
     """Time that the finished blocks took, in all calls together."""
-    tables: tuple[tuple[int, ...], ...] = ()
-    """Seeds behind each contender, for every table that was made of this reproduction."""
+    tables: tuple[dict[str, int], ...] = ()
+    """Contender's folder -> its seeds, for every table that was made of this reproduction."""
+    overspent_tables: int = 0
+    """How many of the tables were judged by an earlier version, at levels that sum to more than 5 %."""
 
     @property
     def reduced(self) -> bool:
@@ -75,14 +85,39 @@ class Reproduction:
         return all(c.dropped or len(c.outcomes) >= len(self.seeds) for c in self.contenders)
 
     @property
-    def level(self) -> float:
-        """Part of the 5 % that one table of this reproduction may use."""
-        return 0.05 / max(1, len(self.tables))
+    def shown(self) -> dict[str, int]:
+        """What a table of the runs shows: contender's folder -> its seeds."""
+        return {contender.folder: len(contender.outcomes) for contender in self.contenders}
+
+    @property
+    def table_number(self) -> int | None:
+        """Number of the table that shows these runs, from 1; None: no table of them was counted yet."""
+        return self.tables.index(self.shown) + 1 if self.shown in self.tables else None
+
+    @property
+    def next_level(self) -> float:
+        """Level of the next table of other runs."""
+        return look_level(len(self.tables) + 1)
 
     def with_table(self) -> Reproduction:
-        """Count a table that is about to be shown, unless the last one showed the same."""
-        counts = tuple(len(contender.outcomes) for contender in self.contenders)
-        return self if counts in self.tables else replace(self, tables=(*self.tables, counts))
+        """Count a table that is about to be shown, unless an earlier one showed the same runs."""
+        return self if self.shown in self.tables else replace(self, tables=(*self.tables, self.shown))
+
+    def after_look(self, look: int, count: int) -> Reproduction:
+        """Return the race as it goes on after its ``look``-th look, at ``count`` seeds: with those marked that lost."""
+        seen = set(self.seeds[:count])
+        errors = {c.name: {s: e for s, e in c.errors.items() if s in seen} for c in self.contenders}
+        racing = [c.name for c in self.contenders if not c.dropped]
+        beaten = race.dropped(errors, racing, PUBLISHED, look, len(self.contenders) - 1)
+
+        def judged(contender: Contender) -> Contender:
+            if contender.name in beaten:
+                return replace(contender, dropped=f"worse than {beaten[contender.name]}")
+            if contender.name in racing and contender.name != PUBLISHED and not errors[contender.name]:
+                return replace(contender, dropped="every seed diverged")
+            return contender
+
+        return replace(self, contenders=tuple(judged(contender) for contender in self.contenders))
 
 
 class BudgetSpentError(Exception):
@@ -159,7 +194,8 @@ class Race:
                         if not contender.dropped:
                             self._bring(contender.name, count, report, out_of_time)
                     if count < len(self.found.seeds):
-                        self._drop(look, count)
+                        self.found = self.found.after_look(look, count)
+                        self._save()
             except BudgetSpentError:
                 pass
             self.found = self.found.with_table()
@@ -205,17 +241,6 @@ class Race:
         )
         self._put(contender, result.seconds)
 
-    def _drop(self, look: int, count: int) -> None:
-        seen = set(self.found.seeds[:count])
-        errors = {c.name: {s: e for s, e in c.errors.items() if s in seen} for c in self.found.contenders}
-        racing = [c.name for c in self.found.contenders if not c.dropped]
-        beaten = race.dropped(errors, racing, PUBLISHED, look, len(self.found.contenders) - 1)
-        for contender in self.found.contenders:
-            if contender.name in beaten:
-                self._put(replace(contender, dropped=f"worse than {beaten[contender.name]}"))
-            elif contender.name in racing and contender.name != PUBLISHED and not errors[contender.name]:
-                self._put(replace(contender, dropped="every seed diverged"))
-
     def _put(self, contender: Contender, seconds: float = 0.0) -> None:
         contenders = tuple(contender if c.name == contender.name else c for c in self.found.contenders)
         self.found = replace(self.found, contenders=contenders, seconds=self.found.seconds + seconds)
@@ -237,9 +262,10 @@ def read_reproduction(folder: Path) -> Reproduction:
     """
     try:
         raw = read_json(folder / FILE, _LIMIT)
-        if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
-            raise ValueError(f"its format must be {FORMAT!r}")
-        found = build(Reproduction, raw)
+        kind = raw.pop("format", None) if isinstance(raw, dict) else None
+        if kind not in (FORMAT, _FORMAT_1):
+            raise ValueError(f"its format must be {FORMAT!r} or {_FORMAT_1!r}")
+        found = build(Reproduction, raw) if kind == FORMAT else _of_format_1(raw)
         find_study(found.study)
         if not found.contenders or found.contenders[0].name != PUBLISHED:
             raise ValueError("its first contender must be the published configuration")
@@ -251,6 +277,16 @@ def read_reproduction(folder: Path) -> Reproduction:
             "delete this one to reproduce the study anew."
         ) from error
     return found
+
+
+def _of_format_1(raw: dict[str, Any]) -> Reproduction:
+    """Return a reproduction whose tables are told by the seeds of its contenders alone, in their order."""
+    counts = [[int(count) for count in table] for table in raw.pop("tables", ())]
+    found = build(Reproduction, raw)
+    folders = [contender.folder for contender in found.contenders]
+    # Contenders of an earlier search are not told by the file: such a table showed runs that are not those of today.
+    tables = tuple(dict(zip(folders, table, strict=True)) if len(table) == len(folders) else {} for table in counts)
+    return replace(found, tables=tables, overspent_tables=len(tables))
 
 
 def _earlier(folder: Path) -> Reproduction | None:
@@ -295,7 +331,13 @@ def _continued(earlier: Reproduction, given: Reproduction, folder: Path) -> Repr
         else contender
         for contender in given.contenders
     )
-    return replace(given, contenders=contenders, seconds=earlier.seconds, tables=earlier.tables)
+    return replace(
+        given,
+        contenders=contenders,
+        seconds=earlier.seconds,
+        tables=earlier.tables,
+        overspent_tables=earlier.overspent_tables,
+    )
 
 
 def _short(value: object) -> str:

@@ -27,7 +27,7 @@ from ladder_search.disk.lock import LOCK_FILES
 from ladder_search.errors import CheckpointError, LadderSearchError, StudyFolderError
 from ladder_search.export.folders import taken, unwritable
 from ladder_search.export.provenance import collect
-from ladder_search.export.statistics import AgainstTarget, Summary
+from ladder_search.export.statistics import LEVEL, AgainstTarget, Summary
 from ladder_search.export.statistics import Verdict as TargetVerdict
 from ladder_search.metrics import EPOCH, MEASURES, STEP, TEST_ERROR
 from ladder_search.studies.study import Target
@@ -38,7 +38,7 @@ RESULT = "result.json"
 PROGRESS = "progress"
 SPOOL = "spool"
 
-Verdict = Literal[TargetVerdict, "no target", "reduced schedule", "no SciPy"]
+Verdict = Literal[TargetVerdict, "no target", "reduced schedule", "no verdict"]
 
 _LIMIT = 1 << 26
 
@@ -111,24 +111,22 @@ class FinalResult:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Student's 95 % confidence interval of the mean; None for fewer than 2 seeds, or where SciPy is absent."""
-        try:
-            return self.summary.interval() if self.summary else None
-        except ImportError:  # a machine that trains has torch and numpy, not always SciPy
-            return None
+        """Student's 95 % confidence interval of the mean; None for fewer than 2 seeds."""
+        return self.summary.interval() if self.summary else None
 
     @property
     def verdict(self) -> Verdict:
-        """The mean against the published one; ``statistics`` has the rule."""
+        """The mean against the published one, as one look at one configuration; ``statistics`` has the rule."""
         if self.target is None:
             return "no target"
         if self.reduced:
             return "reduced schedule"
-        try:
-            against = AgainstTarget.of(self.summary, self.target) if self.summary else None
-        except ImportError:
-            return "no SciPy"
-        return against.verdict() if against else "not enough seeds"
+        if self.target.withheld:
+            return "no verdict"
+        against = AgainstTarget.of(self.summary, self.target) if self.summary else None
+        if against is None:
+            return "not enough seeds"
+        return against.verdict(p=against.p, p_margin=against.p_margin, level=LEVEL)
 
     @property
     def curve(self) -> dict[int, dict[int, float]]:
@@ -172,7 +170,10 @@ class FinalResult:
             text += f", {len(self.diverged)} of {len(self.outcomes)} diverged ({', '.join(map(str, self.diverged))})"
         if self.interval is not None:
             text += f", 95 % interval {measure.number(self.interval[0])} .. {measure.text(self.interval[1])}"
-        return text if self.target is None else f"{text}, target {self.target}: {self.verdict}"
+        if self.target is None:
+            return text
+        reason = f", {self.target.withheld}" if self.verdict == "no verdict" else ""
+        return f"{text}, target {self.target}: {self.verdict}{reason}"
 
 
 def write_result(
@@ -335,6 +336,7 @@ def _as_json(result: FinalResult, digests: Mapping[int, str]) -> dict[str, Any]:
         "standard_deviation": result.deviation,
         "confidence_interval_95": result.interval,
         "verdict": result.verdict,
+        "level": LEVEL,
         "target": None if result.target is None else as_mapping(result.target),
         **{name: getattr(result, name) for name in _PLAIN},
         "settings": result.spec.as_mapping(),

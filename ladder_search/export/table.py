@@ -1,23 +1,38 @@
 """The table of one or several reproductions: every contender a row, beside the published number.
 
-Holm's correction runs over the rows of the table, once for the comparisons with the published numbers and once for
-those of found with published configurations. A table with other rows has other corrections.
+Each study's reproduction is a table of its own, whatever other ones are shown beside it: its tests have one level, that
+of the look that the table is, and Holm's correction runs over its own rows. Two questions are asked, and each of them
+has a family of tests that is fixed before the first training:
+
+* Is there a difference? Every contender against the published number, and every found one against the re-run.
+* Is the published number reproduced? Every contender against the margin above it.
+
+A test that cannot be made, because a contender was dropped or has fewer than two seeds, counts in its family all the
+same, with p = 1: how many tests there are must not depend on what the runs gave.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ladder_search.config import as_mapping
 from ladder_search.export.contenders import Contender
 from ladder_search.export.reproduction import Reproduction
-from ladder_search.export.statistics import LEVEL, AgainstTarget, Summary, Verdict, holm, paired
+from ladder_search.export.statistics import AgainstTarget, Summary, Verdict, holm, look_level, paired
 from ladder_search.record import PUBLISHED
 from ladder_search.studies import Target, find_study
 
-Comparison = Literal["better", "worse", "no difference shown", "too few seeds", "dropped"]
+FORMAT = "ladder-search reproduction 2"
+
+Comparison = Literal["better", "worse", "no difference shown", "too few seeds", "dropped", "no verdict"]
+RowVerdict = Verdict | Literal["no target", "reduced schedule", "dropped", "no verdict"]
+
+NOT_COUNTED = "these runs are in no table yet, and `ladder-search reproduce` counts the next one"
+"""Why runs that a killed call has left behind are not judged."""
+
+_MOST_SEEDS = 200  # that a reader would be advised to train
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,15 +61,27 @@ class Row:
     difference: float | None
     """Mean difference to the published configuration over the common seeds; below 0 it is better."""
     p_difference: float | None
-    """Of the paired test, corrected."""
+    """Of the two-sided paired test, corrected."""
     comparison: Comparison | None
     """With the published configuration; None in its own row."""
     p_target: float | None
-    """Of Welch's test against the published number, corrected."""
-    verdict: Verdict | Literal["no target", "reduced schedule", "dropped"]
+    """Of Welch's two-sided test against the published number, corrected."""
+    p_margin: float | None
+    """Of Welch's one-sided test against the margin above the published number, corrected."""
+    verdict: RowVerdict
+    withheld: str
+    """Why there is no verdict, where it is "no verdict"."""
     seeds_needed: int | None
-    """For a verdict, if mean and spread stayed; None: more than 200, or there is one."""
+    """For a verdict in the next table, if mean and spread stayed; None: more than 200, or there is one."""
     dropped: str
+    table: int | None
+    """Number of the study's table that shows these runs; None: it was not counted yet, and judges nothing."""
+    level: float | None
+    """Of all tests of the study's table."""
+    difference_tests: int
+    """How many tests of a difference Holm's correction runs over."""
+    margin_tests: int
+    """How many tests against the margin it runs over."""
 
     @property
     def n(self) -> int:
@@ -70,64 +97,90 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Tested:
-    reproduction: Reproduction
+    """One contender and its tests, before any correction."""
+
     contender: Contender
     against: AgainstTarget | None
+    p_target: float | None
+    """None: this table asks for no such test."""
+    p_margin: float | None
     difference: float | None
-    p: float | None
+    p_difference: float | None
+    pairs: int
+    """Seeds that finished here and in the re-run."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Corrected:
+    """The p-values of a study's table after Holm's correction, in the order of its rows."""
+
+    p_target: list[float | None]
+    p_margin: list[float | None]
+    p_difference: list[float | None]
+
+    @classmethod
+    def of(cls, tests: Sequence[_Tested]) -> _Corrected:
+        whole = _holm([t.p_target for t in tests] + [t.p_difference for t in tests])
+        margins = _holm([t.p_margin for t in tests])
+        return cls(p_target=whole[: len(tests)], p_margin=margins, p_difference=whole[len(tests) :])
 
 
 def table(reproductions: Iterable[Reproduction]) -> list[Row]:
     """Return the rows, in the order given: each study's published configuration and what was found."""
-    tested = [_test(reproduction, c) for reproduction in reproductions for c in reproduction.contenders]
-    by_target = iter(holm([t.against.p for t in tested if t.against]))
-    by_pairs = iter(holm([t.p for t in tested if t.p is not None]))
-    return [_row(t, next(by_target) if t.against else None, None if t.p is None else next(by_pairs)) for t in tested]
+    return [row for reproduction in reproductions for row in _rows(reproduction)]
 
 
 def table_json(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return the table as plain data."""
-    return {
-        "format": "ladder-search reproduction 1",
-        "level": LEVEL,
-        "rows": [{"n": r.n, **as_mapping(r)} for r in rows],
-    }
+    """Return the table as plain data; every row has the level of its study's table."""
+    return {"format": FORMAT, "rows": [{"n": r.n, **as_mapping(r)} for r in rows]}
+
+
+def _rows(reproduction: Reproduction) -> list[Row]:
+    tests = [_test(reproduction, contender) for contender in reproduction.contenders]
+    corrected, number = _Corrected.of(tests), reproduction.table_number
+    return [_row(reproduction, tests, corrected, place, number) for place in range(len(tests))]
+
+
+def _holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Correct those that are tests; None is none."""
+    corrected = iter(holm(p for p in p_values if p is not None))
+    return [None if p is None else next(corrected) for p in p_values]
 
 
 def _test(reproduction: Reproduction, contender: Contender) -> _Tested:
     target, own = find_study(reproduction.study).target, _summary(contender)
-    judged = own is not None and target is not None and not reproduction.reduced and not contender.dropped
-    difference = p = None
+    asked = target is not None and not target.withheld and not reproduction.reduced
+    against = AgainstTarget.of(own, target) if asked and own and target and not contender.dropped else None
+    p_target, p_margin = (against.p, against.p_margin) if against else ((1.0, 1.0) if asked else (None, None))
+    difference = p_difference = None
+    published = reproduction.contenders[0].errors
+    common = sorted(contender.errors.keys() & published.keys())
     if contender.name != PUBLISHED:
-        published = reproduction.contenders[0].errors
-        common = sorted(contender.errors.keys() & published.keys())
-        if common:
-            pairs = [[errors[seed] for seed in common] for errors in (contender.errors, published)]
-            difference, p = Summary.of(pairs[0]).mean - Summary.of(pairs[1]).mean, paired(*pairs)
+        pairs = [[errors[seed] for seed in common] for errors in (contender.errors, published)]
+        p_difference = 1.0 if contender.dropped else paired(*pairs)
+        difference = Summary.of(pairs[0]).mean - Summary.of(pairs[1]).mean if common else None
     return _Tested(
-        reproduction=reproduction,
         contender=contender,
-        against=AgainstTarget.of(own, target) if judged and own and target else None,
+        against=against,
+        p_target=p_target,
+        p_margin=p_margin,
         difference=difference,
-        p=p,
+        p_difference=p_difference,
+        pairs=len(common),
     )
 
 
-def _row(tested: _Tested, p_target: float | None, p_difference: float | None) -> Row:
-    reproduction, contender = tested.reproduction, tested.contender
+def _row(
+    reproduction: Reproduction, tests: Sequence[_Tested], corrected: _Corrected, place: int, number: int | None
+) -> Row:
+    tested, level = tests[place], None if number is None else look_level(number)
+    contender, against = tested.contender, tested.against
     study, own = find_study(reproduction.study), _summary(contender)
-    target = study.target
-    verdict: Any = "not enough seeds"
-    needed = None
-    if contender.dropped:
-        verdict = "dropped"
-    elif target is None:
-        verdict = "no target"
-    elif reproduction.reduced:
-        verdict = "reduced schedule"
-    elif tested.against:
-        verdict = tested.against.verdict(p_target, reproduction.level)
-        needed = tested.against.seeds_needed(reproduction.level) if verdict == "not enough seeds" else None
+    p_target, p_margin = corrected.p_target[place], corrected.p_margin[place]
+    verdict, withheld = _verdict(reproduction, tested, p_target, p_margin, level)
+    shown = against is not None
+    needed = _seeds_needed(reproduction, tests, place) if shown and verdict == "not enough seeds" else None
+    p_difference = corrected.p_difference[place] if tested.difference is not None and not contender.dropped else None
     return Row(
         study=study.name,
         measure=study.measure.name,
@@ -135,7 +188,7 @@ def _row(tested: _Tested, p_target: float | None, p_difference: float | None) ->
         epochs=reproduction.epochs,
         name=contender.name,
         search=contender.search,
-        target=target,
+        target=study.target,
         seeds=len(reproduction.seeds),
         errors=tuple(contender.errors.values()),
         diverged=contender.diverged,
@@ -144,22 +197,73 @@ def _row(tested: _Tested, p_target: float | None, p_difference: float | None) ->
         interval=own.interval() if own else None,
         difference=tested.difference,
         p_difference=p_difference,
-        comparison=_comparison(tested, p_difference),
-        p_target=p_target,
+        comparison=_comparison(tested, p_difference, level),
+        p_target=p_target if shown else None,
+        p_margin=p_margin if shown else None,
         verdict=verdict,
+        withheld=withheld,
         seeds_needed=needed,
         dropped=contender.dropped,
+        table=number,
+        level=level,
+        difference_tests=sum(p is not None for p in (*corrected.p_target, *corrected.p_difference)),
+        margin_tests=sum(p is not None for p in corrected.p_margin),
     )
 
 
-def _comparison(tested: _Tested, p: float | None) -> Comparison | None:
+def _verdict(
+    reproduction: Reproduction,
+    tested: _Tested,
+    p_target: float | None,
+    p_margin: float | None,
+    level: float | None,
+) -> tuple[RowVerdict, str]:
+    """Return the verdict on the published number, and why there is none where there is none."""
+    target = find_study(reproduction.study).target
+    if tested.contender.dropped:
+        return "dropped", ""
+    if target is None:
+        return "no target", ""
+    if reproduction.reduced:
+        return "reduced schedule", ""
+    if target.withheld:
+        return "no verdict", target.withheld
+    if level is None:
+        return "no verdict", NOT_COUNTED
+    if tested.against is None or p_target is None or p_margin is None:
+        return "not enough seeds", ""
+    return tested.against.verdict(p=p_target, p_margin=p_margin, level=level), ""
+
+
+def _seeds_needed(reproduction: Reproduction, tests: Sequence[_Tested], place: int) -> int | None:
+    """Return the seeds with which the next table has a verdict: its level, and the same correction over its rows.
+
+    The row's mean and spread, and the other rows' p-values, are taken as they are.
+    """
+    tested, level = tests[place], reproduction.next_level
+    assert tested.against is not None
+    seeds = range(tested.against.own.n + 1, _MOST_SEEDS + 1)
+    for n, (p, p_margin) in zip(seeds, tested.against.p_values(seeds), strict=True):
+        if min(p, p_margin) < level:  # a correction makes none of them smaller
+            more = [*tests[:place], replace(tested, p_target=p, p_margin=p_margin), *tests[place + 1 :]]
+            corrected = _Corrected.of(more)
+            p_target, p_higher = corrected.p_target[place], corrected.p_margin[place]
+            assert p_target is not None and p_higher is not None
+            if tested.against.verdict(p=p_target, p_margin=p_higher, level=level) != "not enough seeds":
+                return n
+    return None
+
+
+def _comparison(tested: _Tested, p: float | None, level: float | None) -> Comparison | None:
     if tested.contender.name == PUBLISHED:
         return None
     if tested.contender.dropped:
         return "dropped"
-    if p is None or tested.difference is None or len(tested.contender.errors) < 2:
+    if p is None or tested.difference is None or tested.pairs < 2:
         return "too few seeds"
-    if p >= tested.reproduction.level:
+    if level is None:
+        return "no verdict"
+    if p >= level:
         return "no difference shown"
     return "better" if tested.difference < 0 else "worse"
 

@@ -31,7 +31,7 @@ from ladder_search.export.table import table
 from ladder_search.metrics import ERROR, Measure
 from ladder_search.record import StudyFolder
 from ladder_search.report.intervals import intervals
-from ladder_search.report.rows import ROOT, RULE, cells, header, measures, sentences
+from ladder_search.report.rows import ROOT, cells, header, measures, rule, sentences
 from ladder_search.studies import Study, find_study
 
 MARKDOWN, PAGE, PICTURES = "report.md", "report.html", "pictures"
@@ -133,7 +133,6 @@ def _with_code(text: str) -> str:
 
 def _reproductions(pictures: Path, reproductions: Sequence[Reproduction], root: Path) -> list[str]:
     rows = table(reproductions)
-    judged = any(row.p_target is not None for row in rows)
     with canvas.style():
         canvas.save(intervals("Reproductions", rows), pictures, "reproductions")
     return [
@@ -142,7 +141,7 @@ def _reproductions(pictures: Path, reproductions: Sequence[Reproduction], root: 
         f"Test {_plural(measures(rows))} at the end of the schedule, mean ± standard deviation over fresh seeds.",
         "",
         *_table(header(rows), map(cells, rows)),
-        *_bullets([*sentences(rows, reproductions, root=root), *(RULE if judged else ())]),
+        *_bullets([*sentences(rows, reproductions, root=root), *rule(rows)]),
         *_picture("reproductions", "published, re-run and found"),
     ]
 

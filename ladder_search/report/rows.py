@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from rich import box
@@ -13,20 +13,15 @@ from ladder_search.console import Console
 from ladder_search.driver import wording
 from ladder_search.driver.wording import NOTHING
 from ladder_search.errors import command_line
+from ladder_search.export.race import LEVEL as RACE_LEVEL
 from ladder_search.export.reproduction import Reproduction
-from ladder_search.export.table import Row
+from ladder_search.export.statistics import LEVEL
+from ladder_search.export.table import NOT_COUNTED, Row
 from ladder_search.metrics import MEASURES, Measure
 from ladder_search.record import PUBLISHED
 
 ROOT = Path("results")
 """Where searches are looked for, unless told."""
-
-RULE = (
-    "Better or worse: Welch's test against the published mean, spread and number of runs finds a difference at 5 %, "
-    "after Holm's correction over the rows.",
-    "Reproduced: with 95 % confidence the mean is less than one published standard deviation above the published one.",
-    "Not enough seeds: neither can be said.",
-)
 
 
 def measures(rows: Iterable[Row]) -> list[Measure]:
@@ -74,6 +69,8 @@ def sentences(rows: Sequence[Row], reproductions: Sequence[Reproduction], *, roo
             said.append(f"{name}: no paper reports this experiment; found and published settings are compared.")
         elif not own[0].target.verified:
             said.append(f"{name}: the published number could not be confirmed in a source that we could read.")
+        if own[0].target is not None and own[0].target.withheld and not found.reduced:
+            said.append(f"{name}: no verdict on the published number: {own[0].target.withheld}.")
         if len(own) == 1:
             said.append(
                 f"{name}: no found configuration competes. `{command_line('search', name, root=root)}` finds some, and "
@@ -85,13 +82,61 @@ def sentences(rows: Sequence[Row], reproductions: Sequence[Reproduction], *, roo
             said.append(f"{name}: found by the search {searches}, in the order of their validation {judged_by}s.")
         if not found.complete:
             said.append(f"{name}: not all seeds are trained yet; the same command goes on where this one ended.")
-        if len(found.tables) > 1:
+        if found.table_number is None:
+            said.append(f"{name}: no verdict yet: {NOT_COUNTED}.")
+        elif len(found.tables) > 1:
             said.append(
-                f"{name}: this is table {len(found.tables)} of the same runs as they grew; each tests at "
-                f"{100 * found.level:.3g} %, so that all together keep to 5 %."
+                f"{name}: this is table {found.table_number} of the same runs as they grew; it tests at {_at(own)}."
+            )
+        if found.overspent_tables:
+            said.append(
+                f"{name}: the first {found.overspent_tables} of its tables were made by an earlier version, whose "
+                f"levels sum to more than {_percent(LEVEL)}; the rule below holds for the verdicts that are given now."
             )
         for row in own:
             said.extend(_of_row(row))
+    return said
+
+
+def rule(rows: Sequence[Row]) -> list[str]:
+    """Return how the verdicts of the table came about: tests, corrections and levels, each as it was used."""
+    judged = [row for row in rows if row.level is not None]
+    against = [row for row in judged if row.p_target is not None]
+    compared = [row for row in judged if row.p_difference is not None]
+    said = []
+    if against:
+        said.append(
+            "Better or worse than the published number: Welch's two-sided test against the published mean, spread and "
+            f"number of runs finds a difference at {_at(against)}, after Holm's correction."
+        )
+    if compared:
+        said.append(
+            "Better or worse than the re-run: the two-sided paired t-test over the common seeds finds a difference at "
+            f"{_at(compared)}, after Holm's correction."
+        )
+    if against or compared:
+        said.append(
+            f"Holm's correction runs over all tests of a difference in the study's own table: "
+            f"{_each([*against, *compared], lambda row: str(row.difference_tests))}."
+        )
+    if against:
+        said += [
+            f"Reproduced: Welch's one-sided test finds at {_at(against)}, after Holm's correction over the study's "
+            f"rows ({_each(against, lambda row: str(row.margin_tests))}), that the mean is less than a margin above "
+            f"the published one. The margin was fixed beforehand: {_each(against, _margin)}.",
+            "Not enough seeds: neither can be said.",
+        ]
+    if against or compared:
+        said.append(
+            f"Table k of a study's runs tests at {_percent(LEVEL)} / (k (k + 1)): however many tables are made of the "
+            f"runs as they grow, the chance that any of them claims a difference that is not there is at most "
+            f"{_percent(LEVEL)}, and so is the chance of a false reproduction. Each study has these chances of its own."
+        )
+    if any(row.dropped.startswith("worse") for row in rows):
+        said.append(
+            "Dropped as worse: one-sided paired t-tests on the way find so, at levels that sum to "
+            f"{_percent(RACE_LEVEL)}: at most so many races drop a contender that is as good as the others."
+        )
     return said
 
 
@@ -110,8 +155,7 @@ def print_table(
             table.add_row(*cells(row)[2:], style="dim" if row.dropped else "")
         title = f"{study}, published: {'nothing' if published == 'none' else published}"
         console.print("", title, table, sep="\n")
-    rule = RULE if any(row.p_target is not None for row in rows) else ()
-    for line in (*sentences(rows, reproductions, root=root), *rule):
+    for line in (*sentences(rows, reproductions, root=root), *rule(rows)):
         console.print(line)
 
 
@@ -138,9 +182,35 @@ def _of_row(row: Row) -> list[str]:
         said.append(f"{name}: dropped after {row.n + len(row.diverged)} seeds: {row.dropped}.")
     if row.verdict == "not enough seeds" and row.n > 1:
         needed = (
-            f"about {row.seeds_needed} would do if mean and spread stay"
+            f"about {row.seeds_needed} would do in the next table"
             if row.seeds_needed
-            else "200 would not do either while the published mean itself is so uncertain"
+            else "in the next table, 200 would not do either"
         )
-        said.append(f"{name}: {row.n} seeds are not enough for a verdict; {needed}.")
+        said.append(f"{name}: {row.n} seeds are not enough for a verdict; if mean and spread stay, {needed}.")
     return said
+
+
+def _percent(level: float) -> str:
+    return f"{100 * level:.3g} %"
+
+
+def _at(rows: Sequence[Row]) -> str:
+    """The level that each study's table was judged at."""
+    return _each(rows, lambda row: _percent(row.level or 0.0))
+
+
+def _each(rows: Sequence[Row], text: Callable[[Row], str]) -> str:
+    """One text for all rows, or one for every study."""
+    by_text: dict[str, dict[str, None]] = {}
+    for row in rows:
+        by_text.setdefault(text(row), {})[cells(row)[0]] = None
+    if len(by_text) == 1:
+        return next(iter(by_text))
+    return " or ".join(f"{said} ({', '.join(studies)})" for said, studies in by_text.items())
+
+
+def _margin(row: Row) -> str:
+    target = row.target
+    assert target is not None and target.largest_excess is not None
+    text = MEASURES[row.measure].apart(target.largest_excess)
+    return text if target.margin is not None else f"{text}, one published standard deviation"

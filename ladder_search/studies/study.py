@@ -29,6 +29,11 @@ class Target:
     verified: bool
     """Whether the error was confirmed in a source that could be read."""
     spread_verified: bool
+    margin: float | None = None
+    """How far above the published error a mean may be and count as reproduced; None: one published standard deviation.
+
+    It is fixed in the study's table, before anything is trained.
+    """
     standing: str = ""
     """What speaks against taking the number as evidence, in a few words; "": nothing is known."""
     measure: str = ERROR.name
@@ -37,6 +42,10 @@ class Target:
     def __post_init__(self) -> None:
         if self.measure not in MEASURES:
             raise UnknownNameError("measure", self.measure, MEASURES)
+        if self.margin is not None and not 0.0 < self.margin < math.inf:
+            raise SettingError(
+                f"the margin of a target must be above 0 and finite, got {self.margin}; give one or none."
+            )
 
     @property
     def deviation(self) -> float | None:
@@ -44,6 +53,20 @@ class Target:
         if self.spread is None or self.spread_kind == "standard deviation":
             return self.spread
         return self.spread * math.sqrt(self.seeds)
+
+    @property
+    def largest_excess(self) -> float | None:
+        """How far above the published error a mean may be and count as reproduced; None: nothing was fixed."""
+        return self.deviation or None if self.margin is None else self.margin
+
+    @property
+    def withheld(self) -> str:
+        """Why there is no verdict on this number, whatever is trained; "": there can be one."""
+        if self.seeds < 2:
+            return "the published number is a single run"
+        if self.largest_excess is None:
+            return "the paper prints no spread, and no margin was fixed beforehand"
+        return ""
 
     def __str__(self) -> str:
         measure = MEASURES[self.measure]

@@ -108,10 +108,10 @@ def make_reproduction(folder: Path) -> None:
     )
     found = Reproduction(
         study="digits-100", epochs=4, seeds=(1001, 1002), device="cpu", data_digest="d" * 64,
-        contenders=(published, replace(published, name="t0007", search="s", validation_error=0.1)), tables=((1, 1),),
-    )  # fmt: skip
+        contenders=(published, replace(published, name="t0007", search="s", validation_error=0.1)),
+    ).with_table()  # fmt: skip
     folder.mkdir()
-    (folder / "race.json").write_text(json.dumps({"format": "ladder-search race 1", **as_mapping(found)}))
+    (folder / "race.json").write_text(json.dumps({"format": "ladder-search race 2", **as_mapping(found)}))
 
 
 def use_reproduction(folder: Path) -> None:

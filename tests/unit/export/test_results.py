@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -85,11 +84,12 @@ def test_diverged_seeds_are_counted_and_told(spec: TrialSpec) -> None:
     assert str(nothing).startswith("no seed finished, 1 of 1 diverged (1001), target 2.00 % ± 0.50 (unverified): not")
 
 
-def test_where_scipy_is_absent_there_is_no_interval(spec: TrialSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "scipy.special", None)
-    monkeypatch.setitem(sys.modules, "scipy.stats", None)
-    found = made(spec, 0.01, 0.03)
-    assert found.interval is None and found.verdict == "no SciPy" and found.deviation is not None
+def test_a_number_without_spread_gets_no_verdict_and_the_result_says_why(spec: TrialSpec) -> None:
+    found = made(spec, 0.010, 0.011, 0.012, target=replace(TARGET, spread=None))
+    assert found.verdict == "no verdict"
+    assert str(found).endswith(": no verdict, the paper prints no spread, and no margin was fixed beforehand")
+    single = made(spec, 0.010, 0.011, 0.012, target=replace(TARGET, spread=None, seeds=1))
+    assert single.verdict == "no verdict" and str(single).endswith("the published number is a single run")
 
 
 def test_the_folder_of_a_result(spec: TrialSpec, tmp_path: Path) -> None:
@@ -100,6 +100,7 @@ def test_the_folder_of_a_result(spec: TrialSpec, tmp_path: Path) -> None:
     written = json.loads((folder / "result.json").read_text())
     assert (written["n"], written["mean"], written["diverged"]) == (2, pytest.approx(0.02), [1002])
     assert written["standard_deviation"] == pytest.approx(0.0141421, abs=1e-7)
+    assert (written["level"], written["verdict"]) == (0.05, "not enough seeds")
     assert written["learning_curve"] == {"1": {"1001": 0.5, "1002": 0.5, "1003": 0.5}}
     bundle = read_bundle(folder / "seed-1003")
     assert (bundle.spec.seed, bundle.spec.label_seed, bundle.spec.data.validation) == (1003, 1003, 0)

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from ladder_search.export.statistics import AgainstTarget, Summary, holm, paired, welch
+from ladder_search.errors import SettingError
+from ladder_search.export.statistics import LEVEL, AgainstTarget, Summary, holm, look_level, paired
 from ladder_search.studies import Target
 
 P = st.floats(0.0, 1.0)
@@ -24,9 +25,19 @@ def target(error: float = 0.0106, spread: float | None = 0.0037, seeds: int = 10
     )  # type: ignore[arg-type]
 
 
+def judged(found: AgainstTarget, *, p: float | None = None, p_margin: float | None = None, level: float = LEVEL) -> str:
+    return found.verdict(
+        p=found.p if p is None else p, p_margin=found.p_margin if p_margin is None else p_margin, level=level
+    )
+
+
 def verdict(errors: list[float], aim: Target | None = None) -> str:
     found = AgainstTarget.of(Summary.of(errors), aim or target())
-    return found.verdict() if found else "no test"
+    return judged(found) if found else "no test"
+
+
+def welch(a: Summary, b: Summary) -> float:
+    return AgainstTarget(own=a, published=b, margin=1.0).p
 
 
 def test_the_interval_by_hand() -> None:
@@ -50,6 +61,10 @@ def test_the_tests_are_scipys() -> None:
     a, b = rng.normal(1.0, 0.3, 8), rng.normal(1.2, 0.5, 8)
     summaries = Summary.of(list(a)), Summary.of(list(b))
     assert welch(*summaries) == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
+    against = AgainstTarget(own=summaries[0], published=summaries[1], margin=0.2)
+    higher = stats.ttest_ind(a, b + 0.2, equal_var=False, alternative="less").pvalue
+    assert against.p_margin == pytest.approx(higher)
+    assert against.p_values([8, 8]) == [(against.p, against.p_margin)] * 2
     assert paired(list(a), list(b)) == pytest.approx(stats.ttest_1samp(a - b, 0.0).pvalue)
     low, high = stats.t.interval(0.95, 7, a.mean(), stats.sem(a))
     assert summaries[0].interval() == pytest.approx((low, high))
@@ -90,16 +105,17 @@ def test_one_seed_never_gives_a_verdict(error: float, spread: float, kind: str) 
 def test_any_errors_give_a_sound_verdict(errors: list[float], spread: float | None) -> None:
     found = AgainstTarget.of(Summary.of(errors), target(spread=spread))
     if found is None:
-        assert not spread and len(set(errors)) == 1
+        assert not spread
         return
+    assert spread is not None, "no verdict without a margin"
     assert 0 <= found.p <= 1 and 0 <= found.p_margin <= 1
     mean = float(np.mean(errors))
-    if found.verdict() == "better":
+    if judged(found) == "better":
         assert mean < 0.0106
-    if found.verdict() == "worse":
+    if judged(found) == "worse":
         assert mean > 0.0106
-    if found.verdict() == "reproduced":
-        assert mean < 0.0106 + found.published.deviation
+    if judged(found) == "reproduced":
+        assert mean < 0.0106 + spread
 
 
 def test_verdicts() -> None:
@@ -112,11 +128,19 @@ def test_verdicts() -> None:
     assert verdict([0.0079, 0.0106, 0.0133]) == "not enough seeds", "three that do not"
 
 
-def test_a_correction_can_take_a_difference_away_but_not_a_reproduction() -> None:
+def test_a_correction_can_take_each_verdict_away() -> None:
     found = AgainstTarget.of(Summary.of([0.015, 0.016, 0.017, 0.016, 0.014]), target())
-    assert found and found.verdict() == "worse" and found.verdict(p=0.2) == "not enough seeds"
+    assert found and judged(found) == "worse" and judged(found, p=0.2) == "not enough seeds"
     near = AgainstTarget.of(Summary.of([0.0106, 0.0105, 0.0107, 0.0106, 0.0104]), target())
-    assert near and near.verdict(p=1.0) == "reproduced" and near.verdict(level=1e-6) == "not enough seeds"
+    assert near and judged(near, p=1.0) == "reproduced" and judged(near, level=1e-6) == "not enough seeds"
+    assert judged(near, p_margin=0.2) == "not enough seeds"
+
+
+@pytest.mark.parametrize("looks", [1, 2, 3, 10, 1000])
+def test_the_levels_of_all_looks_sum_to_no_more_than_the_level(looks: int) -> None:
+    levels = [look_level(k) for k in range(1, looks + 1)]
+    assert levels == sorted(levels, reverse=True) and levels[-1] > 0
+    assert math.fsum(levels) == pytest.approx(LEVEL * (1 - 1 / (looks + 1))) and math.fsum(levels) < LEVEL
 
 
 def test_a_standard_error_becomes_the_deviation_of_single_runs() -> None:
@@ -132,20 +156,27 @@ def test_errors_that_are_all_the_same() -> None:
     assert verdict([0.0106] * 5, target(spread=0.0)) == verdict([0.02] * 5, target(spread=None)) == "no test"
 
 
-def test_without_a_published_spread_ours_takes_its_place() -> None:
-    assert verdict([0.009, 0.010, 0.011, 0.012], target(spread=None)) == "not enough seeds"
-    assert verdict([0.019, 0.020, 0.021, 0.022], target(spread=None)) == "worse"
+def test_without_a_margin_that_was_fixed_beforehand_there_is_no_verdict() -> None:
+    """Our own spread is no margin: the noisier the runs, the more easily they would pass."""
+    aim = target(error=0.02, spread=None)
+    assert aim.largest_excess is None and aim.withheld.startswith("the paper prints no spread, and no margin")
+    for spread in (0.0001, 0.001, 0.01):
+        assert verdict([0.02 - spread, 0.02, 0.02 + spread] * 10, aim) == "no test"
+    assert target(spread=0.0).withheld == aim.withheld
+    assert target(spread=None, seeds=1).withheld == target(seeds=1).withheld == "the published number is a single run"
+    assert target().withheld == "" and target().largest_excess == 0.0037
 
 
-def test_the_seeds_that_would_do() -> None:
-    few = AgainstTarget.of(Summary.of([0.0079, 0.0106, 0.0133]), target())
-    assert few is not None
-    needed = few.seeds_needed()
-    assert needed is not None and 3 < needed < 20
-    more = Summary(mean=few.own.mean, deviation=few.own.deviation, n=needed)
-    assert AgainstTarget.of(more, target()).verdict() == "reproduced"  # type: ignore[union-attr]
-    between = AgainstTarget.of(Summary.of([0.0119, 0.0131, 0.0143]), target())
-    assert between and between.seeds_needed() is None, "the paper's own mean is too uncertain"
+def test_with_a_margin_of_the_target_noise_makes_the_verdict_harder_to_reach() -> None:
+    aim = target(error=0.02, spread=None, margin=0.002)
+    assert aim.largest_excess == 0.002 and target(margin=0.002).largest_excess == 0.002 and not aim.withheld
+    found = [AgainstTarget.of(Summary.of([0.02 - s, 0.02, 0.02 + s] * 4), aim) for s in (0.0005, 0.001, 0.002, 0.01)]
+    margins = [one.p_margin for one in found if one is not None]
+    assert margins == sorted(margins) and len(margins) == 4
+    assert [judged(one) for one in found if one] == [*["reproduced"] * 3, "not enough seeds"]
+    for margin in (0.0, -0.1, math.inf, math.nan):
+        with pytest.raises(SettingError, match="margin of a target must be above 0"):
+            target(margin=margin)
 
 
 @pytest.mark.parametrize(
@@ -159,5 +190,5 @@ def test_how_often_the_verdict_is_wrong(shift: float, seeds: int, wrong: tuple[s
     for _ in range(600):
         paper = Summary.of(list(rng.normal(1.0, 0.3, 10)))
         ours = Summary.of(list(rng.normal(1.0 + 0.3 * shift, 0.3, seeds)))
-        found[AgainstTarget._tested(ours, paper).verdict()] += 1
+        found[judged(AgainstTarget(own=ours, published=paper, margin=paper.deviation))] += 1
     assert sum(found[verdict] for verdict in wrong) / 600 <= most, found
