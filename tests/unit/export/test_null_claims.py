@@ -1,4 +1,4 @@
-"""Simulated reproductions in which nothing differs: how many ever claim a difference, over ten looks at growing runs."""
+"""Simulated reproductions in which nothing differs: how many claim a difference in ten tables of growing runs."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def reproduction(name: str = "mnist-100-full", *, search: str = "first", dropped
     ).with_table()
 
 
-def search(root: Path, name: str = "a search", trial: str = "t0001", *, pictures: bool = True) -> Search:
+def search(root: Path, name: str = "a search", trial: str = "", *, pictures: bool = True) -> Search:
     folder = StudyFolder(root / name)
     description = {
         "settings": {"study": "digits-100", "overrides": {"model": {"combinator": trial}}},
@@ -61,9 +61,9 @@ def search(root: Path, name: str = "a search", trial: str = "t0001", *, pictures
     folder.create(description)
     folder.write_trial(
         TrialRecord(
-            key=trial.replace("/", ""),
+            key="t0001",
             number=1,
-            name="",
+            name=trial,
             state="COMPLETE",
             reason="",
             params={"model/lr": 0.002},
@@ -218,7 +218,7 @@ def test_names_are_no_markup(tmp_path: Path) -> None:
     page = Page((tmp_path / "report" / "report.html").read_text())
     assert not {"script", "em", "code"} & set(page.tags)
     assert not [address for address in page.addresses if address.startswith("javascript")]
-    assert any(cell.startswith("t<script>alert(1)<script>") for cell in page.cells), "the trial, as it is called"
+    assert any(cell.startswith("t<script>alert(1)</script>") for cell in page.cells), "the trial, as it is called"
     interactive = (tmp_path / "report" / "pictures" / "reproductions.html").read_text()
     assert "<script>alert" not in interactive
 
