@@ -29,7 +29,7 @@ FORMAT = "ladder-search reproduction 2"
 Comparison = Literal["better", "worse", "no difference shown", "too few seeds", "dropped", "no verdict"]
 RowVerdict = Verdict | Literal["no target", "reduced schedule", "dropped", "no verdict"]
 
-NOT_COUNTED = "these runs are in no table yet, and `ladder-search reproduce` counts the next one"
+NOT_COUNTED = "these runs are in no table yet; reproducing the study again counts one and judges them"
 """Why runs that a killed call has left behind are not judged."""
 
 _MOST_SEEDS = 200  # that a reader would be advised to train
