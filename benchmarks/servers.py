@@ -40,7 +40,9 @@ class MlflowServer:
         kill()    -> gone without a word; start() brings it back at the same address
     """
 
-    def __init__(self, store: str, folder: Path) -> None:
+    def __init__(self, store: str, folder: Path, *options: str) -> None:
+        """Args: ``options`` of ``mlflow server`` beside those of ``ladder-search ui``."""
+        self.options = options
         self.store, self.folder, self.port = store, folder, free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -49,7 +51,7 @@ class MlflowServer:
         log = self.folder / "server.log"
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                ui_command(self.store, port=self.port),
+                [*ui_command(self.store, port=self.port), *self.options],
                 env={**os.environ, **ui_environment(self.store)},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -85,8 +87,8 @@ class MlflowServer:
 
 
 @contextmanager
-def mlflow_server(store: str, folder: Path) -> Iterator[MlflowServer]:
-    server = MlflowServer(store, folder)
+def mlflow_server(store: str, folder: Path, *options: str) -> Iterator[MlflowServer]:
+    server = MlflowServer(store, folder, *options)
     try:
         server.start()
         yield server

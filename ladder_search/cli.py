@@ -11,7 +11,7 @@ from pathlib import Path
 from ladder_search.console import Console, run_command
 from ladder_search.errors import LadderSearchError, SettingError
 from ladder_search.paths import expanded, expanded_address, expanded_path
-from ladder_search.record import find_folder
+from ladder_search.record import absolute_place, find_folder
 
 
 def main() -> None:
@@ -211,7 +211,8 @@ def _sync(arguments: argparse.Namespace) -> int:
     for folder in folders:
         try:
             description = folder.description()
-            report = sync(folder.spool, arguments.tracking or description["store"], description["settings"]["study"])
+            store = arguments.tracking or absolute_place(description["store"], folder.path.parent)
+            report = sync(folder.spool, store, description["settings"]["study"])
             failed += not report.complete
             print(f"{folder.path.name}: {report}")
         except LadderSearchError as error:

@@ -59,6 +59,10 @@ class TrackingError(LadderSearchError, ConnectionError):
     """The tracking store cannot be reached or refuses what it is sent."""
 
 
+class StoreBusyError(TrackingError):
+    """The tracking store works, but another process has had it locked for too long."""
+
+
 class ResourceError(LadderSearchError, RuntimeError):
     """The machine or cluster lacks what a search asks for."""
 

@@ -32,6 +32,9 @@ from ladder_search.errors import StudyFolderError, command_line
 
 FORMAT = "ladder-search study 1"
 _LIMIT = 1 << 28  # bytes of one file; a trial of 100,000 epochs needs some 30 MB
+ROOT = Path("{root}")
+"""Stands in ``study.json`` for the folder that holds the study folders."""
+_SQLITE = "sqlite:///"
 PUBLISHED = "published"
 """Name of the trial that runs the paper's configuration."""
 STOPPED = "stopped with the search"
@@ -261,6 +264,35 @@ def lasting(place: str) -> str:
         return place
     in_a_copy = "runtime_resources" in Path.cwd().parts
     return str((Path.home() if in_a_copy else Path.cwd()) / place)
+
+
+def relative_place(place: str, root: Path) -> str:
+    """Return an address or a folder as ``study.json`` names it: ``{root}`` stands for the results folder.
+
+    A results folder is thereby found wherever it is moved to. What lies elsewhere keeps its name.
+    """
+    scheme, path = _split(place)
+    for folder in (root, root.resolve()):
+        if path.is_relative_to(folder):
+            return f"{scheme}{ROOT / path.relative_to(folder)}"
+    return place
+
+
+def absolute_place(place: str, root: Path) -> str:
+    """Return the address or folder that ``relative_place`` named, for the results folder where it is now.
+
+    Earlier versions kept absolute addresses: a SQLite file that is no longer there is looked for in ``root``.
+    """
+    scheme, path = _split(place)
+    if path.is_relative_to(ROOT):
+        return f"{scheme}{root.absolute() / path.relative_to(ROOT)}"
+    here = root.absolute() / path.name
+    return f"{scheme}{here}" if scheme == _SQLITE and not path.exists() and here.exists() else place
+
+
+def _split(place: str) -> tuple[str, Path]:
+    scheme = next((prefix for prefix in (_SQLITE, "file://") if place.startswith(prefix)), "")
+    return scheme, Path(place.removeprefix(scheme))
 
 
 def latest(description: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from ladder_search.commands.analysis_runs import record
 from ladder_search.commands.column_analysis import COLUMNS
 from ladder_search.commands.family_analysis import FamilyAnalysis
 from ladder_search.commands.music_analysis import MUSIC
+from ladder_search.commands.sending import say_if_busy
 from ladder_search.commands.training import at_least_one, find_device
 from ladder_search.commands.video_analysis import VIDEO
 from ladder_search.config import build
@@ -27,7 +28,7 @@ from ladder_search.export.analysis import Analysis, Part, kept_analysis, name_of
 from ladder_search.export.bundle import Bundle, read_bundle
 from ladder_search.export.provenance import collect
 from ladder_search.metrics import NLL
-from ladder_search.tracking.address import check, default_store, normal_store
+from ladder_search.tracking.address import default_store, normal_store
 
 ANALYSES: dict[str, FamilyAnalysis] = {"progressive": COLUMNS, "recurrent": VIDEO, "sequence": MUSIC}
 """Family -> its analysis; a family that is not here has none. A recurrent network for music is analysed as all that are
@@ -41,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
     at_least_one(arguments, "rows", "draws", "judged", "probe_steps", "steps")
     device = find_device(arguments.device)
     store = normal_store(arguments.tracking or default_store(arguments.root))
-    check(store)
+    say_if_busy(store)
     source = Path(arguments.bundle)
     bundle = read_bundle(source)
     family = find_analysis(bundle)

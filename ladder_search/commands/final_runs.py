@@ -33,8 +33,9 @@ def record(result: FinalResult, folder: Path, *, name: str, store: str, console:
     console.print("Sending the results to the tracking store …")
     tracker = SpoolTracker(folder / SPOOL, store, experiment)
     _log(tracker, key, result, folder, name)
-    stored = close(tracker, store, console)
+    close(tracker, store, console)
     run_id = tracker.run_id(key)
+    stored = tracker.stored_but_files
     if stored and run_id is None:
         note = f"note: {redacted(store)} did not tell the run of this result, so no model is registered; {AGAIN}."
         console.say(note)

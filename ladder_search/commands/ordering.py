@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from ladder_search.commands.ordering_runs import record
+from ladder_search.commands.sending import say_if_busy
 from ladder_search.commands.training import at_least_one, find_device, reporting
 from ladder_search.console import Console
 from ladder_search.data import datasets
@@ -30,7 +31,7 @@ from ladder_search.export.trained import check_same_data, read_trained, shortene
 from ladder_search.report.differences import differences
 from ladder_search.report.orderings import as_markdown, print_ordering
 from ladder_search.studies.orderings import Ordering, find_ordering
-from ladder_search.tracking.address import check, default_store, normal_store
+from ladder_search.tracking.address import default_store, normal_store
 
 FOLDER = "orderings"
 """Where orderings lie in the root folder, unless told."""
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
     epochs = _epochs(ordering, arguments.epochs)
     device = find_device(arguments.device)
     store = normal_store(arguments.tracking or default_store(arguments.root))
-    check(store)
+    say_if_busy(store)
     console = Console()
     results = (
         _trained(ordering, epochs, arguments, device, console)

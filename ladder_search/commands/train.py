@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ladder_search.commands.final_runs import record
+from ladder_search.commands.sending import say_if_busy
 from ladder_search.commands.training import at_least_one, find_device, reporting
 from ladder_search.config import merge, parse_assignments
 from ladder_search.console import Console
@@ -20,7 +21,7 @@ from ladder_search.export.final import confirmation_seeds, seeds_of, train_final
 from ladder_search.export.results import write_result
 from ladder_search.export.sources import FOLDER, Shelf
 from ladder_search.studies import STUDIES, Study, find_study
-from ladder_search.tracking.address import check, default_store, normal_store
+from ladder_search.tracking.address import default_store, normal_store
 from ladder_search.trial import TrialSpec
 
 SECTIONS = ("data", "model", "training", "teacher", "sources")
@@ -31,7 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
     at_least_one(arguments, "seeds", "epochs", "curve")
     device = find_device(arguments.device)
     store = normal_store(arguments.tracking or default_store(arguments.root))
-    check(store)
+    say_if_busy(store)
     source = Path(arguments.bundle)
     study: Study | None
     if _is_bundle(arguments.bundle):

@@ -13,6 +13,7 @@ from contextlib import suppress
 from ladder_search.errors import ResourceError, SettingError, StudyFolderError, command_line
 from ladder_search.signals import Interruption
 from ladder_search.tracking.address import (
+    check_sqlite,
     default_store,
     normal_store,
     sqlite_path,
@@ -20,6 +21,7 @@ from ladder_search.tracking.address import (
     ui_environment,
     without_password,
 )
+from ladder_search.tracking.sqlite_store import move_artifacts
 
 HOST = "127.0.0.1"
 _END_S = 5.0
@@ -34,6 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
         search = command_line("search", "STUDY", root=arguments.root)
         raise StudyFolderError(f"the store {path} does not exist yet; run `{search}` first or name another --root.")
     _check_port(arguments)
+    if path is not None:
+        check_sqlite(path)
+        move_artifacts(path)
     print(f"MLflow on http://{HOST}:{arguments.port} (Ctrl-C ends it)", flush=True)
     environment = {**os.environ, **ui_environment(store)}
     # A group of its own, so that the workers can be ended with it.

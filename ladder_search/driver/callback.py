@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -276,8 +277,8 @@ class SearchCallback(tune.Callback):
             except Exception as error:  # the trial's result counts without its weights, too
                 self.note(f"checkpoint of {key}", error)
                 return None
-        root = self._folder.path
-        return str(path.relative_to(root) if path.is_relative_to(root) else path)
+        root = self._folder.path.parent
+        return os.path.relpath(path, self._folder.path) if path.is_relative_to(root) else str(path)
 
     def _crash(self, key: str, trial: Any) -> str:
         lines = str(trial.get_error() or "").strip().splitlines() if hasattr(trial, "get_error") else []

@@ -35,7 +35,7 @@ from ladder_search.errors import SettingError, StudyFolderError
 from ladder_search.export.provenance import collect
 from ladder_search.export.sources import FOLDER as SOURCES
 from ladder_search.export.sources import given_folders, list_sources, without_test_set
-from ladder_search.record import StudyFolder, TrialRecord, lasting
+from ladder_search.record import StudyFolder, TrialRecord, lasting, relative_place
 from ladder_search.studies import Study
 from ladder_search.tracking import DatasetInput, RunStatus, Tracker
 from ladder_search.training.compiling import compiler_found
@@ -166,17 +166,21 @@ class Run:
         if settings.trials < len(names):
             first = " and ".join(names)
             self._console.print(f"With --trials {settings.trials} only fixed configurations run: {first} come first.")
+        root, kept = self._folder.path.parent, as_mapping(settings)
+        for name, place in (("tracking", settings.tracking), ("storage", self._storage)):
+            if place is not None:
+                kept[name] = relative_place(place, root)
         if self._description:
-            life = {"settings": as_mapping(settings), "provenance": self._provenance, "arrangement": self._arrangement}
+            life = {"settings": kept, "provenance": self._provenance, "arrangement": self._arrangement}
             lives = [*self._description.get("resumed", []), life]
-            self._describe(store=store, resumed=lives)
+            self._describe(store=relative_place(store, root), resumed=lives)
             return
         self._journal = Journal(self._folder.journal, self._search, new=True)
         self._description = {
-            "settings": as_mapping(settings),
+            "settings": kept,
             "study": as_mapping(self._study),
             "space": space_as_json(self._space.distributions),
-            "store": store,
+            "store": relative_place(store, root),
             "provenance": self._provenance,
             "arrangement": self._arrangement,
         }

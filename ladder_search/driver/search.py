@@ -22,7 +22,7 @@ from ladder_search.export.sources import given_folders
 from ladder_search.record import StudyFolder, TrialRecord, claim_folder, lasting
 from ladder_search.studies import Study
 from ladder_search.tracking import SpoolTracker
-from ladder_search.tracking.address import check, default_store, normal_store, redacted
+from ladder_search.tracking.address import check_or_wait, default_store, normal_store, redacted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,9 @@ def run_search(
         if settings.offline:
             store = normal_store(store)
         else:
-            check(store)
+            busy = check_or_wait(store)
+            if busy is not None:
+                console.say(f"note: {busy}")
         # A password in the address is for the store alone: it belongs in no file and in no parameter of a run.
         shown = replace(settings, tracking=settings.tracking and redacted(settings.tracking))
         run = Run(shown, study, own, dataset, source_data, folder, spaces[study.family], console)

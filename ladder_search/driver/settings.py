@@ -15,7 +15,7 @@ from ladder_search.config import as_mapping, build, in_range, merge, parse_assig
 from ladder_search.data.foreign import read_file
 from ladder_search.errors import SettingError, StudyFolderError, UnknownNameError, command_line
 from ladder_search.paths import expanded, expanded_address
-from ladder_search.record import StudyFolder, find_folder, lasting, latest
+from ladder_search.record import StudyFolder, absolute_place, find_folder, lasting, latest
 
 if TYPE_CHECKING:
     from ladder_search.studies import Study
@@ -200,6 +200,12 @@ def _as_begun(given: Mapping[str, Any]) -> dict[str, Any]:
             f"{folder.path / 'study.json'} must hold the settings of a search: {str(error)[:300].rstrip('.')}; restore "
             "it or start anew."
         ) from error
+    for field_name in ("tracking", "storage"):
+        if begun[field_name]:
+            begun[field_name] = absolute_place(begun[field_name], folder.path.parent)
+    if given.get("storage") and begun["storage"]:
+        given = {**given, "storage": lasting(given["storage"])}
+        begun["storage"] = lasting(begun["storage"])
     for field_name in _FIXED:
         option = field_name if field_name == "study" else f"--{field_name.replace('_', '-')}"
         if field_name in given and given[field_name] != begun[field_name]:

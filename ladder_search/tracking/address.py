@@ -10,18 +10,19 @@ import importlib.util
 import json
 import os
 import re
-import sqlite3
 import ssl
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Collection
-from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from ladder_search.errors import TrackingError, command_line, installation
+from ladder_search.errors import StoreBusyError, TrackingError, command_line, installation
+from ladder_search.tracking.sqlite_store import BUSY_PATIENCE_S, artifact_root, read_tables
 
+_STARTING = ("starting up", "recovery mode", "not yet accepting connections")
+"""What PostgreSQL says while it starts, and while it repairs itself after a crash."""
 DATABASES = ("postgresql", "mysql", "mssql")
 """Database servers that MLflow speaks to."""
 
@@ -29,11 +30,6 @@ DATABASES = ("postgresql", "mysql", "mssql")
 def default_store(root: Path) -> str:
     """Return the address of the SQLite store in the folder ``root``, absolute because trials change their directory."""
     return f"sqlite:///{root.resolve() / 'mlflow.db'}"
-
-
-def artifact_root(folder: Path) -> Path:
-    """Return where artifacts go that no server takes: beside a SQLite store, or beside the study folders."""
-    return folder / "mlartifacts"
 
 
 def normal_store(store: str) -> str:
@@ -98,6 +94,12 @@ def sqlite_path(store: str) -> Path | None:
     return Path(store.removeprefix("sqlite:///")) if store.startswith("sqlite:") else None
 
 
+def is_loopback(store: str) -> bool:
+    """Whether the address is that of a server on this machine."""
+    host = urlsplit(store).hostname or ""
+    return store.startswith(("http://", "https://")) and (host in ("localhost", "::1") or host.startswith("127."))
+
+
 def check(store: str, timeout_s: float = 5.0) -> None:
     """Raise ``TrackingError``, one sentence with the remedy, unless the store can be used; ask it for ``timeout_s``."""
     store = normal_store(store)
@@ -108,6 +110,15 @@ def check(store: str, timeout_s: float = 5.0) -> None:
         _check_server(store, timeout_s)
     else:
         _check_database(store, timeout_s)
+
+
+def check_or_wait(store: str) -> str | None:
+    """Check a store as ``check`` does; return a sentence where it is only busy: what is recorded waits in the spool."""
+    try:
+        check(store)
+    except StoreBusyError as error:
+        return f"{error} What is recorded meanwhile is kept in the spool and sent when the store is free."
+    return None
 
 
 def ui_command(store: str, host: str = "127.0.0.1", port: int = 5000) -> list[str]:
@@ -140,27 +151,13 @@ def ui_environment(store: str) -> dict[str, str]:
     }
 
 
-def check_sqlite(path: Path) -> None:
-    """Raise ``TrackingError`` unless ``path`` is MLflow's database of this version, or can become one."""
-    folder = next(parent for parent in path.parents if parent.exists())
-    target = path if path.exists() else folder
-    if not folder.is_dir() or not os.access(target, os.W_OK | (0 if target == path else os.X_OK)):
-        raise TrackingError(f"the SQLite store must be writable, {target} is not: free it or name another file.")
-    if not path.exists() or path.stat().st_size == 0:
-        return
-    try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=2.0)) as database:
-            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            rows = (
-                database.execute("SELECT version_num FROM alembic_version").fetchall()
-                if "alembic_version" in tables
-                else []
-            )
-    except sqlite3.Error as error:
-        raise TrackingError(
-            f"the SQLite store must be a database, {path} is not readable as one ({error}): name another file."
-        ) from None
-    _check_schema(f"sqlite:///{path}", tables, rows[0][0] if rows else None)
+def check_sqlite(path: Path, patience_s: float = BUSY_PATIENCE_S) -> None:
+    """Raise ``TrackingError`` unless ``path`` is MLflow's database of this version, or can become one.
+
+    Raises:
+        StoreBusyError: another process has had it locked for ``patience_s`` seconds.
+    """
+    _check_schema(f"sqlite:///{path}", *read_tables(path, patience_s))
 
 
 def _check_schema(store: str, tables: Collection[str], found: str | None) -> None:
@@ -277,6 +274,8 @@ def _check_database(store: str, timeout_s: float) -> None:
             found = connection.execute(sqlalchemy.text(version)).scalar() if "alembic_version" in tables else None
     except sqlalchemy.exc.SQLAlchemyError as error:
         reason = " ".join(redacted(str(getattr(error, "orig", None) or error)).split())
+        if any(words in reason for words in _STARTING):
+            raise StoreBusyError(f"the database must be ready, {shown} is not yet ({reason}): wait.") from None
         raise TrackingError(
             f"the database must be reachable and let us in, {shown} does not ({reason}): start it, or check host, "
             "port, user, password and database."

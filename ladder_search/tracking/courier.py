@@ -12,115 +12,44 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from ladder_search.disk.lock import Lock
 from ladder_search.errors import TrackingError
-from ladder_search.tracking.events import Artifact, Close, CloseStale, End, Event, Header, Metrics, Start, Tags
-from ladder_search.tracking.folder import Ack, Lock, SpoolFolder, WriterStatus, load_ack
-from ladder_search.tracking.protocol import Batch, MetricPoint, RejectedError, RunStore
+from ladder_search.tracking.attachments import FIRST_WAIT_S, LONGEST_WAIT_S, AttachmentQueue
+from ladder_search.tracking.events import Header
+from ladder_search.tracking.folder import (
+    LOCK_PATIENCE_S,
+    Ack,
+    Attachment,
+    SpoolFolder,
+    WriterStatus,
+    load_ack,
+)
+from ladder_search.tracking.plan import Plan, RunWork, take_plan
+from ladder_search.tracking.protocol import Batch, DatasetInput, EmptiedError, RejectedError, RunStore
 from ladder_search.tracking.spool import Record, SpoolReader
 
 PLAN_BYTES = 1 << 17
 """How much of the spool is sent between two acknowledgements; a writer that is killed has so much sent again."""
-MAX_ENTITIES = 1000
-"""Items per call that MLflow takes, of which at most ``MAX_NAMED`` parameters and as many tags."""
-MAX_NAMED = 100
 MAX_BISECTIONS = 64
 """Calls spent on finding the rejected items of one batch; beyond that what is left of it is given up."""
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
-"""Wait after the first failure, doubled up to the longest."""
+MAX_FAILURES = 5
+"""Failures of one call in a row after which it counts as refused, if the store took other writes in between."""
 INTERRUPTED = "ladder.interrupted"
 """Tag of a run that its search left open."""
+SPOOL = "ladder.spool"
+"""Tag of every run: the id of its spool."""
+
+TURN_POLL_S = 0.1
+"""Wait between two attempts at the lock of the spool."""
 
 _log = logging.getLogger(__name__)
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-
-
-class EmptiedError(TrackingError):
-    """The store lost runs that it had: everything is to be sent again."""
-
-
-@dataclass(slots=True)
-class RunWork:
-    """What a stretch of events says about one run; parts vanish from it as the store gets them."""
-
-    key: str
-    run_id: str | None = None
-    start: Start | None = None
-    params: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-    points: list[MetricPoint] = field(default_factory=list)
-    artifacts: deque[Artifact] = field(default_factory=deque)
-    end: End | None = None
-
-    def add(self, event: Event) -> bool:
-        """Merge one event; return False when it must wait until the rest is stored (a restart after an end)."""
-        match event:
-            case Start():
-                if self.end is not None or self.start is not None:
-                    return False
-                self.start = event
-                self.params |= event.params
-                self.tags |= event.tags
-            case Metrics():
-                self.points.extend(event.points)
-            case Tags():
-                self.tags |= event.tags
-            case Artifact():
-                self.artifacts.append(event)
-            case End():
-                self.end = event
-        return True
-
-    def next_batch(self) -> Batch:
-        params = tuple(islice(self.params.items(), MAX_NAMED))
-        tags = tuple(islice(self.tags.items(), MAX_NAMED))
-        return Batch(tuple(self.points[: MAX_ENTITIES - len(params) - len(tags)]), params, tags)
-
-    def drop(self, batch: Batch) -> None:
-        del self.points[: len(batch.points)]
-        for name, _ in batch.params:
-            del self.params[name]
-        for name, _ in batch.tags:
-            del self.tags[name]
-
-
-@dataclass(slots=True)
-class Plan:
-    """Events that are stored and acknowledged together."""
-
-    works: dict[str, RunWork] = field(default_factory=dict)
-    stale: CloseStale | None = None
-    closed: bool = False
-    position: int = 0
-    last_event: int = 0
-    missing: int = 0
-
-
-def take_plan(records: deque[Record], last_event: int) -> Plan:
-    """Take from the front of ``records`` the events that may be merged without changing what they mean."""
-    plan = Plan(last_event=last_event)
-    while records:
-        event = records[0].event
-        if isinstance(event, CloseStale):  # reaches beyond one run: alone
-            if plan.works or plan.stale is not None:
-                break
-            plan.stale, plan.closed = event, False
-        elif isinstance(event, Close):
-            plan.closed = True
-        else:
-            if plan.stale is not None or not plan.works.setdefault(event.key, RunWork(event.key)).add(event):
-                break
-            plan.closed = False
-        record = records.popleft()
-        plan.missing += max(0, record.n - plan.last_event - 1)
-        plan.position, plan.last_event = record.end, max(plan.last_event, record.n)
-    return plan
 
 
 class Courier:
@@ -162,6 +91,17 @@ class Courier:
         self._ack_error: str | None = None
         self._unreadable_before = 0
         self._saved_status: WriterStatus | None = None
+        self._attachments = AttachmentQueue(path, now)
+        self._failing: tuple[str, str | None] | None = None
+        """Name and run of the call that failed last."""
+        self._failures_of_call = 0
+        self._turn_until: float | None = None
+        """Until when ``finish`` waits for the spool's lock; None while it has not found the lock held."""
+
+    @property
+    def struggling(self) -> bool:
+        """Whether the last attempt to send failed."""
+        return bool(self.failures or self._attachments.failures)
 
     @property
     def ack(self) -> Ack | None:
@@ -194,7 +134,8 @@ class Courier:
     def finish(self) -> float | None:
         """After ``step`` said None: end what the search left open as FAILED, tagged ``ladder.interrupted``.
 
-        Does so only when the search has said goodbye or is gone (its lock is free). Returns what ``step`` returns.
+        Does so only when the search has said goodbye or is gone (its lock is free). A process that dies holds its lock
+        a little longer than its pipe, so that a held lock is waited for. Returns what ``step`` returns.
         """
         ack, store, lock = self._ack, self._store, Lock(self.folder.appender_lock)
         if ack is None or store is None:
@@ -202,7 +143,8 @@ class Courier:
         try:
             if not ack.ended:
                 if not lock.acquire():
-                    return None  # the search lives, or was resumed meanwhile: its runs are its own
+                    return self._wait_for_turn()  # after that the search lives, or was resumed: its runs are its own
+                self._turn_until = None
                 self._records.extend(self._reader.read())
                 if self._records:
                     return 0.0  # resumed and gone again
@@ -212,7 +154,8 @@ class Courier:
                     self._insist(run_id, store.log_batch, run_id, Batch(tags=((INTERRUPTED, "true"),)))
                     self._insist(run_id, store.set_terminated, run_id, "FAILED", time_ms)
                 ack.open.remove(key)
-            store.drop_twins(ack.runs)
+            with self._rejections():
+                self._insist(None, store.drop_twins, ack.runs)
             self._save_ack(ack)
         except EmptiedError as error:
             self._start_over()
@@ -221,14 +164,20 @@ class Courier:
             return self._failed(str(error))
         finally:
             lock.release()
-        return None
+        return self._attachments.wait(ack)
+
+    def _wait_for_turn(self) -> float | None:
+        if self._turn_until is None:
+            self._turn_until = self._now() + LOCK_PATIENCE_S
+        return TURN_POLL_S if self._now() < self._turn_until else None
 
     def save_status(self, state: str) -> None:
         """Write ``writer.json`` if it would say something new; a disk that refuses is none of the search's business."""
         ack = self._ack
         self.status = replace(self.status, state=state, pid=os.getpid(), backlog_bytes=self.backlog())
         if ack is not None:
-            self.status = replace(self.status, rejected=ack.rejected, unreadable=ack.unreadable, missing=ack.missing)
+            counts = {name: getattr(ack, name) for name in ("rejected", "unreadable", "missing")}
+            self.status = replace(self.status, **counts, waiting=len(ack.waiting))
         if self.status != self._saved_status:
             with suppress(OSError):
                 self.status.save(self.folder)
@@ -252,7 +201,7 @@ class Courier:
                     ack.position = self._reader.position
                     ack.unreadable = self._unreadable_before + self._reader.unreadable
                     self._save_ack(ack)
-                return False
+                return self._send_attachment(self._store, ack)
             self._plan = take_plan(self._records, ack.last_event)
         plan = self._plan
         for key in list(plan.works):
@@ -270,6 +219,22 @@ class Courier:
         ack.unreadable = self._unreadable_before + self._reader.unreadable
         self._save_ack(ack)
         self._plan = None
+        return True
+
+    def _send_attachment(self, store: RunStore, ack: Ack) -> bool:
+        """Return whether an attachment was due."""
+
+        def send(attachment: Attachment) -> None:
+            run_id = ack.runs[attachment.key]
+            if attachment.dataset is not None:
+                self._repeat_if_emptied(run_id, store.log_dataset, run_id, DatasetInput(**attachment.dataset))
+            else:
+                path = self.folder.path / attachment.file
+                self._repeat_if_emptied(run_id, store.log_artifact, run_id, path, attachment.folder)
+
+        if not self._attachments.send_next(ack, send):
+            return False
+        self._save_ack(ack)
         return True
 
     def _resume(self, store: RunStore, header: Header) -> Ack:
@@ -314,10 +279,8 @@ class Courier:
         run_id = work.run_id
         if work.start is not None:
             if work.start.dataset is not None:
-                with self._rejections():
-                    self._insist(run_id, store.log_dataset, run_id, work.start.dataset)
+                self._attachments.add(ack, Attachment(work.key, dataset=asdict(work.start.dataset)))
             work.start = None  # its params and tags travel with the next batch
-            self._progress()
         while batch := work.next_batch():
             try:
                 self._insist(run_id, store.log_batch, run_id, batch)
@@ -326,11 +289,8 @@ class Courier:
             work.drop(batch)
             self._progress()
         while work.artifacts:
-            artifact = work.artifacts[0]
-            with self._rejections():
-                self._insist(run_id, store.log_artifact, run_id, self.folder.path / artifact.file, artifact.folder)
-            work.artifacts.popleft()
-            self._progress()
+            artifact = work.artifacts.popleft()
+            self._attachments.add(ack, Attachment(work.key, artifact.file, artifact.folder))
         if work.end is not None:
             with self._rejections():
                 self._insist(run_id, store.set_terminated, run_id, work.end.status, work.end.time_ms)
@@ -359,24 +319,74 @@ class Courier:
     def _bisect(self, store: RunStore, run_id: str, batch: Batch, calls: list[int]) -> None:
         """Send a batch; when it is rejected, halve it until the rejected items stand alone, and give those up."""
         calls[0] -= 1
-        try:
-            store.log_batch(run_id, batch)
-        except RejectedError as error:
-            if len(batch) == 1 or calls[0] <= 0:
-                self._reject(len(batch), error)
-                return
-            for half in batch.halves():
-                if half:
-                    self._bisect(store, run_id, half, calls)
+        error = self._refusal(store, run_id, batch)
+        if error is None:
+            return
+        if len(batch) == 1 or calls[0] <= 0:
+            self._reject(len(batch), error)
+            return
+        for half in batch.halves():
+            if half:
+                self._bisect(store, run_id, half, calls)
+
+    def _refusal(self, store: RunStore, run_id: str, batch: Batch) -> TrackingError | None:
+        """Send a batch; return why it was refused, by an answer or by failures while other writes succeed, or None."""
+        failure: TrackingError | None = None
+        for attempt in range(1, MAX_FAILURES + 1):
+            try:
+                store.log_batch(run_id, batch)
+            except RejectedError as error:
+                return error
+            except TrackingError as error:
+                self._check_writes(store, run_id, attempt)
+                failure = error
+            else:
+                return None
+        return failure
+
+    def _check_writes(self, store: RunStore, run_id: str, times: int) -> None:
+        """Write a tag that the run has already; raise ``TrackingError`` when the store does not take that either.
+
+        The number of writes differs from failure to failure: behind a load balancer with one broken server every
+        second or third request fails, and must not be always the same one.
+        """
+        assert self._ack is not None
+        for _ in range(times):
+            store.log_batch(run_id, Batch(tags=((SPOOL, self._ack.spool),)))
 
     def _insist(self, run_id: str | None, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Call. A call that fails again and again while the store takes another write counts as refused.
+
+        Without that, one item at which a server or a proxy breaks would hold up all items after it for ever.
+        """
+        assert self._store is not None and self._ack is not None
+        try:
+            result = self._repeat_if_emptied(run_id, call, *args, **kwargs)
+        except (RejectedError, EmptiedError):
+            raise
+        except TrackingError as error:
+            known = run_id or next(reversed(self._ack.runs.values()), None)
+            before, self._failing = self._failing, None
+            call_and_run = (getattr(call, "__name__", ""), run_id)
+            self._failures_of_call = self._failures_of_call + 1 if before == call_and_run else 1
+            if known is not None:
+                self._check_writes(self._store, known, self._failures_of_call - 1)
+                if self._failures_of_call >= MAX_FAILURES:
+                    raise RejectedError(str(error)) from error
+            self._failing = call_and_run
+            raise
+        self._failing = None
+        return result
+
+    def _repeat_if_emptied(self, run_id: str | None, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Call; refused, see whether the store still has its runs and call again."""
         assert self._store is not None and self._ack is not None
         try:
             return call(*args, **kwargs)
         except RejectedError:
-            self._check_runs(self._store, self._ack, run_id)
-            return call(*args, **kwargs)
+            pass
+        self._check_runs(self._store, self._ack, run_id)
+        return call(*args, **kwargs)
 
     @contextmanager
     def _rejections(self, count: int = 1) -> Iterator[None]:

@@ -4,21 +4,24 @@
 
     events.jsonl     one event per line, appended only (events.py, spool.py)
     artifacts/       files, copied at the time of the call
-    ack.json         up to which byte everything is stored, and which run id each key got
+    ack.json         up to which byte everything is stored, except the files listed there, and the run id of each key
     writer.json      how the background writer is doing; writer.log has its details
     appender.lock    held by the search; writer.lock by whoever sends
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+MAX_LISTED = 20
+"""Files that a message names."""
+LOCK_PATIENCE_S = 5.0
+"""How long a lock is waited for that its holder may be about to free: a process that ends, or another sender."""
 
 
 class SpoolFolder:
@@ -35,46 +38,6 @@ class SpoolFolder:
         self.writer_lock = path / "writer.lock"
 
 
-class Lock:
-    """An exclusive lock on a file, freed by the kernel when its process ends however it ends.
-
-    The file holds the process id of the holder, for messages only. A file system without locks grants every request.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._fd: int | None = None
-
-    def acquire(self) -> bool:
-        """Take the lock if it is free; return whether it is ours. Raises ``OSError`` where nothing can be written."""
-        if self._fd is not None:
-            return True
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                os.close(fd)
-                return False
-        self._fd = fd
-        with suppress(OSError):  # a full disk may refuse the number, the lock holds all the same
-            os.ftruncate(fd, 0)
-            os.write(fd, str(os.getpid()).encode())
-        return True
-
-    def release(self) -> None:
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
-
-    def holder(self) -> str:
-        """Return the process id written by the last holder, or ``?``."""
-        try:
-            return self.path.read_text(encoding="ascii").strip() or "?"
-        except (OSError, ValueError):
-            return "?"
-
-
 def write_atomically(path: Path, text: str) -> None:
     """Replace ``path`` by a file that holds ``text``; a reader sees the old file or the new one, never half of one."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
@@ -85,6 +48,30 @@ def write_atomically(path: Path, text: str) -> None:
         with suppress(OSError):
             draft.unlink()
         raise
+
+
+@dataclass(slots=True)
+class Attachment:
+    """A file or a data set of a run that the store does not have yet."""
+
+    key: str
+    file: str = ""
+    """Relative to the spool folder."""
+    folder: str = ""
+    """Folder among the run's artifacts."""
+    dataset: dict[str, Any] | None = None
+    """Name, digest and rows of a data set, instead of a file."""
+    reason: str = ""
+    """Why the last attempt failed; empty before the first."""
+
+    @property
+    def target(self) -> tuple[str, str]:
+        """The run and the place in it that this attachment fills."""
+        return self.key, f"data set {self.dataset['name']}" if self.dataset else f"{self.folder}/{Path(self.file).name}"
+
+    def __str__(self) -> str:
+        run, place = self.key.rpartition("/")[2], self.target[1].removeprefix("/")
+        return f"{place} of {run}"
 
 
 @dataclass(slots=True)
@@ -111,6 +98,15 @@ class Ack:
     """Lines that were no events."""
     missing: int = 0
     """Events that never reached the spool (full disk), seen as gaps in the numbers."""
+    waiting: list[Attachment] = field(default_factory=list)
+    """Files and data sets up to ``position`` that the store does not have."""
+
+    def refusals(self) -> list[str]:
+        """Return one sentence for each reason why attachments are not in the store."""
+        names: dict[str, list[str]] = {}
+        for attachment in self.waiting:
+            names.setdefault(attachment.reason or "not sent yet", []).append(str(attachment))
+        return [f"{_listed(each)} not stored: {reason.rstrip('.')}" for reason, each in names.items()]
 
     def save(self, folder: SpoolFolder) -> None:
         """Raises ``OSError`` when the disk refuses."""
@@ -119,10 +115,11 @@ class Ack:
 
 def load_ack(folder: SpoolFolder) -> Ack | None:
     """Return the acknowledgement, or None when there is none that can be read."""
-    found = _load(folder.ack)
+    content = _load(folder.ack)
     try:
-        return Ack(**found) if found else None
-    except TypeError:  # written by another version
+        waiting = [Attachment(**fields) for fields in content.pop("waiting", [])]
+        return Ack(**content, waiting=waiting) if content else None
+    except (TypeError, AttributeError):  # written by another version
         return None
 
 
@@ -142,6 +139,8 @@ class WriterStatus:
     last_rejection: str | None = None
     unreadable: int = 0
     missing: int = 0
+    waiting: int = 0
+    """Files and data sets that the store does not have; ``ack.json`` lists them with the reasons."""
 
     def save(self, folder: SpoolFolder) -> None:
         """Raises ``OSError`` when the disk refuses."""
@@ -155,6 +154,12 @@ def load_status(folder: SpoolFolder) -> WriterStatus:
         return WriterStatus(**{name: value for name, value in _load(folder.status).items() if name in known})
     except TypeError:
         return WriterStatus()
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:MAX_LISTED])
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return f"{len(names)} file(s) ({shown}{more})"
 
 
 def _load(path: Path) -> dict[str, Any]:

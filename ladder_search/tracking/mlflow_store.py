@@ -9,12 +9,14 @@ import getpass
 import json
 import logging
 import os
-import tempfile
+import re
+import secrets
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 # Read by MLflow at import. Retrying is the courier's, with a search for the run in between: a request that MLflow
 # repeated by itself after a timeout could create a run twice.
@@ -27,14 +29,16 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
+    import requests
     from mlflow.entities import Dataset, Experiment, InputTag, Metric, Param, Run, RunTag, ViewType
     from mlflow.entities import DatasetInput as MlflowDatasetInput
     from mlflow.exceptions import MlflowException, RestException
     from mlflow.tracking import MlflowClient
 
 from ladder_search.errors import TrackingError
-from ladder_search.tracking.address import artifact_root, check_sqlite, normal_store, redacted, sqlite_path
+from ladder_search.tracking.address import check_sqlite, is_loopback, normal_store, redacted, sqlite_path
 from ladder_search.tracking.protocol import Batch, DatasetInput, RejectedError, RunStatus
+from ladder_search.tracking.sqlite_store import artifact_root, move_artifacts
 
 KEY, SPOOL = "ladder.key", "ladder.spool"
 """Tags that make creating a run idempotent; the second keeps apart two searches of one name in one store."""
@@ -70,6 +74,8 @@ class MlflowStore:
         path = sqlite_path(store)
         # A server says itself where artifacts go; a database does not. As a URI, since a '#' in a path is ambiguous.
         root = path.parent if path is not None else spool.absolute().parents[1]
+        self._elsewhere = path is None and not is_loopback(store)
+        self._artifacts: Path | None = None
         self._location = None if store.startswith(("http://", "https://")) else artifact_root(root).as_uri()
         with self._calls():
             _silence()
@@ -77,7 +83,8 @@ class MlflowStore:
                 check_sqlite(path)  # MLflow itself would try to open a hopeless file for two minutes
                 if not path.exists():
                     _create_database(path)
-            self.client = MlflowClient(store)
+                move_artifacts(path)
+            self.client = MlflowClient(store, registry_uri=store)
             self.experiment_id = self._experiment()
 
     def create_run_once(self, key: str, *, name: str, parent_id: str | None, time_ms: int) -> str:
@@ -131,10 +138,21 @@ class MlflowStore:
             self.client.log_inputs(run_id, [MlflowDatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
 
     def log_artifact(self, run_id: str, path: Path, folder: str) -> None:
-        if not path.exists():
-            raise RejectedError(f"an artifact must be in the spool until it is stored, {path} is gone.")
+        """Raises ``RejectedError`` for all that is not an outage: a missing library, no permission, no such bucket."""
+        # MLflow would make the folder here and put files into it that the server does not find. The folder of a new
+        # experiment alone may be absent.
+        if self._elsewhere and self._artifacts is not None and not self._artifacts.parent.is_dir():
+            raise RejectedError(
+                f"the artifacts of {self._address} are in the folder {self._artifacts}, which this machine does not "
+                "have: share the folder, or start the server with --serve-artifacts."
+            )
         with self._calls():
-            self.client.log_artifact(run_id, str(path), folder or None)
+            try:
+                self.client.log_artifact(run_id, str(path), folder or None)
+            except Exception as error:
+                if _is_outage(error):
+                    raise
+                raise RejectedError(f"{self._address} did not take a file: {_brief(error)}") from error
 
     def set_terminated(self, run_id: str, status: RunStatus, time_ms: int) -> None:
         with self._calls():
@@ -142,21 +160,30 @@ class MlflowStore:
 
     def close_stale_runs(self, prefix: str, live: Collection[str], time_ms: int) -> int:
         keep = set(live)
-        closed = 0
+
+        def close(run: Run) -> None:
+            self.client.set_tag(run.info.run_id, INTERRUPTED, "true")
+            self.client.set_terminated(run.info.run_id, "FAILED", time_ms)
+
         with self._calls():
-            for run in list(self._search(f"attributes.status = 'RUNNING' and tags.`{KEY}` LIKE '{prefix}%'")):
-                key = run.data.tags.get(KEY, "")
-                if key.startswith(prefix) and key not in keep:
-                    self.client.set_tag(run.info.run_id, INTERRUPTED, "true")
-                    self.client.set_terminated(run.info.run_id, "FAILED", time_ms)
-                    closed += 1
-        return closed
+            running = list(self._search(f"attributes.status = 'RUNNING' and tags.`{KEY}` LIKE '{prefix}%'"))
+        keys = [(run, run.data.tags.get(KEY, "")) for run in running]
+        return self._each(close, (run for run, key in keys if key.startswith(prefix) and key not in keep))
 
     def drop_twins(self, runs: Mapping[str, str]) -> None:
         with self._calls():
-            for run in list(self._search("attributes.status = 'RUNNING'")):
-                if runs.get(run.data.tags.get(KEY, ""), run.info.run_id) != run.info.run_id:
-                    self.client.delete_run(run.info.run_id)
+            running = list(self._search("attributes.status = 'RUNNING'"))
+        twins = (run for run in running if runs.get(run.data.tags.get(KEY, ""), run.info.run_id) != run.info.run_id)
+        self._each(lambda run: self.client.delete_run(run.info.run_id), twins)
+
+    def _each(self, change: Callable[[Run], None], runs: Iterable[Run]) -> int:
+        """Change runs and return how many; one that another process deleted does not hold up the others."""
+        changed = 0
+        for run in runs:
+            with suppress(RejectedError), self._calls():
+                change(run)
+                changed += 1
+        return changed
 
     def _experiment(self) -> str:
         """Return the experiment's id; create it, or restore it where it was deleted."""
@@ -164,14 +191,16 @@ class MlflowStore:
         found: Experiment | None = self.client.get_experiment_by_name(name)
         if found is None:
             try:
-                return str(self.client.create_experiment(name, artifact_location=self._location, tags=_KIND))
+                self.client.create_experiment(name, artifact_location=self._location, tags=_KIND)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":  # else another search was faster
                     raise
-                found = self.client.get_experiment_by_name(name)
-                assert found is not None
+            found = self.client.get_experiment_by_name(name)
+            assert found is not None
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
+        location = urlsplit(str(found.artifact_location))
+        self._artifacts = Path(unquote(location.path)) if location.scheme in ("", "file") else None
         return str(found.experiment_id)
 
     def _find(self, key: str) -> Run | None:
@@ -224,10 +253,9 @@ def _create_database(path: Path) -> None:
         connection.execute("PRAGMA synchronous = OFF")
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    draft = Path(name)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
+        draft.touch(exist_ok=False)  # SQLite itself would take away what the umask allows the group
         sqlalchemy.event.listen(sqlalchemy.Engine, "connect", do_not_wait)
         try:
             tables = SqlAlchemyStore(f"sqlite:///{draft}", artifact_root(path.parent).as_uri())  # type: ignore[no-untyped-call]
@@ -236,7 +264,6 @@ def _create_database(path: Path) -> None:
             sqlalchemy.event.remove(sqlalchemy.Engine, "connect", do_not_wait)
         with draft.open("rb") as file:
             os.fsync(file.fileno())
-        draft.chmod(0o644)
         try:
             os.link(draft, path)  # unlike a rename, does not replace the store of a search that was faster
         except FileExistsError:
@@ -247,6 +274,25 @@ def _create_database(path: Path) -> None:
     finally:
         with suppress(OSError):
             draft.unlink()
+
+
+def _is_outage(error: BaseException | None) -> bool:
+    """Whether a server was away or overloaded, so that the same file may be taken later."""
+    while error is not None and not isinstance(error, TrackingError):  # that one is ours, of an earlier call
+        if isinstance(error, MlflowException):
+            status = re.search(r"^API request to endpoint .* failed with error code (\d+)", str(error.message))
+            if status is not None:
+                return status[1] == "429" or status[1].startswith("5")
+            if error.error_code in ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"):
+                return True
+            if isinstance(error, RestException):
+                return bool(error.error_code == "INTERNAL_ERROR")
+        if isinstance(error, requests.HTTPError) and error.response is not None:
+            return error.response.status_code == 429 or error.response.status_code >= 500
+        if isinstance(error, (ConnectionError, TimeoutError, requests.ConnectionError, requests.Timeout)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _silence() -> None:

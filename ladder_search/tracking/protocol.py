@@ -18,7 +18,11 @@ RunStatus = Literal["FINISHED", "KILLED", "FAILED"]
 
 
 class RejectedError(TrackingError):
-    """The store is well but will never take this item; sending it again is pointless."""
+    """The store works but does not accept this item; an immediate second attempt is pointless."""
+
+
+class EmptiedError(TrackingError):
+    """The store lost runs that it had: everything is to be sent again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,7 +114,7 @@ class Batch:
 class RunStore(Protocol):
     """Where the runs of one spool end up. Every call may be repeated; the second time changes nothing.
 
-    Each raises ``RejectedError`` when the store will never take the item, ``TrackingError`` when another try may help.
+    Each raises ``RejectedError`` when the store does not accept the item, ``TrackingError`` when another try may help.
     """
 
     def create_run_once(self, key: str, *, name: str, parent_id: str | None, time_ms: int) -> str:

@@ -52,11 +52,13 @@ def register_model(
     try:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
-            client = MlflowClient(address)
+            # The registry is that of the store: MLFLOW_REGISTRY_URI of another program must not lead elsewhere.
+            client = MlflowClient(address, registry_uri=address)
             for known in client.search_model_versions(f"name = '{name}'"):
                 if known.tags.get(DIGEST) == digest:
                     return str(known.version)
             mlflow.set_tracking_uri(address)
+            mlflow.set_registry_uri(address)
             with mlflow.start_run(run_id=run_id):
                 model = mlflow.pytorch.log_model(
                     network,

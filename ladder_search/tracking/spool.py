@@ -15,9 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ladder_search.disk.lock import Lock
 from ladder_search.errors import TrackingError
 from ladder_search.tracking.events import Event, Header, event_line, header_line, parse_event, parse_header
-from ladder_search.tracking.folder import Lock, SpoolFolder
+from ladder_search.tracking.folder import LOCK_PATIENCE_S, SpoolFolder
 
 CHUNK_BYTES = 1 << 20
 """How much is read at once: some thousand events, a few megabytes of memory."""
@@ -63,12 +64,12 @@ class SpoolAppender:
         self._lock = Lock(self.folder.appender_lock)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if not self._lock.acquire():
+            if not self._lock.acquire(LOCK_PATIENCE_S):
                 raise TrackingError(
                     f"one search writes to a spool, {path} is in use by process {self._lock.holder()}: "
                     "wait until it ends or stop it first."
                 )
-            self._fd = os.open(self.folder.events, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            self._fd = os.open(self.folder.events, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
             self.header, self._n = self._take_over()
             if self.header.experiment != experiment:
                 raise TrackingError(

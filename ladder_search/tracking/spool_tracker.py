@@ -84,6 +84,8 @@ class SpoolTracker:
         self._problems: list[str] = []
         self._problem_count = 0
         self._stored: bool | None = None
+        self.stored_but_files = False
+        """After ``close``: whether the store has all parameters, metrics, tags and ends."""
         self._process: subprocess.Popen[bytes] | None = None
         self._restarts = 0
         self._look_at = 0.0
@@ -184,14 +186,17 @@ class SpoolTracker:
             self._end_writer(timeout_s)
             ack = load_ack(self._spool.folder)
             complete = self._spool.lost == self._spool.pending == 0
-            self._stored = (
-                complete
+            self.stored_but_files = (
+                self._process is not None  # without a writer, an acknowledgement is that of an earlier life
+                and complete
                 and ack is not None
                 and ack.spool == self._spool.header.spool
                 and ack.position == self._spool.size
             )
-            if self._process is None:
-                self._stored = False  # whatever an earlier life of the search has sent
+            self._stored = self.stored_but_files and ack is not None and not ack.waiting
+            if self.stored_but_files and ack is not None:
+                for sentence in ack.refusals():
+                    self._problem(sentence)
             self._spool.close()
             if self._spool.lost:
                 self._problem(f"{self._spool.lost} event(s) were lost: {self._spool.last_error}")

@@ -16,15 +16,17 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ladder_search.errors import TrackingError
+from ladder_search.disk.lock import Lock
+from ladder_search.errors import StoreBusyError, TrackingError
 from ladder_search.tracking.address import check, normal_store, sqlite_path
 from ladder_search.tracking.clock import steady_time
 from ladder_search.tracking.courier import Courier
-from ladder_search.tracking.folder import Lock, SpoolFolder
+from ladder_search.tracking.folder import LOCK_PATIENCE_S, SpoolFolder
 from ladder_search.tracking.protocol import RunStore
 from ladder_search.tracking.spool import SpoolReader
 from ladder_search.tracking.spool_tracker import STORE_VARIABLE
@@ -56,15 +58,18 @@ class SyncReport:
     """Lines of the spool that were damaged."""
     error: str | None
     """Why the rest could not be sent, one sentence."""
+    files: tuple[str, ...] = ()
+    """Files that the store does not have, one sentence for each reason; the next ``sync`` sends them again."""
 
     @property
     def complete(self) -> bool:
-        return self.error is None and self.left_bytes == 0
+        return self.error is None and self.left_bytes == 0 and not self.files
 
     def __str__(self) -> str:
         parts = [f"{self.events} event(s) sent"]
         parts += [f"{count} {what}" for count, what in self._oddities() if count]
-        return ", ".join(parts) + (f"; not all: {self.error}" if self.error else "")
+        left = [*([f"not all: {self.error}"] if self.error else []), *self.files]
+        return "; ".join([", ".join(parts), *left])
 
     def _oddities(self) -> list[tuple[int, str]]:
         return [
@@ -107,18 +112,19 @@ def sync(
             raise TrackingError(
                 f"a spool's own store is where its search ran, {path.parent} is not here: name a store with --tracking."
             )
-        check(store)
+        with suppress(StoreBusyError):  # it is waited for below
+            check(store)
         open_store = _open_mlflow
     experiment = experiment or header.experiment
     lock = Lock(SpoolFolder(spool_dir).writer_lock)
     try:
-        if not lock.acquire():
+        if not lock.acquire(LOCK_PATIENCE_S):
             raise TrackingError(
                 f"a spool is sent by one process at a time, {spool_dir} is being sent by process {lock.holder()}, the "
                 "writer of a live search or another sync: wait until it ends."
             )
         opener = partial(open_store, store, experiment, spool_dir)
-        courier = Courier(spool_dir, opener, address=store, experiment=experiment, now=now)
+        courier = Courier(spool_dir, opener, address=_target(store, spool_dir), experiment=experiment, now=now)
         complete = _drain(courier, patience_s, now, sleep)
         courier.save_status("done" if complete else "retrying")
     except OSError as error:
@@ -134,7 +140,8 @@ def sync(
         rejected=ack.rejected if ack else 0,
         missing=ack.missing if ack else 0,
         unreadable=ack.unreadable if ack else 0,
-        error=None if complete else courier.status.last_error,
+        error=None if complete or not courier.failures else courier.status.last_error,
+        files=tuple(ack.refusals()) if ack else (),
     )
 
 
@@ -147,7 +154,7 @@ def _drain(courier: Courier, patience_s: float, now: Callable[[], float], sleep:
             wait = courier.finish()
         if wait is None:
             return True
-        if courier.failures == 0:
+        if not courier.struggling:
             give_up = now() + patience_s
         elif now() + wait > give_up:
             return False
@@ -188,13 +195,15 @@ def run(spool_dir: Path, store: str, experiment: str, parent: Parent) -> None:
     courier = Courier(
         spool_dir,
         partial(_open_mlflow, store, experiment, spool_dir),
-        address=store,
+        address=_target(store, spool_dir),
         experiment=experiment,
         now=steady_time,
     )
-    while not lock.acquire():  # the writer of the search's earlier life may still be at it
+    while not lock.acquire():  # the writer of the search's earlier life, or sync, may still be at it
         if parent.gone():
-            return
+            if not lock.acquire(ORPHAN_PATIENCE_S):
+                return
+            break
         parent.wait(0.2)
     courier.save_status("starting")
     status_at = well_at = 0.0
@@ -205,7 +214,7 @@ def run(spool_dir: Path, store: str, experiment: str, parent: Parent) -> None:
             wait = courier.finish()
             if wait is None:
                 break
-        if courier.failures == 0 or not ending:
+        if not courier.struggling or not ending:
             well_at = time.monotonic()
         elif time.monotonic() - well_at > (ORPHAN_PATIENCE_S if parent.gone() else ENDING_PATIENCE_S):
             break
@@ -237,6 +246,12 @@ def main(arguments: list[str] | None = None) -> None:
         options.experiment,
         Parent(options.parent),
     )
+
+
+def _target(store: str, spool_dir: Path) -> str:
+    """Return what tells this store from others: of a SQLite file where it is from the spool, so that both may move."""
+    path = sqlite_path(store)
+    return store if path is None else f"sqlite:{os.path.relpath(path, spool_dir.absolute())}"
 
 
 def _open_mlflow(store: str, experiment: str, spool: Path, spool_id: str) -> RunStore:

@@ -59,6 +59,16 @@ def _statuses(store: Path) -> set[str]:
         return {status for (status,) in database.execute("SELECT status FROM runs")}
 
 
+def _pictures(results: Path) -> list[Path]:
+    """Return the pictures of the search among the artifacts, where the store says they are."""
+    with closing(sqlite3.connect(results / "mlflow.db")) as database:
+        query = "SELECT artifact_uri FROM runs JOIN tags USING (run_uuid) WHERE key = 'kind' AND value = 'search'"
+        ((address,),) = database.execute(query)
+    folder = Path(address.removeprefix("file://"))
+    assert folder.is_relative_to(results / "mlartifacts")
+    return list(folder.glob("pictures/*.png"))
+
+
 def test_a_search_that_was_killed_ends_like_one_that_was_not(
     lives: Callable[..., Life], refusal: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -88,11 +98,20 @@ def test_a_search_that_was_killed_ends_like_one_that_was_not(
     with (study / "optuna.journal").open("r+b") as journal:
         journal.truncate((study / "optuna.journal").stat().st_size - 5)
 
+    # The results go elsewhere, and their old place can no longer be made.
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (broken / "results").rename(moved / "results")
+    broken.rename(tmp_path / "begun")
+    broken.touch()
+    broken, study = moved, moved / "results" / "s"
+
     last = lives(broken, "--name", "s", "--resume")
     assert last.ended() == 0, last.out()
     assert "The last line of optuna.journal was cut short" in last.out()
     found = examine(broken / "results", whole / "results")
     assert found.perfect, found
+    assert _pictures(broken / "results")
     assert not (study / "running").exists()
     seconds = [json.loads(path.read_text())["seconds"] for path in sorted((study / "trials").glob("*.json"))]
     assert len(seconds) == 5 and min(seconds) > 0

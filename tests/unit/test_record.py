@@ -16,11 +16,13 @@ from ladder_search.record import (
     FolderInUseError,
     StudyFolder,
     TrialRecord,
+    absolute_place,
     claim_folder,
     find_folder,
     key_of,
     lasting,
     number_of,
+    relative_place,
 )
 
 DESCRIPTION: dict[str, Any] = {"settings": {"study": "digits-100"}, "store": "sqlite:///x.db"}
@@ -233,3 +235,30 @@ def test_results_last_where_a_job_runs_in_a_copy_of_the_code(tmp_path: Path, mon
     assert lasting("results") == str(tmp_path / "results")
     assert lasting("/mnt/shared") == "/mnt/shared"
     assert lasting("s3://bucket/ladder-search") == "s3://bucket/ladder-search"
+
+
+@pytest.mark.parametrize(
+    ("place", "kept"),
+    [
+        ("sqlite:///{results}/mlflow.db", "sqlite:///{root}/mlflow.db"),
+        ("{results}/checkpoints", "{root}/checkpoints"),
+        ("file://{results}/checkpoints", "file://{root}/checkpoints"),
+        ("sqlite:////srv/mlflow.db", "sqlite:////srv/mlflow.db"),
+        ("http://mlflow:5000", "http://mlflow:5000"),
+        ("s3://bucket/checkpoints", "s3://bucket/checkpoints"),
+    ],
+)
+def test_a_place_in_the_results_folder_moves_with_it(tmp_path: Path, place: str, kept: str) -> None:
+    old, new = tmp_path / "results", tmp_path / "elsewhere"
+    old.mkdir()
+    assert relative_place(place.replace("{results}", str(old)), old) == kept
+    assert absolute_place(kept, new) == place.replace("{results}", str(new))
+    (tmp_path / "link").symlink_to(old)
+    assert relative_place(place.replace("{results}", str(old)), tmp_path / "link") == kept
+
+
+def test_a_store_that_an_earlier_version_named_is_looked_for_in_the_results_folder(tmp_path: Path) -> None:
+    gone = f"sqlite:///{tmp_path}/old/mlflow.db"
+    assert absolute_place(gone, tmp_path) == gone
+    (tmp_path / "mlflow.db").touch()
+    assert absolute_place(gone, tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"

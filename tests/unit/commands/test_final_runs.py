@@ -26,6 +26,10 @@ class _Tracker(NullTracker):
     def __init__(self, *given: Any) -> None:
         super().__init__()
 
+    @property
+    def stored_but_files(self) -> bool:
+        return self.stored
+
     def close(self, timeout_s: float = 60.0) -> bool:
         return self.stored
 

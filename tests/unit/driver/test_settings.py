@@ -218,6 +218,18 @@ def test_what_does_not_bear_on_results_may_change_and_a_search_may_grow(begun: P
     assert _resumed(begun, "--name", "first").trials == 12
 
 
+def test_places_in_the_results_folder_are_found_where_it_was_moved_to(tmp_path: Path) -> None:
+    settings = as_mapping(parse_arguments(["digits-100"]))
+    settings |= {"tracking": "sqlite:///{root}/mlflow.db", "storage": "{root}/checkpoints"}
+    StudyFolder(tmp_path / "old" / "first").create({"settings": settings, "store": settings["tracking"]})
+    root = (tmp_path / "old").rename(tmp_path / "new")
+    for more in ([], ["--storage", str(root / "checkpoints")]):
+        resumed = _resumed(root, "--name", "first", *more)
+        assert (resumed.tracking, resumed.storage) == (f"sqlite:///{root}/mlflow.db", f"{root}/checkpoints")
+    with pytest.raises(LadderSearchError, match="--storage of .* is .*new/checkpoints, got .*elsewhere"):
+        _resumed(root, "--name", "first", "--storage", "elsewhere")
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

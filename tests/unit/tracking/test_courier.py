@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from ladder_search.disk.lock import Lock
 from ladder_search.errors import TrackingError
 from ladder_search.tracking.courier import Courier
 from ladder_search.tracking.events import Artifact, Close, CloseStale, End, Event, Metrics, Start, Tags, event_line
-from ladder_search.tracking.folder import load_ack, load_status
+from ladder_search.tracking.folder import SpoolFolder, load_ack, load_status
 from ladder_search.tracking.protocol import DatasetInput, MetricPoint, RejectedError
 from ladder_search.tracking.spool import SpoolAppender
 
@@ -156,7 +157,7 @@ def test_a_store_that_was_emptied_gets_everything_again(tmp_path: Path, store: A
     assert state(store) == once
 
 
-def test_every_call_may_fail_once(tmp_path: Path, store: Any, make: Any) -> None:
+def test_every_call_may_fail_once(tmp_path: Path, store: Any, make: Any, clock: Any) -> None:
     fill(tmp_path, search_events())
     reference = type(store)()
     drain(Courier(tmp_path, lambda _: reference, address="other", experiment="exp", now=lambda: 0.0))
@@ -166,13 +167,16 @@ def test_every_call_may_fail_once(tmp_path: Path, store: Any, make: Any) -> None
     courier = make()
     waits = drain(courier)
     assert len(waits) >= 10 and set(waits) == {0.5}
+    while (wait := courier.finish()) is not None:  # data sets come last
+        clock.sleep(wait)
+        courier.step()
     assert state(store) == state(reference)
     assert courier.status.last_error is None
 
 
 def test_waits_double_up_to_half_a_minute_and_the_status_says_why(tmp_path: Path, store: Any, make: Any) -> None:
     fill(tmp_path, search_events())
-    store.failures.extend([down()] * 9)
+    store.failures.extend([down()] * 17)  # from the second failure on, a second call looks whether it is the item
     courier = make()
     waits = [courier.step() for _ in range(9)]
     assert waits == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
@@ -331,14 +335,34 @@ class TestFinish:
         assert courier.finish() is None
         assert store.by_key("k").status == "FAILED"
 
-    def test_not_while_the_search_lives(self, tmp_path: Path, store: Any, make: Any) -> None:
+    def test_not_while_the_search_lives(self, tmp_path: Path, store: Any, make: Any, clock: Any) -> None:
         spool = SpoolAppender(tmp_path, "exp")
         spool.append(Start("k", "k", 1))
         courier = make()
         drain(courier)
-        assert courier.finish() is None
+        assert self.waited(courier, clock) == pytest.approx(5.0, abs=0.2)
         assert store.by_key("k").status == "RUNNING"
         spool.close()
+
+    def test_a_lock_that_is_held_for_a_moment_is_waited_for(
+        self, tmp_path: Path, store: Any, make: Any, clock: Any
+    ) -> None:
+        self.open_runs(tmp_path)
+        courier = make()
+        drain(courier)
+        other = Lock(SpoolFolder(tmp_path).appender_lock)
+        assert other.acquire()
+        assert courier.finish() == 0.1
+        clock.sleep(0.3)
+        other.release()
+        assert courier.finish() is None
+        assert store.by_key("k").status == "FAILED"
+
+    def waited(self, courier: Courier, clock: Any) -> float:
+        """Call ``finish`` as the writer does and return the seconds that it asked to wait."""
+        while (wait := courier.finish()) is not None:
+            clock.sleep(wait)
+        return sum(clock.sleeps)
 
     def test_not_before_what_a_resumed_search_has_added(self, tmp_path: Path, store: Any, make: Any) -> None:
         self.open_runs(tmp_path)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from ladder_search.errors import TrackingError
 from ladder_search.tracking.mlflow_store import MlflowStore, open_store
@@ -74,6 +76,26 @@ def test_a_run_that_is_started_again_is_running_and_no_longer_interrupted(mlflow
     assert run.info.start_time == 1
 
 
+def test_a_stale_run_that_cannot_be_closed_holds_up_no_other(
+    mlflow: MlflowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _, _ = (mlflow.create_run_once(f"s/{name}", name=name, parent_id=None, time_ms=1) for name in "abc")
+    real = mlflow.client.set_terminated
+
+    def set_terminated(run_id: str, *arguments: Any) -> None:
+        if run_id == first:
+            raise MlflowException("deleted a moment ago", error_code=INVALID_PARAMETER_VALUE)
+        real(run_id, *arguments)
+
+    monkeypatch.setattr(mlflow.client, "set_terminated", set_terminated)
+    assert mlflow.close_stale_runs("s/", [], 5) == 2
+    assert sorted(run.info.status for run in mlflow.client.search_runs([mlflow.experiment_id])) == [
+        "FAILED",
+        "FAILED",
+        "RUNNING",
+    ]
+
+
 def test_stale_runs_are_those_of_the_search_that_are_not_live(mlflow: MlflowStore) -> None:
     for key in ("s_1/a", "s_1/b", "s_1/c", "sx1/a"):
         mlflow.create_run_once(key, name=key, parent_id=None, time_ms=1)
@@ -96,7 +118,7 @@ def test_what_mlflow_never_takes_is_rejected(mlflow: MlflowStore, tmp_path: Path
         mlflow.log_batch(run_id, Batch(params=(("lr", "0.2"),)))
     with pytest.raises(RejectedError):
         mlflow.log_batch("0" * 32, Batch(tags=(("a", "b"),)))
-    with pytest.raises(RejectedError, match="is gone"):
+    with pytest.raises(RejectedError, match="No such file"):
         mlflow.log_artifact(run_id, tmp_path / "missing", "")
     mlflow.client.delete_run(run_id)
     with pytest.raises(RejectedError, match="must be in the 'active' state"):

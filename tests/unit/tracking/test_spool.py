@@ -1,11 +1,14 @@
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
+from ladder_search.disk.lock import Lock, hold
 from ladder_search.errors import TrackingError
 from ladder_search.tracking.events import Close, Event, Tags
+from ladder_search.tracking.folder import SpoolFolder
 from ladder_search.tracking.spool import SpoolAppender, SpoolReader
 
 
@@ -126,12 +129,31 @@ def test_a_line_longer_than_a_chunk_and_small_chunks(tmp_path: Path) -> None:
     assert reader.backlog() == 0
 
 
-def test_two_appenders_on_one_spool_are_refused_in_one_sentence(tmp_path: Path) -> None:
+def test_two_appenders_on_one_spool_are_refused_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ladder_search.tracking.spool.LOCK_PATIENCE_S", 0.2)
     first = SpoolAppender(tmp_path, "digits")
     with pytest.raises(TrackingError, match=f"in use by process {os.getpid()}: wait until it ends"):
         SpoolAppender(tmp_path, "digits")
-    first.close()
-    SpoolAppender(tmp_path, "digits").close()
+    threading.Timer(0.3, first.close).start()
+    monkeypatch.setattr("ladder_search.tracking.spool.LOCK_PATIENCE_S", 5.0)
+    SpoolAppender(tmp_path, "digits").close()  # a lock that is about to be freed is waited for
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o002, 0o664)])
+def test_the_umask_decides_who_may_use_a_spool(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        SpoolAppender(tmp_path / "spool", "digits").close()
+        assert Lock(SpoolFolder(tmp_path / "spool").writer_lock).acquire()
+        hold(tmp_path / "study")
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.name: path.stat().st_mode & 0o777 for path in files} == dict.fromkeys(
+        ("events.jsonl", "appender.lock", "writer.lock", "lock"), mode
+    )
 
 
 def test_a_spool_of_another_experiment_is_refused_and_free_again(tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 import ladder_search
+from ladder_search.disk.lock import Lock
 from ladder_search.errors import TrackingError
 from ladder_search.tracking import MetricPoint, SpoolTracker
-from ladder_search.tracking.folder import Lock, SpoolFolder, load_status
+from ladder_search.tracking.folder import SpoolFolder, load_status
 from ladder_search.tracking.spool import SpoolReader
 from ladder_search.tracking.writer import sync
 
@@ -109,7 +110,8 @@ class TestSync:
         with pytest.raises(TrackingError, match="must be reachable"):
             sync(spool, NOWHERE)
 
-    def test_one_sender_at_a_time(self, spool: Path, store: Any, clock: Any) -> None:
+    def test_one_sender_at_a_time(self, spool: Path, store: Any, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("ladder_search.tracking.writer.LOCK_PATIENCE_S", 0.2)
         lock = Lock(SpoolFolder(spool).writer_lock)
         assert lock.acquire()
         with pytest.raises(TrackingError, match=f"being sent by process {os.getpid()}, the writer of a live search"):
@@ -145,6 +147,7 @@ class TestProcess:
         assert sync(tmp_path / "spool", sqlite_store).events == 0
 
     def test_a_killed_search_is_recorded_to_its_last_event(self, tmp_path: Path, sqlite_store: str) -> None:
+        """Another process holds the lock of the spool after the kill: a ``sync``, or the rest of the search."""
         from ladder_search.tracking.mlflow_store import open_store
 
         script = tmp_path / "driver.py"
@@ -168,7 +171,12 @@ class TestProcess:
             env={**os.environ, "PYTHONPATH": str(HOME)},
         )
         assert driver.stdout is not None and driver.stdout.readline() == b"ready\n"
+        until(lambda: load_status(spool).state == "idle")
         driver.kill()
+        other = Lock(spool.appender_lock)
+        assert other.acquire(5.0)
+        time.sleep(1.0)  # the writer has seen the end of the search and has found the lock held
+        other.release()
         driver.wait()
         driver.stdout.close()
         until(lambda: load_status(spool).state == "done")
