@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from ladder_search.config import as_mapping, build, in_range, merge, parse_assignments, read_yaml
 from ladder_search.data.foreign import read_file
+from ladder_search.driver.ray_address import find_address
 from ladder_search.errors import SettingError, StudyFolderError, UnknownNameError, command_line
 from ladder_search.paths import expanded, expanded_address
 from ladder_search.record import StudyFolder, absolute_place, find_folder, lasting, latest
@@ -175,6 +176,7 @@ def parse_arguments(arguments: Sequence[str]) -> SearchSettings:
     else:
         source = f"address in {path}" if in_file else f"address in the study.json of {settings.name}"
     object.__setattr__(settings, "address_from", source)  # frozen, and no setting that a file may hold
+    find_address(settings.address, source)  # here for its form, before what takes seconds to import
     settings.resolved_study()
     return settings
 

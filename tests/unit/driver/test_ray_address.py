@@ -66,17 +66,14 @@ def test_another_form_is_refused_where_it_comes_from(
     address: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*arguments: str) -> str:
-        settings = parse_arguments(["digits-100", *arguments])
         with pytest.raises(ResourceError, match=re.escape(says)) as caught:
-            find_address(settings.address, settings.address_from)
+            parse_arguments(["digits-100", *arguments])
         return str(caught.value)
 
     file = tmp_path / "search.yaml"
     file.write_text(f"address: '{address}'\n", encoding="utf-8")
     assert refused("--address", address).startswith("--address must")
     assert refused("--config", str(file)).startswith(f"address in {file} must")
-    # A study that leaves the share of a GPU open has its settings completed later.
-    assert refused("--config", str(file), "--gpus-per-trial", "auto").startswith(f"address in {file} must")
     monkeypatch.setenv("LADDER_SEARCH_OPTIONS", f"--address {address}")
     assert refused().startswith("--address in LADDER_SEARCH_OPTIONS must")
     assert refused("--address", address).startswith("--address must")
@@ -86,11 +83,13 @@ def test_another_form_is_refused_where_it_comes_from(
 
 
 def test_the_address_of_a_search_that_is_resumed(tmp_path: Path) -> None:
-    settings = {"study": "digits-100", "address": "ray://gone:10001"}
+    settings = {"study": "digits-100", "address": "gone:6379"}
     StudyFolder(tmp_path / "first").create({"settings": settings, "store": "sqlite:///x"})
-    resumed = parse_arguments(["--resume", "--name", "first", "--root", str(tmp_path)])
-    assert (resumed.address, resumed.address_from) == ("ray://gone:10001", "address in the study.json of first")
-    again = parse_arguments(["--resume", "--name", "first", "--root", str(tmp_path), "--address", "local"])
+    line = ["--resume", "--name", "first", "--root", str(tmp_path)]
+    resumed = parse_arguments([*line, "--gpus-per-trial", "auto"])
+    for settings_of_search in (resumed, resumed.for_study(resumed.resolved_study())):
+        assert settings_of_search.address_from == "address in the study.json of first"
+    again = parse_arguments([*line, "--address", "local"])
     assert find_address(again.address, again.address_from) is None
 
 
