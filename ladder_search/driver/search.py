@@ -14,6 +14,7 @@ from ray import tune
 from ladder_search.console import Console
 from ladder_search.data import datasets
 from ladder_search.driver import cluster, ray_address
+from ladder_search.driver.ray_address import RayAddress
 from ladder_search.driver.run import Run
 from ladder_search.driver.settings import SearchSettings
 from ladder_search.driver.space import Space
@@ -74,6 +75,8 @@ def run_search(
         stage.trial(own.seed).check_fits(source_data[stage.data.dataset])
     if study.data.validation < 1:
         raise SettingError("a search compares validation errors and data.validation is 0; set it to 1 or more.")
+    if address and not settings.resume:
+        _look_for(address, console)  # before a folder is made
     root = Path(lasting(settings.root))
     store = settings.tracking or default_store(root)
     with _held_folder(root, settings, study) as folder:
@@ -90,9 +93,8 @@ def run_search(
         run = Run(shown, study, own, dataset, source_data, folder, spaces[study.family], console)
         if settings.resume:
             run.recall()
-        if address and not run.complete:
-            console.say(f"Looking for the Ray cluster at {address.value} …")
-            ray_address.check(address)
+        if address and settings.resume and not run.complete:
+            _look_for(address, console)
         # Ray takes some seconds to start: say that something goes on, and where.
         line = f"{study.name}: {run.outlook()}, kept in {folder.path}"
         console.say(line)
@@ -121,6 +123,11 @@ def run_search(
         unfinished=bool(run.halt.why()),
         problems=[*run.problems, *tracker.problems()],
     )
+
+
+def _look_for(address: RayAddress, console: Console) -> None:
+    console.say(f"Looking for the Ray cluster at {address.value} …")
+    ray_address.check(address)
 
 
 @contextmanager
