@@ -151,6 +151,7 @@ def as_undisturbed(record: TrialRecord, *, packed: bool) -> bool:
     kind = TRAINABLES[record.settings["family"]]
     trial = kind.__new__(kind)  # without a directory of Ray's
     config = {
+        "search": "",
         "key": record.key,
         "settings": record.settings,
         "desk": None,

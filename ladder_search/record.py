@@ -28,7 +28,7 @@ from ladder_search.config import as_mapping, build
 from ladder_search.data.foreign import read_json
 from ladder_search.disk.files import write_atomically
 from ladder_search.disk.lock import hold, let_go
-from ladder_search.errors import StudyFolderError, command_line
+from ladder_search.errors import CheckpointError, StudyFolderError, command_line
 
 FORMAT = "ladder-search study 1"
 _LIMIT = 1 << 28  # bytes of one file; a trial of 100,000 epochs needs some 30 MB
@@ -39,6 +39,9 @@ PUBLISHED = "published"
 """Name of the trial that runs the paper's configuration."""
 STOPPED = "stopped with the search"
 """Reason in the record of a trial that has not ended: a resume goes on with it."""
+CHECKPOINT = "trial.json"
+"""In a checkpoint of a search's trial, beside its members: whose it is."""
+CHECKPOINT_FORMAT = "ladder-search trial 1"
 _KEY = re.compile(r"t(\d{4,})")
 
 TrialState = Literal["COMPLETE", "PRUNED", "FAIL"]
@@ -61,6 +64,11 @@ def number_of(key: str) -> int:
     if match is None or key_of(int(match[1])) != key:
         raise ValueError(f"a trial's key must be like t0007, got {key!r:.80}")
     return int(match[1])
+
+
+def identity(settings: Mapping[str, Any]) -> str:
+    """Return what two trials have in common only if they train the same configuration with the same seeds."""
+    return json.dumps(settings, sort_keys=True)
 
 
 def files_by_key(folder: Path, suffix: str) -> dict[str, Path]:
@@ -110,6 +118,10 @@ class TrialRecord:
 
 class FolderInUseError(StudyFolderError):
     """Another search holds the study folder."""
+
+
+class ForeignCheckpointError(CheckpointError):
+    """A checkpoint is of another search than the one that is to use it."""
 
 
 class StudyFolder:
@@ -252,6 +264,42 @@ class StudyFolder:
     def _write_json(path: Path, content: Any) -> None:
         text = json.dumps(content, indent=1).encode()
         write_atomically(path, lambda file: file.write(text))
+
+
+def mark_checkpoint(folder: Path, search: str, key: str) -> None:
+    """Write into a checkpoint of a trial whose it is: the id of its search, and its key.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    text = json.dumps({"format": CHECKPOINT_FORMAT, "search": search, "key": key}).encode()
+    write_atomically(folder / CHECKPOINT, lambda file: file.write(text))
+
+
+def check_checkpoint(folder: Path, search: str | None, where: str = "") -> None:
+    """Raise ``CheckpointError`` where the checkpoint in ``folder`` is of another search than the one with this id.
+
+    One without a mark was written by an earlier version.
+
+    Args:
+        where: what the message calls the folder; "": its path.
+    """
+    try:
+        mark = read_json(folder / CHECKPOINT, 1 << 16)
+        if not isinstance(mark, dict) or mark.get("format") != CHECKPOINT_FORMAT:
+            raise ValueError(f"its format must be {CHECKPOINT_FORMAT!r}")
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{where or folder} must say in {CHECKPOINT} whose checkpoint it is, found: {str(error)[:200]}; copy it "
+            "again or train the trial again."
+        ) from error
+    if mark.get("search") != search:
+        raise ForeignCheckpointError(
+            f"a search uses its own checkpoints and {where or folder} is of another one, which has the same name and "
+            "--storage; begin a new search with another --name."
+        )
 
 
 def lasting(place: str) -> str:

@@ -18,6 +18,7 @@ from ray.train._internal.session import _TrainingResult  # what Trainable.save r
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from ladder_search.metrics import DIVERGED, EPOCH, HISTORY, REASON, STEP, VALIDATION_ERROR
+from ladder_search.record import check_checkpoint, mark_checkpoint
 from trainables.desk import Desk, HostSeat, open_desk
 from trainables.keeper import open_keeper
 from trainables.notice import Notice, TrialMovesError
@@ -34,11 +35,11 @@ class MachineGoesError(TrialMovesError):
 class PackTrainable(tune.Trainable):
     """Trains one trial's label draws in a pack and reports their mean validation error.
 
-    ``config`` holds ``key``, ``settings`` (a ``TrialSpec`` as a mapping), ``start`` (folder or address of the
-    checkpoint to go on from, or None), ``compiled``, ``report_every`` and ``report_at`` (epochs), ``threads``,
-    ``device``, and ``desk`` (name of the desk that gives out seats in packs; None: the trial has one for itself), to
-    which it tells ``signature`` (of its pack) and ``seats`` (of a host that has to be started); ``keeper`` is the name
-    of whoever keeps the trials' sources (None: they have none).
+    ``config`` holds ``search`` (the search's id), ``key``, ``settings`` (a ``TrialSpec`` as a mapping), ``start``
+    (folder or address of the checkpoint to go on from, or None), ``compiled``, ``report_every`` and ``report_at``
+    (epochs), ``threads``, ``device``, and ``desk`` (name of the desk that gives out seats in packs; None: the trial has
+    one for itself), to which it tells ``signature`` (of its pack) and ``seats`` (of a host that has to be started);
+    ``keeper`` is the name of whoever keeps the trials' sources (None: they have none).
     Actors are reused: a following trial of the same signature trains in the same compiled program.
     """
 
@@ -130,9 +131,15 @@ class PackTrainable(tune.Trainable):
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write every member into the folder; Ray takes the folder to the experiment's storage."""
         self._seat.save(Path(checkpoint_dir))
+        mark_checkpoint(Path(checkpoint_dir), self._search, self._key)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Go on from a checkpoint folder, with the settings of this trial."""
+        """Go on from a checkpoint folder of this search, with the settings of this trial.
+
+        Raises:
+            CheckpointError: the checkpoint is of another search.
+        """
+        check_checkpoint(Path(checkpoint), self._search)
         self._epoch = self._kept_epoch = self._seat.load(Path(checkpoint))
 
     def cleanup(self) -> None:
@@ -141,6 +148,7 @@ class PackTrainable(tune.Trainable):
 
     def _take(self, config: dict[str, Any]) -> None:
         """Know the trial to train; the first step seats it, where Ray starts it again should its process die."""
+        self._search, self._key = config["search"], config["key"]
         self._every, self._at = config["report_every"], config["report_at"]
         self._epochs = config["settings"]["training"]["epochs"]
         self._epoch = self._kept_epoch = 0

@@ -28,8 +28,17 @@ from ladder_search.driver.outcomes import REASONS, InJournal, InLedger, InRecord
 from ladder_search.driver.searcher import Unfinished
 from ladder_search.errors import CheckpointError, LadderSearchError, SettingError
 from ladder_search.metrics import EPOCH, VALIDATION_ERROR
-from ladder_search.record import StudyFolder, TrialRecord, TrialState, latest, number_of
+from ladder_search.record import (
+    ForeignCheckpointError,
+    StudyFolder,
+    TrialRecord,
+    TrialState,
+    check_checkpoint,
+    latest,
+    number_of,
+)
 from ladder_search.studies import Study
+from ladder_search.tracking.address import redacted
 from ladder_search.tracking.clock import steady_time
 from ladder_search.training.checkpoint import read_member
 from ladder_search.trial import TrialSpec
@@ -145,11 +154,16 @@ class Checkpoints:
     Every life of a search has folders of its own: ``t0007/checkpoint_000000``, then ``t0007.2/checkpoint_000000``.
     """
 
-    def __init__(self, place: str, steps_per_epoch: Callable[[TrialSpec], int]) -> None:
-        self._place, self._steps_per_epoch = place, steps_per_epoch
+    def __init__(self, place: str, steps_per_epoch: Callable[[TrialSpec], int], search: str | None = None) -> None:
+        """Args: ``search`` is the id of the search that the checkpoints must be of."""
+        self._place, self._steps_per_epoch, self._search = place, steps_per_epoch, search
 
     def latest(self, log: TrialLog) -> Checkpoint | None:
-        """Return a trial's last checkpoint that can be read."""
+        """Return a trial's last checkpoint that can be read.
+
+        Raises:
+            ForeignCheckpointError: another search has written there.
+        """
         spec = TrialSpec.from_mapping(log.trial["settings"])
         found = [
             (int(life or 1), int(index), f"{self._place}/{folder}/{name}")
@@ -159,7 +173,10 @@ class Checkpoints:
         for _, _, place in sorted(found, reverse=True):
             try:
                 with tune.Checkpoint(place).as_directory() as folder:
+                    check_checkpoint(Path(folder), self._search, redacted(place))
                     members = [read_member(Path(folder) / f"member-{draw}") for draw in range(spec.draws)]
+            except ForeignCheckpointError:
+                raise
             except (CheckpointError, OSError):
                 continue
             epoch = members[0][0].step // self._steps_per_epoch(spec)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import secrets
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -20,6 +21,7 @@ from ladder_search.data.dataset import Dataset
 from ladder_search.driver import cluster, schedulers
 from ladder_search.driver.arrangement import bounded, choose
 from ladder_search.driver.callback import SearchCallback
+from ladder_search.driver.experiment import names, run_config
 from ladder_search.driver.halt import Halt
 from ladder_search.driver.journal import Journal, space_as_json
 from ladder_search.driver.ledger import Ledger
@@ -31,10 +33,11 @@ from ladder_search.driver.samplers import sampler_for
 from ladder_search.driver.searcher import OptunaSearcher
 from ladder_search.driver.settings import SearchSettings
 from ladder_search.driver.space import SearchSpace, Space
+from ladder_search.driver.storage import place_for
 from ladder_search.errors import SettingError, StudyFolderError
 from ladder_search.export.provenance import collect
 from ladder_search.export.sources import FOLDER as SOURCES
-from ladder_search.export.sources import given_folders, list_sources, without_test_set
+from ladder_search.export.sources import check_same_bundles, given_folders, list_sources, without_test_set
 from ladder_search.record import StudyFolder, TrialRecord, lasting, relative_place
 from ladder_search.studies import Study
 from ladder_search.tracking import DatasetInput, RunStatus, Tracker
@@ -69,6 +72,9 @@ class Run:
         self._source_data = source_data
         self._folder, self._console = folder, console
         self._search = f"{study.name}/{folder.path.name}"
+        """Names the search in its journal and begins the keys of its runs: as it was called at first."""
+        self._id = secrets.token_hex(16)
+        """Names the search where its checkpoints lie, whatever it is called."""
         self._epochs = study.training.epochs
         self._steps_per_epoch = own.member(dataset).steps_per_epoch
         self.halt = Halt(settings.time_budget)
@@ -86,9 +92,11 @@ class Run:
                 "a search needs something to vary and the space of this one is empty; see space.* in --set, or ask for "
                 f"--trials {len(self._points)}."
             )
+        self._trials, limit = self._space.limited(settings.trials, self._points)
+        if limit:
+            console.print(limit, highlight=False, markup=False, soft_wrap=True)
         self._storage = settings.storage and lasting(settings.storage)
-        if self._storage:
-            cluster.check_writable(self._storage)
+        self._place = place_for(self._storage, folder.path, resume=settings.resume)
         self._reasons: dict[str, str] = {}
         self._rungs: list[int] = []
         self._generation = max(self._study.report_every, self._epochs // 10)
@@ -114,6 +122,10 @@ class Run:
                 damaged.
         """
         self._description = self._folder.description()
+        self._search = str(self._description.get("search", self._search))
+        self._id = str(self._description.get("id", self._id))  # earlier versions gave none
+        if self._place:
+            self._place.check_own(self._id)
         changed = check_unchanged(
             self._description,
             self._study,
@@ -121,8 +133,9 @@ class Run:
             self._provenance,
             self._folder.path,
         )
+        check_same_bundles(self._own, self._folder.path / SOURCES)
         self._journal = Journal(self._folder.journal, self._search, new=False)
-        checkpoints = Checkpoints(self._checkpoints, lambda spec: spec.member(self._dataset).steps_per_epoch)
+        checkpoints = Checkpoints(self._checkpoints, lambda spec: spec.member(self._dataset).steps_per_epoch, self._id)
         self._past = reconcile(
             self._folder, self._journal, self._ledger, checkpoints, self._space.distributions, self._epochs
         )
@@ -141,7 +154,7 @@ class Run:
 
     def outlook(self) -> str:
         """What will be done, in a few words."""
-        trials = self._settings.trials
+        trials = self._trials
         if not self._description:
             return f"{trials} trials"
         return f"complete, all {trials} trials have ended" if self.complete else self._past.outlook(trials)
@@ -162,21 +175,25 @@ class Run:
         self._programs = Programs(
             settings, self._study, self._own, self._dataset, slots=self._slots, at_a_time=at_a_time
         )
-        names = [point.name for point in self._points if point.name]
-        if settings.trials < len(names):
-            first = " and ".join(names)
+        fixed = [point.name for point in self._points if point.name]
+        if settings.trials < len(fixed):
+            first = " and ".join(fixed)
             self._console.print(f"With --trials {settings.trials} only fixed configurations run: {first} come first.")
         root, kept = self._folder.path.parent, as_mapping(settings)
         for name, place in (("tracking", settings.tracking), ("storage", self._storage)):
             if place is not None:
                 kept[name] = relative_place(place, root)
+        if self._place:
+            self._place.claim(self._id, self._folder.path)
         if self._description:
             life = {"settings": kept, "provenance": self._provenance, "arrangement": self._arrangement}
             lives = [*self._description.get("resumed", []), life]
-            self._describe(store=relative_place(store, root), resumed=lives)
+            self._describe(id=self._id, search=self._search, store=relative_place(store, root), resumed=lives)
             return
         self._journal = Journal(self._folder.journal, self._search, new=True)
         self._description = {
+            "id": self._id,
+            "search": self._search,
             "settings": kept,
             "study": as_mapping(self._study),
             "space": space_as_json(self._space.distributions),
@@ -194,7 +211,7 @@ class Run:
             folder=self._folder,
             ledger=self._ledger,
             tracker=tracker,
-            progress=Progress(self._study, self._settings.trials, max(1, self._room), self._console),
+            progress=Progress(self._study, self._trials, max(1, self._room), self._console),
             epochs=self._epochs,
             tags=self._tags(),
             dataset=self._dataset_input(),
@@ -209,6 +226,7 @@ class Run:
             self._points,
             epochs=self._epochs,
             common={
+                "search": self._id,
                 "report_every": self._study.report_every,
                 "report_at": self._rungs,
                 "threads": max(1, int(self._share.cpus)),
@@ -220,6 +238,7 @@ class Run:
             first=past.suggested,
             over=lambda: self.halt.halting,
             most=self._left() if self._copies else math.inf,
+            untried=self._space.untried,
         )
         parent = ParentRun(tracker, self._search, self._study, self._folder, self._life)
         parent.start(self._description["settings"], self._tags(), self._provenance, self._dataset_input())
@@ -286,10 +305,16 @@ class Run:
                 scheduler=self._scheduler,
                 max_concurrent_trials=self._alive,
                 reuse_actors=True,
-                trial_name_creator=_trial_name,
-                trial_dirname_creator=partial(_trial_folder, life=self._life),
+                **names(self._life),
             ),
-            run_config=self._run_config(callback),
+            run_config=run_config(
+                self._checkpoints,
+                callback,
+                self.halt,
+                report_every=self._study.report_every,
+                steps_per_epoch=self._steps_per_epoch,
+                exploit_every=self._generation if self._copies else None,
+            ),
         ).fit()
 
     def _choose_slots(self, private: bool, trainable: Any) -> int:
@@ -333,7 +358,7 @@ class Run:
 
     def _left(self) -> int:
         """Trials that have not ended, the unfinished ones among them."""
-        return len(self._past.unfinished) + max(0, self._settings.trials - self._past.suggested)
+        return len(self._past.unfinished) + max(0, self._trials - self._past.suggested)
 
     @property
     def _copies(self) -> bool:
@@ -351,32 +376,11 @@ class Run:
     @property
     def _checkpoints(self) -> str:
         """Folder or address of the trials' own folders."""
-        return f"{self._storage}/{self._folder.path.name}" if self._storage else str(self._folder.checkpoints)
-
-    def _run_config(self, callback: SearchCallback) -> tune.RunConfig:
-        updates_between = self._study.report_every * self._steps_per_epoch
-        # Updates, not reports, set what a lost worker costs: about 2,000 of them.
-        frequency = max(1, round(2000 / updates_between))
-        place, _, name = self._checkpoints.rpartition("/")
-        return tune.RunConfig(
-            name=name,
-            storage_path=place,
-            callbacks=[callback],
-            stop=self.halt,
-            verbose=0,
-            checkpoint_config=tune.CheckpointConfig(
-                checkpoint_at_end=True,
-                num_to_keep=schedulers.kept_for_exploits(self._generation, frequency * self._study.report_every)
-                if self._copies
-                else 1,
-                checkpoint_frequency=frequency,
-            ),
-            failure_config=tune.FailureConfig(max_failures=2),
-        )
+        return self._place.address if self._place else str(self._folder.checkpoints)
 
     def _at_a_time(self, private: bool) -> tuple[int, int]:
         """How many trials wait for room ahead of time, and how many are alive together."""
-        trials, asked = self._settings.trials, self._settings.max_concurrent
+        trials, asked = self._trials, self._settings.max_concurrent
         if self._copies:  # a population takes turns
             return trials, asked or trials
         if private:
@@ -416,6 +420,7 @@ class Run:
             "study": self._study.name,
             "family": self._study.family,
             "search": self._folder.path.name,
+            "search_id": self._id,
             "git_sha": str(self._provenance.get("git_sha")),
         }
 
@@ -427,12 +432,3 @@ class Run:
             digest=self._dataset.digest,
             rows={**rows, "validation": len(member.split.validation)},
         )
-
-
-def _trial_name(trial: Any) -> str:
-    return str(trial.config["key"])
-
-
-def _trial_folder(trial: Any, life: int) -> str:
-    """Every life has its own: Ray would write over the checkpoints that a trial goes on from."""
-    return _trial_name(trial) if life == 1 else f"{_trial_name(trial)}.{life}"

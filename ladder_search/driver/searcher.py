@@ -7,9 +7,10 @@ that was trained to its end is COMPLETE.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from ray.tune.search import Searcher
 from ladder_search.driver.journal import Journal
 from ladder_search.metrics import DIVERGED, EPOCH, VALIDATION_ERROR
 from ladder_search.record import TrialState as State
-from ladder_search.record import key_of
+from ladder_search.record import identity, key_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,12 @@ class Unfinished:
     """Epochs in that checkpoint."""
 
 
+Untried = Callable[
+    [optuna.Study, Callable[[int], optuna.samplers.BaseSampler], int, Collection[str]], dict[str, Any] | None
+]
+"""(study, sampler by number, number of the trial, identities of what was tried) -> flat parameters."""
+
+
 class OptunaSearcher(Searcher):
     """Suggests trials from an Optuna study and tells it their ends.
 
@@ -79,6 +86,7 @@ class OptunaSearcher(Searcher):
         first: int = 0,
         over: Callable[[], bool] = bool,
         most: float = math.inf,
+        untried: Untried = lambda study, sampler, number, tried: None,
     ) -> None:
         """Args: ``sampler`` by the number of a suggestion; ``suggest_settings`` turns an Optuna trial into a trial's
         nested settings; ``common`` goes into every configuration that Ray's trials get, and what ``needed`` says of
@@ -86,7 +94,8 @@ class OptunaSearcher(Searcher):
         the search and has not ended; ``unfinished`` are handed out before anything new, whose numbers begin with
         ``first``; ``over``: the search is being halted; ``most`` trials are suggested, and that there are no more is
         said when all of them have ended: until then Ray keeps the process of a paused trial for the next one, and
-        afterwards would start another for each."""
+        afterwards would start another for each; ``untried`` returns flat parameters of a configuration that no trial
+        has yet, or None where the sampler cannot come to the same one twice."""
         super().__init__(metric=VALIDATION_ERROR, mode="min")
         self._journal, self._sampler = journal, sampler
         self._suggest_settings = suggest_settings
@@ -100,6 +109,8 @@ class OptunaSearcher(Searcher):
         self._suggested = first
         self._over = over
         self._left = most
+        self._untried = untried
+        self._tried = {identity(json.loads(trial.user_attrs["settings"])) for trial in journal.trials().values()}
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray pickles searchers into its snapshot; a search is rebuilt from Optuna's journal instead."""
@@ -130,6 +141,9 @@ class OptunaSearcher(Searcher):
         study = self._journal.study
         study.sampler = self._sampler(number)
         if point is None:
+            params = self._untried(study, self._sampler, number, self._tried)
+            if params is not None:
+                study.enqueue_trial(params)
             trial = study.ask()
             settings, name, params = self._suggest_settings(trial), "", dict(trial.params)
         elif point.params is not None:
@@ -141,6 +155,7 @@ class OptunaSearcher(Searcher):
             settings, name, params = point.settings, point.name, {}
         key = key_of(number)
         self._journal.keep(trial, key, name, settings)
+        self._tried.add(identity(settings))
         return {"key": key, "number": number, "name": name, "params": params, "settings": settings}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:

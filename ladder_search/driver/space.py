@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from ladder_search.config import as_mapping, merge
 from ladder_search.driver.searcher import FixedPoint
 from ladder_search.driver.wording import BASELINE, PUBLISHED
 from ladder_search.errors import SettingError
+from ladder_search.record import identity
 from ladder_search.studies import Study, find_study
 from ladder_search.trial import TrialSpec
+
+ENUMERATED = 1000
+"""So many configurations of a finite space are listed, and twice as many as a search has trials: in a larger one, a
+configuration that no trial has yet is found by chance."""
+_ATTEMPTS, _RANDOM_ATTEMPTS = 8, 64
+"""How often the sampler, and then chance, is asked for a configuration that no trial has yet."""
+
+
+def enumerated_for(trials: int) -> int:
+    """Return how many configurations are listed at most in a search of so many trials."""
+    return max(ENUMERATED, 2 * trials)
 
 
 class Space(Protocol):
@@ -41,6 +53,7 @@ class SearchSpace:
         """
         self._space, self._study, self._own = space, study, own
         self._base, self._options = own.as_mapping(), as_mapping(study.space)
+        self._may_repeat = False
         self.distributions = self._probe()
 
     def settings(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
@@ -67,9 +80,89 @@ class SearchSpace:
                 training=replace(baseline.training, epochs=self._study.training.epochs),
             )
             points.append(FixedPoint(name=BASELINE, settings=self._judged_alike(spec).as_mapping(), params=None))
+        known = {identity(point.settings) for point in points}
         for params in self._space.first(self._base, self._options):
-            points.append(FixedPoint(name="", settings=self.settings_at(params), params=params))
+            settings = self.settings_at(params)
+            if identity(settings) not in known:
+                points.append(FixedPoint(name="", settings=settings, params=params))
+                known.add(identity(settings))
         return points
+
+    def limited(self, trials: int, points: Sequence[FixedPoint]) -> tuple[int, str]:
+        """Return in how many of ``trials`` no configuration comes twice, and what is to be said where those are fewer.
+
+        Args:
+            points: configurations that run first, in the space or beside it.
+        """
+        inside = self.enumerated(enumerated_for(trials))
+        if inside is None:
+            return trials, ""
+        most = len({identity(point.settings) for point in points} | inside.keys())
+        if trials <= most:
+            return trials, ""
+        return most, (
+            f"The space has {len(inside)} configuration{'s' if len(inside) > 1 else ''}, {most} with the fixed ones: "
+            f"the search ends after {most} trials instead of {trials}, because no configuration is trained twice."
+        )
+
+    def enumerated(self, limit: int) -> dict[str, dict[str, Any]] | None:
+        """Return the flat parameters of every configuration in the space by ``identity`` of its settings.
+
+        None: there are more than ``limit``, a continuous parameter for example.
+
+        Raises:
+            LadderSearchError: one of them is no trial.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        prefixes: list[dict[str, Any]] = [{}]
+        for _ in range(limit + 1):
+            if not prefixes:
+                return found
+            prefix = prefixes.pop()
+            study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+            study.enqueue_trial(prefix)
+            trial = study.ask()
+            found.setdefault(identity(self.settings(trial)), dict(trial.params))
+            path = list(trial.params.items())
+            for place in range(len(prefix), len(path)):  # what depends on another value comes after it
+                name, own = path[place]
+                values = _values(trial.distributions[name], limit)
+                if values is None:
+                    return None
+                prefixes += [{**dict(path[:place]), name: value} for value in values if value != own]
+        return None
+
+    def untried(
+        self,
+        study: optuna.Study,
+        sampler: Callable[[int], optuna.samplers.BaseSampler],
+        number: int,
+        tried: Collection[str],
+    ) -> dict[str, Any] | None:
+        """Return flat parameters for trial ``number`` whose configuration is not in ``tried``; None: any will do.
+
+        They are the sampler's, where it comes to such ones within a few attempts. They follow from the sampler's seed,
+        the number and the trials known.
+
+        Args:
+            study: what the sampler learns from; it is not changed.
+            tried: ``identity`` of the settings of all trials so far.
+        """
+        if not self._may_repeat:
+            return None
+        trials = [trial for trial in study.get_trials(deepcopy=False) if trial.state != optuna.trial.TrialState.WAITING]
+        for attempt in range(_ATTEMPTS + _RANDOM_ATTEMPTS):
+            seeded = number + attempt * 1_000_003
+            by_chance = optuna.samplers.RandomSampler(seed=seeded % 2**32)
+            scratch = optuna.create_study(sampler=sampler(seeded) if attempt < _ATTEMPTS else by_chance)
+            scratch.add_trials(trials if attempt < _ATTEMPTS else [])
+            trial = scratch.ask()
+            if identity(self.settings(trial)) not in tried:
+                return dict(trial.params)
+        left = [
+            params for own, params in (self.enumerated(enumerated_for(len(tried))) or {}).items() if own not in tried
+        ]
+        return left[number % len(left)] if left else None
 
     def _judged_alike(self, spec: TrialSpec) -> TrialSpec:
         if spec.measure != self._study.measure:
@@ -86,10 +179,35 @@ class SearchSpace:
         first = study.ask()
         self.settings(first)
         found = dict(first.distributions)
+        self._may_repeat = not _is_continuous(found)
         for name, distribution in first.distributions.items():
             for choice in distribution.choices if isinstance(distribution, CategoricalDistribution) else ():
                 study.enqueue_trial({name: choice})
                 trial = study.ask()
                 self.settings(trial)
                 found |= trial.distributions
+                self._may_repeat |= not _is_continuous(trial.distributions)
         return found
+
+
+def _is_continuous(distributions: Mapping[str, BaseDistribution]) -> bool:
+    """Whether a trial with these parameters has one that takes no value twice."""
+    return any(_values(distribution, 1 << 20) is None for distribution in distributions.values())
+
+
+def _values(distribution: BaseDistribution, limit: int) -> list[Any] | None:
+    """Return the values of a parameter; None: there are more than ``limit``."""
+    if isinstance(distribution, CategoricalDistribution):
+        values = list(distribution.choices)
+    elif isinstance(distribution, IntDistribution):
+        values = list(range(distribution.low, distribution.high + 1, distribution.step)[: limit + 1])
+    elif isinstance(distribution, FloatDistribution) and distribution.single():
+        values = [distribution.low]
+    elif isinstance(distribution, FloatDistribution) and distribution.step is not None:
+        steps = round((distribution.high - distribution.low) / distribution.step)
+        values = [
+            min(distribution.low + i * distribution.step, distribution.high) for i in range(min(steps, limit) + 1)
+        ]
+    else:
+        return None
+    return values if len(values) <= limit else None

@@ -169,6 +169,15 @@ def read_bundle(folder: Path) -> Bundle:
     )
 
 
+def digest_of(folder: Path) -> str:
+    """Return the digest of the bundle in ``folder``, of whose files only the manifest is read.
+
+    Raises:
+        CheckpointError: there is no bundle, or its manifest is damaged.
+    """
+    return _read_manifest(folder)[1]
+
+
 def bundle_digest(sums: Mapping[str, str]) -> str:
     """Return the sha256 over the files' sha256 (name -> hexadecimal digest), sorted by name."""
     lines = "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))

@@ -147,7 +147,7 @@ def train_final(
     spec.check_fits(dataset)
     if spec.stages and networks is None:
         raise SettingError("a configuration with sources needs somebody who hands them out; give networks.")
-    digest = _settings_digest(spec, seeds, dataset, device)
+    digest = settings_digest(spec, seeds, dataset, device)
     if folder is not None:
         check_folder(folder)
     with nullcontext() if folder is None else held(folder):
@@ -344,7 +344,13 @@ def _final(spec: TrialSpec, seed: int, dataset: Dataset) -> TrialSpec:
     return replace(spec, data=data, seed=seed, label_seed=seed, draws=1)
 
 
-def _settings_digest(spec: TrialSpec, seeds: Sequence[int], dataset: Dataset, device: torch.device) -> str:
+def settings_digest(spec: TrialSpec, seeds: Sequence[int], dataset: Dataset, device: torch.device) -> str:
+    """Return what names a final training: it goes on, and is the same, only where this is the same."""
     # Noise is the same everywhere, rounding is not: another kind of device is another run.
     named = {"spec": spec.as_mapping(), "seeds": list(seeds), "data": dataset.digest, "device": device.type}
+    given = {name: stage.bundle for name, stage in spec.stages.items() if stage.bundle is not None}
+    if given:  # a source is named by the path of its bundle, where another one may lie by now
+        from ladder_search.export.bundle import digest_of  # needs PyYAML and safetensors
+
+        named["bundles"] = {name: digest_of(Path(folder)) for name, folder in given.items()}
     return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()

@@ -27,7 +27,7 @@ from ladder_search.data.dataset import Dataset
 from ladder_search.data.datasets import DATASETS
 from ladder_search.disk.lock import hold, let_go
 from ladder_search.errors import CheckpointError, ResourceError, SettingError
-from ladder_search.export.bundle import Bundle, BundleMetrics, read_bundle, write_bundle
+from ladder_search.export.bundle import Bundle, BundleMetrics, digest_of, read_bundle, write_bundle
 from ladder_search.export.final import worth_compiling
 from ladder_search.export.folders import unwritable
 from ladder_search.export.provenance import collect
@@ -229,6 +229,20 @@ def given_folders(spec: TrialSpec) -> dict[str, Path]:
     """Return key -> folder of the bundles that a trial's sources name, each of them read and found to fit."""
     named = [order for order in orders(spec).values() if order.config.bundle is not None]
     return {order.key: given_bundle(order).folder for order in named}
+
+
+def check_same_bundles(spec: TrialSpec, kept: Path) -> None:
+    """Raise ``SettingError`` where a bundle that a trial's sources name is not the one that the folder ``kept`` has.
+
+    A source is called by the path of its bundle, and another bundle may have been put there meanwhile.
+    """
+    for key, folder in given_folders(spec).items():
+        if (kept / key).is_dir() and (before := digest_of(kept / key)) != (now := digest_of(folder)):
+            raise SettingError(
+                f"a search is resumed with the sources that it was begun with and the bundle in {folder} had the "
+                f"digest {before[:12]}, now {now[:12]}; put the first one back (it is kept in {kept / key}) or start a "
+                "new search."
+            )
 
 
 def without_test_set(dataset: Dataset) -> Dataset:

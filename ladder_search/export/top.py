@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from ladder_search.export.folders import taken
 from ladder_search.export.members import read_fitting
 from ladder_search.export.provenance import collect
 from ladder_search.export.sources import FOLDER, Shelf
-from ladder_search.record import StudyFolder, TrialRecord
+from ladder_search.record import StudyFolder, TrialRecord, check_checkpoint, identity
+from ladder_search.training.checkpoint import member_digest
 from ladder_search.trial import TrialSpec
 
 FIRST_DRAW = "member-0"
@@ -30,7 +32,8 @@ def export_top(
     """Export the ``top`` best finished trials by validation error, best first; return their bundles.
 
     A bundle has the weights of the trial's first label draw and is called ``01-t0007``: its rank and the trial's key.
-    Fewer finished trials give fewer bundles. Everything is checked before the first one is written.
+    Fewer finished trials give fewer bundles, and so do trials of one configuration, which earlier versions trained more
+    than once: the best of them is exported. Everything is checked before the first one is written.
 
     Args:
         output: folder of the bundles; made where it is missing.
@@ -45,7 +48,7 @@ def export_top(
     if top < 1:
         raise SettingError(f"trials to export must be at least 1, got {top}; give a positive whole number.")
     description = study_folder.description()
-    records = best_trials(study_folder.read_trials())[:top]
+    records = list(islice(_distinct(study_folder, description), top))
     if not records:
         raise StudyFolderError(
             f"only finished trials are exported and {study_folder.path} has none; let the search run on or resume it."
@@ -54,7 +57,9 @@ def export_top(
     for folder, record in named:
         if os.path.lexists(folder) and not force:
             raise taken(folder)
-        read_fitting(_checkpoint(study_folder, record), _spec(record, dataset))
+        checkpoint = _checkpoint(study_folder, record)
+        check_checkpoint(checkpoint.parent, description.get("id"))
+        read_fitting(checkpoint, _spec(record, dataset))
     # The search's code made the weights, ours makes the bundles: both are told.
     of_search = description.get("provenance")
     provenance: dict[str, Any] = {**collect(data_name=dataset.name, data_digest=dataset.digest)}
@@ -77,6 +82,21 @@ def best_trials(records: list[TrialRecord]) -> list[TrialRecord]:
     """Return the trials that ran to their budget, by validation error and then by number."""
     finished = [record for record in records if record.state == "COMPLETE" and record.validation_error is not None]
     return sorted(finished, key=lambda record: (record.validation_error, record.number))
+
+
+def _distinct(study_folder: StudyFolder, description: Mapping[str, Any]) -> Iterator[TrialRecord]:
+    """Yield the best trials, of each configuration one.
+
+    In population based training, trials that end with the same settings may have come there by different ways: of those
+    only such with the same weights are one.
+    """
+    copies = description["settings"].get("scheduler") == "pbt"
+    known = set()
+    for record in best_trials(study_folder.read_trials()):
+        own = identity(record.settings), member_digest(_checkpoint(study_folder, record)) if copies else ""
+        if own not in known:
+            known.add(own)
+            yield record
 
 
 def _member(

@@ -11,16 +11,19 @@ from typing import Any
 
 import pytest
 
-from ladder_search.errors import StudyFolderError
+from ladder_search.errors import CheckpointError, StudyFolderError
 from ladder_search.record import (
     FolderInUseError,
+    ForeignCheckpointError,
     StudyFolder,
     TrialRecord,
     absolute_place,
+    check_checkpoint,
     claim_folder,
     find_folder,
     key_of,
     lasting,
+    mark_checkpoint,
     number_of,
     relative_place,
 )
@@ -86,6 +89,19 @@ def test_a_record_under_another_name_is_damaged(tmp_path: Path) -> None:
     (folder.trials / "t0001.json").rename(folder.trials / "t0002.json")
     with pytest.raises(StudyFolderError, match=r"t0002\.json must be a trial's record: its key must be t0002"):
         folder.read_trials()
+
+
+def test_a_checkpoint_is_of_one_search(tmp_path: Path) -> None:
+    check_checkpoint(tmp_path, "a")  # an earlier version marked none
+    mark_checkpoint(tmp_path, "a", "t0007")
+    check_checkpoint(tmp_path, "a")
+    for other in ("b", None):
+        with pytest.raises(ForeignCheckpointError, match="its own checkpoints and here is of another one"):
+            check_checkpoint(tmp_path, other, "here")
+    for damage in (b"", b"[]", b"{}"):
+        (tmp_path / "trial.json").write_bytes(damage)
+        with pytest.raises(CheckpointError, match=r"must say in trial\.json whose checkpoint it is"):
+            check_checkpoint(tmp_path, "a")
 
 
 def test_a_study_is_never_overwritten(tmp_path: Path) -> None:

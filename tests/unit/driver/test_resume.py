@@ -17,7 +17,7 @@ from ladder_search.driver.journal import Journal
 from ladder_search.driver.ledger import Ledger
 from ladder_search.driver.resume import Checkpoints, Past, check_unchanged, reconcile
 from ladder_search.errors import SettingError, StudyFolderError
-from ladder_search.record import STOPPED, StudyFolder, TrialRecord
+from ladder_search.record import STOPPED, ForeignCheckpointError, StudyFolder, TrialRecord, mark_checkpoint
 from ladder_search.studies import STUDIES
 from ladder_search.training.checkpoint import write_member
 from ladder_search.training.pack import MemberState
@@ -160,6 +160,17 @@ def test_checkpoints_in_a_bucket_are_found_by_their_address(search: Search) -> N
     found = Checkpoints(bucket, lambda spec: STEPS).latest(search.ledger["t0000"])
     assert found is not None and (found.place, found.epoch) == (f"{bucket}/t0000/checkpoint_000000", 2)
     assert Checkpoints(f"{bucket}/none", lambda spec: STEPS).latest(search.ledger["t0000"]) is None
+
+
+def test_the_checkpoint_of_another_search_is_refused(search: Search) -> None:
+    search.suggested()
+    search.reported(1, 2)
+    place = search.saved(2)
+    mark_checkpoint(place, "a", "t0000")
+    own = Checkpoints(str(search.folder.checkpoints), lambda spec: STEPS, "a")
+    assert own.latest(search.ledger["t0000"]) is not None
+    with pytest.raises(ForeignCheckpointError, match=f"{place} is of another one"):
+        Checkpoints(str(search.folder.checkpoints), lambda spec: STEPS, "b").latest(search.ledger["t0000"])
 
 
 def test_a_checkpoint_ahead_of_its_reports_would_leave_a_gap(search: Search) -> None:

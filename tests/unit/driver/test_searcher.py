@@ -17,6 +17,7 @@ from ray.tune.search import Searcher
 from ladder_search.driver.journal import Journal
 from ladder_search.driver.samplers import SAMPLERS, sampler_for
 from ladder_search.driver.searcher import FixedPoint, OptunaSearcher, Unfinished, outcome
+from ladder_search.record import identity
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -85,6 +86,21 @@ def test_fixed_points_come_first_then_suggestions(search: Search) -> None:
     assert (configs[1]["params"], configs[1]["settings"]) == ({}, {"model": {"x": 7.0}})
     assert configs[2]["settings"]["model"]["x"] == configs[2]["params"]["model/x"]
     assert all(config["device"] == "cpu" for config in configs)
+
+
+def test_no_configuration_is_suggested_twice_in_this_life_or_the_next(tmp_path: Path) -> None:
+    asked: list[set[str]] = []
+
+    def untried(study: optuna.Study, sampler: Any, number: int, tried: Any) -> dict[str, Any]:
+        asked.append(set(tried))
+        return {"model/x": number / 10, "training/kind": "b"}
+
+    first = Search(tmp_path, untried=untried)
+    configs = [first.searcher.suggest(f"a{i}") for i in range(3)]
+    assert configs[2]["params"] == {"model/x": 0.2, "training/kind": "b"}
+    second = Search(tmp_path, untried=untried, first=3)
+    assert second.searcher.suggest("b")["params"] == {"model/x": 0.3, "training/kind": "b"}
+    assert asked == [{identity(config["settings"]) for config in configs[:count]} for count in (2, 3)]
 
 
 def test_a_finished_trial_is_complete_with_all_its_values(search: Search) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,8 @@ from ladder_search.data import datasets
 from ladder_search.errors import ResourceError, SettingError
 from ladder_search.export import sources
 from ladder_search.export.bundle import read_bundle
-from ladder_search.export.sources import Order, Shelf, list_sources, orders, told_sources
+from ladder_search.export.final import settings_digest
+from ladder_search.export.sources import Order, Shelf, check_same_bundles, list_sources, orders, told_sources
 from ladder_search.models.ladder import LadderConfig
 from ladder_search.models.progressive import ProgressiveConfig
 from ladder_search.training.settings import TrainingConfig
@@ -133,6 +135,25 @@ def test_a_bundle_can_be_given(tmp_path: Path, trained: list[str]) -> None:
     other = LadderConfig(widths=(64, 20, 15, 10), noise_std=zeros, lambda_=zeros, decoder="none")
     with pytest.raises(SettingError, match=r"widths of .* is \[64, 20, 10\], got \[64, 20, 15, 10\]; set sources"):
         Shelf(tmp_path).bundle(Order(config=replace(given, model=other), seed=1))
+
+
+def test_another_bundle_at_the_same_path_is_another_source(tmp_path: Path, trained: list[str]) -> None:
+    """A source is named by the path of its bundle; what lies there must be what the search or training began with."""
+    place, kept = tmp_path / "given", tmp_path / "kept"
+    first, second = (Shelf(tmp_path / "made").bundle(Order(config=stage(), seed=seed)) for seed in (1, 2))
+    spec = trial(stage(bundle=str(place)))
+    (order,) = orders(spec).values()
+    shutil.copytree(first.folder, place)
+    check_same_bundles(spec, kept)  # the search has not kept it yet
+    shutil.copytree(first.folder, kept / order.key)
+    check_same_bundles(spec, kept)
+    digests = [settings_digest(spec, [1], datasets.load("digits"), torch.device("cpu"))]
+    shutil.rmtree(place)
+    shutil.copytree(second.folder, place)
+    with pytest.raises(SettingError, match=rf"had the digest {first.digest[:12]}, now {second.digest[:12]}; put the"):
+        check_same_bundles(spec, kept)
+    digests.append(settings_digest(spec, [1], datasets.load("digits"), torch.device("cpu")))
+    assert digests[0] != digests[1]
 
 
 def test_a_column_from_scratch_asks_for_nothing(tmp_path: Path, trained: list[str]) -> None:

@@ -16,7 +16,7 @@ from ladder_search.errors import CheckpointError, SettingError, StudyFolderError
 from ladder_search.export import load
 from ladder_search.export.bundle import read_bundle
 from ladder_search.export.top import export_top
-from ladder_search.record import StudyFolder, TrialRecord
+from ladder_search.record import StudyFolder, TrialRecord, mark_checkpoint
 from ladder_search.training.checkpoint import write_member
 from ladder_search.training.pack import Pack
 from ladder_search.trial import TrialSpec
@@ -40,6 +40,7 @@ def study(tmp_path: Path, spec: TrialSpec, pack: Pack) -> StudyFolder:
     folder = StudyFolder(tmp_path / "study")
     folder.create(
         {
+            "id": "a",
             "settings": {"study": "digits-50-tiny"},
             "study": {"name": "digits-50-tiny", "family": "ladder"},
             "store": "sqlite:////somewhere/mlflow.db",
@@ -147,3 +148,35 @@ def test_checkpoints_that_are_missing_or_foreign(
     record = study.read_trials()[0]
     study.write_trial(replace(record, checkpoint=None))
     refused("t0000 has none")
+
+
+def test_the_checkpoint_of_another_search_is_refused(study: StudyFolder, dataset: Dataset, tmp_path: Path) -> None:
+    """Two searches of one name and one storage: the second one's checkpoints lie where the first one's did."""
+    place = study.path / "checkpoints" / "t0002" / "checkpoint_000001"
+    mark_checkpoint(place, "b", "t0002")
+    with pytest.raises(CheckpointError, match=r"t0002/checkpoint_000001 is of another one, which has the same name"):
+        export_top(study, top=1, output=tmp_path / "configs", dataset=dataset)
+    assert not (tmp_path / "configs").exists()
+    mark_checkpoint(place, "a", "t0002")
+    assert len(export_top(study, top=1, output=tmp_path / "configs", dataset=dataset)) == 1
+
+
+@pytest.mark.parametrize(("scheduler", "same_weights", "keys"), [
+    ("asha", False, ["t0002", "t0000"]), ("pbt", False, ["t0002", "t0000", "t0003"]), ("pbt", True, ["t0002", "t0000"]),
+])  # fmt: skip
+def test_bundles_are_never_equal(
+    scheduler: str, same_weights: bool, keys: list[str], study: StudyFolder, dataset: Dataset, tmp_path: Path
+) -> None:
+    """Trials of one configuration, as searches of a finite space had them, and as population based training may."""
+    description = study.description()
+    description["settings"]["scheduler"] = scheduler
+    study.describe(description)
+    first, second = (next(r for r in study.read_trials() if r.key == key) for key in ("t0000", "t0003"))
+    study.write_trial(replace(second, settings=first.settings))
+    if same_weights:
+        for draw in range(2):
+            place, other = (study.path / "checkpoints" / key / "checkpoint_000001" for key in ("t0003", "t0000"))
+            shutil.copytree(other / f"member-{draw}", place / f"member-{draw}", dirs_exist_ok=True)
+    bundles = export_top(study, top=3, output=tmp_path / "configs", dataset=dataset)
+    assert [bundle.name for bundle in bundles] == [f"{rank:02d}-{key}" for rank, key in enumerate(keys, start=1)]
+    assert len({read_bundle(bundle).digest for bundle in bundles}) == len(bundles)

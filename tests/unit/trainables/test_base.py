@@ -35,7 +35,7 @@ SMALL = {
 def _config(every: int = 3, **changed: Any) -> dict[str, Any]:
     settings = merge(merge(STUDIES["digits-100"].trial().as_mapping(), SMALL), changed)
     how = {"compiled": False, "report_every": every, "report_at": [], "threads": 1, "device": "cpu", "start": None}
-    return {"key": "t0000", "settings": settings, "desk": None, "keeper": None, **how}
+    return {"search": "a", "key": "t0000", "settings": settings, "desk": None, "keeper": None, **how}
 
 
 def _trainable(config: dict[str, Any]) -> LadderTrainable:
@@ -144,7 +144,10 @@ def test_a_trial_goes_on_elsewhere_as_if_nothing_had_happened(draws: int, tmp_pa
     first = _trainable(_config(draws=draws))
     first.step()
     first.save_checkpoint(str(tmp_path))
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"member-{i}" for i in range(draws)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*(f"member-{i}" for i in range(draws)), "trial.json"]
+    other = _trainable({**_config(draws=draws), "search": "b"})
+    with pytest.raises(CheckpointError, match="is of another one"):
+        other.load_checkpoint(str(tmp_path))
     second = _trainable(_config(seed=9))  # a process that was busy with something else
     second.step()
     second.reset_config(_config(draws=draws))

@@ -1,0 +1,125 @@
+"""The place of a search's checkpoints below ``--storage``: one search has it, whatever the others are called.
+
+Searches in different roots may have one name and one storage. So a place says, in a file of its own, whose it is; what
+another search began, or anything else, is not touched.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
+
+from ladder_search.data.foreign import parse_json
+from ladder_search.driver.cluster import check_writable
+from ladder_search.errors import SettingError
+from ladder_search.tracking.address import redacted
+
+MARKER = "search.json"
+"""Names the search in its place: ``id`` and ``folder``, the study folder."""
+FORMAT = "ladder-search storage 1"
+
+_LIMIT = 1 << 16
+
+
+def place_for(storage: str | None, folder: Path, *, resume: bool) -> Place | None:
+    """Return the place that the search in the study folder ``folder`` has, or will have, in ``storage``.
+
+    Raises:
+        SettingError: the storage cannot be written, is the root folder, or has the place of another search.
+    """
+    if not storage:
+        return None
+    check_writable(storage)
+    place = Place(f"{storage}/{folder.name}")
+    if Path(place.address).absolute() == folder:
+        raise SettingError(
+            f"--storage must be another folder than --root, both are {storage}; leave --storage out, or name another."
+        )
+    if not resume:
+        place.check_free()
+    return place
+
+
+class Place:
+    """Where the folders of a search's trials lie."""
+
+    def __init__(self, address: str) -> None:
+        """Args: ``address`` is a folder, or one in a bucket: ``s3://…/NAME``."""
+        self.address = address
+        found = FileSystem.from_uri(address) if "://" in address else (LocalFileSystem(), address)
+        self._filesystem: FileSystem = found[0]
+        self._path: str = found[1]
+
+    def check_free(self) -> None:
+        """Raise ``SettingError`` where anything is in the place."""
+        found = self._attempt(lambda: self._filesystem.get_file_info(FileSelector(self._path, allow_not_found=True)))
+        if not found:
+            return
+        owner = self._owner()
+        what = f"the checkpoints of the search in {owner['folder']}" if owner else repr(found[0].base_name)
+        raise SettingError(
+            f"a search needs a place of its own in --storage and {redacted(self.address)} holds {what}; choose another "
+            "--name or --storage, or delete it."
+        )
+
+    def check_own(self, search: str) -> None:
+        """Raise ``SettingError`` where another search has the place; ``search`` is the id of the one that asks."""
+        owner = self._owner()
+        if owner is not None and owner["id"] != search:
+            raise SettingError(
+                f"a search goes on with its own checkpoints and {redacted(self.address)} belongs to the search in "
+                f"{owner['folder']}; begin a new search with another --name or --storage."
+            )
+
+    def claim(self, search: str, folder: Path) -> None:
+        """Mark the place as that of the search with this id, whose study folder is ``folder``.
+
+        Raises:
+            SettingError: another search was faster, or the place cannot be written.
+        """
+        if self._owner() is None:
+            text = json.dumps({"format": FORMAT, "id": search, "folder": str(folder)}, indent=1).encode()
+            self._attempt(lambda: self._write(text))
+        self.check_own(search)
+
+    def _owner(self) -> dict[str, Any] | None:
+        """Return what the marker says; None where there is none."""
+        marker = f"{self._path}/{MARKER}"
+        if self._attempt(lambda: self._filesystem.get_file_info(marker)).type == FileType.NotFound:
+            return None
+        try:
+            with self._filesystem.open_input_stream(marker) as file:
+                found = parse_json(file.read(_LIMIT))
+            if found["format"] != FORMAT or not all(isinstance(found[name], str) for name in ("id", "folder")):
+                raise ValueError(f"its format must be {FORMAT!r}")
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise SettingError(
+                f"{redacted(self.address)}/{MARKER} must say whose checkpoints these are, found: {str(error)[:200]}; "
+                "choose another --name or --storage."
+            ) from error
+        return dict(found)
+
+    def _write(self, text: bytes) -> None:
+        self._filesystem.create_dir(self._path, recursive=True)
+        marker = f"{self._path}/{MARKER}"
+        if isinstance(self._filesystem, LocalFileSystem):
+            try:
+                with open(marker, "xb") as file:  # of two at the same moment one fails
+                    file.write(text)
+            except FileExistsError:
+                return  # the check that follows says whose it is
+            return
+        with self._filesystem.open_output_stream(marker) as file:
+            file.write(text)
+
+    def _attempt(self, call: Any) -> Any:
+        try:
+            return call()
+        except OSError as error:
+            raise SettingError(
+                f"checkpoints need a place that can be read and written, {redacted(self.address)} is not: "
+                f"{str(error).splitlines()[0][:200]}; choose another --storage."
+            ) from error
