@@ -144,27 +144,33 @@ def _held(path: Path) -> Path:
     return path.with_name(f".{path.name}.held")
 
 
-def hold(folder: Path) -> Lock:
+def hold(folder: Path, *, timeout: float = 0.0) -> Lock:
     """Make the folder and hold it as a whole; return the lock for ``let_go``.
+
+    Args:
+        timeout: seconds to wait for another process.
 
     Raises:
         BlockingIOError: another process holds the folder, or gave it up at this moment.
         OSError: the folder cannot be made or written; then one that was made for it is removed again.
     """
     is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = Lock(folder / LOCK)
-    try:
-        if not lock.acquire():
+    lock, deadline = Lock(folder / LOCK), time.monotonic() + timeout
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            if lock.acquire():
+                return lock
+        except FileNotFoundError:
+            pass  # whoever had the folder has just removed it, as nothing was begun in it
+        except OSError:
+            if is_new:
+                with suppress(OSError):
+                    folder.rmdir()
+            raise
+        if time.monotonic() >= deadline:
             raise BlockingIOError(f"{folder} is held by process {lock.holder()}")
-    except BlockingIOError:
-        raise
-    except OSError:
-        if is_new:
-            with suppress(OSError):
-                folder.rmdir()
-        raise
-    return lock
+        time.sleep(_POLL_SECONDS)
 
 
 def let_go(lock: Lock, *, unused: bool) -> None:

@@ -11,6 +11,7 @@ import optuna
 from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, PopulationBasedTraining, TrialScheduler
 
+from ladder_search.errors import SettingError
 from ladder_search.metrics import EPOCH, STEP, VALIDATION_ERROR, Measure
 from ladder_search.studies import StopConfig
 
@@ -143,15 +144,26 @@ class PatientPBT(PopulationBasedTraining):
 
 
 def _clip(value: Any, distribution: optuna.distributions.BaseDistribution) -> Any:
-    if isinstance(distribution, optuna.distributions.FloatDistribution):
-        return min(max(float(value), distribution.low), distribution.high)
-    return value
+    """Return the value of the distribution that is nearest to a number, which a mutation has scaled."""
+    if not isinstance(distribution, optuna.distributions.FloatDistribution | optuna.distributions.IntDistribution):
+        return value
+    kind = int if isinstance(distribution, optuna.distributions.IntDistribution) else float
+    low, high, step = distribution.low, distribution.high, distribution.step
+    inside = min(max(float(value), low), high)
+    return inside if step is None else kind(low + round((inside - low) / step) * step)
 
 
 def _sampler(distribution: optuna.distributions.BaseDistribution) -> Any:
+    """Return what Ray draws a new value from; ``_clip`` brings it to the distribution's steps."""
     if isinstance(distribution, optuna.distributions.FloatDistribution):
         kind = tune.loguniform if distribution.log else tune.uniform
         return kind(distribution.low, distribution.high)
+    if isinstance(distribution, optuna.distributions.IntDistribution):
+        whole = tune.lograndint if distribution.log else tune.randint
+        return whole(distribution.low, distribution.high + 1)
     if isinstance(distribution, optuna.distributions.CategoricalDistribution):
         return list(distribution.choices)
-    raise TypeError(f"no mutation is defined for {distribution}")
+    raise SettingError(
+        "pbt mutates floating-point, integer and categorical parameters, and the space has a "
+        f"{type(distribution).__name__}; choose --scheduler asha."
+    )

@@ -27,10 +27,10 @@ from torch import nn
 
 from ladder_search.data.dataset import Dataset
 from ladder_search.errors import SettingError
+from ladder_search.export.folders import held
 from ladder_search.export.progress import (
     Progress,
     check_same,
-    held,
     read_best,
     read_progress,
     read_states,

@@ -1,4 +1,4 @@
-"""Write a folder whole or not at all."""
+"""Write a folder whole or not at all, or hold it while others may want to write there."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ladder_search.disk.files import sync_folder
+from ladder_search.disk.lock import LOCK_FILES, hold, let_go
 from ladder_search.errors import StudyFolderError
+
+PROGRESS = "progress"
+"""In the folder of a final training: what is not finished."""
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes], *, replace: bool = False) -> None:
@@ -48,6 +52,42 @@ def write_folder(folder: Path, files: Mapping[str, bytes], *, replace: bool = Fa
     shutil.rmtree(old, ignore_errors=True)
     with suppress(OSError):  # the folder is whole and in place; only a power cut could still undo that
         sync_folder(folder.parent)
+
+
+@contextmanager
+def held(folder: Path, *, timeout: float = 0.0, ending: bool = False) -> Iterator[None]:
+    """Make the folder of a final training, or of several, and hold it; one in which nothing was begun is removed again.
+
+    Args:
+        timeout: seconds to wait for another process.
+        ending: nothing is trained there any more, so that the lock's file goes, too.
+
+    Raises:
+        StudyFolderError: another process holds it, or it cannot be written.
+    """
+    try:
+        lock = hold(folder, timeout=timeout)
+    except BlockingIOError as error:
+        raise StudyFolderError(
+            f"one final training at a time may use a folder and {folder} is in use; wait for it or choose another."
+        ) from error
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    try:
+        yield
+    finally:
+        if not ending:
+            with suppress(OSError):
+                (folder / PROGRESS).rmdir()
+        let_go(lock, unused=ending or _is_unused(folder))
+
+
+def _is_unused(folder: Path) -> bool:
+    """Whether not even the first file could be written."""
+    try:
+        return set(os.listdir(folder)) <= LOCK_FILES
+    except OSError:
+        return False
 
 
 def unwritable(folder: Path, error: OSError) -> StudyFolderError:

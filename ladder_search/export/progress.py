@@ -11,10 +11,8 @@ Below the result's folder::
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,11 +20,9 @@ from typing import Any
 from ladder_search.config import as_mapping, build
 from ladder_search.data.foreign import read_json
 from ladder_search.disk.files import write_atomically
-from ladder_search.disk.lock import LOCK_FILES, hold, let_go
 from ladder_search.errors import CheckpointError, StudyFolderError
-from ladder_search.export.folders import unwritable
+from ladder_search.export.folders import PROGRESS, unwritable
 from ladder_search.export.members import read_fitting
-from ladder_search.export.results import PROGRESS
 from ladder_search.training.pack import MemberState
 from ladder_search.trial import TrialSpec
 
@@ -146,37 +142,6 @@ def check_same(folder: Path, found: str, expected: str) -> None:
             f"a final training goes on with the settings, seeds, data and kind of device that it began with (digest "
             f"{found[:12]}), {folder} is asked for others ({expected[:12]}); give the same ones or another folder."
         )
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Make the folder and hold it for one training.
-
-    Raises:
-        StudyFolderError: another training holds it, or it cannot be written.
-    """
-    try:
-        lock = hold(folder)
-    except BlockingIOError as error:
-        raise StudyFolderError(
-            f"one final training at a time may use a folder and {folder} is in use; wait for it or choose another."
-        ) from error
-    except OSError as error:
-        raise unwritable(folder, error) from error
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            (folder / PROGRESS).rmdir()
-        let_go(lock, unused=_is_unused(folder))
-
-
-def _is_unused(folder: Path) -> bool:
-    """Whether not even the first file could be written."""
-    try:
-        return set(os.listdir(folder)) <= LOCK_FILES
-    except OSError:
-        return False
 
 
 def _members(epoch: int) -> str:

@@ -36,8 +36,7 @@ from ladder_search.errors import CheckpointError, StudyFolderError
 from ladder_search.export import race
 from ladder_search.export.contenders import Contender, Outcome, find_contenders, seeds_of_searches
 from ladder_search.export.final import FinalProgress, confirmation_seeds, train_final, worth_compiling
-from ladder_search.export.folders import unwritable
-from ladder_search.export.progress import held
+from ladder_search.export.folders import held, unwritable
 from ladder_search.export.results import write_result
 from ladder_search.export.sources import FOLDER as SOURCES
 from ladder_search.export.sources import Shelf

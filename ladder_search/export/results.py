@@ -25,7 +25,7 @@ from ladder_search.data.foreign import read_json
 from ladder_search.disk.files import write_atomically
 from ladder_search.disk.lock import LOCK_FILES
 from ladder_search.errors import CheckpointError, LadderSearchError, StudyFolderError
-from ladder_search.export.folders import taken, unwritable
+from ladder_search.export.folders import PROGRESS, held, taken, unwritable
 from ladder_search.export.provenance import collect
 from ladder_search.export.statistics import LEVEL, AgainstTarget, Summary
 from ladder_search.export.statistics import Verdict as TargetVerdict
@@ -35,12 +35,13 @@ from ladder_search.trial import TrialSpec
 
 FORMAT = "ladder-search result 1"
 RESULT = "result.json"
-PROGRESS = "progress"
 SPOOL = "spool"
 
 Verdict = Literal[TargetVerdict, "no target", "reduced schedule", "no verdict"]
 
 _LIMIT = 1 << 26
+_PATIENCE_SECONDS = 120.0
+"""For another process that writes the same result."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,16 +193,23 @@ def write_result(
             bundle of this call is left behind.
         CheckpointError: the folder has a result that is damaged.
     """
+    check_folder(folder)
+    with held(folder, timeout=_PATIENCE_SECONDS, ending=True):  # another process may have finished the same training
+        if (folder / RESULT).exists() and not force:
+            if read_result(folder) == result:
+                return
+            raise taken(folder / RESULT)
+        if provenance is None:
+            provenance = collect(data_name=result.spec.data.dataset, data_digest=result.data_digest)
+        _write(folder, result, provenance)
+        shutil.rmtree(folder / PROGRESS, ignore_errors=True)
+
+
+def _write(folder: Path, result: FinalResult, provenance: Mapping[str, Any]) -> None:
+    """Write bundles and result into a folder that is held; of a failure nothing stays."""
     # Here, because it needs safetensors and PyYAML, which a training without a folder does not.
     from ladder_search.export.bundle import BundleMetrics, write_bundle
 
-    check_folder(folder)
-    if (folder / RESULT).exists() and not force:
-        if read_result(folder) == result:
-            return
-        raise taken(folder / RESULT)
-    if provenance is None:
-        provenance = collect(data_name=result.spec.data.dataset, data_digest=result.data_digest)
     digests: dict[int, str] = {}
     try:
         (folder / RESULT).unlink(missing_ok=True)  # it says that the bundles beside it are its own
@@ -233,7 +241,6 @@ def write_result(
         if isinstance(error, OSError) and not isinstance(error, LadderSearchError):
             raise unwritable(folder, error) from error
         raise
-    shutil.rmtree(folder / PROGRESS, ignore_errors=True)
 
 
 def read_result(folder: Path, *, networks: bool = True) -> FinalResult:

@@ -14,6 +14,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from ladder_search.driver.schedulers import PatientASHA, PatientPBT, kept_for_exploits, rungs
+from ladder_search.errors import SettingError
 from ladder_search.metrics import ERROR, NLL, Measure
 from ladder_search.studies import STUDIES, StopConfig
 
@@ -196,6 +197,9 @@ SPACE: dict[str, optuna.distributions.BaseDistribution] = {
     "model/noise": optuna.distributions.FloatDistribution(0.1, 0.6),
     "model/lambda_0": optuna.distributions.FloatDistribution(100.0, 10_000.0, log=True),
     "model/combinator": optuna.distributions.CategoricalDistribution(("gauss", "vanilla")),
+    "model/width": optuna.distributions.IntDistribution(10, 90, step=10),
+    "training/labelled_batch": optuna.distributions.IntDistribution(1, 64, log=True),
+    "training/momentum": optuna.distributions.FloatDistribution(0.5, 0.9, step=0.1),
 }
 
 
@@ -208,7 +212,10 @@ def _pbt() -> PatientPBT:
 
 
 def _member(key: str, number: int, noise: float, *, protected: bool = False) -> Any:
-    params = {} if protected else {"model/noise": noise, "model/lambda_0": 9_900.0, "model/combinator": "gauss"}
+    params = {} if protected else {
+        "model/noise": noise, "model/lambda_0": 9_900.0, "model/combinator": "gauss", "model/width": 90,
+        "training/labelled_batch": 60, "training/momentum": 0.9,
+    }  # fmt: skip
     return _trial(key, protected=protected, number=number, params=params, settings={"model": dict(params)})
 
 
@@ -223,9 +230,18 @@ def test_a_copy_stays_in_the_space_keeps_its_name_and_resolves_its_settings(seed
     assert 0.1 <= params["model/noise"] <= 0.6
     assert 100.0 <= params["model/lambda_0"] <= 10_000.0
     assert params["model/combinator"] in ("gauss", "vanilla")
+    assert type(params["model/width"]) is int and params["model/width"] in range(10, 91, 10)
+    assert type(params["training/labelled_batch"]) is int and 1 <= params["training/labelled_batch"] <= 64
+    assert any(math.isclose(params["training/momentum"], value) for value in (0.5, 0.6, 0.7, 0.8, 0.9))
     assert config["settings"]["model"] == {name.partition("/")[2]: value for name, value in params.items()}
     assert config["signature"] == f"of {params['model/combinator']}"  # another program, another pack
     assert better.config["params"]["model/noise"] == 0.59
+
+
+def test_a_distribution_that_pbt_cannot_mutate_is_refused_with_the_way_out() -> None:
+    strange: Any = SimpleNamespace()
+    with pytest.raises(SettingError, match="the space has a SimpleNamespace; choose --scheduler asha"):
+        PatientPBT(interval=10, distributions={"x": strange}, resolve=dict)
 
 
 def test_protected_trials_get_their_turn_but_are_neither_copied_nor_replaced() -> None:

@@ -19,7 +19,7 @@ from ladder_search.data.dataset import Dataset
 from ladder_search.errors import CheckpointError, SettingError, StudyFolderError
 from ladder_search.export import final
 from ladder_search.export.final import FinalProgress, confirmation_seeds, train_final, tuning_seeds, worth_compiling
-from ladder_search.export.progress import held
+from ladder_search.export.folders import held
 from ladder_search.export.results import FinalResult, read_result, write_result
 from ladder_search.models import FAMILIES
 from ladder_search.record import TrialRecord

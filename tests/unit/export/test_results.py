@@ -5,14 +5,17 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from ladder_search.errors import CheckpointError, StudyFolderError
+from ladder_search.export import bundle as bundles
 from ladder_search.export.bundle import read_bundle
 from ladder_search.export.results import FinalResult, SeedResult, read_result, write_result
 from ladder_search.studies import Study, Target
@@ -149,6 +152,38 @@ def test_a_full_disk_leaves_no_bundle(
     with pytest.raises(StudyFolderError, match="No space left on device"):
         write_result(tmp_path, made(spec, 0.01, 0.02), provenance={})
     assert os.listdir(tmp_path) == ["progress"], "what training has done so far stays"
+
+
+def test_two_processes_that_finish_the_same_training_leave_one_whole_result(
+    spec: TrialSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of them meets a full disk in the middle: what it removes then must not be the other one's."""
+    writing, go_on = threading.Event(), threading.Event()
+    write = bundles.write_bundle
+
+    def full(folder: Path, **content: Any) -> str:
+        if threading.current_thread() is first and folder.name == "seed-1002":
+            writing.set()
+            go_on.wait(10)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(folder, **content)
+
+    def refused() -> None:
+        with pytest.raises(StudyFolderError, match="No space left on device"):
+            write_result(tmp_path, made(spec, 0.01, 0.02), provenance={})
+
+    monkeypatch.setattr(bundles, "write_bundle", full)
+    first = threading.Thread(target=refused)
+    second = threading.Thread(target=write_result, args=(tmp_path, made(spec, 0.01, 0.02)), kwargs={"provenance": {}})
+    first.start()
+    assert writing.wait(10)
+    second.start()
+    second.join(0.5)  # it waits for the first one; where nothing is locked, it has ended by now
+    go_on.set()
+    first.join(10)
+    second.join(10)
+    assert sorted(os.listdir(tmp_path)) == ["result.json", "seed-1001", "seed-1002"]
+    assert read_result(tmp_path).mean == pytest.approx(0.015)
 
 
 def test_a_result_that_is_damaged(spec: TrialSpec, tmp_path: Path) -> None:
