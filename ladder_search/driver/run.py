@@ -94,7 +94,7 @@ class Run:
             )
         self._trials, limit = self._space.limited(settings.trials, self._points)
         if limit:
-            console.print(limit, highlight=False, markup=False, soft_wrap=True)
+            console.say(limit)
         self._storage = settings.storage and lasting(settings.storage)
         self._place = place_for(self._storage, folder.path, resume=settings.resume)
         self._reasons: dict[str, str] = {}

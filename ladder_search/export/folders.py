@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ladder_search.disk.files import sync_folder
-from ladder_search.disk.lock import LOCK_FILES, hold, let_go
+from ladder_search.disk.lock import LOCK, LOCK_FILES, hold, let_go
 from ladder_search.errors import StudyFolderError
 
 PROGRESS = "progress"
@@ -55,16 +55,17 @@ def write_folder(folder: Path, files: Mapping[str, bytes], *, replace: bool = Fa
 
 
 @contextmanager
-def held(folder: Path, *, timeout: float = 0.0, ending: bool = False) -> Iterator[None]:
+def held(folder: Path, *, timeout: float = 0.0, brief: bool = False) -> Iterator[None]:
     """Make the folder of a final training, or of several, and hold it; one in which nothing was begun is removed again.
 
     Args:
         timeout: seconds to wait for another process.
-        ending: nothing is trained there any more, so that the lock's file goes, too.
+        brief: nothing is trained there, so that a lock's file goes where there was none before.
 
     Raises:
         StudyFolderError: another process holds it, or it cannot be written.
     """
+    was_there = (folder / LOCK).exists()
     try:
         lock = hold(folder, timeout=timeout)
     except BlockingIOError as error:
@@ -76,10 +77,10 @@ def held(folder: Path, *, timeout: float = 0.0, ending: bool = False) -> Iterato
     try:
         yield
     finally:
-        if not ending:
+        if not brief:
             with suppress(OSError):
                 (folder / PROGRESS).rmdir()
-        let_go(lock, unused=ending or _is_unused(folder))
+        let_go(lock, unused=_is_unused(folder) or (brief and not was_there))
 
 
 def _is_unused(folder: Path) -> bool:

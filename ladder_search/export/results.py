@@ -194,7 +194,7 @@ def write_result(
         CheckpointError: the folder has a result that is damaged.
     """
     check_folder(folder)
-    with held(folder, timeout=_PATIENCE_SECONDS, ending=True):  # another process may have finished the same training
+    with held(folder, timeout=_PATIENCE_SECONDS, brief=True):  # another process may have finished the same training
         if (folder / RESULT).exists() and not force:
             if read_result(folder) == result:
                 return
