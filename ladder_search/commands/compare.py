@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from ladder_search.commands.training import at_least_one, find_device, reporting
 from ladder_search.config import merge
 from ladder_search.console import Console
 from ladder_search.data import datasets
+from ladder_search.data.foreign import read_json
 from ladder_search.disk.files import write_atomically
 from ladder_search.driver.pictures import canvas
 from ladder_search.driver.pictures.learning import learning_bands
@@ -28,8 +30,9 @@ from ladder_search.metrics import Measure
 from ladder_search.studies import find_study
 from ladder_search.trial import TrialSpec
 
-FILE = "learning.json"
+FILE = "learning"
 PICTURE = "learning-curves"
+_LIMIT = 1 << 28
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -84,12 +87,25 @@ def _shortened(spec: TrialSpec, epochs: int | None) -> TrialSpec:
 
 def _write(output: Path, found: list[Learning], title: str) -> None:
     text = json.dumps(as_json(found, found[0].name), indent=1, allow_nan=False) + "\n"
+    suffix = _suffix(output, [one.name for one in found])
     try:
-        write_atomically(output / FILE, lambda file: file.write(text.encode()))
+        write_atomically(output / f"{FILE}{suffix}.json", lambda file: file.write(text.encode()))
         with canvas.style():
-            canvas.save(learning_bands(title, found), output, PICTURE)
+            canvas.save(learning_bands(title, found), output, f"{PICTURE}{suffix}")
     except OSError as error:
         raise unwritable(output, error) from error
+
+
+def _suffix(output: Path, studies: list[str]) -> str:
+    """Return what the names of a comparison's files end with: the folder may hold one of other studies, which stays."""
+    try:
+        if list(read_json(output / f"{FILE}.json", _LIMIT)["curves"]) == studies:
+            return ""
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError, LookupError, TypeError):
+        pass  # whatever it is, it stays
+    return f"-{hashlib.sha256(' '.join(studies).encode()).hexdigest()[:8]}"
 
 
 def _tell(console: Console, found: list[Learning], dataset: str) -> None:

@@ -44,6 +44,15 @@ def test_curves_are_kept_drawn_and_told_and_found_again(
     assert compare(tmp_path, "digits-100-base", "digits-all-base", monkeypatch=monkeypatch) == 0
     assert (place / "digits-100-base" / "result.json").stat().st_mtime_ns == before  # nothing is trained again
     assert json.loads((place / "learning.json").read_text()) == kept
+    # A comparison of other studies on the same data lies beside it, whatever the first file holds.
+    assert compare(tmp_path, "digits-all-base", "digits-100-base", monkeypatch=monkeypatch) == 0
+    assert json.loads((place / "learning.json").read_text()) == kept
+    (other,) = place.glob("learning-*.json")
+    assert json.loads(other.read_text())["reference"] == "digits-all-base"
+    assert len(list(place.glob("learning-curves-*.png"))) == 1
+    (place / "learning.json").write_text("no comparison")
+    assert compare(tmp_path, "digits-all-base", "digits-100-base", monkeypatch=monkeypatch) == 0
+    assert (place / "learning.json").read_text() == "no comparison"
 
 
 def test_nats_are_told_as_nats(capsys: pytest.CaptureFixture[str]) -> None:
