@@ -190,7 +190,6 @@ class Run:
             lives = [*self._description.get("resumed", []), life]
             self._describe(id=self._id, search=self._search, store=relative_place(store, root), resumed=lives)
             return
-        self._journal = Journal(self._folder.journal, self._search, new=True)
         self._description = {
             "id": self._id,
             "search": self._search,
@@ -201,7 +200,13 @@ class Run:
             "provenance": self._provenance,
             "arrangement": self._arrangement,
         }
-        self._folder.create(self._description)
+        try:
+            self._journal = Journal(self._folder.journal, self._search, new=True)
+            self._folder.create(self._description)
+        except StudyFolderError:
+            if self._place:
+                self._place.leave()
+            raise
 
     def go(self, tracker: Tracker, trainable: type[tune.Trainable]) -> None:
         """Run all trials, then fill ``records`` and ``problems``."""

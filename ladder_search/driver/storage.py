@@ -7,6 +7,7 @@ another search began, or anything else, is not touched.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,11 @@ class Place:
             text = json.dumps({"format": FORMAT, "id": search, "folder": str(folder)}, indent=1).encode()
             self._attempt(lambda: self._write(text))
         self.check_own(search)
+
+    def leave(self) -> None:
+        """Take the mark away again: the search could not begin."""
+        with suppress(OSError):
+            self._filesystem.delete_file(f"{self._path}/{MARKER}")
 
     def _owner(self) -> dict[str, Any] | None:
         """Return what the marker says; None where there is none."""

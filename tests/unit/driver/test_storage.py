@@ -21,6 +21,8 @@ def test_a_free_place_is_checked_before_anything_is_begun_and_claimed_once(stora
     first = place_for(storage, tmp_path / "a" / "s", resume=False)
     second = place_for(storage, tmp_path / "b" / "s", resume=False)
     assert first is not None and second is not None and not (tmp_path / "storage" / "s").exists()
+    second.claim("id b", tmp_path / "b" / "s")
+    second.leave()  # its study folder could not be written
     first.claim("id a", tmp_path / "a" / "s")
     first.claim("id a", tmp_path / "a" / "s")
     with pytest.raises(SettingError, match=r"belongs to the search in .*a/s; begin a new search with another --name"):
