@@ -77,7 +77,18 @@ fi
 # What the search is given besides its arguments. A job that was queued again goes on with it.
 export LADDER_SEARCH_OPTIONS="--address $here:$port --root $root --name $name $share"
 search=("$@")
-if [ -e "$root/$name/study.json" ]; then search=(--resume); fi
+if [ -e "$root/$name/study.json" ]; then
+    search=(--resume)
+    # The address of the tracking store may have a password, which is in no record of the search. Better: leave it out,
+    # and submit the job with MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or with MLFLOW_TRACKING_URI.
+    while (($#)); do
+        case $1 in
+            --tracking) search+=("$1" "${2-}") ;;
+            --tracking=*) search+=("$1") ;;
+        esac
+        shift
+    done
+fi
 python search.py "${search[@]}" &
 running=$!
 

@@ -13,6 +13,8 @@ from ladder_search.errors import LadderSearchError, SettingError
 from ladder_search.paths import expanded, expanded_address, expanded_path
 from ladder_search.record import absolute_place, find_folder
 
+_STORE = "MLflow store (that of MLFLOW_TRACKING_URI, else the SQLite file in the root folder)"
+
 
 def main() -> None:
     """Entry point of the console script."""
@@ -53,7 +55,7 @@ def _main() -> int | None:
     train.add_argument("--set", action="append", metavar="NAME=VALUE", help="override a setting: model.dropout=0.3")
     train.add_argument("--curve", type=int, metavar="EPOCHS", help="epochs between test errors to look at (none)")
     train.add_argument("-o", "--output", type=Path, help="folder for result and bundles (final/NAME)")
-    train.add_argument("--tracking", help="MLflow store (the SQLite file in the root folder)")
+    train.add_argument("--tracking", help=_STORE)
     with_training(train, "to train on")
     analyse = command("analyse", _analyse, "What goes on in a bundle's network: columns, frames of a video, or music.")
     analyse.add_argument("bundle", help="a bundle's folder")
@@ -68,7 +70,7 @@ def _main() -> int | None:
     analyse.add_argument("--steps", type=int, help="of music: steps of a piece to draw (128)")
     analyse.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
     analyse.add_argument("-o", "--output", type=Path, help="folder for the result (analyses/NAME)")
-    analyse.add_argument("--tracking", help="MLflow store (the SQLite file in the root folder)")
+    analyse.add_argument("--tracking", help=_STORE)
     with_root(analyse)
     reproduce = command("reproduce", _reproduce, "Published against found configurations, on the same fresh seeds.")
     reproduce.add_argument("study", nargs="+", help="studies; each is a group of rows of the table")
@@ -91,14 +93,14 @@ def _main() -> int | None:
     ordering.add_argument("--from", dest="from_", type=Path, metavar="FOLDER", help=from_)
     ordering.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
     ordering.add_argument("-o", "--output", type=Path, help="folder for table and picture (ROOT/orderings/NAME)")
-    ordering.add_argument("--tracking", help="MLflow store (the SQLite file in the root folder)")
+    ordering.add_argument("--tracking", help=_STORE)
     with_root(ordering)
     report = command("report", _report, "Write what was searched and reproduced as Markdown and HTML with pictures.")
     report.add_argument("name", nargs="*", help="searches, reproductions, or studies: their latest (all in the root)")
     report.add_argument("-o", "--output", type=Path, default=Path("report"), help="folder of the report (report)")
     with_root(report)
     ui = command("ui", _ui, "Open the MLflow pages of a store on this machine.")
-    ui.add_argument("--tracking", help="MLflow store (the SQLite file in the root folder)")
+    ui.add_argument("--tracking", help=_STORE)
     ui.add_argument("--port", type=int, default=5000)
     with_root(ui)
     sync = command("sync", _sync, "Send what searches recorded and the tracking store has not got yet.")
@@ -108,6 +110,7 @@ def _main() -> int | None:
     with_root(command("doctor", _doctor, "Say what works here, what does not, and what to do."))
     arguments = parser.parse_args()
     _expand_paths(arguments)
+    _take_store(arguments)
     run: Callable[[argparse.Namespace], int | None] = arguments.run
     return run(arguments)
 
@@ -123,6 +126,17 @@ def _expand_paths(arguments: argparse.Namespace) -> None:
             arguments.tracking = expanded_address(value, "--tracking")
         elif isinstance(value, Path):
             setattr(arguments, name, expanded_path(value, f"--{name.rstrip('_')}"))
+
+
+def _take_store(arguments: argparse.Namespace) -> None:
+    """Let MLflow's variable name the store of a command with ``--tracking``; ``sync`` has those of the searches."""
+    if getattr(arguments, "tracking", "none here") or arguments.command == "sync":
+        return
+    from ladder_search.tracking.address import of_variable, variable_store
+
+    arguments.tracking = variable_store()
+    if arguments.tracking:
+        print(of_variable(arguments.tracking))
 
 
 def _studies(arguments: argparse.Namespace) -> None:
@@ -202,6 +216,7 @@ def _ui(arguments: argparse.Namespace) -> int:
 
 def _sync(arguments: argparse.Namespace) -> int:
     from ladder_search.record import StudyFolder
+    from ladder_search.tracking.address import usable_again
     from ladder_search.tracking.writer import sync
 
     folders = [find_folder(arguments.root, name) for name in arguments.study]
@@ -211,7 +226,7 @@ def _sync(arguments: argparse.Namespace) -> int:
     for folder in folders:
         try:
             description = folder.description()
-            store = arguments.tracking or absolute_place(description["store"], folder.path.parent)
+            store = arguments.tracking or usable_again(absolute_place(description["store"], folder.path.parent))
             report = sync(folder.spool, store, description["settings"]["study"])
             failed += not report.complete
             print(f"{folder.path.name}: {report}")

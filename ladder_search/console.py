@@ -21,6 +21,7 @@ from typing import IO, Any, TextIO, cast
 import rich.console
 from rich.text import Text
 
+from ladder_search import environment
 from ladder_search.errors import LadderSearchError
 from ladder_search.signals import Interruption, listening
 
@@ -70,12 +71,12 @@ class Console(rich.console.Console):
         """
         stream = _unfailing(sys.stdout if file is None else cast(TextIO, file))
         terminal = _is_terminal(stream) if terminal is None else terminal
-        environment = {name: os.environ[name] for name in _TERMINAL_VARIABLES if name in os.environ}
+        variables = {name: os.environ[name] for name in _TERMINAL_VARIABLES if name in os.environ}
         for name in ("COLUMNS", "LINES"):  # a container's terminal may have 0 of both
             value = os.environ.get(name, "")
             if value.isdecimal() and int(value) > 0:
-                environment[name] = value
-        dumb = environment.get("TERM", "").lower() in ("dumb", "unknown")
+                variables[name] = value
+        dumb = variables.get("TERM", "").lower() in ("dumb", "unknown")
         super().__init__(
             file=stream,
             width=width,
@@ -85,7 +86,7 @@ class Console(rich.console.Console):
             markup=False,
             emoji=False,
             highlight=False,
-            _environ=environment,
+            _environ=variables,
         )
 
     @property
@@ -130,7 +131,8 @@ def run_command(command: Callable[[], int | None]) -> int:
     _guard_standard_streams()
     with listening():
         try:
-            return command() or 0
+            with environment.ours():  # before the command imports the libraries, which read some variables then
+                return command() or 0
         except LadderSearchError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2

@@ -19,27 +19,13 @@ from ray._private import ray_constants, services
 from ray._private.utils import detect_fate_sharing_support
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ladder_search import signals
+from ladder_search import environment, signals
 from ladder_search.cores import usable_cores
 from ladder_search.driver import deaths
 from ladder_search.driver.ray_address import RayAddress
 from ladder_search.driver.ray_folder import ray_folder
 from ladder_search.errors import ResourceError, SettingError, command_line
 from ladder_search.tracking.address import redacted
-
-_RAY_VARIABLES = {
-    "RAY_AIR_NEW_OUTPUT": "0",  # Tune's newer output prints tables at every verbosity
-    "RAY_USAGE_STATS_ENABLED": "0",  # a search tells nobody that it runs
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # they are in the trials' records and in their error.txt
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # one record of a search is enough: ours
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours, too: see driver/halt.py
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",  # a snapshot per checkpoint is no news
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # trials keep the working directory
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial without a GPU sees none
-    "RAY_TRAIN_V2_ENABLED": "0",  # nobody trains with Ray Train, and its second version is 8 MB more in every process
-    "ARROW_DEFAULT_MEMORY_POOL": "system",  # Arrow's own begins with 4 MB, in processes that keep nothing in it
-    "RAY_prestart_worker_first_driver": "0",  # trials are actors, which never take the processes that Ray starts ahead
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +47,7 @@ def connected(address: RayAddress | None, notify: Callable[[str], None]) -> Iter
     Raises:
         ResourceError: Ray does not start, or lets this process not join.
     """
-    for name, value in _RAY_VARIABLES.items():
-        os.environ.setdefault(name, value)
-    deaths.all_survived()
-    with nullcontext() if address else ray_folder(notify):
+    with environment.ours(), deaths.survived(), nullcontext() if address else ray_folder(notify):
         try:
             _join(address) if address else _start()
             yield address is None

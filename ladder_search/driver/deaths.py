@@ -7,6 +7,8 @@ own. Tune has no place to hand in another rule, so the one method that has it is
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ray.air.execution._internal import RayActorManager
@@ -22,6 +24,13 @@ def _actor_task_failed(self: RayActorManager, tracked_actor_task: Any, exception
     _original(self, tracked_actor_task, exception)
 
 
-def all_survived() -> None:
-    """From now on no such death ends a search of this process."""
-    setattr(RayActorManager, _original.__name__, _actor_task_failed)
+@contextmanager
+def survived() -> Iterator[None]:
+    """While it holds, no such death ends a search of this process."""
+    name = _original.__name__
+    before = getattr(RayActorManager, name)
+    setattr(RayActorManager, name, _actor_task_failed)
+    try:
+        yield
+    finally:
+        setattr(RayActorManager, name, before)

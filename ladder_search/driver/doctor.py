@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.text import Text
 
+from ladder_search import environment
 from ladder_search.console import Console
 from ladder_search.cores import usable_cores
 from ladder_search.data import datasets
@@ -22,7 +23,7 @@ from ladder_search.disk.features import CONSEQUENCES, lacking
 from ladder_search.driver import ray_address
 from ladder_search.driver.ray_folder import ray_folder
 from ladder_search.errors import LadderSearchError, installation
-from ladder_search.tracking.address import check, default_store
+from ladder_search.tracking.address import check, default_store, redacted, variable_store
 from ladder_search.training.compiling import compiler_problem
 
 PACKAGES = (
@@ -54,7 +55,7 @@ def examine(console: Console, root: Path) -> int:
     """Print all findings; return 0 when everything that a search needs works, else 1."""
     broken = 0
     here = (lambda: _root(root), lambda: _file_system(root), lambda: _store(root))
-    for look in (_python, _packages, _devices, _compiler, _data, *here, _cluster, _launcher):
+    for look in (_python, _packages, _devices, _compiler, _variables, _data, *here, _cluster, _launcher):
         for finding in look():
             broken += not finding.works
             mark = LACKS if finding.optional else WORKS if finding.works else FAILS
@@ -117,6 +118,12 @@ def _data() -> Iterator[Finding]:
             yield Finding(name=f"data {name}", works=False, found=str(error))
 
 
+def _variables() -> Iterator[Finding]:
+    names = environment.ignored()
+    found = environment.in_words(names) if names else "nothing in it that a search would ignore"
+    yield Finding(name="environment", works=True, found=found)
+
+
 def _root(root: Path) -> Iterator[Finding]:
     place = root.absolute()
     while not place.exists():
@@ -144,8 +151,13 @@ def _file_system(root: Path) -> Iterator[Finding]:
 
 
 def _store(root: Path) -> Iterator[Finding]:
-    store = default_store(root)
-    yield _tried("tracking store", store, lambda: check(store))
+    try:
+        store = variable_store()
+    except LadderSearchError as error:
+        yield Finding(name="tracking store", works=False, found=str(error))
+        return
+    found = redacted(store) + " (MLFLOW_TRACKING_URI)" if store else default_store(root)
+    yield _tried("tracking store", found, lambda: check(store or default_store(root)))
 
 
 def _cluster() -> Iterator[Finding]:

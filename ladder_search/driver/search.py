@@ -11,19 +11,30 @@ from pathlib import Path
 
 from ray import tune
 
+from ladder_search import environment
 from ladder_search.console import Console
 from ladder_search.data import datasets
 from ladder_search.driver import cluster, ray_address
+from ladder_search.driver.process import as_before
 from ladder_search.driver.ray_address import RayAddress
 from ladder_search.driver.run import Run
 from ladder_search.driver.settings import SearchSettings
 from ladder_search.driver.space import Space
-from ladder_search.errors import SettingError
+from ladder_search.environment import in_words
+from ladder_search.errors import SettingError, TrackingError
 from ladder_search.export.sources import given_folders
 from ladder_search.record import StudyFolder, TrialRecord, claim_folder, lasting
 from ladder_search.studies import Study
 from ladder_search.tracking import SpoolTracker
-from ladder_search.tracking.address import check_or_wait, default_store, normal_store, redacted
+from ladder_search.tracking.address import (
+    VARIABLE,
+    check_or_wait,
+    default_store,
+    normal_store,
+    of_variable,
+    redacted,
+    variable_store,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +58,7 @@ class SearchResult:
         return bool(self.records) and all(record.state == "FAIL" for record in self.records)
 
 
+@as_before()
 def run_search(
     settings: SearchSettings,
     *,
@@ -56,7 +68,8 @@ def run_search(
 ) -> SearchResult:
     """Run a search to its end and return what it found.
 
-    Everything that can be known to be wrong is checked before Ray starts.
+    Everything that can be known to be wrong is checked before Ray starts. Afterwards the process is as before: its
+    environment, its signals' handlers, its loggers and Ray's classes.
 
     Raises:
         LadderSearchError: bad settings, data that cannot be had, a folder in use, a store that does not answer, a
@@ -98,6 +111,10 @@ def run_search(
         # Ray takes some seconds to start: say that something goes on, and where.
         line = f"{study.name}: {run.outlook()}, kept in {folder.path}"
         console.say(line)
+        if source := _store_line(settings, store):
+            console.say(source)
+        if names := environment.ignored():
+            console.say(f"note: {in_words(names)}")
         tracker: SpoolTracker | None = None
         tracking = partial(SpoolTracker, folder.spool, store, study.name, start_writer=not settings.offline)
         try:
@@ -128,6 +145,19 @@ def run_search(
 def _look_for(address: RayAddress, console: Console) -> None:
     console.say(f"Looking for the Ray cluster at {address.value} …")
     ray_address.check(address)
+
+
+def _store_line(settings: SearchSettings, store: str) -> str | None:
+    """Return what is to be said of a variable that names a store, the one of the search or another."""
+    try:
+        named = variable_store()
+    except TrackingError:  # no default was needed
+        return None
+    if named == normal_store(store):
+        return of_variable(named)
+    if named is not None and settings.resume:
+        return f"Tracking store {redacted(store)}, as when the search was begun; {VARIABLE} names another."
+    return None
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from ladder_search.driver.ray_address import find_address
 from ladder_search.errors import SettingError, StudyFolderError, UnknownNameError, command_line
 from ladder_search.paths import expanded, expanded_address
 from ladder_search.record import StudyFolder, absolute_place, find_folder, lasting, latest
+from ladder_search.tracking.address import usable_again, variable_store
 
 if TYPE_CHECKING:
     from ladder_search.studies import Study
@@ -71,7 +72,8 @@ class SearchSettings:
     name: str | None = None
     """Name of the study folder; none: the study's name and the time."""
     tracking: str | None = None
-    """Address of the MLflow store; none: a SQLite file in the root folder."""
+    """Address of the MLflow store; none: a SQLite file in the root folder. The command line's default is
+    ``MLFLOW_TRACKING_URI``."""
     offline: bool = False
     """Ask nothing of the store and send nothing; ``ladder-search sync`` does so later."""
     storage: str | None = None
@@ -167,6 +169,8 @@ def parse_arguments(arguments: Sequence[str]) -> SearchSettings:
     values["overrides"] = merge(values.get("overrides", {}), parse_assignments(assignments))
     if values.get("resume"):
         values = _as_begun(values)
+    elif values.get("tracking") is None:
+        values["tracking"] = variable_store()
     if "study" not in values:
         raise SettingError(f"a search needs a study, none was given; name one, `{command_line('studies')}` lists them.")
     settings = build(SearchSettings, values)
@@ -220,11 +224,8 @@ def _as_begun(given: Mapping[str, Any]) -> dict[str, Any]:
             f"a search that is resumed may only grow and --trials of {folder.path} is {begun['trials']}, got "
             f"{given['trials']}; leave it out or give more."
         )
-    if "tracking" not in given and ":***@" in str(begun["tracking"]):
-        raise SettingError(
-            f"a password is kept in no file and --tracking of {folder.path} needs one, {begun['tracking']}; give the "
-            "whole address again."
-        )
+    if begun["tracking"] is not None:
+        begun["tracking"] = usable_again(begun["tracking"])
     overrides = merge(begun["overrides"], given["overrides"])
     # The study may have been named by a path of its own.
     place = given.get("root", "results") if folder.path.parent == root else str(folder.path.parent)
@@ -323,7 +324,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--address", help="Ray cluster to join, auto: this node's, local: a private one (RAY_ADDRESS, else local)")
     add("--root", help="folder of the study folders and of the tracking store (results)")
     add("--name", help="name of the study folder (study and time)")
-    add("--tracking", metavar="URI", help="MLflow store (a SQLite file in the root folder)")
+    add("--tracking", metavar="URI", help="MLflow store (MLFLOW_TRACKING_URI, else a SQLite file in the root folder)")
     add("--offline", action="store_true", help="send nothing to the store now; ladder-search sync does so later")
     add("--storage", metavar="URI", help="folder or bucket for checkpoints that every node can write")
     return parser

@@ -1,35 +1,76 @@
 """Tracking addresses: what a store may be called, whether it answers, and how to look at it. Imports no MLflow.
 
 A search checks its address here before it starts, within seconds, because MLflow itself would first retry for minutes.
+Servers and databases are asked by the client that will log into them, in a process of its own (``first_call``).
 """
 
 from __future__ import annotations
 
-import base64
 import importlib.util
 import json
 import os
 import re
-import ssl
+import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
+import ladder_search
+from ladder_search import environment
 from ladder_search.errors import StoreBusyError, TrackingError, command_line, installation
+from ladder_search.paths import expanded_address
+from ladder_search.tracking.first_call import Answer
 from ladder_search.tracking.sqlite_store import BUSY_PATIENCE_S, artifact_root, read_tables
 
 _STARTING = ("starting up", "recovery mode", "not yet accepting connections")
 """What PostgreSQL says while it starts, and while it repairs itself after a crash."""
 DATABASES = ("postgresql", "mysql", "mssql")
 """Database servers that MLflow speaks to."""
+VARIABLE = "MLFLOW_TRACKING_URI"
+"""MLflow's own, the default of ``--tracking``."""
 
 
 def default_store(root: Path) -> str:
     """Return the address of the SQLite store in the folder ``root``, absolute because trials change their directory."""
     return f"sqlite:///{root.resolve() / 'mlflow.db'}"
+
+
+def variable_store() -> str | None:
+    """Return the address in ``MLFLOW_TRACKING_URI``, the default of ``--tracking``; None where there is none.
+
+    Raises:
+        TrackingError: the address is of a kind that cannot be used.
+    """
+    named = os.environ.get(VARIABLE, "").strip()
+    try:
+        return normal_store(expanded_address(named, VARIABLE)) if named else None
+    except TrackingError as error:
+        raise TrackingError(
+            f"{str(error).rstrip('.')}; it comes from {VARIABLE}, which can be unset, or name a store with --tracking."
+        ) from None
+
+
+def of_variable(store: str) -> str:
+    """Return the line that says where the address of a store came from."""
+    return f"Tracking store {redacted(store)}, as {VARIABLE} says."
+
+
+def usable_again(store: str) -> str:
+    """Return an address that a search has recorded, and recorded without its password, as it can be used once more.
+
+    That is the one in ``MLFLOW_TRACKING_URI``, where it is the same but for the password; else the address without a
+    login, which MLflow or the database's driver then take from their own variables or from files of mode 600
+    (``MLFLOW_TRACKING_USERNAME``, ``~/.mlflow/credentials``, ``~/.netrc``, ``PGPASSWORD``, ``~/.pgpass``).
+    """
+    if "***" not in store:
+        return store
+    with suppress(TrackingError):
+        named = variable_store()
+        if named is not None and redacted(named) == normal_store(store):
+            return named
+    return without_password(store)[0]
 
 
 def normal_store(store: str) -> str:
@@ -63,7 +104,7 @@ def normal_store(store: str) -> str:
             "a tracking address starts with sqlite:///, http://, https://, postgresql://, mysql:// or mssql:// and "
             f"names a host, {redacted(store)!r} does not: use http://127.0.0.1:5000 or sqlite:////folder/mlflow.db."
         )
-    return store.strip().rstrip("/")
+    return f"{scheme.lower()}://{rest}".rstrip("/")  # as MLflow's and our own tests of a scheme are for small letters
 
 
 def redacted(text: str) -> str:
@@ -106,10 +147,8 @@ def check(store: str, timeout_s: float = 5.0) -> None:
     path = sqlite_path(store)
     if path is not None:
         check_sqlite(path)
-    elif store.startswith(("http://", "https://")):
-        _check_server(store, timeout_s)
     else:
-        _check_database(store, timeout_s)
+        _check_answer(store, timeout_s)
 
 
 def check_or_wait(store: str) -> str | None:
@@ -192,22 +231,56 @@ def _schema_version() -> str | None:
     return heads.pop() if len(heads) == 1 else None
 
 
-def _check_server(store: str, timeout_s: float) -> None:
+def _check_answer(store: str, timeout_s: float) -> None:
+    """Check a server or a database by a first call of MLflow's own client, in a process of its own."""
+    shown, answer = redacted(store), _first_call(store, timeout_s)
+    reason = " ".join(redacted(answer.reason).split())
+    database = not store.startswith(("http://", "https://"))
+    match answer.kind:
+        case "tables":
+            _check_schema(store, answer.tables, answer.version)
+        case "driver":
+            raise TrackingError(
+                f"a database store needs its Python driver, {shown} finds none ({reason}): install it, or use a server."
+            )
+        case "late":
+            raise TrackingError(
+                f"a tracking {'database' if database else 'server'} answers within {timeout_s:g} s, {shown} did not: "
+                "check host, port and firewall."
+            )
+        case "failed" if database and any(words in reason for words in _STARTING):
+            raise StoreBusyError(f"the database must be ready, {shown} is not yet ({reason}): wait.")
+        case "failed" if database:
+            raise TrackingError(
+                f"the database must be reachable and let us in, {shown} does not ({reason}): start it, or check host, "
+                "port, user, password and database."
+            )
+        case "failed" if answer.cause == "proxy":
+            raise TrackingError(
+                f"the proxy must lead to the tracking server, to {shown} it does not ({reason}): name the host in "
+                "NO_PROXY, or correct HTTP_PROXY and HTTPS_PROXY."
+            )
+        case "failed" if answer.cause == "certificate":
+            raise TrackingError(
+                f"the certificate of the server must be trusted, that of {shown} is not ({reason}): name its authority "
+                "in MLFLOW_TRACKING_SERVER_CERT_PATH or REQUESTS_CA_BUNDLE, and a client's own certificate in "
+                "MLFLOW_TRACKING_CLIENT_CERT_PATH."
+            )
+        case "failed":
+            raise TrackingError(
+                f"a tracking server must be reachable, {shown} is not ({reason}): start it, or check host and port."
+            )
+        case "moved":
+            raise TrackingError(
+                f"the address must be the server's final one, {shown} leads to {reason}: name that one."
+            )
+        case "page":
+            _check_page(store, answer.status, answer.body)
+
+
+def _check_page(store: str, status: int, body: str) -> None:
     shown = redacted(store)
-    try:
-        status, body = _get(f"{store}/api/2.0/mlflow/experiments/search?max_results=1", timeout_s)
-    except TimeoutError:
-        raise TrackingError(
-            f"a tracking server answers within {timeout_s:g} s, {shown} did not: check host, port and firewall."
-        ) from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
-        if isinstance(reason, TimeoutError):
-            reason = f"no answer within {timeout_s:g} s"
-        raise TrackingError(
-            f"a tracking server must be reachable, {shown} is not ({reason}): start it, or check host and port."
-        ) from None
-    if status == 403 and b"Host" in body:
+    if status == 403 and "Host" in body:
         raise TrackingError(
             f"the server must accept the name it is called by, {shown} answered 403 'Invalid Host header': "
             f"restart it with --allowed-hosts {urlsplit(store).netloc.rpartition('@')[2]}, or use its IP address."
@@ -215,7 +288,7 @@ def _check_server(store: str, timeout_s: float) -> None:
     if status in (401, 403):
         raise TrackingError(
             f"the server must know the user, {shown} answered {status}: set MLFLOW_TRACKING_USERNAME and "
-            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
+            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, or keep a login in ~/.mlflow/credentials or ~/.netrc."
         )
     if status >= 500:
         raise TrackingError(f"the tracking server must work, {shown} answered {status}: look at its log.")
@@ -229,55 +302,21 @@ def _check_server(store: str, timeout_s: float) -> None:
         )
 
 
-def _get(url: str, timeout_s: float) -> tuple[int, bytes]:
-    """Return status and the start of the body, with the credentials that MLflow's own client would use."""
-    parts = urlsplit(url)
-    request = urllib.request.Request(parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl())
-    user = unquote(parts.username or "") or os.environ.get("MLFLOW_TRACKING_USERNAME")
-    password = unquote(parts.password or "") or os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
-    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
-    if user:
-        request.add_header("Authorization", "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode())
-    elif token:
-        request.add_header("Authorization", f"Bearer {token}")
-    context = None
-    if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("1", "true"):
-        context = ssl._create_unverified_context()
-    elif certificate := os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH"):
-        context = ssl.create_default_context(cafile=certificate)
-    try:
-        with urllib.request.urlopen(request, timeout=timeout_s, context=context) as answer:
-            return answer.status, answer.read(1 << 16)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read(1 << 16)
-
-
-def _check_database(store: str, timeout_s: float) -> None:
-    import sqlalchemy  # half a second that other stores need not spend
-
-    shown, url = redacted(store), sqlalchemy.make_url(store)
-    try:
-        url.get_dialect().import_dbapi()
-    except (ImportError, sqlalchemy.exc.NoSuchModuleError) as error:
-        raise TrackingError(
-            f"a database store needs its Python driver, {shown} finds none ({error}): install it, or use a server."
-        ) from None
-    limit = "login_timeout" if url.get_backend_name() == "mssql" else "connect_timeout"
-    engine = sqlalchemy.create_engine(
-        url, poolclass=sqlalchemy.NullPool, connect_args={limit: max(1, round(timeout_s))}
+def _first_call(store: str, timeout_s: float) -> Answer:
+    home = str(Path(ladder_search.__file__).parents[1])
+    paths = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", Answer.__module__],
+        input=json.dumps({"store": store, "timeout_s": timeout_s}),
+        env={**environment.settled(os.environ), "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
     )
     try:
-        with engine.connect() as connection:
-            tables = sqlalchemy.inspect(connection).get_table_names()
-            version = "SELECT version_num FROM alembic_version"
-            found = connection.execute(sqlalchemy.text(version)).scalar() if "alembic_version" in tables else None
-    except sqlalchemy.exc.SQLAlchemyError as error:
-        reason = " ".join(redacted(str(getattr(error, "orig", None) or error)).split())
-        if any(words in reason for words in _STARTING):
-            raise StoreBusyError(f"the database must be ready, {shown} is not yet ({reason}): wait.") from None
+        return Answer(**json.loads(done.stdout))
+    except (ValueError, TypeError):
+        last = [*done.stderr.splitlines(), f"code {done.returncode}"][-1 if not done.stderr else -2]
         raise TrackingError(
-            f"the database must be reachable and let us in, {shown} does not ({reason}): start it, or check host, "
-            "port, user, password and database."
+            f"tracking needs MLflow's client, which does not start here ({last}): run `{installation()}`."
         ) from None
-    _check_schema(store, tables, found)

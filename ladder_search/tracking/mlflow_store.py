@@ -18,16 +18,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-# Read by MLflow at import. Retrying is the courier's, with a search for the run in between: a request that MLflow
-# repeated by itself after a timeout could create a run twice.
-os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_DISABLE_AGENT_HINT", "true")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+from ladder_search import environment
 
-with warnings.catch_warnings():
+with warnings.catch_warnings(), environment.ours():  # MLflow reads some variables when it is imported
     warnings.simplefilter("ignore")
     import requests
     from mlflow.entities import Dataset, Experiment, InputTag, Metric, Param, Run, RunTag, ViewType
@@ -222,7 +215,7 @@ class MlflowStore:
     def _calls(self) -> Iterator[None]:
         """Turn MLflow's and its libraries' exceptions into our two, and keep their warnings off the console."""
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), environment.ours():  # and others at each call
                 warnings.simplefilter("ignore")
                 yield
         except TrackingError:

@@ -22,6 +22,7 @@ import mlflow.pytorch
 from mlflow.models import infer_signature
 from mlflow.tracking import MlflowClient
 
+from ladder_search import environment
 from ladder_search.errors import TrackingError
 from ladder_search.tracking.address import redacted
 
@@ -50,7 +51,8 @@ def register_model(
         TrackingError: the store cannot be reached or refuses the model.
     """
     try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        silent = redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO())
+        with warnings.catch_warnings(), environment.ours(), silent[0], silent[1]:
             warnings.simplefilter("ignore")
             # The registry is that of the store: MLFLOW_REGISTRY_URI of another program must not lead elsewhere.
             client = MlflowClient(address, registry_uri=address)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec
 
 import ladder_search
+from ladder_search import environment
 from ladder_search.tracking.address import normal_store
 from ladder_search.tracking.clock import steady_time
 from ladder_search.tracking.events import STATUSES, Artifact, Close, CloseStale, End, Event, Metrics, Start, Tags
@@ -238,7 +239,7 @@ class SpoolTracker:
         folder = self._spool.folder
         home = str(Path(ladder_search.__file__).parents[1])
         paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**os.environ, STORE_VARIABLE: self._store, "PYTHONPATH": os.pathsep.join(paths)}
+        own = {STORE_VARIABLE: self._store, "PYTHONPATH": os.pathsep.join(paths)}
         command = [sys.executable, "-P", "-m", "ladder_search.tracking.writer", "--spool", str(folder.path)]
         command += ["--experiment", self._experiment, "--parent", str(os.getpid())]
         with suppress(OSError):
@@ -251,7 +252,7 @@ class SpoolTracker:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL,
                     stderr=log,
-                    env=environment,
+                    env={**environment.settled(os.environ), **own},
                     start_new_session=True,
                 )
         except OSError as error:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ladder_search import environment
 from ladder_search.disk.lock import Lock
 from ladder_search.errors import StoreBusyError, TrackingError
 from ladder_search.tracking.address import check, normal_store, sqlite_path
@@ -236,6 +237,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--experiment", required=True, help="name of the MLflow experiment")
     parser.add_argument("--parent", type=int, help="process id of the search")
     options = parser.parse_args(arguments)
+    environment.settle()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(5)  # training comes first

@@ -82,14 +82,15 @@ def test_a_job_whose_time_is_over_queues_itself_again_and_then_goes_on(
     put(venv / "python", PYTHON.format(python=sys.executable))
     command = ["bash", str(ROOT / "clusters" / "slurm.sh")]
 
-    first = start("digits-100", "--trials", "9", folder=tmp_path, command=command, **job)
-    first.wait_for("searching: search.py digits-100 --trials 9\n")
+    arguments = ("digits-100", "--trials", "9", "--tracking", "http://me:a b@host")
+    first = start(*arguments, folder=tmp_path, command=command, **job)
+    first.wait_for("searching: search.py digits-100 --trials 9 --tracking http://me:a b@host\n")
     first.process.send_signal(number)
     ended = first.ended()
     assert ended.code == 1 and ended.left == [], str(ended)
     assert ("scontrol requeue 4711" in ended.out) is requeued
 
-    again = start("digits-100", "--trials", "9", folder=tmp_path, command=command, **job).ended()
+    again = start(*arguments, folder=tmp_path, command=command, **job).ended()
     assert again.code == 0, str(again)
-    assert "searching: search.py --resume\n" in again.out
+    assert "searching: search.py --resume --tracking http://me:a b@host\n" in again.out  # its password is in no record
     assert "requeue" not in again.out

@@ -113,6 +113,29 @@ def test_sync_goes_on_past_a_damaged_folder_and_says_what_was_not_sent(
     assert _run(monkeypatch, "sync", "b", "--root", str(tmp_path)) == 0
 
 
+@pytest.mark.parametrize("command", ["train", "analyse", "ordering", "ui", "sync"])
+def test_mlflows_variable_is_the_default_of_tracking(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """But of ``sync``, which sends what a search has recorded to the store of that search."""
+    stores: list[str | None] = []
+    monkeypatch.setattr(cli, f"_{command}", lambda arguments: stores.append(arguments.tracking))
+    words = [command] if command in ("ui", "sync") else [command, "digits-100"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@host:5000/")
+    assert _run(monkeypatch, *words) == 0
+    said = capsys.readouterr().out
+    assert _run(monkeypatch, *words, "--tracking", "http://other") == 0
+    assert capsys.readouterr().out == ""
+    if command == "sync":
+        assert (stores, said) == ([None, "http://other"], "")
+    else:
+        assert stores == ["http://me:secret@host:5000", "http://other"]
+        assert said == "Tracking store http://me:***@host:5000, as MLFLOW_TRACKING_URI says.\n"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "ftp://host")
+        assert _run(monkeypatch, *words) == 2
+        assert "it comes from MLFLOW_TRACKING_URI" in capsys.readouterr().err
+
+
 def test_nothing_to_sync(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert _run(monkeypatch, "sync", "--root", str(tmp_path)) == 0
     assert "nothing to send" in capsys.readouterr().out

@@ -26,7 +26,6 @@ def _told(monkeypatch: pytest.MonkeyPatch, error: Exception) -> list[Any]:
 
 
 def test_tune_alone_would_end_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RayActorManager, "_actor_task_failed", deaths._original)
     with pytest.raises(RuntimeError, match="unexpected exception"):
         _told(monkeypatch, KILLED)
 
@@ -42,8 +41,8 @@ def test_tune_alone_would_end_the_search(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_every_end_of_a_process_is_the_death_of_its_actor(
     monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
 ) -> None:
-    monkeypatch.setattr(RayActorManager, "_actor_task_failed", deaths._original)  # put back afterwards
-    deaths.all_survived()
-    told = _told(monkeypatch, error)
+    with deaths.survived():
+        told = _told(monkeypatch, error)
+    assert RayActorManager._actor_task_failed is deaths._original
     assert [type(one) for one in told] == [RayActorError, RayActorError]  # once for the actor, once for its task
     assert str(told[0]).startswith(says)

@@ -99,3 +99,19 @@ def test_a_store_that_is_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "mlflow.db").write_text("this is no database, it is a letter to a friend" * 10)
     code, text = _examined(tmp_path)
     assert code == 1 and "fails  tracking store" in text
+
+
+def test_the_store_and_the_variables_of_the_environment_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mine.db")
+    monkeypatch.setenv("TUNE_RESULT_BUFFER_LENGTH", "10")
+    code, text = _examined(tmp_path / "results")
+    lines = {line[7:42].strip(): line for line in text.splitlines()}
+    assert code == 0, text
+    assert f"{tmp_path}/mine.db (MLFLOW_TRACKING_URI)" in lines["tracking store"]
+    assert "TUNE_RESULT_BUFFER_LENGTH of the environment has no effect" in lines["environment"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "mlruns")
+    code, text = _examined(tmp_path / "results")
+    assert code == 1 and "it comes from MLFLOW_TRACKING_URI" in text

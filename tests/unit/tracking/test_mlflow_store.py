@@ -171,6 +171,19 @@ class TestServer:
             assert not isinstance(caught.value, RejectedError)
             assert time.monotonic() - begin < 2.0  # MLflow's own retries, minutes long, are off
 
+    def test_points_that_a_server_did_not_take_are_never_thought_stored(
+        self, flaky: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With asynchronous logging MLflow's client answers before the server does, and drops what that refuses."""
+        monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")
+        store = open_store(flaky.address, "digits", Path("results/a/spool"), "spool")
+        run_id = store.create_run_once("k", name="k", parent_id=None, time_ms=1)
+        flaky.trouble.append(503)
+        with pytest.raises(TrackingError, match="answered"):
+            store.log_batch(run_id, Batch((point(1),)))
+        store.log_batch(run_id, Batch((point(1),)))
+        assert len(flaky.runs[run_id]["metrics"]) == 1
+
     def test_a_server_that_is_not_there(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
             address = f"http://127.0.0.1:{server.getsockname()[1]}"

@@ -1,0 +1,34 @@
+"""What a search changes in its process for a while: environment, handlers of signals, loggers."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ladder_search import environment, signals
+
+_LOGGERS = ("", "optuna", "ray", "ray.tune", "ray.tune.execution.experiment_state")
+"""Loggers of the libraries that a search configures; they may not exist before."""
+
+
+@contextmanager
+def as_before() -> Iterator[None]:
+    """Put back at the end what a search, Ray, Tune and Optuna change for the whole process in between."""
+    loggers = {logger: _state(logger) for logger in map(logging.getLogger, _LOGGERS)}
+    hook = sys.excepthook
+    try:
+        with environment.ours(), signals.kept(), warnings.catch_warnings():
+            yield
+    finally:
+        for logger, (level, its_handlers, propagate) in loggers.items():
+            logger.setLevel(level)
+            logger.handlers[:], logger.propagate = its_handlers, propagate
+        sys.excepthook = hook
+
+
+def _state(logger: logging.Logger) -> tuple[int, list[Any], bool]:
+    return logger.level, list(logger.handlers), logger.propagate
