@@ -124,6 +124,8 @@ class Run:
         self._description = self._folder.description()
         self._search = str(self._description.get("search", self._search))
         self._id = str(self._description.get("id", self._id))  # earlier versions gave none
+        begun_in = self._folder.path.with_name(self._search.rpartition("/")[2])  # the folder may have been renamed
+        self._place = place_for(self._storage, begun_in, resume=True)
         if self._place:
             self._place.check_own(self._id)
         changed = check_unchanged(
