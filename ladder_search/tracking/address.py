@@ -306,7 +306,7 @@ def _first_call(store: str, timeout_s: float) -> Answer:
     home = str(Path(ladder_search.__file__).parents[1])
     paths = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
-        [sys.executable, "-P", "-m", Answer.__module__],
+        [sys.executable, "-P", "-c", f"from {Answer.__module__} import main; main()"],
         input=json.dumps({"store": store, "timeout_s": timeout_s}),
         env={**environment.settled(os.environ), "PYTHONPATH": paths},
         capture_output=True,
