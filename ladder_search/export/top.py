@@ -19,7 +19,7 @@ from ladder_search.export.members import read_fitting
 from ladder_search.export.provenance import collect
 from ladder_search.export.sources import FOLDER, Shelf
 from ladder_search.record import StudyFolder, TrialRecord, check_checkpoint, identity
-from ladder_search.training.checkpoint import member_digest
+from ladder_search.training.checkpoint import member_digest, member_settings
 from ladder_search.trial import TrialSpec
 
 FIRST_DRAW = "member-0"
@@ -60,6 +60,8 @@ def export_top(
         checkpoint = _checkpoint(study_folder, record)
         check_checkpoint(checkpoint.parent, description.get("id"))
         read_fitting(checkpoint, _spec(record, dataset))
+        if not _copies(description):
+            _check_settings(checkpoint, record)
     # The search's code made the weights, ours makes the bundles: both are told.
     of_search = description.get("provenance")
     provenance: dict[str, Any] = {**collect(data_name=dataset.name, data_digest=dataset.digest)}
@@ -90,13 +92,29 @@ def _distinct(study_folder: StudyFolder, description: Mapping[str, Any]) -> Iter
     In population based training, trials that end with the same settings may have come there by different ways: of those
     only such with the same weights are one.
     """
-    copies = description["settings"].get("scheduler") == "pbt"
-    known = set()
+    copies, known = _copies(description), set()
     for record in best_trials(study_folder.read_trials()):
         own = identity(record.settings), member_digest(_checkpoint(study_folder, record)) if copies else ""
         if own not in known:
             known.add(own)
             yield record
+
+
+def _copies(description: Mapping[str, Any]) -> bool:
+    """Whether trials of the search went on from the weights of others, with other settings than they began with."""
+    return bool(description["settings"].get("scheduler") == "pbt")
+
+
+def _check_settings(checkpoint: Path, record: TrialRecord) -> None:
+    """Raise ``CheckpointError`` where a checkpoint without a mark, of an earlier version, is not of its trial."""
+    settings = member_settings(checkpoint)
+    if identity(settings) == identity(record.settings):
+        return
+    if TrialSpec.from_mapping(settings) != TrialSpec.from_mapping(record.settings):  # beyond defaults of newer settings
+        raise CheckpointError(
+            f"a trial is exported with its own weights and {checkpoint} has other settings than {record.key}: another "
+            "search with the same name and --storage has written there; begin this one again with another --name."
+        )
 
 
 def _member(

@@ -62,6 +62,18 @@ def member_digest(folder: Path) -> str:
     return f"{description.get('sha256')} at step {description.get('step')}"
 
 
+def member_settings(folder: Path) -> dict[str, Any]:
+    """Return the settings of a member; the tensors are not read for it.
+
+    Raises:
+        CheckpointError: the folder holds no description of a checkpoint.
+    """
+    settings = _describe(folder).get("settings")
+    if not isinstance(settings, dict):
+        raise CheckpointError(f"the checkpoint in {folder} must have settings, found {settings!r:.60}; {_REMEDY}.")
+    return settings
+
+
 def read_member(folder: Path) -> tuple[MemberState, dict[str, Any]]:
     """Return the member in ``folder`` and its settings.
 

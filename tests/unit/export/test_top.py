@@ -180,3 +180,16 @@ def test_bundles_are_never_equal(
     bundles = export_top(study, top=3, output=tmp_path / "configs", dataset=dataset)
     assert [bundle.name for bundle in bundles] == [f"{rank:02d}-{key}" for rank, key in enumerate(keys, start=1)]
     assert len({read_bundle(bundle).digest for bundle in bundles}) == len(bundles)
+
+
+def test_so_is_one_of_an_earlier_version_that_has_other_settings(
+    study: StudyFolder, dataset: Dataset, tmp_path: Path, pack: Pack, spec: TrialSpec
+) -> None:
+    place = study.path / "checkpoints" / "t0002" / "checkpoint_000001"
+    write_member(place / "member-0", pack.state(0), replace(spec, seed=77, label_seed=2, draws=2).as_mapping())
+    with pytest.raises(CheckpointError, match=r"has other settings than t0002: another search with the same name"):
+        export_top(study, top=1, output=tmp_path / "configs", dataset=dataset)
+    description = study.description()
+    description["settings"]["scheduler"] = "pbt"  # in which that is no fault
+    study.describe(description)
+    assert len(export_top(study, top=1, output=tmp_path / "configs", dataset=dataset)) == 1
