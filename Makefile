@@ -3,7 +3,8 @@
 #   make search    set .venv up (once), then search `digits-100` with 24 trials and print the leaderboard
 #   make test      set .venv up with the development tools (once), then run every check
 #
-# For developers: make lint, make test PYTEST_ARGS="-n 4 tests/unit", make clean.
+# For developers: make lint, make test PYTEST_ARGS="-n 4 tests/unit", make clean. Unit tests run in a random order, whose
+# seed is printed; make test LADDER_SEARCH_TEST_ORDER=7 repeats one.
 # Another interpreter: make search PYTHON=python3.12. Another study: make search STUDY=mnist-100-full TRIALS=100.
 
 PYTHON ?= python3

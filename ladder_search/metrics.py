@@ -24,6 +24,8 @@ STEP_TIME_MS = "step_time_ms"
 
 HISTORY = "history"
 """Entry of a report to the search: one row of metrics per epoch since the last report."""
+NOTE = "note"
+"""Entry of a report to the search: something to tell the user, or empty."""
 DIVERGED = "diverged"
 """Entry of a report to the search: true when a member became non-finite or cannot be trained; it ends the trial."""
 REASON = "reason"

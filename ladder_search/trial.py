@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
+import threading
 import warnings
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -304,11 +306,31 @@ class _Held:
     whitening: Whitening | None
 
 
-_on_device: dict[tuple[object, ...], _Held] = {}
+class _Prepared:
+    """Data sets on a device, those that were used last: a trial's own and that of its sources, which two threads of a
+    host use in turn."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._lock = most, threading.Lock()
+        self._held: OrderedDict[tuple[object, ...], _Held] = OrderedDict()
+
+    def get(self, key: tuple[object, ...], prepare: Callable[[], _Held]) -> _Held:
+        """Return what ``key`` names; ``prepare`` makes it unless it is held."""
+        with self._lock:
+            held = self._held.pop(key, None)
+            if held is None:
+                while len(self._held) >= self._most:  # before the next takes its room
+                    self._held.popitem(last=False)
+                held = prepare()
+            self._held[key] = held
+            return held
+
+
+_PREPARED = _Prepared(2)
 
 
 def training_data(spec: TrialSpec, dataset: Dataset, device: torch.device) -> Feed:
-    """Return the training set on ``device``, prepared and read as the trial has it; held once per process."""
+    """Return the training set on ``device``, prepared and read as the trial has it."""
     return _held(spec, dataset, device).feed
 
 
@@ -330,16 +352,15 @@ def _held(spec: TrialSpec, dataset: Dataset, device: torch.device) -> _Held:
     member = spec.member(dataset)
     rows = spec.training.labelled_batch + spec.training.unlabelled_batch
     key = (dataset.digest, device, member.data, spec.model.example_shape, bool(spec.data.validation), rows)
-    if key not in _on_device:
-        _on_device.clear()  # a process works on one data set at a time
+
+    def prepare() -> _Held:
         x, y = _tensor(dataset.train_x, device), _tensor(dataset.train_y, device).long()
-        if spec.data.preprocessing == "gcn-zca":
-            trained_on = torch.from_numpy(np.sort(member.split.unlabelled)).to(device)
-            whitening = fit(x[trained_on])
-            _on_device[key] = _Held(TrainingData(x=whitening(x), y=y, full_scale=1.0), whitening)
-        else:
-            _on_device[key] = _Held(_feed(spec, dataset, member.split, x, y, VALIDATION), None)
-    return _on_device[key]
+        if spec.data.preprocessing != "gcn-zca":
+            return _Held(_feed(spec, dataset, member.split, x, y, VALIDATION), None)
+        whitening = fit(x[torch.from_numpy(np.sort(member.split.unlabelled)).to(device)])
+        return _Held(TrainingData(x=whitening(x), y=y, full_scale=1.0), whitening)
+
+    return _PREPARED.get(key, prepare)
 
 
 def _feed(spec: TrialSpec, dataset: Dataset, split: Split, x: torch.Tensor, y: torch.Tensor, part: int) -> Feed:

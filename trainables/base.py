@@ -17,7 +17,7 @@ from ray import tune
 from ray.train._internal.session import _TrainingResult  # what Trainable.save returns; it has no public name
 from ray.tune.result import SHOULD_CHECKPOINT
 
-from ladder_search.metrics import DIVERGED, EPOCH, HISTORY, REASON, STEP, VALIDATION_ERROR
+from ladder_search.metrics import DIVERGED, EPOCH, HISTORY, NOTE, REASON, STEP, VALIDATION_ERROR
 from ladder_search.record import check_checkpoint, mark_checkpoint
 from trainables.desk import Desk, HostSeat, open_desk
 from trainables.keeper import open_keeper
@@ -102,6 +102,7 @@ class PackTrainable(tune.Trainable):
             **done.history[-1],
             HISTORY: done.history,
             DIVERGED: done.diverged,
+            NOTE: done.note,
             REASON: "diverged" if done.diverged else "",
             SHOULD_CHECKPOINT: self._notice.given,
             "done": done.diverged or self._epoch >= self._epochs,

@@ -17,7 +17,6 @@ from ladder_search.errors import ResourceError
 from ladder_search.export.sources import Networks
 from ladder_search.metrics import EPOCH, LEARNING_RATE, STEP, STEP_TIME_MS, VALIDATION_ERROR, validation_score
 from ladder_search.training.checkpoint import read_member, write_member
-from ladder_search.training.compiling import keep_programs, remember
 from ladder_search.training.memory import out_of_memory
 from ladder_search.training.pack import IntervalReport, MemberSpec, MemberState, Pack
 from ladder_search.trial import TrialSpec
@@ -51,11 +50,11 @@ class _Guest:
         judged = self.best if math.isfinite(own) else own
         return {**row, VALIDATION_ERROR: judged, validation_score(self.spec.measure.name): own}
 
-    def end(self, *, diverged: bool = False, refused: str = "") -> Stretch:
+    def end(self, *, diverged: bool = False, note: str = "", refused: str = "") -> Stretch:
         """What the trial did since its last report; it has no goal any more."""
         step, history = self.epoch * self.steps_per_epoch, self.history
         self.history, self.goal = [], self.epoch
-        return Stretch(epoch=self.epoch, step=step, history=history, diverged=diverged, refused=refused)
+        return Stretch(epoch=self.epoch, step=step, history=history, diverged=diverged, note=note, refused=refused)
 
 
 class Host:
@@ -96,9 +95,6 @@ class Host:
         self._guests: dict[str, _Guest] = {}
         self.pack: Pack | None = None
         """None before the first trial, and after one that did not fit into memory."""
-        self._fresh = False
-        """The pack's program is compiled and not known to be on disk."""
-        keep_programs()
         self.told: Callable[[str, int], None] = lambda key, epoch: None
         """Is told of every epoch that a trial has trained."""
         self._snapshots = Snapshots(snapshots)
@@ -174,7 +170,7 @@ class Host:
         if guest is None or guest.epoch >= guest.goal:
             return None
         if guest.history:
-            return guest.end()
+            return guest.end(note=_note(self.pack))
         guest.goal = guest.epoch + 1
         return None
 
@@ -186,10 +182,6 @@ class Host:
         steps = next(iter(training.values())).steps_per_epoch  # of all: the signature fixes rows and batches
         reports = self.pack.run(steps, slots=slots)
         scores = self.pack.validation_scores(slots=slots)
-        if self._fresh:
-            threads = torch.get_num_threads()
-            remember(self.pack.signature, self.pack.slots, device=self._device.type, threads=threads)
-            self._fresh = False
         arrived: dict[str, Stretch] = {}
         for key, guest in training.items():
             own = [reports[slot] for slot in guest.slots]
@@ -199,7 +191,7 @@ class Host:
             row = _row(guest.epoch, own, [scores[slot] for slot in guest.slots], diverged)
             guest.history.append(row if guest.best is None else guest.with_best(row))
             if diverged or guest.epoch >= guest.goal:
-                arrived[key] = guest.end(diverged=diverged)
+                arrived[key] = guest.end(diverged=diverged, note=_note(self.pack))
         return arrived
 
     def save(self, key: str, folder: Path) -> None:
@@ -250,7 +242,6 @@ class Host:
         if pack is None or (not self._guests and (pack.signature != member.signature() or pack.slots != slots)):
             self.pack = pack = None  # the room of the last one is needed for the next
             self._snapshots.clear()
-            self._fresh = compiled
             self.pack = pack = spec.pack(self._dataset, slots=slots, compiled=compiled, device=self._device)
         return pack
 
@@ -304,6 +295,11 @@ class OwnSeat:
     def leave(self) -> None:
         for key in list(self.host.guests):
             self.host.unseat(key)
+
+
+def _note(pack: Pack | None) -> str:
+    failure = "" if pack is None else pack.compile_failure
+    return failure and f"steps are not compiled, which failed: {failure}"
 
 
 def _folders(checkpoint: Path, spec: TrialSpec) -> list[Path]:

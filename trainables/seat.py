@@ -19,6 +19,8 @@ class Stretch:
     history: list[dict[str, Any]]
     """A row of metrics for every epoch of the stretch."""
     diverged: bool = False
+    note: str = ""
+    """Not empty: something to tell the user, such as why steps are not compiled."""
     refused: str = ""
     """Not empty: the trial cannot be trained, and why: its pack does not fit into memory, or its source failed."""
 

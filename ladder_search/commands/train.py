@@ -64,6 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
     record(result, output, name=source.name, store=store, console=console)
     for line in result.lines():
         console.say(line)
+    console.say(f"steps {'compiled' if result.compiled else 'not compiled'}")
     console.say(f"kept in {output}")
 
 

@@ -76,6 +76,8 @@ class SearchCallback(tune.Callback):
         self._begun: dict[str, float] = {}
         self._trials: dict[str, Any] = {}
         self.problems: list[str] = []
+        self.notes: list[str] = []
+        """What trials had to tell of their machines."""
         self._noted: set[tuple[str, str]] = set()
         self._ledger = ledger
         self._unwritten: dict[str, OSError] = {}
@@ -113,8 +115,14 @@ class SearchCallback(tune.Callback):
             end=self._decided(key, result) if result.get("done") else None,
         )
         self._log(log, fresh)
+        note = result.get(metrics.NOTE)
+        if note and note not in self.notes:
+            self.notes.append(note)
+            self.problems.append(note)
         if len(log.rows) == len(fresh):
             self._tracker.set_tags(self._run(key), {"host": str(result.get("hostname", ""))})
+            if note:
+                self._tracker.set_tags(self._run(key), {"note": note})
 
     @_never_raises
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

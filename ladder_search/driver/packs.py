@@ -8,18 +8,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
 from ladder_search.data.dataset import Dataset
-from ladder_search.driver.settings import SearchSettings
 from ladder_search.errors import SettingError
 from ladder_search.models import find_family
 from ladder_search.studies import Study
-from ladder_search.training.compiling import compile_pays, compiler_found, on_disk
+from ladder_search.training.compiling import compile_pays
 from ladder_search.trial import TrialSpec
+
+SIDE_BY_SIDE = 2
+"""Trials at a time that the decision to compile counts with, on every machine, so that the same command has the same
+programs everywhere."""
 
 
 def stacks(family: str) -> bool:
@@ -36,19 +39,29 @@ def check_stacks(family: str, slots: int | str) -> None:
         )
 
 
-class Programs:
-    """Tells of every configuration of a search which program trains it, and whether compiling that program pays."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiling:
+    """What decides whether the steps of a search are compiled, as its first life had it; kept in ``study.json``."""
 
-    def __init__(
-        self, settings: SearchSettings, study: Study, own: TrialSpec, dataset: Dataset, *, slots: int, at_a_time: int
-    ) -> None:
-        """Args: ``slots`` trials in a pack; ``at_a_time`` trials that train at the same time."""
-        self._dataset, self._compile = dataset, settings.compile
-        self._device = "cuda" if settings.gpus else "cpu"
-        self._threads = max(1, int(settings.cpus_per_trial))
+    mode: Literal["auto", "on", "off"]
+    compiler: bool
+    """Whether a compiler was found."""
+    trials: int
+    """Trials of the search when it began: those that a resume adds change nothing."""
+
+
+class Programs:
+    """Tells of every configuration of a search which program trains it, and whether compiling that program pays.
+
+    The answers are a function of the study, the options of the search and ``Compiling``: neither the cache folder nor
+    the number of cores changes them.
+    """
+
+    def __init__(self, compiling: Compiling, study: Study, own: TrialSpec, dataset: Dataset, *, slots: int) -> None:
+        """Args: ``slots`` trials in a pack."""
+        self._dataset, self._compiling, self._slots = dataset, compiling, slots
         self._variants: int = study.space.programs  # each gets its part of the trials
         self._own = own.member(dataset).signature()
-        self._trials, self._slots, self._packs = settings.trials, slots, max(1, at_a_time // slots)
 
     def needed(self, settings: Mapping[str, Any], *, fixed: bool = False) -> dict[str, Any]:
         """Return ``signature`` (of the pack), ``seats`` and ``compiled`` for a trial; ``fixed``: it is no suggestion.
@@ -59,22 +72,20 @@ class Programs:
         member = spec.member(self._dataset)
         signature = member.signature()
         alone = fixed and signature != self._own
-        seats, trials = (1, 1.0) if alone else (self._slots, self._trials / self._variants)
+        seats, trials = (1, 1.0) if alone else (self._slots, self._compiling.trials / self._variants)
         digest = hashlib.sha256(repr((spec.family, spec.draws, seats, signature)).encode()).hexdigest()[:10]
-        return {"signature": digest, "seats": seats, "compiled": self._compiles(spec, trials, seats)}
+        return {"signature": digest, "seats": seats, "compiled": self._compiles(spec, trials)}
 
-    def _compiles(self, spec: TrialSpec, trials: float, seats: int) -> bool:
-        if self._compile != "auto":
-            return self._compile == "on"
-        if not find_family(spec.family).compiling:
+    def _compiles(self, spec: TrialSpec, trials: float) -> bool:
+        if self._compiling.mode != "auto":
+            return self._compiling.mode == "on"
+        if not self._compiling.compiler or not find_family(spec.family).compiling:
             return False
         member = spec.member(self._dataset)
         together = max(1, round(min(trials, self._slots)))
-        packs = min(self._packs, max(1.0, trials / self._slots))
+        packs = min(max(1, SIDE_BY_SIDE // self._slots), max(1.0, trials / self._slots))
         steps = int(trials * member.total_steps / together / packs)
-        members = together * spec.draws
-        known = on_disk(member.signature(), seats * spec.draws, device=self._device, threads=self._threads)
-        return compiler_found() and compile_pays(member.flops, steps, members=members, known=known)
+        return compile_pays(member.flops, steps, members=together * spec.draws)
 
 
 @dataclass(slots=True, kw_only=True)

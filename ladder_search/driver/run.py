@@ -8,7 +8,6 @@ import os
 import secrets
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -18,8 +17,8 @@ from ray import tune
 from ladder_search.config import as_mapping
 from ladder_search.console import Console
 from ladder_search.data.dataset import Dataset
-from ladder_search.driver import cluster, schedulers
-from ladder_search.driver.arrangement import bounded, choose
+from ladder_search.driver import begun, cluster, schedulers
+from ladder_search.driver.arrangement import Choice, bounded, choose
 from ladder_search.driver.callback import SearchCallback
 from ladder_search.driver.experiment import names, run_config
 from ladder_search.driver.halt import Halt
@@ -38,10 +37,9 @@ from ladder_search.errors import SettingError, StudyFolderError
 from ladder_search.export.provenance import collect
 from ladder_search.export.sources import FOLDER as SOURCES
 from ladder_search.export.sources import check_same_bundles, given_folders, list_sources, without_test_set
-from ladder_search.record import StudyFolder, TrialRecord, lasting, relative_place
+from ladder_search.record import StudyFolder, TrialRecord, lasting, latest, relative_place
 from ladder_search.studies import Study
 from ladder_search.tracking import DatasetInput, RunStatus, Tracker
-from ladder_search.training.compiling import compiler_found
 from ladder_search.trial import TrialSpec
 
 
@@ -84,6 +82,8 @@ class Run:
         self._description: dict[str, Any] = {}
         self._ledger = Ledger(folder.running)
         self._arrangement: dict[str, Any] = {}
+        """How the latest life was carried out, then how this one is; see ``driver.begun``."""
+        self._kept_slots: int | None = None
 
         self._space = SearchSpace(space, study, own)
         self._points = self._space.points()
@@ -104,11 +104,7 @@ class Run:
         self._scheduler = self._make_scheduler()
         self._provenance = collect(data_name=dataset.name, data_digest=dataset.digest)
         check_stacks(own.family, settings.slots)
-        if settings.compile == "on" and not compiler_found():
-            raise SettingError(
-                "--compile on needs a C++ compiler, and torch in a folder without spaces, and one is missing; "
-                "install g++, move the environment, or choose --compile off."
-            )
+        self._compiling = begun.new_compiling(settings)
 
     def __getstate__(self) -> dict[str, Any]:
         """Reached from a scheduler that Ray pickles into its snapshot, which nothing reads."""
@@ -136,6 +132,11 @@ class Run:
             self._folder.path,
         )
         check_same_bundles(self._own, self._folder.path / SOURCES)
+        life = latest(self._description)
+        self._arrangement = life.get("arrangement", {})
+        if life.get("settings", {}).get("slots") == self._settings.slots:
+            self._kept_slots = begun.kept_slots(self._arrangement)
+        self._compiling = begun.kept_compiling(self._settings, self._arrangement, self._folder.path)
         self._journal = Journal(self._folder.journal, self._search, new=False)
         checkpoints = Checkpoints(self._checkpoints, lambda spec: spec.member(self._dataset).steps_per_epoch, self._id)
         self._past = reconcile(
@@ -164,7 +165,8 @@ class Run:
     def plan(self, private: bool, store: str, trainable: type[tune.Trainable]) -> None:
         """See what the cluster has room for, and begin the study folder."""
         settings = self._settings
-        self._slots = self._choose_slots(private, trainable)
+        choice = self._choose_slots(private, trainable)
+        self._slots = choice.slots
         self._share = cluster.Share(cpus=settings.cpus_per_trial / self._slots, gpus=settings.gpus / self._slots)
         self._room = cluster.capacity(self._share, private=private)
         if not self._room:
@@ -173,10 +175,11 @@ class Run:
         if not private and not looked and not self._storage:
             self._console.print("Checkpoints go to the study folder: all nodes must see it, or name a --storage.")
         self._pending, self._alive = self._at_a_time(private)
-        at_a_time = max(1, min(self._room, self._alive))
-        self._programs = Programs(
-            settings, self._study, self._own, self._dataset, slots=self._slots, at_a_time=at_a_time
-        )
+        self._programs = Programs(self._compiling, self._study, self._own, self._dataset, slots=self._slots)
+        compiled: bool = self._programs.needed(self._own.as_mapping())["compiled"]
+        before, self._arrangement = self._arrangement, begun.as_arrangement(choice, self._compiling, compiled=compiled)
+        for line in begun.in_words(self._compiling, before, self._arrangement):
+            self._console.say(line)
         fixed = [point.name for point in self._points if point.name]
         if settings.trials < len(fixed):
             first = " and ".join(fixed)
@@ -267,6 +270,8 @@ class Run:
             self.records = sorted(records.values(), key=lambda record: record.number)
             self.problems = [*self.problems, *callback.problems, *sorted(self._ledger.problems)]
             self.problems += self._journal.close()
+            if callback.notes:
+                self._note(notes=[*self._description.get("notes", []), *callback.notes])
             if status is not None:
                 self.problems += parent.summarise(self.records, self._journal.study)
             parent.end(status or "FAILED")
@@ -324,33 +329,36 @@ class Run:
             ),
         ).fit()
 
-    def _choose_slots(self, private: bool, trainable: Any) -> int:
+    def _choose_slots(self, private: bool, trainable: Any) -> Choice:
         settings = self._settings
-        if settings.slots != "auto":
+        if settings.slots != "auto" and self._kept_slots is None:
             slots = bounded(settings.slots, trials=self._left(), gpus=settings.gpus)
             if slots < settings.slots:
-                line = f"Packs of {slots} trials: there are no more of them, --slots {settings.slots} is too many."
-                self._console.print(line, highlight=False, soft_wrap=True)
-            return slots
+                self._console.say(
+                    f"Packs of {slots} trials: there are no more of them, --slots {settings.slots} is too many."
+                )
+            return Choice(slots=slots, why=f"--slots {settings.slots}")
         if not hasattr(trainable, "open_desk") or not stacks(self._own.family):
-            return 1
+            return Choice(slots=1, why=f"trials of {self._own.family} share no packs")
         # What the machine lacks altogether is told before a probe waits for it.
         cluster.capacity(cluster.Share(cpus=settings.cpus_per_trial, gpus=settings.gpus), private=private)
-        alone = Programs(settings, self._study, self._own, self._dataset, slots=1, at_a_time=2)
-        choice = choose(
-            self._own,
-            self._dataset,
-            trials=self._left(),
-            programs=self._study.space.programs,
-            compiled=alone.needed(self._own.as_mapping())["compiled"],
-            cpus=settings.cpus_per_trial,
-            gpus=settings.gpus,
-            private=private,
-        )
-        self._arrangement = asdict(choice)
+        if self._kept_slots is not None:
+            choice = Choice(slots=self._kept_slots, why="as the search began")
+        else:
+            alone = Programs(self._compiling, self._study, self._own, self._dataset, slots=1)
+            choice = choose(
+                self._own,
+                self._dataset,
+                trials=self._left(),
+                programs=self._study.space.programs,
+                compiled=alone.needed(self._own.as_mapping())["compiled"],
+                cpus=settings.cpus_per_trial,
+                gpus=settings.gpus,
+                private=private,
+            )
         if choice.slots > 1:
             self._console.say(f"Packs of {choice.slots} trials: {choice.why}.")
-        return choice.slots
+        return choice
 
     def _describe(self, **more: Any) -> None:
         self._description |= more

@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from ladder_search.data.dataset import Dataset
-from ladder_search.errors import SettingError
+from ladder_search.errors import SettingError, StudyFolderError
 from ladder_search.export.folders import held
 from ladder_search.export.progress import (
     Progress,
@@ -124,6 +124,7 @@ def train_final(
     Args:
         spec: the configuration; its own seeds and validation rows are not used.
         seeds: fresh ones, see ``confirmation_seeds``.
+        compiled: the steps are compiled; a training that goes on keeps to what it began with.
         study: gives the result its name and, where the configuration is on the study's data, its target.
         report: called after every epoch; an exception of it ends the training, which leaves a checkpoint.
         folder: where checkpoints are kept; a later call with the same arguments goes on from them, and where
@@ -160,6 +161,22 @@ def train_final(
         return run.result(study)
 
 
+def _as_begun(progress: Progress, compiled: bool, folder: Path | None) -> bool:
+    """Return whether steps are compiled: as the training began, whatever would be chosen now; note it where it begins.
+
+    Raises:
+        StudyFolderError: it began with compiled steps, and there is no compiler here.
+    """
+    if progress.compiled is None:
+        progress.compiled = compiled
+    if progress.compiled and not compiled and not compiler_found():
+        raise StudyFolderError(
+            f"a final training goes on as it began and that in {folder} began with compiled steps, for which no usable "
+            "C++ compiler is here; install g++ (`ladder-search doctor` tells more), or choose another folder."
+        )
+    return progress.compiled
+
+
 class _Run:
     """One call of ``train_final``."""
 
@@ -175,8 +192,9 @@ class _Run:
         networks: Networks | None,
     ) -> None:
         self.spec, self.dataset, self.seeds, self.folder = spec, dataset, list(seeds), folder
-        self.compiled, self.device = compiled, device
+        self.device = device
         self.progress = Progress(settings_digest=digest) if folder is None else read_progress(folder, digest)
+        self.compiled = _as_begun(self.progress, compiled, folder)
         going_on = [seed for seed in self.seeds if str(seed) not in self.progress.diverged]
         states: dict[int, MemberState] = {}
         self.best: dict[int, MemberState] = {}
@@ -184,7 +202,7 @@ class _Run:
             step = self.progress.epoch * spec.member(dataset).steps_per_epoch
             states = read_states(folder, self.progress, going_on, spec, step)
             self.best = read_best(folder, self.progress, going_on, spec)
-        self.pack: Pack = spec.pack(dataset, slots=len(self.seeds), compiled=compiled, device=device)
+        self.pack: Pack = spec.pack(dataset, slots=len(self.seeds), compiled=self.compiled, device=device)
         self.slots = {}
         for seed in going_on:
             own = _final(spec, seed, dataset)
@@ -267,7 +285,7 @@ class _Run:
             outcomes=outcomes,
             data_digest=self.dataset.digest,
             settings_digest=progress.settings_digest,
-            compiled=self.compiled,
+            compiled=self.pack.compiled,
             device=str(self.device),
             seconds=progress.seconds,
             modules=self._modules(),
@@ -334,6 +352,7 @@ class _Run:
 
     def _checkpoint(self) -> None:
         if self.folder is not None:
+            self.progress.compiled = self.pack.compiled
             states = {seed: self.pack.state(slot) for seed, slot in self.slots.items()}
             write_progress(self.folder, self.progress, states, self.spec, self.best)
 

@@ -37,6 +37,8 @@ class Progress:
     """All of a training but its tensors."""
 
     settings_digest: str
+    compiled: bool | None = None
+    """Whether the steps are compiled; None: the training has not begun, or an older version began it."""
     epoch: int = 0
     """Epochs done by every seed that has not diverged."""
     seconds: float = 0.0

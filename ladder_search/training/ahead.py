@@ -8,15 +8,17 @@ device the graph goes to ``torch.compile``, where a CUDA graph takes the launche
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
+import json
 import os
 import platform
+import shutil
+import tempfile
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -24,7 +26,8 @@ from torch import Tensor
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from ladder_search.training.compiling import programs_folder
+from ladder_search.disk.lock import Lock
+from ladder_search.training.compiling import keep_programs, programs_folder
 
 Function = Callable[..., None]
 Program = Callable[[Sequence[Tensor]], None]
@@ -38,6 +41,15 @@ _OPTIONS = {
     # whole has been given to another tensor by then: gradients of a ladder with groups of unequal size came out as 0.
     "inplace_buffers": False,
 }
+_AHEAD_OPTIONS = {
+    **_OPTIONS,
+    # 283 MB in the temporary folder, which torch never removes.
+    "aot_inductor.precompile_headers": False,
+}
+_SUMS = "sha256.json"
+"""In a program's folder: the digest of every other file there."""
+_KEPT = 64
+"""Programs in the cache folder; the least recently loaded ones are removed beyond that. One takes 2 to 5 MB."""
 
 
 def compile_ahead(function: Function, tensors: Sequence[Tensor]) -> Program:
@@ -48,20 +60,26 @@ def compile_ahead(function: Function, tensors: Sequence[Tensor]) -> Program:
             does.
         tensors: all on one device.
     """
+    keep_programs()  # before torch looks for a folder of its own, and makes one in the temporary folder
     examples = [_copy(tensor) for tensor in tensors]
     graph = make_fx(function, tracing_mode="real")(*examples)
     if tensors[0].device.type != "cpu":
         return in_time(graph)
     folder = programs_folder()
     if folder is None:
-        with TemporaryDirectory() as place:
-            return _load(_build(graph, examples, Path(place) / "program.pt2"))
-    path = folder / f"program-{_digest(graph, examples)}.pt2"
-    found = _found(path)
-    if found is None:
-        with _no_other(path.with_suffix(".lock")):
-            found = _found(path) or _load(_build(graph, examples, path))
-    return found
+        with tempfile.TemporaryDirectory() as place:
+            return _load(_build(graph, examples, Path(place) / "program"))
+    path = folder / f"program-{_digest(graph, examples)}"
+    program = _kept(path)
+    if program is None:
+        lock = _lock_of(path)
+        lock.acquire(timeout=None)
+        try:
+            program = _kept(path) or _load(_build(graph, examples, path))
+        finally:
+            lock.release(remove=True)
+        remove_leftovers(folder)
+    return program
 
 
 def in_time(graph: GraphModule) -> Program:
@@ -75,25 +93,41 @@ def in_time(graph: GraphModule) -> Program:
     return program
 
 
-def _found(path: Path) -> Program | None:
-    """The program that is kept at ``path``; None: none is, or it is damaged, and is to be made anew."""
-    if path.exists():
-        with suppress(RuntimeError, OSError):
-            return _load(path)
-    return None
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed left of their builds, and the programs that were not loaded for longest.
 
-
-@contextmanager
-def _no_other(path: Path) -> Iterator[None]:
-    """Wait until no other process holds the lock file, and hold it: processes that begin together compile once.
-
-    The file goes with its holder. Who waited has the file that is gone, and finds the program that was made meanwhile.
+    A program that another process has loaded stays whole in that process.
     """
-    with ExitStack() as held:
-        with suppress(OSError):  # a file system without locks: there each compiles for itself
-            fcntl.flock(held.enter_context(path.open("ab")), fcntl.LOCK_EX)
-            held.callback(path.unlink, missing_ok=True)
-        yield
+    with suppress(OSError):  # another process removes the same
+        begun = [path for suffix in ("building", "lock") for path in folder.glob(f"program-*.{suffix}")]
+        for name in {path.name.partition(".")[0] for path in begun}:
+            lock = _lock_of(folder / name)
+            if lock.acquire():  # no process builds it
+                for work in folder.glob(f"{name}.*.building"):
+                    shutil.rmtree(work, ignore_errors=True)
+                lock.release(remove=True)
+        programs = [path for path in folder.glob("program-*") if not path.suffix and path.is_dir()]
+        for path in sorted(programs, key=lambda path: path.stat().st_mtime, reverse=True)[_KEPT:]:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _lock_of(path: Path) -> Lock:
+    """Return the lock of the process that makes the program at ``path``: processes that begin together compile once."""
+    return Lock(path.with_name(f"{path.name}.lock"))
+
+
+def _kept(path: Path) -> Program | None:
+    """Return the program that is kept at ``path``, or None where there is none or a damaged one."""
+    try:
+        sums = json.loads((path / _SUMS).read_bytes())
+        if any(_sum(path / name) != digest for name, digest in sums.items()):
+            return None
+        program = _load(path)
+    except (OSError, RuntimeError, ValueError, AttributeError):
+        return None
+    with suppress(OSError):  # another user's
+        os.utime(path)
+    return program
 
 
 def _copy(tensor: Tensor) -> Tensor:
@@ -103,39 +137,93 @@ def _copy(tensor: Tensor) -> Tensor:
 
 
 def _build(graph: GraphModule, examples: list[Tensor], path: Path) -> Path:
-    # Under a name of its own first: others see the whole file or none, whoever else compiles the same.
-    begun = path.with_name(f"{path.stem}-{os.getpid()}.pt2")
+    """Make the folder of a program at ``path``: the library, what it reads when it is loaded, and their digests.
+
+    All files of the build lie in a folder beside it, which is removed; other processes see the whole program or none.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{path.name}.", suffix=".building"))
     try:
-        with warnings.catch_warnings():
+        package = work / "program.pt2"
+        with _surroundings(work), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch, about its own use of itself
             exported = torch.export.export(graph, tuple(examples), strict=False)
-            # A copy, in which it notes settings of its own.
-            torch._inductor.aoti_compile_and_package(exported, package_path=str(begun), inductor_configs=dict(_OPTIONS))
-        begun.replace(path)
+            # A copy, in which torch notes settings of its own.
+            torch._inductor.aoti_compile_and_package(
+                exported, package_path=str(package), inductor_configs=dict(_AHEAD_OPTIONS)
+            )
+        whole = work / "program"
+        whole.mkdir()
+        with zipfile.ZipFile(package) as archive:
+            for member in archive.namelist():
+                name = member.rpartition("/")[2]
+                if name.endswith((".so", ".json")):
+                    (whole / name).write_bytes(archive.read(member))
+        (whole / _SUMS).write_text(json.dumps({file.name: _sum(file) for file in whole.iterdir()}), encoding="utf-8")
+        shutil.rmtree(path, ignore_errors=True)  # a damaged one
+        whole.rename(path)
     finally:
-        begun.unlink(missing_ok=True)
+        shutil.rmtree(work, ignore_errors=True)
     return path
 
 
+@contextmanager
+def _surroundings(work: Path) -> Iterator[None]:
+    """Let torch and the compiler keep their files in ``work``: those of a killed process can be found there."""
+    from torch._inductor import cpu_vec_isa  # seconds, that a process without a build does without
+    from torch._inductor import utils as inductor
+
+    tempfile.gettempdir()  # remembered by Python before the variable changes
+    with _variables(TMPDIR=str(work)):
+        # What the processor can do is tried by small libraries, once for all programs.
+        with _variables(TORCHINDUCTOR_CACHE_DIR=str(work.parent / "processor")):
+            cpu_vec_isa.valid_vec_isa_list()
+        inductor.clear_caches()  # what torch remembers may lie in the folder of an earlier build
+        with _variables(TORCHINDUCTOR_CACHE_DIR=str(work / "inductor")):
+            yield
+        inductor.clear_caches()
+
+
+@contextmanager
+def _variables(**values: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 def _load(path: Path) -> Program:
-    # The loader beneath the loaded model, which would sort its arguments into a tree and back at every call.
-    loader = torch._inductor.aoti_load_package(str(path), run_single_threaded=True).loader
+    """Return the program in the folder ``path``."""
+    (library,) = path.glob("*.so")
+    # Not ``aoti_load_package``, which extracts the library into the temporary folder, once more in every process.
+    runner = torch._C._aoti.AOTIModelContainerRunnerCpu(str(library), 1)
 
     def program(given: Sequence[Tensor]) -> None:
-        loader.run(given)  # type: ignore[arg-type]
+        runner.run(given)  # type: ignore[arg-type]
 
     return program
 
 
+def _sum(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
 def _digest(graph: GraphModule, examples: Sequence[Tensor]) -> str:
     """All that the machine code depends on: operations, constants, layouts, compiler, processor and threads."""
-    found = hashlib.sha256(graph.code.encode())
+    digest = hashlib.sha256(graph.code.encode())
     for name, constant in sorted(graph.named_buffers()):
-        found.update(f"{name}{_layout(constant)}".encode())
-        found.update(constant.contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(f"{name}{_layout(constant)}".encode())
+        digest.update(constant.contiguous().view(torch.uint8).numpy().tobytes())
     facts = [_layout(example) for example in examples]
-    found.update(repr((facts, _OPTIONS, torch.__version__, torch.get_num_threads(), _processor())).encode())
-    return found.hexdigest()[:32]
+    digest.update(repr((facts, _AHEAD_OPTIONS, torch.__version__, torch.get_num_threads(), _processor())).encode())
+    return digest.hexdigest()[:32]
 
 
 def _layout(tensor: Tensor) -> tuple[Any, ...]:

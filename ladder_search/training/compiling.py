@@ -1,7 +1,7 @@
 """Whether compiling a training step pays, and where compiled programs are kept.
 
-Decided by arithmetic, so that the same final training is always the same program; a search also asks what the disk
-has. Measured on a CPU of two cores (torch 2.13, one thread, float32), milliseconds per step::
+Decided by arithmetic, so that the same command always has the same program, whatever the cache folder holds. Measured
+on a CPU of two cores (torch 2.13, one thread, float32), milliseconds per step::
 
     step                                          products      eager   compiled   saved
     MNIST, 784-1000-500-250-250-250-10, 100+100   3.2 GFLOP      54.7       29.0    25.7
@@ -19,23 +19,17 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
 import importlib.util
 import os
 import shutil
 import subprocess
 import tempfile
-from contextlib import suppress
 from pathlib import Path
-
-import torch
 
 from ladder_search.errors import LadderSearchError
 
 COMPILE_SECONDS = 60.0
 """The slower end of what was measured: when in doubt, a run starts at once."""
-KNOWN_SECONDS = 5.0
-"""The same for a program that is on disk: it is traced and loaded."""
 
 _SAVED_BASE_S = 6.3e-3
 _SAVED_PER_FLOP_S = 6.0e-12
@@ -46,7 +40,7 @@ _SAVED_BY_MEMBERS = 0.7
 _TRIAL = '#include <cstddef>\nextern "C" int answer() { return 42; }\n'
 
 
-def compile_pays(flops_per_step: float, steps: int, *, members: int = 1, known: bool = False) -> bool:
+def compile_pays(flops_per_step: float, steps: int, *, members: int = 1) -> bool:
     """Tell whether a run of ``steps`` updates ends earlier with a compiled step than with an eager one.
 
     The break-even lies near 2,350 steps of MNIST's size (four epochs) and near 8,700 of the digits' size.
@@ -55,10 +49,9 @@ def compile_pays(flops_per_step: float, steps: int, *, members: int = 1, known: 
         flops_per_step: matrix products of one member's step, see ``MemberSpec.flops``.
         steps: updates that are still to be done under this signature.
         members: of the pack.
-        known: the program is on disk, see ``on_disk``.
     """
     saved: float = steps * (_SAVED_BASE_S + _SAVED_PER_FLOP_S * flops_per_step) * members**_SAVED_BY_MEMBERS
-    return saved > (KNOWN_SECONDS if known else COMPILE_SECONDS)
+    return saved > COMPILE_SECONDS
 
 
 def keep_programs() -> None:
@@ -66,40 +59,6 @@ def keep_programs() -> None:
     folder = programs_folder()
     if folder is not None:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
-
-
-def on_disk(signature: object, slots: int, *, device: str, threads: int) -> bool:
-    """Whether the program of such a pack was compiled here before; arguments as for ``remember``."""
-    folder = programs_folder()
-    return folder is not None and (folder / _mark(signature, slots, device, threads)).exists()
-
-
-def remember(signature: object, slots: int, *, device: str, threads: int) -> None:
-    """Note that the program of a pack is on disk now.
-
-    Args:
-        signature: the pack's, see ``MemberSpec.signature``.
-        device: its type, "cpu" or "cuda".
-        threads: of a product; another number is another program.
-    """
-    folder = programs_folder()
-    if folder is not None:
-        with suppress(OSError):  # it will be thought to be expensive
-            (folder / _mark(signature, slots, device, threads)).touch()
-
-
-def _mark(signature: object, slots: int, device: str, threads: int) -> str:
-    # On a CPU the program is one member's, whatever the pack's size.
-    named = repr((signature, slots if device != "cpu" else 1, device, threads, torch.__version__, _code()))
-    return f"known-{hashlib.sha256(named.encode()).hexdigest()[:16]}"
-
-
-@functools.cache
-def _code() -> str:
-    """Digest of the sources that programs are made from: an edited one is compiled anew."""
-    package = Path(__file__).parent.parent
-    sources = sorted(path for part in ("training", "models", "nn") for path in (package / part).glob("*.py"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 def programs_folder() -> Path | None:

@@ -169,6 +169,16 @@ class Pack:
         return len(self._seats)
 
     @property
+    def compiled(self) -> bool:
+        """Whether the step is compiled; after the first step, whether it could be."""
+        return self._stepper.compiled
+
+    @property
+    def compile_failure(self) -> str:
+        """Why the step is not compiled though it was to be; empty: it is, or was not to be."""
+        return self._stepper.failure
+
+    @property
     def active(self) -> list[int]:
         """Slots that hold a member."""
         return [slot for slot, seat in enumerate(self._seats) if seat is not None]

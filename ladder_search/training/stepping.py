@@ -7,7 +7,9 @@ replayed, and nothing is synchronised until the interval's sum is read.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
+from subprocess import SubprocessError
 
 import torch
 from torch import Tensor
@@ -15,7 +17,8 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ladder_search.errors import ResourceError
 from ladder_search.nn.protocol import Stacking
-from ladder_search.training.ahead import compile_ahead
+from ladder_search.training.ahead import Program, compile_ahead
+from ladder_search.training.memory import out_of_memory
 from ladder_search.training.program import Stack, Step, float32_products_of
 
 Capture = Callable[[Callable[[], None], Iterable[Tensor]], Callable[[], None]]
@@ -48,13 +51,17 @@ class Stepper:
                 they are.
         terms: cost terms of a member.
         stacking: the family's; "none": the members take turns in every step.
-        compiled: the step is compiled on its first use.
+        compiled: the step is compiled on its first use; where that fails, it is called as it is.
         precision: of the products, see ``TrainingConfig.precision``.
         capture: how the step gets fast, ``capture_graph`` on CUDA; None calls it as it is.
         """
         self._step, self._stacks, self._x, self._y = step, stacks, x, y
         self._members = len(next(iter(stacks[0].values())))
-        self._stacking, self._compiled, self._precision, self._capture = stacking, compiled, precision, capture
+        self._stacking, self._precision, self._capture = stacking, precision, capture
+        self.compiled = compiled
+        """Whether the step is compiled; after the first step, whether it could be."""
+        self.failure = ""
+        """Why it could not be compiled."""
         self._total = torch.zeros((self._members, terms), dtype=torch.float64, device=x.device)
         self._at = torch.zeros(1, dtype=torch.int64, device=x.device)
         self._places: list[Tensor] = []
@@ -103,7 +110,7 @@ class Stepper:
             [self._at, self._total[k], *(p[:, k] for p in self._places), *(v[k] for v in leaves), self._x, self._y]
             for k in turns
         ]
-        program = compile_ahead(share, shares[0]) if self._compiled else lambda tensors: share(*tensors)
+        program = self._program(share, shares[0])
 
         def one() -> None:
             for tensors in shares:
@@ -115,6 +122,19 @@ class Stepper:
         *moving, _, _, carried = self._stacks
         changed = [tensor for stack in (*moving, carried) for tensor in stack.values()]
         return self._capture(one, (*changed, self._total, self._at))
+
+    def _program(self, share: Callable[..., None], example: Sequence[Tensor]) -> Program:
+        if self.compiled:
+            try:
+                return compile_ahead(share, example)
+            except (RuntimeError, OSError, SubprocessError) as error:
+                if out_of_memory(error) is not None:
+                    raise
+                # For example a temporary folder that was mounted noexec meanwhile, or a full disk.
+                self.compiled = False
+                self.failure = " ".join(str(error).split())[:300] or type(error).__name__
+                warnings.warn(f"steps are not compiled, which failed: {self.failure}", RuntimeWarning, stacklevel=2)
+        return lambda tensors: share(*tensors)
 
 
 def warm_up(function: Callable[[], object], changed: Iterable[Tensor]) -> None:

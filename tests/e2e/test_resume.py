@@ -113,6 +113,10 @@ def test_a_search_that_was_killed_ends_like_one_that_was_not(
     assert found.perfect, found
     assert _pictures(broken / "results")
     assert not (study / "running").exists()
+    description = json.loads((study / "study.json").read_text())
+    ways = [life["arrangement"] for life in (description, *description["resumed"])]
+    assert len(ways) == 4 and all(way | {"why": ""} == ways[0] | {"why": ""} for way in ways), ways
+    assert "Steps are not compiled (--compile off)." in last.out()
     seconds = [json.loads(path.read_text())["seconds"] for path in sorted((study / "trials").glob("*.json"))]
     assert len(seconds) == 5 and min(seconds) > 0
 

@@ -36,6 +36,7 @@ def test_the_console_shows_progress_leaderboard_and_what_to_do_next(finished: An
     assert lines[0] == f"digits-100: 6 trials, kept in {finished.study}"
     assert sum(" of 6; best so far" in line for line in lines) == TRIALS
     assert sum("t000" in line and " COMPLETE " in line for line in lines) >= 2
+    assert "Steps are not compiled (the search is too short to earn the minute that it takes)." in finished.out
     assert "Supervised baseline: " in finished.out
     assert "ladder-search export first" in finished.out
     assert "Ray" not in finished.out and "Configuration for experiment" not in finished.out
@@ -50,6 +51,8 @@ def test_the_study_folder_is_complete(finished: Any, records: list[dict[str, Any
     assert study.name == "first"
     description = json.loads((study / "study.json").read_text())
     assert description["settings"]["trials"] == TRIALS
+    assert description["arrangement"]["slots"] == 1 and description["arrangement"]["compiled"] is False
+    assert description["arrangement"]["compiling"]["trials"] == TRIALS
     assert description["settings"]["overrides"]["model"]["lambda_"] == [1000, 10, 0.1]
     assert description["store"] == f"sqlite:///{finished.folder / 'results' / 'mlflow.db'}"
     assert [record["key"] for record in records] == [f"t{i:04d}" for i in range(TRIALS)]

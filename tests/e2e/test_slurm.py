@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from tests.e2e.conftest import ROOT, TINY
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
+JOB = f"4711{os.getpid()}"
+"""Number of the job: it names a folder in the real temporary folder."""
 SRUN = """#!/bin/bash
 while [[ $1 == -* ]]; do shift; done
 exec "$@"
@@ -27,7 +30,7 @@ for one in "$@"; do case $one in --port=*) exec {python} -m http.server "${{one#
 """
 PYTHON = """#!/bin/bash
 if [ "$1" != search.py ]; then exec {python} "$@"; fi
-mkdir -p results/slurm-4711 && touch results/slurm-4711/study.json
+mkdir -p results/slurm-$SLURM_JOB_ID && touch results/slurm-$SLURM_JOB_ID/study.json
 echo "searching: $*"
 if [ "$2" = --resume ]; then exit 0; fi
 trap 'exit 1' TERM
@@ -46,7 +49,7 @@ def job(tmp_path: Path) -> dict[str, str]:
     return {
         "PATH": f"{programs}:{Path(sys.executable).parent}:/usr/bin:/bin",
         "SLURM_SUBMIT_DIR": str(tmp_path),
-        "SLURM_JOB_ID": "4711",
+        "SLURM_JOB_ID": JOB,
         "SLURM_JOB_NODELIST": "here",
         "SLURM_CPUS_PER_TASK": "1",
     }
@@ -65,11 +68,12 @@ def test_a_job_brings_ray_up_searches_and_leaves_nothing_but_results(
 
     assert ended.code == 0, str(ended)
     assert "Trials: 2 ended, 2 complete" in ended.out
-    assert ended.study.name == "slurm-4711"
+    assert ended.study.name == f"slurm-{JOB}"
     assert ended.left == []
     assert bystander.poll() is None
-    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["mlartifacts", "mlflow.db", "slurm-4711"]
-    assert not Path("/tmp/ladder-search-4711").exists()
+    names = {path.name for path in (tmp_path / "results").iterdir()}
+    assert names == {"mlartifacts", "mlflow.db", f"slurm-{JOB}"}
+    assert not Path(f"/tmp/ladder-search-{JOB}").exists()
 
 
 @pytest.mark.parametrize(("number", "requeued"), [(signal.SIGUSR1, True), (signal.SIGTERM, False)])
@@ -88,7 +92,7 @@ def test_a_job_whose_time_is_over_queues_itself_again_and_then_goes_on(
     first.process.send_signal(number)
     ended = first.ended()
     assert ended.code == 1 and ended.left == [], str(ended)
-    assert ("scontrol requeue 4711" in ended.out) is requeued
+    assert (f"scontrol requeue {JOB}" in ended.out) is requeued
 
     again = start(*arguments, folder=tmp_path, command=command, **job).ended()
     assert again.code == 0, str(again)

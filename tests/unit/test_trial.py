@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ladder_search import trial
 from ladder_search.config import merge
 from ladder_search.data import datasets
 from ladder_search.data.dataset import Dataset
@@ -212,3 +215,36 @@ def test_draws_that_hold_out_other_images_share_no_whitening() -> None:
     with pytest.raises(SettingError, match="got draws=2; train 1 draw."):
         spec.check_fits(datasets.load("digits"))
     replace(spec, data=replace(spec.data, validation=0)).check_fits(datasets.load("digits"))
+
+
+def test_two_threads_that_train_on_two_data_sets_each_have_their_own_and_prepare_it_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A host fetches sources in a thread of its own while another thread trains."""
+    dataset, own = datasets.load("digits"), STUDIES["digits-100"].trial()
+    specs = (own, replace(own, training=replace(own.training, unlabelled_batch=50)))
+    prepared: list[Any] = []
+    wrong: list[int] = []
+    first = [training_data(spec, dataset, CPU) for spec in specs]
+    make = trial._feed
+
+    def counted(*arguments: Any) -> Any:
+        prepared.append(arguments)
+        return make(*arguments)
+
+    monkeypatch.setattr(trial, "_feed", counted)
+
+    def take(which: int) -> None:
+        for _ in range(50):
+            if training_data(specs[which], dataset, CPU) is not first[which]:
+                wrong.append(which)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            for done in [threads.submit(take, which) for which in (0, 1)]:
+                done.result(60)
+    finally:
+        sys.setswitchinterval(before)
+    assert (prepared, wrong) == ([], [])

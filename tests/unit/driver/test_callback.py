@@ -98,11 +98,17 @@ def _trial(key: str = "t0003", name: str = "", error: str = "") -> Any:
 
 
 def _report(
-    callback: SearchCallback, trial: Any, *epochs: int, error: float = 0.1, diverged: bool = False, done: bool = False
+    callback: SearchCallback,
+    trial: Any,
+    *epochs: int,
+    error: float = 0.1,
+    diverged: bool = False,
+    done: bool = False,
+    **more: Any,
 ) -> None:
     rows = [{"epoch": epoch, "step": 10 * epoch, "validation_error": error, "cost": 1.5} for epoch in epochs]
     done = done or diverged or epochs[-1] >= 4
-    result = {**rows[-1], "history": rows, "diverged": diverged, "hostname": "node-1", "done": done}
+    result = {**rows[-1], "history": rows, "diverged": diverged, "hostname": "node-1", "done": done, **more}
     callback.on_trial_result(iteration=0, trials=[], trial=trial, result=result)
     trial.last_result = result
 
@@ -137,6 +143,18 @@ def test_a_trial_from_start_to_record(folder: StudyFolder) -> None:
     assert ("digits-100/s/t0003", {"host": "node-1"}) in tracker.named("tags")
     assert callback.progress.lines[0] == ("started", "t0003")
     assert callback.progress.lines[-1] == ("ended", "t0003", "COMPLETE")
+
+
+def test_what_trials_tell_of_their_machines_is_said_once_and_stands_at_each_run(folder: StudyFolder) -> None:
+    tracker, note = FakeTracker(), "steps are not compiled, which failed: no space left"
+    callback = _callback(folder, tracker)
+    for key in ("t0000", "t0001"):
+        callback.on_trial_start(0, [], _trial(key))
+        _report(callback, _trial(key), 1, note=note)
+        _report(callback, _trial(key), 2, note=note)
+    assert callback.problems == callback.notes == [note]
+    noted = [tags for tags in tracker.named("tags") if "note" in tags[1]]
+    assert noted == [(f"digits-100/s/{key}", {"note": note}) for key in ("t0000", "t0001")]
 
 
 def test_reports_that_come_twice_are_counted_once(folder: StudyFolder) -> None:

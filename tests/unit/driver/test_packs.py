@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ladder_search.config import merge
 from ladder_search.data import datasets
-from ladder_search.driver import packs
-from ladder_search.driver.packs import Programs, check_stacks, in_words, shared, stacks
-from ladder_search.driver.settings import SearchSettings
+from ladder_search.driver.packs import Compiling, Programs, check_stacks, in_words, shared, stacks
 from ladder_search.errors import SettingError
 from ladder_search.models import FAMILIES
 from ladder_search.studies import STUDIES
@@ -20,14 +20,9 @@ STUDY = STUDIES["digits-100"]
 OWN = STUDY.trial()
 
 
-@pytest.fixture(autouse=True)
-def compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packs, "compiler_found", lambda: True)
-
-
-def _programs(trials: int, slots: int = 4, at_a_time: int = 8, **changed: Any) -> Programs:
-    settings = SearchSettings(study="digits-100", trials=trials, **changed)
-    return Programs(settings, STUDY, OWN, datasets.load("digits"), slots=slots, at_a_time=at_a_time)
+def _programs(trials: int, slots: int = 4, mode: Any = "auto", compiler: bool = True) -> Programs:
+    compiling = Compiling(mode=mode, compiler=compiler, trials=trials)
+    return Programs(compiling, STUDY, OWN, datasets.load("digits"), slots=slots)
 
 
 def _settings(**changed: Any) -> dict[str, Any]:
@@ -50,17 +45,34 @@ def test_what_fills_tensors_is_no_other_program_and_what_shapes_them_is() -> Non
 
 
 def test_a_search_that_is_shorter_than_a_compilation_does_not_compile() -> None:
-    # Four trials of 1,000 steps on two cores are 500 steps of a pack of four: far less than a minute.
+    # Four trials of 750 steps are 750 steps of a pack of four, which saves 18 ms at each: far less than a minute.
     assert _programs(4).needed(_settings())["compiled"] is False
     assert _programs(20_000).needed(_settings())["compiled"] is True
-    assert _programs(4, compile="on").needed(_settings())["compiled"] is True
-    assert _programs(20_000, compile="off").needed(_settings())["compiled"] is False
+    assert _programs(4, mode="on").needed(_settings())["compiled"] is True
+    assert _programs(20_000, mode="off").needed(_settings())["compiled"] is False
+
+
+def test_what_lies_in_the_cache_and_how_many_cores_there_are_changes_no_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Trials of 750 steps, two at a time: those of 22 save 57 s, those of 26 save 67 s, and compiling takes a minute.
+    def answers() -> list[bool]:
+        return [_programs(n, slots=1).needed(_settings())["compiled"] for n in (12, 22, 26, 48)]
+
+    monkeypatch.setenv("LADDER_SEARCH_CACHE", str(tmp_path))
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    empty = answers()
+    assert empty == [False, False, True, True]
+    for name in ("known-0123456789abcdef", "program-0123456789abcdef"):
+        (tmp_path / "programs" / name).mkdir(parents=True)
+    assert answers() == empty
+    assert not _programs(24, slots=1, compiler=False).needed(_settings())["compiled"]
 
 
 def test_a_family_whose_compiled_step_is_no_faster_compiles_on_demand_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FAMILIES, "ladder", replace(FAMILIES["ladder"], compiling=False))
     assert _programs(20_000).needed(_settings())["compiled"] is False
-    assert _programs(4, compile="on").needed(_settings())["compiled"] is True
+    assert _programs(4, mode="on").needed(_settings())["compiled"] is True
 
 
 def test_a_fixed_configuration_with_a_program_of_its_own_is_judged_alone() -> None:

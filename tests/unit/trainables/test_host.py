@@ -16,6 +16,7 @@ from ladder_search.data import datasets
 from ladder_search.data.music import KEYS, MusicCorpus, as_dataset
 from ladder_search.errors import CheckpointError, SettingError
 from ladder_search.studies import STUDIES
+from ladder_search.training import stepping
 from ladder_search.training.checkpoint import read_member
 from ladder_search.training.pack import MemberState, Pack
 from trainables.host import Host
@@ -357,3 +358,19 @@ def test_without_memory_every_trial_is_told_what_it_did_and_the_next_builds_anew
     host.seat("c", THIRD, compiled=False)
     host.head_for("c", 2)
     _agree(_until(host, "c").history, _alone(THIRD, 2))
+
+
+def test_a_step_that_cannot_be_compiled_trains_as_it_is_and_the_trial_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that was mounted noexec, or a full disk: before, every trial crashed after a minute of compiling."""
+
+    def fail(*_: Any) -> Any:
+        raise OSError("failed to map segment from shared object: Operation not permitted")
+
+    monkeypatch.setattr(stepping, "compile_ahead", fail)
+    host = _host(1)
+    host.seat("t", _settings(), compiled=True)
+    host.head_for("t", 2)
+    with pytest.warns(RuntimeWarning, match="steps are not compiled"):
+        found = _until(host, "t")
+    assert found.note.startswith("steps are not compiled, which failed: failed to map segment")
+    _agree(found.history, _alone(_settings(), 2))

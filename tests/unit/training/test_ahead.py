@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +30,17 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "programs"
 
 
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The temporary folder of this process and of its children: an empty one."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "to be set back")
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    return tmp_path / "temporary"
+
+
 def descend(weights: Tensor, rows: Tensor, places: Tensor, total: Tensor) -> None:
     """Changes weights and total in place; has a gradient, members side by side and a constant."""
 
@@ -43,6 +58,11 @@ def examples(seed: int = 0) -> list[Tensor]:
     draw = torch.Generator().manual_seed(seed)
     weights, rows = torch.randn(3, 4, generator=draw), torch.randn(7, 4, generator=draw)
     return [weights, rows, torch.randint(0, 7, (3,), generator=draw), torch.zeros(3, dtype=torch.float64)]
+
+
+def _names(cache: Path) -> list[str]:
+    """What lies in the cache but for the libraries that tell what the processor can do."""
+    return sorted(path.name for path in cache.iterdir() if path.name != "processor")
 
 
 def after(program: Any, seed: int) -> list[Tensor]:
@@ -66,20 +86,25 @@ def built(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
 
 
 @needs_a_compiler
-def test_a_program_does_what_its_function_did_and_is_found_again(cache: Path, built: list[Path]) -> None:
+def test_a_program_does_what_its_function_did_and_is_found_again(
+    cache: Path, temporary: Path, built: list[Path]
+) -> None:
     given = examples()
     program = compile_ahead(descend, given)
     assert all(torch.equal(found, wanted) for found, wanted in zip(given, examples(), strict=True))
     for seed in (0, 1):
         for found, wanted in zip(after(program, seed), after(lambda t: descend(*t), seed), strict=True):
             torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
-    assert [path.parent for path in built] == [cache] and [p.name for p in cache.iterdir()] == [built[0].name]
+    assert [path.parent for path in built] == [cache] and _names(cache) == [built[0].name]
+    assert {path.suffix for path in built[0].iterdir()} == {".so", ".json"}, "no package and no sources of it"
+    assert sorted(temporary.iterdir()) == [], "neither the build nor the load leaves anything in the temporary folder"
 
     again = compile_ahead(descend, examples(2))
     assert len(built) == 1, "other numbers, the same program"
     assert all(torch.equal(a, b) for a, b in zip(after(again, 1), after(program, 1), strict=True))
 
-    built[0].write_bytes(b"no program")
+    (library,) = built[0].glob("*.so")
+    library.write_bytes(library.read_bytes()[:-100])
     mended = compile_ahead(descend, examples())
     assert len(built) == 2 and torch.equal(after(mended, 1)[0], after(program, 1)[0])
 
@@ -88,15 +113,17 @@ def test_a_program_does_what_its_function_did_and_is_found_again(cache: Path, bu
 def test_who_comes_while_another_compiles_waits_for_it(cache: Path, built: list[Path]) -> None:
     cache.mkdir(parents=True)
     graph = make_fx(descend, tracing_mode="real")(*examples())
-    path = cache / f"program-{ahead._digest(graph, examples())}.pt2"
+    path = cache / f"program-{ahead._digest(graph, examples())}"
     with ThreadPoolExecutor() as pool:
-        with ahead._no_other(path.with_suffix(".lock")):
-            second = pool.submit(compile_ahead, descend, examples())
-            with pytest.raises(TimeoutError):
-                second.result(1.0)
-            ahead._build(graph, examples(), path)
+        lock = ahead._lock_of(path)
+        assert lock.acquire()
+        second = pool.submit(compile_ahead, descend, examples())
+        with pytest.raises(TimeoutError):
+            second.result(1.0)
+        ahead._build(graph, examples(), path)
+        lock.release(remove=True)
         assert second.result(60.0) and built == [path], "the second has found what the first has made"
-    assert list(cache.iterdir()) == [path]
+    assert _names(cache) == [path.name]
 
 
 @needs_a_compiler
@@ -129,7 +156,67 @@ def test_a_program_that_cannot_be_made_leaves_nothing(cache: Path, monkeypatch: 
     monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", half)
     with pytest.raises(RuntimeError, match="the disk is full"):
         compile_ahead(descend, examples())
-    assert not list(cache.glob("*.pt2"))
+    assert not _names(cache), "neither a program nor a lock nor a folder of the build"
+
+
+def test_a_build_keeps_its_files_and_those_of_the_compiler_in_a_folder_that_goes(
+    cache: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Path, ...]] = []
+
+    def half(*_: Any, package_path: str, **__: Any) -> None:
+        seen.append(
+            (Path(package_path).parent, Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]), Path(os.environ["TMPDIR"]))
+        )
+        raise RuntimeError("the disk is full")
+
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", half)
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        compile_ahead(descend, examples())
+    ((work, inductor, compiler),) = seen
+    assert work.parent == cache and inductor.parent == work and compiler == work and not work.exists()
+    assert (os.environ["TORCHINDUCTOR_CACHE_DIR"], os.environ["TMPDIR"]) == (str(cache), str(temporary))
+    assert tempfile.gettempdir() == str(temporary)
+
+
+_KILLED = """
+import time
+import torch
+from torch._inductor import cpu_vec_isa
+from ladder_search.training import ahead
+
+def stuck(*_, package_path, **__):
+    open(package_path, "wb").close()
+    print("building", flush=True)
+    time.sleep(600)
+
+cpu_vec_isa.valid_vec_isa_list = lambda: []
+torch._inductor.aoti_compile_and_package = stuck
+ahead.compile_ahead(lambda a: a.mul_(2), [torch.ones(2)])
+"""
+
+
+def test_what_a_killed_build_left_is_removed_and_what_another_still_builds_is_not(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with subprocess.Popen([sys.executable, "-c", _KILLED], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "building\n"
+        (work,) = cache.glob("*.building")
+        ahead.remove_leftovers(cache)
+        assert {Path(name).suffix for name in _names(cache)} == {".building", ".lock"} and list(work.glob("*.pt2"))
+        process.kill()
+    assert list(work.glob("*.pt2")), "as the kill left it"
+    ahead.remove_leftovers(cache)
+    assert _names(cache) == []
+
+
+def test_of_many_programs_those_that_were_loaded_lately_stay(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "_KEPT", 2)
+    for number in (3, 1, 2):
+        (cache / f"program-{number}").mkdir(parents=True)
+        os.utime(cache / f"program-{number}", (number, number))
+    ahead.remove_leftovers(cache)
+    assert sorted(path.name for path in cache.iterdir()) == ["program-2", "program-3"]
 
 
 def test_all_that_machine_code_depends_on_names_it(monkeypatch: pytest.MonkeyPatch) -> None:

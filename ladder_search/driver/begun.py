@@ -1,0 +1,104 @@
+"""What a search decides about its processes when it begins, and keeps to when it is resumed.
+
+Two decisions change numbers in their last digits, and with them later suggestions: how many trials share a pack, and
+whether their steps are compiled. ``study.json`` holds both as ``arrangement``. A resume takes them from there, whatever
+a probe, the cache folder or the options' defaults would give now; only an option on its own command line changes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from ladder_search.config import build
+from ladder_search.driver.arrangement import Choice
+from ladder_search.driver.packs import Compiling
+from ladder_search.driver.settings import SearchSettings
+from ladder_search.errors import SettingError, StudyFolderError, UnknownNameError
+from ladder_search.training.compiling import compiler_problem
+
+
+def new_compiling(settings: SearchSettings) -> Compiling:
+    """Return what decides about compiling in a search that begins.
+
+    Raises:
+        SettingError: ``--compile on`` without a usable compiler.
+    """
+    problem = compiler_problem()
+    if settings.compile == "on" and problem:
+        raise SettingError(
+            f"--compile on needs a C++ compiler that works here and it does not: {problem}; mend that, or choose "
+            "--compile off."
+        )
+    return Compiling(mode=settings.compile, compiler=problem is None, trials=settings.trials)
+
+
+def kept_compiling(settings: SearchSettings, arrangement: Mapping[str, Any], folder: Path) -> Compiling:
+    """Return what decides about compiling in a search that is resumed.
+
+    Args:
+        arrangement: of the search's latest life.
+        folder: of the study.
+
+    Raises:
+        SettingError: steps were compiled, and there is no usable compiler.
+        StudyFolderError: ``study.json`` is damaged.
+    """
+    if "compiling" not in arrangement:  # an older version began the search
+        return new_compiling(settings)
+    try:
+        kept = build(Compiling, arrangement["compiling"])
+    except (SettingError, UnknownNameError, TypeError) as error:
+        raise StudyFolderError(
+            f"{folder / 'study.json'} must say how the search was begun: {str(error)[:300].rstrip('.')}; restore it or "
+            "start anew."
+        ) from error
+    if settings.compile != kept.mode:
+        return replace(new_compiling(settings), trials=kept.trials)
+    problem = compiler_problem() if arrangement.get("compiled") else None
+    if problem:
+        raise SettingError(
+            f"a search is resumed as it was begun and steps of {folder} were compiled, which is not possible here: "
+            f"{problem}; mend that, or go on with --compile off."
+        )
+    return kept
+
+
+def kept_slots(arrangement: Mapping[str, Any]) -> int | None:
+    """Return the slots of a pack that an earlier life of the search chose; None: no life has."""
+    slots = arrangement.get("slots")
+    return slots if isinstance(slots, int) and slots >= 1 else None
+
+
+def as_arrangement(choice: Choice, compiling: Compiling, *, compiled: bool) -> dict[str, Any]:
+    """Return what ``study.json`` keeps; ``compiled``: steps of the study's own configuration are."""
+    return {**asdict(choice), "compiled": compiled, "compiling": asdict(compiling)}
+
+
+def in_words(compiling: Compiling, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Say whether steps are compiled, and why, and what differs from the search's latest life.
+
+    Args:
+        before: the arrangement of that life; empty: there is none, or an older version did not record it.
+        now: the arrangement of this one.
+    """
+    compiled, earlier = now["compiled"], before.get("compiled")
+    if compiling.mode != "auto":
+        why = f"--compile {compiling.mode}"
+    elif earlier is not None:
+        why = "as the search began"
+    elif compiled:
+        why = "the search is long enough to earn the minute that it takes"
+    elif not compiling.compiler:
+        why = "no usable C++ compiler"
+    else:
+        why = "the search is too short to earn the minute that it takes"
+    lines = [f"Steps are {'' if compiled else 'not '}compiled ({why})."]
+    if earlier not in (None, compiled):
+        lines.append(f"Until now they were{'' if earlier else ' not'}.")
+    slots = kept_slots(before)
+    if slots not in (None, now["slots"]):
+        lines.append(f"Packs had {slots} trials until now and have {now['slots']} from here on (--slots).")
+    return lines
