@@ -22,6 +22,7 @@ from ladder_search.training.ahead import compile_ahead, in_time
 from ladder_search.training.compiling import compiler_found
 
 needs_a_compiler = pytest.mark.skipif(not compiler_found(), reason="no C++ compiler")
+pytestmark = pytest.mark.timeout(400)  # a busy machine's compiler
 
 
 @pytest.fixture(autouse=True)
