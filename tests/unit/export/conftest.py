@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 pytest.importorskip("sklearn")
@@ -18,10 +16,8 @@ from ladder_search.trial import DataConfig, TrialSpec
 
 
 @pytest.fixture(scope="session")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dataset]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LADDER_SEARCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield datasets.load("digits")
+def dataset() -> Dataset:
+    return datasets.load("digits")
 
 
 @pytest.fixture(scope="session")
