@@ -130,13 +130,16 @@ def _expand_paths(arguments: argparse.Namespace) -> None:
 
 def _take_store(arguments: argparse.Namespace) -> None:
     """Let MLflow's variable name the store of a command with ``--tracking``; ``sync`` has those of the searches."""
-    if getattr(arguments, "tracking", "none here") or arguments.command == "sync":
+    if "tracking" not in arguments:
         return
-    from ladder_search.tracking.address import of_variable, variable_store
+    from ladder_search.tracking.address import of_variable, variable_store, with_login
 
-    arguments.tracking = variable_store()
     if arguments.tracking:
-        print(of_variable(arguments.tracking))
+        arguments.tracking = with_login(arguments.tracking)
+    elif arguments.command != "sync":
+        arguments.tracking = variable_store()
+        if arguments.tracking:
+            print(of_variable(arguments.tracking))
 
 
 def _studies(arguments: argparse.Namespace) -> None:
@@ -216,7 +219,7 @@ def _ui(arguments: argparse.Namespace) -> int:
 
 def _sync(arguments: argparse.Namespace) -> int:
     from ladder_search.record import StudyFolder
-    from ladder_search.tracking.address import usable_again
+    from ladder_search.tracking.address import with_login
     from ladder_search.tracking.writer import sync
 
     folders = [find_folder(arguments.root, name) for name in arguments.study]
@@ -226,7 +229,7 @@ def _sync(arguments: argparse.Namespace) -> int:
     for folder in folders:
         try:
             description = folder.description()
-            store = arguments.tracking or usable_again(absolute_place(description["store"], folder.path.parent))
+            store = arguments.tracking or with_login(absolute_place(description["store"], folder.path.parent))
             report = sync(folder.spool, store, description["settings"]["study"])
             failed += not report.complete
             print(f"{folder.path.name}: {report}")

@@ -17,7 +17,7 @@ from ladder_search.driver.ray_address import find_address
 from ladder_search.errors import SettingError, StudyFolderError, UnknownNameError, command_line
 from ladder_search.paths import expanded, expanded_address
 from ladder_search.record import StudyFolder, absolute_place, find_folder, lasting, latest
-from ladder_search.tracking.address import usable_again, variable_store
+from ladder_search.tracking.address import variable_store, with_login
 
 if TYPE_CHECKING:
     from ladder_search.studies import Study
@@ -171,6 +171,8 @@ def parse_arguments(arguments: Sequence[str]) -> SearchSettings:
         values = _as_begun(values)
     elif values.get("tracking") is None:
         values["tracking"] = variable_store()
+    if isinstance(values.get("tracking"), str):
+        values["tracking"] = with_login(values["tracking"])
     if "study" not in values:
         raise SettingError(f"a search needs a study, none was given; name one, `{command_line('studies')}` lists them.")
     settings = build(SearchSettings, values)
@@ -224,8 +226,6 @@ def _as_begun(given: Mapping[str, Any]) -> dict[str, Any]:
             f"a search that is resumed may only grow and --trials of {folder.path} is {begun['trials']}, got "
             f"{given['trials']}; leave it out or give more."
         )
-    if begun["tracking"] is not None:
-        begun["tracking"] = usable_again(begun["tracking"])
     overrides = merge(begun["overrides"], given["overrides"])
     # The study may have been named by a path of its own.
     place = given.get("root", "results") if folder.path.parent == root else str(folder.path.parent)

@@ -57,20 +57,22 @@ def of_variable(store: str) -> str:
     return f"Tracking store {redacted(store)}, as {VARIABLE} says."
 
 
-def usable_again(store: str) -> str:
-    """Return an address that a search has recorded, and recorded without its password, as it can be used once more.
+def with_login(store: str) -> str:
+    """Return the address of a store with its login, as far as that is known here.
 
-    That is the one in ``MLFLOW_TRACKING_URI``, where it is the same but for the password; else the address without a
-    login, which MLflow or the database's driver then take from their own variables or from files of mode 600
-    (``MLFLOW_TRACKING_USERNAME``, ``~/.mlflow/credentials``, ``~/.netrc``, ``PGPASSWORD``, ``~/.pgpass``).
+    What a search has recorded and what it prints has no password. An address that is the one in ``MLFLOW_TRACKING_URI``
+    but for the login becomes that; any other has none, and MLflow or the database's driver take the login from their
+    own variables or from files of mode 600 (``MLFLOW_TRACKING_USERNAME``, ``~/.mlflow/credentials``, ``~/.netrc``,
+    ``PGPASSWORD``, ``~/.pgpass``).
     """
-    if "***" not in store:
-        return store
+    bare = without_password(store)[0]
+    if bare != store and "***" not in store:
+        return store  # it has a login of its own
     with suppress(TrackingError):
         named = variable_store()
-        if named is not None and redacted(named) == normal_store(store):
+        if named is not None and without_password(named)[0] == normal_store(bare):
             return named
-    return without_password(store)[0]
+    return bare
 
 
 def normal_store(store: str) -> str:

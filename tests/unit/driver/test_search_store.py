@@ -73,5 +73,7 @@ def test_a_search_whose_address_has_a_password_goes_on_with_a_login_from_elsewhe
     assert parse_arguments(["--resume", "--name", "a"]).tracking == "http://127.0.0.1:9"
     searched("--resume", "--name", "a")  # as the printed line, and a job that Slurm has queued again
     monkeypatch.setenv("MLFLOW_TRACKING_URI", STORE)
-    assert parse_arguments(["--resume", "--name", "a"]).tracking == "http://127.0.0.1:9"
+    assert parse_arguments(["--resume", "--name", "a"]).tracking == STORE
+    assert parse_arguments(["--resume", "--name", "a", "--tracking", "http://127.0.0.1:9"]).tracking == STORE
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert parse_arguments(["--resume", "--name", "a", "--tracking", STORE]).tracking == STORE

@@ -21,8 +21,8 @@ from ladder_search.tracking.address import (
     redacted,
     sqlite_path,
     ui_command,
-    usable_again,
     variable_store,
+    with_login,
     without_password,
 )
 from ladder_search.tracking.first_call import Answer
@@ -219,19 +219,29 @@ def test_mlflows_variable_names_a_store(monkeypatch: pytest.MonkeyPatch, tmp_pat
         variable_store()
 
 
-def test_a_recorded_address_is_usable_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_gets_the_login_that_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    for store in ("http://host:5000", "sqlite:////a/b.db", "postgresql://me@db/x"):
-        assert usable_again(store) == store
-    assert usable_again("http://me:***@127.0.0.1:5000/x") == "http://127.0.0.1:5000/x"
-    assert usable_again("postgresql://me:***@db:5432/x") == "postgresql://me@db:5432/x"
-    assert usable_again("postgresql://db/x?user=me&password=***") == "postgresql://db/x?user=me"
-    assert usable_again("postgresql://db/x?password=***&user=me") == "postgresql://db/x?user=me"
+    for store in (
+        "http://host:5000",
+        "sqlite:////a/b.db",
+        "postgresql://me@db/x",
+        "http://me:secret@host",
+        "no address",
+    ):
+        assert with_login(store) == store
+    assert with_login("http://me:***@127.0.0.1:5000/x") == "http://127.0.0.1:5000/x"
+    assert with_login("postgresql://me:***@db:5432/x") == "postgresql://me@db:5432/x"
+    assert with_login("postgresql://db/x?user=me&password=***") == "postgresql://db/x?user=me"
+    assert with_login("postgresql://db/x?password=***&user=me") == "postgresql://db/x?user=me"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "HTTP://me:secret@host/")
-    assert usable_again("http://me:***@host") == "http://me:secret@host"
-    assert usable_again("http://you:***@host") == "http://host"
+    for store in ("http://me:***@host", "http://host", "HTTP://host/"):
+        assert with_login(store) == "http://me:secret@host"
+    for store in ("http://you:other@host", "http://elsewhere", "sqlite:////a/b.db", "no address"):
+        assert with_login(store) == store
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@db/x")
+    assert with_login("postgresql://me:***@db/x") == with_login("postgresql://me@db/x") == "postgresql://me:secret@db/x"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "no address")
-    assert usable_again("http://me:***@host") == "http://host"
+    assert with_login("http://me:***@host") == "http://host"
 
 
 def test_the_ui_command(tmp_path: Path) -> None:
