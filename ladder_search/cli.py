@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ladder_search.console import Console, run_command
 from ladder_search.errors import LadderSearchError, SettingError
-from ladder_search.paths import expanded, expanded_address, expanded_path
+from ladder_search.paths import check_working_directory, expanded, expanded_address, expanded_path
 from ladder_search.record import absolute_place, find_folder
 
 _STORE = "MLflow store (that of MLFLOW_TRACKING_URI, else the SQLite file in the root folder)"
@@ -109,6 +109,7 @@ def _main() -> int | None:
     with_root(sync)
     with_root(command("doctor", _doctor, "Say what works here, what does not, and what to do."))
     arguments = parser.parse_args()
+    check_working_directory()
     _expand_paths(arguments)
     _take_store(arguments)
     run: Callable[[argparse.Namespace], int | None] = arguments.run

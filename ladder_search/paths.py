@@ -12,6 +12,32 @@ _LOCAL_SCHEMES = ("sqlite:///", "file://")
 """Addresses that contain the path of a file on this machine."""
 
 
+def check_working_directory() -> None:
+    """Raise ``SettingError`` where relative paths lead nowhere, or to names that no record can contain.
+
+    Every command begins with it: study folders, stores, bundles and reports have absolute paths, and what keeps those
+    (JSON, SQLite, addresses) is UTF-8.
+    """
+    try:
+        here = os.getcwd()
+    except OSError as error:
+        raise SettingError(
+            f"a command needs a working directory that exists and this one does not ({error.strerror}); change to "
+            "another one with `cd`."
+        ) from error
+    check_text(here, "the path of the working directory")
+
+
+def check_text(path: str, what: str) -> None:
+    """Raise ``SettingError`` unless a path is text in UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise SettingError(
+            f"{what} must be text in UTF-8, {os.fsencode(path)!r} is not; rename that folder or choose another one."
+        ) from None
+
+
 def expanded(path: str, what: str = "a path") -> str:
     """Return the path with a leading ``~`` or ``~user`` and every ``$NAME`` or ``${NAME}`` replaced, as a shell does.
 
@@ -24,7 +50,7 @@ def expanded(path: str, what: str = "a path") -> str:
         what: the option, setting or variable that it comes from, for the message.
 
     Raises:
-        SettingError: the home folder or a variable is unknown.
+        SettingError: the home folder or a variable is unknown, or the path is not UTF-8.
     """
     for variable in re.finditer(r"\$(\w+|\{[^}]*\})", path):
         if variable[1].strip("{}") not in os.environ:
@@ -32,6 +58,7 @@ def expanded(path: str, what: str = "a path") -> str:
                 f"{what} may use only variables that are set and {variable[0]} is not, got {path!r}; set it or write "
                 "the path without it."
             )
+    check_text(path, what)
     whole = os.path.expanduser(path)
     if whole.startswith("~"):
         raise SettingError(

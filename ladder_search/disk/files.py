@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-_NO_SYNC = frozenset(
-    {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EISDIR, errno.EACCES, errno.EPERM}
-)
+_NO_SYNC = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+"""What ``fsync`` fails with where a file system has none (some of FUSE)."""
+_NO_FOLDER_SYNC = _NO_SYNC | {errno.EBADF, errno.EISDIR, errno.EACCES, errno.EPERM}
 """What the ``fsync`` of a folder, or opening it for one, fails with where a file system has none (exFAT, SMB)."""
 
 
@@ -29,7 +30,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         with open(temporary, "xb") as file:
             write(file)
             file.flush()
-            os.fsync(file.fileno())
+            sync_file(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -56,10 +57,37 @@ def sync_folder(folder: Path) -> bool:
         finally:
             os.close(handle)
     except OSError as error:
-        if error.errno not in _NO_SYNC:
+        if error.errno not in _NO_FOLDER_SYNC:
             raise
         return False
     return True
+
+
+def sync_file(handle: int) -> None:
+    """Wait until the disk has what was written to a file; a file system that cannot wait is no error.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+
+
+def copy_content(source: Path, target: Path) -> None:
+    """Copy a file, or a folder into one that may exist, without permissions and times, which some disks refuse to set.
+
+    Raises:
+        OSError: the disk refuses the content.
+    """
+    if not source.is_dir():
+        shutil.copyfile(source, target)
+        return
+    target.mkdir(parents=True, exist_ok=True)
+    for path in source.iterdir():
+        copy_content(path, target / path.name)
 
 
 def append_line(path: Path, line: bytes, *, wait: bool = False) -> None:
@@ -75,7 +103,7 @@ def append_line(path: Path, line: bytes, *, wait: bool = False) -> None:
             while written < len(line):
                 written += os.write(handle, line[written:])
             if wait:
-                os.fsync(handle)
+                sync_file(handle)
         except OSError:
             os.ftruncate(handle, size)  # shrinking works on a full disk
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import os
 import shutil
 import sys
@@ -128,14 +129,16 @@ def _root(root: Path) -> Iterator[Finding]:
     place = root.absolute()
     while not place.exists():
         place = place.parent
-    free = shutil.disk_usage(place).free / 2**30
+    try:
+        free = shutil.disk_usage(place).free / 2**30
+        room = f"{free:.0f} GiB free"
+    except OSError:  # a file system that does not report its size
+        free, room = math.inf, "its free space is unknown"
     writable = os.access(place, os.W_OK)
     remedy = (
         "choose a folder that can be written with --root" if not writable else "free some space" if free < 1 else ""
     )
-    yield Finding(
-        name="results folder", works=writable and free >= 1, found=f"{root} ({free:.0f} GiB free)", remedy=remedy
-    )
+    yield Finding(name="results folder", works=writable and free >= 1, found=f"{root} ({room})", remedy=remedy)
 
 
 def _file_system(root: Path) -> Iterator[Finding]:

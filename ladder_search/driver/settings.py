@@ -15,7 +15,7 @@ from ladder_search.config import as_mapping, build, in_range, merge, parse_assig
 from ladder_search.data.foreign import read_file
 from ladder_search.driver.ray_address import find_address
 from ladder_search.errors import SettingError, StudyFolderError, UnknownNameError, command_line
-from ladder_search.paths import expanded, expanded_address
+from ladder_search.paths import check_working_directory, expanded, expanded_address
 from ladder_search.record import StudyFolder, absolute_place, find_folder, lasting, latest
 from ladder_search.tracking.address import variable_store, with_login
 
@@ -161,6 +161,7 @@ def parse_arguments(arguments: Sequence[str]) -> SearchSettings:
     """
     parser, standing = _parser(), _standing_options()
     given = vars(parser.parse_args([*standing, *arguments]))
+    check_working_directory()
     path, assignments = given.pop("config", None), given.pop("set", [])
     values = _read_file(expanded(path, "--config")) if path else {}
     in_file = "address" in values

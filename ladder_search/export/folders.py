@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ladder_search.disk.files import sync_folder
+from ladder_search.disk.files import sync_file, sync_folder
 from ladder_search.disk.lock import LOCK, LOCK_FILES, hold, let_go
 from ladder_search.errors import StudyFolderError
 
@@ -129,7 +129,7 @@ def _write(path: Path, content: bytes) -> None:
     with open(path, "xb") as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
+        sync_file(file.fileno())
 
 
 def _put_in_place(temporary: Path, folder: Path, old: Path) -> None:

@@ -110,10 +110,13 @@ class _Output:
 
 def _run_git(folder: Path, *arguments: str) -> _Output | None:
     """Return git's output, or None when it fails; nothing that a repository configures is run by it."""
-    misleading = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
-    environment = {key: value for key, value in os.environ.items() if key not in misleading}
+    # A variable of git may name another repository, other settings or a place for a trace.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     environment["GIT_OPTIONAL_LOCKS"] = "0"
-    command = ["git", "-C", str(folder), "-c", "core.fsmonitor=false", "-c", "core.quotepath=off", *arguments]
+    # git refuses a repository of another user, because its settings may name programs to run. This process executes the
+    # code of that very repository.
+    settings = ("core.fsmonitor=false", "core.quotepath=off", "safe.directory=*")
+    command = ["git", "-C", str(folder), *(word for setting in settings for word in ("-c", setting)), *arguments]
     with tempfile.TemporaryFile() as output:  # not memory: someone may have changed a tracked file of gigabytes
         try:
             done = subprocess.run(

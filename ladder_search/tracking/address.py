@@ -32,6 +32,10 @@ VARIABLE = "MLFLOW_TRACKING_URI"
 """MLflow's own, the default of ``--tracking``."""
 
 
+_LONGEST_SQLITE = 480
+"""SQLite itself takes 512, from which go the names of a draft and of a journal beside the file."""
+
+
 def default_store(root: Path) -> str:
     """Return the address of the SQLite store in the folder ``root``, absolute because trials change their directory."""
     return f"sqlite:///{root.resolve() / 'mlflow.db'}"
@@ -95,7 +99,13 @@ def normal_store(store: str) -> str:
             raise TrackingError(
                 f"a SQLite store is a file whose path has no '?' and no '%', {store!r} is not: use sqlite:////folder/mlflow.db."
             )
-        return f"sqlite:///{Path(path).absolute()}"
+        whole = str(Path(path).absolute())
+        if len(os.fsencode(whole)) > _LONGEST_SQLITE:
+            raise TrackingError(
+                f"the path of a SQLite store may have {_LONGEST_SQLITE} bytes, {whole[:60]}… has "
+                f"{len(os.fsencode(whole))}: choose a shorter --root, or name another store with --tracking."
+            )
+        return f"sqlite:///{whole}"
     try:
         parts = urlsplit(store.strip())
         names_host = bool(parts.hostname) and parts.port != 0  # reading a port that is no number raises

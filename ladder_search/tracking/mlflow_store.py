@@ -5,6 +5,7 @@ Explicit ``MlflowClient`` and run ids throughout; never the fluent API, whose ac
 
 from __future__ import annotations
 
+import errno
 import getpass
 import json
 import logging
@@ -28,11 +29,15 @@ with warnings.catch_warnings(), environment.ours():  # MLflow reads some variabl
     from mlflow.exceptions import MlflowException, RestException
     from mlflow.tracking import MlflowClient
 
+from ladder_search.disk.files import copy_content, sync_file
 from ladder_search.errors import TrackingError
 from ladder_search.tracking.address import check_sqlite, is_loopback, normal_store, redacted, sqlite_path
+from ladder_search.tracking.limits import safe_value
 from ladder_search.tracking.protocol import Batch, DatasetInput, RejectedError, RunStatus
 from ladder_search.tracking.sqlite_store import artifact_root, move_artifacts
 
+_NO_MODES = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What setting the mode or the time of a copy fails with on some mounts of SMB, exFAT and FUSE. MLflow sets both."""
 KEY, SPOOL = "ladder.key", "ladder.spool"
 """Tags that make creating a run idempotent; the second keeps apart two searches of one name in one store."""
 INTERRUPTED = "ladder.interrupted"
@@ -145,7 +150,18 @@ class MlflowStore:
             except Exception as error:
                 if _is_outage(error):
                     raise
-                raise RejectedError(f"{self._address} did not take a file: {_brief(error)}") from error
+                if not (getattr(error, "errno", None) in _NO_MODES and self._copy(run_id, path, folder)):
+                    raise RejectedError(f"{self._address} did not take a file: {_brief(error)}") from error
+
+    def _copy(self, run_id: str, path: Path, folder: str) -> bool:
+        """Copy a file or folder to the run's artifacts; return False where those are not in a folder."""
+        place = urlsplit(str(self.client.get_run(run_id).info.artifact_uri))
+        if place.scheme not in ("", "file"):
+            return False
+        target = Path(unquote(place.path)) / folder
+        target.mkdir(parents=True, exist_ok=True)
+        copy_content(path, target / path.name)
+        return True
 
     def set_terminated(self, run_id: str, status: RunStatus, time_ms: int) -> None:
         with self._calls():
@@ -256,7 +272,7 @@ def _create_database(path: Path) -> None:
         finally:
             sqlalchemy.event.remove(sqlalchemy.Engine, "connect", do_not_wait)
         with draft.open("rb") as file:
-            os.fsync(file.fileno())
+            sync_file(file.fileno())
         try:
             os.link(draft, path)  # unlike a rename, does not replace the store of a search that was faster
         except FileExistsError:
@@ -306,7 +322,7 @@ def _connection_error(error: BaseException) -> OSError | None:
 
 def _user() -> str:
     try:
-        return getpass.getuser()
+        return safe_value(getpass.getuser(), 250)  # a name in an old encoding would make the store refuse every run
     except (OSError, KeyError):  # a container without a user name
         return "unknown"
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ladder_search.disk.files import sync_file
 from ladder_search.disk.lock import Lock
 from ladder_search.errors import TrackingError
 from ladder_search.tracking.events import Event, Header, event_line, header_line, parse_event, parse_header
@@ -184,7 +185,7 @@ class SpoolAppender:
 
     def _fsync_now(self) -> None:
         try:
-            os.fsync(self._fd)
+            sync_file(self._fd)
         except OSError as error:
             self.last_error = (
                 f"the disk of {self.folder.path} does not keep what is written ({error.strerror or error})"

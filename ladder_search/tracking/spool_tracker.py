@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Concatenate, ParamSpec
 
 import ladder_search
 from ladder_search import environment
+from ladder_search.disk.files import copy_content
 from ladder_search.tracking.address import normal_store
 from ladder_search.tracking.clock import steady_time
 from ladder_search.tracking.events import STATUSES, Artifact, Close, CloseStale, End, Event, Metrics, Start, Tags
@@ -156,10 +156,7 @@ class SpoolTracker:
             place = place.with_name(place.name + "_")
         place.mkdir(parents=True)
         target = place / path.name
-        if path.is_dir():
-            shutil.copytree(path, target)
-        else:
-            shutil.copyfile(path, target)
+        copy_content(path, target)
         self._add(Artifact(safe_name(key), str(target.relative_to(spool.path)), safe_folder(folder)))
 
     @_never_raises

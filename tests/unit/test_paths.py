@@ -53,6 +53,28 @@ def test_what_cannot_be_expanded_is_refused(written: str, says: str) -> None:
         expanded(written, "--root")
 
 
+def test_a_path_that_is_not_text_is_refused() -> None:
+    with pytest.raises(SettingError, match=r"--root must be text in UTF-8, b'/j\\xfcrg' is not"):
+        expanded("/j\udcfcrg", "--root")
+
+
+@pytest.mark.parametrize("name", ["gone", "j\udcfcrg"])
+@pytest.mark.parametrize("command", ["search", "doctor"])
+def test_a_command_needs_a_working_directory(
+    name: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = tmp_path / name
+    here.mkdir()
+    monkeypatch.chdir(here)
+    if name == "gone":
+        here.rmdir()
+    monkeypatch.setattr(sys, "argv", ["ladder-search", "doctor"])
+    run = cli._main if command == "doctor" else lambda: print(parse_arguments(["digits-100"]))
+    assert run_command(run) == 2
+    assert "error: " in (error := capsys.readouterr().err) and "working directory" in error
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("written", "meant"),
     [

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ladder_search.disk.features import LINKS, LOCKS, SYNC, lacking
-from ladder_search.disk.files import append_line, sync_folder, write_atomically
+from ladder_search.disk.files import append_line, copy_content, sync_folder, write_atomically
 from ladder_search.export.folders import write_folder
 
 
@@ -43,6 +43,35 @@ def test_a_disk_that_refuses_a_folder_is_not_taken_for_one_that_lacks_something(
     monkeypatch.setattr(os, "fsync", _only_files(os.fsync, errno.EIO))
     with pytest.raises(OSError, match="Input/output error"):
         write_atomically(tmp_path / "a", lambda file: file.write(b"a"))
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_that_syncs_nothing_holds_files_and_folders(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems of FUSE: the cache folder was refused as one that has no space."""
+
+    def refused(handle: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", refused)
+    write_atomically(tmp_path / "a", lambda file: file.write(b"a"))
+    append_line(tmp_path / "b", b"b\n", wait=True)
+    write_folder(tmp_path / "c", {"d": b"d"})
+    assert sorted(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()) == [b"a", b"b\n", b"d"]
+
+
+def test_content_is_copied_where_no_mode_and_time_can_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "c").write_bytes(b"c")
+    for name in ("chmod", "utime"):
+        monkeypatch.setattr(os, name, refused)
+    for _ in range(2):
+        copy_content(tmp_path / "a", tmp_path / "d")
+    assert (tmp_path / "d" / "b" / "c").read_bytes() == b"c"
 
 
 @pytest.mark.parametrize("mask", [0o077, 0o002, 0o022])

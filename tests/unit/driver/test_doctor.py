@@ -45,6 +45,15 @@ def test_a_healthy_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert sorted(names) == sorted(DATASETS), "each data set has one line"
 
 
+def test_a_disk_that_does_not_report_its_size_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*arguments: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, "statvfs", refused)
+    (finding,) = doctor._root(tmp_path)
+    assert finding.works and finding.found == f"{tmp_path} (its free space is unknown)"
+
+
 def test_a_file_system_that_lacks_something_is_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*arguments: object) -> None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))

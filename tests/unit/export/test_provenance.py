@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -48,6 +49,25 @@ def test_a_clean_repository(code: Path) -> None:
     assert facts["git_sha"] == git(code, "rev-parse", "HEAD").strip()
     assert (facts["git_dirty"], facts["git_diff"], facts["git_untracked"]) == (False, "", "")
     assert facts["git_diff_sha256"] == hashlib.sha256(b"").hexdigest()
+
+
+@needs_git
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a repository to another user")
+def test_a_repository_of_another_user_has_its_state(code: Path) -> None:
+    """A checkout that a whole group uses."""
+    sha = git(code, "rev-parse", "HEAD").strip()
+    for path in (code.parent, *code.parent.rglob("*")):
+        os.chown(path, 65534, 65534)
+    facts = collect(code=code)
+    assert (facts["git_sha"], facts["git_dirty"]) == (sha, False)
+
+
+@needs_git
+def test_a_variable_of_git_names_no_other_repository(code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sha = git(code, "rev-parse", "HEAD").strip()
+    for name in ("GIT_DIR", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_INDEX_FILE", "GIT_NAMESPACE"):
+        monkeypatch.setenv(name, "/nowhere")
+    assert collect(code=code)["git_sha"] == sha
 
 
 @needs_git

@@ -60,6 +60,12 @@ def test_other_kinds_are_refused(store: str) -> None:
         normal_store(store)
 
 
+def test_sqlite_paths_that_sqlite_would_not_open() -> None:
+    assert normal_store(f"sqlite:////{'a/' * 230}mlflow.db")
+    with pytest.raises(TrackingError, match=r"may have 480 bytes, /ä/ä/.* has 790: choose a shorter --root"):
+        normal_store(f"sqlite:////{'ä/' * 260}mlflow.db")
+
+
 @pytest.mark.parametrize(
     "store", ["sqlite:///", "sqlite://", "sqlite:///:memory:", "sqlite:////a/b?c.db", "sqlite:////a%20b.db"]
 )

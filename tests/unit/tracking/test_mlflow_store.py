@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import time
 from pathlib import Path
@@ -128,6 +130,32 @@ def test_what_mlflow_never_takes_is_rejected(mlflow: MlflowStore, tmp_path: Path
 def test_pages_open_on_runs_and_charts(mlflow: MlflowStore) -> None:
     tags = mlflow.client.get_experiment(mlflow.experiment_id).tags
     assert tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_a_user_name_in_an_old_encoding_is_stored(mlflow: MlflowStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite takes no lone surrogates: not one run was ever stored."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "j\udcfcrg")
+    run_id = mlflow.create_run_once("a/t0", name="t0", parent_id=None, time_ms=0)
+    assert mlflow.client.get_run(run_id).data.tags["mlflow.user"] == "j?rg"
+
+
+def test_files_are_stored_on_a_disk_that_sets_no_modes_and_times(
+    mlflow: MlflowStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    (tmp_path / "bundle").mkdir()
+    for path in (tmp_path / "table.md", tmp_path / "bundle" / "weights"):
+        path.write_text(path.name)
+    run_id = mlflow.create_run_once("a/t0", name="t0", parent_id=None, time_ms=0)
+    for name in ("chmod", "utime"):
+        monkeypatch.setattr(os, name, refused)
+    mlflow.log_artifact(run_id, tmp_path / "table.md", "")
+    mlflow.log_artifact(run_id, tmp_path / "bundle", "kept")
+    stored = [item.path for folder in (None, "kept/bundle") for item in mlflow.client.list_artifacts(run_id, folder)]
+    assert stored == ["kept", "table.md", "kept/bundle/weights"]
 
 
 def test_an_experiment_that_was_deleted_comes_back(sqlite_store: str, mlflow: MlflowStore) -> None:
