@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sqlite3
+import subprocess
 import time
 from contextlib import closing
 from pathlib import Path
@@ -279,3 +281,27 @@ def test_the_ui_command(tmp_path: Path) -> None:
 def test_a_printed_address_has_no_password(store: str, bare: str, how: str) -> None:
     printed, give_password = without_password(store)
     assert printed == bare and how in give_password and bool(how) == bool(give_password)
+
+
+def test_the_upgrade_that_is_proposed_runs_as_it_is_printed(tmp_path: Path) -> None:
+    import sqlalchemy
+    from alembic import command
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db.utils import _get_alembic_config
+    from mlflow.store.tracking.dbmodels.initial_models import Base
+
+    (tmp_path / "it's old").mkdir()
+    store = f"sqlite:///{tmp_path}/it's old/mlflow.db"
+    engine = sqlalchemy.create_engine(store)
+    Base.metadata.create_all(engine)
+    engine.dispose()
+    config = _get_alembic_config(store)
+    newest = ScriptDirectory.from_config(config).get_revision("head")
+    assert newest is not None and isinstance(newest.down_revision, str)
+    command.upgrade(config, newest.down_revision)
+    with pytest.raises(TrackingError, match="must have the same schema") as refusal:
+        check(store)
+    (remedy,) = re.findall(r"`([^`]+)`", str(refusal.value))
+    done = subprocess.run(["bash", "-c", remedy], capture_output=True, encoding="utf-8", timeout=100)
+    assert done.returncode == 0, done.stderr
+    check(store)
