@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -79,7 +80,10 @@ def test_no_server_at_all_and_sync_later_twice(
     more = ("--offline", "--max-concurrent", "1", *TINY)
     ended = start("digits-100", *arguments, *more, folder=tmp_path, new_store=True).ended()
     assert ended.code == 0 and ended.err == "" and ended.left == [], str(ended)
-    assert "send the rest   ladder-search sync offline" in ended.out and "Sending" not in ended.out
+    assert re.search(
+        rf"^send the rest   \S*ladder-search sync offline --tracking {server.address}$", ended.out, re.MULTILINE
+    ), ended.out
+    assert "Sending" not in ended.out
     server.start()
     synced = command("sync", "offline", folder=tmp_path)
     assert synced.returncode == 0 and " event(s) sent" in synced.stdout, str(synced)
