@@ -87,8 +87,8 @@ def command_line(command: str, *words: object, **options: object) -> str:
     ``ladder-search export first --root 'my results' --top 3``.
 
     Args:
-        command: of ``ladder-search``; ``search`` is ``python search.py``; ``mlflow`` and ``pip`` are those of this
-            Python.
+        command: of ``ladder-search``; ``search`` is ``python search.py``; ``mlflow``, ``pip`` and ``ray`` are those of
+            this Python.
         words: what follows it; a path is written relative to the working directory where it lies inside.
         options: name -> value; True is an option without a value. None and False are left out, and so is ``root`` where
             it is the usual one.
@@ -120,8 +120,10 @@ def _program(command: str) -> list[str]:
         started = Path(sys.argv[0])
         script = started if started.name == "search.py" and started.is_file() else _CHECKOUT / "search.py"
         return [python, _shown(script)]
-    script = Path(sys.executable).with_name("ladder-search")
-    return [*([_found(script)] if script.is_file() else [python, "-m", "ladder_search.cli"]), command]
+    name, module = ("ray", "ray.scripts.scripts") if command == "ray" else ("ladder-search", "ladder_search.cli")
+    script = Path(sys.executable).with_name(name)
+    program = [_found(script)] if script.is_file() else [python, "-m", module]
+    return program if command == "ray" else [*program, command]
 
 
 def _found(program: Path) -> str:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
-from ladder_search.errors import ResourceError
+from ladder_search.errors import ResourceError, command_line
 
 OPTION = "--address"
 VARIABLE = "RAY_ADDRESS"
@@ -20,7 +20,10 @@ _REMOTE_JOIN_SECONDS = 30
 """The same for other machines, which may still be starting; Ray itself gives a server up that is none after 20 s."""
 _START_SECONDS = 60.0
 """Most that importing Ray may take on a machine that is busy."""
-_REMEDY = "start one with `ray start --head`, name another, or use --address local for a private Ray of this search"
+_REMEDY = (
+    f"start one with `{command_line('ray', 'start', head=True)}`, name another, or use --address local for a private "
+    "Ray of this search"
+)
 
 _HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 """What every HTTP/2 connection, and so every gRPC client, begins with: the preface and empty settings."""

@@ -133,3 +133,4 @@ def test_programs_are_called_by_name_where_the_shell_finds_them(started: Path, m
     assert errors.command_line("search", resume=True) == f"{python} search.py --resume"
     assert errors.command_line("sync", "a") == "ladder-search sync a"
     assert errors.command_line("mlflow", "db", "upgrade") == f"{python} -m mlflow db upgrade"
+    assert errors.command_line("ray", "start", head=True) == "ray start --head"
