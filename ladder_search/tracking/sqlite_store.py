@@ -113,7 +113,9 @@ def lock_holders(path: Path) -> str:
     names = []
     for pid in sorted(pids, key=int):
         with suppress(OSError):
-            names.append(f"process {pid} ({Path('/proc', pid, 'comm').read_text(errors='replace').strip()})")
+            names.append(
+                f"process {pid} ({Path('/proc', pid, 'comm').read_text(encoding='utf-8', errors='replace').strip()})"
+            )
     return " and ".join(names) or "another process"
 
 
