@@ -21,7 +21,7 @@ def main() -> int:
     console = Console()
     result = run_search(settings, trainables=TRAINABLES, spaces=SPACES, console=console)
     print_leaderboard(console, result.study, result.records)
-    for line in next_steps(result, settings.tracking):
+    for line in next_steps(result):
         console.say(line)
     return 1 if result.interrupted or result.all_failed else 0
 

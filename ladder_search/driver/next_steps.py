@@ -5,13 +5,13 @@ from __future__ import annotations
 from ladder_search.driver.search import SearchResult
 from ladder_search.errors import command_line
 from ladder_search.export.top import best_trials, bundle_name
-from ladder_search.tracking.address import without_password
+from ladder_search.tracking.address import default_store, without_password
 
 
-def next_steps(result: SearchResult, tracking: str | None) -> list[str]:
-    """Return the lines; ``tracking``: the address that the command line named, if any."""
+def next_steps(result: SearchResult) -> list[str]:
+    """Return the lines. A store that is not the usual one of the root is named in each command that uses it."""
     name, root = result.folder.path.name, result.folder.path.parent
-    address, give_password = without_password(tracking) if tracking else (None, "")
+    address, give_password = without_password(result.store) if result.store != default_store(root) else (None, "")
 
     def line(what: str, command: str, *words: object, **options: object) -> str:
         return f"{what:<15} {command_line(command, *words, **options, root=root, tracking=address)}"

@@ -13,6 +13,7 @@ from ladder_search.driver.search import SearchResult
 from ladder_search.driver.settings import _parser
 from ladder_search.record import StudyFolder, TrialRecord
 from ladder_search.studies import find_study
+from ladder_search.tracking.address import default_store
 
 RECORD = TrialRecord(
     key="t0003", number=3, name="", state="COMPLETE", reason="", params={}, settings={}, epochs=(),
@@ -56,8 +57,8 @@ def _commands(lines: list[str]) -> dict[str, list[str]]:
 @pytest.mark.parametrize("root", ["results", "my results", "it's $HOME", "~", "/elsewhere/x y"])
 def test_every_command_is_complete(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    lines = next_steps(_result(tmp_path / root / "first"), "postgresql://ann:s3cret@db/runs")
-    assert "s3cret" not in "\n".join(lines) and "PGPASSWORD" in "\n".join(lines)
+    lines = next_steps(_result(tmp_path / root / "first"))
+    assert "***@" not in "".join(lines[2:]) and "PGPASSWORD" in "\n".join(lines)
     place = [] if root == "results" else ["--root", str(tmp_path / "~") if root == "~" else root]
     tracking = ["--tracking", "postgresql://ann@db/runs"]
     bundles = "configs/first"
@@ -75,5 +76,7 @@ def test_every_command_is_complete(root: str, tmp_path: Path, monkeypatch: pytes
 
 def test_what_is_not_needed_is_not_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    complete = replace(_result(tmp_path / "results" / "first"), stored=True, unfinished=False, records=[], problems=[])
-    assert set(_commands(next_steps(complete, None))) == {"ui"}
+    store = default_store(tmp_path / "results")
+    ended = _result(tmp_path / "results" / "first")
+    complete = replace(ended, stored=True, unfinished=False, records=[], problems=[], store=store)
+    assert set(_commands(next_steps(complete))) == {"ui"}
