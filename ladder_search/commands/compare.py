@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
@@ -128,11 +129,14 @@ def _tell(console: Console, found: list[Learning], dataset: str) -> None:
     transfer = f"transfer: area over that of {found[0].name}{'' if rises else ', less is better'}"
     console.print(f"{transfer}; lost: seeds that diverged")
     for moment in ("area", *(f"epoch {epoch}" for epoch in dict.fromkeys((epochs[0], epochs[-1])))) if epochs else ():
-        console.print(f"Paired tests, {moment} (t-test over common seeds, Holm over all pairs):")
+        pairs = math.comb(len(found), 2)
+        console.print(f"Paired tests, {moment} (two-sided t-test over common seeds; p after Holm, over {pairs} pairs):")
         for d in differences(found, moment):
             apart = f"{measure.number(d.mean)} ± {measure.apart(d.deviation)}, n {d.n}, p {d.p:.3g}"
             side = "above" if rises else "below"
             console.say(f"  {d.better} {side} {d.worse}: {apart}")
+    if epochs:
+        console.print("Each p is of this table and moment: nothing corrects for other studies, moments or more seeds.")
 
 
 def _cell(values: list[float], measure: Measure) -> str:

@@ -23,7 +23,7 @@ from ladder_search.export.contenders import seeds_of_searches
 from ladder_search.export.final import confirmation_seeds, seeds_of
 from ladder_search.export.folders import unwritable
 from ladder_search.export.learning import Learning
-from ladder_search.export.ordering import FILE, JudgedOrdering, Reached, judged
+from ladder_search.export.ordering import FILE, JudgedOrdering, Reached, judged, read_looks
 from ladder_search.export.results import FinalResult
 from ladder_search.export.sources import FOLDER as SOURCES
 from ladder_search.export.sources import Shelf
@@ -56,6 +56,8 @@ def run(arguments: argparse.Namespace) -> None:
     store = normal_store(arguments.tracking or default_store(arguments.root))
     say_if_busy(store)
     console = Console()
+    output: Path = arguments.output or arguments.root / FOLDER / _named(ordering.name, epochs)
+    earlier = read_looks(output, ordering, epochs)  # refused before anything is trained
     results = (
         _trained(ordering, epochs, arguments, device, console)
         if arguments.from_ is None
@@ -66,8 +68,7 @@ def run(arguments: argparse.Namespace) -> None:
     if not frozenset[int].intersection(*(one.seeds for one in reached)):
         names = ", ".join(f"{one.study} on {min(one.seeds)} to {max(one.seeds)}" for one in reached)
         raise SettingError(f"an ordering is tested on seeds that all studies share, got {names}; train the same ones.")
-    found = judged(ordering, reached, epochs=epochs)
-    output: Path = arguments.output or arguments.root / FOLDER / _named(ordering.name, epochs)
+    found = judged(ordering, reached, epochs=epochs, earlier=earlier)
     digests = {r.spec.data.dataset: r.data_digest for of_study in results.values() for r in of_study}
     _write(output, found, _learning(ordering, results))
     print_ordering(console, found)

@@ -7,6 +7,7 @@ its error there is no accuracy: the curves are then those of its measure, and le
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -121,7 +122,7 @@ class Difference:
     deviation: float
     n: int
     p: float
-    """Of the paired t-test, two-sided, after Holm's correction over all pairs of the same ``what``."""
+    """Of the paired t-test, two-sided, after Holm's correction over all pairs of configurations, for this ``what``."""
 
 
 def marks(all_: Sequence[Learning]) -> list[int]:
@@ -131,7 +132,11 @@ def marks(all_: Sequence[Learning]) -> list[int]:
 
 
 def differences(all_: Sequence[Learning], what: str) -> list[Difference]:
-    """Compare all pairs by their ``area`` or after ``epoch N``."""
+    """Compare all pairs by their ``area`` or after ``epoch N``; pairs with fewer than two common seeds are left out.
+
+    Holm's correction runs over all pairs, those that are left out among them: how many there are must not depend on
+    which seeds diverged.
+    """
     epoch = 0 if what == "area" else int(what.removeprefix("epoch "))
     values = {one.name: one.area if not epoch else one.after(epoch) for one in all_}
     rises = all(one.rises for one in all_)
@@ -144,10 +149,11 @@ def differences(all_: Sequence[Learning], what: str) -> list[Difference]:
         first, second = (a, b) if (fmean(apart) >= 0) == rises else (b, a)
         p = paired([values[a][seed] for seed in common], [values[b][seed] for seed in common])
         found.append((first, second, abs(fmean(apart)), stdev(apart), len(apart), p))
-    corrected = holm(one[-1] for one in found)
+    left_out = math.comb(len(values), 2) - len(found)
+    corrected = holm([*(one[-1] for one in found), *[1.0] * left_out])
     return [
         Difference(what=what, better=first, worse=second, mean=mean, deviation=deviation, n=n, p=p)
-        for (first, second, mean, deviation, n, _), p in zip(found, corrected, strict=True)
+        for (first, second, mean, deviation, n, _), p in zip(found, corrected, strict=False)
     ]
 
 

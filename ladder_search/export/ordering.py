@@ -3,31 +3,39 @@
 Every claim is tested on the differences of two studies' measures, seed by seed: a seed is the same label draw for both,
 and both are judged on the same test examples. All tests are t-tests of these differences.
 
-* "below": one-sided, that the mean difference is above the margin. Held where p is below 5 %, contradicted where the
-  opposite one-sided test, that it is below the margin, finds so.
+* "below": one-sided, that the mean difference is above the margin. Held where p is below the level, contradicted where
+  the opposite one-sided test, that it is below the margin, finds so.
 * "as good as": two one-sided tests, that the mean difference is above -bound and below it; p is the larger one.
   Contradicted where it is outside; the smaller p of the two sides counts twice.
 
-Holm's correction runs over all claims, once for what is held and once for what is contradicted: that any claim of a
-table is called held though it is wrong has at most 5 %. Claims that cannot be tested yet count in it. The ordering
-holds where all claims are held. How many seeds there are must not depend on what they gave: a table with more of them
-is another look, for which nothing here corrects.
+Holm's correction runs over all claims, once for what is held and once for what is contradicted. Claims that cannot be
+tested yet count in it. A table of more seeds or more studies is one more look at growing data, with a level of its own
+(``statistics.look_level``): that any table of an ordering calls a claim held though it is wrong has a chance of at most
+5 % in all, and so has a claim that is called contradicted though it is right. ``ordering.json`` keeps which seeds and
+studies each table was of; the same ones are judged at the same level again. The ordering holds where all claims are.
+
+Files of format 1 are read, and kept as format 2 from the next call on. Their table was judged at 5 % whichever it was;
+that there was one is kept, and said beside every later table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
-from ladder_search.config import as_mapping
-from ladder_search.errors import CheckpointError
+from ladder_search.config import as_mapping, build
+from ladder_search.data.foreign import read_json
+from ladder_search.errors import CheckpointError, StudyFolderError
 from ladder_search.export.results import FinalResult
-from ladder_search.export.statistics import LEVEL, Summary, above, below, holm
+from ladder_search.export.statistics import Summary, above, below, holm, look_level
 from ladder_search.studies.orderings import Claim, Ordering
 
-FORMAT = "ladder-search ordering 1"
+FORMAT = "ladder-search ordering 2"
+_FORMAT_1 = "ladder-search ordering 1"
 FILE = "ordering.json"
+_LIMIT = 1 << 26
 
 Verdict = Literal["held", "not shown", "contradicted", "not tested"]
 Whole = Literal["holds", "not shown", "contradicted", "not tested"]
@@ -90,6 +98,31 @@ class Reached:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """What one table of an ordering was of."""
+
+    seeds: tuple[int, ...]
+    studies: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Looks:
+    """All tables of an ordering that could be tested, the first first."""
+
+    looks: tuple[Look, ...] = ()
+    overspent: int = 0
+    """How many of them were judged by an earlier version, at 5 % each."""
+
+    def number(self, look: Look) -> int:
+        """Number of a table among them, from 1; that of the next one where it is none of them."""
+        return self.looks.index(look) + 1 if look in self.looks else len(self.looks) + 1
+
+    def with_look(self, look: Look) -> Looks:
+        """Count a table that is about to be shown: one with two seeds or more that was not shown before."""
+        return self if look in self.looks or len(look.seeds) < 2 else replace(self, looks=(*self.looks, look))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class JudgedClaim:
     """What one claim came to."""
 
@@ -130,6 +163,18 @@ class JudgedOrdering:
     reached: tuple[Reached, ...]
     """On these seeds, in the ordering's order; studies without a result are left out."""
     claims: tuple[JudgedClaim, ...]
+    looks: Looks
+    """All tables of the ordering, this one among them where it could be tested."""
+
+    @property
+    def number(self) -> int:
+        """Of this table, from 1."""
+        return self.looks.number(Look(seeds=self.seeds, studies=tuple(one.study for one in self.reached)))
+
+    @property
+    def level(self) -> float:
+        """Of every test, after Holm's correction."""
+        return look_level(self.number)
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -155,7 +200,10 @@ class JudgedOrdering:
             "title": ordering.title,
             "source": ordering.source,
             "measure": ordering.measure,
-            "level": LEVEL,
+            "table": self.number,
+            "level": self.level,
+            "looks": [as_mapping(look) for look in self.looks.looks],
+            "overspent_looks": self.looks.overspent,
             "reduced_to_epochs": self.epochs,
             "verdict": self.verdict,
             "seeds": list(self.seeds),
@@ -165,15 +213,23 @@ class JudgedOrdering:
         }
 
 
-def judged(ordering: Ordering, found: Sequence[Reached], *, epochs: int | None = None) -> JudgedOrdering:
+def judged(
+    ordering: Ordering, found: Sequence[Reached], *, epochs: int | None = None, earlier: Looks | None = None
+) -> JudgedOrdering:
     """Test the claims of ``ordering`` on the seeds that all of ``found`` were trained on.
 
     Args:
+        ordering: what is claimed.
         found: of the ordering's studies, at least one; claims about others are not tested.
         epochs: length of every schedule where it was cut.
+        earlier: the tables that were made of it before; None: there are none.
     """
     common = frozenset[int].intersection(*(one.seeds for one in found))
     by_name = {one.study: one.on(common) for one in found}
+    present = tuple(name for name in ordering.studies if name in by_name)
+    look = Look(seeds=tuple(sorted(common)), studies=present)
+    looks = (earlier or Looks()).with_look(look)
+    level = look_level(looks.number(look))
     raw = [_differences(claim.pair, by_name) for claim in ordering.claims]
     held = [_p(claim, differences) for claim, differences in zip(ordering.claims, raw, strict=True)]
     against = [_p_against(claim, differences) for claim, differences in zip(ordering.claims, raw, strict=True)]
@@ -185,8 +241,8 @@ def judged(ordering: Ordering, found: Sequence[Reached], *, epochs: int | None =
         there = own is not None and own.n > 1
         verdict: Verdict = "not tested"
         if there:
-            verdict = "held" if held_holm[place] < LEVEL else "not shown"
-            verdict = "contradicted" if against_holm[place] < LEVEL else verdict
+            verdict = "held" if held_holm[place] < level else "not shown"
+            verdict = "contradicted" if against_holm[place] < level else verdict
         pair = [by_name[name] for name in claim.pair if name in by_name]
         claims.append(
             JudgedClaim(
@@ -210,10 +266,48 @@ def judged(ordering: Ordering, found: Sequence[Reached], *, epochs: int | None =
     return JudgedOrdering(
         ordering=ordering,
         epochs=epochs,
-        seeds=tuple(sorted(common)),
-        reached=tuple(by_name[name] for name in ordering.studies if name in by_name),
+        seeds=look.seeds,
+        reached=tuple(by_name[name] for name in present),
         claims=tuple(claims),
+        looks=looks,
     )
+
+
+def read_looks(folder: Path, ordering: Ordering, epochs: int | None) -> Looks:
+    """Return the tables that were made of ``ordering`` in ``folder``.
+
+    Raises:
+        CheckpointError: the folder's file is damaged.
+        StudyFolderError: the folder has another ordering, or the same one with schedules of another length.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return Looks()
+    try:
+        raw = read_json(path, _LIMIT)
+        if not isinstance(raw, dict) or raw.get("format") not in (FORMAT, _FORMAT_1):
+            raise ValueError(f"its format must be {FORMAT!r} or {_FORMAT_1!r}")
+        kept = (raw["ordering"], raw["reduced_to_epochs"])
+        if raw["format"] == FORMAT:
+            looks = build(Looks, {"looks": raw["looks"], "overspent": raw["overspent_looks"]})
+        else:
+            look = build(Look, {"seeds": raw["seeds"], "studies": list(raw["studies"])})
+            looks = replace(Looks().with_look(look), overspent=1 if len(look.seeds) > 1 else 0)
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} must be the table of an ordering, found: {str(error)[:300].rstrip('.')}; choose another -o, or "
+            "delete the file, and with it the count of its tables."
+        ) from error
+    if kept != (ordering.name, epochs):
+        raise StudyFolderError(
+            f"an ordering needs a folder of its own and {folder} has {kept[0]} with {_length(kept[1])}, asked for is "
+            f"{ordering.name} with {_length(epochs)}; choose another -o."
+        )
+    return looks
+
+
+def _length(epochs: int | None) -> str:
+    return "full schedules" if epochs is None else f"schedules of {epochs} epochs"
 
 
 def _differences(pair: tuple[str, str], found: Mapping[str, Reached]) -> dict[int, float]:

@@ -8,12 +8,7 @@ from rich.table import Table
 from ladder_search.console import Console
 from ladder_search.driver.wording import NOTHING
 from ladder_search.export.ordering import JudgedClaim, JudgedOrdering, Reached, Whole
-
-RULE = (
-    "Below: a one-sided paired t-test over the seeds finds the difference above 0, or above what is named, at 5 %, "
-    "after Holm's correction over all claims. As good as: two such tests find it within the bound.",
-    "Contradicted: the opposite test finds so. Not shown: neither; more seeds may tell.",
-)
+from ladder_search.export.statistics import LEVEL
 
 _WHOLE: dict[Whole, str] = {
     "holds": "the ordering holds",
@@ -106,6 +101,26 @@ def sentences(found: JudgedOrdering) -> list[str]:
     return [*said, verdict(found)]
 
 
+def rule(found: JudgedOrdering) -> list[str]:
+    """How the verdicts came about: tests, correction and level, as they were used."""
+    level, whole = f"{100 * found.level:.3g} %", f"{100 * LEVEL:.3g} %"
+    said = [
+        "Below: a one-sided paired t-test over the seeds finds the difference above 0, or above what is named, at "
+        f"{level}, after Holm's correction over all {len(found.claims)} claims. As good as: two such tests find it "
+        "within the bound.",
+        f"Contradicted: the opposite test finds so at {level}, after the same correction. Not shown: neither.",
+        f"Table k of an ordering tests at {whole} / (k (k + 1)), this is table {found.number}. However many tables are "
+        f"made as seeds are added, the chance that any of them holds a wrong claim is at most {whole}, and so is the "
+        "chance that any of them contradicts a right one.",
+    ]
+    if found.looks.overspent:
+        said.append(
+            f"Table 1 was made by an earlier version, at {whole}; the rule above holds for the verdicts that are given "
+            "now."
+        )
+    return said
+
+
 def as_markdown(found: JudgedOrdering) -> str:
     """The tables and their sentences as Markdown."""
     ordering = found.ordering
@@ -113,7 +128,7 @@ def as_markdown(found: JudgedOrdering) -> str:
     lines += _rows(STUDY_HEADER, [study_cells(found, one) for one in found.reached])
     lines += ["", f"Differences: second minus first, in {_unit(found)}.", ""]
     lines += _rows(CLAIM_HEADER, [claim_cells(found, claim) for claim in found.claims])
-    lines += ["", *(f"* {line}" for line in (*sentences(found), *RULE))]
+    lines += ["", *(f"* {line}" for line in (*sentences(found), *rule(found)))]
     return "\n".join(lines) + "\n"
 
 
@@ -134,7 +149,7 @@ def print_ordering(console: Console, found: JudgedOrdering) -> None:
     show(STUDY_HEADER, [study_cells(found, one) for one in found.reached], ("study",))
     console.say(f"Claims ({found.ordering.source}); differences are second minus first, in {_unit(found)}")
     show(CLAIM_HEADER, [claim_cells(found, claim) for claim in found.claims], ("claim", "verdict"))
-    for line in (*RULE, *sentences(found)):
+    for line in (*rule(found), *sentences(found)):
         console.say(line)
 
 

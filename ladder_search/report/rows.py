@@ -106,8 +106,9 @@ def rule(rows: Sequence[Row]) -> list[str]:
     said = []
     if against:
         said.append(
-            "Better or worse than the published number: Welch's two-sided test against the published mean, spread and "
-            f"number of runs finds a difference at {_at(against)}, after Holm's correction."
+            "Better or worse than the published number: a two-sided test by Welch's statistic against the published "
+            "mean, spread and number of runs, with the degrees of freedom of the smaller sample, finds a difference at "
+            f"{_at(against)}, after Holm's correction."
         )
     if compared:
         said.append(
@@ -121,9 +122,9 @@ def rule(rows: Sequence[Row]) -> list[str]:
         )
     if against:
         said += [
-            f"Reproduced: Welch's one-sided test finds at {_at(against)}, after Holm's correction over the study's "
-            f"rows ({_each(against, lambda row: str(row.margin_tests))}), that the mean is less than a margin above "
-            f"the published one. The margin was fixed beforehand: {_each(against, _margin)}.",
+            f"Reproduced: the one-sided test by the same statistic finds at {_at(against)}, after Holm's correction "
+            f"over the study's rows ({_each(against, lambda row: str(row.margin_tests))}), that the mean is less than "
+            f"a margin above the published one. The margin was fixed beforehand: {_each(against, _margin)}.",
             "Not enough seeds: neither can be said.",
         ]
     if against or compared:

@@ -40,6 +40,13 @@ def test_differences_are_of_pairs_and_corrected_over_all_of_them() -> None:
     assert math.isclose(found["slow", "lame"].mean, 0.1)
 
 
+def test_pairs_that_cannot_be_tested_count_in_the_correction() -> None:
+    lost = Learning(name="lost", title="", curves={2: (0.1, 0.1)}, diverged=(1, 3))
+    (one,) = differences([SLOW, FAST, lost], "epoch 2")
+    p = float(ttest_rel([0.7, 0.9, 0.8], [0.4, 0.5, 0.6]).pvalue)
+    assert one.p == pytest.approx(min(1.0, 3 * p)), "of three pairs, as if no seed had diverged"
+
+
 def test_of_other_measures_less_is_better(judged_by: Callable[..., Study]) -> None:
     errors = {"high": [(9.0, 8.5), (9.2, 8.7)], "low": [(8.8, 8.3), (8.9, 8.6)]}
     found = [Learning.of(name, "", _result(judged_by("nll").trial(), *curves)) for name, curves in errors.items()]

@@ -36,11 +36,12 @@ def test_ten_tables_keep_to_the_level_where_nothing_differs(script: dict[str, An
     found = script["shares"]("equal", REPRODUCTIONS, 2)
     assert 0 < found["difference"]["count"] <= MOST
     assert found["dropped"]["count"] <= MOST
+    assert found["reproduced"]["share"] > 0.05, "what is there can be found"
 
 
 def test_ten_tables_keep_to_the_level_where_nothing_is_reproduced(script: dict[str, Any]) -> None:
     found = script["shares"]("a margin apart", REPRODUCTIONS, 2)
-    assert 0 < found["reproduced"]["count"] <= MOST
+    assert found["reproduced"]["count"] <= MOST
 
 
 def test_levels_that_do_not_sum_to_it_would_be_seen(script: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import t as student
 from scipy.stats import ttest_1samp, ttest_rel
 
-from ladder_search.errors import CheckpointError
-from ladder_search.export.ordering import JudgedOrdering, Reached, judged
+from ladder_search.errors import CheckpointError, StudyFolderError
+from ladder_search.export.ordering import FILE, JudgedOrdering, Look, Looks, Reached, judged, read_looks
 from ladder_search.export.results import FinalResult, SeedResult
-from ladder_search.export.statistics import above, below
+from ladder_search.export.statistics import above, below, look_level
+from ladder_search.report.orderings import rule
 from ladder_search.studies import find_study
 from ladder_search.studies.orderings import Alike, Claim, Ordering
 
@@ -129,6 +132,75 @@ def test_one_seed_gives_numbers_and_no_verdict() -> None:
     (one,) = whole.claims
     assert one.difference == pytest.approx(0.1) and one.p is None and one.interval is None
     assert whole.verdict == one.verdict == "not tested"
+
+
+def test_each_table_has_the_level_of_its_look_and_says_so() -> None:
+    looks, wide = Looks(), {1: 0.10, 2: 0.24, 3: 0.17, 4: 0.26, 5: 0.21, 6: 0.2}
+    low = {seed: 0.1 for seed in wide}
+    for table, n in enumerate((3, 4, 6), start=1):
+        seeds = list(wide)[:n]
+        own = [Reached(study=name, values={seed: of[seed] for seed in seeds}) for name, of in ((A, low), (B, wide))]
+        whole = judged(ordering(claim()), own, earlier=looks)
+        looks = whole.looks
+        assert (whole.number, whole.level) == (table, look_level(table))
+        assert whole.as_json()["level"] == whole.level
+        said = " ".join(rule(whole))
+        assert f"at {100 * whole.level:.3g} %, after" in said and f"this is table {table}." in said
+        assert judged(ordering(claim()), own, earlier=looks).as_json() == whole.as_json(), "shown again, it is the same"
+        p = whole.claims[0].p_holm
+        assert p is not None and (whole.claims[0].verdict == "held") == (p < look_level(table))
+    p = whole.claims[0].p_holm
+    assert p is not None and 0.004 < p < 0.05, "what one look would hold, the third does not"
+
+
+def test_another_study_is_another_look_and_one_seed_is_none() -> None:
+    first = found(claim(), claim(B, C), a=LOW, b=HIGH).looks
+    assert first.looks == (Look(seeds=(1, 2, 3, 4), studies=(A, B)),)
+    values = {A: LOW, B: HIGH, C: HIGH}
+    whole = judged(ordering(claim()), [Reached(study=n, values=v) for n, v in values.items()], earlier=first)
+    assert whole.number == 2
+    assert found(claim(), a={1: 0.1}, b={1: 0.2}).looks.looks == ()
+
+
+def test_the_looks_are_kept_and_those_of_format_1_are_read(tmp_path: Path) -> None:
+    own = ordering(claim())
+    assert read_looks(tmp_path, own, None) == Looks()
+    whole = found(claim(), a=LOW, b=HIGH)
+    kept = whole.as_json()
+    (tmp_path / FILE).write_text(json.dumps(kept))
+    assert read_looks(tmp_path, own, None) == whole.looks
+    for other, epochs in ((own, 5), (ordering(claim(B, A)), 7)):
+        with pytest.raises(StudyFolderError, match="an ordering needs a folder of its own"):
+            read_looks(tmp_path, other, epochs)
+    old = {name: value for name, value in kept.items() if name not in ("table", "looks", "overspent_looks")}
+    (tmp_path / FILE).write_text(json.dumps({**old, "format": "ladder-search ordering 1", "level": 0.05}))
+    looks = read_looks(tmp_path, own, None)
+    assert looks == Looks(looks=whole.looks.looks, overspent=1)
+    values = {A: {**LOW, 5: 0.1}, B: {**HIGH, 5: 0.2}}
+    second = judged(own, [Reached(study=n, values=v) for n, v in values.items()], earlier=looks)
+    assert second.number == 2 and "Table 1 was made by an earlier version, at 5 %" in " ".join(rule(second))
+    for text in ("", "[]", "{}", json.dumps({**kept, "format": "x"}), json.dumps({**kept, "looks": 3})):
+        (tmp_path / FILE).write_text(text)
+        with pytest.raises(CheckpointError, match="must be the table of an ordering"):
+            read_looks(tmp_path, own, None)
+
+
+RESULTS = Path(__file__).parents[3] / "reproductions"
+
+
+@pytest.mark.parametrize("path", sorted((RESULTS / "results").glob("*table-*.json")), ids=lambda path: path.stem)
+def test_kept_orderings_are_what_their_values_give_by_the_rule_of_today(path: Path) -> None:
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    again = runpy.run_path(str(RESULTS / "judged_again.py"), run_name="script")["judged_again"](kept)
+    assert _close(json.loads(json.dumps(again.as_json())), kept)
+
+
+def _close(one: object, other: object) -> bool:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_close(one[name], other[name]) for name in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_close, one, other))
+    return one == (pytest.approx(other, rel=1e-9, abs=1e-12) if isinstance(other, float) else other)
 
 
 def _result(*outcomes: SeedResult, name: str = A) -> FinalResult:

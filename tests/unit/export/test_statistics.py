@@ -48,22 +48,43 @@ def test_the_interval_by_hand() -> None:
     assert Summary.of([0.1, 0.1, 0.1]).interval() == pytest.approx((0.1, 0.1))
 
 
-def test_welch_by_hand() -> None:
-    # Means 2 and 4, variances 1 and 4, 4 and 9 runs: t = -2 / sqrt(1/4 + 4/9) = -2.4,
-    # df = (25/36)**2 / ((1/4)**2 / 3 + (4/9)**2 / 8) = 10.6115; the two tails are 0.03589 by tables of Student's t.
+def test_welchs_statistic_by_hand() -> None:
+    # Means 2 and 4, variances 1 and 4, 4 and 9 runs: t = -2 / sqrt(1/4 + 4/9) = -2.4; Student's two tails with the 3
+    # degrees of freedom of the smaller sample are 0.0959 by tables.
     p = welch(Summary(mean=2.0, deviation=1.0, n=4), Summary(mean=4.0, deviation=2.0, n=9))
-    degrees = (25 / 36) ** 2 / ((1 / 4) ** 2 / 3 + (4 / 9) ** 2 / 8)
-    assert p == pytest.approx(2 * stats.t.cdf(-2.4, degrees)) == pytest.approx(0.0359, abs=1e-3)
+    assert p == pytest.approx(2 * stats.t.cdf(-2.4, 3)) and p == pytest.approx(0.0959, abs=1e-4)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 10, 30])
+@pytest.mark.parametrize("ratio", [0.2, 1.0, 5.0])
+def test_the_level_holds_for_small_samples_and_any_spreads(n: int, ratio: float) -> None:
+    """Simulated statistics of equal means; Welch's own degrees of freedom reject far more often than they say."""
+    rng, samples = np.random.default_rng(0), 100_000
+    own = ratio**2 * rng.chisquare(n - 1, samples) / (n - 1) / n
+    theirs = rng.chisquare(9, samples) / 9 / 10
+    apart = rng.standard_normal(samples) * math.sqrt(ratio**2 / n + 1 / 10)
+    t = apart / np.sqrt(own + theirs)
+    # One sample stands for the distribution of t; the p of a t is the function of the class, found once for each n.
+    for level in (0.05, 0.0036):
+        bound = stats.t.isf(level / 2, min(n, 10) - 1)
+        one = AgainstTarget(
+            own=Summary(mean=bound, deviation=math.sqrt(n / 2), n=n),
+            published=Summary(mean=0.0, deviation=math.sqrt(5), n=10),
+            margin=1.0,
+        )
+        assert one.p == pytest.approx(level), "the statistic is the bound, since its denominator is 1"
+        found = int((abs(t) > bound).sum())
+        assert found <= stats.binom.ppf(0.999, samples, level)
 
 
 def test_the_tests_are_scipys() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(1.0, 0.3, 8), rng.normal(1.2, 0.5, 8)
     summaries = Summary.of(list(a)), Summary.of(list(b))
-    assert welch(*summaries) == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
+    assert welch(*summaries) == pytest.approx(2 * stats.t.sf(abs(stats.ttest_ind(a, b, equal_var=False).statistic), 7))
     against = AgainstTarget(own=summaries[0], published=summaries[1], margin=0.2)
-    higher = stats.ttest_ind(a, b + 0.2, equal_var=False, alternative="less").pvalue
-    assert against.p_margin == pytest.approx(higher)
+    higher = stats.ttest_ind(a, b + 0.2, equal_var=False).statistic
+    assert against.p_margin == pytest.approx(stats.t.cdf(higher, 7))
     assert against.p_values([8, 8]) == [(against.p, against.p_margin)] * 2
     assert paired(list(a), list(b)) == pytest.approx(stats.ttest_1samp(a - b, 0.0).pvalue)
     low, high = stats.t.interval(0.95, 7, a.mean(), stats.sem(a))
