@@ -16,6 +16,7 @@ from ladder_search.data.dataset import Dataset
 from ladder_search.errors import ResourceError
 from ladder_search.export.sources import Networks
 from ladder_search.metrics import EPOCH, LEARNING_RATE, STEP, STEP_TIME_MS, VALIDATION_ERROR, validation_score
+from ladder_search.training.ahead import prepare
 from ladder_search.training.checkpoint import read_member, write_member
 from ladder_search.training.memory import out_of_memory
 from ladder_search.training.pack import IntervalReport, MemberSpec, MemberState, Pack
@@ -92,6 +93,7 @@ class Host:
                 "a trial was given a GPU that PyTorch cannot use; install the CUDA build of the same torch version."
             )
         self._dataset, self._trials, self._device, self._sources = dataset, trials, device, sources
+        prepare()
         self._guests: dict[str, _Guest] = {}
         self.pack: Pack | None = None
         """None before the first trial, and after one that did not fit into memory."""

@@ -41,6 +41,7 @@ from ladder_search.metrics import EPOCH, LEARNING_RATE, STEP, TEST_ERROR, VALIDA
 from ladder_search.models import find_family
 from ladder_search.record import TrialRecord
 from ladder_search.studies.study import Study
+from ladder_search.training.ahead import prepare
 from ladder_search.training.compiling import compile_pays, compiler_found
 from ladder_search.training.pack import IntervalReport, MemberState, Pack
 from ladder_search.trial import TrialSpec, test_data
@@ -139,6 +140,7 @@ def train_final(
         StudyFolderError: the folder is in use, belongs to something else, or cannot be written.
         CheckpointError: what the folder holds is damaged.
     """
+    prepare()
     device = torch.device("cpu") if device is None else device
     if not seeds or len(set(seeds)) < len(seeds):
         raise SettingError(f"a final training needs seeds, each given once, got {list(seeds)}; give different ones.")

@@ -14,6 +14,7 @@ import os
 import platform
 import shutil
 import tempfile
+import time
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -48,6 +49,8 @@ _AHEAD_OPTIONS = {
 }
 _SUMS = "sha256.json"
 """In a program's folder: the digest of every other file there."""
+_TRIAL_SECONDS = 3600.0
+"""A trial of the compiler takes seconds: an older folder of one was left."""
 _KEPT = 64
 """Programs in the cache folder; the least recently loaded ones are removed beyond that. One takes 2 to 5 MB."""
 
@@ -60,7 +63,7 @@ def compile_ahead(function: Function, tensors: Sequence[Tensor]) -> Program:
             does.
         tensors: all on one device.
     """
-    keep_programs()  # before torch looks for a folder of its own, and makes one in the temporary folder
+    prepare()
     examples = [_copy(tensor) for tensor in tensors]
     graph = make_fx(function, tracing_mode="real")(*examples)
     if tensors[0].device.type != "cpu":
@@ -78,8 +81,19 @@ def compile_ahead(function: Function, tensors: Sequence[Tensor]) -> Program:
             program = _kept(path) or _load(_build(graph, examples, path))
         finally:
             lock.release(remove=True)
-        remove_leftovers(folder)
     return program
+
+
+def prepare() -> None:
+    """Let torch keep its files in the cache folder, and remove what killed processes have left there.
+
+    Once torch has been asked for a compiler's service without knowing of the cache folder, it makes a folder in the
+    temporary folder, which stays.
+    """
+    keep_programs()
+    folder = programs_folder()
+    if folder is not None:
+        remove_leftovers(folder)
 
 
 def in_time(graph: GraphModule) -> Program:
@@ -106,6 +120,9 @@ def remove_leftovers(folder: Path) -> None:
                 for work in folder.glob(f"{name}.*.building"):
                     shutil.rmtree(work, ignore_errors=True)
                 lock.release(remove=True)
+        for trial in folder.glob("trial-*"):  # see ``compiling.compiler_problem``
+            if time.time() - trial.stat().st_mtime > _TRIAL_SECONDS:
+                shutil.rmtree(trial, ignore_errors=True)
         programs = [path for path in folder.glob("program-*") if not path.suffix and path.is_dir()]
         for path in sorted(programs, key=lambda path: path.stat().st_mtime, reverse=True)[_KEPT:]:
             shutil.rmtree(path, ignore_errors=True)

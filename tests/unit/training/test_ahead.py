@@ -173,6 +173,7 @@ def test_a_build_keeps_its_files_and_those_of_the_compiler_in_a_folder_that_goes
         )
         raise RuntimeError("the disk is full")
 
+    ahead.prepare()  # before the next line imports the compiler
     monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", half)
     with pytest.raises(RuntimeError, match="the disk is full"):
         compile_ahead(descend, examples())
@@ -211,6 +212,18 @@ def test_what_a_killed_build_left_is_removed_and_what_another_still_builds_is_no
     assert list(work.glob("*.pt2")), "as the kill left it"
     ahead.remove_leftovers(cache)
     assert _names(cache) == []
+
+
+def test_a_process_that_trains_prepares_the_folder_whether_or_not_it_compiles(
+    cache: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = ("program-1.abcd.building", "trial-abcd", "trial-efgh")
+    for name in left:
+        (cache / name).mkdir(parents=True)
+    os.utime(cache / "trial-abcd", (0, 0))
+    ahead.prepare()
+    assert _names(cache) == ["trial-efgh"], "a trial of the compiler that another process may have begun just now"
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(cache) and list(temporary.iterdir()) == []
 
 
 def test_of_many_programs_those_that_were_loaded_lately_stay(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
