@@ -22,7 +22,7 @@ _LONGEST_SOCKET = "ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma
 """The longest name that Ray gives a socket below the folder; the kernel allows 107 bytes for the whole path."""
 _ENOUGH_BYTES = 4 << 20
 """What the folder must have room for: the logs of a short search."""
-_LEFT_SECONDS = 600.0
+_LEFT_SECONDS = 30.0
 """After that time a folder without a process that holds its lock is one that a killed search has left."""
 
 
