@@ -108,11 +108,10 @@ def test_a_search_that_cannot_begin_leaves_no_mark(
     def full(self: StudyFolder, description: dict[str, Any]) -> None:
         raise StudyFolderError("the disk is full; make room.")
 
-    run = started("a", storage=str(tmp_path / "storage"))
+    run = started("a", storage=str(tmp_path / "storage"), slots=1, compile="off")
     monkeypatch.setattr(StudyFolder, "create", full)
     monkeypatch.setattr("ladder_search.driver.cluster.capacity", lambda share, private: 1)
     monkeypatch.setattr("ladder_search.driver.cluster.check_shared", lambda place: 0)
-    monkeypatch.setattr(Run, "_choose_slots", lambda *_: 1)
     with pytest.raises(StudyFolderError, match="the disk is full"):
         run.plan(True, "sqlite:///x", object)  # type: ignore[arg-type]
     assert not (tmp_path / "storage" / "s" / MARKER).exists()
