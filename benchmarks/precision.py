@@ -60,10 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report.table("Validation error, one pack of seeds per precision", rows)
     differences = [100 * (b - a) for a, b in zip(*found.values(), strict=True)]
     mean, sd = statistics.mean(differences), statistics.stdev(differences)
-    half = float(stats.t.ppf(0.975, count - 1)) * sd / count**0.5
+    low, high = stats.ttest_1samp(differences, 0.0).confidence_interval(0.95)
     report.note(
         f"bf16 minus float32, paired by seed: {mean:+.2f} points, sd {sd:.2f}, 95 % interval "
-        f"{mean - half:+.2f} .. {mean + half:+.2f}, n = {count}."
+        f"{low:+.2f} .. {high:+.2f}, n = {count}."
     )
     report.close(one_process=True)
 

@@ -158,7 +158,7 @@ def rows(errors: dict[str, np.ndarray], length: int, pending: int) -> list[Row]:
 
 def paired(differences: np.ndarray) -> Row:
     """Mean difference with its 95 % interval, and Wilcoxon's p (signed ranks, two-sided, rounded to four digits)."""
-    half = float(stats.t.ppf(0.975, len(differences) - 1) * stats.sem(differences))
+    half = float(stats.ttest_1samp(differences, 0.0).confidence_interval(0.95).high - differences.mean())
     p = float(stats.wilcoxon(differences).pvalue)
     return {"difference": f"{differences.mean():+.3f} ± {half:.3f}", "p": round(p, 4)}
 

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from ladder_search.commands.final_runs import record
 from ladder_search.commands.sending import say_if_busy
@@ -20,6 +21,7 @@ from ladder_search.export.contenders import seeds_of_searches
 from ladder_search.export.final import confirmation_seeds, seeds_of, train_final, worth_compiling
 from ladder_search.export.results import write_result
 from ladder_search.export.sources import FOLDER, Shelf
+from ladder_search.export.statistics import LEVEL, Verdict
 from ladder_search.studies import STUDIES, Study, find_study
 from ladder_search.tracking.address import default_store, normal_store
 from ladder_search.trial import TrialSpec
@@ -64,6 +66,10 @@ def run(arguments: argparse.Namespace) -> None:
     record(result, output, name=source.name, store=store, console=console)
     for line in result.lines():
         console.say(line)
+    if result.verdict in get_args(Verdict):
+        console.say(
+            f"The verdict is at {100 * LEVEL:g} %, as the only look at these seeds; see `reproduce` for several."
+        )
     console.say(f"steps {'compiled' if result.compiled else 'not compiled'}")
     console.say(f"kept in {output}")
 

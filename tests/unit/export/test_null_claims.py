@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import runpy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from scipy.stats import binom
 
-from ladder_search.export import reproduction, table
 from ladder_search.export.statistics import LEVEL
-from ladder_search.studies import STUDIES
 
 SCRIPT = Path(__file__).parents[3] / "reproductions" / "null_claims.py"
-REPRODUCTIONS = 250
+REPRODUCTIONS = 2_000
 MOST = int(binom.ppf(0.999, REPRODUCTIONS, LEVEL))
 """More than so many claims have a chance of at most one in a thousand, if the chance of each is the level."""
 
 
-@pytest.fixture
-def script() -> Iterator[dict[str, Any]]:
-    names = runpy.run_path(str(SCRIPT), run_name="script")
-    kept = STUDIES[names["STUDY"]]
-    yield names
-    STUDIES[names["STUDY"]] = kept
+@pytest.fixture(scope="module")
+def script() -> dict[str, Any]:
+    return runpy.run_path(str(SCRIPT), run_name="script")
 
 
-def test_the_formulas_are_scipys(script: dict[str, Any]) -> None:
-    script["check"](seed=2, reproductions=2)
+@pytest.mark.parametrize("kind", ["equal", "a margin apart"])
+def test_the_simulated_rule_is_that_of_reproduce(script: dict[str, Any], kind: str) -> None:
+    script["check"](kind, seed=3, reproductions=4)
 
 
 def test_ten_tables_keep_to_the_level_where_nothing_differs(script: dict[str, Any]) -> None:
@@ -44,8 +40,17 @@ def test_ten_tables_keep_to_the_level_where_nothing_is_reproduced(script: dict[s
     assert found["reproduced"]["count"] <= MOST
 
 
+def test_the_kept_figures_are_those_of_the_readme_and_keep_to_the_level() -> None:
+    kept = json.loads((SCRIPT.parent / "results" / "null-claims.json").read_text(encoding="utf-8"))
+    text = (SCRIPT.parent / "README.md").read_text(encoding="utf-8")
+    for kind, claims in (("equal", ("difference", "from the re-run")), ("a margin apart", ("reproduced",))):
+        assert kept[kind]["reproductions"] >= 10_000
+        for own in (kept[kind][claim] for claim in claims):
+            assert own["high"] <= LEVEL
+            assert f"{100 * own['share']:.2f} % ({100 * own['low']:.2f} .. {100 * own['high']:.2f})" in text
+
+
 def test_levels_that_do_not_sum_to_it_would_be_seen(script: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (reproduction, table):
-        monkeypatch.setattr(module, "look_level", lambda look: LEVEL)
-    monkeypatch.setattr(table, "holm", list)
-    assert script["shares"]("equal", 60, 2)["difference"]["count"] > binom.ppf(0.999, 60, LEVEL)
+    names = script["shares"].__globals__
+    monkeypatch.setitem(names, "look_level", lambda look: LEVEL)  # every look at the whole of it
+    assert script["shares"]("equal", REPRODUCTIONS, 2)["difference"]["count"] > MOST
