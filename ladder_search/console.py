@@ -127,6 +127,7 @@ def run_command(command: Callable[[], int | None]) -> int:
     The process ends soon after. Python would then look through all objects once more for what can be freed, a second
     and more where PyTorch and Ray are loaded; it leaves out what is frozen.
     """
+    environment.start_anew_unoptimised()
     atexit.register(gc.freeze)
     _guard_standard_streams()
     with listening():

@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -160,6 +161,7 @@ TABLE = (
     _row("LANG LANGUAGE LC_* TZ TZDIR", "harmless", "files name their encoding; dates in names are local"),
     # Python.
     _row("PYTHON*", "removed", "of Python's developers; in force in this process, not in those that it starts"),
+    _row("PYTHONOPTIMIZE", "removed", "Ray reads docstrings, which it takes away: a command starts anew without it"),
     _row("PYTHONPATH PYTHONHOME PYTHONPLATLIBDIR PYTHONUSERBASE PYTHONNOUSERSITE PYTHONSAFEPATH PYTHONPYCACHEPREFIX "
          "PYTHONDONTWRITEBYTECODE PYTHONCASEOK PYTHONEXECUTABLE", "input", "where the code is"),
     _row("PYTHONIOENCODING PYTHONUTF8 PYTHONCOERCECLOCALE PYTHONUNBUFFERED PYTHONFAULTHANDLER", "harmless",
@@ -277,6 +279,12 @@ def ours() -> Iterator[None]:
             _become(before)
             if outermost:
                 _OUTERMOST.clear()
+
+
+def start_anew_unoptimised() -> None:
+    """Start this process's program anew where ``PYTHONOPTIMIZE`` has changed how it was read."""
+    if sys.flags.optimize and os.environ.pop("PYTHONOPTIMIZE", None) is not None:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _become(environment: Mapping[str, str]) -> None:

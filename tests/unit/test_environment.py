@@ -172,6 +172,8 @@ def command():
     print(json.dumps([own, json.loads(child.stdout)]))
 
 code = run_command(command)
+assert sys.flags.optimize == 0
+assert run_command.__doc__  # Ray, for one, cannot be imported where docstrings are taken away
 sys.exit(code or os.environ["RAY_USAGE_STATS_ENABLED"] != "other")
 """
 
