@@ -172,9 +172,11 @@ class TestProcess:
         )
         assert driver.stdout is not None and driver.stdout.readline() == b"ready\n"
         until(lambda: load_status(spool).state == "idle")
+        os.kill(load_status(spool).pid, signal.SIGSTOP)
         driver.kill()
         other = Lock(spool.appender_lock)
         assert other.acquire(5.0)
+        os.kill(load_status(spool).pid, signal.SIGCONT)
         time.sleep(1.0)  # the writer has seen the end of the search and has found the lock held
         other.release()
         driver.wait()
