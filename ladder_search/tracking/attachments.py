@@ -26,35 +26,49 @@ class AttachmentQueue:
     """The attachments that an acknowledgement lists as waiting.
 
     Each is sent once per life of the queue if the store refuses it, and repeatedly if the store cannot be reached.
+
+    States::
+
+        begin(ack)          -> all that the acknowledgement lists is to be sent
+        add(ack, …)         -> one more is listed, and is to be sent
+        send_next(ack, …)   -> one is stored, or is listed with a reason
+        wait()              -> None: nothing is to be sent
     """
 
     def __init__(self, spool: Path, now: Callable[[], float]) -> None:
         self.failures = 0
         """Failed attempts since the last success, refusals not counted."""
+        self.last_error: str | None = None
+        """Why the last of them failed."""
         self._spool, self._now = spool, now
         self._due_at = 0.0
-        self._refused: set[tuple[str, str]] = set()
+        self._unsent: dict[str, None] = {}
+        """Targets of the attachments to send, in their order."""
+
+    def begin(self, ack: Ack) -> None:
+        self.failures, self._due_at = 0, 0.0
+        self._unsent = dict.fromkeys(ack.waiting)
 
     def add(self, ack: Ack, attachment: Attachment) -> None:
         """Append an attachment; one that waits for the same place in the same run is outdated and is dropped."""
-        ack.waiting[:] = [other for other in ack.waiting if other.target != attachment.target]
-        ack.waiting.append(attachment)
-        self._refused.discard(attachment.target)
+        for listing in (ack.waiting, self._unsent):
+            listing.pop(attachment.target, None)
+        ack.waiting[attachment.target] = attachment
+        self._unsent[attachment.target] = None
 
-    def wait(self, ack: Ack) -> float | None:
+    def wait(self) -> float | None:
         """Return the seconds until the next attempt; None when each attachment was sent, or refused in this life."""
-        if self._next(ack) is None:
-            return None
-        return max(0.0, self._due_at - self._now())
+        return max(0.0, self._due_at - self._now()) if self._unsent else None
 
     def send_next(self, ack: Ack, send: Callable[[Attachment], None]) -> bool:
         """Send one attachment if one is due; return whether the acknowledgement changed."""
-        attachment = self._next(ack)
-        if attachment is None or self._now() < self._due_at:
+        target = next(iter(self._unsent), None)
+        if target is None or self._now() < self._due_at:
             return False
+        attachment = ack.waiting[target]
         if attachment.file and not (self._spool / attachment.file).exists():
             _log.warning("%s is no longer in the spool and is given up", attachment)
-            ack.waiting.remove(attachment)
+            del ack.waiting[target], self._unsent[target]
             ack.rejected += 1
             return True
         begun = self._now()
@@ -64,19 +78,16 @@ class AttachmentQueue:
             raise
         except RejectedError as error:
             attachment.reason = str(error)
-            self._refused.add(attachment.target)
+            del self._unsent[target]
             _log.info("%s was refused: %s", attachment, error)
         except TrackingError as error:
-            attachment.reason = str(error)
-            ack.waiting.remove(attachment)
-            ack.waiting.append(attachment)  # another attachment may fare better
+            attachment.reason = self.last_error = str(error)
+            del self._unsent[target]
+            self._unsent[target] = None  # at the end: another attachment may fare better
             self.failures += 1
             wait = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(self.failures - 1, 16))
             self._due_at = self._now() + max(wait, WAIT_FACTOR * (self._now() - begun))
         else:
-            ack.waiting.remove(attachment)
-            self.failures, self._due_at = 0, 0.0
+            del ack.waiting[target], self._unsent[target]
+            self.failures, self._due_at, self.last_error = 0, 0.0, None
         return True
-
-    def _next(self, ack: Ack) -> Attachment | None:
-        return next((each for each in ack.waiting if each.target not in self._refused), None)

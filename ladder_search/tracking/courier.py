@@ -44,6 +44,8 @@ INTERRUPTED = "ladder.interrupted"
 SPOOL = "ladder.spool"
 """Tag of every run: the id of its spool."""
 
+ATTACHMENTS_S = 1.0
+"""How long attachments are sent before the courier looks for events and notes on disk what is stored."""
 TURN_POLL_S = 0.1
 """Wait between two attempts at the lock of the spool."""
 
@@ -128,7 +130,8 @@ class Courier:
             return None
         self.failures = 0
         success = datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="seconds")
-        self.status = replace(self.status, last_error=self._ack_error, last_success=success)
+        problem = self._ack_error or self._attachments.last_error
+        self.status = replace(self.status, last_error=problem, last_success=success)
         return 0.0
 
     def finish(self) -> float | None:
@@ -164,7 +167,7 @@ class Courier:
             return self._failed(str(error))
         finally:
             lock.release()
-        return self._attachments.wait(ack)
+        return self._attachments.wait()
 
     def _wait_for_turn(self) -> float | None:
         if self._turn_until is None:
@@ -222,7 +225,7 @@ class Courier:
         return True
 
     def _send_attachment(self, store: RunStore, ack: Ack) -> bool:
-        """Return whether an attachment was due."""
+        """Send attachments for about a second; return whether one was due."""
 
         def send(attachment: Attachment) -> None:
             run_id = ack.runs[attachment.key]
@@ -232,10 +235,14 @@ class Courier:
                 path = self.folder.path / attachment.file
                 self._repeat_if_emptied(run_id, store.log_artifact, run_id, path, attachment.folder)
 
-        if not self._attachments.send_next(ack, send):
-            return False
-        self._save_ack(ack)
-        return True
+        until, sent = self._now() + ATTACHMENTS_S, False
+        while self._attachments.send_next(ack, send):
+            sent = True
+            if self._now() >= until:
+                break
+        if sent:
+            self._save_ack(ack)
+        return sent
 
     def _resume(self, store: RunStore, header: Header) -> Ack:
         """Find out what the store has; start from the beginning when that is unsure, which harms nothing."""
@@ -248,6 +255,7 @@ class Courier:
         self._reader.position = ack.position
         self._unreadable_before = ack.unreadable
         self._ack = ack
+        self._attachments.begin(ack)
         return ack
 
     def _check_runs(self, store: RunStore, ack: Ack, run_id: str | None = None) -> None:
@@ -264,6 +272,7 @@ class Courier:
         assert header is not None
         _log.warning("the store no longer has what was sent before: sending everything again")
         self._ack = Ack(spool=header.spool, store=self._target)
+        self._attachments.begin(self._ack)
         self._plan = None
         self._records.clear()
         self._reader.position = self._reader.unreadable = self._unreadable_before = 0

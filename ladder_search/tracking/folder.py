@@ -65,13 +65,16 @@ class Attachment:
     """Why the last attempt failed; empty before the first."""
 
     @property
-    def target(self) -> tuple[str, str]:
+    def target(self) -> str:
         """The run and the place in it that this attachment fills."""
-        return self.key, f"data set {self.dataset['name']}" if self.dataset else f"{self.folder}/{Path(self.file).name}"
+        return f"{self._place} of {self.key}"
+
+    @property
+    def _place(self) -> str:
+        return f"data set {self.dataset['name']}" if self.dataset else str(Path(self.folder, Path(self.file).name))
 
     def __str__(self) -> str:
-        run, place = self.key.rpartition("/")[2], self.target[1].removeprefix("/")
-        return f"{place} of {run}"
+        return f"{self._place} of {self.key.rpartition('/')[2]}"
 
 
 @dataclass(slots=True)
@@ -98,13 +101,13 @@ class Ack:
     """Lines that were no events."""
     missing: int = 0
     """Events that never reached the spool (full disk), seen as gaps in the numbers."""
-    waiting: list[Attachment] = field(default_factory=list)
-    """Files and data sets up to ``position`` that the store does not have."""
+    waiting: dict[str, Attachment] = field(default_factory=dict)
+    """Files and data sets up to ``position`` that the store does not have, by their targets."""
 
     def refusals(self) -> list[str]:
         """Return one sentence for each reason why attachments are not in the store."""
         names: dict[str, list[str]] = {}
-        for attachment in self.waiting:
+        for attachment in self.waiting.values():
             names.setdefault(attachment.reason or "not sent yet", []).append(str(attachment))
         return [f"{_listed(each)} not stored: {reason.rstrip('.')}" for reason, each in names.items()]
 
@@ -117,7 +120,7 @@ def load_ack(folder: SpoolFolder) -> Ack | None:
     """Return the acknowledgement, or None when there is none that can be read."""
     content = _load(folder.ack)
     try:
-        waiting = [Attachment(**fields) for fields in content.pop("waiting", [])]
+        waiting = {target: Attachment(**fields) for target, fields in content.pop("waiting", {}).items()}
         return Ack(**content, waiting=waiting) if content else None
     except (TypeError, AttributeError):  # written by another version
         return None

@@ -46,7 +46,7 @@ def test_a_file_that_is_not_taken_holds_up_nothing_and_is_sent_by_a_later_sync(
     later = make()
     drain(later)
     assert store.by_key("d/s/t0").artifacts == {"plots/a.png": b"a.png", "plots/b.png": b"b.png"}
-    assert later.ack is not None and later.ack.waiting == [] and later.finish() is None
+    assert later.ack is not None and later.ack.waiting == {} and later.finish() is None
 
 
 def test_attempts_at_a_file_take_a_tenth_of_the_time_at_most(tmp_path: Path, store: Any, make: Any, clock: Any) -> None:
@@ -62,6 +62,17 @@ def test_attempts_at_a_file_take_a_tenth_of_the_time_at_most(tmp_path: Path, sto
     fill(tmp_path, [Start("l", "l", 4), End("l", "KILLED", 5)])
     drain(courier)
     assert store.by_key("l").status == "KILLED" and store.log_artifact.call_count == 1
+
+
+def test_many_attachments_cost_few_acknowledgements(
+    tmp_path: Path, store: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = Mock()
+    monkeypatch.setattr("ladder_search.tracking.courier.Ack.save", saved)
+    fill(tmp_path, search_events(runs=400, steps=1))
+    drain(make())
+    assert all(run.datasets for run in store.runs.values() if run.key != "d/s")
+    assert saved.call_count < 10
 
 
 def test_a_newer_file_takes_the_place_of_one_that_waits(tmp_path: Path, store: Any, make: Any) -> None:
@@ -117,6 +128,6 @@ def test_one_broken_server_behind_a_load_balancer_costs_nothing(
     while (wait := courier.finish()) is not None:
         clock.sleep(wait)
         courier.step()
-    assert courier.ack is not None and courier.ack.rejected == 0 and courier.ack.waiting == []
+    assert courier.ack is not None and courier.ack.rejected == 0 and courier.ack.waiting == {}
     assert {run.status for run in store.runs.values()} == {"FINISHED"}
     assert all(len(store.by_key(f"d/s/t{i}").points) == 8 for i in range(3))
