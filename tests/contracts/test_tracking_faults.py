@@ -216,7 +216,7 @@ def test_a_server_whose_artifact_store_cannot_be_used_here_gets_all_but_the_file
         search.assert_stored_once(store)
         begun = time.monotonic()
         report = sync(search.spool, address)
-        assert time.monotonic() - begun < 10.0
+        assert time.monotonic() - begun < 40.0  # a store that is away is tried for 60 s
         assert not report.complete and report.events == 0 and report.files == (problem,) and problem in str(report)
         assert not Path("/only").exists()
 
