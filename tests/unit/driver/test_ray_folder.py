@@ -87,17 +87,17 @@ def test_a_full_disk_is_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
         assert folder.parent in (Path("/var/tmp"), Path("/dev/shm"))
 
 
-def test_without_a_place_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_place_there_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(folder: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setenv("TMPDIR", "/nowhere")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
     monkeypatch.setattr(module, "_try", full)
     before = set(Path("/tmp").glob("ray-*"))
     with pytest.raises(ResourceError) as caught, ray_folder(print):
         pass
     told = str(caught.value)
-    assert "TMPDIR=/nowhere: No such file or directory; /tmp: No space left on device" in told
+    assert f"TMPDIR={tmp_path}/nowhere: No such file or directory; /tmp: No space left on device" in told
     assert told.endswith("free some space or set RAY_TMPDIR to such a folder.")
     assert set(Path("/tmp").glob("ray-*")) <= before
 
