@@ -34,7 +34,8 @@ def check_text(path: str, what: str) -> None:
         path.encode()
     except UnicodeEncodeError:
         raise SettingError(
-            f"{what} must be text in UTF-8, {os.fsencode(path)!r} is not; rename that folder or choose another one."
+            f"{what} must be text in UTF-8, {os.fsencode(path)!r} is not; rename that folder, or set PYTHONUTF8=1 if "
+            "the locale is not UTF-8."
         ) from None
 
 

@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import ray
 from pyarrow.fs import FileSystem, LocalFileSystem
 from ray._private import ray_constants, services
 from ray._private.utils import detect_fate_sharing_support
+from ray.job_config import JobConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ladder_search import environment, signals
@@ -58,7 +59,7 @@ def connected(address: RayAddress | None, notify: Callable[[str], None]) -> Iter
 def _join(address: RayAddress) -> None:
     try:
         with signals.kept():
-            ray.init(address=address.value, logging_level=logging.ERROR, log_to_driver=False)
+            ray.init(address=address.value, job_config=_job(), logging_level=logging.ERROR, log_to_driver=False)
     except Exception as error:  # whatever it is, Ray has found a reason against this cluster
         raise address.error(_line(error)) from error
 
@@ -72,6 +73,7 @@ def _start() -> None:
                 num_cpus=usable_cores(),
                 include_dashboard=False,
                 runtime_env=_runtime_env(),
+                job_config=_job(),
                 logging_level=logging.ERROR,
                 log_to_driver=False,
             )
@@ -106,6 +108,24 @@ def _of_our_own() -> Iterator[None]:
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = loopback
         services.ConsolePopen = popen  # type: ignore[misc]
+
+
+class _DriversPath(list[str]):
+    """Folders in which Ray's workers look for modules before all others, of those that the driver has on its path.
+
+    Ray adds the working directory, where a file ``trainables.py`` or ``statistics.py`` would be imported in place of
+    the module of that name, and end every trial.
+    """
+
+    def extend(self, folders: Iterable[str]) -> None:
+        drivers = {os.path.abspath(folder) for folder in sys.path}
+        super().extend(folder for folder in folders if folder in drivers)
+
+
+def _job() -> JobConfig:
+    job = JobConfig()
+    job._py_driver_sys_path = _DriversPath()
+    return job
 
 
 def _runtime_env() -> dict[str, str] | None:

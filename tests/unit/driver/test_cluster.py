@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +92,15 @@ def test_a_place_that_cannot_be_written_is_refused_with_the_cause(
 def test_a_place_that_can_be_written_keeps_nothing(tmp_path: Path) -> None:
     check_writable(str(tmp_path / "not yet" / "there"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_workers_look_for_modules_where_the_driver_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray adds the working directory: a file ``trainables.py`` there ended every trial of ``python search.py``."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["/code", "/library"])
+    folders = cluster._job()._py_driver_sys_path
+    folders.extend(["/code", str(tmp_path)])
+    assert folders == ["/code"]
+    monkeypatch.setattr(sys, "path", ["", "/library"])  # `python -m`, a notebook
+    folders.extend([str(tmp_path)])
+    assert folders == ["/code", str(tmp_path)]
