@@ -100,11 +100,6 @@ class Net:
     def refused(self, name: str) -> Future[dict[str, Any]]:
         return self.meets(name, commands=[SHORT[command] for command in REFUSALS[name].commands])
 
-    @property
-    def cpu(self) -> float:
-        """Seconds that the cases have cost so far."""
-        return sum(case.result()["cpu"] for case in self._cases.values() if case.done())
-
     def _case(self, base: Path, names: Sequence[str], commands: Sequence[Sequence[str]]) -> dict[str, Any]:
         base.mkdir()
         answer = base.with_suffix(".answer")
