@@ -65,6 +65,8 @@ class Lock:
         """Let others have the lock; ``remove`` its file first, so that whoever waits for that one looks again."""
         if self._handle is None:
             return
+        with suppress(OSError):  # a file that stays is as it was before
+            os.ftruncate(self._handle, 0)
         if remove:
             with suppress(OSError):
                 self.path.unlink()
@@ -76,7 +78,7 @@ class Lock:
         self._handle = None
 
     def holder(self) -> str:
-        """Return the process id of the last holder, or ``?``."""
+        """Return the process id of the holder, or of one that was killed, or ``?``."""
         try:
             return self.path.read_text(encoding="ascii").strip() or "?"
         except (OSError, ValueError):

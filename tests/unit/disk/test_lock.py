@@ -33,7 +33,7 @@ def test_one_at_a_time(tmp_path: Path) -> None:
     let_go(lock, unused=False)
     assert _open_files() == opened - 1
     let_go(hold(folder), unused=False)
-    assert os.listdir(folder) == [LOCK]
+    assert os.listdir(folder) == [LOCK] and (folder / LOCK).read_bytes() == b""  # a refused search changes nothing
 
 
 def test_another_process_holds_it_until_it_is_killed(tmp_path: Path) -> None:
