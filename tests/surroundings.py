@@ -107,6 +107,7 @@ def begin() -> None:
     users, folder = dict(os.environ), tempfile.gettempdir()
     _watch = Watch(users)
     run = Path(tempfile.mkdtemp(prefix="ls-", dir=folder if len(folder) <= _LONGEST else "/tmp"))
+    run.chmod(0o711)  # a server that a test starts may run as another user
     for name in ("home", "tmp", "cache"):
         (run / name).mkdir()
     os.environ.clear()
@@ -117,6 +118,15 @@ def begin() -> None:
 
 _watch: Watch | None = None
 begin()
+
+
+_names = frozenset(os.environ)
+
+
+def pytest_collection_finish() -> None:
+    """Remove what imports of benchmarks have put into the environment, which the commands of tests would inherit."""
+    for name in [name for name in os.environ if name not in _names and name.startswith(_USERS)]:
+        del os.environ[name]
 
 
 def pytest_report_header() -> str:

@@ -230,7 +230,7 @@ def _begin_on_real_ray(net: Net) -> tuple[Place, subprocess.Popen[str]]:
         folder.mkdir(parents=True)
     shutil.copy(net.store, place.results / "mlflow.db")
     acts.modules(place)
-    env = {"PATH": os.environ["PATH"], "HOME": "/nowhere", "TMPDIR": str(place.tmp)}
+    env = {"PATH": os.environ["PATH"], "HOME": str(place.base / "absent"), "TMPDIR": str(place.tmp)}
     for name in GROUPS["variables"]:
         env |= {key: str(value).format_map(vars(place)) for key, value in SURROUNDINGS[name].env.items()}
     env |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONHASHSEED": "7", "MPLBACKEND": "TkAgg"}

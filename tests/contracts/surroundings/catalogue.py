@@ -164,7 +164,7 @@ SURROUNDINGS: dict[str, Surrounding] = {
         refused={"studies": (2, "LADDER_SEARCH_DATA"), "doctor": (1, "LADDER_SEARCH_DATA")},
     ),
     # -- home and temporary folder -------------------------------------------------------------------------------
-    "a home that is not there": Surrounding(env={"HOME": "/nowhere/home"}),
+    "a home that is not there": Surrounding(env={"HOME": "{base}/absent/home"}),
     "no home": Surrounding(env={"HOME": None}),
     "a home without name": Surrounding(env={"HOME": ""}),
     "a home that is a file": Surrounding(
