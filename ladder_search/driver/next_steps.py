@@ -22,7 +22,10 @@ def next_steps(result: SearchResult) -> list[str]:
         lines.append(line("send the rest", "sync", name))
     if result.unfinished:
         lines.append(line("go on with it", "search", resume=True, name=name))
-    lines.append(line("look at it", "ui"))
+    if result.store.startswith(("http://", "https://")):  # a server has its pages, and `ui` would refuse its address
+        lines.append(f"look at it      {address} in a browser")
+    else:
+        lines.append(line("look at it", "ui"))
     best = best_trials(result.records)
     if best:
         bundles = f"configs/{name}"

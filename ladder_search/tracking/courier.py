@@ -30,7 +30,14 @@ from ladder_search.tracking.folder import (
     load_ack,
 )
 from ladder_search.tracking.plan import Plan, RunWork, take_plan
-from ladder_search.tracking.protocol import Batch, DatasetInput, EmptiedError, RejectedError, RunStore
+from ladder_search.tracking.protocol import (
+    Batch,
+    DatasetInput,
+    EmptiedError,
+    RejectedError,
+    RunStore,
+    UnavailableError,
+)
 from ladder_search.tracking.spool import Record, SpoolReader
 
 PLAN_BYTES = 1 << 17
@@ -346,6 +353,8 @@ class Courier:
                 store.log_batch(run_id, batch)
             except RejectedError as error:
                 return error
+            except UnavailableError:
+                raise
             except TrackingError as error:
                 self._check_writes(store, run_id, attempt)
                 failure = error
@@ -366,12 +375,13 @@ class Courier:
     def _insist(self, run_id: str | None, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Call. A call that fails again and again while the store takes another write counts as refused.
 
-        Without that, one item at which a server or a proxy breaks would hold up all items after it for ever.
+        Without that, one item at which a server or a proxy breaks would hold up all items after it for ever. A database
+        without room does not count: it takes a tag that it has already, and no new metric.
         """
         assert self._store is not None and self._ack is not None
         try:
             result = self._repeat_if_emptied(run_id, call, *args, **kwargs)
-        except (RejectedError, EmptiedError):
+        except (RejectedError, UnavailableError, EmptiedError):
             raise
         except TrackingError as error:
             known = run_id or next(reversed(self._ack.runs.values()), None)

@@ -33,7 +33,7 @@ from ladder_search.disk.files import copy_content, sync_file
 from ladder_search.errors import TrackingError
 from ladder_search.tracking.address import check_sqlite, is_loopback, normal_store, redacted, sqlite_path
 from ladder_search.tracking.limits import safe_value
-from ladder_search.tracking.protocol import Batch, DatasetInput, RejectedError, RunStatus
+from ladder_search.tracking.protocol import Batch, DatasetInput, RejectedError, RunStatus, UnavailableError
 from ladder_search.tracking.sqlite_store import artifact_root, move_artifacts
 
 _NO_MODES = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -229,7 +229,7 @@ class MlflowStore:
 
     @contextmanager
     def _calls(self) -> Iterator[None]:
-        """Turn MLflow's and its libraries' exceptions into our two, and keep their warnings off the console."""
+        """Turn MLflow's and its libraries' exceptions into those of the protocol, and keep their warnings off the console."""
         try:
             with warnings.catch_warnings(), environment.ours():  # and others at each call
                 warnings.simplefilter("ignore")
@@ -242,7 +242,9 @@ class MlflowStore:
                 refused = False  # not MLflow's own words: a proxy, a login page, a host that is not allowed
             if (cause := _connection_error(error)) is not None:
                 raise TrackingError(f"{self._address} cannot be reached: {_brief(cause)}") from error
-            kind = RejectedError if refused else TrackingError
+            # MLflow's code for a database that is full, locked or away, its own or that of a server.
+            unavailable = error.error_code == "TEMPORARILY_UNAVAILABLE"
+            kind = RejectedError if refused else UnavailableError if unavailable else TrackingError
             raise kind(f"{self._address} answered: {_brief(error.message)}") from error
         except Exception as error:
             invalid = isinstance(error, (ValueError, TypeError)) and not isinstance(error, OSError)

@@ -21,6 +21,10 @@ class RejectedError(TrackingError):
     """The store works but does not accept this item; an immediate second attempt is pointless."""
 
 
+class UnavailableError(TrackingError):
+    """The database of the store is full, locked or away: no item is at fault, however often the call fails."""
+
+
 class EmptiedError(TrackingError):
     """The store lost runs that it had: everything is to be sent again."""
 

@@ -80,3 +80,9 @@ def test_what_is_not_needed_is_not_said(tmp_path: Path, monkeypatch: pytest.Monk
     ended = _result(tmp_path / "results" / "first")
     complete = replace(ended, stored=True, unfinished=False, records=[], problems=[], store=store)
     assert set(_commands(next_steps(complete))) == {"ui"}
+
+
+def test_the_pages_of_a_server_are_its_own(tmp_path: Path) -> None:
+    lines = next_steps(replace(_result(tmp_path / "results" / "first"), store="https://ann:***@mlflow.lab"))
+    assert "look at it      https://mlflow.lab in a browser" in lines
+    assert "ui" not in _commands(lines)

@@ -14,7 +14,7 @@ from ladder_search.errors import TrackingError
 from ladder_search.tracking.courier import Courier
 from ladder_search.tracking.events import Artifact, Close, CloseStale, End, Event, Metrics, Start, Tags, event_line
 from ladder_search.tracking.folder import SpoolFolder, load_ack, load_status
-from ladder_search.tracking.protocol import DatasetInput, MetricPoint, RejectedError
+from ladder_search.tracking.protocol import Batch, DatasetInput, MetricPoint, RejectedError, UnavailableError
 from ladder_search.tracking.spool import SpoolAppender
 
 DATA = DatasetInput(name="digits", digest="ab" * 32, rows={"train": 100})
@@ -187,6 +187,23 @@ def test_waits_double_up_to_half_a_minute_and_the_status_says_why(tmp_path: Path
     drain(courier)
     assert courier.failures == 0 and courier.status.last_error is None
     assert courier.status.last_success == "2023-11-14T22:13:20+00:00"
+
+
+def test_a_database_without_room_refuses_nothing(tmp_path: Path, store: Any, make: Any) -> None:
+    """A full SQLite file takes a tag that it has already, and no new metric: that is no fault of the metrics."""
+    fill(tmp_path, search_events())
+    log_batch, failures = store.log_batch, iter(range(12))
+
+    def full(run_id: str, batch: Batch) -> None:
+        if batch.points and next(failures, None) is not None:
+            raise UnavailableError("database or disk is full")
+        log_batch(run_id, batch)
+
+    store.log_batch = full
+    courier = make()
+    waits = drain(courier)
+    assert len(waits) == 12 and courier.status.rejected == 0
+    assert sum(len(run.points) for run in store.runs.values()) == 3 * 4 * 2
 
 
 def test_a_store_that_cannot_be_opened_is_tried_again(tmp_path: Path, store: Any, clock: Any) -> None:
