@@ -229,7 +229,7 @@ class MlflowStore:
 
     @contextmanager
     def _calls(self) -> Iterator[None]:
-        """Turn MLflow's and its libraries' exceptions into those of the protocol, and keep their warnings off the console."""
+        """Turn exceptions of MLflow and its libraries into those of the protocol, and keep warnings quiet."""
         try:
             with warnings.catch_warnings(), environment.ours():  # and others at each call
                 warnings.simplefilter("ignore")
