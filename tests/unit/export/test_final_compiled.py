@@ -14,6 +14,8 @@ from ladder_search.export.final import FinalProgress, train_final
 from ladder_search.training import stepping
 from ladder_search.trial import TrialSpec
 
+pytestmark = pytest.mark.timeout(400)  # a busy machine's compiler
+
 SEEDS = (1001, 1002, 1003)
 
 

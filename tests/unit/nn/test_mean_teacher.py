@@ -21,6 +21,8 @@ from ladder_search.training.noise import fill_normals, noise_keys
 from ladder_search.training.pack import Pack
 from ladder_search.trial import TrialSpec, training_data
 
+pytestmark = pytest.mark.timeout(400)  # a busy machine's compiler
+
 BASE: dict[str, Any] = {
     "family": "ladder",
     "data": {"dataset": "digits", "labels": 40, "validation": 97},

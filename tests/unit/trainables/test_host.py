@@ -22,6 +22,8 @@ from ladder_search.training.pack import MemberState, Pack
 from trainables.host import Host
 from trainables.seat import Stretch
 
+pytestmark = pytest.mark.timeout(400)  # a busy machine's compiler
+
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 SMALL = {
     "model": {"widths": [64, 20, 10], "noise_std": [0.3] * 3, "lambda_": [1000.0, 10.0, 0.1]},

@@ -18,6 +18,8 @@ from ladder_search.errors import SettingError
 from ladder_search.trial import TrialSpec, training_data
 from ladder_search.trial import test_data as data_of_the_test
 
+pytestmark = pytest.mark.timeout(400)  # a busy machine's compiler
+
 CPU = torch.device("cpu")
 VIDEO: dict[str, Any] = {
     "family": "recurrent",

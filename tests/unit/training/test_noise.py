@@ -18,6 +18,8 @@ from ladder_search.training.compiling import compiler_found
 from ladder_search.training.noise import counters, fill_normals, noise_keys, normals
 from ladder_search.training.seeding import NOISE, derive
 
+pytestmark = pytest.mark.timeout(400)  # a busy machine's compiler
+
 CPU = torch.device("cpu")
 
 # The first outputs of the reference implementation of SplitMix64 (Vigna) for two seeds.

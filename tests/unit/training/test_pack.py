@@ -184,6 +184,7 @@ class TestAPoisonedNeighbour:
 
 
 @pytest.mark.skipif(not compiler_found(), reason="no C++ compiler, or torch in a folder with a space")
+@pytest.mark.timeout(400)  # a busy machine's compiler
 def test_compiled_and_eager_agree(spec: Any, new_pack: Any, test_set: TrainingData) -> None:
     members = [spec(number, widths=(64, 8, 10), noise_std=(0.3,) * 3, lambda_=(10.0, 1.0, 0.1)) for number in (0, 3)]
     found, expected = (advance(new_pack(members, 3, compiled=compiled), test_set) for compiled in (True, False))

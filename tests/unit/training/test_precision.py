@@ -86,6 +86,7 @@ def test_an_evaluation_is_single_precision(spec: MemberSpec, data: TrainingData)
 
 @pytest.mark.skipif(not compiler_found(), reason="no C++ compiler, or torch in a folder with a space")
 @pytest.mark.slow
+@pytest.mark.timeout(400)  # a busy machine's compiler
 def test_compiled_bf16_is_eager_bf16(spec: MemberSpec, data: TrainingData) -> None:
     # A compiler may keep what an eager program rounds: the two agree to the rounding of bfloat16.
     found, expected = (pack(spec, data, "bf16", 2, compiled=one).run(10)[1].terms for one in (True, False))

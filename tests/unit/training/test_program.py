@@ -16,6 +16,8 @@ from ladder_search.training.noise import fill_normals
 from ladder_search.training.program import make_step
 from ladder_search.training.schedules import adam_scale
 
+pytestmark = pytest.mark.timeout(400)  # a busy machine's compiler
+
 PIXELS = torch.randint(0, 17, (40, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 CLASSES = torch.randint(0, 4, (40,), generator=torch.Generator().manual_seed(1))
 
