@@ -238,12 +238,13 @@ class MlflowStore:
             raise
         except MlflowException as error:
             refused = error.error_code in REFUSALS
-            if not isinstance(error, RestException) and str(error.message).startswith("API request to endpoint"):
-                refused = False  # not MLflow's own words: a proxy, a login page, a host that is not allowed
-            if (cause := _connection_error(error)) is not None:
-                raise TrackingError(f"{self._address} cannot be reached: {_brief(cause)}") from error
             # MLflow's code for a database that is full, locked or away, its own or that of a server.
             unavailable = error.error_code == "TEMPORARILY_UNAVAILABLE"
+            if not isinstance(error, RestException) and str(error.message).startswith("API request to endpoint"):
+                # Not MLflow's own words: a proxy, a login page, a host that is not allowed.
+                refused = unavailable = False
+            if (cause := _connection_error(error)) is not None:
+                raise TrackingError(f"{self._address} cannot be reached: {_brief(cause)}") from error
             kind = RejectedError if refused else UnavailableError if unavailable else TrackingError
             raise kind(f"{self._address} answered: {_brief(error.message)}") from error
         except Exception as error:
