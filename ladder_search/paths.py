@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from pathlib import Path
@@ -10,6 +11,8 @@ from ladder_search.errors import SettingError
 
 _LOCAL_SCHEMES = ("sqlite:///", "file://")
 """Addresses that contain the path of a file on this machine."""
+_SHOWN = 100
+"""Characters of a path that a message repeats."""
 
 
 def check_working_directory() -> None:
@@ -39,6 +42,26 @@ def check_text(path: str, what: str) -> None:
         ) from None
 
 
+def check_reachable(path: str, what: str) -> None:
+    """Raise ``SettingError`` where the system refuses to say whether a path exists.
+
+    A path that does not exist is allowed. A name of more than 255 bytes, a folder above it that must not be searched or
+    a file server that does not answer would end later calls (``Path.exists``, ``Path.is_dir``) in an ``OSError``.
+    """
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return
+        remedy = "shorten it" if error.errno == errno.ENAMETOOLONG else "mend that or choose another path"
+        shown = path if len(path) <= _SHOWN else f"{path[:_SHOWN]}…"
+        raise SettingError(
+            f"{what} must be a path that can be looked up and {shown!r} is not ({error.strerror}); {remedy}."
+        ) from error
+
+
 def expanded(path: str, what: str = "a path") -> str:
     """Return the path with a leading ``~`` or ``~user`` and every ``$NAME`` or ``${NAME}`` replaced, as a shell does.
 
@@ -51,7 +74,8 @@ def expanded(path: str, what: str = "a path") -> str:
         what: the option, setting or variable that it comes from, for the message.
 
     Raises:
-        SettingError: the home folder or a variable is unknown, or the path is not UTF-8.
+        SettingError: the home folder or a variable is unknown, the path is not UTF-8, or the system cannot look it up
+            (see ``check_reachable``).
     """
     for variable in re.finditer(r"\$(\w+|\{[^}]*\})", path):
         if variable[1].strip("{}") not in os.environ:
@@ -66,7 +90,9 @@ def expanded(path: str, what: str = "a path") -> str:
             f"{what} may start with ~ only where the home folder is known, that of {path.partition('/')[0]} is not, "
             f"got {path!r}; write the whole path."
         )
-    return os.path.expandvars(whole)
+    whole = os.path.expandvars(whole)
+    check_reachable(whole, what)
+    return whole
 
 
 def expanded_address(address: str, what: str = "an address") -> str:

@@ -185,8 +185,12 @@ def bundle_digest(sums: Mapping[str, str]) -> str:
 
 
 def _read_manifest(folder: Path) -> tuple[dict[str, str], str]:
-    if not folder.is_dir():
-        found = "is no folder" if folder.exists() else "does not exist"
+    try:
+        is_folder, exists = folder.is_dir(), folder.exists()
+    except OSError as error:
+        raise _damaged(folder, "every file must be readable", error.strerror) from error
+    if not is_folder:
+        found = "is no folder" if exists else "does not exist"
         raise CheckpointError(
             f"a bundle is a folder with a {MANIFEST} and {folder} {found}; correct the path, or export "
             "a search's best trials."

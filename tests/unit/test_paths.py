@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable
@@ -51,6 +53,48 @@ def test_a_path_is_what_a_shell_makes_of_it(written: str, meant: str) -> None:
 def test_what_cannot_be_expanded_is_refused(written: str, says: str) -> None:
     with pytest.raises(SettingError, match=says):
         expanded(written, "--root")
+
+
+@pytest.mark.parametrize("path", ["a" * 300, "a/" * 3000], ids=["name", "path"])
+def test_a_path_that_is_too_long_is_refused(path: str) -> None:
+    with pytest.raises(SettingError, match=r"--root must be a path .* \(File name too long\); shorten it") as refusal:
+        expanded(path, "--root")
+    assert len(str(refusal.value)) < 250
+
+
+def test_a_path_below_a_closed_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(path: str, *more: object, **options: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(os, "stat", closed)  # root may search every folder
+    with pytest.raises(SettingError, match=r"is not \(Permission denied\); mend that or choose another path\.$"):
+        expanded("closed/x", "--root")
+
+
+def test_a_link_to_itself_is_left_to_its_reader(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    assert expanded(str(tmp_path / "loop")) == str(tmp_path / "loop")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["export", "LONG"], ["train", "LONG"], ["analyse", "LONG"], ["compare", "LONG"], ["report", "LONG"],
+        ["sync", "LONG"], ["report", "--root", "LONG"], ["sync", "--root", "LONG"], ["doctor", "--root", "LONG"],
+        ["ui", "--root", "LONG"], ["studies", "--root", "LONG"], ["train", "digits-100", "-o", "LONG"],
+        ["reproduce", "digits-100", "--root", "LONG"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_each_command_refuses_a_long_path_in_one_sentence(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["ladder-search", *(argument.replace("LONG", "a" * 300) for argument in command)])
+    with pytest.raises(SystemExit) as end:
+        run_command(cli.main)
+    assert end.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1 and "File name too long" in err
 
 
 def test_a_path_that_is_not_text_is_refused() -> None:
