@@ -43,10 +43,10 @@ from ladder_search.data.occluded_sets import in_scene
 from ladder_search.data.sources import data_folder
 from ladder_search.errors import DataError
 from ladder_search.export.final import FIRST_CONFIRMATION_SEED
-from ladder_search.export.ordering import Reached, judged
 from ladder_search.metrics import ERROR, PREDICTION_ERROR
+from ladder_search.ordering.claims import find_ordering
+from ladder_search.ordering.judging import Reached, judged
 from ladder_search.studies import find_study
-from ladder_search.studies.orderings import find_ordering
 from ladder_search.studies.recurrent import table_1_model
 from ladder_search.training.pack import Pack
 from ladder_search.trial import TrialSpec, test_data

@@ -243,7 +243,7 @@ def _sync(arguments: argparse.Namespace) -> int:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from ladder_search.driver.doctor import examine
+    from ladder_search.commands.doctor import examine
 
     return examine(Console(), arguments.root)
 

@@ -11,9 +11,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ladder_search.export.ordering import JudgedOrdering, Reached, judged
+from ladder_search.ordering.claims import find_ordering
+from ladder_search.ordering.judging import JudgedOrdering, Reached, judged
 from ladder_search.report.orderings import rule, sentences
-from ladder_search.studies.orderings import find_ordering
 
 
 def main() -> None:

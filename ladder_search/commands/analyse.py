@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ladder_search.analysis.result import Analysis, Part, kept_analysis, name_of, part_of, write_analysis
 from ladder_search.commands.analysis_runs import record
 from ladder_search.commands.column_analysis import COLUMNS
 from ladder_search.commands.family_analysis import FamilyAnalysis
@@ -24,7 +25,6 @@ from ladder_search.data.dataset import Dataset
 from ladder_search.driver import wording
 from ladder_search.driver.pictures import canvas
 from ladder_search.errors import SettingError
-from ladder_search.export.analysis import Analysis, Part, kept_analysis, name_of, part_of, write_analysis
 from ladder_search.export.bundle import Bundle, read_bundle
 from ladder_search.export.provenance import collect
 from ladder_search.metrics import NLL

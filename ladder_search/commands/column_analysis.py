@@ -8,6 +8,8 @@ import torch
 from rich import box
 from rich.table import Table
 
+from ladder_search.analysis.columns import Sensitivity, SensitivityConfig, sensitivities
+from ladder_search.analysis.result import Analysis, Examples, Part, examples
 from ladder_search.commands.family_analysis import FamilyAnalysis, Report, titled
 from ladder_search.console import Console
 from ladder_search.data.dataset import Dataset
@@ -15,9 +17,7 @@ from ladder_search.data.whitening import Prepared
 from ladder_search.driver.pictures.canvas import Picture
 from ladder_search.driver.pictures.sensitivity import column_shares
 from ladder_search.driver.wording import NOTHING, percent, value
-from ladder_search.export.analysis import Analysis, Examples, Part, examples
 from ladder_search.export.bundle import Bundle
-from ladder_search.export.sensitivity import Sensitivity, SensitivityConfig, sensitivities
 
 
 def _choose(

@@ -10,10 +10,10 @@ import torch
 from rich import box
 from rich.table import Table
 
+from ladder_search.analysis.result import Analysis, Part
 from ladder_search.console import Console
 from ladder_search.data.dataset import Dataset
 from ladder_search.driver.pictures.canvas import Picture
-from ladder_search.export.analysis import Analysis, Part
 from ladder_search.export.bundle import Bundle
 
 Report = Callable[[int, int, str], None]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from ladder_search.analysis.music import MusicConfig, PianoRolls, WorstStep, choose, look, note_name
+from ladder_search.analysis.result import Analysis
 from ladder_search.commands.family_analysis import FamilyAnalysis, show_table, titled
 from ladder_search.console import Console
 from ladder_search.driver.pictures.canvas import Picture
 from ladder_search.driver.pictures.piano_roll import piano_roll
 from ladder_search.driver.wording import NOTHING, percent, value
-from ladder_search.export.analysis import Analysis
-from ladder_search.export.piano_roll import MusicConfig, PianoRolls, WorstStep, choose, look, note_name
 from ladder_search.metrics import NLL
 
 

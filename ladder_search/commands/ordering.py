@@ -23,14 +23,14 @@ from ladder_search.export.contenders import seeds_of_searches
 from ladder_search.export.final import confirmation_seeds, seeds_of
 from ladder_search.export.folders import unwritable
 from ladder_search.export.learning import Learning
-from ladder_search.export.ordering import FILE, JudgedOrdering, Reached, judged, read_looks
 from ladder_search.export.results import FinalResult
 from ladder_search.export.sources import FOLDER as SOURCES
 from ladder_search.export.sources import Shelf
 from ladder_search.export.trained import check_same_data, read_trained, shortened, train_missing
+from ladder_search.ordering.claims import Ordering, find_ordering
+from ladder_search.ordering.judging import FILE, JudgedOrdering, Reached, judged, read_looks
 from ladder_search.report.differences import differences
 from ladder_search.report.orderings import as_markdown, print_ordering
-from ladder_search.studies.orderings import Ordering, find_ordering
 from ladder_search.tracking.address import default_store, normal_store
 
 FOLDER = "orderings"

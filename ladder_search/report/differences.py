@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from ladder_search.driver.pictures import canvas
 from ladder_search.driver.pictures.canvas import Picture
-from ladder_search.export.ordering import JudgedClaim, JudgedOrdering
+from ladder_search.ordering.judging import JudgedClaim, JudgedOrdering
 from ladder_search.report.orderings import relation, title
 
 _ROW, _FRAME = 0.34, 0.85

@@ -7,8 +7,8 @@ from rich.table import Table
 
 from ladder_search.console import Console
 from ladder_search.driver.wording import NOTHING
-from ladder_search.export.ordering import JudgedClaim, JudgedOrdering, Reached, Whole
 from ladder_search.export.statistics import LEVEL
+from ladder_search.ordering.judging import JudgedClaim, JudgedOrdering, Reached, Whole
 
 _WHOLE: dict[Whole, str] = {
     "holds": "the ordering holds",

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from plotly.subplots import make_subplots
 
+from ladder_search.analysis.video import Video
 from ladder_search.driver.pictures import canvas
 from ladder_search.driver.pictures.canvas import Picture
-from ladder_search.export.video import Video
 from ladder_search.metrics import ERROR, PREDICTION_ERROR, Measure
 
 

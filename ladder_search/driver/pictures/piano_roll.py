@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
+from ladder_search.analysis.music import ShownPiece, note_name
 from ladder_search.data.music import KEYS, LOWEST_NOTE
 from ladder_search.driver.pictures import canvas
 from ladder_search.driver.pictures.canvas import Picture
 from ladder_search.driver.wording import percent
-from ladder_search.export.piano_roll import ShownPiece, note_name
 from ladder_search.metrics import NLL
 
 PANELS = ("played", "expected, given the steps before; dots: played", "cost of each step")

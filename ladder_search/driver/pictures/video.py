@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
+from ladder_search.analysis.video import ShownSequence, Video, levels
 from ladder_search.driver.pictures import canvas
 from ladder_search.driver.pictures.canvas import Picture
 from ladder_search.driver.wording import percent
-from ladder_search.export.video import ShownSequence, Video, levels
 
 LINES = {"truth": "as it is", "seen": "seen", "predicted": "predicted", "probed": "probed"}
 """Field of a ``ShownSequence`` -> how its line is called."""

@@ -13,8 +13,8 @@ import pytest
 
 from ladder_search import cli
 from ladder_search.commands import ordering_runs
+from ladder_search.ordering.claims import ORDERINGS, Alike, Claim, Ordering
 from ladder_search.studies import STUDIES, find_study
-from ladder_search.studies.orderings import ORDERINGS, Alike, Claim, Ordering
 from ladder_search.tracking import NullTracker
 
 LEVELS = ("conv:2:3:2 lstm:2:3", "conv:2:3:2 dense-lstm:4")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ladder_search.analysis.music import ShownPiece
 from ladder_search.driver.pictures import canvas
 from ladder_search.driver.pictures.canvas import Picture
 from ladder_search.driver.pictures.piano_roll import PANELS, piano_roll
-from ladder_search.export.piano_roll import ShownPiece
 
 NOTES = ((60, 64), (), (62,), (72,))
 

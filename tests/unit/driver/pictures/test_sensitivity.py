@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from ladder_search.analysis.columns import LayerOfColumn, Sensitivity
 from ladder_search.driver.pictures import canvas
 from ladder_search.driver.pictures.canvas import Picture
 from ladder_search.driver.pictures.sensitivity import column_shares
-from ladder_search.export.sensitivity import LayerOfColumn, Sensitivity
 
 
 def layer(number: int, column: str, aps: float | None, afs: float | None, sigma: float | None = 2.0) -> LayerOfColumn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ladder_search.export.probe import Probe, fit_probe
+from ladder_search.analysis.probe import Probe, fit_probe
 
 
 def scenes(n: int = 64, *, side: int = 6, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:

@@ -30,7 +30,7 @@ from ladder_search.data.foreign import read_json
 from ladder_search.errors import CheckpointError, StudyFolderError
 from ladder_search.export.results import FinalResult
 from ladder_search.export.statistics import Summary, above, below, holm, look_level
-from ladder_search.studies.orderings import Claim, Ordering
+from ladder_search.ordering.claims import Claim, Ordering
 
 FORMAT = "ladder-search ordering 2"
 _FORMAT_1 = "ladder-search ordering 1"

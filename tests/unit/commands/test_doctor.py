@@ -13,9 +13,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from ladder_search.commands import doctor
 from ladder_search.console import Console
 from ladder_search.data.datasets import DATASETS
-from ladder_search.driver import doctor
 
 
 def _examined(root: Path) -> tuple[int, str]:

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from ladder_search.data.dataset import Dataset
-from ladder_search.data.splits import make_split
-from ladder_search.errors import CheckpointError, SettingError, StudyFolderError
-from ladder_search.export.analysis import (
+pytest.importorskip("sklearn")
+
+from ladder_search.analysis.result import (
     ANALYSIS,
     Analysis,
     examples,
@@ -22,8 +21,14 @@ from ladder_search.export.analysis import (
     part_of,
     write_analysis,
 )
+from ladder_search.data import datasets
+from ladder_search.data.dataset import Dataset
+from ladder_search.data.splits import make_split
+from ladder_search.errors import CheckpointError, SettingError, StudyFolderError
 from ladder_search.export.bundle import Bundle, BundleMetrics
-from ladder_search.trial import TrialSpec
+from ladder_search.models.ladder import LadderConfig
+from ladder_search.training.settings import TrainingConfig
+from ladder_search.trial import DataConfig, TrialSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +71,21 @@ def bundle_of(spec: TrialSpec) -> Bundle:
         provenance={},
         digest="b" * 64,
         tensors=dict[str, torch.Tensor](),
+    )
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return datasets.load("digits")
+
+
+@pytest.fixture(scope="module")
+def spec() -> TrialSpec:
+    return TrialSpec(
+        family="ladder",
+        data=DataConfig(dataset="digits", labels=50, validation=297),
+        model=LadderConfig(widths=(64, 12, 10), noise_std=(0.3, 0.2, 0.1), lambda_=(100.0, 1.0, 0.1)),
+        training=TrainingConfig(epochs=4, unlabelled_batch=200),
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from ladder_search.data.datasets import DATASETS
 from ladder_search.errors import SettingError, UnknownNameError
-from ladder_search.studies.orderings import ORDERINGS, Alike, Claim, Ordering, find_ordering
+from ladder_search.ordering.claims import ORDERINGS, Alike, Claim, Ordering, find_ordering
 
 
 def below(ordering: Ordering) -> set[tuple[str, str]]:

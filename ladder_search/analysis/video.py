@@ -1,7 +1,7 @@
 """What a recurrent ladder makes of digits behind bars, frame by frame: what it predicts, tells, and remembers.
 
 The pictures are figure 4's of Prémont-Schwarz et al. 2017: frames as they are and as the network sees them, its
-prediction of each, a probe of its lowest decoder cell (``export.probe``), and its class probabilities after each. The
+prediction of each, a probe of its lowest decoder cell (``analysis.probe``), and its class probabilities after each. The
 numbers are means over more sequences than are drawn, which are the same ones for the network and for what it is held
 against. A network that classifies optimal reconstructions is shown one image, and has neither prediction nor probe.
 
@@ -19,14 +19,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ladder_search.analysis.probe import Probe, fit_probe
+from ladder_search.analysis.result import EXAMPLES, Part
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.occluded import Renderer, seen_so_far
 from ladder_search.data.occluded_bounds import PredictionBounds, prediction_bounds
 from ladder_search.data.permutation import check_seed, permutations
 from ladder_search.errors import CheckpointError, SettingError
-from ladder_search.export.analysis import EXAMPLES, Part
 from ladder_search.export.bundle import Bundle
-from ladder_search.export.probe import Probe, fit_probe
 from ladder_search.models.recurrent import Recurrent
 from ladder_search.nn.mean_teacher import Taught
 from ladder_search.training.feeds import MovingDigits

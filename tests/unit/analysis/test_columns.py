@@ -12,9 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ladder_search.errors import CheckpointError, SettingError, UnknownNameError
-from ladder_search.export import sensitivity
-from ladder_search.export.sensitivity import (
+from ladder_search.analysis import columns as columns_module
+from ladder_search.analysis.columns import (
     CAP,
     Sensitivity,
     SensitivityConfig,
@@ -22,6 +21,7 @@ from ladder_search.export.sensitivity import (
     sensitivities,
     threshold,
 )
+from ladder_search.errors import CheckpointError, SettingError, UnknownNameError
 from ladder_search.models.ladder import Ladder, LadderConfig
 from ladder_search.models.progressive import Progressive, ProgressiveConfig
 
@@ -308,11 +308,11 @@ def test_every_layer_of_every_column_has_noise_of_its_own() -> None:
 def test_rows_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     network, x, y = progressive()
     whole = examined(network, x, y, draws=1)
-    monkeypatch.setattr(sensitivity, "_ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(columns_module, "_ROWS_AT_ONCE", 7)
     parts = examined(network, x, y, draws=1)
     assert parts.accuracy == whole.accuracy
     assert [one.fisher for one in parts.layers] == pytest.approx([one.fisher for one in whole.layers], rel=1e-9)
-    monkeypatch.setattr(sensitivity, "_ROWS_AT_ONCE", 300)
+    monkeypatch.setattr(columns_module, "_ROWS_AT_ONCE", 300)
     network, x, y = two_classes((3.0, 1.0), (1.0, 1.0))
     sigma = 4 / 3 / NormalDist().inv_cdf(0.75)
     assert examined(network, x, y, half="chance", draws=40).layers[0].sigma == pytest.approx(sigma, rel=0.03)
