@@ -86,8 +86,9 @@ class Net:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
         )  # fmt: skip
         self._ready, self._lock = False, threading.Lock()
-        self._pool = ThreadPoolExecutor(2)
+        self._pool = ThreadPoolExecutor(3)
         self._cases: dict[tuple[str, ...], Future[dict[str, Any]]] = {}
+        self._real: tuple[Place, subprocess.Popen[str]] | None = None
 
     def meets(self, *names: str, commands: Sequence[Sequence[str]] = COMMANDS) -> Future[dict[str, Any]]:
         """Begin a case, once."""
@@ -99,6 +100,12 @@ class Net:
 
     def refused(self, name: str) -> Future[dict[str, Any]]:
         return self.meets(name, commands=[SHORT[command] for command in REFUSALS[name].commands])
+
+    def search_on_real_ray(self) -> tuple[Place, subprocess.Popen[str]]:
+        """Begin the search on real Ray, once, beside the cases."""
+        if self._real is None:
+            self._real = _begin_on_real_ray(self)
+        return self._real
 
     def _case(self, base: Path, names: Sequence[str], commands: Sequence[Sequence[str]]) -> dict[str, Any]:
         base.mkdir()
@@ -120,24 +127,30 @@ class Net:
         return found
 
     def close(self) -> None:
+        if self._real is not None and self._real[1].poll() is None:
+            os.killpg(self._real[1].pid, signal.SIGKILL)
         self._pool.shutdown(cancel_futures=True)
         self._process.communicate(timeout=30)
 
 
 @pytest.fixture(scope="module")
 def net(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Net]:
-    """The net, with the cases of all tests that were selected: two at a time, in the order of the tests."""
+    """The net, with the cases of all tests that were selected, three at a time, and the search on real Ray."""
     begun = Net(tmp_path_factory.mktemp("net"))
     begun.meets()
     for item in request.session.items:
         if isinstance(item, pytest.Function) and item.module is request.module:
+            if item.function is test_a_search_on_real_ray_in_fresh_interpreters_leaves_the_same_records:
+                begun.search_on_real_ray()
             what = item.callspec.params if hasattr(item, "callspec") else {}
             if "group" in what:
                 begun.meets(*_possible(what["group"]))
             if "refusal" in what and acts.may(*REFUSALS[what["refusal"]].where.needs):
                 begun.refused(what["refusal"])
-    yield begun
-    begun.close()
+    try:
+        yield begun
+    finally:
+        begun.close()
 
 
 def _possible(group: str) -> list[str]:
@@ -245,12 +258,8 @@ def _begin_on_real_ray(net: Net) -> tuple[Place, subprocess.Popen[str]]:
 
 
 def test_a_search_on_real_ray_in_fresh_interpreters_leaves_the_same_records(net: Net) -> None:
-    place, search = _begin_on_real_ray(net)
-    try:
-        out, err = search.communicate(timeout=240)
-    finally:
-        if search.poll() is None:
-            os.killpg(search.pid, signal.SIGKILL)
+    place, search = net.search_on_real_ray()
+    out, err = search.communicate(timeout=240)
     assert (search.returncode, err) == (0, ""), out + err
     assert out.isascii()
     usual = net.meets(commands=[SEARCH]).result()["records"]

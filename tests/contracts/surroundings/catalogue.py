@@ -351,6 +351,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "a window of none",
         "colours into files",
         "output to a full disk",
+        "no errors' output",
     ),
     "folders": (
         "a working directory with odd letters",
@@ -384,6 +385,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "a working directory with a line's end",
         "one core",
         "no home",
+        "a dumb terminal",
         "a terminal of a letter",
     ),
     "a poor machine": (
@@ -440,6 +442,5 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "output in ASCII",
         "a mask of 002",
     ),
-    "a terminal": ("a dumb terminal", "no errors' output"),
 }
 """Surroundings that are met together, because they have nothing to do with each other."""
