@@ -12,9 +12,9 @@ def main() -> int:
     """Parse, wire, run, print; returns the exit code."""
     settings = parse_arguments(sys.argv[1:])
     # Ray and torch: seconds that --help and a wrong option do without.
-    from ladder_search.driver.leaderboard import print_leaderboard
     from ladder_search.driver.next_steps import next_steps
     from ladder_search.driver.search import run_search
+    from ladder_search.report.leaderboard import print_leaderboard
     from spaces import SPACES
     from trainables import TRAINABLES
 

@@ -23,9 +23,9 @@ import ray
 from benchmarks.stepping_clock import CLOCK
 from benchmarks.watched_trials import Watched
 from ladder_search.console import Console, run_command
-from ladder_search.driver.leaderboard import print_leaderboard
 from ladder_search.driver.search import run_search
 from ladder_search.driver.settings import parse_arguments
+from ladder_search.report.leaderboard import print_leaderboard
 from spaces import SPACES
 
 

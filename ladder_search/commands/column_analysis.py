@@ -14,10 +14,10 @@ from ladder_search.commands.family_analysis import FamilyAnalysis, Report, title
 from ladder_search.console import Console
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.whitening import Prepared
-from ladder_search.driver.pictures.canvas import Picture
-from ladder_search.driver.pictures.sensitivity import column_shares
-from ladder_search.driver.wording import NOTHING, percent, value
 from ladder_search.export.bundle import Bundle
+from ladder_search.pictures.canvas import Picture
+from ladder_search.pictures.sensitivity import column_shares
+from ladder_search.wording import NOTHING, percent, value
 
 
 def _choose(

@@ -18,8 +18,6 @@ from ladder_search.console import Console
 from ladder_search.data import datasets
 from ladder_search.data.foreign import read_json
 from ladder_search.disk.files import write_atomically
-from ladder_search.driver.pictures import canvas
-from ladder_search.driver.pictures.learning import learning_bands
 from ladder_search.errors import SettingError
 from ladder_search.export.contenders import seeds_of_searches
 from ladder_search.export.final import confirmation_seeds, seeds_of, train_final, worth_compiling
@@ -28,6 +26,8 @@ from ladder_search.export.learning import Learning, as_json, differences, marks,
 from ladder_search.export.results import write_result
 from ladder_search.export.sources import FOLDER, Shelf
 from ladder_search.metrics import Measure
+from ladder_search.pictures import canvas
+from ladder_search.pictures.learning import learning_bands
 from ladder_search.studies import find_study
 from ladder_search.trial import TrialSpec
 

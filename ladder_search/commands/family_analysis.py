@@ -13,8 +13,8 @@ from rich.table import Table
 from ladder_search.analysis.result import Analysis, Part
 from ladder_search.console import Console
 from ladder_search.data.dataset import Dataset
-from ladder_search.driver.pictures.canvas import Picture
 from ladder_search.export.bundle import Bundle
+from ladder_search.pictures.canvas import Picture
 
 Report = Callable[[int, int, str], None]
 """Is told how much is done, of how much, and what is next."""

@@ -6,10 +6,10 @@ from ladder_search.analysis.music import MusicConfig, PianoRolls, WorstStep, cho
 from ladder_search.analysis.result import Analysis
 from ladder_search.commands.family_analysis import FamilyAnalysis, show_table, titled
 from ladder_search.console import Console
-from ladder_search.driver.pictures.canvas import Picture
-from ladder_search.driver.pictures.piano_roll import piano_roll
-from ladder_search.driver.wording import NOTHING, percent, value
 from ladder_search.metrics import NLL
+from ladder_search.pictures.canvas import Picture
+from ladder_search.pictures.piano_roll import piano_roll
+from ladder_search.wording import NOTHING, percent, value
 
 
 def _title(analysis: Analysis) -> str:

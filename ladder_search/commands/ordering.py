@@ -16,8 +16,6 @@ from ladder_search.console import Console
 from ladder_search.data import datasets
 from ladder_search.data.dataset import Dataset
 from ladder_search.disk.files import write_atomically
-from ladder_search.driver.pictures import canvas
-from ladder_search.driver.pictures.learning import learning_bands
 from ladder_search.errors import SettingError, StudyFolderError
 from ladder_search.export.contenders import seeds_of_searches
 from ladder_search.export.final import confirmation_seeds, seeds_of
@@ -29,7 +27,9 @@ from ladder_search.export.sources import Shelf
 from ladder_search.export.trained import check_same_data, read_trained, shortened, train_missing
 from ladder_search.ordering.claims import Ordering, find_ordering
 from ladder_search.ordering.judging import FILE, JudgedOrdering, Reached, judged, read_looks
-from ladder_search.report.differences import differences
+from ladder_search.pictures import canvas
+from ladder_search.pictures.differences import differences
+from ladder_search.pictures.learning import learning_bands
 from ladder_search.report.orderings import as_markdown, print_ordering
 from ladder_search.tracking.address import default_store, normal_store
 

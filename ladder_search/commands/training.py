@@ -10,8 +10,8 @@ from statistics import fmean
 
 import torch
 
+from ladder_search import wording
 from ladder_search.console import Console
-from ladder_search.driver import wording
 from ladder_search.errors import ResourceError, SettingError
 from ladder_search.export.final import FinalProgress
 from ladder_search.signals import Deferred, deferred

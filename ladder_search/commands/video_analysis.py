@@ -9,11 +9,11 @@ from ladder_search.analysis.result import Analysis
 from ladder_search.analysis.video import Video, VideoConfig, choose, look
 from ladder_search.commands.family_analysis import FamilyAnalysis, show_table, titled
 from ladder_search.console import Console
-from ladder_search.driver.pictures.canvas import Picture
-from ladder_search.driver.pictures.frame_errors import frame_errors
-from ladder_search.driver.pictures.video import sequences
-from ladder_search.driver.wording import NOTHING
 from ladder_search.metrics import ERROR, PREDICTION_ERROR, Measure
+from ladder_search.pictures.canvas import Picture
+from ladder_search.pictures.frame_errors import frame_errors
+from ladder_search.pictures.video import sequences
+from ladder_search.wording import NOTHING
 
 
 def _title(analysis: Analysis) -> str:

@@ -16,11 +16,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ladder_search import wording
 from ladder_search.console import Console
-from ladder_search.driver import wording
-from ladder_search.driver.wording import BASELINE, finite
 from ladder_search.record import TrialRecord
 from ladder_search.studies.study import Study
+from ladder_search.wording import BASELINE, finite
 
 QUIET_SECONDS = 30.0
 """Without a terminal, the least time between two lines that no trial's end caused."""

@@ -11,11 +11,11 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from ladder_search.config import as_mapping, merge
 from ladder_search.driver.searcher import FixedPoint
-from ladder_search.driver.wording import BASELINE, PUBLISHED
 from ladder_search.errors import SettingError
 from ladder_search.record import identity
 from ladder_search.studies import Study, find_study
 from ladder_search.trial import TrialSpec
+from ladder_search.wording import BASELINE, PUBLISHED
 
 ENUMERATED = 1000
 """So many configurations of a finite space are listed, and twice as many as a search has trials: in a larger one, a

@@ -177,6 +177,21 @@ class JudgedOrdering:
         return look_level(self.number)
 
     @property
+    def headline(self) -> str:
+        """What the tables show, in a line."""
+        cut = "" if self.epochs is None else f", schedules reduced to {self.epochs} epochs"
+        seeds = f"{len(self.seeds)} seed{'' if len(self.seeds) == 1 else 's'}"
+        return f"{self.ordering.name}{cut}: test {self.ordering.unit.title} over {seeds}"
+
+    def relation(self, claim: JudgedClaim) -> str:
+        """The claim in short: ``rladder < lstm − 0.200 nats``."""
+        short, measure = self.ordering.short, self.ordering.unit
+        first, second = short[claim.first], short[claim.second]
+        if claim.kind == "alike":
+            return f"{first} ~ {second} ± {measure.apart(claim.bound)}"
+        return f"{first} < {second}{f' − {measure.apart(claim.bound)}' if claim.bound else ''}"
+
+    @property
     def missing(self) -> tuple[str, ...]:
         """Studies without a result."""
         there = {one.study for one in self.reached}

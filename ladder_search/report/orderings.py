@@ -6,9 +6,9 @@ from rich import box
 from rich.table import Table
 
 from ladder_search.console import Console
-from ladder_search.driver.wording import NOTHING
 from ladder_search.export.statistics import LEVEL
 from ladder_search.ordering.judging import JudgedClaim, JudgedOrdering, Reached, Whole
+from ladder_search.wording import NOTHING
 
 _WHOLE: dict[Whole, str] = {
     "holds": "the ordering holds",
@@ -19,12 +19,6 @@ _WHOLE: dict[Whole, str] = {
 
 STUDY_HEADER = ("study", "n", "mean ± sd", "95 % interval", "diverged")
 CLAIM_HEADER = ("", "claim", "n", "difference", "95 % interval", "p", "Holm", "verdict")
-
-
-def title(found: JudgedOrdering) -> str:
-    """What is shown, in a line."""
-    cut = "" if found.epochs is None else f", schedules reduced to {found.epochs} epochs"
-    return f"{found.ordering.name}{cut}: test {found.ordering.unit.title} over {_seeds(len(found.seeds))}"
 
 
 def study_cells(found: JudgedOrdering, one: Reached) -> tuple[str, ...]:
@@ -49,7 +43,7 @@ def claim_cells(found: JudgedOrdering, claim: JudgedClaim) -> tuple[str, ...]:
     low, high = claim.interval or (None, None)
     return (
         str(claim.number),
-        relation(found, claim),
+        found.relation(claim),
         str(len(claim.seeds)),
         NOTHING if claim.difference is None else f"{claim.difference * measure.scale:+.{measure.digits}f}",
         NOTHING if low is None or high is None else f"{measure.number(low)} .. {measure.number(high)}",
@@ -57,15 +51,6 @@ def claim_cells(found: JudgedOrdering, claim: JudgedClaim) -> tuple[str, ...]:
         _p(claim.p_against_holm if claim.verdict == "contradicted" else claim.p_holm),
         claim.verdict,
     )
-
-
-def relation(found: JudgedOrdering, claim: JudgedClaim) -> str:
-    """The claim in short: ``rladder < lstm − 0.200 nats``."""
-    short, measure = found.ordering.short, found.ordering.unit
-    first, second = short[claim.first], short[claim.second]
-    if claim.kind == "alike":
-        return f"{first} ~ {second} ± {measure.apart(claim.bound)}"
-    return f"{first} < {second}{f' − {measure.apart(claim.bound)}' if claim.bound else ''}"
 
 
 def verdict(found: JudgedOrdering) -> str:
@@ -124,7 +109,7 @@ def rule(found: JudgedOrdering) -> list[str]:
 def as_markdown(found: JudgedOrdering) -> str:
     """The tables and their sentences as Markdown."""
     ordering = found.ordering
-    lines = [f"# {title(found)}", "", f"{ordering.source}: {ordering.title}.", ""]
+    lines = [f"# {found.headline}", "", f"{ordering.source}: {ordering.title}.", ""]
     lines += _rows(STUDY_HEADER, [study_cells(found, one) for one in found.reached])
     lines += ["", f"Differences: second minus first, in {_unit(found)}.", ""]
     lines += _rows(CLAIM_HEADER, [claim_cells(found, claim) for claim in found.claims])
@@ -145,7 +130,7 @@ def print_ordering(console: Console, found: JudgedOrdering) -> None:
         console.wide(130).print(table)
 
     console.say("")
-    console.say(title(found))
+    console.say(found.headline)
     show(STUDY_HEADER, [study_cells(found, one) for one in found.reached], ("study",))
     console.say(f"Claims ({found.ordering.source}); differences are second minus first, in {_unit(found)}")
     show(CLAIM_HEADER, [claim_cells(found, claim) for claim in found.claims], ("claim", "verdict"))

@@ -9,9 +9,8 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
+from ladder_search import wording
 from ladder_search.console import Console
-from ladder_search.driver import wording
-from ladder_search.driver.wording import NOTHING
 from ladder_search.errors import command_line
 from ladder_search.export.race import LEVEL as RACE_LEVEL
 from ladder_search.export.reproduction import Reproduction
@@ -19,6 +18,7 @@ from ladder_search.export.statistics import LEVEL
 from ladder_search.export.table import NOT_COUNTED, Row
 from ladder_search.metrics import MEASURES, Measure
 from ladder_search.record import PUBLISHED
+from ladder_search.wording import NOTHING
 
 ROOT = Path("results")
 """Where searches are looked for, unless told."""

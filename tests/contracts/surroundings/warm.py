@@ -44,7 +44,7 @@ IMPORTED = (
     "matplotlib.pyplot", "plotly.graph_objs", "ray.tune", "sklearn.datasets", "sqlalchemy.orm", "torch.export",
     "torch._dynamo", "torch._inductor", "ladder_search.cli", "ladder_search.commands.report",
     "ladder_search.commands.reproduce", "ladder_search.commands.studies", "ladder_search.commands.train",
-    "ladder_search.commands.doctor", "ladder_search.driver.leaderboard", "ladder_search.driver.next_steps",
+    "ladder_search.commands.doctor", "ladder_search.report.leaderboard", "ladder_search.driver.next_steps",
     "ladder_search.driver.search", "ladder_search.export.top", "ladder_search.tracking.registry",
     "ladder_search.tracking.writer", "spaces", "trainables", "trainables.host",
 )  # fmt: skip
@@ -60,7 +60,7 @@ def warm() -> None:
     modules["matplotlib.pyplot"].figure().savefig(io.BytesIO())
     # What costs seconds: MLflow starts two interpreters to find out what a model needs; four of five pictures.
     sys.modules["mlflow.models"].infer_pip_requirements = lambda *arguments, **options: ["torch"]  # type: ignore[attr-defined]
-    pictures: Any = sys.modules["ladder_search.driver.pictures"]
+    pictures: Any = sys.modules["ladder_search.pictures"]
     pictures._PICTURES = {"learning curves": pictures._PICTURES["learning curves"]}
     tracker: Any = sys.modules["ladder_search.tracking.spool_tracker"]
     tracker.subprocess = types.SimpleNamespace(**{**vars(subprocess), "Popen": _WarmWriter})

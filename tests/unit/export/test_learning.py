@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 from scipy.stats import ttest_rel
 
-from ladder_search.driver.pictures import canvas
-from ladder_search.driver.pictures.learning import learning_bands
 from ladder_search.export.learning import Learning, as_json, differences, marks, transfer_scores
 from ladder_search.export.results import FinalResult, SeedResult
 from ladder_search.metrics import EPOCH, NLL, TEST_ERROR
+from ladder_search.pictures import canvas
+from ladder_search.pictures.learning import learning_bands
 from ladder_search.studies import Study
 from ladder_search.trial import TrialSpec
 

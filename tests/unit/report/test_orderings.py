@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ladder_search.driver.pictures import canvas
 from ladder_search.ordering.claims import find_ordering
 from ladder_search.ordering.judging import JudgedOrdering, Reached, judged
-from ladder_search.report.differences import differences
+from ladder_search.pictures import canvas
+from ladder_search.pictures.differences import differences
 from ladder_search.report.orderings import as_markdown, claim_cells, sentences, study_cells, verdict
 
 ORDERING = find_ordering("jsb-table-3")

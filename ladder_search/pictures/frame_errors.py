@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from plotly.subplots import make_subplots
 
 from ladder_search.analysis.video import Video
-from ladder_search.driver.pictures import canvas
-from ladder_search.driver.pictures.canvas import Picture
 from ladder_search.metrics import ERROR, PREDICTION_ERROR, Measure
+from ladder_search.pictures import canvas
+from ladder_search.pictures.canvas import Picture
 
 
 class _Line(NamedTuple):

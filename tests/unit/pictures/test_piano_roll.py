@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ladder_search.analysis.music import ShownPiece
-from ladder_search.driver.pictures import canvas
-from ladder_search.driver.pictures.canvas import Picture
-from ladder_search.driver.pictures.piano_roll import PANELS, piano_roll
+from ladder_search.pictures import canvas
+from ladder_search.pictures.canvas import Picture
+from ladder_search.pictures.piano_roll import PANELS, piano_roll
 
 NOTES = ((60, 64), (), (62,), (72,))
 

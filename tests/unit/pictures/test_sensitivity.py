@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ladder_search.analysis.columns import LayerOfColumn, Sensitivity
-from ladder_search.driver.pictures import canvas
-from ladder_search.driver.pictures.canvas import Picture
-from ladder_search.driver.pictures.sensitivity import column_shares
+from ladder_search.pictures import canvas
+from ladder_search.pictures.canvas import Picture
+from ladder_search.pictures.sensitivity import column_shares
 
 
 def layer(number: int, column: str, aps: float | None, afs: float | None, sigma: float | None = 2.0) -> LayerOfColumn:

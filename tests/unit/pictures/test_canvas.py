@@ -1,6 +1,6 @@
 import pytest
 
-from ladder_search.driver.pictures import canvas
+from ladder_search.pictures import canvas
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from ladder_search.driver import pictures
-from ladder_search.driver.pictures import canvas, draw_all
-from ladder_search.driver.pictures.trials import Trials
+from ladder_search import pictures
+from ladder_search.pictures import canvas, draw_all
+from ladder_search.pictures.trials import Trials
 from ladder_search.record import StudyFolder
 from ladder_search.studies import find_study
 

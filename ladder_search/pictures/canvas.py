@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from plotly.offline import get_plotlyjs
 
+from ladder_search import wording
 from ladder_search.disk.files import write_atomically
-from ladder_search.driver import wording
 from ladder_search.metrics import ERROR, Measure
 
 # Okabe and Ito's palette: told apart with every common kind of colour blindness.

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from ladder_search.analysis.video import ShownSequence, Video, levels
-from ladder_search.driver.pictures import canvas
-from ladder_search.driver.pictures.canvas import Picture
-from ladder_search.driver.wording import percent
+from ladder_search.pictures import canvas
+from ladder_search.pictures.canvas import Picture
+from ladder_search.wording import percent
 
 LINES = {"truth": "as it is", "seen": "seen", "predicted": "predicted", "probed": "probed"}
 """Field of a ``ShownSequence`` -> how its line is called."""

@@ -9,12 +9,12 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from ladder_search.driver import wording
-from ladder_search.driver.leaderboard import rank
-from ladder_search.driver.wording import BASELINE, PUBLISHED, finite
+from ladder_search import wording
 from ladder_search.metrics import Measure
+from ladder_search.ranking import rank
 from ladder_search.record import TrialRecord, key_of
 from ladder_search.studies.study import Study
+from ladder_search.wording import BASELINE, PUBLISHED, finite
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

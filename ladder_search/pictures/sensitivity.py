@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from plotly.subplots import make_subplots
 
 from ladder_search.analysis.columns import LayerOfColumn, Sensitivity
-from ladder_search.driver.pictures import canvas
-from ladder_search.driver.pictures.canvas import Picture
-from ladder_search.driver.wording import percent, value
+from ladder_search.pictures import canvas
+from ladder_search.pictures.canvas import Picture
+from ladder_search.wording import percent, value
 
 _SOURCES = (canvas.BLUE, canvas.SKY, canvas.GREEN, canvas.PURPLE, canvas.ORANGE)
 _TARGET = canvas.VERMILION

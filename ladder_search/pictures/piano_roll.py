@@ -11,10 +11,10 @@ from plotly.subplots import make_subplots
 
 from ladder_search.analysis.music import ShownPiece, note_name
 from ladder_search.data.music import KEYS, LOWEST_NOTE
-from ladder_search.driver.pictures import canvas
-from ladder_search.driver.pictures.canvas import Picture
-from ladder_search.driver.wording import percent
 from ladder_search.metrics import NLL
+from ladder_search.pictures import canvas
+from ladder_search.pictures.canvas import Picture
+from ladder_search.wording import percent
 
 PANELS = ("played", "expected, given the steps before; dots: played", "cost of each step")
 _AROUND = 2

@@ -2,8 +2,8 @@ import itertools
 
 import pytest
 
-from ladder_search.driver.pictures import canvas, curves, parallel, parameters, survival
-from ladder_search.driver.pictures.trials import Trials
+from ladder_search.pictures import canvas, curves, parallel, parameters, survival
+from ladder_search.pictures.trials import Trials
 from ladder_search.studies import find_study
 
 WITH_TARGET = find_study("mnist-100-full")  # 1.06 % ± 0.37

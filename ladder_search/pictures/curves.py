@@ -11,13 +11,13 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from ladder_search import metrics
-from ladder_search.driver.pictures import canvas
-from ladder_search.driver.pictures.canvas import Picture
-from ladder_search.driver.pictures.trials import Trials
-from ladder_search.driver.wording import BASELINE, PUBLISHED, finite
 from ladder_search.metrics import ERROR, MEASURES
+from ladder_search.pictures import canvas
+from ladder_search.pictures.canvas import Picture
+from ladder_search.pictures.trials import Trials
 from ladder_search.record import TrialRecord
 from ladder_search.studies.study import Study, Target
+from ladder_search.wording import BASELINE, PUBLISHED, finite
 
 _FLOOR = 0.01
 """Least value that is drawn, as it is shown: 0.01 %."""

@@ -7,10 +7,10 @@ from typing import Any
 
 from matplotlib.ticker import MaxNLocator
 
-from ladder_search.driver import wording
-from ladder_search.driver.pictures import canvas
-from ladder_search.driver.pictures.canvas import Picture
-from ladder_search.driver.pictures.trials import Trials
+from ladder_search import wording
+from ladder_search.pictures import canvas
+from ladder_search.pictures.canvas import Picture
+from ladder_search.pictures.trials import Trials
 
 _LABELLED = 0.06
 """Share of all trials from which on a rung has its number written at it; smaller drops would overlap."""

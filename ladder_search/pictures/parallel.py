@@ -15,11 +15,11 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from plotly.colors import sample_colorscale
 
-from ladder_search.driver import wording
-from ladder_search.driver.pictures import canvas
-from ladder_search.driver.pictures.canvas import Picture
-from ladder_search.driver.pictures.trials import Point, Trials, shown_error
-from ladder_search.driver.wording import PUBLISHED
+from ladder_search import wording
+from ladder_search.pictures import canvas
+from ladder_search.pictures.canvas import Picture
+from ladder_search.pictures.trials import Point, Trials, shown_error
+from ladder_search.wording import PUBLISHED
 
 _IN_A_ROW = 8
 """Parameters side by side; more go into further rows, so that the letters stay readable on a page."""

@@ -11,10 +11,10 @@ from matplotlib.colors import to_rgba
 
 from ladder_search.analysis.video import ProbeErrors, ShownSequence, Video
 from ladder_search.data.occluded_bounds import PredictionBounds
-from ladder_search.driver.pictures import canvas
-from ladder_search.driver.pictures.canvas import Picture
-from ladder_search.driver.pictures.frame_errors import frame_errors
-from ladder_search.driver.pictures.video import sequences
+from ladder_search.pictures import canvas
+from ladder_search.pictures.canvas import Picture
+from ladder_search.pictures.frame_errors import frame_errors
+from ladder_search.pictures.video import sequences
 
 SIDE, FRAMES = 6, 3
 BOUNDS = PredictionBounds(zero=0.007, copy=0.009, unknown_velocity=0.004, known_motion=(0.002, 0.001))

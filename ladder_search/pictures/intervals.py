@@ -10,13 +10,12 @@ from typing import Any
 
 from plotly.subplots import make_subplots
 
-from ladder_search.driver.pictures import canvas
-from ladder_search.driver.pictures.canvas import Picture
-from ladder_search.driver.wording import titles
 from ladder_search.export.table import Row
 from ladder_search.metrics import ERROR, MEASURES, Measure
+from ladder_search.pictures import canvas
+from ladder_search.pictures.canvas import Picture
 from ladder_search.record import PUBLISHED
-from ladder_search.report.rows import measures
+from ladder_search.wording import titles
 
 _ROW, _FRAME = 0.34, 0.85
 """Inches of one row, and of what stands around the rows of a study."""
@@ -92,7 +91,7 @@ def _png(title: str, panels: list[list[Row]]) -> Any:
         ax.set_ylim(len(labels) - 0.4, -0.6)
         ax.set_title(_heading(panel))
         canvas.measure_axis(ax.xaxis, _measure(panel), log=False)
-    judged_by = titles(measures(row for panel in panels for row in panel))
+    judged_by = titles(map(_measure, panels))
     ax.set_xlabel(f"test {judged_by}: dots are seeds, bars 95 % intervals of the mean, diamonds published ± sd")
     return fig
 

@@ -1,6 +1,6 @@
 import pytest
 
-from ladder_search.driver import wording
+from ladder_search import wording
 from ladder_search.metrics import ERROR, NLL
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import optuna
 from matplotlib.axes import Axes
 
-from ladder_search.driver import wording
-from ladder_search.driver.pictures import canvas
-from ladder_search.driver.pictures.canvas import Picture
-from ladder_search.driver.pictures.trials import Trials, shown_error
-from ladder_search.driver.wording import PUBLISHED
+from ladder_search import wording
+from ladder_search.pictures import canvas
+from ladder_search.pictures.canvas import Picture
+from ladder_search.pictures.trials import Trials, shown_error
+from ladder_search.wording import PUBLISHED
 
 LEAST_TRIALS = 8
 """COMPLETE trials below which an importance would be noise."""

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import optuna
 
-from ladder_search.driver.pictures import canvas, curves, parallel, parameters, survival
-from ladder_search.driver.pictures.canvas import Picture
-from ladder_search.driver.pictures.trials import Trials
+from ladder_search.pictures import canvas, curves, parallel, parameters, survival
+from ladder_search.pictures.canvas import Picture
+from ladder_search.pictures.trials import Trials
 from ladder_search.record import StudyFolder, TrialRecord
 from ladder_search.studies.study import Study
 

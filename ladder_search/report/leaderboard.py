@@ -7,83 +7,20 @@ configurations within a search and are no measurement of the test error that a p
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, get_args
 
 from rich import box
 from rich.table import Table
 
+from ladder_search import wording
 from ladder_search.console import Console
-from ladder_search.driver import wording
-from ladder_search.driver.wording import BASELINE, NOTHING, PUBLISHED, finite
 from ladder_search.metrics import ERROR, Measure
-from ladder_search.record import TrialRecord, TrialState
-from ladder_search.studies.study import Study, Target
+from ladder_search.ranking import STATES, SearchSummary, is_ranked, rank, summary
+from ladder_search.record import TrialRecord
+from ladder_search.studies.study import Study
+from ladder_search.wording import BASELINE, NOTHING
 
-_STATES: tuple[TrialState, ...] = get_args(TrialState)
 _OTHER_COLUMNS = 64
 """Letters that the table's other columns take where errors are percentages."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Summary:
-    """What a search found; errors are those of the validation set, and what ``measure`` says."""
-
-    measure: Measure
-    counts: dict[TrialState, int]
-    """Ended trials of each state; every state is present."""
-    found: TrialRecord | None
-    """Best COMPLETE suggestion of the sampler; None: there is none."""
-    published: float | None
-    """Error of the published configuration; None: it did not run to its end."""
-    baseline: float | None
-    """Error of the supervised baseline; None: it did not run to its end."""
-    target: Target | None
-    """The published number: a test error."""
-
-    @property
-    def best(self) -> float | None:
-        """The lower error of the best suggestion and the published configuration."""
-        found = self.found.validation_error if self.found else None
-        return min((error for error in (found, self.published) if error is not None), default=None)
-
-    @property
-    def gap_points(self) -> float | None:
-        """Baseline minus best, as it is shown, errors in percentage points: above 0 the study beats its baseline."""
-        return None if self.baseline is None or self.best is None else self.measure.scale * (self.baseline - self.best)
-
-    @property
-    def gap_relative(self) -> float | None:
-        """Share of the baseline's error that the best takes away: 0.5 halves it."""
-        return (self.baseline - self.best) / self.baseline if self.baseline and self.best is not None else None
-
-
-def rank(records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """Return COMPLETE trials by validation error, then PRUNED ones (longest first), then FAIL; ties by number."""
-
-    def place(record: TrialRecord) -> tuple[int, float, int]:
-        if _ranked(record):
-            return 0, record.validation_error or 0.0, record.number
-        # Errors at different budgets do not compare; how far a trial came does.
-        return 1 + _STATES.index(record.state), -wording.epochs_trained(record), record.number
-
-    return sorted(records, key=place)
-
-
-def summary(study: Study, records: Sequence[TrialRecord]) -> Summary:
-    """Return what the search of ``study`` found."""
-    ranked = [record for record in rank(records) if _ranked(record)]
-    errors: dict[str, float | None] = {}
-    for record in ranked:
-        errors.setdefault(record.name, record.validation_error)
-    return Summary(
-        measure=study.measure,
-        counts={state: sum(record.state == state for record in records) for state in _STATES},
-        found=next((record for record in ranked if not record.is_reference), None),
-        published=errors.get(PUBLISHED),
-        baseline=errors.get(BASELINE),
-        target=study.target,
-    )
 
 
 def summary_lines(study: Study, records: Sequence[TrialRecord]) -> list[str]:
@@ -112,7 +49,7 @@ def print_leaderboard(console: Console, study: Study, records: Sequence[TrialRec
         texts = list(cells)
         if narrow and record.params:
             texts[parameters] = " ".join(wording.value(record.params.get(name, "-")) for name in names)
-        table.add_row(*texts, style="bold" if record.is_reference else "" if _ranked(record) else "dim")
+        table.add_row(*texts, style="bold" if record.is_reference else "" if is_ranked(record) else "dim")
     if rows:
         console.print(table)
     if narrow:
@@ -145,34 +82,12 @@ def leaderboard_cells(records: Sequence[TrialRecord], measure: Measure, *, top: 
     return [cells for cells, _ in _rows(records, top, measure)]
 
 
-def leaderboard_rows(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
-    """Return every trial in rank order as JSON-ready rows; ``rank`` is null for trials that were not COMPLETE."""
-    return [
-        {
-            "rank": place if _ranked(record) else None,
-            "trial": record.key,
-            "name": record.name,
-            "validation_error": record.validation_error if finite(record.validation_error) else None,
-            "epochs": wording.epochs_trained(record),
-            "state": record.state,
-            "reason": record.reason,
-            "params": dict(record.params),
-            "seconds": record.seconds,
-        }
-        for place, record in enumerate(rank(records), 1)
-    ]
-
-
-def _ranked(record: TrialRecord) -> bool:
-    return record.state == "COMPLETE" and finite(record.validation_error)
-
-
 def _rows(records: Sequence[TrialRecord], top: int, measure: Measure) -> list[tuple[tuple[str, ...], TrialRecord]]:
     shown = [(place, r) for place, r in enumerate(rank(records), 1) if place <= top or r.is_reference]
     return [
         (
             (
-                str(place) if _ranked(r) else NOTHING,
+                str(place) if is_ranked(r) else NOTHING,
                 r.key,
                 r.name,
                 measure.text(r.validation_error),
@@ -195,7 +110,7 @@ def _standing(measure: Measure, value: float, other: float) -> str:
     return f"{measure.apart(difference)} {'above' if value > other else 'below'}"
 
 
-def _found_line(s: Summary) -> str:
+def _found_line(s: SearchSummary) -> str:
     published = f"the published configuration's {s.measure.text(s.published)}"
     if s.found is None or s.found.validation_error is None:
         stands = f"; {published} stands" if s.published is not None else ""
@@ -207,7 +122,7 @@ def _found_line(s: Summary) -> str:
     return f"{text}, {_standing(s.measure, found, s.published)} {published}."
 
 
-def _baseline_line(study: Study, records: Sequence[TrialRecord], s: Summary) -> str:
+def _baseline_line(study: Study, records: Sequence[TrialRecord], s: SearchSummary) -> str:
     if s.baseline is None:
         if study.baseline is None and not any(record.name == BASELINE for record in records):
             return "Supervised baseline: this study has none."
@@ -221,7 +136,7 @@ def _baseline_line(study: Study, records: Sequence[TrialRecord], s: Summary) -> 
     return f"{text}, {100 * abs(s.gap_relative or 0):.0f} % {'fewer' if s.gap_points > 0 else 'more'} errors."
 
 
-def _target_lines(s: Summary) -> list[str]:
+def _target_lines(s: SearchSummary) -> list[str]:
     if s.target is None:
         return ["Target: none, no paper reports this experiment."]
     title = s.measure.title
@@ -234,8 +149,8 @@ def _target_lines(s: Summary) -> list[str]:
     ]
 
 
-def _counts_line(s: Summary) -> str:
-    done, stopped, failed = (s.counts[state] for state in _STATES)
+def _counts_line(s: SearchSummary) -> str:
+    done, stopped, failed = (s.counts[state] for state in STATES)
     total = done + stopped + failed
     if not total:
         return "Trials: none has ended."

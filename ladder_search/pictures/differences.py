@@ -9,10 +9,9 @@ from typing import Any
 
 from plotly.subplots import make_subplots
 
-from ladder_search.driver.pictures import canvas
-from ladder_search.driver.pictures.canvas import Picture
 from ladder_search.ordering.judging import JudgedClaim, JudgedOrdering
-from ladder_search.report.orderings import relation, title
+from ladder_search.pictures import canvas
+from ladder_search.pictures.canvas import Picture
 
 _ROW, _FRAME = 0.34, 0.85
 """Inches of one row, and of what stands around the rows of a panel."""
@@ -44,7 +43,7 @@ def differences(found: JudgedOrdering) -> Picture:
         f"test {found.ordering.unit.label}": _studies(found),
         f"differences, second minus first, {found.ordering.unit.difference}": _claims(found),
     }
-    return Picture(title=title(found), png=_png(found, panels), page=_page(found, panels))
+    return Picture(title=found.headline, png=_png(found, panels), page=_page(found, panels))
 
 
 def _studies(found: JudgedOrdering) -> list[_Row]:
@@ -64,7 +63,7 @@ def _claims(found: JudgedOrdering) -> list[_Row]:
     values = {one.study: one.values for one in found.reached}
     return [
         _Row(
-            label=f"{claim.number}  {relation(found, claim)}",
+            label=f"{claim.number}  {found.relation(claim)}",
             dots=tuple(values[claim.second][seed] - values[claim.first][seed] for seed in claim.seeds),
             mean=claim.difference,
             interval=claim.interval,
@@ -82,7 +81,7 @@ def _bounds(claim: JudgedClaim) -> tuple[float, ...]:
 def _png(found: JudgedOrdering, panels: dict[str, list[_Row]]) -> Any:
     measure = found.ordering.unit
     heights = [_ROW * len(rows) + _FRAME for rows in panels.values()]
-    fig = canvas.figure(title(found), height=sum(heights) + 0.3)
+    fig = canvas.figure(found.headline, height=sum(heights) + 0.3)
     axes = fig.subplots(len(panels), height_ratios=heights, squeeze=False)[:, 0]
     for ax, (heading, rows) in zip(axes, panels.items(), strict=True):
         for place, row in enumerate(rows):
@@ -114,7 +113,7 @@ def _page(found: JudgedOrdering, panels: dict[str, list[_Row]]) -> Any:
         subplot_titles=[html.escape(heading, quote=False) for heading in panels],
         vertical_spacing=0.35 / (len(panels) + 0.6),
     )
-    canvas.style_page(fig, title(found), height=_PIXELS * sum(heights) + 120, showlegend=False)
+    canvas.style_page(fig, found.headline, height=_PIXELS * sum(heights) + 120, showlegend=False)
     for number, rows in enumerate(panels.values(), start=1):
         unit = measure.unit if number == 1 else measure.difference
         labels = [html.escape(row.label, quote=False) for row in rows]

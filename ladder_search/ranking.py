@@ -1,0 +1,103 @@
+"""The facts of an ended search: its trials ranked, and what the best, the published and the baseline trial reached.
+
+Errors are validation errors: they rank configurations within a search and are no measurement of the test error that a
+paper printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from ladder_search import wording
+from ladder_search.metrics import Measure
+from ladder_search.record import TrialRecord, TrialState
+from ladder_search.studies.study import Study, Target
+from ladder_search.wording import BASELINE, PUBLISHED, finite
+
+STATES: tuple[TrialState, ...] = get_args(TrialState)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchSummary:
+    """What a search found; errors are those of the validation set, and what ``measure`` says."""
+
+    measure: Measure
+    counts: dict[TrialState, int]
+    """Ended trials of each state; every state is present."""
+    found: TrialRecord | None
+    """Best COMPLETE suggestion of the sampler; None: there is none."""
+    published: float | None
+    """Error of the published configuration; None: it did not run to its end."""
+    baseline: float | None
+    """Error of the supervised baseline; None: it did not run to its end."""
+    target: Target | None
+    """The published number: a test error."""
+
+    @property
+    def best(self) -> float | None:
+        """The lower error of the best suggestion and the published configuration."""
+        found = self.found.validation_error if self.found else None
+        return min((error for error in (found, self.published) if error is not None), default=None)
+
+    @property
+    def gap_points(self) -> float | None:
+        """Baseline minus best, as it is shown, errors in percentage points: above 0 the study beats its baseline."""
+        return None if self.baseline is None or self.best is None else self.measure.scale * (self.baseline - self.best)
+
+    @property
+    def gap_relative(self) -> float | None:
+        """Share of the baseline's error that the best takes away: 0.5 halves it."""
+        return (self.baseline - self.best) / self.baseline if self.baseline and self.best is not None else None
+
+
+def rank(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Return COMPLETE trials by validation error, then PRUNED ones (longest first), then FAIL; ties by number."""
+
+    def place(record: TrialRecord) -> tuple[int, float, int]:
+        if is_ranked(record):
+            return 0, record.validation_error or 0.0, record.number
+        # Errors at different budgets do not compare; how far a trial came does.
+        return 1 + STATES.index(record.state), -wording.epochs_trained(record), record.number
+
+    return sorted(records, key=place)
+
+
+def summary(study: Study, records: Sequence[TrialRecord]) -> SearchSummary:
+    """Return what the search of ``study`` found."""
+    ranked = [record for record in rank(records) if is_ranked(record)]
+    errors: dict[str, float | None] = {}
+    for record in ranked:
+        errors.setdefault(record.name, record.validation_error)
+    return SearchSummary(
+        measure=study.measure,
+        counts={state: sum(record.state == state for record in records) for state in STATES},
+        found=next((record for record in ranked if not record.is_reference), None),
+        published=errors.get(PUBLISHED),
+        baseline=errors.get(BASELINE),
+        target=study.target,
+    )
+
+
+def leaderboard_rows(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
+    """Return every trial in rank order as JSON-ready rows; ``rank`` is null for trials that were not COMPLETE."""
+    return [
+        {
+            "rank": place if is_ranked(record) else None,
+            "trial": record.key,
+            "name": record.name,
+            "validation_error": record.validation_error if finite(record.validation_error) else None,
+            "epochs": wording.epochs_trained(record),
+            "state": record.state,
+            "reason": record.reason,
+            "params": dict(record.params),
+            "seconds": record.seconds,
+        }
+        for place, record in enumerate(rank(records), 1)
+    ]
+
+
+def is_ranked(record: TrialRecord) -> bool:
+    """Whether the trial has an error that compares with others."""
+    return record.state == "COMPLETE" and finite(record.validation_error)
