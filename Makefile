@@ -3,8 +3,10 @@
 #   make search    set .venv up (once), then search `digits-100` with 24 trials and print the leaderboard
 #   make test      set .venv up with the development tools (once), then run every check
 #
-# For developers: make lint, make test PYTEST_ARGS="-n 4 tests/unit", make clean. Unit tests run in a random order, whose
-# seed is printed; make test LADDER_SEARCH_TEST_ORDER=7 repeats one.
+# For developers: make dev (once: tools and git hooks), make lint, make format, make docs (the pages of docs/, into
+# build/docs), make reference (the pages that are made from the code), make test PYTEST_ARGS="-n 4 tests/unit", make
+# clean; CONTRIBUTING.md explains them. Unit tests run in a random order, whose seed is printed;
+# make test LADDER_SEARCH_TEST_ORDER=7 repeats one.
 # Another interpreter: make search PYTHON=python3.12. Another study: make search STUDY=mnist-100-full TRIALS=100.
 
 PYTHON ?= python3
@@ -25,7 +27,7 @@ RUN = .venv/bin/python -m
 PIP_INSTALL = $(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt
 INPUTS = pyproject.toml constraints.txt
 
-.PHONY: search test lint install install-dev clean
+.PHONY: search test lint format docs reference dev install install-dev install-docs clean
 
 search: install
 	.venv/bin/python search.py $(STUDY) --trials $(TRIALS)
@@ -39,9 +41,26 @@ lint: install-dev
 	$(RUN) mypy
 	.venv/bin/python -c 'from importlinter.cli import lint_imports_command as main; main()' --no-logo
 
+format: install-dev
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+
+# Warnings are errors: a link to a page or heading that does not exist is one.
+docs: install-docs
+	$(RUN) sphinx --builder html --fail-on-warning --keep-going --fresh-env --quiet docs build/docs
+	@echo "built: build/docs/index.html"
+
+reference: install
+	.venv/bin/python docs/generate.py
+
+dev: install-dev install-docs
+	$(RUN) pre_commit install
+
 install: .venv/.installed
 
 install-dev: .venv/.installed-dev
+
+install-docs: .venv/.installed-docs
 
 .venv/.created:
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -64,6 +83,11 @@ install-dev: .venv/.installed-dev
 .venv/.installed-dev: $(INPUTS) | .venv/.created
 	@echo "Installing ladder-search, its pinned dependencies and the development tools into .venv (once, some minutes)"
 	@$(PIP_INSTALL) --editable '.[dev]'
+	@touch .venv/.installed $@
+
+.venv/.installed-docs: $(INPUTS) | .venv/.created
+	@echo "Installing what builds the documents into .venv (once)"
+	@$(PIP_INSTALL) --editable '.[docs]'
 	@touch .venv/.installed $@
 
 # Never the results.

@@ -3,7 +3,7 @@
 #
 #     sbatch clusters/slurm.sh mnist-100-full --trials 64
 #
-# Stand in the root of a checkout that all nodes see, with its .venv in it (`make search`). More: clusters/README.md.
+# Stand in the root of a checkout that all nodes see, with its .venv in it (`make search`). More: docs/clusters.md.
 # Lines marked EDIT are yours to fill in; each can also be given to sbatch.
 
 #SBATCH --job-name=ladder-search
@@ -25,7 +25,7 @@ ulimit -n 65536 2> /dev/null || ulimit -n "$(ulimit -H -n)"
 
 name="slurm-$SLURM_JOB_ID"
 root="$PWD/results"                   # EDIT: on a file system that all nodes share
-share="--gpus-per-trial 1"            # EDIT: what the pack of several trials gets; see README, Packs
+share="--gpus-per-trial 1"            # EDIT: what the pack of several trials gets; see docs/search.md, Packs
 mkdir -p "$root"
 
 # The cluster's password, for this job alone; srun hands the variables on, and every node reads the file.

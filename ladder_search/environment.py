@@ -52,7 +52,7 @@ _SWITCH = "(?i)true|false|1|0"
 
 TABLE = (
     # Ours.
-    _row("LADDER_SEARCH_*", "input", "settings of ours; README.md and clusters/README.md have them"),
+    _row("LADDER_SEARCH_*", "input", "settings of this project; docs/tracking.md explains them"),
     # MLflow.
     _row("MLFLOW_* _MLFLOW_* DISABLE_MLFLOWDBFS ENABLE_MLFLOW_TRACING", "removed", "asynchronous logging, for one, "
          "loses points when a server fails for a moment, and another registry would get the models"),
