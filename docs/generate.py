@@ -28,8 +28,8 @@ from ladder_search.driver.settings import SearchSettings
 from ladder_search.errors import LadderSearchError
 from ladder_search.models import FAMILIES
 from ladder_search.nn.mean_teacher import TeacherConfig
+from ladder_search.ordering.claims import ORDERINGS
 from ladder_search.studies import STUDIES, StopConfig, Study
-from ladder_search.studies.orderings import ORDERINGS
 from ladder_search.training.settings import TrainingConfig
 from ladder_search.trial import DataConfig, SourceConfig
 

@@ -91,7 +91,7 @@ def test_commands_exist_with_the_options_that_are_shown(name: str) -> None:
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if not PLACEHOLDER.search(line)])
 def test_studies_and_orderings_in_commands_exist(line: str) -> None:
-    from ladder_search.studies.orderings import ORDERINGS
+    from ladder_search.ordering.claims import ORDERINGS
 
     words = shlex.split(line.partition("ladder-search ")[2])
     if words[0] in ("reproduce", "compare", "ordering", "train"):
