@@ -336,7 +336,12 @@ def _commands() -> list[tuple[str, list[str]]]:
 def _help(words: list[str]) -> str:
     surroundings = {"PATH": os.environ.get("PATH", ""), "COLUMNS": "100", "LC_ALL": "C.UTF-8", "NO_COLOR": "1"}
     done = subprocess.run(
-        [sys.executable, *words, "--help"], cwd=ROOT, env=surroundings, check=True, capture_output=True, text=True
+        [sys.executable, *words, "--help"],
+        cwd=ROOT,
+        env=surroundings,
+        check=True,
+        capture_output=True,
+        encoding="utf-8",
     )
     return done.stdout.strip()
 

@@ -68,7 +68,7 @@ def test_the_readme_is_short_and_starts_with_the_two_commands() -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_targets_of_make_exist(target: str) -> None:
-    done = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
 
 
@@ -82,7 +82,7 @@ def test_searches_parse(line: str) -> None:
 @pytest.mark.parametrize("name", sorted({line.split("ladder-search ")[1].split()[0] for line in COMMANDS}))
 def test_commands_exist_with_the_options_that_are_shown(name: str) -> None:
     words = [sys.executable, "-m", "ladder_search.cli", name, "--help"]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     lines = [line for line in COMMANDS if f"ladder-search {name}" in line]
     options = {option for line in lines for option in re.findall(r"(?<!\S)--?[a-z-]+", line)}
