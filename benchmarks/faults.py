@@ -30,7 +30,8 @@ from benchmarks.searches import process_table
 from benchmarks.stored import Point, lost_and_doubled, stored_points, stored_runs
 from ladder_search import metrics
 from ladder_search.data import datasets
-from ladder_search.record import StudyFolder, TrialRecord
+from ladder_search.record.folder import StudyFolder
+from ladder_search.record.trial import TrialRecord
 from trainables import TRAINABLES
 
 EPOCHS = 320

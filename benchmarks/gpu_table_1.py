@@ -42,7 +42,7 @@ from ladder_search.data.occluded import FULL, MINI
 from ladder_search.data.occluded_sets import in_scene
 from ladder_search.data.sources import data_folder
 from ladder_search.errors import DataError
-from ladder_search.export.final import FIRST_CONFIRMATION_SEED
+from ladder_search.final.training import FIRST_CONFIRMATION_SEED
 from ladder_search.metrics import ERROR, PREDICTION_ERROR
 from ladder_search.ordering.claims import find_ordering
 from ladder_search.ordering.judging import Reached, judged

@@ -37,7 +37,7 @@ from ladder_search.driver.samplers import sampler_for
 from ladder_search.driver.schedulers import rungs
 from ladder_search.driver.settings import SearchSettings
 from ladder_search.driver.space import SearchSpace
-from ladder_search.record import StudyFolder
+from ladder_search.record.folder import StudyFolder
 from spaces import SPACES
 
 NAME, LOG = "search", "log"

@@ -37,7 +37,7 @@ from ladder_search.driver.callback import SearchCallback
 from ladder_search.driver.halt import Halt
 from ladder_search.driver.ledger import Ledger
 from ladder_search.driver.progress import Progress
-from ladder_search.record import StudyFolder
+from ladder_search.record.folder import StudyFolder
 from ladder_search.studies import find_study
 from ladder_search.tracking import DatasetInput, MetricPoint, NullTracker, SpoolTracker, Tracker
 from ladder_search.tracking.address import default_store

@@ -11,7 +11,7 @@ from pathlib import Path
 from ladder_search.console import Console, run_command
 from ladder_search.errors import LadderSearchError, SettingError
 from ladder_search.paths import check_working_directory, expanded, expanded_address, expanded_path
-from ladder_search.record import absolute_place, find_folder
+from ladder_search.record.folder import absolute_place, find_folder
 
 _STORE = "MLflow store (that of MLFLOW_TRACKING_URI, else the SQLite file in the root folder)"
 
@@ -197,8 +197,8 @@ def _search(arguments: argparse.Namespace) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> None:
+    from ladder_search.bundles.top import export_top
     from ladder_search.data import datasets
-    from ladder_search.export.top import export_top
     from ladder_search.studies import find_study
 
     if arguments.top < 1:
@@ -219,7 +219,7 @@ def _ui(arguments: argparse.Namespace) -> int:
 
 
 def _sync(arguments: argparse.Namespace) -> int:
-    from ladder_search.record import StudyFolder
+    from ladder_search.record.folder import StudyFolder
     from ladder_search.tracking.address import with_login
     from ladder_search.tracking.writer import sync
 

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from ladder_search import wording
 from ladder_search.metrics import Measure
-from ladder_search.record import TrialRecord, TrialState
+from ladder_search.record.trial import TrialRecord, TrialState
 from ladder_search.studies.study import Study, Target
 from ladder_search.wording import BASELINE, PUBLISHED, finite
 

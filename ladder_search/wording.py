@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
 
-from ladder_search import metrics, record
+from ladder_search import metrics
 from ladder_search.metrics import Measure
-from ladder_search.record import TrialRecord
+from ladder_search.record.trial import PUBLISHED as PUBLISHED
+from ladder_search.record.trial import TrialRecord
 
-PUBLISHED = record.PUBLISHED
 BASELINE = "supervised baseline"
 """Name of the trial that a study is measured against."""
 NOTHING = metrics.NOTHING

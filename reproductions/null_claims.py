@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 from scipy.special import stdtr
 from scipy.stats import binomtest
 
-from ladder_search.export import race
-from ladder_search.export.contenders import Contender, Outcome
-from ladder_search.export.reproduction import Reproduction
-from ladder_search.export.statistics import Summary, look_level
-from ladder_search.export.table import table
-from ladder_search.record import PUBLISHED
+from ladder_search.record.trial import PUBLISHED
+from ladder_search.reproduction import race
+from ladder_search.reproduction.contenders import Contender, Outcome
+from ladder_search.reproduction.reproduction import Reproduction
+from ladder_search.reproduction.table import table
+from ladder_search.statistics import Summary, look_level
 from ladder_search.studies import STUDIES, Target, find_study
 
 STUDY = "mnist-100-full"

@@ -18,7 +18,7 @@ from ray.train._internal.session import _TrainingResult  # what Trainable.save r
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from ladder_search.metrics import DIVERGED, EPOCH, HISTORY, NOTE, REASON, STEP, VALIDATION_ERROR
-from ladder_search.record import check_checkpoint, mark_checkpoint
+from ladder_search.record.checkpoint import check_checkpoint, mark_checkpoint
 from trainables.desk import Desk, HostSeat, open_desk
 from trainables.keeper import open_keeper
 from trainables.notice import Notice, TrialMovesError

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
+from ladder_search.bundles.stages import Networks
 from ladder_search.data.dataset import Dataset
 from ladder_search.errors import ResourceError
-from ladder_search.export.sources import Networks
 from ladder_search.metrics import EPOCH, LEARNING_RATE, STEP, STEP_TIME_MS, VALIDATION_ERROR, validation_score
 from ladder_search.training.ahead import prepare
 from ladder_search.training.checkpoint import read_member, write_member

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from ladder_search.bundles.bundle import Bundle
+    from ladder_search.bundles.stages import Order
     from ladder_search.data.dataset import Dataset
-    from ladder_search.export.bundle import Bundle
-    from ladder_search.export.sources import Order
     from ladder_search.trial import TrialSpec
 
 PATIENCE_SECONDS, PATIENCE_EPOCHS = 120.0, 5
@@ -89,7 +89,7 @@ class Keeper:
     def put(self, key: str, files: Files) -> None:
         """Take a trained source; the first one counts. A disk that takes nothing costs the bundle, not the search."""
         if key not in self._files:
-            from ladder_search.export.folders import write_folder
+            from ladder_search.disk.folders import write_folder
 
             self._files[key] = files
             with suppress(StudyFolderError):
@@ -115,7 +115,7 @@ def open_keeper(folder: Path, data: Mapping[str, Dataset], ready: Mapping[str, P
 
 
 class KeptSources:
-    """A process's view of the keeper: see ``ladder_search.export.sources.Networks``."""
+    """A process's view of the keeper: see ``ladder_search.bundles.stages.Networks``."""
 
     def __init__(self, keeper: str, device: torch.device) -> None:
         self._keeper: Any = ray.get_actor(keeper)
@@ -129,7 +129,7 @@ class KeptSources:
         Raises:
             ResourceError: a source could not be trained.
         """
-        from ladder_search.export.sources import orders
+        from ladder_search.bundles.stages import orders
 
         with self._one_at_a_time:
             return {name: self._bundle(order).module() for name, order in orders(spec, draw).items()}
@@ -149,7 +149,7 @@ class KeptSources:
         return self._known[key]
 
     def _train(self, order: Order) -> None:
-        from ladder_search.export.sources import train_source
+        from ladder_search.bundles.shelf import train_source
 
         try:
             with tempfile.TemporaryDirectory() as folder:
@@ -173,7 +173,7 @@ def read_files(folder: Path) -> Files:
 
 
 def _unpacked(files: Files) -> Bundle:
-    from ladder_search.export.bundle import read_bundle
+    from ladder_search.bundles.bundle import read_bundle
 
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():

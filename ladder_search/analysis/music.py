@@ -18,13 +18,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from ladder_search.analysis.result import EXAMPLES, Part
+from ladder_search.bundles.bundle import Bundle
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.music import KEYS, LOWEST_NOTE, FlatCorpus
 from ladder_search.data.music_batches import evaluation_batches, steps, whole
 from ladder_search.data.music_nll import markov
 from ladder_search.data.permutation import check_seed, permutations
 from ladder_search.errors import CheckpointError, SettingError
-from ladder_search.export.bundle import Bundle
 
 MOST_ROWS, MOST_STEPS = 12, 400
 """Pieces, each of them a picture, and the steps that can be told apart in it."""

@@ -19,14 +19,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ladder_search.bundles.bundle import Bundle
 from ladder_search.config import as_mapping, build
 from ladder_search.data.dataset import Dataset
-from ladder_search.data.foreign import read_json
 from ladder_search.data.permutation import permutations
 from ladder_search.data.splits import make_split
+from ladder_search.disk.folders import unwritable, write_folder
+from ladder_search.disk.foreign import read_json
 from ladder_search.errors import CheckpointError, LadderSearchError, SettingError, StudyFolderError, command_line
-from ladder_search.export.bundle import Bundle
-from ladder_search.export.folders import unwritable, write_folder
 
 FORMAT = "ladder-search analysis 1"
 ANALYSIS = "analysis.json"

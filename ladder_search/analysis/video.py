@@ -21,12 +21,12 @@ from torch import Tensor, nn
 
 from ladder_search.analysis.probe import Probe, fit_probe
 from ladder_search.analysis.result import EXAMPLES, Part
+from ladder_search.bundles.bundle import Bundle
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.occluded import Renderer, seen_so_far
 from ladder_search.data.occluded_bounds import PredictionBounds, prediction_bounds
 from ladder_search.data.permutation import check_seed, permutations
 from ladder_search.errors import CheckpointError, SettingError
-from ladder_search.export.bundle import Bundle
 from ladder_search.models.recurrent import Recurrent
 from ladder_search.nn.mean_teacher import Taught
 from ladder_search.training.feeds import MovingDigits

@@ -12,6 +12,7 @@ import torch
 
 from ladder_search import wording
 from ladder_search.analysis.result import Analysis, Part, kept_analysis, name_of, part_of, write_analysis
+from ladder_search.bundles.bundle import Bundle, read_bundle
 from ladder_search.commands.analysis_runs import record
 from ladder_search.commands.column_analysis import COLUMNS
 from ladder_search.commands.family_analysis import FamilyAnalysis
@@ -24,10 +25,9 @@ from ladder_search.console import Console
 from ladder_search.data import datasets
 from ladder_search.data.dataset import Dataset
 from ladder_search.errors import SettingError
-from ladder_search.export.bundle import Bundle, read_bundle
-from ladder_search.export.provenance import collect
 from ladder_search.metrics import NLL
 from ladder_search.pictures import canvas
+from ladder_search.provenance import collect
 from ladder_search.tracking.address import default_store, normal_store
 
 ANALYSES: dict[str, FamilyAnalysis] = {"progressive": COLUMNS, "recurrent": VIDEO, "sequence": MUSIC}

@@ -9,7 +9,7 @@ from ladder_search.analysis.result import ANALYSIS, SPOOL, Analysis
 from ladder_search.commands.sending import close, send_files
 from ladder_search.config import as_mapping, flat
 from ladder_search.console import Console
-from ladder_search.export.provenance import as_tags
+from ladder_search.provenance import as_tags
 from ladder_search.tracking import MetricPoint, SpoolTracker
 
 

@@ -10,11 +10,11 @@ from rich.table import Table
 
 from ladder_search.analysis.columns import Sensitivity, SensitivityConfig, sensitivities
 from ladder_search.analysis.result import Analysis, Examples, Part, examples
+from ladder_search.bundles.bundle import Bundle
 from ladder_search.commands.family_analysis import FamilyAnalysis, Report, titled
 from ladder_search.console import Console
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.whitening import Prepared
-from ladder_search.export.bundle import Bundle
 from ladder_search.pictures.canvas import Picture
 from ladder_search.pictures.sensitivity import column_shares
 from ladder_search.wording import NOTHING, percent, value

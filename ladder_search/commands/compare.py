@@ -12,22 +12,23 @@ from statistics import fmean, stdev
 
 from rich.table import Table
 
+from ladder_search.bundles.shelf import Shelf
+from ladder_search.bundles.stages import FOLDER
 from ladder_search.commands.training import at_least_one, find_device, reporting
 from ladder_search.config import merge
 from ladder_search.console import Console
 from ladder_search.data import datasets
-from ladder_search.data.foreign import read_json
 from ladder_search.disk.files import write_atomically
+from ladder_search.disk.folders import unwritable
+from ladder_search.disk.foreign import read_json
 from ladder_search.errors import SettingError
-from ladder_search.export.contenders import seeds_of_searches
-from ladder_search.export.final import confirmation_seeds, seeds_of, train_final, worth_compiling
-from ladder_search.export.folders import unwritable
-from ladder_search.export.learning import Learning, as_json, differences, marks, transfer_scores
-from ladder_search.export.results import write_result
-from ladder_search.export.sources import FOLDER, Shelf
+from ladder_search.final.results import write_result
+from ladder_search.final.training import confirmation_seeds, seeds_of, train_final, worth_compiling
 from ladder_search.metrics import Measure
 from ladder_search.pictures import canvas
 from ladder_search.pictures.learning import learning_bands
+from ladder_search.reproduction.contenders import seeds_of_searches
+from ladder_search.reproduction.learning import Learning, as_json, differences, marks, transfer_scores
 from ladder_search.studies import find_study
 from ladder_search.trial import TrialSpec
 

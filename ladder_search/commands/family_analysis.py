@@ -11,9 +11,9 @@ from rich import box
 from rich.table import Table
 
 from ladder_search.analysis.result import Analysis, Part
+from ladder_search.bundles.bundle import Bundle
 from ladder_search.console import Console
 from ladder_search.data.dataset import Dataset
-from ladder_search.export.bundle import Bundle
 from ladder_search.pictures.canvas import Picture
 
 Report = Callable[[int, int, str], None]

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ladder_search.bundles.bundle import read_bundle
 from ladder_search.commands.sending import AGAIN, close
 from ladder_search.config import flat
 from ladder_search.console import Console
 from ladder_search.errors import TrackingError
-from ladder_search.export.bundle import read_bundle
-from ladder_search.export.provenance import as_tags
-from ladder_search.export.results import RESULT, SPOOL, FinalResult, SeedResult, bundle_folder
+from ladder_search.final.results import RESULT, SPOOL, FinalResult, SeedResult, bundle_folder
 from ladder_search.metrics import NLL, STEP, TEST_ERROR
+from ladder_search.provenance import as_tags
 from ladder_search.tracking import MetricPoint, SpoolTracker, Tracker
 from ladder_search.tracking.address import redacted
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from ladder_search.bundles.shelf import Shelf
+from ladder_search.bundles.stages import FOLDER as SOURCES
 from ladder_search.commands.ordering_runs import record
 from ladder_search.commands.sending import say_if_busy
 from ladder_search.commands.training import at_least_one, find_device, reporting
@@ -16,21 +18,19 @@ from ladder_search.console import Console
 from ladder_search.data import datasets
 from ladder_search.data.dataset import Dataset
 from ladder_search.disk.files import write_atomically
+from ladder_search.disk.folders import unwritable
 from ladder_search.errors import SettingError, StudyFolderError
-from ladder_search.export.contenders import seeds_of_searches
-from ladder_search.export.final import confirmation_seeds, seeds_of
-from ladder_search.export.folders import unwritable
-from ladder_search.export.learning import Learning
-from ladder_search.export.results import FinalResult
-from ladder_search.export.sources import FOLDER as SOURCES
-from ladder_search.export.sources import Shelf
-from ladder_search.export.trained import check_same_data, read_trained, shortened, train_missing
+from ladder_search.final.missing import check_same_data, read_trained, shortened, train_missing
+from ladder_search.final.results import FinalResult
+from ladder_search.final.training import confirmation_seeds, seeds_of
 from ladder_search.ordering.claims import Ordering, find_ordering
 from ladder_search.ordering.judging import FILE, JudgedOrdering, Reached, judged, read_looks
 from ladder_search.pictures import canvas
 from ladder_search.pictures.differences import differences
 from ladder_search.pictures.learning import learning_bands
 from ladder_search.report.orderings import as_markdown, print_ordering
+from ladder_search.reproduction.contenders import seeds_of_searches
+from ladder_search.reproduction.learning import Learning
 from ladder_search.tracking.address import default_store, normal_store
 
 FOLDER = "orderings"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ladder_search.commands.sending import close, send_files
 from ladder_search.console import Console
-from ladder_search.export.provenance import as_tags, collect
-from ladder_search.export.results import SPOOL
+from ladder_search.final.results import SPOOL
 from ladder_search.ordering.judging import FILE, JudgedOrdering
+from ladder_search.provenance import as_tags, collect
 from ladder_search.report.orderings import verdict
 from ladder_search.tracking import MetricPoint, SpoolTracker
 

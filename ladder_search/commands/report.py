@@ -7,9 +7,9 @@ from pathlib import Path
 
 from ladder_search.console import Console
 from ladder_search.errors import LadderSearchError, StudyFolderError, command_line
-from ladder_search.export.reproduction import FILE, FOLDER, Reproduction, read_reproduction
-from ladder_search.record import StudyFolder, searches_of
+from ladder_search.record.folder import StudyFolder, searches_of
 from ladder_search.report.document import Search, write_report
+from ladder_search.reproduction.reproduction import FILE, FOLDER, Reproduction, read_reproduction
 from ladder_search.studies import find_study
 
 

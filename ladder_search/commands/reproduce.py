@@ -11,11 +11,11 @@ from ladder_search.commands.training import at_least_one, find_device, reporting
 from ladder_search.console import Console
 from ladder_search.data import datasets
 from ladder_search.disk.files import write_atomically
+from ladder_search.disk.folders import unwritable
 from ladder_search.errors import SettingError
-from ladder_search.export.folders import unwritable
-from ladder_search.export.reproduction import FOLDER, Race, folder_name
-from ladder_search.export.table import table, table_json
 from ladder_search.report.rows import print_table
+from ladder_search.reproduction.reproduction import FOLDER, Race, folder_name
+from ladder_search.reproduction.table import table, table_json
 from ladder_search.studies import Study, find_study
 
 TABLE = "reproduction.json"

@@ -11,9 +11,9 @@ from rich.table import Table
 from ladder_search.console import Console
 from ladder_search.data.datasets import state
 from ladder_search.errors import LadderSearchError
-from ladder_search.export.reproduction import FILE, FOLDER, read_reproduction
 from ladder_search.ordering.claims import ORDERINGS
-from ladder_search.record import searches_of
+from ladder_search.record.folder import searches_of
+from ladder_search.reproduction.reproduction import FILE, FOLDER, read_reproduction
 from ladder_search.studies import STUDIES, Study
 from ladder_search.wording import titles
 

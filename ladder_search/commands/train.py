@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+from ladder_search.bundles.bundle import read_bundle
+from ladder_search.bundles.shelf import Shelf
+from ladder_search.bundles.stages import FOLDER
 from ladder_search.commands.final_runs import record
 from ladder_search.commands.sending import say_if_busy
 from ladder_search.commands.training import at_least_one, find_device, reporting
@@ -16,12 +19,10 @@ from ladder_search.config import merge, parse_assignments
 from ladder_search.console import Console
 from ladder_search.data import datasets
 from ladder_search.errors import UnknownNameError
-from ladder_search.export.bundle import read_bundle
-from ladder_search.export.contenders import seeds_of_searches
-from ladder_search.export.final import confirmation_seeds, seeds_of, train_final, worth_compiling
-from ladder_search.export.results import write_result
-from ladder_search.export.sources import FOLDER, Shelf
-from ladder_search.export.statistics import LEVEL, Verdict
+from ladder_search.final.results import write_result
+from ladder_search.final.training import confirmation_seeds, seeds_of, train_final, worth_compiling
+from ladder_search.reproduction.contenders import seeds_of_searches
+from ladder_search.statistics import LEVEL, Verdict
 from ladder_search.studies import STUDIES, Study, find_study
 from ladder_search.tracking.address import default_store, normal_store
 from ladder_search.trial import TrialSpec

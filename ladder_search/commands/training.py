@@ -13,7 +13,7 @@ import torch
 from ladder_search import wording
 from ladder_search.console import Console
 from ladder_search.errors import ResourceError, SettingError
-from ladder_search.export.final import FinalProgress
+from ladder_search.final.training import FinalProgress
 from ladder_search.signals import Deferred, deferred
 
 

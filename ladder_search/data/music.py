@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from ladder_search.data.arrays import Notify, quiet
 from ladder_search.data.cache import cache_folder
 from ladder_search.data.dataset import FETCHABLE, PRESENT, Dataset, Pieces
-from ladder_search.data.foreign import read_file
 from ladder_search.data.sources import (
     DATA_VARIABLE,
     check_sha256,
@@ -35,6 +34,7 @@ from ladder_search.data.sources import (
     unpickle_plain,
 )
 from ladder_search.disk.files import write_atomically
+from ladder_search.disk.foreign import read_file
 from ladder_search.errors import DataError, UnknownNameError
 
 KEYS = 88

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ladder_search.data.foreign import read_json
 from ladder_search.data.permutation import permutations
 from ladder_search.disk.files import write_atomically
+from ladder_search.disk.foreign import read_json
 from ladder_search.errors import DataError, SettingError
 
 SPLIT_TAG = 0

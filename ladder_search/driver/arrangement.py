@@ -25,8 +25,8 @@ from ladder_search.config import as_mapping, build
 from ladder_search.cores import usable_cores
 from ladder_search.data.cache import cache_folder
 from ladder_search.data.dataset import Dataset
-from ladder_search.data.foreign import read_json
 from ladder_search.disk.files import write_atomically
+from ladder_search.disk.foreign import read_json
 from ladder_search.training.probing import Probed, probe
 from ladder_search.trial import TrialSpec
 

@@ -18,13 +18,14 @@ from pyarrow.fs import LocalFileSystem
 from ray import tune
 
 from ladder_search import metrics
+from ladder_search.bundles.stages import told_sources
 from ladder_search.config import flat
 from ladder_search.driver.halt import Halt
 from ladder_search.driver.ledger import Ledger, TrialLog
 from ladder_search.driver.progress import Progress
 from ladder_search.driver.searcher import outcome
-from ladder_search.export.sources import told_sources
-from ladder_search.record import STOPPED, StudyFolder, TrialRecord, TrialState
+from ladder_search.record.folder import StudyFolder
+from ladder_search.record.trial import STOPPED, TrialRecord, TrialState
 from ladder_search.tracking import DatasetInput, MetricPoint, RunStatus, Tracker
 from ladder_search.tracking.clock import steady_time
 

@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ladder_search.disk.files import append_line
 from ladder_search.errors import StudyFolderError
-from ladder_search.record import TrialState as State
+from ladder_search.record.trial import TrialState as State
 
 REFERENCES = "references"
 """Name, after the search's own, of the study of fixed points outside the space."""

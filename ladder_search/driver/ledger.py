@@ -23,7 +23,7 @@ from typing import Any
 from ladder_search.disk.files import append_line
 from ladder_search.errors import StudyFolderError
 from ladder_search.metrics import EPOCH
-from ladder_search.record import TrialState, files_by_key
+from ladder_search.record.trial import TrialState, files_by_key
 
 IDENTITY = ("key", "number", "name")
 CONFIGURATION = ("params", "settings")

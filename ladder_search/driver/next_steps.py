@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ladder_search.bundles.top import bundle_name
 from ladder_search.driver.search import SearchResult
 from ladder_search.errors import command_line
-from ladder_search.export.top import best_trials, bundle_name
+from ladder_search.record.trial import best_trials
 from ladder_search.tracking.address import default_store, without_password
 
 

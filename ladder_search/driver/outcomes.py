@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, get_args
 
-from ladder_search.record import TrialState
+from ladder_search.record.trial import TrialState
 
 InLedger = Literal["absent", "open", "COMPLETE", "PRUNED", "FAIL"]
 InRecord = Literal["absent", "halted", "COMPLETE", "PRUNED", "FAIL"]

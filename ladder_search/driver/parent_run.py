@@ -9,10 +9,11 @@ from typing import Any
 import optuna
 
 from ladder_search.config import as_mapping
-from ladder_search.export.provenance import Fact, as_tags
 from ladder_search.pictures import draw_all
+from ladder_search.provenance import Fact, as_tags
 from ladder_search.ranking import summary
-from ladder_search.record import StudyFolder, TrialRecord
+from ladder_search.record.folder import StudyFolder
+from ladder_search.record.trial import TrialRecord
 from ladder_search.report.leaderboard import leaderboard_markdown
 from ladder_search.studies import Study
 from ladder_search.tracking import DatasetInput, MetricPoint, RunStatus, Tracker

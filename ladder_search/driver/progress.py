@@ -18,7 +18,7 @@ from rich.text import Text
 
 from ladder_search import wording
 from ladder_search.console import Console
-from ladder_search.record import TrialRecord
+from ladder_search.record.trial import TrialRecord
 from ladder_search.studies.study import Study
 from ladder_search.wording import BASELINE, finite
 

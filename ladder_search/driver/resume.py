@@ -28,15 +28,9 @@ from ladder_search.driver.outcomes import REASONS, InJournal, InLedger, InRecord
 from ladder_search.driver.searcher import Unfinished
 from ladder_search.errors import CheckpointError, LadderSearchError, SettingError
 from ladder_search.metrics import EPOCH, VALIDATION_ERROR
-from ladder_search.record import (
-    ForeignCheckpointError,
-    StudyFolder,
-    TrialRecord,
-    TrialState,
-    check_checkpoint,
-    latest,
-    number_of,
-)
+from ladder_search.record.checkpoint import ForeignCheckpointError, check_checkpoint
+from ladder_search.record.folder import StudyFolder, latest
+from ladder_search.record.trial import TrialRecord, TrialState, number_of
 from ladder_search.studies import Study
 from ladder_search.tracking.address import redacted
 from ladder_search.tracking.clock import steady_time

@@ -14,6 +14,8 @@ from typing import Any
 import optuna
 from ray import tune
 
+from ladder_search.bundles.shelf import check_same_bundles, given_folders, list_sources, without_test_set
+from ladder_search.bundles.stages import FOLDER as SOURCES
 from ladder_search.config import as_mapping
 from ladder_search.console import Console
 from ladder_search.data.dataset import Dataset
@@ -32,12 +34,11 @@ from ladder_search.driver.samplers import sampler_for
 from ladder_search.driver.searcher import OptunaSearcher
 from ladder_search.driver.settings import SearchSettings
 from ladder_search.driver.space import SearchSpace, Space
-from ladder_search.driver.storage import place_for
+from ladder_search.driver.storage import lasting, place_for
 from ladder_search.errors import SettingError, StudyFolderError
-from ladder_search.export.provenance import collect
-from ladder_search.export.sources import FOLDER as SOURCES
-from ladder_search.export.sources import check_same_bundles, given_folders, list_sources, without_test_set
-from ladder_search.record import StudyFolder, TrialRecord, lasting, latest, relative_place
+from ladder_search.provenance import collect
+from ladder_search.record.folder import StudyFolder, latest, relative_place
+from ladder_search.record.trial import TrialRecord
 from ladder_search.studies import Study
 from ladder_search.tracking import DatasetInput, RunStatus, Tracker
 from ladder_search.trial import TrialSpec

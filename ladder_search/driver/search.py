@@ -12,6 +12,7 @@ from pathlib import Path
 from ray import tune
 
 from ladder_search import environment
+from ladder_search.bundles.shelf import given_folders
 from ladder_search.console import Console
 from ladder_search.data import datasets
 from ladder_search.driver import cluster, ray_address
@@ -20,10 +21,11 @@ from ladder_search.driver.ray_address import RayAddress
 from ladder_search.driver.run import Run
 from ladder_search.driver.settings import SearchSettings
 from ladder_search.driver.space import Space
+from ladder_search.driver.storage import lasting
 from ladder_search.environment import in_words
 from ladder_search.errors import SettingError, TrackingError
-from ladder_search.export.sources import given_folders
-from ladder_search.record import StudyFolder, TrialRecord, claim_folder, lasting
+from ladder_search.record.folder import StudyFolder, claim_folder
+from ladder_search.record.trial import TrialRecord
 from ladder_search.studies import Study
 from ladder_search.tracking import SpoolTracker
 from ladder_search.tracking.address import (

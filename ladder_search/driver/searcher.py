@@ -19,8 +19,8 @@ from ray.tune.search import Searcher
 
 from ladder_search.driver.journal import Journal
 from ladder_search.metrics import DIVERGED, EPOCH, VALIDATION_ERROR
-from ladder_search.record import TrialState as State
-from ladder_search.record import identity, key_of
+from ladder_search.record.trial import TrialState as State
+from ladder_search.record.trial import identity, key_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

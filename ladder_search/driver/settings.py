@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from ladder_search.config import as_mapping, build, in_range, merge, parse_assignments, read_yaml
-from ladder_search.data.foreign import read_file
+from ladder_search.disk.foreign import read_file
 from ladder_search.driver.ray_address import find_address
+from ladder_search.driver.storage import lasting
 from ladder_search.errors import SettingError, StudyFolderError, UnknownNameError, command_line
 from ladder_search.paths import check_working_directory, expanded, expanded_address
-from ladder_search.record import StudyFolder, absolute_place, find_folder, lasting, latest
+from ladder_search.record.folder import StudyFolder, absolute_place, find_folder, latest
 from ladder_search.tracking.address import variable_store, with_login
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from ladder_search.config import as_mapping, merge
 from ladder_search.driver.searcher import FixedPoint
 from ladder_search.errors import SettingError
-from ladder_search.record import identity
+from ladder_search.record.trial import identity
 from ladder_search.studies import Study, find_study
 from ladder_search.trial import TrialSpec
 from ladder_search.wording import BASELINE, PUBLISHED

@@ -13,7 +13,7 @@ from typing import Any
 
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
-from ladder_search.data.foreign import parse_json
+from ladder_search.disk.foreign import parse_json
 from ladder_search.driver.cluster import check_writable
 from ladder_search.errors import SettingError
 from ladder_search.tracking.address import redacted
@@ -129,3 +129,15 @@ class Place:
                 f"checkpoints need a place that can be read and written, {redacted(self.address)} is not: "
                 f"{str(error).splitlines()[0][:200]}; choose another --storage."
             ) from error
+
+
+def lasting(place: str) -> str:
+    """Return an address as it is, and a folder absolute, where it outlives the search.
+
+    What ``ray job submit --working-dir`` starts stands in a copy that Ray removes; it keeps its results under the home,
+    as what ``ray submit`` starts.
+    """
+    if "://" in place:
+        return place
+    in_a_copy = "runtime_resources" in Path.cwd().parts
+    return str((Path.home() if in_a_copy else Path.cwd()) / place)

@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ladder_search.config import as_mapping, build
-from ladder_search.data.foreign import read_json
+from ladder_search.disk.foreign import read_json
 from ladder_search.errors import CheckpointError, StudyFolderError
-from ladder_search.export.results import FinalResult
-from ladder_search.export.statistics import Summary, above, below, holm, look_level
+from ladder_search.final.results import FinalResult
 from ladder_search.ordering.claims import Claim, Ordering
+from ladder_search.statistics import Summary, above, below, holm, look_level
 
 FORMAT = "ladder-search ordering 2"
 _FORMAT_1 = "ladder-search ordering 1"

@@ -15,7 +15,8 @@ import optuna
 from ladder_search.pictures import canvas, curves, parallel, parameters, survival
 from ladder_search.pictures.canvas import Picture
 from ladder_search.pictures.trials import Trials
-from ladder_search.record import StudyFolder, TrialRecord
+from ladder_search.record.folder import StudyFolder
+from ladder_search.record.trial import TrialRecord
 from ladder_search.studies.study import Study
 
 __all__ = ["draw_all"]

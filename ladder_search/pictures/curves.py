@@ -15,7 +15,7 @@ from ladder_search.metrics import ERROR, MEASURES
 from ladder_search.pictures import canvas
 from ladder_search.pictures.canvas import Picture
 from ladder_search.pictures.trials import Trials
-from ladder_search.record import TrialRecord
+from ladder_search.record.trial import TrialRecord
 from ladder_search.studies.study import Study, Target
 from ladder_search.wording import BASELINE, PUBLISHED, finite
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from plotly.subplots import make_subplots
 
-from ladder_search.export.table import Row
 from ladder_search.metrics import ERROR, MEASURES, Measure
 from ladder_search.pictures import canvas
 from ladder_search.pictures.canvas import Picture
-from ladder_search.record import PUBLISHED
+from ladder_search.record.trial import PUBLISHED
+from ladder_search.reproduction.table import Row
 from ladder_search.wording import titles
 
 _ROW, _FRAME = 0.34, 0.85

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from ladder_search.export.learning import Learning
 from ladder_search.pictures import canvas
 from ladder_search.pictures.canvas import Picture
+from ladder_search.reproduction.learning import Learning
 
 _COLOURS = (canvas.BLUE, canvas.VERMILION, canvas.GREEN, canvas.ORANGE, canvas.PURPLE, canvas.SKY, canvas.BLACK)
 _DASHES = (("-", "solid"), ("--", "dash"), (":", "dot"))

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from ladder_search import wording
 from ladder_search.metrics import Measure
 from ladder_search.ranking import rank
-from ladder_search.record import TrialRecord, key_of
+from ladder_search.record.trial import TrialRecord, key_of
 from ladder_search.studies.study import Study
 from ladder_search.wording import BASELINE, PUBLISHED, finite
 

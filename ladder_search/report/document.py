@@ -22,16 +22,16 @@ from markdown_it import MarkdownIt
 
 import ladder_search
 from ladder_search.disk.files import write_atomically
+from ladder_search.disk.folders import unwritable
 from ladder_search.errors import LadderSearchError, StudyFolderError
-from ladder_search.export.folders import unwritable
-from ladder_search.export.reproduction import Reproduction
-from ladder_search.export.table import table
 from ladder_search.metrics import ERROR, Measure
 from ladder_search.pictures import canvas
 from ladder_search.pictures.intervals import intervals
-from ladder_search.record import StudyFolder
+from ladder_search.record.folder import StudyFolder
 from ladder_search.report.leaderboard import leaderboard_cells, leaderboard_header, summary_lines
 from ladder_search.report.rows import ROOT, cells, header, measures, rule, sentences
+from ladder_search.reproduction.reproduction import Reproduction
+from ladder_search.reproduction.table import table
 from ladder_search.studies import Study, find_study
 
 MARKDOWN, PAGE, PICTURES = "report.md", "report.html", "pictures"

@@ -15,7 +15,7 @@ from ladder_search import wording
 from ladder_search.console import Console
 from ladder_search.metrics import ERROR, Measure
 from ladder_search.ranking import STATES, SearchSummary, is_ranked, rank, summary
-from ladder_search.record import TrialRecord
+from ladder_search.record.trial import TrialRecord
 from ladder_search.studies.study import Study
 from ladder_search.wording import BASELINE, NOTHING
 

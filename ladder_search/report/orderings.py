@@ -6,8 +6,8 @@ from rich import box
 from rich.table import Table
 
 from ladder_search.console import Console
-from ladder_search.export.statistics import LEVEL
 from ladder_search.ordering.judging import JudgedClaim, JudgedOrdering, Reached, Whole
+from ladder_search.statistics import LEVEL
 from ladder_search.wording import NOTHING
 
 _WHOLE: dict[Whole, str] = {

@@ -12,12 +12,12 @@ from rich.table import Table
 from ladder_search import wording
 from ladder_search.console import Console
 from ladder_search.errors import command_line
-from ladder_search.export.race import LEVEL as RACE_LEVEL
-from ladder_search.export.reproduction import Reproduction
-from ladder_search.export.statistics import LEVEL
-from ladder_search.export.table import NOT_COUNTED, Row
 from ladder_search.metrics import MEASURES, Measure
-from ladder_search.record import PUBLISHED
+from ladder_search.record.trial import PUBLISHED
+from ladder_search.reproduction.race import LEVEL as RACE_LEVEL
+from ladder_search.reproduction.reproduction import Reproduction
+from ladder_search.reproduction.table import NOT_COUNTED, Row
+from ladder_search.statistics import LEVEL
 from ladder_search.wording import NOTHING
 
 ROOT = Path("results")

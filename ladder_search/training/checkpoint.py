@@ -16,8 +16,8 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from ladder_search.data.foreign import read_file, read_json
 from ladder_search.disk.files import write_atomically
+from ladder_search.disk.foreign import read_file, read_json
 from ladder_search.errors import CheckpointError
 from ladder_search.training.pack import MemberState
 

@@ -13,7 +13,7 @@ import mlflow
 import pytest
 import torch
 
-from ladder_search.export import load
+from ladder_search.bundles import load
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", "docs/bundles.md")

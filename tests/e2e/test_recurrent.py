@@ -10,9 +10,9 @@ import mlflow
 import pytest
 import torch
 
+from ladder_search.bundles import load
 from ladder_search.data import datasets
 from ladder_search.data.dataset import PRESENT
-from ladder_search.export import load
 from tests.e2e.conftest import Start
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]

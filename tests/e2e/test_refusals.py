@@ -19,7 +19,8 @@ from benchmarks.servers import free_port
 from ladder_search import cli
 from ladder_search.console import run_command
 from ladder_search.data.mnist import FILES
-from ladder_search.record import StudyFolder, TrialRecord
+from ladder_search.record.folder import StudyFolder
+from ladder_search.record.trial import TrialRecord
 from ladder_search.studies import find_study
 from ladder_search.training.checkpoint import write_member
 from ladder_search.training.pack import MemberState

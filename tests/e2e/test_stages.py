@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks import faults
-from ladder_search.export import load
+from ladder_search.bundles import load
 from tests.e2e.conftest import Ended, Start
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]

@@ -266,7 +266,7 @@ MISTAKES = (
         18,
         "final training reports its best epoch",
         (
-            "export/final.py",
+            "final/training.py",
             "test_error=errors.get(seed),",
             "test_error=min(\n"
             "                    (r[TEST_ERROR] for r in progress.histories.get(str(seed), ()) if TEST_ERROR in r),\n"

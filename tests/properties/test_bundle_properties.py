@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ladder_search.export.bundle import BundleMetrics, read_bundle, write_bundle
+from ladder_search.bundles.bundle import BundleMetrics, read_bundle, write_bundle
 from ladder_search.models.ladder import LadderConfig
 from ladder_search.training.settings import TrainingConfig
 from ladder_search.trial import DataConfig, TrialSpec

@@ -21,19 +21,20 @@ import numpy as np
 import pytest
 import torch
 
+from ladder_search.bundles import load
+from ladder_search.bundles.bundle import BundleMetrics, write_bundle
 from ladder_search.config import as_mapping
 from ladder_search.data import cache
 from ladder_search.data.arrays import Arrays, content_digest, quiet
 from ladder_search.driver.settings import parse_arguments
 from ladder_search.errors import DataError, LadderSearchError
-from ladder_search.export import load
-from ladder_search.export.bundle import BundleMetrics, write_bundle
-from ladder_search.export.contenders import Contender, Outcome
-from ladder_search.export.progress import Progress, read_progress, write_progress
-from ladder_search.export.reproduction import Reproduction, read_reproduction
-from ladder_search.export.results import FinalResult, SeedResult, read_result, write_result
+from ladder_search.final.checkpoints import Progress, read_progress, write_progress
+from ladder_search.final.results import FinalResult, SeedResult, read_result, write_result
 from ladder_search.models.ladder import LadderConfig
-from ladder_search.record import StudyFolder, TrialRecord
+from ladder_search.record.folder import StudyFolder
+from ladder_search.record.trial import TrialRecord
+from ladder_search.reproduction.contenders import Contender, Outcome
+from ladder_search.reproduction.reproduction import Reproduction, read_reproduction
 from ladder_search.studies import find_study
 from ladder_search.training.checkpoint import read_member, write_member
 from ladder_search.training.pack import MemberState

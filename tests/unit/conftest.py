@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 
+from ladder_search.data import datasets
+from ladder_search.data.dataset import Dataset
 from ladder_search.metrics import MEASURES
 from ladder_search.models.ladder import LadderConfig
 from ladder_search.signals import SIGNALS
 from ladder_search.studies import StopConfig, Study, Target, find_study
+from ladder_search.training.settings import TrainingConfig
+from ladder_search.trial import DataConfig, TrialSpec
 
 
 @pytest.fixture(autouse=True)
@@ -57,3 +61,24 @@ def judged_by() -> Callable[..., Study]:
         return replace(study, **{"name": f"toy-{measure}", "model": model, "target": target, "stop": stop, **changes})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def dataset() -> Dataset:
+    """Return the embedded digits."""
+    pytest.importorskip("sklearn")
+    return datasets.load("digits")
+
+
+@pytest.fixture(scope="session")
+def spec() -> TrialSpec:
+    """Return the settings of a tiny ladder on the embedded digits: a step takes a millisecond."""
+    pytest.importorskip("safetensors")
+    pytest.importorskip("yaml")
+    model = LadderConfig(widths=(64, 12, 10), noise_std=(0.3, 0.2, 0.1), lambda_=(100.0, 1.0, 0.1))
+    return TrialSpec(
+        family="ladder",
+        data=DataConfig(dataset="digits", labels=50, validation=297),
+        model=model,
+        training=TrainingConfig(epochs=4, unlabelled_batch=200),
+    )

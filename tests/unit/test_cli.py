@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ladder_search import cli
-from ladder_search.record import StudyFolder
+from ladder_search.record.folder import StudyFolder
 from ladder_search.tracking import writer
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ladder_search.data import datasets
-from ladder_search.export.final import train_final
+from ladder_search.final.training import train_final
 from ladder_search.studies import find_study
 
 SCRIPT = Path(__file__).parents[2] / "reproductions" / "learning_curve.py"

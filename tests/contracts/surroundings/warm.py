@@ -45,7 +45,7 @@ IMPORTED = (
     "torch._dynamo", "torch._inductor", "ladder_search.cli", "ladder_search.commands.report",
     "ladder_search.commands.reproduce", "ladder_search.commands.studies", "ladder_search.commands.train",
     "ladder_search.commands.doctor", "ladder_search.report.leaderboard", "ladder_search.driver.next_steps",
-    "ladder_search.driver.search", "ladder_search.export.top", "ladder_search.tracking.registry",
+    "ladder_search.driver.search", "ladder_search.bundles.top", "ladder_search.tracking.registry",
     "ladder_search.tracking.writer", "spaces", "trainables", "trainables.host",
 )  # fmt: skip
 

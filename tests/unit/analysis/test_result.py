@@ -21,11 +21,11 @@ from ladder_search.analysis.result import (
     part_of,
     write_analysis,
 )
+from ladder_search.bundles.bundle import Bundle, BundleMetrics
 from ladder_search.data import datasets
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.splits import make_split
 from ladder_search.errors import CheckpointError, SettingError, StudyFolderError
-from ladder_search.export.bundle import Bundle, BundleMetrics
 from ladder_search.models.ladder import LadderConfig
 from ladder_search.training.settings import TrainingConfig
 from ladder_search.trial import DataConfig, TrialSpec

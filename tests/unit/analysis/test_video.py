@@ -15,12 +15,12 @@ pytest.importorskip("sklearn")
 
 from ladder_search.analysis.result import part_of
 from ladder_search.analysis.video import ShownSequence, Video, VideoConfig, choose, levels, look
+from ladder_search.bundles.bundle import Bundle, BundleMetrics
 from ladder_search.config import as_mapping, build
 from ladder_search.data import datasets
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.occluded_bounds import prediction_bounds
 from ladder_search.errors import CheckpointError, SettingError
-from ladder_search.export.bundle import Bundle, BundleMetrics
 from ladder_search.models.recurrent import RecurrentConfig
 from ladder_search.nn.mean_teacher import TeacherConfig
 from ladder_search.training.feeds import MovingDigits

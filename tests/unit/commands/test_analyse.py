@@ -16,12 +16,12 @@ import torch
 pytest.importorskip("safetensors")
 
 from ladder_search import cli
+from ladder_search.bundles.bundle import BundleMetrics, read_bundle, write_bundle
 from ladder_search.commands import analysis_runs
 from ladder_search.commands.analyse import ANALYSES
 from ladder_search.data import datasets
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.music import KEYS, MusicCorpus, as_dataset
-from ladder_search.export.bundle import BundleMetrics, read_bundle, write_bundle
 from ladder_search.models import FAMILIES
 from ladder_search.models.ladder import LadderConfig
 from ladder_search.models.progressive import ProgressiveConfig

@@ -12,8 +12,8 @@ import pytest
 from ladder_search import cli
 from ladder_search.commands.compare import _tell
 from ladder_search.console import Console
-from ladder_search.export.learning import Learning
 from ladder_search.metrics import NLL
+from ladder_search.reproduction.learning import Learning
 from ladder_search.studies import STUDIES, Study
 
 

@@ -11,8 +11,8 @@ import pytest
 from ladder_search.commands import final_runs
 from ladder_search.console import Console
 from ladder_search.errors import TrackingError
-from ladder_search.export.final import train_final
-from ladder_search.export.results import FinalResult, write_result
+from ladder_search.final.results import FinalResult, write_result
+from ladder_search.final.training import train_final
 from ladder_search.studies import find_study
 from ladder_search.tracking import NullTracker
 from ladder_search.trial import TrialSpec

@@ -12,7 +12,7 @@ import pytest
 from ladder_search import cli
 from ladder_search.commands import training
 from ladder_search.console import Console
-from ladder_search.export.final import FinalProgress
+from ladder_search.final.training import FinalProgress
 from ladder_search.signals import Interruption
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from ladder_search.disk.features import LINKS, LOCKS, SYNC, lacking
 from ladder_search.disk.files import append_line, copy_content, sync_folder, write_atomically
-from ladder_search.export.folders import write_folder
+from ladder_search.disk.folders import write_folder
 
 
 def _only_files(fsync: Callable[[int], None], code: int) -> Callable[[int], None]:

@@ -15,7 +15,8 @@ import pytest
 from ladder_search.driver.callback import SearchCallback
 from ladder_search.driver.halt import Halt
 from ladder_search.driver.ledger import Ledger
-from ladder_search.record import StudyFolder, TrialRecord
+from ladder_search.record.folder import StudyFolder
+from ladder_search.record.trial import TrialRecord
 from ladder_search.tracking import DatasetInput, NullTracker
 
 DATASET = DatasetInput(name="digits", digest="abc", rows={"labelled": 100})

@@ -11,7 +11,8 @@ import pytest
 from ladder_search.driver.next_steps import next_steps
 from ladder_search.driver.search import SearchResult
 from ladder_search.driver.settings import _parser
-from ladder_search.record import StudyFolder, TrialRecord
+from ladder_search.record.folder import StudyFolder
+from ladder_search.record.trial import TrialRecord
 from ladder_search.studies import find_study
 from ladder_search.tracking.address import default_store
 

@@ -11,7 +11,7 @@ import pytest
 from ladder_search.driver.ledger import BEST_FIRST
 from ladder_search.driver.outcomes import OUTCOMES, InJournal, InLedger, InRecord, outcome_of
 from ladder_search.driver.resume import Past
-from ladder_search.record import STOPPED
+from ladder_search.record.trial import STOPPED
 from tests.unit.driver.test_resume import EPOCHS, Search
 
 COMBINATIONS = list(itertools.product(get_args(InLedger), get_args(InRecord), get_args(InJournal)))

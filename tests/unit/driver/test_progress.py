@@ -5,7 +5,7 @@ import pytest
 
 from ladder_search.console import Console
 from ladder_search.driver.progress import Progress, time_left
-from ladder_search.record import TrialRecord
+from ladder_search.record.trial import TrialRecord
 from ladder_search.studies import find_study
 
 WITH_TARGET = find_study("mnist-100-full")

@@ -17,7 +17,7 @@ from ladder_search.driver import ray_address
 from ladder_search.driver.ray_address import RayAddress, check, find_address
 from ladder_search.driver.settings import parse_arguments
 from ladder_search.errors import ResourceError
-from ladder_search.record import StudyFolder
+from ladder_search.record.folder import StudyFolder
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,9 @@ from ladder_search.driver.journal import Journal
 from ladder_search.driver.ledger import Ledger
 from ladder_search.driver.resume import Checkpoints, Past, check_unchanged, reconcile
 from ladder_search.errors import SettingError, StudyFolderError
-from ladder_search.record import STOPPED, ForeignCheckpointError, StudyFolder, TrialRecord, mark_checkpoint
+from ladder_search.record.checkpoint import ForeignCheckpointError, mark_checkpoint
+from ladder_search.record.folder import StudyFolder
+from ladder_search.record.trial import STOPPED, TrialRecord
 from ladder_search.studies import STUDIES
 from ladder_search.training.checkpoint import write_member
 from ladder_search.training.pack import MemberState

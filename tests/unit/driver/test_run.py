@@ -19,7 +19,7 @@ from ladder_search.driver.run import Run
 from ladder_search.driver.settings import SearchSettings
 from ladder_search.driver.storage import MARKER, Place
 from ladder_search.errors import SettingError, StudyFolderError
-from ladder_search.record import StudyFolder
+from ladder_search.record.folder import StudyFolder
 from spaces import SPACES
 
 FINITE = {"space": {"noise": "fixed", "lambda_": "fixed", "combinators": ["gauss", "vanilla"], "lr": False}}

@@ -17,7 +17,7 @@ from ray.tune.search import Searcher
 from ladder_search.driver.journal import Journal
 from ladder_search.driver.samplers import SAMPLERS, sampler_for
 from ladder_search.driver.searcher import FixedPoint, OptunaSearcher, Unfinished, outcome
-from ladder_search.record import identity
+from ladder_search.record.trial import identity
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

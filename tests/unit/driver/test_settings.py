@@ -11,7 +11,7 @@ from ladder_search.config import as_mapping
 from ladder_search.console import run_command
 from ladder_search.driver.settings import SearchSettings, parse_arguments
 from ladder_search.errors import LadderSearchError
-from ladder_search.record import StudyFolder
+from ladder_search.record.folder import StudyFolder
 from ladder_search.studies import STUDIES
 
 

@@ -14,7 +14,7 @@ from ladder_search.driver.samplers import SAMPLERS, sampler_for
 from ladder_search.driver.space import SearchSpace
 from ladder_search.errors import SettingError
 from ladder_search.models.ladder import LadderConfig
-from ladder_search.record import identity
+from ladder_search.record.trial import identity
 from ladder_search.studies import find_study
 from spaces import SPACES
 

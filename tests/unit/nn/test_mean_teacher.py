@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from ladder_search.bundles.members import read_fitting
 from ladder_search.config import merge
 from ladder_search.data import datasets
 from ladder_search.errors import CheckpointError, SettingError
-from ladder_search.export.members import read_fitting
 from ladder_search.nn.mean_teacher import Taught, TeacherConfig
 from ladder_search.nn.protocol import Batch
 from ladder_search.training.checkpoint import write_member

@@ -12,11 +12,11 @@ from scipy.stats import t as student
 from scipy.stats import ttest_1samp, ttest_rel
 
 from ladder_search.errors import CheckpointError, StudyFolderError
-from ladder_search.export.results import FinalResult, SeedResult
-from ladder_search.export.statistics import above, below, look_level
+from ladder_search.final.results import FinalResult, SeedResult
 from ladder_search.ordering.claims import Alike, Claim, Ordering
 from ladder_search.ordering.judging import FILE, JudgedOrdering, Look, Looks, Reached, judged, read_looks
 from ladder_search.report.orderings import rule
+from ladder_search.statistics import above, below, look_level
 from ladder_search.studies import find_study
 
 A, B, C = "digits-100", "digits-100-base", "digits-all-base"

@@ -2,7 +2,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from ladder_search.record import TrialRecord
+from ladder_search.record.trial import TrialRecord
 
 
 def many(asked):

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from ladder_search import pictures
 from ladder_search.pictures import canvas, draw_all
 from ladder_search.pictures.trials import Trials
-from ladder_search.record import StudyFolder
+from ladder_search.record.folder import StudyFolder
 from ladder_search.studies import find_study
 
 NAMES = ["learning-curves", "parameter-importance", "slices", "parallel-coordinates", "rung-survival"]

@@ -5,7 +5,7 @@ import pytest
 
 from ladder_search.console import Console
 from ladder_search.ranking import leaderboard_rows, rank, summary
-from ladder_search.record import TrialRecord
+from ladder_search.record.trial import TrialRecord
 from ladder_search.report.leaderboard import leaderboard_markdown, print_leaderboard, summary_lines
 from ladder_search.studies import find_study
 

@@ -13,15 +13,16 @@ import pytest
 from markdown_it import MarkdownIt
 
 from ladder_search.errors import StudyFolderError
-from ladder_search.export.contenders import Contender, Outcome
-from ladder_search.export.reproduction import Reproduction
-from ladder_search.export.table import table, table_json
 from ladder_search.models.ladder import LadderConfig
 from ladder_search.pictures import canvas
 from ladder_search.pictures.intervals import intervals
-from ladder_search.record import StudyFolder, TrialRecord
+from ladder_search.record.folder import StudyFolder
+from ladder_search.record.trial import TrialRecord
 from ladder_search.report.document import Search, escaped, write_report
 from ladder_search.report.rows import cells, header, sentences
+from ladder_search.reproduction.contenders import Contender, Outcome
+from ladder_search.reproduction.reproduction import Reproduction
+from ladder_search.reproduction.table import table, table_json
 from ladder_search.studies import STUDIES, Study, find_study
 
 HOSTILE = "<script>alert(1)</script>|[a](javascript:b)*_`&lt;"

@@ -130,7 +130,7 @@ def test_16_the_learning_rate_is_0_002() -> None:
     assert {study.training.lr for study in STUDIES.values() if study.family == "ladder"} == {0.002}
     pack, _ = digits_pack()
     assert pack.run(1)[0].learning_rate == 0.002
-    final = pytest.importorskip("ladder_search.export.final", exc_type=ImportError)
+    final = pytest.importorskip("ladder_search.final.training", exc_type=ImportError)
     result = final.train_final(digits_trial(), datasets.load("digits"), seeds=[1001])
     rates = [row[LEARNING_RATE] for row in result.outcomes[0].epochs]
     assert rates == pytest.approx([0.002, 0.002, 0.002, 0.002 * 1 / (4 - 0.67 * 4)], rel=1e-12)
@@ -178,7 +178,7 @@ def test_18_the_error_is_that_of_the_last_weights() -> None:
 
 
 def test_18_final_training_reports_its_last_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    final = pytest.importorskip("ladder_search.export.final", exc_type=ImportError)
+    final = pytest.importorskip("ladder_search.final.training", exc_type=ImportError)
     script = [0.5, 0.1, 0.2, 0.3]  # the second of four epochs is the best
     spec, x_y = digits_trial(), digits_test_set()
 

@@ -1,0 +1,310 @@
+"""A bundle: one exported configuration in one folder, readable without pickle and without this package.
+
+Files::
+
+    settings.yaml        the study's name and the whole trial, as ``TrialSpec.from_mapping`` takes it
+    weights.safetensors  parameters and test-time statistics of the network: its ``state_dict``
+    metrics.json         trial key, state, errors, the epochs' history
+    provenance.json      code, versions, machine, data: see ``provenance``
+    MANIFEST.json        format, sha256 of each file above, and the bundle's digest
+
+The digest is the sha256 of what ``sha256sum metrics.json provenance.json settings.yaml weights.safetensors`` prints.
+Reading executes nothing, trusts nothing and checks every file before anything is built from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from ladder_search.config import DEPTH_LIMIT, as_mapping, build
+from ladder_search.disk.folders import write_folder
+from ladder_search.disk.foreign import parse_json, read_file
+from ladder_search.errors import CheckpointError, LadderSearchError
+from ladder_search.trial import TrialSpec
+
+FORMAT = "ladder-search bundle 1"
+
+SETTINGS, WEIGHTS, METRICS, PROVENANCE = "settings.yaml", "weights.safetensors", "metrics.json", "provenance.json"
+MANIFEST = "MANIFEST.json"
+
+# Far above what a bundle needs, far below what hurts: 8 GiB are two thousand million parameters in float32.
+_LIMITS = {SETTINGS: 1 << 16, METRICS: 1 << 26, PROVENANCE: 1 << 22, MANIFEST: 1 << 16, WEIGHTS: 1 << 33}
+_HEADER_LIMIT = 1 << 20  # of the weights file: names and shapes
+
+_OPENING = (
+    yaml.FlowSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
+)
+_CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
+
+_COMMENT = """\
+# One configuration of ladder-search. The network, ready for inference:
+#     from ladder_search.bundles import load
+#     probabilities = load("FOLDER OF THIS FILE")(x)  # x: (n, pixels), pixels in 0..1
+# The file is covered by MANIFEST.json: to train a variation, copy it elsewhere first.
+"""
+
+# What damaged or hostile settings can raise on their way into a network, beside our own errors.
+_SURPRISES = (LadderSearchError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, AttributeError)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BundleMetrics:
+    """How well the configuration did. Errors are fractions."""
+
+    trial: str
+    """Key of the trial in its search, ``t0007``; of a final training ``seed-1001``."""
+    state: str
+    """How the training ended: ``COMPLETE``, …"""
+    validation_error: float | None = None
+    """What the search ranked the trial by: the mean over its label draws at its last report."""
+    weights_validation_error: float | None = None
+    """Error of the bundle's own weights (those of the first label draw) on the validation rows of their split."""
+    test_error: float | None = None
+    """Of final trainings alone; a search never reads the test set."""
+    step: int | None = None
+    """Updates behind the weights."""
+    epochs: tuple[dict[str, Any], ...] = ()
+    """Metrics of every epoch (names of ``metrics``), oldest first."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Bundle:
+    """A bundle that was read and found whole."""
+
+    folder: Path
+    study: str
+    spec: TrialSpec
+    metrics: BundleMetrics
+    provenance: dict[str, Any]
+    digest: str
+    """Names this bundle, content and all; equal digests are equal bundles."""
+    tensors: Mapping[str, Tensor]
+    """Parameters and test-time statistics."""
+
+    def module(self) -> nn.Module:
+        """Return a new network with the bundle's values, in eval mode and without gradients.
+
+        ``module(x)`` takes pixels in 0..1, (n, d), and returns class probabilities, (n, classes).
+        """
+        module = self.spec.empty_module().to(_dtype(self.spec))
+        module.load_state_dict(dict(self.tensors))
+        return module.eval().requires_grad_(False)
+
+
+def write_bundle(
+    folder: Path,
+    *,
+    study: str,
+    spec: TrialSpec,
+    module: nn.Module,
+    metrics: BundleMetrics,
+    provenance: Mapping[str, Any],
+    force: bool = False,
+) -> str:
+    """Write a bundle, whole or not at all, and return its digest.
+
+    Args:
+        study: name of the study, or "" for a configuration of none.
+        spec: the configuration as it was trained.
+        module: a plain network with its test-time statistics, as ``Pack.module`` returns it.
+        provenance: see ``provenance.collect``.
+        force: replace a bundle that is at ``folder``; anything else there is never replaced.
+
+    Raises:
+        StudyFolderError: something is at ``folder`` already, or it cannot be written.
+    """
+    files = {
+        METRICS: _to_json(as_mapping(metrics)),
+        PROVENANCE: _to_json(dict(provenance)),
+        SETTINGS: _to_yaml({"study": study, "trial": spec.as_mapping()}),
+        WEIGHTS: save_tensors({name: _plain(value) for name, value in module.state_dict().items()}, {"format": "pt"}),
+    }
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    digest = bundle_digest(sums)
+    files[MANIFEST] = _to_json({"format": FORMAT, "files": sums, "digest": digest})
+    write_folder(folder, files, replace=force)
+    return digest
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Return the bundle in ``folder`` after checking its format, every digest, every setting and every tensor's shape.
+
+    Raises:
+        CheckpointError: there is no bundle, or anything about it is not as it was written.
+    """
+    sums, digest = _read_manifest(folder)
+    contents = {name: _read(folder, name, sums) for name in (SETTINGS, METRICS, PROVENANCE)}
+    study, spec = _read_settings(folder, contents[SETTINGS])
+    try:
+        raw = _from_json(contents[METRICS])
+        metrics = build(BundleMetrics, {**raw, "epochs": tuple(raw.get("epochs", ()))})
+        provenance = _from_json(contents[PROVENANCE])
+    except _SURPRISES as error:
+        raise _damaged(folder, f"{METRICS} and {PROVENANCE} must be a bundle's", error) from error
+    return Bundle(
+        folder=folder,
+        study=study,
+        spec=spec,
+        metrics=metrics,
+        provenance=provenance,
+        digest=digest,
+        tensors=_read_weights(folder, spec, sums),
+    )
+
+
+def digest_of(folder: Path) -> str:
+    """Return the digest of the bundle in ``folder``, of whose files only the manifest is read.
+
+    Raises:
+        CheckpointError: there is no bundle, or its manifest is damaged.
+    """
+    return _read_manifest(folder)[1]
+
+
+def bundle_digest(sums: Mapping[str, str]) -> str:
+    """Return the sha256 over the files' sha256 (name -> hexadecimal digest), sorted by name."""
+    lines = "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _read_manifest(folder: Path) -> tuple[dict[str, str], str]:
+    try:
+        is_folder, exists = folder.is_dir(), folder.exists()
+    except OSError as error:
+        raise _damaged(folder, "every file must be readable", error.strerror) from error
+    if not is_folder:
+        found = "is no folder" if exists else "does not exist"
+        raise CheckpointError(
+            f"a bundle is a folder with a {MANIFEST} and {folder} {found}; correct the path, or export "
+            "a search's best trials."
+        )
+    try:
+        manifest = _from_json(read_file(folder / MANIFEST, _LIMITS[MANIFEST]))
+    except (OSError, ValueError) as error:
+        raise _damaged(folder, f"{MANIFEST} must be readable JSON", error) from error
+    if manifest.get("format") != FORMAT:
+        found = _short(repr(manifest.get("format")))
+        raise CheckpointError(f"bundles have format {FORMAT!r}, {folder} has {found}; use the version that wrote it.")
+    sums, expected = manifest.get("files"), {SETTINGS, WEIGHTS, METRICS, PROVENANCE}
+    if set(manifest) != {"format", "files", "digest"} or not isinstance(sums, dict) or set(sums) != expected:
+        raise _damaged(folder, f"{MANIFEST} must list {', '.join(sorted(expected))}", _short(repr(manifest)))
+    if not all(isinstance(value, str) for value in sums.values()) or manifest["digest"] != bundle_digest(sums):
+        raise _damaged(folder, "the bundle's digest must be that of its files", _short(repr(manifest["digest"])))
+    return sums, manifest["digest"]
+
+
+def _read(folder: Path, name: str, sums: Mapping[str, str], limit: int | None = None) -> bytes:
+    try:
+        content = read_file(folder / name, _LIMITS[name] if limit is None else limit)
+    except OSError as error:
+        raise _damaged(folder, f"{name} must be a readable file", error) from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != sums[name]:
+        raise _damaged(folder, f"{name} must have sha256 {sums[name]}", found)
+    return content
+
+
+def _read_settings(folder: Path, content: bytes) -> tuple[str, TrialSpec]:
+    try:
+        raw = _from_yaml(content)
+        if not isinstance(raw, dict) or set(raw) != {"study", "trial"} or not isinstance(raw["study"], str):
+            raise ValueError(f"it needs the keys study and trial, found {raw!r}")
+        if not isinstance(raw["trial"], dict):
+            raise ValueError(f"trial must be a mapping of settings, found {raw['trial']!r}")
+        return raw["study"], TrialSpec.from_mapping(raw["trial"])
+    except (*_SURPRISES, yaml.YAMLError, RecursionError) as error:
+        raise _damaged(folder, f"{SETTINGS} must hold the settings of one trial", error) from error
+
+
+def _read_weights(folder: Path, spec: TrialSpec, sums: Mapping[str, str]) -> dict[str, Tensor]:
+    try:
+        # On the meta device a network has shapes and no values: settings cannot make it use memory.
+        with torch.device("meta"):
+            state = spec.empty_module().to(_dtype(spec)).state_dict()
+        needed = {name: (tuple(value.shape), value.dtype) for name, value in state.items()}
+        size = sum(math.prod(shape) * dtype.itemsize for shape, dtype in needed.values())
+    except _SURPRISES as error:
+        raise _damaged(folder, f"{SETTINGS} must describe a network that can be built", error) from error
+    content = _read(folder, WEIGHTS, sums, min(size + _HEADER_LIMIT, _LIMITS[WEIGHTS]))
+    try:
+        tensors = load_tensors(content)
+    except (SafetensorError, *_SURPRISES) as error:
+        raise _damaged(folder, f"{WEIGHTS} must be readable safetensors", error) from error
+    found = {name: (tuple(value.shape), value.dtype) for name, value in tensors.items()}
+    for name in sorted(needed.keys() | found.keys()):
+        if needed.get(name) != found.get(name):
+            rule = f"{WEIGHTS} must fit its settings, where {name} is {needed.get(name, 'unknown')}"
+            raise _damaged(folder, rule, found.get(name, "no such tensor"))
+    return tensors
+
+
+def _damaged(folder: Path, rule: str, found: object) -> CheckpointError:
+    return CheckpointError(f"in the bundle {folder} {rule}, found: {_short(str(found))}; copy or export it again.")
+
+
+def _short(text: str) -> str:
+    return textwrap.shorten(text[:2000], 300, placeholder=" …").rstrip(".")
+
+
+def _dtype(spec: TrialSpec) -> torch.dtype:
+    return torch.float32 if spec.training.dtype == "float32" else torch.float64
+
+
+def _plain(value: Tensor) -> Tensor:
+    return value.detach().cpu().contiguous().clone()  # a clone, because safetensors refuses tensors that share memory
+
+
+def _to_json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(_finite(content), indent=1, allow_nan=False) + "\n").encode()
+
+
+def _finite(value: Any) -> Any:
+    """Return ``value`` with null for what JSON cannot say: numbers that are infinite or none."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _from_json(content: bytes) -> dict[str, Any]:
+    found = parse_json(content)
+    if not isinstance(found, dict):
+        raise ValueError(f"it must be an object, found {type(found).__name__}")
+    return found
+
+
+def _to_yaml(content: Mapping[str, Any]) -> bytes:
+    text = yaml.safe_dump(dict(content), sort_keys=False, default_flow_style=None, allow_unicode=True, width=100)
+    return (_COMMENT + text).encode()
+
+
+def _from_yaml(content: bytes) -> Any:
+    # Not config.read_yaml, which reads by YAML 1.2's rules: PyYAML writes texts such as 1e-3 without quotes.
+    text = content.decode()
+    depth = 0
+    for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        # Tags name types and an alias can be a bomb; settings need neither.
+        if isinstance(token, (yaml.TagToken, yaml.AnchorToken, yaml.AliasToken, yaml.DirectiveToken)):
+            raise ValueError(f"it must have no tags and aliases, found one in line {token.start_mark.line + 1}")
+        depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+        if depth > DEPTH_LIMIT:  # PyYAML takes minutes for the thousands of brackets that 64 kB can hold
+            raise ValueError(f"it must be nested at most {DEPTH_LIMIT} levels deep")
+    return yaml.safe_load(text)

@@ -1,0 +1,219 @@
+"""The shelf: trained networks of earlier stages, kept as bundles and each trained once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ladder_search.bundles.bundle import Bundle, BundleMetrics, digest_of, read_bundle, write_bundle
+from ladder_search.bundles.stages import Order, orders
+from ladder_search.config import as_mapping
+from ladder_search.data import datasets
+from ladder_search.data.dataset import Dataset
+from ladder_search.disk.folders import unwritable
+from ladder_search.disk.lock import hold, let_go
+from ladder_search.errors import CheckpointError, ResourceError, SettingError
+from ladder_search.metrics import EPOCH, STEP, VALIDATION_ERROR
+from ladder_search.models import find_family
+from ladder_search.provenance import collect
+from ladder_search.training.compiling import compile_pays, compiler_found
+from ladder_search.trial import TrialSpec
+
+_POLL_SECONDS = 0.5
+
+
+def train_source(
+    order: Order,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    device: torch.device,
+    report: Callable[[int, int], None] = lambda epoch, epochs: None,
+) -> str:
+    """Train a source, write it as a bundle and return the bundle's digest.
+
+    Training ends at the first epoch whose validation error is at most ``stop_at``, or with the schedule. The test set
+    is not read.
+
+    Args:
+        folder: the bundle's; nothing may be there.
+        report: is told of every epoch: how many are done, and how many there are at most.
+
+    Raises:
+        ResourceError: it diverged, or has not reached ``stop_at`` by the end of its schedule.
+        StudyFolderError: the folder cannot be written.
+    """
+    config, spec = order.config, order.config.trial(order.seed)
+    spec.check_fits(dataset)
+    member = spec.member(dataset)
+    epochs = 0 if config.weights == "random" else spec.training.epochs
+    compiled = bool(epochs) and find_family(spec.family).compiling and compiler_found()
+    compiled = compiled and compile_pays(member.flops, member.total_steps)
+    pack = spec.pack(dataset, slots=1, compiled=compiled, device=device)
+    slot, rows, error = pack.join(member), [], None
+    for epoch in range(1, epochs + 1):
+        done = pack.run(member.steps_per_epoch)[slot]
+        if not done.finite:
+            raise ResourceError(
+                f"a source must stay finite, {order} diverged in epoch {epoch}; lower its learning rate."
+            )
+        row: dict[str, Any] = {EPOCH: epoch, STEP: done.step, **done.terms}
+        if spec.data.validation:
+            error = row[VALIDATION_ERROR] = pack.validation_errors()[slot]
+        rows.append(row)
+        report(epoch, epochs)
+        if config.stop_at is not None and error is not None and error <= config.stop_at:
+            break
+    else:
+        if epochs and config.stop_at is not None:
+            raise ResourceError(
+                f"a source stops at a validation error of {config.stop_at:g} and {order} ended with {error:g} after "
+                f"{epochs} epochs; raise its stop_at or its epochs."
+            )
+    if spec.data.validation and not epochs:
+        error = pack.validation_errors()[slot]
+    metrics = BundleMetrics(
+        trial=f"source {order.key}",
+        state="COMPLETE",
+        validation_error=error,
+        weights_validation_error=error,
+        step=rows[-1][STEP] if rows else 0,
+        epochs=tuple(rows),
+    )
+    provenance = collect(data_name=dataset.name, data_digest=dataset.digest)
+    return write_bundle(
+        folder, study="", spec=spec, module=pack.module(slot), metrics=metrics, provenance=provenance, force=True
+    )
+
+
+class Shelf:
+    """Sources in a folder; several processes of a machine may use it at the same time, and each source is trained once.
+
+    States of a source::
+
+        networks(spec)  -> in no folder: trained by the first who asks, while others wait for it
+                        -> in the folder: read, and kept in this process
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        device: torch.device | None = None,
+        load: Callable[[str], Dataset] = datasets.load,
+        notify: Callable[[str], None] = lambda line: None,
+        report: Callable[[int, int], None] = lambda epoch, epochs: None,
+    ) -> None:
+        """Args: ``report`` is called after every epoch of a source that is trained here; it may raise to end that."""
+        self._folder, self._load, self._notify, self._report = folder, load, notify, report
+        self._device = torch.device("cpu") if device is None else device
+        self._known: dict[str, Bundle] = {}
+
+    def networks(self, spec: TrialSpec, draw: int = 0) -> dict[str, nn.Module]:
+        """Return the networks of a trial's stages by their names.
+
+        Raises:
+            ResourceError: a source could not be trained.
+            CheckpointError, StudyFolderError: a bundle on the shelf is damaged, or cannot be written.
+        """
+        return {name: self.bundle(order).module() for name, order in orders(spec, draw).items()}
+
+    def bundle(self, order: Order) -> Bundle:
+        """Return one source, trained if need be."""
+        if order.key not in self._known:
+            self._known[order.key] = self._find(order)
+        return self._known[order.key]
+
+    def _find(self, order: Order) -> Bundle:
+        place = self._folder / order.key
+        if order.config.bundle is not None and not place.is_dir():
+            return given_bundle(order)
+        waiting_room = self._folder / f"{order.key}.lock"
+        while True:
+            if place.is_dir():
+                return read_bundle(place)
+            try:
+                lock = hold(waiting_room)
+            except BlockingIOError:
+                self._report(0, 0)
+                time.sleep(_POLL_SECONDS)
+                continue
+            except OSError as error:
+                raise unwritable(self._folder, error) from error
+            try:
+                if not place.is_dir():
+                    self._notify(f"training a source: {order}")
+                    dataset = self._load(order.config.data.dataset)
+                    train_source(order, dataset, place, device=self._device, report=self._report)
+            finally:
+                let_go(lock, unused=True)
+
+
+def given_bundle(order: Order) -> Bundle:
+    """Return the bundle that a source names.
+
+    Raises:
+        CheckpointError: it is damaged.
+        SettingError: its network is not the one that the source's settings describe.
+    """
+    assert order.config.bundle is not None
+    bundle = read_bundle(Path(order.config.bundle))
+    if (bundle.spec.family, bundle.spec.model) != (order.config.family, order.config.model):
+        theirs, own = as_mapping(bundle.spec.model), as_mapping(order.config.model)
+        first = next((name for name in own if own[name] != theirs.get(name)), "family")
+        raise SettingError(
+            f"a source's settings must be those of its bundle and {first} of {order.config.bundle} is "
+            f"{theirs.get(first, bundle.spec.family)!r:.80}, got {own.get(first, order.config.family)!r:.80}; set "
+            f"sources.NAME.model.{first} to it."
+        )
+    return bundle
+
+
+def given_folders(spec: TrialSpec) -> dict[str, Path]:
+    """Return key -> folder of the bundles that a trial's sources name, each of them read and found to fit."""
+    named = [order for order in orders(spec).values() if order.config.bundle is not None]
+    return {order.key: given_bundle(order).folder for order in named}
+
+
+def check_same_bundles(spec: TrialSpec, kept: Path) -> None:
+    """Raise ``SettingError`` where a bundle that a trial's sources name is not the one that the folder ``kept`` has.
+
+    A source is called by the path of its bundle, and another bundle may have been put there meanwhile.
+    """
+    for key, folder in given_folders(spec).items():
+        if (kept / key).is_dir() and (before := digest_of(kept / key)) != (now := digest_of(folder)):
+            raise SettingError(
+                f"a search is resumed with the sources that it was begun with and the bundle in {folder} had the "
+                f"digest {before[:12]}, now {now[:12]}; put the first one back (it is kept in {kept / key}) or start a "
+                "new search."
+            )
+
+
+def without_test_set(dataset: Dataset) -> Dataset:
+    """Return the data set with an empty test part: what a search and its sources are trained from."""
+    return replace(dataset, test_x=dataset.test_x[:0].copy(), test_y=dataset.test_y[:0].copy())
+
+
+def list_sources(folder: Path) -> list[dict[str, Any]]:
+    """Return the facts of every bundle on a shelf, for a search's provenance; a damaged one is left out."""
+    found = []
+    for place in sorted(path for path in folder.glob("*") if path.is_dir()):
+        with suppress(CheckpointError):
+            bundle = read_bundle(place)
+            found.append(
+                {
+                    "key": place.name,
+                    "digest": bundle.digest,
+                    "dataset": bundle.spec.data.dataset,
+                    "validation_error": bundle.metrics.validation_error,
+                    "steps": bundle.metrics.step,
+                }
+            )
+    return found

@@ -1,0 +1,163 @@
+"""The best configurations of a search as bundles."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ladder_search.bundles.bundle import BundleMetrics, write_bundle
+from ladder_search.bundles.members import read_fitting
+from ladder_search.bundles.shelf import Shelf
+from ladder_search.bundles.stages import FOLDER
+from ladder_search.data.dataset import Dataset
+from ladder_search.disk.folders import taken
+from ladder_search.errors import CheckpointError, SettingError, StudyFolderError
+from ladder_search.provenance import collect
+from ladder_search.record.checkpoint import check_checkpoint
+from ladder_search.record.folder import StudyFolder
+from ladder_search.record.trial import TrialRecord, best_trials, identity
+from ladder_search.training.checkpoint import member_digest, member_settings
+from ladder_search.trial import TrialSpec
+
+FIRST_DRAW = "member-0"
+"""Folder of a trial's first label draw in its checkpoint; draw i is ``member-i``."""
+
+
+def export_top(
+    study_folder: StudyFolder, *, top: int, output: Path, dataset: Dataset, force: bool = False
+) -> list[Path]:
+    """Export the ``top`` best finished trials by validation error, best first; return their bundles.
+
+    A bundle has the weights of the trial's first label draw and is called ``01-t0007``: its rank and the trial's key.
+    Fewer finished trials give fewer bundles, and so do trials of one configuration, which earlier versions trained more
+    than once: the best of them is exported. Everything is checked before the first one is written.
+
+    Args:
+        output: folder of the bundles; made where it is missing.
+        dataset: the data set of the search; the test-time statistics are computed from its labelled rows.
+        force: replace bundles that are there.
+
+    Raises:
+        StudyFolderError: there is no study, no trial of it finished, a bundle is there already or cannot be written.
+        CheckpointError: a trial's checkpoint is missing or damaged.
+        SettingError: ``top`` is below 1, or the data set is not the trials'.
+    """
+    if top < 1:
+        raise SettingError(f"trials to export must be at least 1, got {top}; give a positive whole number.")
+    description = study_folder.description()
+    records = list(islice(_distinct(study_folder, description), top))
+    if not records:
+        raise StudyFolderError(
+            f"only finished trials are exported and {study_folder.path} has none; let the search run on or resume it."
+        )
+    named = [(output / bundle_name(rank, record), record) for rank, record in enumerate(records, start=1)]
+    for folder, record in named:
+        if os.path.lexists(folder) and not force:
+            raise taken(folder)
+        checkpoint = _checkpoint(study_folder, record)
+        check_checkpoint(checkpoint.parent, description.get("id"))
+        read_fitting(checkpoint, _spec(record, dataset))
+        if not _copies(description):
+            _check_settings(checkpoint, record)
+    # The search's code made the weights, ours makes the bundles: both are told.
+    of_search = description.get("provenance")
+    provenance: dict[str, Any] = {**collect(data_name=dataset.name, data_digest=dataset.digest)}
+    if isinstance(of_search, Mapping):
+        provenance |= {f"search_{key}": value for key, value in of_search.items()}
+    study = _study_name(description, study_folder.path.name)
+    for folder, record in named:
+        spec, checkpoint = _spec(record, dataset), _checkpoint(study_folder, record)
+        module, metrics = _member(record, spec, checkpoint, dataset, study_folder.path)
+        write_bundle(folder, study=study, spec=spec, module=module, metrics=metrics, provenance=provenance, force=force)
+    return [folder for folder, _ in named]
+
+
+def bundle_name(rank: int, record: TrialRecord) -> str:
+    """Return the name of a trial's bundle: ``01-t0007``."""
+    return f"{rank:02d}-{record.key}"
+
+
+def _distinct(study_folder: StudyFolder, description: Mapping[str, Any]) -> Iterator[TrialRecord]:
+    """Yield the best trials, of each configuration one.
+
+    In population based training, trials that end with the same settings may have come there by different ways: of those
+    only such with the same weights are one.
+    """
+    copies, known = _copies(description), set()
+    for record in best_trials(study_folder.read_trials()):
+        own = identity(record.settings), member_digest(_checkpoint(study_folder, record)) if copies else ""
+        if own not in known:
+            known.add(own)
+            yield record
+
+
+def _copies(description: Mapping[str, Any]) -> bool:
+    """Whether trials of the search went on from the weights of others, with other settings than they began with."""
+    return bool(description["settings"].get("scheduler") == "pbt")
+
+
+def _check_settings(checkpoint: Path, record: TrialRecord) -> None:
+    """Raise ``CheckpointError`` where a checkpoint without a mark, of an earlier version, is not of its trial."""
+    settings = member_settings(checkpoint)
+    if identity(settings) == identity(record.settings):
+        return
+    if TrialSpec.from_mapping(settings) != TrialSpec.from_mapping(record.settings):  # beyond defaults of newer settings
+        raise CheckpointError(
+            f"a trial is exported with its own weights and {checkpoint} has other settings than {record.key}: another "
+            "search with the same name and --storage has written there; begin this one again with another --name."
+        )
+
+
+def _member(
+    record: TrialRecord, spec: TrialSpec, checkpoint: Path, dataset: Dataset, study_folder: Path
+) -> tuple[nn.Module, BundleMetrics]:
+    """Return the network of a trial's first label draw, and the trial's metrics."""
+    state = read_fitting(checkpoint, spec)
+    pack = spec.pack(dataset, slots=1, compiled=False, device=torch.device("cpu"))
+    networks = Shelf(study_folder / FOLDER).networks(spec)
+    slot = pack.join(spec.member(dataset, sources=networks), state=state)
+    metrics = BundleMetrics(
+        trial=record.key,
+        state=record.state,
+        validation_error=record.validation_error,
+        weights_validation_error=pack.validation_errors()[slot] if spec.data.validation else None,
+        step=state.step,
+        epochs=record.epochs,
+    )
+    return spec.exported(pack.module(slot), dataset, torch.device("cpu")), metrics
+
+
+def _study_name(description: Mapping[str, Any], otherwise: str) -> str:
+    study = description.get("study")
+    name = study.get("name") if isinstance(study, Mapping) else None
+    return name if isinstance(name, str) else otherwise
+
+
+def _checkpoint(study_folder: StudyFolder, record: TrialRecord) -> Path:
+    if record.checkpoint is None:
+        raise CheckpointError(
+            f"a trial is exported from its last checkpoint and {record.key} has none; export fewer or train it again."
+        )
+    folder = study_folder.path / record.checkpoint / FIRST_DRAW  # an absolute one stays as it is
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"the checkpoint of {record.key} must be in {folder}, which is missing; copy it back or train it again."
+        )
+    return folder
+
+
+def _spec(record: TrialRecord, dataset: Dataset) -> TrialSpec:
+    spec = TrialSpec.from_mapping(record.settings)
+    if spec.data.dataset != dataset.name:
+        raise SettingError(
+            f"a trial is exported with the data that it was trained on, {record.key} on {spec.data.dataset!r}, got "
+            f"{dataset.name!r}; give {spec.data.dataset!r}."
+        )
+    spec.check_fits(dataset)
+    return spec

@@ -1,0 +1,1 @@
+"""Final training: one configuration over fresh seeds, its checkpoints and its result."""

@@ -1,0 +1,151 @@
+"""How far a final training has come, on disk, so that a later call goes on from there.
+
+Below the result's folder::
+
+    lock                            held while a training writes here
+    progress/progress.json          epoch, diverged seeds, history; names the folder of the members that belong to it
+    progress/epoch-0012/seed-1001/  one member, see ``training.checkpoint``
+    progress/epoch-0012/best-1001/  the same member at its best epoch, where one is chosen
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ladder_search.bundles.members import read_fitting
+from ladder_search.config import as_mapping, build
+from ladder_search.disk.files import write_atomically
+from ladder_search.disk.folders import unwritable
+from ladder_search.disk.foreign import read_json
+from ladder_search.errors import CheckpointError, StudyFolderError
+from ladder_search.final.folder import PROGRESS
+from ladder_search.training.pack import MemberState
+from ladder_search.trial import TrialSpec
+
+FORMAT = "ladder-search progress 1"
+
+_FILE = "progress.json"
+_LIMIT = 1 << 28
+
+
+@dataclass(kw_only=True, slots=True)
+class Progress:
+    """All of a training but its tensors."""
+
+    settings_digest: str
+    compiled: bool | None = None
+    """Whether the steps are compiled; None: the training has not begun, or an older version began it."""
+    epoch: int = 0
+    """Epochs done by every seed that has not diverged."""
+    seconds: float = 0.0
+    diverged: dict[str, int] = field(default_factory=dict)
+    """Seed -> the epoch in which it diverged; text, as JSON has it."""
+    best: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Seed -> its best epoch so far and the validation error there, where an epoch is chosen."""
+    histories: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)
+    """Seed -> metrics of every epoch."""
+
+
+def write_progress(
+    folder: Path,
+    progress: Progress,
+    states: Mapping[int, MemberState],
+    spec: TrialSpec,
+    best: Mapping[int, MemberState] | None = None,
+) -> None:
+    """Write a checkpoint of every seed; readers see the one before it until this one is whole.
+
+    Args:
+        best: the seeds at their best epochs, where an epoch is chosen.
+
+    Raises:
+        StudyFolderError: the folder cannot be written or the disk is full.
+    """
+    from ladder_search.training.checkpoint import write_member  # needs safetensors
+
+    place = folder / PROGRESS
+    members = place / _members(progress.epoch)
+    text = json.dumps({"format": FORMAT, **as_mapping(progress)}, allow_nan=False)
+    try:
+        for kind, kept in (("seed", states), ("best", best or {})):
+            for seed, state in kept.items():
+                settings = {**spec.as_mapping(), "seed": seed, "label_seed": seed}
+                write_member(members / f"{kind}-{seed}", state, settings)
+        write_atomically(place / _FILE, lambda file: file.write(text.encode()))
+        for old in place.glob("epoch-*"):
+            if old.name != members.name:
+                shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        shutil.rmtree(members, ignore_errors=True)  # half a checkpoint only takes room
+        raise unwritable(folder, error) from error
+
+
+def read_progress(folder: Path, settings_digest: str) -> Progress:
+    """Return how far the training in ``folder`` has come; a new one where there is none.
+
+    Raises:
+        StudyFolderError: the training there is another one.
+        CheckpointError: its file is damaged.
+    """
+    path = folder / PROGRESS / _FILE
+    try:
+        raw = read_json(path, _LIMIT)
+        if raw.pop("format") != FORMAT:
+            raise ValueError(f"its format must be {FORMAT!r}")
+        found = build(Progress, raw)
+    except FileNotFoundError:
+        return Progress(settings_digest=settings_digest)
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} must say how far a training has come, found: {str(error)[:300].rstrip('.')}; delete {path.parent} "
+            "to start anew."
+        ) from error
+    check_same(folder, found.settings_digest, settings_digest)
+    return found
+
+
+def read_states(
+    folder: Path, progress: Progress, seeds: list[int], spec: TrialSpec, step: int
+) -> dict[int, MemberState]:
+    """Return the members of ``seeds`` at ``progress``, which is ``step`` updates from the start.
+
+    Raises:
+        CheckpointError: one is missing, damaged, of another network or of another step.
+    """
+    place = folder / PROGRESS / _members(progress.epoch)
+    states = {seed: read_fitting(place / f"seed-{seed}", spec) for seed in seeds}
+    for seed, state in states.items():
+        if state.step != step:
+            raise CheckpointError(
+                f"the checkpoint of seed {seed} in {place} must be at step {step}, found {state.step}; delete "
+                f"{place.parent} to start anew."
+            )
+    return states
+
+
+def read_best(folder: Path, progress: Progress, seeds: list[int], spec: TrialSpec) -> dict[int, MemberState]:
+    """Return the members of ``seeds`` at their best epochs, where an epoch is chosen.
+
+    Raises:
+        CheckpointError: one is missing, damaged or of another network.
+    """
+    place = folder / PROGRESS / _members(progress.epoch)
+    return {seed: read_fitting(place / f"best-{seed}", spec) for seed in seeds if str(seed) in progress.best}
+
+
+def check_same(folder: Path, found: str, expected: str) -> None:
+    """Raise ``StudyFolderError`` unless both digests of settings are the same."""
+    if found != expected:
+        raise StudyFolderError(
+            f"a final training goes on with the settings, seeds, data and kind of device that it began with (digest "
+            f"{found[:12]}), {folder} is asked for others ({expected[:12]}); give the same ones or another folder."
+        )
+
+
+def _members(epoch: int) -> str:
+    return f"epoch-{epoch:04d}"

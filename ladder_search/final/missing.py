@@ -1,0 +1,134 @@
+"""Final trainings of a study's own configuration that are there already, and those that are still to be done.
+
+A study's place holds a folder for every block of seeds that was trained as one pack, ``seeds-1001-1005``; what is done
+is taken over, and where more seeds are asked for only those are trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ladder_search.bundles.shelf import Shelf
+from ladder_search.config import flat, merge
+from ladder_search.data.dataset import Dataset
+from ladder_search.errors import CheckpointError, StudyFolderError
+from ladder_search.final.results import RESULT, FinalResult, read_result, write_result
+from ladder_search.final.training import FinalProgress, train_final, worth_compiling
+from ladder_search.studies import Study
+from ladder_search.trial import TrialSpec
+
+
+def shortened(study: Study, epochs: int | None) -> TrialSpec:
+    """Return the study's own configuration, with another length of its schedule where one is given."""
+    spec = study.trial()
+    if epochs is None:
+        return spec
+    return TrialSpec.from_mapping(merge(spec.as_mapping(), {"training": {"epochs": epochs}}))
+
+
+def train_missing(
+    study: Study,
+    spec: TrialSpec,
+    dataset: Dataset,
+    *,
+    seeds: Sequence[int],
+    place: Path,
+    device: torch.device,
+    shelf: Shelf,
+    report: Callable[[FinalProgress], None],
+    curve_every: int | None = None,
+) -> list[FinalResult]:
+    """Train ``spec`` on those of ``seeds`` that ``place`` has no result of; return all results there with any of them.
+
+    Args:
+        curve_every: as in ``train_final``; what is done already has the curve that it was asked for then.
+
+    Raises:
+        StudyFolderError: the place holds a training of another configuration, is in use, or cannot be written.
+        CheckpointError: what it holds is damaged.
+    """
+    found = []
+    for path in sorted(place.glob(f"seeds-*/{RESULT}")):
+        result = read_result(path.parent, networks=False)
+        check_is_of(result, study, spec, path.parent)
+        if result.data_digest != dataset.digest:
+            raise StudyFolderError(
+                f"{path.parent} was trained on other data called {dataset.name} (digest {result.data_digest[:12]}, not "
+                f"{dataset.digest[:12]}); choose another root folder, or delete it."
+            )
+        if set(seeds) & {outcome.seed for outcome in result.outcomes}:
+            found.append(result)
+    done = {outcome.seed for result in found for outcome in result.outcomes}
+    missing = [seed for seed in seeds if seed not in done]
+    if missing:
+        folder = place / f"seeds-{missing[0]}-{missing[-1]}"
+        result = train_final(
+            spec,
+            dataset,
+            seeds=missing,
+            study=study,
+            compiled=worth_compiling(spec, dataset, len(missing)),
+            device=device,
+            report=report,
+            folder=folder,
+            networks=shelf,
+            curve_every=curve_every,
+        )
+        write_result(folder, result)
+        found.append(result)
+    return found
+
+
+def read_trained(study: Study, spec: TrialSpec, folder: Path) -> FinalResult | None:
+    """Return the final training in ``folder``, as ``ladder-search train`` leaves it; None where none is finished.
+
+    Raises:
+        StudyFolderError: it is of another study or other settings.
+        CheckpointError: it is damaged.
+    """
+    if not (folder / RESULT).is_file():
+        return None
+    result = read_result(folder, networks=False)
+    check_is_of(result, study, spec, folder)
+    return result
+
+
+def check_is_of(result: FinalResult, study: Study, spec: TrialSpec, folder: Path) -> None:
+    """Raise ``StudyFolderError`` unless the result is of ``study`` and of these settings, whatever its seeds."""
+    if result.study != study.name:
+        raise StudyFolderError(
+            f"{folder} must hold a final training of {study.name}, found one of {result.study or 'no study'}; name "
+            "another folder."
+        )
+    found, asked = _settings(result.spec), _settings(spec)
+    other = sorted(name for name in found.keys() | asked.keys() if found.get(name) != asked.get(name))
+    if other:
+        name = other[0]
+        raise StudyFolderError(
+            f"{folder} must hold {study.name} with the settings that are asked for, {name.replace('/', '.')} is "
+            f"{found.get(name)} there and {asked.get(name)} here; "
+            + ("give its --epochs." if other == ["training/epochs"] else "train it again, or name another folder.")
+        )
+
+
+def check_same_data(results: Sequence[FinalResult]) -> None:
+    """Raise ``CheckpointError`` where trainings on data sets of one name saw different data."""
+    first: dict[str, FinalResult] = {}
+    for result in results:
+        other = first.setdefault(result.spec.data.dataset, result)
+        if other.data_digest != result.data_digest:
+            raise CheckpointError(
+                f"{other.study} and {result.study} were trained on different data called {result.spec.data.dataset} "
+                f"(digests {other.data_digest[:12]} and {result.data_digest[:12]}); train one of them again."
+            )
+
+
+def _settings(spec: TrialSpec) -> dict[str, Any]:
+    """All but seeds, and what is held out, which a final training decides."""
+    data = replace(spec.data, validation=0)
+    return flat(replace(spec, data=data, seed=1, label_seed=1, draws=1).as_mapping())

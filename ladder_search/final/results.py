@@ -1,0 +1,354 @@
+"""The outcome of a final training: what every seed reached, the mean beside the target, and its folder.
+
+A result's folder::
+
+    result.json    settings, every seed's test error, mean, deviation, interval, verdict; a folder with one is whole
+    seed-1001/ …   a bundle for each seed that did not diverge
+    progress/      checkpoints of a training that is not finished; see ``progress``
+    spool/         tracking events, stored and waiting
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from ladder_search.config import as_mapping, build
+from ladder_search.disk.files import write_atomically
+from ladder_search.disk.folders import taken, unwritable
+from ladder_search.disk.foreign import read_json
+from ladder_search.disk.lock import LOCK_FILES
+from ladder_search.errors import CheckpointError, LadderSearchError, StudyFolderError
+from ladder_search.final.folder import PROGRESS, held
+from ladder_search.metrics import EPOCH, MEASURES, STEP, TEST_ERROR
+from ladder_search.provenance import collect
+from ladder_search.statistics import LEVEL, AgainstTarget, Summary
+from ladder_search.statistics import Verdict as TargetVerdict
+from ladder_search.studies.study import Target
+from ladder_search.trial import TrialSpec
+
+FORMAT = "ladder-search result 1"
+RESULT = "result.json"
+SPOOL = "spool"
+
+Verdict = Literal[TargetVerdict, "no target", "reduced schedule", "no verdict"]
+
+_LIMIT = 1 << 26
+_PATIENCE_SECONDS = 120.0
+"""For another process that writes the same result."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeedResult:
+    """What one seed reached."""
+
+    seed: int
+    test_error: float | None
+    """After the whole schedule, a fraction; None: the seed diverged."""
+    test_scores: dict[str, float] = field(default_factory=dict)
+    """All that the network is judged by on the test set, by the names of its ``measures``."""
+    best_epoch: int | None = None
+    """The epoch whose weights these are, chosen on validation examples of the data's own; None: the last."""
+    diverged_epoch: int | None = None
+    """The epoch, from 1, in which its numbers ceased to be finite."""
+    epochs: tuple[dict[str, Any], ...] = ()
+    """Metrics of every epoch (names of ``metrics``); where a learning curve was asked for, test errors among them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FinalResult:
+    """A final training over several seeds. The mean, its deviation and interval are over the seeds that finished."""
+
+    study: str
+    """Name of the study, or "" for a configuration of none."""
+    spec: TrialSpec
+    """The configuration as trained: nothing held out; its own seeds are the first of the run."""
+    target: Target | None
+    outcomes: tuple[SeedResult, ...]
+    data_digest: str
+    settings_digest: str
+    """Names what was trained: configuration, seeds, data, kind of device."""
+    compiled: bool
+    device: str
+    seconds: float
+    reduced: bool = False
+    """Trained for fewer epochs than its study says: no number to hold against the published one."""
+    modules: Mapping[int, nn.Module] = field(default_factory=dict, repr=False, compare=False)
+    """Seed -> network with its test-time statistics, of the seeds that finished."""
+
+    @property
+    def test_errors(self) -> list[float]:
+        return [outcome.test_error for outcome in self.outcomes if outcome.test_error is not None]
+
+    @property
+    def diverged(self) -> tuple[int, ...]:
+        """Seeds without a test error; always told beside the mean."""
+        return tuple(outcome.seed for outcome in self.outcomes if outcome.test_error is None)
+
+    @property
+    def n(self) -> int:
+        """Seeds behind the mean."""
+        return len(self.test_errors)
+
+    @property
+    def summary(self) -> Summary | None:
+        """Mean, deviation and number of the seeds that finished; None where none did."""
+        return Summary.of(self.test_errors) if self.n else None
+
+    @property
+    def mean(self) -> float | None:
+        return self.summary.mean if self.summary else None
+
+    @property
+    def deviation(self) -> float | None:
+        """Standard deviation of the seeds' errors with n - 1 below; None for fewer than 2."""
+        return self.summary.deviation if self.summary and self.n > 1 else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Student's 95 % confidence interval of the mean; None for fewer than 2 seeds."""
+        return self.summary.interval() if self.summary else None
+
+    @property
+    def verdict(self) -> Verdict:
+        """The mean against the published one, as one look at one configuration; ``statistics`` has the rule."""
+        if self.target is None:
+            return "no target"
+        if self.reduced:
+            return "reduced schedule"
+        if self.target.withheld:
+            return "no verdict"
+        against = AgainstTarget.of(self.summary, self.target) if self.summary else None
+        if against is None:
+            return "not enough seeds"
+        return against.verdict(p=against.p, p_margin=against.p_margin, level=LEVEL)
+
+    @property
+    def curve(self) -> dict[int, dict[int, float]]:
+        """Learning curve, epoch -> seed -> test error: a picture of the training, by which nothing is chosen."""
+        found: dict[int, dict[int, float]] = {}
+        for outcome in self.outcomes:
+            for row in outcome.epochs:
+                if TEST_ERROR in row:
+                    found.setdefault(int(row[EPOCH]), {})[outcome.seed] = row[TEST_ERROR]
+        return found
+
+    @property
+    def others(self) -> dict[str, Summary]:
+        """The same of what else the networks were judged by, by the names of ``metrics.MEASURES``."""
+        own = self.spec.measure.name
+        found: dict[str, list[float]] = {}
+        for outcome in self.outcomes:
+            for name, value in outcome.test_scores.items():
+                if name != own:
+                    found.setdefault(name, []).append(value)
+        return {name: Summary.of(values) for name, values in found.items()}
+
+    def lines(self) -> list[str]:
+        """The result in words, a line for each measure."""
+        lines = [str(self)]
+        for name, found in self.others.items():
+            measure = MEASURES[name]
+            spread = f" ± {measure.number(found.deviation)}" if found.n > 1 else ""
+            lines.append(f"{measure.title} {measure.text(found.mean)}{spread}")
+        return lines
+
+    def __str__(self) -> str:
+        """Shown: ``1.05 % ± 0.12 over 10 seeds, 95 % interval 0.96 .. 1.14 %, target 1.06 % ± 0.37: reproduced``."""
+        measure = self.spec.measure
+        text = "no seed finished" if self.mean is None else measure.text(self.mean)
+        if self.deviation is not None:
+            text += f" ± {measure.number(self.deviation)}"
+        if self.n:
+            text += f" over {self.n} seed{'s' if self.n > 1 else ''}"
+        if self.diverged:
+            text += f", {len(self.diverged)} of {len(self.outcomes)} diverged ({', '.join(map(str, self.diverged))})"
+        if self.interval is not None:
+            text += f", 95 % interval {measure.number(self.interval[0])} .. {measure.text(self.interval[1])}"
+        if self.target is None:
+            return text
+        reason = f", {self.target.withheld}" if self.verdict == "no verdict" else ""
+        return f"{text}, target {self.target}: {self.verdict}{reason}"
+
+
+def write_result(
+    folder: Path, result: FinalResult, *, provenance: Mapping[str, Any] | None = None, force: bool = False
+) -> None:
+    """Write the bundles and then ``result.json``; until that is there, the folder's checkpoints stay.
+
+    Where the folder has this very result already, nothing is done: a finished training may be asked for again.
+
+    Args:
+        provenance: None: collected here.
+        force: replace a result that is there.
+
+    Raises:
+        StudyFolderError: the folder has another result already, holds something else, or cannot be written; then no
+            bundle of this call is left behind.
+        CheckpointError: the folder has a result that is damaged.
+    """
+    check_folder(folder)
+    with held(folder, timeout=_PATIENCE_SECONDS, brief=True):  # another process may have finished the same training
+        if (folder / RESULT).exists() and not force:
+            if read_result(folder) == result:
+                return
+            raise taken(folder / RESULT)
+        if provenance is None:
+            provenance = collect(data_name=result.spec.data.dataset, data_digest=result.data_digest)
+        _write(folder, result, provenance)
+        shutil.rmtree(folder / PROGRESS, ignore_errors=True)
+
+
+def _write(folder: Path, result: FinalResult, provenance: Mapping[str, Any]) -> None:
+    """Write bundles and result into a folder that is held; of a failure nothing stays."""
+    # Here, because it needs safetensors and PyYAML, which a training without a folder does not.
+    from ladder_search.bundles.bundle import BundleMetrics, write_bundle
+
+    digests: dict[int, str] = {}
+    try:
+        (folder / RESULT).unlink(missing_ok=True)  # it says that the bundles beside it are its own
+        for outcome in result.outcomes:
+            if outcome.test_error is None:
+                continue
+            digests[outcome.seed] = write_bundle(
+                bundle_folder(folder, outcome.seed),
+                study=result.study,
+                spec=replace(result.spec, seed=outcome.seed, label_seed=outcome.seed),
+                module=result.modules[outcome.seed],
+                metrics=BundleMetrics(
+                    trial=f"seed-{outcome.seed}",
+                    state="COMPLETE",
+                    test_error=outcome.test_error,
+                    step=outcome.epochs[-1][STEP] if outcome.epochs else None,
+                    epochs=outcome.epochs,
+                ),
+                provenance=provenance,
+                force=True,  # without a result.json beside it, it is what a killed call of this function left
+            )
+        content = json.dumps(_as_json(result, digests), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        write_atomically(folder / RESULT, lambda file: file.write(content.encode()))
+    except BaseException as error:
+        with suppress(OSError):
+            (folder / RESULT).unlink(missing_ok=True)  # it was in place if only its folder could not be synced
+        for seed in digests:
+            shutil.rmtree(bundle_folder(folder, seed), ignore_errors=True)
+        if isinstance(error, OSError) and not isinstance(error, LadderSearchError):
+            raise unwritable(folder, error) from error
+        raise
+
+
+def read_result(folder: Path, *, networks: bool = True) -> FinalResult:
+    """Return the result in ``folder``.
+
+    Args:
+        networks: with the networks and the epochs' metrics, for which every bundle is read and checked; without them
+            the epochs tell the points of the learning curve.
+
+    Raises:
+        CheckpointError: there is no result, or it or one of its bundles is damaged.
+    """
+    from ladder_search.bundles.bundle import read_bundle
+
+    try:
+        raw = read_json(folder / RESULT, _LIMIT)
+        if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+            raise ValueError(f"its format must be {FORMAT!r}")
+        bundles: dict[str, str] = dict(raw["bundles"])
+        curve: dict[str, dict[str, float]] = dict(raw["learning_curve"])
+        outcomes = tuple(
+            build(SeedResult, {**o, "epochs": tuple(o["epochs"]) or _points(curve, str(o["seed"]))})
+            for o in raw["outcomes"]
+        )
+        result = FinalResult(
+            spec=TrialSpec.from_mapping(raw["settings"]),
+            target=None if raw["target"] is None else build(Target, raw["target"]),
+            outcomes=outcomes,
+            **{name: kind(raw[name]) for name, kind in _PLAIN.items()},
+        )
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        raise CheckpointError(
+            f"{folder / RESULT} must be the result of a final training, found: {str(error)[:300].rstrip('.')}; copy it "
+            "again or train again."
+        ) from error
+    if not networks:
+        return result
+    modules, whole = {}, []
+    for outcome in result.outcomes:
+        if outcome.test_error is not None:
+            bundle = read_bundle(bundle_folder(folder, outcome.seed))
+            if bundle.digest != bundles.get(str(outcome.seed)):
+                raise CheckpointError(
+                    f"the bundle {bundle.folder} must have the digest that {RESULT} names, "
+                    f"{bundles.get(str(outcome.seed))}, found {bundle.digest}; copy the folder again or train again."
+                )
+            modules[outcome.seed] = bundle.module()
+            outcome = replace(outcome, epochs=bundle.metrics.epochs)
+        whole.append(outcome)
+    return replace(result, outcomes=tuple(whole), modules=modules)
+
+
+def _points(curve: Mapping[str, Mapping[str, float]], seed: str) -> tuple[dict[str, Any], ...]:
+    return tuple({EPOCH: int(epoch), TEST_ERROR: row[seed]} for epoch, row in curve.items() if seed in row)
+
+
+def bundle_folder(folder: Path, seed: int) -> Path:
+    """Where the bundle of ``seed`` lies in a result's folder."""
+    return folder / f"seed-{seed}"
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ``StudyFolderError`` where ``folder`` holds anything that is no part of a final training."""
+    try:
+        names = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    strange = sorted(
+        name for name in names - {RESULT, PROGRESS, SPOOL, *LOCK_FILES} if not name.startswith(("seed-", "."))
+    )
+    if strange:
+        raise StudyFolderError(
+            f"a final training needs a folder of its own and {folder} holds {strange[0]!r}; choose another place."
+        )
+
+
+_PLAIN: dict[str, type[Any]] = {
+    "study": str,
+    "data_digest": str,
+    "settings_digest": str,
+    "compiled": bool,
+    "device": str,
+    "seconds": float,
+    "reduced": bool,
+}
+
+
+def _as_json(result: FinalResult, digests: Mapping[int, str]) -> dict[str, Any]:
+    outcomes = []
+    for outcome in result.outcomes:
+        # The epochs of a seed with a bundle are in its metrics.json.
+        kept = () if outcome.seed in digests else outcome.epochs
+        outcomes.append(as_mapping(replace(outcome, epochs=kept)))
+    return {
+        "format": FORMAT,
+        "summary": str(result),
+        "n": result.n,
+        "diverged": list(result.diverged),
+        "mean": result.mean,
+        "standard_deviation": result.deviation,
+        "confidence_interval_95": result.interval,
+        "verdict": result.verdict,
+        "level": LEVEL,
+        "target": None if result.target is None else as_mapping(result.target),
+        **{name: getattr(result, name) for name in _PLAIN},
+        "settings": result.spec.as_mapping(),
+        "outcomes": outcomes,
+        "bundles": {str(seed): digest for seed, digest in digests.items()},
+        "learning_curve": {str(epoch): {str(s): e for s, e in row.items()} for epoch, row in result.curve.items()},
+    }

@@ -1,0 +1,54 @@
+"""The mark in a checkpoint of a trial: which search wrote it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ladder_search.disk.files import write_atomically
+from ladder_search.disk.foreign import read_json
+from ladder_search.errors import CheckpointError
+
+CHECKPOINT = "trial.json"
+"""In a checkpoint of a search's trial, beside its members: whose it is."""
+CHECKPOINT_FORMAT = "ladder-search trial 1"
+
+
+class ForeignCheckpointError(CheckpointError):
+    """A checkpoint is of another search than the one that is to use it."""
+
+
+def mark_checkpoint(folder: Path, search: str, key: str) -> None:
+    """Write into a checkpoint of a trial whose it is: the id of its search, and its key.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    text = json.dumps({"format": CHECKPOINT_FORMAT, "search": search, "key": key}).encode()
+    write_atomically(folder / CHECKPOINT, lambda file: file.write(text))
+
+
+def check_checkpoint(folder: Path, search: str | None, where: str = "") -> None:
+    """Raise ``CheckpointError`` where the checkpoint in ``folder`` is of another search than the one with this id.
+
+    One without a mark was written by an earlier version.
+
+    Args:
+        where: what the message calls the folder; "": its path.
+    """
+    try:
+        mark = read_json(folder / CHECKPOINT, 1 << 16)
+        if not isinstance(mark, dict) or mark.get("format") != CHECKPOINT_FORMAT:
+            raise ValueError(f"its format must be {CHECKPOINT_FORMAT!r}")
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{where or folder} must say in {CHECKPOINT} whose checkpoint it is, found: {str(error)[:200]}; copy it "
+            "again or train the trial again."
+        ) from error
+    if mark.get("search") != search:
+        raise ForeignCheckpointError(
+            f"a search uses its own checkpoints and {where or folder} is of another one, which has the same name and "
+            "--storage; begin a new search with another --name."
+        )

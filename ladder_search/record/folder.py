@@ -1,0 +1,271 @@
+"""What a search keeps of each trial, and the folder it keeps it in.
+
+A study folder::
+
+    study.json      settings of the search, versions, state of the code: written before the first trial
+    optuna.journal  Optuna's journal: every suggestion, intermediate value and state
+    trials/         one JSON file per ended trial, ``t0007.json``, written whole
+    running/        reports of the trials that have not ended; gone when the search has
+    checkpoints/    Ray's experiment folder: logs and checkpoints of trials
+    spool/          tracking events, stored and waiting
+    pictures/       PNG and interactive HTML
+    leaderboard.md  the ended search in a table
+    lock            held while a search runs
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ladder_search.config import as_mapping, build
+from ladder_search.disk.files import write_atomically
+from ladder_search.disk.foreign import read_json
+from ladder_search.disk.lock import hold, let_go
+from ladder_search.errors import StudyFolderError, command_line
+from ladder_search.record.trial import TrialRecord, files_by_key, number_of
+
+FORMAT = "ladder-search study 1"
+_LIMIT = 1 << 28  # bytes of one file; a trial of 100,000 epochs needs some 30 MB
+ROOT = Path("{root}")
+"""Stands in ``study.json`` for the folder that holds the study folders."""
+_SQLITE = "sqlite:///"
+
+
+class FolderInUseError(StudyFolderError):
+    """Another search holds the study folder."""
+
+
+class StudyFolder:
+    """Paths of one study folder, and the one way its files are read and written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.journal = self.path / "optuna.journal"
+        self.trials = self.path / "trials"
+        self.running = self.path / "running"
+        self.checkpoints = self.path / "checkpoints"
+        self.spool = self.path / "spool"
+        self.pictures = self.path / "pictures"
+        self.notes: list[str] = []
+        """What is to be said of the file system, once the folder is held."""
+
+    def create(self, description: dict[str, Any]) -> None:
+        """Make the folder and write ``study.json``.
+
+        Raises:
+            StudyFolderError: the folder already holds a study, or cannot be written.
+        """
+        self.check_free()
+        try:
+            self.describe(description)
+        except StudyFolderError:
+            with suppress(OSError):  # of a search that cannot begin nothing stays
+                self.journal.unlink(missing_ok=True)
+                self.trials.rmdir()
+                self.running.rmdir()
+            raise
+
+    def describe(self, description: dict[str, Any]) -> None:
+        """Write ``study.json``, in which ``description`` finds what is given and the format.
+
+        Raises:
+            StudyFolderError: the folder cannot be written.
+        """
+        try:
+            for folder in (self.trials, self.running):
+                folder.mkdir(parents=True, exist_ok=True)
+            self._write_json(self.path / "study.json", {"format": FORMAT, **description})
+        except OSError as error:
+            raise StudyFolderError(
+                f"a study folder must be writable, {self.path} is not: {error}; choose another --root."
+            ) from error
+
+    def description(self) -> dict[str, Any]:
+        """Return the content of ``study.json``.
+
+        Raises:
+            StudyFolderError: there is no study here, or one of another format.
+        """
+        try:
+            found = read_json(self.path / "study.json", _LIMIT)
+        except FileNotFoundError as error:
+            search = command_line("search", "STUDY", root=self.path.parent, name=self.path.name)
+            raise StudyFolderError(
+                f"{self.path} holds no study (no study.json); run `{search}` first or name another."
+            ) from error
+        except (OSError, ValueError) as error:
+            raise StudyFolderError(
+                f"{self.path / 'study.json'} must be readable JSON: {error}; restore it or start anew."
+            ) from error
+        has = found.get("format") if isinstance(found, dict) else None
+        if has != FORMAT:
+            raise StudyFolderError(
+                f"study folders have the format {FORMAT!r}, {self.path} has {has!r:.80}; use the version that wrote it."
+            )
+        settings = found.get("settings")
+        names = (found.get("store"), settings.get("study") if isinstance(settings, dict) else None)
+        if not all(isinstance(name, str) for name in names):
+            raise StudyFolderError(
+                f"{self.path / 'study.json'} must name its study and its store and does not; restore it or start anew."
+            )
+        return dict(found)
+
+    def write_trial(self, record: TrialRecord) -> None:
+        """Write one ended trial, whole or not at all."""
+        self._write_json(self.trials / f"{record.key}.json", as_mapping(record))
+
+    def read_trials(self) -> list[TrialRecord]:
+        """Return the ended trials in the order of their numbers.
+
+        Raises:
+            StudyFolderError: a trial file is damaged.
+        """
+        records = []
+        for key, path in files_by_key(self.trials, ".json").items():
+            try:
+                raw = read_json(path, _LIMIT)
+                raw["epochs"] = tuple(raw["epochs"])
+                record = build(TrialRecord, raw)
+                if (record.key, record.number) != (key, number_of(key)):
+                    raise ValueError(f"its key must be {key}, found {record.key!r:.80} with number {record.number}")
+                records.append(record)
+            except (OSError, ValueError, LookupError, TypeError) as error:
+                raise StudyFolderError(
+                    f"{path} must be a trial's record: {error}; delete that file to leave the trial out."
+                ) from error
+        return records
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for one search; it is made for it, and removed again if no study was begun in it.
+
+        Raises:
+            StudyFolderError: another search holds it, or it cannot be written.
+        """
+        try:
+            lock = hold(self.path)
+        except BlockingIOError as error:
+            raise FolderInUseError(
+                f"one search at a time may use a study folder and {self.path} is in use; "
+                "wait for it or choose another --name."
+            ) from error
+        except OSError as error:
+            raise StudyFolderError(
+                f"a study folder must be writable, {self.path} is not: {error}; choose another --root."
+            ) from error
+        self.notes = [lock.note] if lock.note else []
+        try:
+            yield
+        finally:
+            let_go(lock, unused=not self.holds_study())
+
+    def check_free(self) -> None:
+        """Raise ``StudyFolderError`` when a search was begun here."""
+        if self.holds_study():
+            raise StudyFolderError(
+                f"a study folder is never overwritten and {self.path} holds a study; "
+                "choose another --name or delete it."
+            )
+
+    def holds_study(self) -> bool:
+        """Whether a search was begun here."""
+        return (self.path / "study.json").exists()
+
+    @staticmethod
+    def _write_json(path: Path, content: Any) -> None:
+        text = json.dumps(content, indent=1).encode()
+        write_atomically(path, lambda file: file.write(text))
+
+
+def relative_place(place: str, root: Path) -> str:
+    """Return an address or a folder as ``study.json`` names it: ``{root}`` stands for the results folder.
+
+    A results folder is thereby found wherever it is moved to. What lies elsewhere keeps its name.
+    """
+    scheme, path = _split(place)
+    for folder in (root, root.resolve()):
+        if path.is_relative_to(folder):
+            return f"{scheme}{ROOT / path.relative_to(folder)}"
+    return place
+
+
+def absolute_place(place: str, root: Path) -> str:
+    """Return the address or folder that ``relative_place`` named, for the results folder where it is now.
+
+    Earlier versions kept absolute addresses: a SQLite file that is no longer there is looked for in ``root``.
+    """
+    scheme, path = _split(place)
+    if path.is_relative_to(ROOT):
+        return f"{scheme}{root.absolute() / path.relative_to(ROOT)}"
+    here = root.absolute() / path.name
+    return f"{scheme}{here}" if scheme == _SQLITE and not path.exists() and here.exists() else place
+
+
+def _split(place: str) -> tuple[str, Path]:
+    scheme = next((prefix for prefix in (_SQLITE, "file://") if place.startswith(prefix)), "")
+    return scheme, Path(place.removeprefix(scheme))
+
+
+def latest(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings and provenance of a search's latest life, from its ``study.json``."""
+    lives: list[dict[str, Any]] = [dict(description), *description.get("resumed", [])]
+    return lives[-1]
+
+
+def find_folder(root: Path, name: str) -> StudyFolder:
+    """Return the study folder that ``name`` means: a path, a folder in ``root``, or the latest search of a study.
+
+    Raises:
+        StudyFolderError: there is no such study folder.
+    """
+    for path in (Path(name), root / name):
+        if (path / "study.json").is_file():
+            return StudyFolder(path)
+    for folder in searches_of(root, name):
+        return folder
+    have = sorted(path.parent.name for path in root.glob("*/study.json"))
+    known = f"there are {', '.join(have)}" if have else "there is none yet"
+    raise StudyFolderError(
+        f"{name!r} must be a study folder or a study that was searched, in {root} {known}; "
+        f"run `{command_line('search', 'STUDY', root=root)}` or correct --root."
+    )
+
+
+def searches_of(root: Path, study: str) -> list[StudyFolder]:
+    """Return the folders of all searches of ``study`` in ``root``, the latest first."""
+    searches = []
+    for path in root.glob("*/study.json"):
+        with suppress(StudyFolderError):  # a damaged one is not what is meant, and does not hide the others
+            folder = StudyFolder(path.parent)
+            if folder.description()["settings"]["study"] == study:
+                searches.append((path.stat().st_mtime_ns, path.parent.name, folder))
+    return [folder for *_, folder in sorted(searches, key=lambda search: search[:2], reverse=True)]
+
+
+@contextmanager
+def claim_folder(root: Path, name: str | None, otherwise: str) -> Iterator[StudyFolder]:
+    """Hold a folder in ``root`` for a new search: ``name``; for None the first free one of ``otherwise``, ``-2``, …
+
+    Raises:
+        StudyFolderError: the named folder is in use or holds a study, or none can be written.
+    """
+    for attempt in itertools.count(1):
+        folder = StudyFolder(root / (name or (otherwise if attempt == 1 else f"{otherwise}-{attempt}")))
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(folder.locked())
+            except FolderInUseError:
+                if name:
+                    raise
+                continue
+            if folder.holds_study():
+                if name is None:
+                    continue
+                folder.check_free()
+            yield folder
+            return

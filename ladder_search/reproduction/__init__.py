@@ -1,0 +1,1 @@
+"""What is claimed and what was measured: published results, orderings of methods, learning curves."""

@@ -1,0 +1,197 @@
+"""How fast several configurations learn: accuracy after every epoch over seeds, areas, transfer scores, paired tests.
+
+Source: Rusu et al. 2016, section 4 (area under the learning curve; the transfer score is its ratio to that of a column
+from scratch). Every comparison is in pairs of equal seeds, which are equal label draws. Where a study is not judged by
+its error there is no accuracy: the curves are then those of its measure, and less is better.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import fmean, stdev
+from typing import Any
+
+from ladder_search.errors import CheckpointError
+from ladder_search.final.results import FinalResult
+from ladder_search.metrics import EPOCH, ERROR, TEST_ERROR, Measure
+from ladder_search.statistics import holm, paired
+
+MARKS = (1, 3, 10)
+"""Epochs after which accuracies are told, beside the last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learning:
+    """The learning curves of one configuration."""
+
+    name: str
+    title: str
+    curves: Mapping[int, tuple[float, ...]]
+    """Seed -> test accuracy (a fraction) or measure after each of ``points``; a seed that diverged is left out."""
+    diverged: tuple[int, ...] = ()
+    measure: Measure = ERROR
+    """What the study is judged by."""
+    at: tuple[int, ...] | None = None
+    """Epochs of the curves' points; None: all of them, 1..E."""
+
+    @classmethod
+    def of(cls, name: str, title: str, result: FinalResult) -> Learning:
+        """Read the curves of a final training.
+
+        Raises:
+            CheckpointError: it has no point for every epoch.
+        """
+        found, measure = {}, result.spec.measure
+        for outcome in result.outcomes:
+            if outcome.test_error is not None:
+                rows = sorted(outcome.epochs, key=lambda row: row[EPOCH])
+                if any(TEST_ERROR not in row for row in rows):
+                    raise CheckpointError(
+                        f"a comparison needs a test error for every epoch and the kept training of {name} has them for "
+                        "some only; choose another output folder."
+                    )
+                errors = [row[TEST_ERROR] for row in rows]
+                found[outcome.seed] = tuple(1.0 - error for error in errors) if measure == ERROR else tuple(errors)
+        gone = tuple(outcome.seed for outcome in result.outcomes if outcome.test_error is None)
+        return cls(name=name, title=title, curves=found, diverged=gone, measure=measure)
+
+    @classmethod
+    def where_told(cls, name: str, title: str, results: Sequence[FinalResult]) -> Learning | None:
+        """Read the curves of final trainings at the epochs that all seeds have a point of; None where there is none."""
+        outcomes = [outcome for result in results for outcome in result.outcomes]
+        told = {
+            outcome.seed: {int(row[EPOCH]): row[TEST_ERROR] for row in outcome.epochs if TEST_ERROR in row}
+            for outcome in outcomes
+            if outcome.test_error is not None
+        }
+        common = sorted(set.intersection(*map(set, told.values()))) if told else []
+        if not common:
+            return None
+        measure = results[0].spec.measure
+        found = {
+            seed: tuple(1.0 - rows[epoch] if measure == ERROR else rows[epoch] for epoch in common)
+            for seed, rows in told.items()
+        }
+        gone = tuple(outcome.seed for outcome in outcomes if outcome.test_error is None)
+        return cls(name=name, title=title, curves=found, diverged=gone, measure=measure, at=tuple(common))
+
+    @property
+    def rises(self) -> bool:
+        """Whether more is better."""
+        return self.measure == ERROR
+
+    @property
+    def kind(self) -> str:
+        """What the curves are of: "accuracy", or the measure's name."""
+        return "accuracy" if self.rises else self.measure.name
+
+    @property
+    def epochs(self) -> int:
+        return min((len(curve) for curve in self.curves.values()), default=0)
+
+    @property
+    def points(self) -> tuple[int, ...]:
+        """Epochs that the curves have a point of."""
+        return tuple(range(1, self.epochs + 1)) if self.at is None else self.at
+
+    def after(self, epoch: int) -> dict[int, float]:
+        """Seed -> the curve's value after that epoch, one of ``points``."""
+        place = epoch - 1 if self.at is None else self.at.index(epoch)
+        return {seed: curve[place] for seed, curve in self.curves.items()}
+
+    @property
+    def area(self) -> dict[int, float]:
+        """Seed -> area under the curve, divided by the epochs: the mean value while learning."""
+        return {seed: fmean(curve) for seed, curve in self.curves.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """Two configurations on common seeds."""
+
+    what: str
+    """"area", or "epoch N"."""
+    better: str
+    worse: str
+    """By their means."""
+    mean: float
+    """Mean of the differences, without its sign."""
+    deviation: float
+    n: int
+    p: float
+    """Of the paired t-test, two-sided, after Holm's correction over all pairs of configurations, for this ``what``."""
+
+
+def marks(all_: Sequence[Learning]) -> list[int]:
+    """Return the epochs after which accuracies are told: 1, 3, 10 and the last that all have; none without a curve."""
+    last = min((one.epochs for one in all_ if one.curves), default=0)
+    return sorted({*(mark for mark in MARKS if mark < last), last}) if last else []
+
+
+def differences(all_: Sequence[Learning], what: str) -> list[Difference]:
+    """Compare all pairs by their ``area`` or after ``epoch N``; pairs with fewer than two common seeds are left out.
+
+    Holm's correction runs over all pairs, those that are left out among them: how many there are must not depend on
+    which seeds diverged.
+    """
+    epoch = 0 if what == "area" else int(what.removeprefix("epoch "))
+    values = {one.name: one.area if not epoch else one.after(epoch) for one in all_}
+    rises = all(one.rises for one in all_)
+    found = []
+    for a, b in combinations(values, 2):
+        common = sorted(values[a].keys() & values[b].keys())
+        apart = [values[a][seed] - values[b][seed] for seed in common]
+        if len(apart) < 2:
+            continue
+        first, second = (a, b) if (fmean(apart) >= 0) == rises else (b, a)
+        p = paired([values[a][seed] for seed in common], [values[b][seed] for seed in common])
+        found.append((first, second, abs(fmean(apart)), stdev(apart), len(apart), p))
+    left_out = math.comb(len(values), 2) - len(found)
+    corrected = holm([*(one[-1] for one in found), *[1.0] * left_out])
+    return [
+        Difference(what=what, better=first, worse=second, mean=mean, deviation=deviation, n=n, p=p)
+        for (first, second, mean, deviation, n, _), p in zip(found, corrected, strict=False)
+    ]
+
+
+def transfer_scores(all_: Sequence[Learning], reference: str) -> dict[str, float]:
+    """Return each configuration's mean area over the reference's, on common seeds."""
+    base = next(one for one in all_ if one.name == reference).area
+    scores = {}
+    for one in all_:
+        common = one.area.keys() & base.keys()
+        if common:
+            scores[one.name] = fmean(one.area[s] for s in common) / fmean(base[s] for s in common)
+    return scores
+
+
+def as_json(all_: Sequence[Learning], reference: str) -> dict[str, Any]:
+    """Everything in plain values, curves and tests."""
+    return {
+        "reference": reference,
+        "curves": {
+            one.name: {
+                "title": one.title,
+                one.kind: {str(seed): list(curve) for seed, curve in one.curves.items()},
+                "diverged": list(one.diverged),
+            }
+            for one in all_
+        },
+        "transfer": transfer_scores(all_, reference),
+        "differences": [
+            {
+                "what": one.what,
+                "better": one.better,
+                "worse": one.worse,
+                "mean": one.mean,
+                "sd": one.deviation,
+                "n": one.n,
+                "p_holm": one.p,
+            }
+            for what in ("area", *(f"epoch {mark}" for mark in marks(all_)))
+            for one in differences(all_, what)
+        ],
+    }

@@ -1,0 +1,273 @@
+"""The table of one or several reproductions: every contender a row, beside the published number.
+
+Each study's reproduction is a table of its own, whatever other ones are shown beside it: its tests have one level, that
+of the look that the table is, and Holm's correction runs over its own rows. Two questions are asked, and each of them
+has a family of tests that is fixed before the first training:
+
+* Is there a difference? Every contender against the published number, and every found one against the re-run.
+* Is the published number reproduced? Every contender against the margin above it.
+
+A test that cannot be made, because a contender was dropped or has fewer than two seeds, counts in its family all the
+same, with p = 1: how many tests there are must not depend on what the runs gave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from ladder_search.config import as_mapping
+from ladder_search.record.trial import PUBLISHED
+from ladder_search.reproduction.contenders import Contender
+from ladder_search.reproduction.reproduction import Reproduction
+from ladder_search.statistics import AgainstTarget, Summary, Verdict, holm, look_level, paired
+from ladder_search.studies import Target, find_study
+
+FORMAT = "ladder-search reproduction 2"
+
+Comparison = Literal["better", "worse", "no difference shown", "too few seeds", "dropped", "no verdict"]
+RowVerdict = Verdict | Literal["no target", "reduced schedule", "dropped", "no verdict"]
+
+NOT_COUNTED = "these runs are in no table yet; reproducing the study again counts one and judges them"
+"""Why runs that a killed call has left behind are not judged."""
+
+_MOST_SEEDS = 200  # that a reader would be advised to train
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One contender. Errors are what ``measure`` says; those of classifications are fractions."""
+
+    study: str
+    measure: str
+    """Row of ``metrics.MEASURES``."""
+    reduced: bool
+    """Trained for fewer epochs than published: no verdict on the published number."""
+    epochs: int
+    name: str
+    """``published``, or the key of the search's trial."""
+    search: str | None
+    target: Target | None
+    seeds: int
+    """Asked for."""
+    errors: tuple[float, ...]
+    """Of the seeds that finished."""
+    diverged: tuple[int, ...]
+    mean: float | None
+    deviation: float | None
+    interval: tuple[float, float] | None
+    """Student's, 95 %."""
+    difference: float | None
+    """Mean difference to the published configuration over the common seeds; below 0 it is better."""
+    p_difference: float | None
+    """Of the two-sided paired test, corrected."""
+    comparison: Comparison | None
+    """With the published configuration; None in its own row."""
+    p_target: float | None
+    """Of Welch's two-sided test against the published number, corrected."""
+    p_margin: float | None
+    """Of Welch's one-sided test against the margin above the published number, corrected."""
+    verdict: RowVerdict
+    withheld: str
+    """Why there is no verdict, where it is "no verdict"."""
+    seeds_needed: int | None
+    """For a verdict in the next table, if mean and spread stayed; None: more than 200, or there is one."""
+    dropped: str
+    table: int | None
+    """Number of the study's table that shows these runs; None: it was not counted yet, and judges nothing."""
+    level: float | None
+    """Of all tests of the study's table."""
+    difference_tests: int
+    """How many tests of a difference Holm's correction runs over."""
+    margin_tests: int
+    """How many tests against the margin it runs over."""
+
+    @property
+    def n(self) -> int:
+        return len(self.errors)
+
+    @property
+    def verdict_text(self) -> str:
+        """The verdict, and whether what it is held against could be confirmed."""
+        unverified = self.target is not None and not self.target.verified
+        judged = self.verdict in ("reproduced", "better", "worse")
+        return f"{self.verdict} (unverified target)" if judged and unverified else self.verdict
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Tested:
+    """One contender and its tests, before any correction."""
+
+    contender: Contender
+    against: AgainstTarget | None
+    p_target: float | None
+    """None: this table asks for no such test."""
+    p_margin: float | None
+    difference: float | None
+    p_difference: float | None
+    pairs: int
+    """Seeds that finished here and in the re-run."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Corrected:
+    """The p-values of a study's table after Holm's correction, in the order of its rows."""
+
+    p_target: list[float | None]
+    p_margin: list[float | None]
+    p_difference: list[float | None]
+
+    @classmethod
+    def of(cls, tests: Sequence[_Tested]) -> _Corrected:
+        whole = _holm([t.p_target for t in tests] + [t.p_difference for t in tests])
+        margins = _holm([t.p_margin for t in tests])
+        return cls(p_target=whole[: len(tests)], p_margin=margins, p_difference=whole[len(tests) :])
+
+
+def table(reproductions: Iterable[Reproduction]) -> list[Row]:
+    """Return the rows, in the order given: each study's published configuration and what was found."""
+    return [row for reproduction in reproductions for row in _rows(reproduction)]
+
+
+def table_json(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the table as plain data; every row has the level of its study's table."""
+    return {"format": FORMAT, "rows": [{"n": r.n, **as_mapping(r)} for r in rows]}
+
+
+def _rows(reproduction: Reproduction) -> list[Row]:
+    tests = [_test(reproduction, contender) for contender in reproduction.contenders]
+    corrected, number = _Corrected.of(tests), reproduction.table_number
+    return [_row(reproduction, tests, corrected, place, number) for place in range(len(tests))]
+
+
+def _holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Correct those that are tests; None is none."""
+    corrected = iter(holm(p for p in p_values if p is not None))
+    return [None if p is None else next(corrected) for p in p_values]
+
+
+def _test(reproduction: Reproduction, contender: Contender) -> _Tested:
+    target, own = find_study(reproduction.study).target, _summary(contender)
+    asked = target is not None and not target.withheld and not reproduction.reduced
+    against = AgainstTarget.of(own, target) if asked and own and target and not contender.dropped else None
+    p_target, p_margin = (against.p, against.p_margin) if against else ((1.0, 1.0) if asked else (None, None))
+    difference = p_difference = None
+    published = reproduction.contenders[0].errors
+    common = sorted(contender.errors.keys() & published.keys())
+    if contender.name != PUBLISHED:
+        pairs = [[errors[seed] for seed in common] for errors in (contender.errors, published)]
+        p_difference = 1.0 if contender.dropped else paired(*pairs)
+        difference = Summary.of(pairs[0]).mean - Summary.of(pairs[1]).mean if common else None
+    return _Tested(
+        contender=contender,
+        against=against,
+        p_target=p_target,
+        p_margin=p_margin,
+        difference=difference,
+        p_difference=p_difference,
+        pairs=len(common),
+    )
+
+
+def _row(
+    reproduction: Reproduction, tests: Sequence[_Tested], corrected: _Corrected, place: int, number: int | None
+) -> Row:
+    tested, level = tests[place], None if number is None else look_level(number)
+    contender, against = tested.contender, tested.against
+    study, own = find_study(reproduction.study), _summary(contender)
+    p_target, p_margin = corrected.p_target[place], corrected.p_margin[place]
+    verdict, withheld = _verdict(reproduction, tested, p_target, p_margin, level)
+    shown = against is not None
+    needed = _seeds_needed(reproduction, tests, place) if shown and verdict == "not enough seeds" else None
+    p_difference = corrected.p_difference[place] if tested.difference is not None and not contender.dropped else None
+    return Row(
+        study=study.name,
+        measure=study.measure.name,
+        reduced=reproduction.reduced,
+        epochs=reproduction.epochs,
+        name=contender.name,
+        search=contender.search,
+        target=study.target,
+        seeds=len(reproduction.seeds),
+        errors=tuple(contender.errors.values()),
+        diverged=contender.diverged,
+        mean=own.mean if own else None,
+        deviation=own.deviation if own and own.n > 1 else None,
+        interval=own.interval() if own else None,
+        difference=tested.difference,
+        p_difference=p_difference,
+        comparison=_comparison(tested, p_difference, level),
+        p_target=p_target if shown else None,
+        p_margin=p_margin if shown else None,
+        verdict=verdict,
+        withheld=withheld,
+        seeds_needed=needed,
+        dropped=contender.dropped,
+        table=number,
+        level=level,
+        difference_tests=sum(p is not None for p in (*corrected.p_target, *corrected.p_difference)),
+        margin_tests=sum(p is not None for p in corrected.p_margin),
+    )
+
+
+def _verdict(
+    reproduction: Reproduction,
+    tested: _Tested,
+    p_target: float | None,
+    p_margin: float | None,
+    level: float | None,
+) -> tuple[RowVerdict, str]:
+    """Return the verdict on the published number, and why there is none where there is none."""
+    target = find_study(reproduction.study).target
+    if tested.contender.dropped:
+        return "dropped", ""
+    if target is None:
+        return "no target", ""
+    if reproduction.reduced:
+        return "reduced schedule", ""
+    if target.withheld:
+        return "no verdict", target.withheld
+    if level is None:
+        return "no verdict", NOT_COUNTED
+    if tested.against is None or p_target is None or p_margin is None:
+        return "not enough seeds", ""
+    return tested.against.verdict(p=p_target, p_margin=p_margin, level=level), ""
+
+
+def _seeds_needed(reproduction: Reproduction, tests: Sequence[_Tested], place: int) -> int | None:
+    """Return the seeds with which the next table has a verdict: its level, and the same correction over its rows.
+
+    The row's mean and spread, and the other rows' p-values, are taken as they are.
+    """
+    tested, level = tests[place], reproduction.next_level
+    assert tested.against is not None
+    seeds = range(tested.against.own.n + 1, _MOST_SEEDS + 1)
+    for n, (p, p_margin) in zip(seeds, tested.against.p_values(seeds), strict=True):
+        if min(p, p_margin) < level:  # a correction makes none of them smaller
+            more = [*tests[:place], replace(tested, p_target=p, p_margin=p_margin), *tests[place + 1 :]]
+            corrected = _Corrected.of(more)
+            p_target, p_higher = corrected.p_target[place], corrected.p_margin[place]
+            assert p_target is not None and p_higher is not None
+            if tested.against.verdict(p=p_target, p_margin=p_higher, level=level) != "not enough seeds":
+                return n
+    return None
+
+
+def _comparison(tested: _Tested, p: float | None, level: float | None) -> Comparison | None:
+    if tested.contender.name == PUBLISHED:
+        return None
+    if tested.contender.dropped:
+        return "dropped"
+    if p is None or tested.difference is None or tested.pairs < 2:
+        return "too few seeds"
+    if level is None:
+        return "no verdict"
+    if p >= level:
+        return "no difference shown"
+    return "better" if tested.difference < 0 else "worse"
+
+
+def _summary(contender: Contender) -> Summary | None:
+    errors = list(contender.errors.values())
+    return Summary.of(errors) if errors else None
