@@ -38,6 +38,9 @@ from ladder_search.tracking.sqlite_store import artifact_root, move_artifacts
 
 _NO_MODES = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP)
 """What setting the mode or the time of a copy fails with on some mounts of SMB, exFAT and FUSE. MLflow sets both."""
+_FAILED_REQUESTS = (requests.ConnectionError, requests.Timeout, requests.exceptions.RetryError)
+"""The last one is an answer with 429 or one of 500 to 504, whose body MLflow's client does not pass on."""
+_UNAVAILABLE = "too many 503 error responses"
 KEY, SPOOL = "ladder.key", "ladder.spool"
 """Tags that make creating a run idempotent; the second keeps apart two searches of one name in one store."""
 INTERRUPTED = "ladder.interrupted"
@@ -238,11 +241,11 @@ class MlflowStore:
             raise
         except MlflowException as error:
             refused = error.error_code in REFUSALS
-            # MLflow's code for a database that is full, locked or away, its own or that of a server.
-            unavailable = error.error_code == "TEMPORARILY_UNAVAILABLE"
+            # MLflow's code for a database that is full, locked or away. From a server it arrives as a 503, whose body
+            # MLflow's client does not pass on.
+            unavailable = error.error_code == "TEMPORARILY_UNAVAILABLE" or _UNAVAILABLE in str(error.message)
             if not isinstance(error, RestException) and str(error.message).startswith("API request to endpoint"):
-                # Not MLflow's own words: a proxy, a login page, a host that is not allowed.
-                refused = unavailable = False
+                refused = False  # the answer of a proxy or a login page, not MLflow's
             if (cause := _connection_error(error)) is not None:
                 raise TrackingError(f"{self._address} cannot be reached: {_brief(cause)}") from error
             kind = RejectedError if refused else UnavailableError if unavailable else TrackingError
@@ -301,7 +304,7 @@ def _is_outage(error: BaseException | None) -> bool:
                 return bool(error.error_code == "INTERNAL_ERROR")
         if isinstance(error, requests.HTTPError) and error.response is not None:
             return error.response.status_code == 429 or error.response.status_code >= 500
-        if isinstance(error, (ConnectionError, TimeoutError, requests.ConnectionError, requests.Timeout)):
+        if isinstance(error, (ConnectionError, TimeoutError, *_FAILED_REQUESTS)):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import threading
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -128,12 +129,14 @@ class FlakyMlflow:
     """The few answers of an MLflow server that a writer needs, and trouble on schedule.
 
     ``trouble`` holds one entry per request to come: None (be well), a status (answer so and do nothing), or the
-    negative of a status (do what was asked, then answer so: the client cannot know).
+    negative of a status (do what was asked, then answer so: the client cannot know). ``error_code`` is MLflow's
+    code in the JSON of an error.
     """
 
     def __init__(self) -> None:
         self.trouble: deque[int | None] = deque()
         self.always: int | None = None
+        self.error_code = "INTERNAL_ERROR"
         self.delay_s = 0.0
         self.requests: list[str] = []
         self.runs: dict[str, dict[str, Any]] = {}
@@ -149,6 +152,10 @@ class FlakyMlflow:
 
             def do_POST(self) -> None:
                 self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+            def do_PUT(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self._answer({})
 
             def _answer(self, body: dict[str, Any]) -> None:
                 threading.Event().wait(flaky.delay_s)
@@ -176,7 +183,7 @@ class FlakyMlflow:
             self.requests.append(path)
             trouble = self.trouble.popleft() if self.trouble else self.always
             if trouble is not None and trouble > 0:
-                return trouble, {"error_code": "INTERNAL_ERROR", "message": "trouble"}
+                return trouble, {"error_code": self.error_code, "message": "trouble"}
             answer = getattr(self, path.replace("/", "_").replace("-", "_"))(body)
             if trouble is not None:
                 return -trouble, {"error_code": "INTERNAL_ERROR", "message": "trouble after the deed"}
@@ -189,7 +196,7 @@ class FlakyMlflow:
         return {"experiments": []}
 
     def runs_create(self, body: dict[str, Any]) -> dict[str, Any]:
-        run_id = f"{len(self.runs):032x}"
+        run_id = uuid.uuid4().hex  # MLflow's client remembers the artifact address of each run id
         tags = {tag["key"]: tag["value"] for tag in body["tags"]}
         info = {
             "run_id": run_id,

@@ -15,7 +15,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from ladder_search.errors import TrackingError
 from ladder_search.tracking.mlflow_store import MlflowStore, open_store
-from ladder_search.tracking.protocol import Batch, DatasetInput, MetricPoint, RejectedError
+from ladder_search.tracking.protocol import Batch, DatasetInput, MetricPoint, RejectedError, UnavailableError
 
 
 def point(step: int, value: float = 0.5) -> MetricPoint:
@@ -198,6 +198,31 @@ class TestServer:
                 store.find_run("k")
             assert not isinstance(caught.value, RejectedError)
             assert time.monotonic() - begin < 2.0  # MLflow's own retries, minutes long, are off
+
+    @pytest.mark.parametrize(("status", "unavailable"), [(503, True), (500, False), (502, False), (504, False)])
+    def test_a_503_says_that_the_database_is_unavailable(self, flaky: Any, status: int, unavailable: bool) -> None:
+        """MLflow answers 503 when its database has no room, is locked or is away: no item is given up because of it."""
+        store = open_store(flaky.address, "digits", Path("results/a/spool"), "spool")
+        run_id = store.create_run_once("k", name="k", parent_id=None, time_ms=1)
+        flaky.error_code = "TEMPORARILY_UNAVAILABLE"
+        flaky.trouble.append(status)
+        with pytest.raises(TrackingError, match="answered") as caught:
+            store.log_batch(run_id, Batch((point(1),)))
+        assert isinstance(caught.value, UnavailableError) is unavailable
+        assert not isinstance(caught.value, RejectedError)
+
+    @pytest.mark.parametrize(("status", "refused"), [(503, False), (500, False), (403, True)])
+    def test_a_file_is_refused_by_an_answer_that_is_no_outage(
+        self, flaky: Any, tmp_path: Path, status: int, refused: bool
+    ) -> None:
+        store = open_store(flaky.address, "digits", Path("results/a/spool"), "spool")
+        run_id = store.create_run_once("k", name="k", parent_id=None, time_ms=1)
+        (tmp_path / "file.txt").write_text("content")
+        flaky.always = status
+        flaky.trouble.append(None)  # the request for the run's artifact address
+        with pytest.raises(TrackingError) as caught:
+            store.log_artifact(run_id, tmp_path / "file.txt", "")
+        assert isinstance(caught.value, RejectedError) is refused, caught.value
 
     def test_points_that_a_server_did_not_take_are_never_thought_stored(
         self, flaky: Any, monkeypatch: pytest.MonkeyPatch
