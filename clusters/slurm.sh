@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# One search as a Slurm job, on a Ray cluster of its own that ends with it:
+# One search as a Slurm job, with its own Ray cluster that ends with the job:
 #
 #     sbatch clusters/slurm.sh mnist-100-full --trials 64
 #
-# Stand in the root of a checkout that all nodes see, with its .venv in it (`make search`). More: docs/clusters.md.
-# Lines marked EDIT are yours to fill in; each can also be given to sbatch.
+# Run it in the root of a checkout that all nodes see, with its .venv (`make search`). More: docs/clusters.md.
+# Fill in the lines marked EDIT; each can also be given to sbatch.
 
 #SBATCH --job-name=ladder-search
 #SBATCH --nodes=2                     # EDIT
@@ -15,7 +15,7 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --output=ladder-search-%j.log
-# Five minutes before the time is over this script hears of it; it stops the search and queues itself again.
+# Slurm sends the signal five minutes before the time limit; the script then stops the search and queues itself again.
 #SBATCH --signal=B:USR1@300
 
 set -euo pipefail
@@ -25,16 +25,16 @@ ulimit -n 65536 2> /dev/null || ulimit -n "$(ulimit -H -n)"
 
 name="slurm-$SLURM_JOB_ID"
 root="$PWD/results"                   # EDIT: on a file system that all nodes share
-share="--gpus-per-trial 1"            # EDIT: what the pack of several trials gets; see docs/search.md, Packs
+share="--gpus-per-trial 1"            # EDIT: GPUs of a pack of trials; see docs/search.md, Packs
 mkdir -p "$root"
 
-# The cluster's password, for this job alone; srun hands the variables on, and every node reads the file.
+# The cluster's password, for this job only; srun passes the variables on, and every node reads the file.
 private=$(umask 077 && mktemp --directory "$root/.$name-XXXXXX")
 (umask 077 && python -c 'import secrets; print(secrets.token_hex(32))' > "$private/token")
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$private/token"
 
-# Another job may run Ray on the same node: a temporary folder of our own, and ports that are free. `ray stop` would end
-# the other job's Ray as well; with --block, Ray ends with the step that started it.
+# Another job may run Ray on the same node: this job uses its own temporary folder and free ports. `ray stop` would end the
+# other job's Ray as well; with --block, Ray ends with the step that started it.
 export RAY_TMPDIR="/tmp/ladder-search-$SLURM_JOB_ID"
 read -r port client < <(python - <<'END'
 import socket
@@ -74,13 +74,13 @@ if ((count > 1)); then
     steps+=($!)
 fi
 
-# What the search is given besides its arguments. A job that was queued again goes on with it.
+# Options of the search besides its arguments. A job that was queued again resumes its search.
 export LADDER_SEARCH_OPTIONS="--address $here:$port --root $root --name $name $share"
 search=("$@")
 if [ -e "$root/$name/study.json" ]; then
     search=(--resume)
-    # The address of the tracking store may have a password, which is in no record of the search. Better: leave it out,
-    # and submit the job with MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or with MLFLOW_TRACKING_URI.
+    # The address of the tracking store may have a password, which no record of the search contains. It is better to leave
+    # --tracking out and to submit the job with MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or with MLFLOW_TRACKING_URI.
     while (($#)); do
         case $1 in
             --tracking) search+=("$1" "${2-}") ;;
@@ -92,11 +92,12 @@ fi
 python search.py "${search[@]}" &
 running=$!
 
-# The first signal lets the search stop in good order. Time over (USR1): queue again. Taken away (TERM): Slurm does.
+# The first signal lets the search stop with checkpoints. After USR1 (time limit) this script queues the job again; after
+# TERM (preemption) Slurm does.
 trap 'kill -TERM $running' TERM
 trap 'again=yes; kill -TERM $running' USR1
 code=0
-while kill -0 $running 2> /dev/null; do # a signal ends `wait`, and not the search
+while kill -0 $running 2> /dev/null; do # a signal ends `wait`, but not the search
     wait $running && code=0 || code=$?
 done
 if ((code == 0)); then again=; fi
