@@ -152,7 +152,7 @@ TABLE = (
     _row("CUDA_* NCCL_* GLOO_* RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE GROUP_* NODE_RANK ROLE_* MASTER_ADDR "
          "MASTER_PORT TORCHELASTIC_* FI_*", "harmless", "of programs with several processes, and of CUDA's debugging"),
     # Pictures and terminals.
-    _row("MPL* MATPLOTLIBRC PLOTLY_* QT_*", "removed", "pictures are written into files, all in one manner"),
+    _row("MPL* MATPLOTLIBRC QT_*", "removed", "pictures are written into files, all in one manner"),
     _row("MPLCONFIGDIR", "input", "where matplotlib keeps its list of fonts"),
     _row("SCIKIT_LEARN_DATA", "harmless", "digits come with the package"),
     _row("COLUMNS LINES TERM COLORTERM NO_COLOR FORCE_COLOR TTY_COMPATIBLE TTY_INTERACTIVE UNICODE_VERSION JUPYTER_* "

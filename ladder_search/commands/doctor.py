@@ -29,7 +29,7 @@ from ladder_search.training.compiling import compiler_problem
 
 PACKAGES = (
     "torch", "numpy", "pyarrow", "safetensors", "pyyaml", "ray", "optuna", "cmaes", "mlflow", "scipy", "scikit-learn",
-    "matplotlib", "pillow", "plotly", "rich", "markdown-it-py",
+    "matplotlib", "pillow", "rich", "markdown-it-py",
 )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from ladder_search.final.training import confirmation_seeds, seeds_of
 from ladder_search.ordering.claims import Ordering, find_ordering
 from ladder_search.ordering.judging import FILE, JudgedOrdering, Reached, judged, read_looks
 from ladder_search.pictures import canvas
-from ladder_search.pictures.differences import differences
+from ladder_search.pictures.intervals import differences
 from ladder_search.pictures.learning import learning_bands
 from ladder_search.report.orderings import as_markdown, print_ordering
 from ladder_search.reproduction.contenders import seeds_of_searches

@@ -5,9 +5,7 @@ A picture that lacks its data says in words what is missing; none of them ever s
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import optuna
@@ -35,8 +33,6 @@ def draw_all(
 ) -> list[Path]:
     """Draw every picture into ``folder.pictures`` and return the files: ``learning-curves.png``, ``.html`` and so on.
 
-    Beside them lies the one ``plotly.min.js`` that the pages share: they move together.
-
     Args:
         folder: the study's folder; older pictures in it are replaced.
         study: its target and baseline are drawn.
@@ -47,32 +43,15 @@ def draw_all(
         OSError: the folder cannot be written.
     """
     paths = []
-    with _quiet(), canvas.style():
+    with canvas.style():
         trials = Trials.of(study, records, optuna_study)
         for name, draw in _PICTURES.items():
-            title = f"{study.name}: {name}"
+            title, file = f"{study.name}: {name}", name.replace(" ", "-")
             try:
-                picture = draw(title, trials)
-                files = canvas.save(picture, folder.pictures, name.replace(" ", "-"))
+                paths += canvas.save(draw(title, trials), folder.pictures, file)
             except OSError:
                 raise
             except Exception as error:  # a defect here must not cost the search its end
                 picture = canvas.words(title, f"This picture could not be drawn: {error!r}")
-                files = canvas.save(picture, folder.pictures, name.replace(" ", "-"))
-            paths.extend(files)
+                paths += canvas.save(picture, folder.pictures, file)
     return paths
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what Optuna and plotly say about their own future, and each study made in memory, off the console."""
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(max(verbosity, optuna.logging.WARNING))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
-                warnings.filterwarnings("ignore", category=category, module=r"(optuna|plotly|matplotlib)(\.|$)")
-            yield
-    finally:
-        optuna.logging.set_verbosity(verbosity)

@@ -1,31 +1,28 @@
-"""What all pictures share: colours, figures of both kinds, and how they are written."""
+"""What all pictures share: colours, axes, and how one figure becomes a PNG and an interactive page."""
 
 from __future__ import annotations
 
-import html
 import io
 import math
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib
-import plotly.graph_objects as go
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-from plotly.offline import get_plotlyjs
 
 from ladder_search import wording
 from ladder_search.disk.files import write_atomically
 from ladder_search.metrics import ERROR, Measure
+from ladder_search.pictures.page import as_page
 
-# Okabe and Ito's palette: told apart with every common kind of colour blindness.
+# Okabe and Ito's palette: distinct with every common kind of colour blindness.
 BLUE, SKY, GREEN, ORANGE = "#0072B2", "#56B4E9", "#009E73", "#E69F00"
 VERMILION, PURPLE, BLACK, GREY = "#D55E00", "#CC79A7", "#000000", "#A6A6A6"
 COLOUR_MAP = "cividis"
@@ -49,17 +46,71 @@ _STYLE: dict[str, Any] = {
     "text.usetex": False,
     "text.parse_math": False,  # names hold underscores and may hold dollars
     "savefig.bbox": "standard",
+    "svg.hashsalt": "ladder-search",  # the same names of elements in every file
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Picture:
-    """One picture in its two forms."""
+    """One figure and the texts that its page shows under the pointer."""
 
-    title: str
-    png: Figure
-    page: Any
-    """plotly's figure."""
+    def __init__(self, title: str, *, width: float = WIDTH, height: float = 4.2) -> None:
+        """Make an empty figure of ``width`` x ``height`` inches with its title; no window shows it."""
+        self.title = title
+        self.figure = Figure(figsize=(width, height), dpi=200, layout="constrained")
+        FigureCanvasAgg(self.figure)
+        self.figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+        self.texts: list[tuple[str, Axes, float, float, str]] = []
+        """(entry of the legend or "", axes, x, y, text) of every point with a text."""
+        self._entries: list[str] = []
+
+    def hover(self, ax: Axes, xs: Iterable[float], ys: Iterable[float], texts: Iterable[str], entry: str = "") -> None:
+        """Show ``texts`` where the pointer is near the points; ``entry`` of the legend hides them with their curve."""
+        self.texts += [(entry, ax, x, y, text) for x, y, text in zip(xs, ys, texts, strict=True)]
+
+    def legend_below(self, ax: Axes, columns: int = 3) -> None:
+        """Put the legend of ``ax`` under the axes, where it covers no data.
+
+        A click on an entry of the page's legend hides every artist that has the entry's label, or the label after an
+        underscore.
+        """
+        handles, labels = ax.get_legend_handles_labels()
+        if not handles:
+            return
+        last = ("best found", "stopped or failed")
+        order = sorted(range(len(labels)), key=lambda place: [labels[place].startswith(name) for name in last][::-1])
+        self._entries = [labels[place] for place in order]
+        legend = self.figure.legend(
+            [handles[place] for place in order], self._entries, loc="outside lower center", ncols=columns
+        )
+        for number, text in enumerate(legend.get_texts()):
+            text.set_gid(f"legend-{number}")
+
+    def png(self) -> bytes:
+        """Return the picture as a PNG."""
+        image = io.BytesIO()
+        self.figure.savefig(image, format="png")
+        return image.getvalue()
+
+    def page(self) -> str:
+        """Return the picture as an HTML page that opens alone."""
+        self._name_artists()
+        image = io.StringIO()
+        self.figure.savefig(image, format="svg", metadata={"Date": None})
+        points: dict[int, list[list[Any]]] = {}
+        width, height = self.figure.get_size_inches() * 72
+        for entry, ax, x, y, text in self.texts:
+            across, up = self.figure.transFigure.inverted().transform(ax.transData.transform((x, y)))
+            number = self._entries.index(entry) if entry in self._entries else -1
+            points.setdefault(number, []).append([round(across * width, 1), round((1 - up) * height, 1), text])
+        return as_page(self.title, image.getvalue(), points)
+
+    def _name_artists(self) -> None:
+        """Give every artist of a legend's entry the entry's name, which becomes the id of its SVG element."""
+        for number, entry in enumerate(self._entries):
+            for ax in self.figure.axes:
+                bars = (bar for c in ax.containers if c.get_label() == entry for bar in c.get_children())
+                for artist in (*bars, *(a for a in ax.get_children() if a.get_label() in (entry, f"_{entry}"))):
+                    artist.set_gid(f"entry-{number}")
 
 
 @contextmanager
@@ -72,66 +123,27 @@ def style() -> Iterator[None]:
         yield
 
 
-def figure(title: str, *, width: float = WIDTH, height: float = 4.2) -> Figure:
-    """Return an empty figure with its title; it belongs to no window and to nobody else."""
-    fig = Figure(figsize=(width, height), dpi=200, layout="constrained")
-    FigureCanvasAgg(fig)
-    fig.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
-    return fig
-
-
-def page(title: str, **layout: Any) -> Any:
-    """Return an empty plotly figure with its title."""
-    fig = go.Figure()
-    style_page(fig, title, **layout)
-    return fig
-
-
-def style_page(fig: Any, title: str, **layout: Any) -> None:
-    """Give a plotly figure, Optuna's included, our title and fonts."""
-    heading = {
-        "text": html.escape(title, quote=False),
-        "x": 0.01,
-        "xanchor": "left",
-        "y": 0.98,
-        "yanchor": "top",
-        "yref": "container",
-    }
-    fig.update_layout(template="simple_white", title=heading, font={"size": 13}, margin={"t": 70})
-    fig.update_layout(**layout)
-
-
 def words(title: str, text: str) -> Picture:
     """A picture that says why there is nothing to see."""
-    fig = figure(title, height=2.0)
-    ax = fig.add_subplot()
+    picture = Picture(title, height=2.0)
+    ax = picture.figure.add_subplot()
     ax.set_axis_off()
     ax.text(0.5, 0.5, textwrap.fill(text, 80), ha="center", va="center", transform=ax.transAxes)
-    empty = page(title, height=300)
-    empty.update_xaxes(visible=False)
-    empty.update_yaxes(visible=False)
-    note = "<br>".join(html.escape(line, quote=False) for line in textwrap.wrap(text, 90))
-    empty.add_annotation(text=note, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False)
-    return Picture(title=title, png=fig, page=empty)
+    return picture
 
 
 def save(picture: Picture, folder: Path, name: str) -> list[Path]:
-    """Write ``name.png`` and ``name.html``, each whole or not at all, and the script that the pages share."""
+    """Write ``name.png`` and ``name.html``, each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {folder / file: content for file, content in contents(picture, name).items()}
     for path, content in files.items():
-        if path.suffix != ".js" or not path.exists() or path.stat().st_size != len(content):
-            _write(path, content)
-    return [path for path in files if path.suffix != ".js"]
+        _write(path, content)
+    return list(files)
 
 
 def contents(picture: Picture, name: str) -> dict[str, bytes]:
-    """Return what ``save`` writes: the script, ``name.png`` and ``name.html`` -> their content."""
-    image = io.BytesIO()
-    picture.png.savefig(image, format="png")
-    text = picture.page.to_html(include_plotlyjs="directory", div_id=name)
-    text = text.replace("<head>", f"<head><title>{html.escape(picture.title, quote=False)}</title>", 1)
-    return {"plotly.min.js": get_plotlyjs().encode(), f"{name}.png": image.getvalue(), f"{name}.html": text.encode()}
+    """Return what ``save`` writes: ``name.png`` and ``name.html`` -> their content."""
+    return {f"{name}.png": picture.png(), f"{name}.html": picture.page().encode()}
 
 
 def percent_axis(axis: Any) -> None:
@@ -161,7 +173,7 @@ def log_ticks(low: float, high: float, *, most: int, letters: int) -> list[float
     return ticks if len(ticks) > 1 else sorted({low, high})
 
 
-def wrapped(name: str, width: int, *, newline: str = "\n") -> str:
+def wrapped(name: str, width: int) -> str:
     """``noise_std_input`` in lines of about ``width`` letters, broken after ``/``, ``_`` and ``.`` where it can be."""
     lines = [""]
     for part in re.findall(r"[^/_.\s-]*[/_.\s-]*", name):
@@ -169,22 +181,12 @@ def wrapped(name: str, width: int, *, newline: str = "\n") -> str:
             if lines[-1] and len(lines[-1]) + len(piece) > width:
                 lines.append("")
             lines[-1] += piece
-    return newline.join(line for line in lines if line)
+    return "\n".join(line for line in lines if line)
 
 
 def thinned(lines: int) -> float:
     """Factor for the width and the opacity of each of many lines, so that their density can be seen: 1 up to 40."""
     return max(0.3, min(1.0, math.sqrt(40 / max(1, lines))))
-
-
-def legend_below(fig: Figure, ax: Axes, columns: int = 3) -> None:
-    """Put the legend under the axes, where it covers no data."""
-    handles, labels = ax.get_legend_handles_labels()
-    if handles:
-        last = ("best found", "stopped or failed")
-        order = sorted(range(len(labels)), key=lambda place: [labels[place].startswith(name) for name in last][::-1])
-        entries = [handles[place] for place in order], [labels[place] for place in order]
-        fig.legend(*entries, loc="outside lower center", ncols=columns)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,12 +14,11 @@ from ladder_search.pictures import canvas
 from ladder_search.pictures.canvas import Picture
 from ladder_search.pictures.trials import Trials
 from ladder_search.record.trial import TrialRecord
-from ladder_search.studies.study import Study, Target
+from ladder_search.studies.study import Target
 from ladder_search.wording import BASELINE, PUBLISHED, finite
 
 _FLOOR = 0.01
 """Least value that is drawn, as it is shown: 0.01 %."""
-_DASHES = {"-": "solid", "--": "dash", ":": "dot"}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -48,13 +45,31 @@ def learning_curves(title: str, trials: Trials) -> Picture:
     groups = [group for group in _groups(trials, axis) if group.curves]
     if not groups:
         return canvas.words(title, f"No trial has reported a validation {measure.title} yet.")
+    picture = Picture(title)
+    ax = picture.figure.add_subplot()
+    ax.set_yscale("log")
+    if study.target is not None:
+        _target(ax, study.target, floor)
+    for order, group in enumerate(groups, 2):
+        thin = canvas.thinned(len(group.curves))
+        style: dict[str, Any] = {"color": group.colour, "linestyle": group.dash, "zorder": order, "markersize": 5}
+        style |= {"alpha": group.alpha, "linewidth": group.width, "solid_capstyle": "round"}
+        ax.plot([], [], marker="x" if group.crossed else "", label=group.label, **style)  # the legend's
+        style |= {"alpha": thin * group.alpha, "linewidth": thin * group.width, "label": f"_{group.label}"}
+        for key, xs, errors in group.curves:
+            ys = [max(error, floor) for error in errors]
+            ax.plot(xs, ys, marker="o" if len(xs) == 1 else "", **style | {"markersize": 3})
+            if group.crossed:
+                ax.plot(xs[-1], ys[-1], marker="x", **style | {"linestyle": "", "alpha": 1.0})
+            texts = [f"{key}, {label} {x:g}: {measure.text(error)}" for x, error in zip(xs, errors, strict=True)]
+            picture.hover(ax, xs, ys, texts, group.label)
+    canvas.measure_axis(ax.yaxis, measure, log=True)
+    ax.set_xlabel(label)
     zeros = any(error < floor for group in groups for _, _, errors in group.curves for error in errors)
-    ylabel = f"validation {measure.label}{f' (none is drawn at {measure.text(floor)})' if zeros else ''}"
-    return Picture(
-        title=title,
-        png=_png(title, groups, study, floor, label, ylabel),
-        page=_page(title, groups, study, floor, label, ylabel),
-    )
+    ax.set_ylabel(f"validation {measure.label}{f' (zeros are drawn at {measure.text(floor)})' if zeros else ''}")
+    ax.set_xlim(left=0)
+    picture.legend_below(ax)
+    return picture
 
 
 def _axis(records: Iterable[TrialRecord]) -> tuple[str | None, str]:
@@ -107,109 +122,12 @@ def _curve(record: TrialRecord, axis: str | None) -> tuple[list[float], list[flo
     return [x for x, _ in points], [error for _, error in points]
 
 
-def _png(title: str, groups: list[_Group], study: Study, floor: float, label: str, ylabel: str) -> Any:
-    fig = canvas.figure(title)
-    ax = fig.add_subplot()
-    ax.set_yscale("log")
-    if study.target is not None:
-        _target(ax, study.target, floor)
-    for order, group in enumerate(groups, 2):
-        thin = canvas.thinned(len(group.curves))
-        style: dict[str, Any] = {"color": group.colour, "linestyle": group.dash, "linewidth": thin * group.width}
-        style |= {"alpha": thin * group.alpha, "zorder": order, "solid_capstyle": "round"}
-        for _, xs, errors in group.curves:
-            ys = [max(error, floor) for error in errors]
-            ax.plot(xs, ys, marker="o" if len(xs) == 1 else "", markersize=3, **style)
-            if group.crossed:
-                ax.plot(xs[-1], ys[-1], marker="x", markersize=5, color=group.colour, zorder=order, linestyle="")
-        style |= {"alpha": group.alpha, "linewidth": group.width}
-        ax.plot([], [], marker="x" if group.crossed else "", markersize=5, label=group.label, **style)  # the legend's
-    canvas.measure_axis(ax.yaxis, study.measure, log=True)
-    ax.set_xlabel(label)
-    ax.set_ylabel(ylabel)
-    ax.set_xlim(left=0)
-    canvas.legend_below(fig, ax)
-    return fig
-
-
 def _target(ax: Axes, target: Target, floor: float) -> None:
     level = max(target.error, floor)
     ax.axhline(level, color=canvas.GREEN, linewidth=1.2, zorder=1.5)
     if target.spread is not None:
         low, high = max(target.error - target.spread, floor), target.error + target.spread
         ax.axhspan(low, high, color=canvas.GREEN, alpha=0.15, linewidth=0, zorder=1)
-    ax.annotate(
-        _target_text(target),
-        (1.01, level),
-        xycoords=("axes fraction", "data"),
-        color=canvas.GREEN,
-        fontsize=8,
-        va="center",
-    )
-
-
-def _target_text(target: Target) -> str:
-    return f"target {target}\ntest {MEASURES[target.measure].title}".replace(" (", "\n(")
-
-
-def _page(title: str, groups: list[_Group], study: Study, floor: float, label: str, ylabel: str) -> Any:
-    measure, target = study.measure, study.target
-    # plotly writes fractions as percentages; of other measures, which may all lie between 8 and 9, it gets what is
-    # shown and chooses the ticks.
-    scale, ticks = measure.scale, {"tickformat": ".4~g"}
-    if measure.unit == "%":
-        scale, ticks = 1.0, {"tickformat": ".3~%", "dtick": "D2"}
-    fig = canvas.page(title, height=620, legend={"orientation": "h", "y": -0.15}, hovermode="closest")
-    for group in groups:
-        xs: list[float | None] = []
-        ys: list[float | None] = []
-        texts: list[str] = []
-        for key, x, errors in group.curves:  # one trace for each group, with gaps between its curves
-            xs += [*x, None]
-            ys += [*(round(scale * max(error, floor), 6) for error in errors), None]
-            shown = map(measure.text, errors)
-            texts += [*(f"{key}, {label} {at:g}: {text}" for at, text in zip(x, shown, strict=True)), ""]
-        sizes = [6 if len(x) == 1 else 0 for _, x, _ in group.curves for _ in [*x, None]]
-        fig.add_scatter(
-            x=xs,
-            y=ys,
-            text=texts,
-            hoverinfo="text",
-            mode="lines+markers" if any(sizes) else "lines",
-            marker={"size": sizes},
-            name=html.escape(group.label, quote=False),
-            opacity=group.alpha,
-            line={"color": group.colour, "width": 1.3 * group.width, "dash": _DASHES[group.dash]},
-        )
-        if group.crossed:
-            ends = [(x[-1], scale * max(errors[-1], floor)) for _, x, errors in group.curves]
-            cross = {"symbol": "x-thin", "size": 7, "line": {"width": 1.5, "color": group.colour}}
-            fig.add_scatter(
-                x=[x for x, _ in ends],
-                y=[y for _, y in ends],
-                mode="markers",
-                marker=cross,
-                showlegend=False,
-                hoverinfo="skip",
-            )
-    if target is not None:
-        level = scale * max(target.error, floor)
-        if target.spread is not None:
-            low = scale * max(target.error - target.spread, floor)
-            high = scale * (target.error + target.spread)
-            fig.add_hrect(y0=low, y1=high, fillcolor=canvas.GREEN, opacity=0.15, line_width=0, layer="below")
-        fig.add_hline(y=level, line={"color": canvas.GREEN, "width": 2}, opacity=1.0)
-        fig.add_annotation(
-            text=html.escape(_target_text(target), quote=False).replace("\n", "<br>"),
-            x=1.01,
-            y=math.log10(level),
-            xref="paper",
-            xanchor="left",
-            align="left",
-            showarrow=False,
-            font={"color": canvas.GREEN},
-        )
-        fig.update_layout(margin={"r": 150})
-    fig.update_xaxes(title=label, rangemode="tozero")
-    fig.update_yaxes(title=ylabel, type="log", **ticks)
-    return fig
+    text = f"target {target}\ntest {MEASURES[target.measure].title}".replace(" (", "\n(")
+    where: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "fontsize": 8, "va": "center"}
+    ax.annotate(text, (1.01, level), color=canvas.GREEN, **where)

@@ -1,153 +1,182 @@
-"""The picture of reproductions: each published mean beside the seeds and intervals that were reached here."""
+"""Means over seeds with their intervals: of reproductions beside the published number, and of an ordering."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
-from plotly.subplots import make_subplots
+from matplotlib.axes import Axes
 
 from ladder_search.metrics import ERROR, MEASURES, Measure
+from ladder_search.ordering.judging import JudgedOrdering
 from ladder_search.pictures import canvas
 from ladder_search.pictures.canvas import Picture
 from ladder_search.record.trial import PUBLISHED
 from ladder_search.reproduction.table import Row
+from ladder_search.studies import Target
 from ladder_search.wording import titles
 
-_ROW, _FRAME = 0.34, 0.85
-"""Inches of one row, and of what stands around the rows of a study."""
-_PIXELS = 96
+_LINE, _FRAME = 0.34, 0.85
+"""Inches of one line, and of what stands around the lines of a panel."""
 _BELOW = 0.24
-"""How far below the interval its seeds are drawn, in rows."""
+"""How far below the interval its seeds are drawn, in lines."""
+_VERDICTS = {
+    "held": canvas.BLUE,
+    "not shown": canvas.GREY,
+    "contradicted": canvas.VERMILION,
+    "not tested": canvas.GREY,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Line:
+    label: str
+    colour: str
+    dots: tuple[float, ...]
+    mean: float | None
+    interval: tuple[float, float] | None
+    note: str = ""
+    """Shown with the mean."""
+    bounds: tuple[float, ...] = ()
+    """What the interval must be beyond, or between."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Panel:
+    heading: str
+    measure: Measure
+    lines: list[_Line]
+    target: Target | None = None
+    """Published number, in a line of its own above the others."""
 
 
 def intervals(title: str, rows: Sequence[Row]) -> Picture:
     """Draw a panel for every study: the published mean ± one deviation, then each contender with its seeds as dots."""
-    panels = [list(own) for _, own in groupby(rows, key=lambda row: (row.study, row.epochs))]
-    return Picture(title=title, png=_png(title, panels), page=_page(title, panels))
+    panels = [
+        _Panel(
+            heading=_heading(first),
+            measure=MEASURES[first.measure],
+            lines=[_contender(row) for row in own],
+            target=first.target,
+        )
+        for own in (list(part) for _, part in groupby(rows, key=lambda row: (row.study, row.epochs)))
+        for first in own[:1]
+    ]
+    judged_by = titles(panel.measure for panel in panels)
+    foot = f"test {judged_by}: dots are seeds, bars 95 % intervals of the mean, diamonds published ± sd"
+    return _drawn(title, panels, foot)
 
 
-def _name(row: Row) -> str:
-    return "re-run" if row.name == PUBLISHED else f"found {row.name}"
+def _contender(row: Row) -> _Line:
+    published = row.name == PUBLISHED
+    return _Line(
+        label="re-run" if published else f"found {row.name}",
+        colour=canvas.GREY if row.dropped else canvas.VERMILION if published else canvas.BLUE,
+        dots=row.errors,
+        mean=row.mean,
+        interval=row.interval,
+        note=f": {row.verdict_text}",
+    )
 
 
-def _colour(row: Row) -> str:
-    if row.dropped:
-        return canvas.GREY
-    return canvas.VERMILION if row.name == PUBLISHED else canvas.BLUE
-
-
-def _heading(panel: list[Row]) -> str:
-    first, measure = panel[0], _measure(panel)
-    heading = f"{first.study}, reduced to {first.epochs} epochs" if first.reduced else first.study
+def _heading(row: Row) -> str:
+    heading = f"{row.study}, reduced to {row.epochs} epochs" if row.reduced else row.study
+    measure = MEASURES[row.measure]
     return heading if measure == ERROR else f"{heading} ({measure.label})"
 
 
-def _measure(panel: list[Row]) -> Measure:
-    return MEASURES[panel[0].measure]
+def differences(found: JudgedOrdering) -> Picture:
+    """Draw the studies, then the claims: dots are seeds, bars 95 % intervals, ticks what a claim must be beyond."""
+    measure, values = found.ordering.unit, {one.study: one.values for one in found.reached}
+    studies = [
+        _Line(
+            label=found.ordering.short[one.study],
+            colour=canvas.BLUE,
+            dots=tuple(one.values.values()),
+            mean=one.summary.mean if one.summary else None,
+            interval=one.summary.interval() if one.summary else None,
+        )
+        for one in found.reached
+    ]
+    claims = [
+        _Line(
+            label=f"{claim.number}  {found.relation(claim)}",
+            colour=_VERDICTS[claim.verdict],
+            dots=tuple(values[claim.second][seed] - values[claim.first][seed] for seed in claim.seeds),
+            mean=claim.difference,
+            interval=claim.interval,
+            note=f": {claim.verdict}",
+            bounds=(claim.bound,) if claim.kind == "below" else (-claim.bound, claim.bound),
+        )
+        for claim in found.claims
+    ]
+    unit = measure.difference
+    panels = [
+        _Panel(heading=f"test {measure.label}", measure=measure, lines=studies),
+        _Panel(heading=f"differences, second minus first, {unit}", measure=replace(measure, unit=unit), lines=claims),
+    ]
+    foot = "dots: seeds; bars: 95 % intervals; dotted: what a claim must be beyond, or between"
+    return _drawn(found.headline, panels, foot)
 
 
-def _labels(panel: list[Row]) -> list[str]:
-    """From the top down; a study without a target has no published number."""
-    return [*(["published"] if panel[0].target else []), *map(_name, panel)]
-
-
-def _png(title: str, panels: list[list[Row]]) -> Any:
-    heights = [_ROW * len(_labels(panel)) + _FRAME for panel in panels]
-    fig = canvas.figure(title, height=sum(heights) + 0.3)
-    for ax, panel in zip(fig.subplots(len(panels), height_ratios=heights, squeeze=False)[:, 0], panels, strict=True):
-        labels = _labels(panel)
-        target = panel[0].target
-        if target is not None:
-            ax.axvline(target.error, color=canvas.BLACK, linewidth=0.8, linestyle=":", zorder=1)
-            ax.errorbar(
-                target.error,
-                0,
-                xerr=target.deviation,
-                fmt="D",
-                color=canvas.BLACK,
-                markersize=4,
-                linewidth=1.2,
-                capsize=3,
-            )
-        for place, row in enumerate(panel, start=len(labels) - len(panel)):
-            ax.plot(
-                row.errors,
-                [place + _BELOW] * row.n,
-                "o",
-                color=_colour(row),
-                alpha=0.35,
-                markersize=4,
-                markeredgewidth=0,
-            )
-            if row.interval:
-                ax.plot(row.interval, [place, place], color=_colour(row), linewidth=2.2, solid_capstyle="butt")
-            if row.mean is not None:
-                ax.plot([row.mean], [place], "|", color=_colour(row), markersize=11, markeredgewidth=2.2)
+def _drawn(title: str, panels: Sequence[_Panel], foot: str) -> Picture:
+    heights = [_LINE * (len(panel.lines) + (panel.target is not None)) + _FRAME for panel in panels]
+    picture = Picture(title, height=sum(heights) + 0.3)
+    axes = picture.figure.subplots(len(panels), height_ratios=heights, squeeze=False)[:, 0]
+    for ax, panel in zip(axes, panels, strict=True):
+        labels = [line.label for line in panel.lines]
+        if panel.target is not None:
+            labels.insert(0, "published")
+            _published(picture, ax, panel.target, panel.measure)
+        for place, line in enumerate(panel.lines, start=len(labels) - len(panel.lines)):
+            _line(picture, ax, place, line, panel.measure)
         ax.set_yticks(range(len(labels)), labels)
         ax.set_ylim(len(labels) - 0.4, -0.6)
-        ax.set_title(_heading(panel))
-        canvas.measure_axis(ax.xaxis, _measure(panel), log=False)
-    judged_by = titles(map(_measure, panels))
-    ax.set_xlabel(f"test {judged_by}: dots are seeds, bars 95 % intervals of the mean, diamonds published ± sd")
-    return fig
+        ax.set_xlim(*_span(panel))
+        ax.set_title(panel.heading)
+        canvas.measure_axis(ax.xaxis, panel.measure, log=False)
+    picture.figure.supxlabel(foot, size=9)
+    return picture
 
 
-def _page(title: str, panels: list[list[Row]]) -> Any:
-    heights = [_ROW * len(_labels(panel)) + _FRAME for panel in panels]
-    headings = [html.escape(_heading(panel), quote=False) for panel in panels]
-    share = [height / sum(heights) for height in heights]
-    fig = make_subplots(
-        rows=len(panels),
-        cols=1,
-        row_heights=share,
-        subplot_titles=headings,
-        vertical_spacing=0.35 / (len(panels) + 0.6),
-    )
-    canvas.style_page(fig, title, height=_PIXELS * sum(heights) + 120, showlegend=False)
-    for number, panel in enumerate(panels, start=1):
-        labels = [html.escape(label, quote=False) for label in _labels(panel)]
-        target, measure = panel[0].target, _measure(panel)
-        add = partial(_add, fig, number, measure)
-        if target is not None:
-            spread = {"type": "data", "array": [measure.scale * (target.deviation or 0.0)], "thickness": 1.5}
-            marker = {"symbol": "diamond", "size": 9, "color": canvas.BLACK}
-            add([target.error], labels[:1], f"published {target}", marker=marker, error_x=spread)
-        for label, row in zip(labels[-len(panel) :], panel, strict=True):
-            line = {"color": _colour(row), "width": 4}
-            if row.interval and row.mean is not None:
-                ends = f"{measure.text(row.interval[0])} .. {measure.text(row.interval[1])}"
-                text = f"{measure.text(row.mean)}, 95 % interval {ends}, n = {row.n}: {row.verdict_text}"
-                add([*row.interval], [label] * 2, text, mode="lines", line=line)
-                bar = {"symbol": "line-ns-open", "size": 16, "color": line["color"], "line": {"width": 3}}
-                add([row.mean], [label], text, marker=bar)
-            dots = {"size": 8, "color": _colour(row), "opacity": 0.4}
-            add([*row.errors], [label] * row.n, "one seed", marker=dots)
-        order = {"categoryorder": "array", "categoryarray": labels, "range": [len(labels) - 0.4, -0.6]}
-        fig.update_yaxes(**order, row=number, col=1)
-        suffix = " %" if measure.unit == "%" else ""
-        fig.update_xaxes(ticksuffix=suffix, showgrid=True, range=_span(panel, measure.scale), row=number, col=1)
-    fig.update_annotations(x=0, xanchor="left")
-    return fig
+def _published(picture: Picture, ax: Axes, target: Target, measure: Measure) -> None:
+    ax.axvline(target.error, color=canvas.BLACK, linewidth=0.8, linestyle=":", zorder=1)
+    style: dict[str, Any] = {"color": canvas.BLACK, "markersize": 4, "linewidth": 1.2, "capsize": 3}
+    ax.errorbar(target.error, 0, xerr=target.deviation, fmt="D", **style)
+    picture.hover(ax, [target.error], [0], [f"published {target}"])
 
 
-def _span(panel: list[Row], scale: float) -> list[float]:
-    """The errors, as they are shown, from which to which the panel reaches."""
-    target = panel[0].target
-    ends = [end for row in panel for end in (*row.errors, *(row.interval or ()))]
-    ends += [target.error + sign * (target.deviation or 0.0) for sign in (-1, 1)] if target else []
-    low, high = min(ends, default=0.0), max(ends, default=100 / scale)
-    margin = 0.04 * (high - low) or 0.1 / scale
-    return [scale * (low - margin), scale * (high + margin)]
+def _line(picture: Picture, ax: Axes, place: int, line: _Line, measure: Measure) -> None:
+    style: dict[str, Any] = {"color": line.colour}
+    below = [place + _BELOW] * len(line.dots)
+    ax.plot(line.dots, below, "o", **style, alpha=0.35, markersize=4, markeredgewidth=0)
+    picture.hover(ax, line.dots, below, [f"{line.label}, one seed: {measure.text(dot)}" for dot in line.dots])
+    if line.interval:
+        ax.plot(line.interval, [place, place], **style, linewidth=2.2, solid_capstyle="butt")
+    if line.mean is not None:
+        ax.plot([line.mean], [place], "|", **style, markersize=11, markeredgewidth=2.2)
+        low, high = line.interval or (None, None)
+        text = "" if low is None else f", 95 % interval {measure.text(low)} .. {measure.text(high)}"
+        text = f"{line.label}, {measure.text(line.mean)}{text}, n = {len(line.dots)}{line.note}"
+        ends = [line.mean, *(line.interval or ())]
+        picture.hover(ax, ends, [place] * len(ends), [text] * len(ends))
+    for bound in line.bounds:
+        ax.plot([bound, bound], [place - 0.4, place + 0.4], ":", color=canvas.BLACK, linewidth=1.0)
+        picture.hover(ax, [bound], [place], [f"bound {measure.text(bound)}"])
 
 
-def _add(
-    fig: Any, panel: int, measure: Measure, errors: list[float], labels: list[str], text: str, **look: Any
-) -> None:
-    shown = f"%{{x:.{measure.digits}f}} {measure.unit}<br>{html.escape(text, quote=False)}<extra>%{{y}}</extra>"
-    look = {"mode": "markers", **look}
-    trace = {"x": [measure.scale * error for error in errors], "y": labels, "hovertemplate": shown, **look}
-    fig.add_scatter(**trace, row=panel, col=1)
+def _span(panel: _Panel) -> tuple[float, float]:
+    """From which value to which a panel reaches: seeds, means, bounds, the published number, and intervals as far as
+    they leave these readable, which those of two seeds do not."""
+    ends = [end for line in panel.lines for end in (*line.dots, *line.bounds)]
+    ends += [line.mean for line in panel.lines if line.mean is not None]
+    if panel.target is not None:
+        ends += [panel.target.error + sign * (panel.target.deviation or 0.0) for sign in (-1, 1)]
+    low, high = min(ends, default=0.0), max(ends, default=1.0)
+    width = (high - low) or abs(high) or 1.0
+    far = [end for line in panel.lines for end in line.interval or ()]
+    low, high = max(min([low, *far]), low - width), min(max([high, *far]), high + width)
+    margin = 0.04 * (high - low) or 0.1 * width
+    return low - margin, high + margin

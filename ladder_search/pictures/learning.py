@@ -10,23 +10,19 @@ from ladder_search.pictures.canvas import Picture
 from ladder_search.reproduction.learning import Learning
 
 _COLOURS = (canvas.BLUE, canvas.VERMILION, canvas.GREEN, canvas.ORANGE, canvas.PURPLE, canvas.SKY, canvas.BLACK)
-_DASHES = (("-", "solid"), ("--", "dash"), (":", "dot"))
+_DASHES = ("-", "--", ":")
 
 
 def learning_bands(title: str, all_: Sequence[Learning]) -> Picture:
-    """Draw test accuracy, or what else is measured, against epochs: a line and a band for each configuration."""
+    """Draw the test accuracy, or another measure, against epochs: a line and a band for each configuration."""
     drawn = [one for one in all_ if one.curves]
     if not drawn:
         return canvas.words(title, "Every seed of every configuration diverged.")
     measure = drawn[0].measure
-    label, scale, ticks = f"test {measure.label}, mean ± sd", measure.scale, ".4~g"
-    if drawn[0].rises:  # accuracies are fractions, which plotly writes as percentages
-        label, scale, ticks = "test accuracy, mean ± sd", 1.0, ".1%"
-    fig, page = canvas.figure(title), canvas.page(title)
-    ax = fig.add_subplot()
+    picture = Picture(title)
+    ax = picture.figure.add_subplot()
     for number, one in enumerate(drawn):
-        colour = _COLOURS[number % len(_COLOURS)]
-        dash, of_page = _DASHES[number // len(_COLOURS) % len(_DASHES)]
+        colour, dash = _COLOURS[number % len(_COLOURS)], _DASHES[number // len(_COLOURS) % len(_DASHES)]
         epochs = list(one.points)
         values = [list(one.after(epoch).values()) for epoch in epochs]
         means = [fmean(at) for at in values]
@@ -34,17 +30,11 @@ def learning_bands(title: str, all_: Sequence[Learning]) -> Picture:
         low, high = ([m + sign * s for m, s in zip(means, spreads, strict=True)] for sign in (-1, 1))
         name = f"{one.name} ({len(one.curves)} seeds)"
         ax.plot(epochs, means, dash, color=colour, linewidth=1.4, label=name)
-        ax.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
-        band = {"x": [*epochs, *reversed(epochs)], "y": [scale * y for y in (*high, *reversed(low))]}
-        page.add_scatter(
-            **band, fill="toself", fillcolor=colour, opacity=0.15, line={"width": 0}, hoverinfo="skip", showlegend=False
-        )
-        line = {"color": colour, "dash": of_page}
-        page.add_scatter(x=epochs, y=[scale * mean for mean in means], name=name, line=line)
+        ax.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0, label=f"_{name}")
+        texts = [f"{one.name}, epoch {epoch}: {measure.text(mean)}" for epoch, mean in zip(epochs, means, strict=True)]
+        picture.hover(ax, epochs, means, texts, name)
     ax.set_xlabel("epoch")
-    ax.set_ylabel(label)
+    ax.set_ylabel("test accuracy, mean ± sd" if drawn[0].rises else f"test {measure.label}, mean ± sd")
     canvas.measure_axis(ax.yaxis, measure, log=False)
-    canvas.legend_below(fig, ax, columns=2)
-    page.update_xaxes(title="epoch")
-    page.update_yaxes(title=label, tickformat=ticks)
-    return Picture(title=title, png=fig, page=page)
+    picture.legend_below(ax, columns=2)
+    return picture

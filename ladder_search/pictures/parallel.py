@@ -8,17 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
-import optuna
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
-from matplotlib.figure import Figure
-from plotly.colors import sample_colorscale
 
 from ladder_search import wording
 from ladder_search.pictures import canvas
 from ladder_search.pictures.canvas import Picture
-from ladder_search.pictures.trials import Point, Trials, shown_error
+from ladder_search.pictures.trials import Point, Trials
 from ladder_search.wording import PUBLISHED
 
 _IN_A_ROW = 8
@@ -42,54 +39,26 @@ def parallel_coordinates(title: str, trials: Trials) -> Picture:
     names = trials.searched
     if not names:
         return canvas.words(title, trials.why_empty())
-    page = optuna.visualization.plot_parallel_coordinate(
-        trials.shown, params=names, target=shown_error, target_name=trials.shown_label
-    )
-    canvas.style_page(page, title, height=560, width=max(1100, 100 * (len(names) + 3)))
-    labels = [canvas.wrapped(name, 14, newline="<br>") for name in names]  # Optuna cuts names of 20 letters short
-    first = trials.shown_label.replace(" ", "<br>", 1)
-    page.update_xaxes(ticktext=[first, *labels], tickangle=0, showline=False, ticks="")
-    page.update_layout(margin={"t": 90, "b": 110}, legend={"x": 0.0, "xanchor": "left", "y": -0.3})
-    _emphasise(page, trials)
-    return Picture(title=title, png=_png(title, trials, names), page=page)
-
-
-def _emphasise(page: Any, trials: Trials) -> None:
-    """Colour the page's lines as the PNG's; Optuna draws one for each complete trial, in their order."""
-    points, standouts = trials.complete, trials.standouts
-    errors = [point.error or 0.0 for point in points]
-    low, high = min(errors), max(errors)
-    for line, point, error in zip(page.data, points, errors, strict=False):
-        shade = sample_colorscale("Cividis", (error - low) / ((high - low) or 1.0))[0]
-        line.update(line_color=shade, opacity=0.7)
-        if why := standouts.get(point.key):
-            colour = canvas.VERMILION if why == PUBLISHED else canvas.BLUE
-            line.update(line={"color": colour, "width": 3.5}, opacity=1.0)
-            line.update(name=f"{why}: {trials.study.measure.text(error)}", showlegend=True)
-    page.data[-1].marker.update(colorscale="Cividis", reversescale=False)  # the one that carries the colour bar
-
-
-def _png(title: str, trials: Trials, names: list[str]) -> Figure:
     points = sorted(trials.complete, key=lambda point: -(point.error or 0.0))  # the best is drawn last
     errors = [point.error or 0.0 for point in points]
     measure = trials.study.measure
     first = _numeric(f"validation\n{measure.title}", errors, log=False, text=measure.text)
     rows = math.ceil(len(names) / _IN_A_ROW)
     columns = math.ceil(len(names) / rows)
-    fig = canvas.figure(title, width=max(canvas.WIDTH, 1.1 * (columns + 2)), height=1.0 + 2.9 * rows)
-    panels = fig.subplots(rows, 1, squeeze=False)[:, 0]
+    picture = Picture(title, width=max(canvas.WIDTH, 1.1 * (columns + 2)), height=1.0 + 2.9 * rows)
+    panels = picture.figure.subplots(rows, 1, squeeze=False)[:, 0]
     for row, ax in enumerate(panels):
         axes = [first, *(_axis(name, points, trials) for name in names[row * columns : (row + 1) * columns])]
         _frame(ax, axes, columns + 1)
-        _lines(ax, axes, points, trials)
+        _lines(picture, ax, axes, points, trials)
     low, high = min(errors), max(errors)
     scale = ScalarMappable(Normalize(low, high if high > low else low + 1e-6), _colours())
-    bar = fig.colorbar(scale, ax=list(panels), pad=0.01, aspect=30, label=f"validation {measure.label}")
+    bar = picture.figure.colorbar(scale, ax=list(panels), pad=0.01, aspect=30, label=f"validation {measure.label}")
     canvas.measure_axis(bar.ax.yaxis, measure, log=False)
     if low == high:
         bar.set_ticks([low])
-    canvas.legend_below(fig, panels[0])
-    return fig
+    picture.legend_below(panels[0])
+    return picture
 
 
 def _colours() -> Colormap:
@@ -104,7 +73,7 @@ def _axis(name: str, points: Sequence[Point], trials: Trials) -> _Axis:
     return _numeric(label, values, log=trials.log[name])
 
 
-def _lines(ax: Axes, axes: Sequence[_Axis], points: Sequence[Point], trials: Trials) -> None:
+def _lines(picture: Picture, ax: Axes, axes: Sequence[_Axis], points: Sequence[Point], trials: Trials) -> None:
     errors = [point.error or 0.0 for point in points]
     low, high = min(errors), max(errors)
     thin, standouts = canvas.thinned(len(points)), trials.standouts
@@ -115,7 +84,10 @@ def _lines(ax: Axes, axes: Sequence[_Axis], points: Sequence[Point], trials: Tri
             colour = canvas.VERMILION if why == PUBLISHED else canvas.BLUE
             label = f"{why}: {trials.study.measure.text(error)}"
             style = {"color": colour, "linewidth": 2.0, "zorder": 3, "label": label}
-        ax.plot(range(len(axes)), [axis.heights[place] for axis in axes], **style)
+        heights = [axis.heights[place] for axis in axes]
+        ax.plot(range(len(axes)), heights, **style)
+        text = f"{trials.described(point)}\n{wording.assignments(point.params)}"
+        picture.hover(ax, range(len(axes)), heights, [text] * len(axes), style.get("label", ""))
 
 
 def _numeric(label: str, values: Sequence[float | None], *, log: bool, text: Any = wording.value) -> _Axis:

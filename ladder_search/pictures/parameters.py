@@ -6,6 +6,7 @@ Only COMPLETE trials enter: errors of trials that were stopped at other budgets 
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import optuna
@@ -14,7 +15,7 @@ from matplotlib.axes import Axes
 from ladder_search import wording
 from ladder_search.pictures import canvas
 from ladder_search.pictures.canvas import Picture
-from ladder_search.pictures.trials import Trials, shown_error
+from ladder_search.pictures.trials import Trials
 from ladder_search.wording import PUBLISHED
 
 LEAST_TRIALS = 8
@@ -42,25 +43,25 @@ def importance(title: str, trials: Trials) -> Picture:
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     evaluator = PedAnovaImportanceEvaluator(target_quantile=share)
-    found = get_param_importances(trials.shown, evaluator=evaluator, params=names)
-    label = f"importance for reaching the best {100 * share:.0f} % of {len(complete)} complete trials (PED-ANOVA)"
-    fig = canvas.figure(title, height=max(2.2, 1.3 + 0.36 * len(found)))
-    ax = fig.add_subplot()
-    bars = ax.barh([canvas.wrapped(name, 28) for name in found], list(found.values()), color=canvas.BLUE, height=0.7)
-    ax.bar_label(
-        bars, labels=[f"{value:.2f}" if value >= 0.01 else "<0.01" for value in found.values()], padding=3, fontsize=8
-    )
+    full = [name for name, short in trials.names.items() if short in names]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        raw = get_param_importances(trials.optuna_study, evaluator=evaluator, params=full)
+    shares = {trials.names[name]: value for name, value in raw.items()}
+    picture = Picture(title, height=max(2.2, 1.3 + 0.36 * len(shares)))
+    ax = picture.figure.add_subplot()
+    bars = ax.barh([canvas.wrapped(name, 28) for name in shares], list(shares.values()), color=canvas.BLUE, height=0.7)
+    texts = [f"{value:.2f}" if value >= 0.01 else "<0.01" for value in shares.values()]
+    ax.bar_label(bars, labels=texts, padding=3, fontsize=8)
+    picture.hover(ax, shares.values(), range(len(shares)), [f"{name}: {value:.4f}" for name, value in shares.items()])
     ax.invert_yaxis()
     ax.grid(visible=False, axis="y")
     ax.tick_params(axis="y", length=0)
-    ax.set_xlim(0, 1.12 * max(found.values()))
-    ax.set_xlabel(label)
-    page = optuna.visualization.plot_param_importances(trials.shown, evaluator=evaluator, params=names)
-    canvas.style_page(page, title, height=220 + 34 * len(found))
-    page.update_traces(marker_color=canvas.BLUE)
-    page.update_xaxes(title=label)
-    page.update_yaxes(title="", automargin=True)
-    return Picture(title=title, png=fig, page=page)
+    ax.set_xlim(0, 1.12 * max(shares.values()))
+    ax.set_xlabel(
+        f"importance for reaching the best {100 * share:.0f} % of {len(complete)} complete trials (PED-ANOVA)"
+    )
+    return picture
 
 
 def slices(title: str, trials: Trials) -> Picture:
@@ -70,8 +71,8 @@ def slices(title: str, trials: Trials) -> Picture:
         return canvas.words(title, trials.why_empty())
     columns = min(4, len(names)) if len(names) != 6 else 3
     rows = math.ceil(len(names) / columns)
-    fig = canvas.figure(title, height=1.0 + 1.9 * rows)
-    axes = fig.subplots(rows, columns, sharey=True, squeeze=False)
+    picture = Picture(title, height=1.0 + 1.9 * rows)
+    axes = picture.figure.subplots(rows, columns, sharey=True, squeeze=False)
     errors = [point.error for point in trials.complete if point.error is not None]
     measure = trials.study.measure
     log = min(errors) > 0 and max(errors) > 4 * min(errors)
@@ -82,63 +83,36 @@ def slices(title: str, trials: Trials) -> Picture:
         if log:
             ax.set_yscale("log")
         canvas.measure_axis(ax.yaxis, measure, log=log)
-        _slice(ax, names[place], trials, letters=48 // columns)
+        _slice(picture, ax, names[place], trials, letters=48 // columns)
         ax.set_xlabel(canvas.wrapped(names[place], 96 // columns - 4))
-    fig.supylabel(f"validation {measure.label}", fontsize=9)
-    canvas.legend_below(fig, axes[0, 0], columns=4)
-    return Picture(title=title, png=fig, page=_slice_page(title, trials, names))
+    picture.figure.supylabel(f"validation {measure.label}", fontsize=9)
+    picture.legend_below(axes[0, 0], columns=4)
+    return picture
 
 
-def _slice_page(title: str, trials: Trials, names: list[str]) -> Any:
-    label, scale = trials.shown_label, trials.study.measure.scale
-    page = optuna.visualization.plot_slice(trials.shown, params=names, target=shown_error, target_name=label)
-    canvas.style_page(page, title, height=480, legend={"orientation": "h", "y": -0.25})
-    page.update_traces(marker={"colorscale": "Cividis", "size": 8, "colorbar": {"title": "order"}})
-    standouts = [(point, trials.standouts.get(point.key)) for point in trials.complete]
-    for place, name in enumerate(names, 1):
-        suffix = "" if place == 1 else str(place)
-        axis = page.layout[f"xaxis{suffix}"]
-        axis.title = canvas.wrapped(name, 24, newline="<br>")
-        if trials.log[name]:
-            values = [trials.position(name, point) for point in trials.complete if name in point.params]
-            ticks = canvas.log_ticks(min(values), max(values), most=6, letters=24)
-            axis.update(tickvals=ticks, ticktext=[wording.value(tick) for tick in ticks], minor={"ticks": ""})
-        for point, why in standouts:
-            if why is not None and name in point.params:
-                given = repr(point.params[name]) if name in trials.choices else point.params[name]
-                symbol, colour = ("diamond", canvas.VERMILION) if why == PUBLISHED else ("star", canvas.BLUE)
-                page.add_scatter(
-                    x=[given],
-                    y=[scale * (point.error or 0.0)],
-                    mode="markers",
-                    marker={"symbol": symbol, "size": 13, "color": colour, "line": {"width": 1, "color": "white"}},
-                    name=why,
-                    showlegend=place == 1,
-                    legendgroup=why,
-                    xaxis=f"x{suffix}",
-                    yaxis=f"y{suffix}",
-                )
-    return page
-
-
-def _slice(ax: Axes, name: str, trials: Trials, *, letters: int) -> None:
-    standouts = trials.standouts
+def _slice(picture: Picture, ax: Axes, name: str, trials: Trials, *, letters: int) -> None:
     if name in trials.choices:
         labels = [canvas.wrapped(choice, 10) for choice in trials.choices[name]]
         ax.set_xticks(range(len(labels)), labels, rotation=45 if len(labels) > 3 else 0, fontsize=7)
         ax.set_xlim(-0.5, len(labels) - 0.5)
     having = [point for point in trials.points if name in point.params]
-    plain = [p for p in having if p.error is not None and p.key not in standouts]
-    without = [trials.position(name, p) for p in having if p.error is None]
-    dots: dict[str, Any] = {"linestyle": "", "markeredgecolor": "white", "markeredgewidth": 0.4}
-    # Trials that made the same choice lie beside each other: steps of the golden section fill a band evenly.
+    plain = [p for p in having if p.error is not None and p.key not in trials.standouts]
+    emphasised = [p for p in having if p.error is not None and p.key in trials.standouts]
+    # Trials with the same choice lie beside each other: steps of the golden section fill a band evenly.
     spread = 0.4 if name in trials.choices else 0.0
     xs = [trials.position(name, p) + spread * (0.618 * p.number % 1.0 - 0.5) for p in plain]
+    dots: dict[str, Any] = {"linestyle": "", "markeredgecolor": "white", "markeredgewidth": 0.4}
     ax.plot(xs, [p.error or 0.0 for p in plain], "o", ms=4, color=canvas.SKY, label="complete", **dots)
-    for p in having:
-        if p.error is not None and (why := standouts.get(p.key)):
-            marker, size, colour = ("D", 5, canvas.VERMILION) if why == PUBLISHED else ("*", 9, canvas.BLUE)
-            ax.plot([trials.position(name, p)], [p.error], marker, ms=size, color=colour, label=why, zorder=3, **dots)
+    for p in emphasised:
+        why = trials.standouts[p.key]
+        marker, size, colour = ("D", 5, canvas.VERMILION) if why == PUBLISHED else ("*", 9, canvas.BLUE)
+        ax.plot(
+            [trials.position(name, p)], [p.error or 0.0], marker, ms=size, color=colour, label=why, zorder=3, **dots
+        )
+    for x, p in (*zip(xs, plain, strict=True), *((trials.position(name, p), p) for p in emphasised)):
+        text = f"{trials.described(p)}\n{name} = {wording.value(p.params[name])}"
+        picture.hover(ax, [x], [p.error or 0.0], [text], trials.standouts.get(p.key, "complete"))
+    without = [trials.position(name, p) for p in having if p.error is None]
     foot: dict[str, Any] = {"color": "#737373", "linestyle": "", "transform": ax.get_xaxis_transform()}
     if without:
         ax.plot(without, [0.025] * len(without), "|", ms=5, label="stopped or failed", clip_on=False, **foot)

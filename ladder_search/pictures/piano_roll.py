@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from numpy.typing import NDArray
-from plotly.subplots import make_subplots
 
 from ladder_search.analysis.music import ShownPiece, note_name
 from ladder_search.data.music import KEYS, LOWEST_NOTE
@@ -30,7 +30,35 @@ def piano_roll(title: str, piece: ShownPiece) -> Picture:
     whole = len(piece.nats) == piece.length
     steps = f"{piece.length} steps" if whole else f"steps 1 to {len(piece.nats)} of {piece.length}"
     title = f"{title}, piece {piece.number}: {steps}"
-    return Picture(title=title, png=_png(title, piece), page=_page(title, piece))
+    low, high = _keys(piece)
+    roll = 0.6 + 0.05 * (high - low)
+    picture = Picture(title, height=1.9 + 2 * roll)
+    axes = picture.figure.subplots(3, 1, sharex=True, height_ratios=(roll, roll, 1.1))
+    shown = slice(low - LOWEST_NOTE, high - LOWEST_NOTE + 1)
+    place = (0.5, len(piece.nats) + 0.5, low - 0.5, high + 0.5)
+    style: dict[str, Any] = {"aspect": "auto", "origin": "lower", "interpolation": "nearest", "vmin": 0, "vmax": 1}
+    played, expected = _played(piece)[shown], _expected(piece)[shown]
+    notes = np.ma.masked_equal(played, 0.0)  # lines of the grid are seen between the notes
+    axes[0].imshow(notes, cmap="Greys", extent=place, zorder=2, **style)
+    colours = LinearSegmentedColormap.from_list("expected", _BLUES)
+    image = axes[1].imshow(expected, cmap=colours, extent=place, **style)
+    dots = [(step, note) for step, notes in enumerate(piece.notes, 1) for note in notes]
+    size = min(10.0, 1500 / len(piece.nats) / 8)
+    axes[1].scatter([x for x, _ in dots], [y for _, y in dots], s=size, color=canvas.VERMILION, linewidths=0)
+    for ax in axes[:2]:
+        _pitches(ax, low, high)
+        for (key, step), sounds in np.ndenumerate(played):
+            text = f"step {step + 1}, {note_name(low + key)}, {'played' if sounds else 'silent'}"
+            told = f"{text}\nexpected at {percent(float(expected[key, step]))}"
+            picture.hover(ax, [step + 1], [low + key], [told])
+    axes[1].grid(False)
+    bar = picture.figure.colorbar(image, ax=axes[1], ticks=[0, 0.5, 1], pad=0.01, aspect=12)
+    canvas.percent_axis(bar.ax.yaxis)
+    _costs(picture, axes[2], piece)
+    for ax, name in zip(axes, PANELS, strict=True):
+        ax.set_title(name, fontsize=8)
+    picture.legend_below(axes[2])
+    return picture
 
 
 def _played(piece: ShownPiece) -> NDArray[np.float64]:
@@ -59,43 +87,6 @@ def _ticks(low: int, high: int) -> list[int]:
     return marked if len(marked) > 1 else list(range(low, high + 1, 2))
 
 
-def _png(title: str, piece: ShownPiece) -> Any:
-    low, high = _keys(piece)
-    roll = 0.6 + 0.05 * (high - low)
-    fig = canvas.figure(title, height=1.9 + 2 * roll)
-    axes = fig.subplots(3, 1, sharex=True, height_ratios=(roll, roll, 1.1))
-    shown = slice(low - LOWEST_NOTE, high - LOWEST_NOTE + 1)
-    place = (0.5, len(piece.nats) + 0.5, low - 0.5, high + 0.5)
-    style: dict[str, Any] = {"aspect": "auto", "origin": "lower", "interpolation": "nearest", "vmin": 0, "vmax": 1}
-    played = np.ma.masked_equal(_played(piece)[shown], 0.0)  # lines of the grid are seen between the notes
-    axes[0].imshow(played, cmap="Greys", extent=place, zorder=2, **style)
-    image = axes[1].imshow(_expected(piece)[shown], cmap=_colours(), extent=place, **style)
-    steps, notes = _dots(piece)
-    size = min(10.0, 1500 / len(piece.nats) / 8)
-    axes[1].scatter(steps, notes, s=size, color=canvas.VERMILION, linewidths=0)
-    for ax in axes[:2]:
-        _pitches(ax, low, high)
-    axes[1].grid(False)
-    bar = fig.colorbar(image, ax=axes[1], ticks=[0, 0.5, 1], pad=0.01, aspect=12)
-    canvas.percent_axis(bar.ax.yaxis)
-    _costs(axes[2], piece)
-    for ax, name in zip(axes, PANELS, strict=True):
-        ax.set_title(name, fontsize=8)
-    canvas.legend_below(fig, axes[2])
-    return fig
-
-
-def _colours() -> Any:
-    from matplotlib.colors import LinearSegmentedColormap
-
-    return LinearSegmentedColormap.from_list("expected", _BLUES)
-
-
-def _dots(piece: ShownPiece) -> tuple[list[int], list[int]]:
-    pairs = [(step, note) for step, notes in enumerate(piece.notes, 1) for note in notes]
-    return [step for step, _ in pairs], [note for _, note in pairs]
-
-
 def _pitches(ax: Axes, low: int, high: int) -> None:
     ticks = _ticks(low, high)
     ax.set_yticks(ticks, labels=[note_name(note) for note in ticks], fontsize=7)
@@ -103,44 +94,18 @@ def _pitches(ax: Axes, low: int, high: int) -> None:
     ax.grid(False, axis="x")
 
 
-def _costs(ax: Axes, piece: ShownPiece) -> None:
+def _costs(picture: Picture, ax: Axes, piece: ShownPiece) -> None:
     steps = range(1, len(piece.nats) + 1)
-    ax.plot(steps, piece.markov, color=canvas.GREY, linewidth=1.0, label="each note's own last value")
-    ax.plot(steps, piece.nats, color=canvas.VERMILION, linewidth=1.2, label="network")
+    curves = (
+        ("each note's own last value", piece.markov, canvas.GREY, 1.0),
+        ("network", piece.nats, canvas.VERMILION, 1.2),
+    )
+    for name, nats, colour, width in curves:
+        ax.plot(steps, nats, color=colour, linewidth=width, label=name)
+        picture.hover(
+            ax, steps, nats, [f"{name}, step {n}: {NLL.text(v)}" for n, v in zip(steps, nats, strict=True)], name
+        )
     ax.set_ylabel(NLL.unit)
     ax.set_xlabel("step; the first, from silence, does not count")
     ax.set_xlim(0.5, len(piece.nats) + 0.5)
     ax.set_ylim(bottom=0.0)
-
-
-def _page(title: str, piece: ShownPiece) -> Any:
-    low, high = _keys(piece)
-    fig = make_subplots(
-        rows=3, cols=1, shared_xaxes=True, subplot_titles=PANELS, row_heights=[0.38, 0.38, 0.24], vertical_spacing=0.07
-    )
-    canvas.style_page(fig, title, height=900, legend={"orientation": "h", "y": -0.08})
-    played, expected = (roll[low - LOWEST_NOTE : high - LOWEST_NOTE + 1] for roll in (_played(piece), _expected(piece)))
-    keys, steps = list(range(low, high + 1)), list(range(1, len(piece.nats) + 1))
-    told = [
-        [
-            f"step {step}, {note_name(note)}, {'played' if played[key, place] else 'silent'}<br>"
-            f"expected at {percent(float(expected[key, place]))}"
-            for place, step in enumerate(steps)
-        ]
-        for key, note in enumerate(keys)
-    ]
-    scale = [[place / (len(_BLUES) - 1), colour] for place, colour in enumerate(_BLUES)]
-    for row, (roll, colours) in enumerate(((played, "Greys"), (expected, scale)), 1):
-        heat: dict[str, Any] = {"zmin": 0, "zmax": 1, "colorscale": colours, "showscale": False}
-        fig.add_heatmap(x=steps, y=keys, z=roll.tolist(), text=told, hoverinfo="text", row=row, col=1, **heat)
-        ticks = _ticks(low, high)
-        fig.update_yaxes(tickvals=ticks, ticktext=[note_name(note) for note in ticks], row=row, col=1)
-    dots = {"size": 3, "color": canvas.VERMILION}
-    x, y = _dots(piece)
-    fig.add_scatter(x=x, y=y, mode="markers", marker=dots, hoverinfo="skip", showlegend=False, row=2, col=1)
-    curves = (("each note's own last value", piece.markov, canvas.GREY), ("network", piece.nats, canvas.VERMILION))
-    for name, nats, colour in curves:
-        fig.add_scatter(x=steps, y=list(nats), name=name, mode="lines", line={"color": colour}, row=3, col=1)
-    fig.update_yaxes(title=NLL.unit, rangemode="tozero", row=3, col=1)
-    fig.update_xaxes(title="step", row=3, col=1)
-    return fig

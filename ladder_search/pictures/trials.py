@@ -10,7 +10,6 @@ import optuna
 from optuna.trial import TrialState
 
 from ladder_search import wording
-from ladder_search.metrics import Measure
 from ladder_search.ranking import rank
 from ladder_search.record.trial import TrialRecord, key_of
 from ladder_search.studies.study import Study
@@ -43,8 +42,9 @@ class Trials:
     """Short name of every parameter that has a choice -> whether it is searched on a log scale."""
     choices: dict[str, tuple[str, ...]]
     """Short name of a categorical parameter -> its choices as text."""
-    shown: optuna.Study
-    """Copy of the Optuna study for its own plots: short names, errors as shown, the same places of trials."""
+    names: dict[str, str]
+    """Name of every parameter in the Optuna study -> short name."""
+    optuna_study: optuna.Study
 
     @classmethod
     def of(cls, study: Study, records: Sequence[TrialRecord], optuna_study: optuna.Study) -> Trials:
@@ -52,17 +52,17 @@ class Trials:
         frozen = optuna_study.get_trials(deepcopy=False)
         distributions = {name: found for trial in frozen for name, found in trial.distributions.items()}
         names = wording.short_names(distributions)
-        shown = optuna.create_study(direction="minimize")
         points = []
         for trial in frozen:
-            complete = trial.state == TrialState.COMPLETE and finite(trial.value)
-            failed = optuna.create_trial(state=TrialState.FAIL)
-            shown.add_trial(_renamed(trial, names, study.measure) if complete else failed)
             if trial.state.is_finished():
-                params = {names[name]: given for name, given in trial.params.items()}
-                key = str(trial.user_attrs.get("key", key_of(trial.number)))  # the searcher notes the key
-                error = trial.value if complete else None
-                points.append(Point(number=trial.number, key=key, params=params, error=error))
+                points.append(
+                    Point(
+                        number=trial.number,
+                        key=str(trial.user_attrs.get("key", key_of(trial.number))),  # the searcher notes the key
+                        params={names[name]: value for name, value in trial.params.items()},
+                        error=trial.value if trial.state == TrialState.COMPLETE and finite(trial.value) else None,
+                    )
+                )
         varied = {names[name]: found for name, found in distributions.items() if not found.single()}
         return cls(
             study=study,
@@ -74,13 +74,9 @@ class Trials:
                 for name, found in varied.items()
                 if isinstance(found, optuna.distributions.CategoricalDistribution)
             },
-            shown=shown,
+            names=names,
+            optuna_study=optuna_study,
         )
-
-    @property
-    def shown_label(self) -> str:
-        """Label of the errors in ``shown``."""
-        return f"validation {self.study.measure.title}, {self.study.measure.unit}"
 
     @property
     def complete(self) -> list[Point]:
@@ -98,6 +94,12 @@ class Trials:
         """Key of a trial -> why it is emphasised: "published" or "best found"."""
         found = {record.key: PUBLISHED for record in self.records if record.name == PUBLISHED}
         return found | ({self.best_found.key: "best found"} if self.best_found else {})
+
+    def described(self, point: Point) -> str:
+        """The trial and its error, for the text under the pointer."""
+        why = self.standouts.get(point.key)
+        error = "stopped or failed" if point.error is None else self.study.measure.text(point.error)
+        return f"{point.key}{f', {why}' if why else ''}: {error}"
 
     @property
     def searched(self) -> list[str]:
@@ -120,16 +122,3 @@ class Trials:
     def of_search(self) -> list[TrialRecord]:
         """Records of the search itself: without the supervised baseline, which is of another study."""
         return [record for record in self.records if record.name != BASELINE]
-
-
-def shown_error(trial: optuna.trial.FrozenTrial) -> float:
-    """Error of a trial of ``Trials.shown``, for Optuna's plots: naming it keeps them from calling it an objective."""
-    return float(trial.value or 0.0)
-
-
-def _renamed(trial: optuna.trial.FrozenTrial, names: dict[str, str], measure: Measure) -> optuna.trial.FrozenTrial:
-    return optuna.create_trial(
-        params={names[name]: given for name, given in trial.params.items()},
-        distributions={names[name]: found for name, found in trial.distributions.items()},
-        value=measure.scale * (trial.value or 0.0),
-    )

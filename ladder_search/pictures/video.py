@@ -3,14 +3,11 @@ et al. 2017. A column is a frame: what was predicted stands under the frame that
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
-from plotly.subplots import make_subplots
 
 from ladder_search.analysis.video import ShownSequence, Video, levels
 from ladder_search.pictures import canvas
@@ -33,8 +30,43 @@ _TINT = 0.16
 
 
 def sequences(title: str, found: Video) -> Picture:
-    """Draw every sequence as a block: a line of images for each thing to see, and bars of class probabilities."""
-    return Picture(title=title, png=_png(title, found), page=_page(title, found))
+    """Draw every sequence as a block: a line of images for each thing to see, and bars of class probabilities.
+
+    All places are in inches, without a layout engine: frames of all sequences have one size.
+    """
+    lines, across = _lines(found), _across(found)
+    down = -(-len(found.shown) // across)
+    width = (canvas.WIDTH - _LEFT) / across - _APART
+    frame, gap = found.side, _gap(found.side)
+    image = min(_LARGEST, width * frame / (found.frames * (frame + gap) - gap))
+    width = image / frame * (found.frames * (frame + gap) - gap)
+    heights = [_BAR if name == CLASSES else image * (1 + gap / frame) for name in lines]
+    block, said = _HEAD + sum(heights) + _FOOT, _legend(lines, found)
+    height = _TOP + down * block + _TEXT * len(said)
+    picture = Picture(title, height=height)
+    fig = picture.figure
+    fig.set_layout_engine("none")
+    fig.suptitle(title, x=0.01, y=1 - 0.1 / height, ha="left", va="top", fontsize=10, fontweight="bold")
+    for place, one in enumerate(found.shown):
+        row, column = divmod(place, across)
+        left, top = _LEFT + column * (canvas.WIDTH - _LEFT) / across, height - _TOP - row * block - _HEAD
+        for number, name in enumerate(lines):
+            tall = _BAR if name == CLASSES else image
+            bottom = top - sum(heights[:number]) - tall
+            inches = (left / canvas.WIDTH, bottom / height, width / canvas.WIDTH, tall / height)
+            ax = fig.add_axes(inches)
+            if name == CLASSES:
+                _draw_bars(picture, ax, one, found)
+            else:
+                _draw_strip(ax, one, name, found)
+            if number == 0:
+                ax.set_title(_heading(one), fontsize=8, color=_colour(one), pad=3)
+            if column == 0:
+                ax.set_ylabel(LINES.get(name, name), rotation=0, ha="right", va="center", fontsize=7)
+        _number_frames(ax, found)
+    for number, line in enumerate(reversed(said)):
+        fig.text(0.01, (0.06 + _TEXT * number) / height, line, fontsize=7)
+    return picture
 
 
 def _lines(found: Video) -> list[str]:
@@ -68,54 +100,6 @@ def _strip(one: ShownSequence, name: str, found: Video) -> NDArray[np.float64]:
 
 def _gap(side: int) -> int:
     return max(1, side // 12)
-
-
-def _bars(one: ShownSequence, found: Video) -> tuple[list[float], list[float], list[str]]:
-    """Places, heights and colours of all bars; those of a frame stand below it."""
-    side, gap = found.side, _gap(found.side)
-    places, heights, colours = [], [], []
-    for frame, probabilities in enumerate(one.probabilities):
-        told = int(np.argmax(probabilities))
-        for number, probability in enumerate(probabilities):
-            places.append(frame * (side + gap) + (number + 0.5) * side / len(probabilities) - 0.5)
-            heights.append(probability)
-            wrong = canvas.VERMILION if number == told else canvas.GREY
-            colours.append(canvas.GREEN if number == one.label else wrong)
-    return places, heights, colours
-
-
-def _png(title: str, found: Video) -> Any:
-    """All places are in inches, and no layout engine's: frames of all sequences are of one size."""
-    lines, across = _lines(found), _across(found)
-    down = -(-len(found.shown) // across)
-    width = (canvas.WIDTH - _LEFT) / across - _APART
-    frame, gap = found.side, _gap(found.side)
-    image = min(_LARGEST, width * frame / (found.frames * (frame + gap) - gap))
-    width = image / frame * (found.frames * (frame + gap) - gap)
-    heights = [_BAR if name == CLASSES else image * (1 + gap / frame) for name in lines]
-    block, said = _HEAD + sum(heights) + _FOOT, _legend(lines, found)
-    height = _TOP + down * block + _TEXT * len(said)
-    fig = canvas.figure(title, height=height)
-    fig.set_layout_engine("none")
-    fig.suptitle(title, x=0.01, y=1 - 0.1 / height, ha="left", va="top", fontsize=10, fontweight="bold")
-    for place, one in enumerate(found.shown):
-        row, column = divmod(place, across)
-        left, top = _LEFT + column * (canvas.WIDTH - _LEFT) / across, height - _TOP - row * block - _HEAD
-        for number, name in enumerate(lines):
-            tall = _BAR if name == CLASSES else image
-            bottom = top - sum(heights[:number]) - tall
-            inches = (left / canvas.WIDTH, bottom / height, width / canvas.WIDTH, tall / height)
-            ax = fig.add_axes(inches)
-            draw = _draw_bars if name == CLASSES else _draw_strip
-            draw(ax, one, name, found)
-            if number == 0:
-                ax.set_title(_heading(one), fontsize=8, color=_colour(one), pad=3)
-            if column == 0:
-                ax.set_ylabel(LINES.get(name, name), rotation=0, ha="right", va="center", fontsize=7)
-        _number_frames(ax, found)
-    for number, line in enumerate(reversed(said)):
-        fig.text(0.01, (0.06 + _TEXT * number) / height, line, fontsize=7)
-    return fig
 
 
 def _number_frames(ax: Axes, found: Video) -> None:
@@ -177,14 +161,17 @@ def _frame_borders(ax: Axes, one: ShownSequence, name: str, found: Video) -> Non
         ax.plot(*corners, color=canvas.GREY, linewidth=0.5, clip_on=False)
 
 
-def _draw_bars(ax: Axes, one: ShownSequence, name: str, found: Video) -> None:
+def _draw_bars(picture: Picture, ax: Axes, one: ShownSequence, found: Video) -> None:
     side, gap = found.side, _gap(found.side)
-    places, heights, colours = _bars(one, found)
-    ax.bar(places, heights, width=0.8 * side / len(one.probabilities[0]), color=colours, linewidth=0)
     for frame, probabilities in enumerate(one.probabilities):
-        told = int(np.argmax(probabilities))
-        place = frame * (side + gap) + (told + 0.5) * side / len(probabilities) - 0.5
-        ax.text(place, probabilities[told] + 0.04, f"{told}", ha="center", va="bottom", fontsize=6)
+        told, bar = int(np.argmax(probabilities)), side / len(probabilities)
+        places = [frame * (side + gap) + (number + 0.5) * bar - 0.5 for number in range(len(probabilities))]
+        wrong = [canvas.VERMILION if number == told else canvas.GREY for number in range(len(probabilities))]
+        colours = [canvas.GREEN if number == one.label else colour for number, colour in enumerate(wrong)]
+        ax.bar(places, probabilities, width=0.8 * bar, color=colours, linewidth=0)
+        ax.text(places[told], probabilities[told] + 0.04, f"{told}", ha="center", va="bottom", fontsize=6)
+        texts = [f"frame {frame + 1}\nclass {number}: {percent(p, 1)}" for number, p in enumerate(probabilities)]
+        picture.hover(ax, places, probabilities, texts)
     ax.set_xlim(-0.5, found.frames * (side + gap) - gap - 0.5)
     ax.set_ylim(0.0, 1.3)
     ax.set_xticks([])
@@ -192,43 +179,3 @@ def _draw_bars(ax: Axes, one: ShownSequence, name: str, found: Video) -> None:
     ax.tick_params(length=0)
     ax.grid(False, axis="x")
     ax.spines["left"].set_visible(False)
-
-
-def _page(title: str, found: Video) -> Any:
-    lines, across = _lines(found), _across(found)
-    down = -(-len(found.shown) // across)
-    fig = make_subplots(
-        rows=down * len(lines),
-        cols=across,
-        row_heights=[1.0] * (down * len(lines)),
-        vertical_spacing=0.12 / (down * len(lines)),
-        horizontal_spacing=0.03,
-    )
-    canvas.style_page(fig, title, height=110 + 105 * down * len(lines), showlegend=False)
-    for place, one in enumerate(found.shown):
-        row, column = divmod(place, across)
-        for number, name in enumerate(lines):
-            where = {"row": row * len(lines) + number + 1, "col": column + 1}
-            if name == CLASSES:
-                places, heights, colours = _bars(one, found)
-                told = [
-                    f"frame {frame}<br>class {number}: {percent(probability, 1)}"
-                    for frame, probabilities in enumerate(one.probabilities, 1)
-                    for number, probability in enumerate(probabilities)
-                ]
-                fig.add_bar(x=places, y=heights, marker={"color": colours}, hovertext=told, hoverinfo="text", **where)
-                fig.update_yaxes(range=[0.0, 1.1], **where)
-            else:
-                strip = np.round(_strip(one, name, found), 3)
-                shown = [[None if np.isnan(value) else value for value in line] for line in strip]
-                fig.add_heatmap(z=shown, zmin=0.0, zmax=1.0, colorscale="Greys", showscale=False, **where)
-                fig.update_yaxes(autorange="reversed", **where)
-            fig.update_xaxes(showticklabels=False, ticks="", **where)
-            fig.update_yaxes(showticklabels=False, ticks="", title=_page_label(one, name, number), **where)
-    return fig
-
-
-def _page_label(one: ShownSequence, name: str, number: int) -> dict[str, Any]:
-    label = LINES.get(name, name)
-    text = f"<b>{html.escape(_heading(one), quote=False)}</b><br>{label}" if number == 0 else label
-    return {"text": text, "font": {"size": 10}}

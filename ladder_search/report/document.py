@@ -37,7 +37,7 @@ from ladder_search.studies import Study, find_study
 MARKDOWN, PAGE, PICTURES = "report.md", "report.html", "pictures"
 
 _FACTS = ("collected_utc", "git_sha", "git_dirty", "data_name", "data_digest", "host_cpu", "host_accelerators")
-_SCRIPT = "plotly.min.js"  # shared by the interactive pictures
+_SCRIPT = "plotly.min.js"  # shared by the pages of searches of earlier versions
 
 _STYLE = f"""
 body {{ font: 15px/1.5 "DejaVu Sans", system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto;

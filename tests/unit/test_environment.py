@@ -19,7 +19,7 @@ from ladder_search.environment import TABLE, ours, row_of, settled, without_effe
 SITE = Path(sysconfig.get_paths()["purelib"])
 PACKAGES = (
     "mlflow", "ray", "optuna", "torch", "rich", "sqlalchemy", "alembic", "requests", "urllib3", "certifi", "numpy",
-    "scipy", "sklearn", "joblib", "pyarrow", "matplotlib", "plotly", "safetensors", "yaml", "PIL", "cmaes", "psycopg",
+    "scipy", "sklearn", "joblib", "pyarrow", "matplotlib", "safetensors", "yaml", "PIL", "cmaes", "psycopg",
 )  # fmt: skip
 UNUSED = {
     "tests", "testing", "f2py", "rllib", "serve", "llm", "dashboard", "autoscaler", "distributed", "genai", "gateway",

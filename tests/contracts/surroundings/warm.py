@@ -41,7 +41,7 @@ _REAPER = 36  # PR_SET_CHILD_SUBREAPER: who outlives a command is found by its c
 
 IMPORTED = (
     "ladder_search.tracking.mlflow_store", "mlflow.pytorch", "mlflow.store.tracking.dbmodels.models",
-    "matplotlib.pyplot", "plotly.graph_objs", "ray.tune", "sklearn.datasets", "sqlalchemy.orm", "torch.export",
+    "matplotlib.pyplot", "ray.tune", "sklearn.datasets", "sqlalchemy.orm", "torch.export",
     "torch._dynamo", "torch._inductor", "ladder_search.cli", "ladder_search.commands.report",
     "ladder_search.commands.reproduce", "ladder_search.commands.studies", "ladder_search.commands.train",
     "ladder_search.commands.doctor", "ladder_search.report.leaderboard", "ladder_search.driver.next_steps",

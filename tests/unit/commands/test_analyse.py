@@ -129,7 +129,7 @@ def test_a_bundle_of_a_search(
     out = capsys.readouterr().out
     folder = tmp_path / "analyses" / "01-t0001"
     assert sorted(path.name for path in folder.iterdir()) == [
-        "analysis.json", "column-shares.html", "column-shares.png", "plotly.min.js",
+        "analysis.json", "column-shares.html", "column-shares.png",
     ]  # fmt: skip
     kept = json.loads((folder / "analysis.json").read_text())
     layers = kept["found"]["layers"]
@@ -160,7 +160,7 @@ def test_a_bundle_of_a_search(
         for name in ("aps", "afs", "sigma", "fisher"):
             assert points[f"{name}/{one['column']}", one["layer"]] == one[name]
     assert points["accuracy", 0] == accuracy and ("seconds", 0) in points
-    assert logged["files"] == ["analysis.json", "column-shares.html", "column-shares.png", "plotly.min.js"]
+    assert logged["files"] == ["analysis.json", "column-shares.html", "column-shares.png"]
 
     # Asked again, it is not computed again, and sends the same.
     stamp = (folder / "analysis.json").stat().st_mtime_ns
@@ -304,7 +304,6 @@ def test_a_network_for_video(
         "analysis.json",
         "frame-errors.html",
         "frame-errors.png",
-        "plotly.min.js",
         "sequences.html",
         "sequences.png",
     ]

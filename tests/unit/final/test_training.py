@@ -401,7 +401,7 @@ def test_compiling_is_decided_by_the_size_of_the_run(
 
 BARE = """
 import sys
-for name in ("safetensors", "yaml", "scipy", "sklearn", "ray", "optuna", "mlflow", "plotly", "matplotlib", "rich"):
+for name in ("safetensors", "yaml", "scipy", "sklearn", "ray", "optuna", "mlflow", "matplotlib", "rich"):
     sys.modules[name] = None
 import numpy as np
 from ladder_search.data.dataset import Dataset

@@ -29,13 +29,13 @@ def piece(*, length: int = 4, likely: int = 50, notes: tuple[tuple[int, ...], ..
 def drawn(shown: ShownPiece) -> Picture:
     with canvas.style():
         picture = piano_roll("a study: test pieces of a <corpus>", shown)
-        picture.png.canvas.draw()
+        picture.figure.canvas.draw()
     return picture
 
 
 def test_three_panels_on_one_axis_of_time() -> None:
     picture = drawn(piece())
-    played, expected, cost = picture.png.axes[:3]
+    played, expected, cost = picture.figure.axes[:3]
     assert [ax.get_title(loc="left") for ax in (played, expected, cost)] == list(PANELS)
     assert picture.title == "a study: test pieces of a <corpus>, piece 3: 4 steps"
     # Two keys more than what is played, 60..72, or likely, 50.
@@ -54,23 +54,23 @@ def test_three_panels_on_one_axis_of_time() -> None:
 
 
 def test_the_page_has_the_same_numbers() -> None:
-    page = drawn(piece()).page
-    played, expected, dots, *curves = page.data
-    assert list(played.y) == list(range(48, 75)) and played.z[60 - 48][0] == 1 and sum(map(sum, played.z)) == 4
-    assert list(expected.z[50 - 48]) == [0.5] * 4
-    assert expected.text[60 - 48][0] == "step 1, C4, played<br>expected at 1.00 %"
-    assert expected.text[50 - 48][1] == "step 2, D3, silent<br>expected at 50.00 %"
-    assert list(dots.y) == [60, 64, 62, 72] and [list(curve.y) for curve in curves][1] == [4.0, 3.0, 2.0, 1.0]
-    assert "&lt;corpus&gt;" in page.layout.title.text
+    picture = drawn(piece())
+    for ax in picture.figure.axes[:2]:
+        texts = {(x, y): text for _, own, x, y, text in picture.texts if own is ax}
+        assert len(texts) == 4 * 27
+        assert texts[1, 60] == "step 1, C4, played\nexpected at 1.00 %"
+        assert texts[2, 50] == "step 2, D3, silent\nexpected at 50.00 %"
+    assert [y for entry, *_, y, _ in picture.texts if entry == "network"] == [4.0, 3.0, 2.0, 1.0]
+    assert "&lt;corpus&gt;" in picture.page()
 
 
 def test_a_piece_that_is_cut_says_so_and_silence_is_drawn() -> None:
     assert drawn(piece(length=90)).title.endswith("piece 3: steps 1 to 4 of 90")
     silent = drawn(piece(notes=((),) * 4, likely=21))
-    assert list(silent.png.axes[0].images[0].get_extent())[2:] == [20.5, 23.5]
+    assert list(silent.figure.axes[0].images[0].get_extent())[2:] == [20.5, 23.5]
 
 
 @pytest.mark.parametrize("note", [21, 108])
 def test_the_ends_of_the_keyboard(note: int) -> None:
-    extent = drawn(piece(notes=((note,),) * 4, likely=note)).png.axes[0].images[0].get_extent()
+    extent = drawn(piece(notes=((note,),) * 4, likely=note)).figure.axes[0].images[0].get_extent()
     assert list(extent)[2:] == ([20.5, 23.5] if note == 21 else [105.5, 108.5])

@@ -52,22 +52,22 @@ def network(*shown: ShownSequence, **changes: Any) -> Video:
 def drawn(draw: Any, found: Video) -> Picture:
     with canvas.style():
         picture: Picture = draw("a <title>", found)
-        picture.png.canvas.draw()
+        picture.figure.canvas.draw()
     return picture
 
 
 def strips(picture: Picture) -> list[np.ndarray]:
     """What is drawn of every line of images, as ink: 0 is paper."""
-    images = [ax.images[0].get_array() for ax in picture.png.axes if ax.images]
+    images = [ax.images[0].get_array() for ax in picture.figure.axes if ax.images]
     return [1.0 - np.ma.filled(array, np.nan) for array in images]
 
 
 def test_every_sequence_is_a_block_of_lines() -> None:
     picture = drawn(sequences, network(one(7), one(8), one(9, label=2, told=0)))
-    assert len(picture.png.axes) == 3 * 5
-    titles = [ax.get_title(loc="left") for ax in picture.png.axes if ax.get_title(loc="left")]
+    assert len(picture.figure.axes) == 3 * 5
+    titles = [ax.get_title(loc="left") for ax in picture.figure.axes if ax.get_title(loc="left")]
     assert titles == ["1, told 1 at 60 %", "1, told 1 at 60 %", "2, told 0 at 60 %"]
-    labels = [ax.get_ylabel() for ax in picture.png.axes[:5]]
+    labels = [ax.get_ylabel() for ax in picture.figure.axes[:5]]
     assert labels == ["as it is", "seen", "predicted", "probed", "classes"]
     truth, seen, predicted, probed = strips(picture)[:4]
     width = SIDE + 1  # frames are one pixel apart
@@ -87,7 +87,7 @@ def test_every_sequence_is_a_block_of_lines() -> None:
 def test_bars_are_the_probabilities_and_their_colours_say_who_is_right() -> None:
     picture = drawn(sequences, network(one(7), one(9, label=2, told=0)))
     for block, (label, told) in enumerate(((1, 1), (2, 0))):
-        ax = picture.png.axes[5 * block + 4]
+        ax = picture.figure.axes[5 * block + 4]
         bars = ax.patches
         assert [bar.get_height() for bar in bars] == [0.6 if c == told else 0.2 for _ in range(3) for c in range(3)]
         colours = [canvas.GREEN if c == label else canvas.VERMILION if c == told else canvas.GREY for c in range(3)]
@@ -102,22 +102,20 @@ def test_bars_are_the_probabilities_and_their_colours_say_who_is_right() -> None
 def test_what_a_network_does_not_have_has_no_line() -> None:
     encoder = one(7, predicted=(), probed=())
     picture = drawn(sequences, network(encoder, prediction_error=(), bounds=None, probe=None))
-    assert [ax.get_ylabel() for ax in picture.png.axes] == ["as it is", "seen", "classes"]
+    assert [ax.get_ylabel() for ax in picture.figure.axes] == ["as it is", "seen", "classes"]
     untold = one(7, probabilities=())
     picture = drawn(sequences, network(untold, class_error=()))
-    assert [ax.get_ylabel() for ax in picture.png.axes] == ["as it is", "seen", "predicted", "probed"]
-    assert picture.png.axes[0].get_title(loc="left") == "1"
-    assert not any("green" in text.get_text() for text in picture.png.texts)
+    assert [ax.get_ylabel() for ax in picture.figure.axes] == ["as it is", "seen", "predicted", "probed"]
+    assert picture.figure.axes[0].get_title(loc="left") == "1"
+    assert not any("green" in text.get_text() for text in picture.figure.texts)
 
 
 def test_the_page_has_the_same_images_and_bars() -> None:
-    page = drawn(sequences, network(one(7), one(9, label=2, told=0))).page
-    kinds = [trace.type for trace in page.data]
-    assert kinds == (["heatmap"] * 4 + ["bar"]) * 2
-    assert page.data[0].z[0][SIDE + 1] == pytest.approx(10 / 255, abs=5e-4) and page.data[0].z[0][SIDE] is None
-    assert list(page.data[9].y) == [0.6, 0.2, 0.2] * 3
-    assert page.data[9].hovertext[1] == "frame 1<br>class 1: 20.0 %"
-    assert page.layout.title.text == "a &lt;title&gt;"
+    picture = drawn(sequences, network(one(7), one(9, label=2, told=0)))
+    points = [point for point in picture.texts if point[1] is picture.figure.axes[9]]
+    assert [y for *_, y, _ in points] == [0.6, 0.2, 0.2] * 3
+    assert points[1][-1] == "frame 1\nclass 1: 20.0 %"
+    assert "<title>a &lt;title&gt;</title>" in picture.page() and picture.page().count("<image") == 8
 
 
 @pytest.mark.parametrize(("count", "frames", "across"), [(1, 3, 1), (6, 3, 3), (6, 1, 5)])
@@ -125,15 +123,15 @@ def test_short_sequences_stand_beside_each_other(count: int, frames: int, across
     changes = {"seen": (image(1),) * frames, "truth": (image(1),) * frames, "predicted": (), "probed": ()}
     shown = [one(number, **changes, probabilities=((0.5, 0.3, 0.2),) * frames) for number in range(count)]
     picture = drawn(sequences, network(*shown, bounds=None, probe=None))
-    places = {round(ax.get_position().x0, 6) for ax in picture.png.axes}
+    places = {round(ax.get_position().x0, 6) for ax in picture.figure.axes}
     assert len(places) == across
-    sizes = {tuple(np.round(ax.get_position().size, 6)) for ax in picture.png.axes if ax.images}
+    sizes = {tuple(np.round(ax.get_position().size, 6)) for ax in picture.figure.axes if ax.images}
     assert len(sizes) == 1
 
 
 def test_errors_by_frame_beside_those_of_predictors_without_parameters() -> None:
     picture = drawn(frame_errors, network(one(7)))
-    assert [ax.get_title(loc="left") for ax in picture.png.axes] == [
+    assert [ax.get_title(loc="left") for ax in picture.figure.axes] == [
         "class told", "predicted frame", "probed frame",
     ]  # fmt: skip
     curves = [
@@ -142,7 +140,7 @@ def test_errors_by_frame_beside_those_of_predictors_without_parameters() -> None
             for line in ax.lines
             if len(line.get_xdata())
         }
-        for ax in picture.png.axes
+        for ax in picture.figure.axes
     ]
     assert curves[0] == {canvas.VERMILION: ([1, 2, 3], [0.5, 0.3, 0.1])}
     assert curves[1] == {
@@ -153,12 +151,11 @@ def test_errors_by_frame_beside_those_of_predictors_without_parameters() -> None
     }
     assert curves[2][canvas.VERMILION] == ([1, 2, 3], [0.03, 0.02, 0.01])
     assert curves[2][canvas.BLUE][1] == [0.02, 0.01, 0.0] and curves[2][canvas.PURPLE][1] == [0.04] * 3
-    assert len(picture.png.legends[0].get_texts()) == 5
-    predicted = next(trace for trace in picture.page.data if trace.xaxis == "x2" and trace.name == "network")
-    assert list(predicted.y) == pytest.approx([300.0, 200.0])
-    assert predicted.hovertext[0] == "network, frame 2: 300.0 x 1e-5"
+    assert len(picture.figure.legends[0].get_texts()) == 5
+    texts = [text for entry, ax, *_, text in picture.texts if entry == "network" and ax is picture.figure.axes[1]]
+    assert texts == ["network, frame 2: 300.0 x 1e-5", "network, frame 3: 200.0 x 1e-5"]
 
 
 def test_errors_of_what_there_is() -> None:
     picture = drawn(frame_errors, network(one(7), bounds=None, prediction_error=(), probe=None))
-    assert [ax.get_title(loc="left") for ax in picture.png.axes] == ["class told"]
+    assert [ax.get_title(loc="left") for ax in picture.figure.axes] == ["class told"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ladder_search.ordering.claims import find_ordering
 from ladder_search.ordering.judging import JudgedOrdering, Reached, judged
 from ladder_search.pictures import canvas
-from ladder_search.pictures.differences import differences
+from ladder_search.pictures.intervals import differences
 from ladder_search.report.orderings import as_markdown, claim_cells, sentences, study_cells, verdict
 
 ORDERING = find_ordering("jsb-table-3")
@@ -54,13 +54,14 @@ def test_seeds_intervals_and_bounds_are_drawn() -> None:
     whole = found()
     with canvas.style():
         picture = differences(whole)
-        picture.png.canvas.draw()
-    studies, claims = picture.png.axes
+        picture.figure.canvas.draw()
+    studies, claims = picture.figure.axes
     assert [tick.get_text() for tick in studies.get_yticklabels()] == ["rladder", "lstm", "rnn"]
     assert next(tick.get_text() for tick in claims.get_yticklabels()) == "1  rladder < lstm − 0.200 nats"
     dotted = [line.get_xdata()[0] for line in claims.lines if line.get_linestyle() == ":"]
     assert sorted(dotted) == [0.0] * 6 + [0.2, 0.2]
     dots = [list(line.get_xdata()) for line in claims.lines if line.get_marker() == "o"]
     assert [round(x, 2) for x in dots[0]] == [0.40, 0.39, 0.41] and dots[4] == []
-    shown = [list(trace.x) for trace in picture.page.data if trace.marker.opacity == 0.4]
-    assert len(shown) == 3 + 8 and [round(x, 2) for x in shown[3]] == [0.40, 0.39, 0.41]
+    assert next(text for *_, ax, _, _, text in picture.texts if ax is claims) == (
+        "1  rladder < lstm − 0.200 nats, one seed: 0.400 nats"
+    )
