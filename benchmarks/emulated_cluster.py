@@ -21,7 +21,7 @@ from typing import Any
 from ray.cluster_utils import Cluster
 
 from benchmarks import searches
-from benchmarks.measure import Report, Row, Spread, parser, spread_cells
+from benchmarks.measure import Option, Row, Spread, benchmark, spread_cells
 from benchmarks.search_overhead import EPOCHS, Trivial, ours
 
 NODES = (1, 4)
@@ -50,43 +50,45 @@ def emulated(nodes: int) -> Iterator[str]:
         cluster.shutdown()
 
 
+OPTIONS = (
+    Option("--rounds", "searches on each cluster", 3, 1),
+    Option("--trials", "measured trials of each node", 20, 3),
+)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parser(__doc__)
-    options.add_argument("--rounds", type=int, help="searches on each cluster (3; quick: 1)")
-    options.add_argument("--trials", type=int, help="measured trials of each node (20; quick: 3)")
-    given = options.parse_args(arguments)
-    report = Report("Do four nodes do four times the work of one?", given)
-    rounds, measured = given.rounds or (1 if given.quick else 3), given.trials or (3 if given.quick else 20)
-    taken: dict[int, list[float]] = {nodes: [] for nodes in NODES}
-    rest: dict[int, list[float]] = {nodes: [] for nodes in NODES}
-    for _ in range(rounds):
-        for nodes in NODES:
-            with searches.prepared() as folder, emulated(nodes) as address:
-                begun = time.perf_counter()
-                trials = nodes * (WARM_UP + measured)
-                ends = sorted(ours(folder, trials, "random", Sleeping, scheduler="fifo", address=address))
-                whole = time.perf_counter() - begun
-            taken[nodes].append(ends[-1] - ends[nodes * WARM_UP - 1])
-            rest[nodes].append(whole - taken[nodes][-1])
-    rows: list[Row] = [
-        {
-            "nodes": nodes,
-            "trials": nodes * measured,
-            **spread_cells("seconds", Spread.of(taken[nodes])),
-            "trials per second": nodes * measured / statistics.median(taken[nodes]),
-            "start, warm-up and end, s": statistics.median(rest[nodes]),
-            "searches": rounds,
-        }
-        for nodes in NODES
-    ]
-    report.table(f"Trials of {SECONDS:g} s, one at a time on each node", rows)
-    few, many = NODES
-    ratios = [many / few * one / four for one, four in zip(taken[few], taken[many], strict=True)]
-    report.note(
-        f"{many} nodes did {statistics.median(ratios):.2f} times the work of {few} in the same time "
-        f"(range {min(ratios):.2f} to {max(ratios):.2f}; aim: 3.5)."
-    )
-    report.close(one_process=False)
+    question = "Do four nodes do four times the work of one?"
+    with benchmark(question, __doc__, *OPTIONS, one_process=False, arguments=arguments) as (report, options):
+        rounds, measured = options.rounds, options.trials
+        taken: dict[int, list[float]] = {nodes: [] for nodes in NODES}
+        rest: dict[int, list[float]] = {nodes: [] for nodes in NODES}
+        for _ in range(rounds):
+            for nodes in NODES:
+                with searches.prepared() as folder, emulated(nodes) as address:
+                    begun = time.perf_counter()
+                    trials = nodes * (WARM_UP + measured)
+                    ends = sorted(ours(folder, trials, "random", Sleeping, scheduler="fifo", address=address))
+                    whole = time.perf_counter() - begun
+                taken[nodes].append(ends[-1] - ends[nodes * WARM_UP - 1])
+                rest[nodes].append(whole - taken[nodes][-1])
+        rows: list[Row] = [
+            {
+                "nodes": nodes,
+                "trials": nodes * measured,
+                **spread_cells("seconds", Spread.of(taken[nodes])),
+                "trials per second": nodes * measured / statistics.median(taken[nodes]),
+                "start, warm-up and end, s": statistics.median(rest[nodes]),
+                "searches": rounds,
+            }
+            for nodes in NODES
+        ]
+        report.table(f"Trials of {SECONDS:g} s, one at a time on each node", rows)
+        few, many = NODES
+        ratios = [many / few * one / four for one, four in zip(taken[few], taken[many], strict=True)]
+        report.note(
+            f"{many} nodes did {statistics.median(ratios):.2f} times the work of {few} in the same time "
+            f"(range {min(ratios):.2f} to {max(ratios):.2f}; aim: 3.5)."
+        )
 
 
 if __name__ == "__main__":

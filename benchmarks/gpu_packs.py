@@ -1,17 +1,17 @@
-"""Packs on one GPU: trials per hour against K, and against what one process per trial makes of the same GPU.
+"""Packs of K on one device: trials per hour, against what one process per trial makes of the same device.
 
     captured             every step and every evaluation is a replayed CUDA graph: what a search does on a GPU
     compiled, captured   the same of programs that inductor compiled
-    eager                every operation is a launch
+    eager, compiled      every operation is a launch; the only ways of a CPU
 
-Whole epochs are timed, with batches, noise and schedule as in a search, on made-up images of MNIST's size. The rival
-(``gpu_rivals``) is the plain PyTorch loop in N processes, with and without CUDA's Multi-Process Service; what Ray costs
-it is left out, which favours it. Needs torch and numpy and no installation: run it from the root of a checkout. Under
-8 minutes; each line is printed as soon as it is measured, what fails or does not fit is printed as such and the rest
-goes on, in the order of importance.
+Whole epochs are timed, with batches, noise and schedule as in a search, on random images of the size of the study's.
+The rival is the plain PyTorch loop in N processes (``crew.py``), on a GPU with and without CUDA's Multi-Process
+Service. Joining, leaving, checkpoints and memory are measured too. Needs torch and numpy and no installation: run it
+from the root of a checkout. Under 8 minutes on a GPU; each line is printed as soon as it is measured, and what fails or
+does not fit is printed as such and skipped.
 
     python -m benchmarks.gpu_packs
-    python -m benchmarks.gpu_packs --device cpu --quick
+    python -m benchmarks.gpu_packs --device cpu --study digits-100
 """
 
 from __future__ import annotations
@@ -24,12 +24,10 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
-import torch
-
-from benchmarks import gpu_rivals
-from benchmarks.gpu_scene import WORKLOADS, ways_of
+from benchmarks import crew
 from benchmarks.gpu_sections import TEN, brief, serve
-from benchmarks.measure import Report, Row, parser
+from benchmarks.measure import Option, Report, Row, benchmark
+from benchmarks.scene import WORKLOADS, ways_of
 
 LIMIT_SECONDS = 450.0
 """No section begins after this, and each ends about then."""
@@ -137,22 +135,22 @@ def best(rows: Iterable[Row], column: str) -> Row | None:
 def rivals(bench: Benchmark, study: str, device: str, *, quick: bool, under_mps: bool) -> list[Row]:
     """The rival's tables."""
     options: dict[str, Any] = {
-        "counts": gpu_rivals.COUNTS[:2] if quick or device == "cpu" else gpu_rivals.COUNTS,
+        "counts": crew.COUNTS[:2] if quick or device == "cpu" else crew.COUNTS,
         # Quick: no compiling. On a CPU there are no graphs.
-        "forms": ("eager",) if device == "cpu" else gpu_rivals.FORMS[:2] if quick else gpu_rivals.FORMS,
-        "window": 0.3 if quick else gpu_rivals.WINDOW_SECONDS,
+        "forms": ("eager",) if device == "cpu" else crew.FORMS[:2] if quick else crew.FORMS,
+        "window": 0.3 if quick else crew.WINDOW_SECONDS,
         "under": "under MPS" if under_mps else "without MPS",
     }
 
     def run(tell: Callable[[str, Any], None], until: float) -> None:
         options.update(tell=tell, until=until)
         if not under_mps:
-            gpu_rivals.measure(study, device, environment={}, check=lambda: None, **options)
+            crew.measure(study, device, environment={}, check=lambda: None, **options)
             return
         try:
-            with gpu_rivals.mps() as (environment, check):
-                gpu_rivals.measure(study, device, environment=environment, check=check, **options)
-        except gpu_rivals.RivalError as error:
+            with crew.mps() as (environment, check):
+                crew.measure(study, device, environment=environment, check=check, **options)
+        except crew.CrewError as error:
             tell("problem", f"rival under MPS: left out, {error}")
 
     limit = 80.0 if under_mps else 110.0  # what the first has compiled, the second finds
@@ -206,9 +204,8 @@ def run_all(bench: Benchmark, report: Report, study: str, device: str, members: 
     top = best(ours, "trials per hour")
     way, at = (str(top["way"]), int(top["K"] or 1)) if top is not None else (ways[0], slots)
     bench.section(f"Precision, {way}", "precisions", 75, way=way, slots=at)
-    bench.section("Precision and the error", "precision_error", 30, way=ways[0])
-    bench.section("Deviation within 50 steps", "agreement", 30, ways=(ways[0], *ways[1:][-1:]))
     bench.section("Handing slots over", "moves", 30, way=ways[0], slots=few[:1] + [k for k in (16,) if k in few[1:]])
+    bench.section("A member's checkpoint", "checkpoints", 30, way=ways[0])
     if compiled in ways:
         ten += bench.section(f"{seeds}, {compiled}", "ten_seeds", 50, way=compiled)
     if "eager" in ways[1:]:
@@ -228,30 +225,28 @@ def run_all(bench: Benchmark, report: Report, study: str, device: str, members: 
             )
 
 
+OPTIONS = (
+    Option("--device", "where", "cuda", how={"choices": ("cuda", "cpu")}),
+    Option("--study", "whose trials", "mnist-100-full", "digits-100", {"choices": tuple(WORKLOADS)}),
+    Option("--members", "members of a pack", MEMBERS, (1, 2), {"type": int, "nargs": "+", "metavar": "K"}),
+    Option("--limit", "seconds for all", LIMIT_SECONDS),
+)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parser(__doc__)
-    options.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    options.add_argument("--study", choices=tuple(WORKLOADS), help="whose trials (mnist-100-full; quick: digits-100)")
-    options.add_argument("--members", type=int, nargs="+", metavar="K", help=f"members of a pack {MEMBERS}")
-    options.add_argument("--limit", type=float, default=LIMIT_SECONDS, metavar="SECONDS", help="for all (%(default)s)")
-    given = options.parse_args(arguments)
-    if given.device == "cuda" and not torch.cuda.is_available():
-        options.error("--device cuda needs a GPU that PyTorch can use, and there is none: choose --device cpu.")
-    # Ended from outside: the processes and the service that were started here end, too.
+    question = "How many trials per hour does one device train, in packs and as one process per trial?"
+    # Terminated from outside: the processes and the service that were started here end too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    torch.set_num_threads(1)
-    report = Report("How many trials per hour does one device train, in packs and as one process per trial?", given)
-    study = given.study or ("digits-100" if given.quick else "mnist-100-full")
-    members = given.members or ((1, 2) if given.quick else MEMBERS if given.device == "cuda" else MEMBERS[:3])
-    begun = time.perf_counter()
-    bench = Benchmark(report, study, given.device, quick=given.quick, limit=given.limit)
-    try:
-        run_all(bench, report, study, given.device, members, quick=given.quick)
-    finally:
-        bench.stop(kill=True)
-    report.note("The rival's processes are those of Ray Tune with fractional GPUs; what Ray itself costs is left out.")
-    report.note(f"Took {time.perf_counter() - begun:.0f} s.")
-    report.close(one_process=False)
+    with benchmark(question, __doc__, *OPTIONS, one_process=False, arguments=arguments) as (report, options):
+        bench = Benchmark(report, options.study, options.device, quick=options.quick, limit=options.limit)
+        members = MEMBERS[:3] if options.device == "cpu" and options.members is MEMBERS else options.members
+        try:
+            run_all(bench, report, options.study, options.device, members, quick=options.quick)
+        finally:
+            bench.stop(kill=True)
+        report.note(
+            "The rival's processes are those of Ray Tune with fractional GPUs, without the costs of Ray itself."
+        )
 
 
 if __name__ == "__main__":

@@ -7,23 +7,19 @@ time is up.
 from __future__ import annotations
 
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import numpy as np
 import torch
 
-from benchmarks.gpu_scene import CLASSES, WORKLOADS, Precision, Scene, make_pack
 from benchmarks.measure import Row, Spread, interleaved, seconds, spread_cells
-from benchmarks.solo_step import PlainLoop
-from ladder_search.data import digits
-from ladder_search.data.arrays import quiet
-from ladder_search.data.splits import make_split
-from ladder_search.training.pack import MemberSpec, TrainingData
+from benchmarks.plain_loop import PlainLoop
+from benchmarks.scene import Precision, Scene, make_pack
 
 TEN = 10
 PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "bf16")
@@ -126,66 +122,6 @@ def precisions(scene: Scene, tell: Tell, *, way: str, slots: int) -> None:
         sweep(scene, tell, way=way, members=(slots,), to_the_end=True, precision=which)
 
 
-def precision_error(scene: Scene, tell: Tell, *, way: str) -> None:
-    """Validation error of ten seeds, each with its own labels, on the digits, by precision."""
-    data, source = digits_data(scene.device)
-    work = WORKLOADS["digits-100"]
-    classes = data.y.cpu().numpy()
-    epochs = 1 if scene.quick else work.training.epochs
-    errors: dict[str, np.ndarray[Any, Any]] = {}
-
-    def train(which: Precision) -> Row:
-        training = replace(work.training, epochs=epochs, precision=which)
-        specs = [
-            MemberSpec(
-                model=work.model,
-                training=training,
-                split=make_split(
-                    classes, n_labelled=work.labels, n_validation=work.validation, n_classes=CLASSES, seed=seed
-                ),
-                seed=seed,
-            )
-            for seed in range(1, TEN + 1)
-        ]
-        pack = make_pack(specs[0], data, TEN, way)
-        for spec in specs:
-            pack.join(spec)
-        pack.run(specs[0].total_steps)
-        found = errors[which] = 100.0 * np.array(list(pack.validation_errors().values()))
-        change = found - errors[PRECISIONS[0]]
-        return {
-            "precision": which,
-            "data": source,
-            "steps": specs[0].total_steps,
-            "error, %": float(found.mean()),
-            "sd": float(found.std(ddof=1)),
-            "minus float32's, points": float(change.mean()),
-            "its sd": float(change.std(ddof=1)),
-            "n": TEN,
-        }
-
-    for which in PRECISIONS:
-        row = _tried(f"error in {which}", scene, tell, partial(train, which))
-        if row is not None:
-            tell("row", row)
-
-
-def digits_data(device: torch.device) -> tuple[TrainingData, str]:
-    """Scikit-learn's digits, or where that is missing as many made-up images of ten classes; and which of the two."""
-    if digits.is_local():
-        arrays = digits.load(quiet)
-        x, y, source = arrays.train_x, arrays.train_y.astype(np.int64), "scikit-learn's digits"
-    else:
-        rng = np.random.default_rng(0)
-        y = np.arange(WORKLOADS["digits-100"].rows) % CLASSES
-        means = rng.uniform(0.0, 16.0, (CLASSES, 64))
-        x = np.clip(np.rint(means[y] + rng.normal(0.0, 8.0, (len(y), 64))), 0, 16).astype(np.uint8)
-        source = "made-up classes (no scikit-learn)"
-    return TrainingData(
-        x=torch.from_numpy(np.array(x)).to(device), y=torch.from_numpy(y).to(device), full_scale=16.0
-    ), source
-
-
 def moves(scene: Scene, tell: Tell, *, way: str, slots: Sequence[int]) -> None:
     """What joining and leaving cost, in milliseconds and in steps of the whole pack."""
     for k in slots:
@@ -236,43 +172,21 @@ def _moves(scene: Scene, way: str, slots: int) -> Row:
     }
 
 
-def agreement(scene: Scene, tell: Tell, *, ways: Sequence[str]) -> None:
-    """Largest deviation of every reported metric over 50 steps: alone or in a pack of 8, in each of ``ways``."""
-    seeds, alone = tuple(range(1, 9)), 3
-    reports = {}
-    for way in ways:
-        for chosen in ((alone,), seeds):
-            name = f"{'alone' if chosen == (alone,) else f'in a pack of {len(seeds)}'}, {way}"
-            found = _tried(name, scene, tell, partial(_reports, scene, way, chosen, alone))
-            if found is not None:
-                reports[name] = found
-    names = list(reports)
-    for name in names[1:]:
-        for metric in reports[name][0]:
-            pairs = [(a[metric], b[metric]) for a, b in zip(reports[name], reports[names[0]], strict=True)]
-            worst = max(pairs, key=lambda pair: abs(pair[0] - pair[1]))
-            row: Row = {
-                "of": name,
-                "from": names[0],
-                "metric": metric,
-                "largest deviation": abs(worst[0] - worst[1]),
-                "relative": max(abs(a - b) / abs(b) if b else abs(a) for a, b in pairs),
-                "reports": len(pairs),
-            }
-            tell("row", row)
+def checkpoints(scene: Scene, tell: Tell, *, way: str) -> None:
+    """What writing the checkpoint of a member and reading it cost; a write waits until the disk has it."""
+    from ladder_search.training.checkpoint import read_member, write_member  # needs safetensors
 
-
-def _reports(scene: Scene, way: str, seeds: Sequence[int], watched: int) -> list[dict[str, float]]:
-    """Five reports of ten steps of the member with seed ``watched``, each with its validation error."""
-    scene.clear()
-    pack = make_pack(scene.spec(), scene.data, len(seeds), way)
-    slots = {seed: pack.join(scene.spec(seed)) for seed in seeds}
-    found = []
-    for _ in range(5):
-        report = pack.run(10)[slots[watched]]
-        error = pack.validation_errors()[slots[watched]]
-        found.append({**report.terms, "learning_rate": report.learning_rate, "validation_error": error})
-    return found
+    state = scene.pack(1, way)[0].state(0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "member"
+        turns = {"write": partial(write_member, folder, state, {}), "read": partial(read_member, folder)}
+        times = interleaved(turns, MOVES)
+        size = sum(path.stat().st_size for path in folder.iterdir())
+    row: Row = {"MB": size / 1e6}
+    for name, taken in times.items():
+        wall, cpu = taken.per(1)
+        row |= {**spread_cells(f"{name}, ms", wall), f"CPU ms of the {name}": cpu.median}
+    tell("row", {**row, "n": MOVES})
 
 
 def _epochs(scene: Scene, slots: int, way: str, which: Precision) -> Row:
@@ -294,7 +208,7 @@ def _epochs(scene: Scene, slots: int, way: str, which: Precision) -> Row:
         "evaluation, ms": evaluated * 1e3,
         "member-steps per s": slots / spread.median * 1e3,
         "trials per hour": slots * 3600 / trial,
-        "peak MiB per member": None if peak is None else (peak - before) / slots / 2**20,
+        "peak MiB per member": (peak - before) / slots / 2**20,
         "ready after, s": ready,
         "steps of a turn": steps,
         "n": spread.n,
@@ -324,8 +238,7 @@ def brief(error: BaseException) -> str:
 
 
 SECTIONS: dict[str, Callable[..., None]] = {
-    section.__name__: section
-    for section in (sweep, ten_seeds, ten_seeds_for_real, precisions, precision_error, moves, agreement)
+    section.__name__: section for section in (sweep, ten_seeds, ten_seeds_for_real, precisions, moves, checkpoints)
 }
 
 

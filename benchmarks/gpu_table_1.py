@@ -33,10 +33,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.measure import Report, Row, parser
+from benchmarks.measure import Option, Report, Row, benchmark
 from ladder_search.data import mnist
 from ladder_search.data.arrays import Arrays, content_digest, quiet
-from ladder_search.data.dataset import Dataset
+from ladder_search.data.dataset import Dataset, Moving
 from ladder_search.data.datasets import DATASETS
 from ladder_search.data.occluded import FULL, MINI
 from ladder_search.data.occluded_sets import in_scene
@@ -176,22 +176,22 @@ def _dataset(arrays: Arrays) -> Dataset:
     return Dataset(name="mnist", **arrays._asdict(), full_scale=255.0, n_classes=10, digest=digest)
 
 
-def runner(kind: str, digits: Dataset, given: argparse.Namespace, device: torch.device) -> Runner:
+def runner(kind: str, digits: Dataset, options: argparse.Namespace, device: torch.device) -> Runner:
     """Return the network of a row, its pack empty."""
-    data = "occluded-mnist-mini" if given.quick else "occluded-mnist"
+    data = "occluded-mnist-mini" if options.quick else "occluded-mnist"
     study = find_study(f"{data}-{kind}")
-    dataset = in_scene(data, digits, MINI if given.quick else FULL).as_dataset(reconstructed=kind == "static")
+    dataset = in_scene(data, digits, Moving(scene=MINI if options.quick else FULL, reconstructed=kind == "static"))
     training = study.training
-    if given.lr is not None:
-        training = replace(training, lr=given.lr)
+    if options.lr is not None:
+        training = replace(training, lr=options.lr)
     spec = replace(
         study.trial(),
         data=replace(study.data, validation=0),
-        model=table_1_model(kind, data, channels=given.channels),
+        model=table_1_model(kind, data, channels=options.channels),
         training=training,
     )
     spec.check_fits(dataset)
-    pack = spec.pack(dataset, slots=given.seeds, compiled=given.compiled, device=device)
+    pack = spec.pack(dataset, slots=options.seeds, compiled=options.compiled, device=device)
     return Runner(kind=kind, spec=spec, dataset=dataset, pack=pack, device=device)
 
 
@@ -201,19 +201,19 @@ def fitting(runners: Sequence[Runner], seconds: float) -> int:
     return max(1, min(runners[0].spec.training.epochs, int(seconds / epoch)))
 
 
-def run_all(report: Report, given: argparse.Namespace, digits: Dataset, until: float, found: list[Row]) -> None:
+def run_all(report: Report, options: argparse.Namespace, digits: Dataset, until: float, found: list[Row]) -> None:
     """Time, train and tell all networks; those that were not cut add a row for every seed to ``found``."""
-    device = torch.device(given.device)
-    seeds = [FIRST_CONFIRMATION_SEED + i for i in range(given.seeds)]
+    device = torch.device(options.device)
+    seeds = [FIRST_CONFIRMATION_SEED + i for i in range(options.seeds)]
     runners = []
-    for kind in given.models:
-        one = runner(kind, digits, given, device)
-        one.warm(seeds, 2 if given.quick else TIMED_STEPS)
+    for kind in options.models:
+        one = runner(kind, digits, options, device)
+        one.warm(seeds, 2 if options.quick else TIMED_STEPS)
         say(f"{kind}: {1e3 * one.step_seconds:.2f} ms per step of {len(seeds)} seeds")
         runners.append(one)
-    left = until - time.monotonic() - RESERVE * given.limit
+    left = until - time.monotonic() - RESERVE * options.limit
     fits = fitting(runners, left)
-    epochs = given.epochs or (1 if given.quick else fits)
+    epochs = options.epochs or (1 if options.quick else fits)
     if fits < epochs:
         report.note(f"{fits} epochs fit into the limit, {epochs} were asked for: what is not done by then is cut.")
     rows: list[Row] = []
@@ -228,7 +228,7 @@ def run_all(report: Report, given: argparse.Namespace, digits: Dataset, until: f
                 report.note(f"{one.kind} was cut after {rows[-1]['epochs']} of {epochs} epochs: the time was up.")
     finally:
         if rows:
-            report.table(f"Training, {given.channels} channels, {given.seeds} seeds as one pack", rows)
+            report.table(f"Training, {options.channels} channels, {options.seeds} seeds as one pack", rows)
 
 
 def tell(report: Report, every: Sequence[Row]) -> None:
@@ -286,7 +286,7 @@ def claims(report: Report, name: str, found: dict[str, dict[int, Any]]) -> None:
     report.note(f"{name}: {whole.verdict}, {sum(one.verdict == 'held' for one in whole.claims)} of {len(rows)} held.")
 
 
-def earlier(path: Path, given: argparse.Namespace) -> list[Row]:
+def earlier(path: Path, options: argparse.Namespace) -> list[Row]:
     """Return the rows of networks that an earlier call has kept in ``path`` and this one does not train.
 
     Raises:
@@ -294,57 +294,50 @@ def earlier(path: Path, given: argparse.Namespace) -> list[Row]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        options, rows = content["options"], content["tables"][RESULTS]
-        found = {**{name: options[name] for name in SAME}, "epochs": rows[0]["epochs"]}
+        settings, rows = content["options"], content["tables"][RESULTS]
+        found = {**{name: settings[name] for name in SAME}, "epochs": rows[0]["epochs"]}
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise DataError(f"{path} must be a result of this script ({error}); leave --add out.") from error
     for name, value in found.items():
-        if value != getattr(given, name):
+        if value != getattr(options, name):
             raise DataError(
-                f"results in one table share their {name}, {path} has {value} and this call {getattr(given, name)}; "
+                f"results in one table share their {name}, {path} has {value} and this call {getattr(options, name)}; "
                 f"give --{name} {value}, or leave --add out."
             )
-    return [row for row in rows if row["network"] not in given.models]
+    return [row for row in rows if row["network"] not in options.models]
+
+
+OPTIONS = (
+    Option("--device", "where", "cuda", how={"choices": ("cuda", "cpu")}),
+    Option("--models", "networks", MODELS, how={"nargs": "+", "choices": (*MODELS, *MORE)}),
+    Option("--channels", "channels of the lowest level; the studies' own are 32", CHANNELS, 2),
+    Option("--seeds", "seeds of each network", SEEDS),
+    Option("--epochs", "epochs of every network (as many as fit into the limit)", how={"type": int}),
+    Option("--lr", "learning rate (the studies' own)", how={"type": float}),
+    Option("--limit", "seconds for all", LIMIT_SECONDS),
+    Option("--compiled", "compile the steps", False),
+    Option("--mnist", "MNIST as --pack writes it", how={"type": Path, "metavar": "FILE.npz"}),
+    Option("--add", "an earlier call's result, for one table", how={"type": Path, "metavar": "FILE.json"}),
+    Option("--pack", "write MNIST to this file and end", how={"type": Path, "metavar": "FILE.npz"}),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parser(__doc__)
-    options.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    options.add_argument("--models", nargs="+", choices=(*MODELS, *MORE), default=MODELS, help="(%(default)s)")
-    options.add_argument("--channels", type=int, help=f"of the lowest level; the studies' own are 32 ({CHANNELS})")
-    options.add_argument("--seeds", type=int, default=SEEDS, help="(%(default)s)")
-    options.add_argument("--epochs", type=int, help="of every network (as many as fit into the limit)")
-    options.add_argument("--lr", type=float, help="learning rate (the studies' own)")
-    options.add_argument("--limit", type=float, default=LIMIT_SECONDS, metavar="SECONDS", help="for all (%(default)s)")
-    options.add_argument("--compiled", action="store_true", help="compile the steps")
-    options.add_argument("--mnist", type=Path, metavar="FILE.npz", help="MNIST as --pack writes it")
-    options.add_argument("--add", type=Path, metavar="FILE.json", help="an earlier call's result, for one table")
-    options.add_argument("--pack", type=Path, metavar="FILE.npz", help="write MNIST to this file and end")
-    given = options.parse_args(arguments)
-    begun = time.monotonic()
-    if given.pack is not None:
-        np.savez_compressed(given.pack, **mnist.load(quiet)._asdict())
-        return
-    if given.device == "cuda" and not torch.cuda.is_available():
-        options.error("--device cuda needs a GPU that PyTorch can use, and there is none: choose --device cpu.")
-    given.channels = given.channels or (2 if given.quick else CHANNELS)
-    try:
-        digits, what = images(given.mnist, quick=given.quick)
-        found = [] if given.add is None else earlier(given.add, given)
-    except DataError as error:
-        options.error(str(error))
+    question = "Does the ordering of table 1 appear on one device in time?"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    torch.set_num_threads(1)
-    plain = {name: str(value) if name in ("mnist", "add") and value else value for name, value in vars(given).items()}
-    report = Report("Does the ordering of table 1 appear on one device in time?", argparse.Namespace(**plain))
-    report.note(f"Digits: {what}.")
-    try:
-        run_all(report, given, digits, begun + given.limit, found)
-    finally:
-        if found:
-            tell(report, found)
-        report.note(f"Took {time.monotonic() - begun:.0f} s.")
-        report.close(one_process=True)
+    begun = time.monotonic()
+    with benchmark(question, __doc__, *OPTIONS, one_process=True, arguments=arguments) as (report, options):
+        if options.pack is not None:
+            np.savez_compressed(options.pack, **mnist.load(quiet)._asdict())
+            return
+        digits, what = images(options.mnist, quick=options.quick)
+        rows = [] if options.add is None else earlier(options.add, options)
+        report.note(f"Digits: {what}.")
+        try:
+            run_all(report, options, digits, begun + options.limit, rows)
+        finally:
+            if rows:
+                tell(report, rows)
 
 
 if __name__ == "__main__":

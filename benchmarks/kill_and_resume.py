@@ -12,24 +12,26 @@ import os
 import random
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import Report, Row, parser
+from benchmarks.measure import Option, Row, benchmark
+from benchmarks.searches import descendants
+from benchmarks.stored import lost_and_doubled, stored_points, stored_runs
 
 ROOT = Path(__file__).resolve().parents[1]
+STUDY = "digits-100"
 TARGETS = ("driver", "trials", "raylet", "everything")
 SEARCH = (
-    "digits-100", "--name", "s", "--max-concurrent", "1", "--compile", "off", "--set", "model.widths=64,20,10",
+    STUDY, "--name", "s", "--max-concurrent", "1", "--compile", "off", "--set", "model.widths=64,20,10",
     "--set", "model.lambda_=1000,10,0.1", "--set", "model.noise_std=0.3,0.3,0.3",
 )  # fmt: skip
 """Trials of a second or two, one at a time."""
@@ -60,33 +62,28 @@ class Found:
 
 
 def examine(broken: Path, whole: Path) -> Found:
-    """Compare two ``results`` folders, each with the one search ``s``."""
+    """Compare two ``results`` folders, each with the one search ``s`` of the study ``digits-100``."""
     ours, theirs = _records(broken), _records(whole)
-    optuna = optuna_states(broken / "s" / "optuna.journal")
-    with closing(sqlite3.connect(broken / "mlflow.db")) as store:
-        tags = "SELECT run_uuid, value FROM tags WHERE key = 'trial'"
-        keys: dict[str, str] = dict(store.execute(tags).fetchall())
-        running = store.execute("SELECT count(*) FROM runs WHERE status = 'RUNNING'").fetchone()[0]
-        rows = store.execute(
-            "SELECT run_uuid, key, step, count(*) FROM metrics GROUP BY run_uuid, key, step"
-        ).fetchall()
-    counts = Counter(key for key, _ in optuna)
-    runs = Counter(keys.values())
-    stored = {(keys.get(run, "search"), name, step): count for run, name, step, count in rows}
+    states, store = optuna_states(broken / "s" / "optuna.journal"), f"sqlite:///{broken / 'mlflow.db'}"
+    stored = stored_runs(store, STUDY)
     expected = {
-        (key, name, row["epoch"])
+        (f"{STUDY}/s/{key}", name, row["epoch"]): value
         for key, record in ours.items()
         for row in record["epochs"]
         for name, value in row.items()
         if name != "epoch" and value is not None
     }
+    points = [point for point in stored_points(store, STUDY) if not point[0].endswith("/search")]
+    lost, doubled = lost_and_doubled(expected, points)
+    counts, runs = Counter(key for key, _ in states), Counter(run.tags.get("trial") for run in stored)
+    running = [state for _, state in states if state in ("RUNNING", "WAITING")]
     return Found(
         trials_lost=len(theirs.keys() - ours.keys()),
         trials_doubled=sum(counts[key] > 1 or runs[key] > 1 for key in ours),
         trials_changed=sum(_essence(ours[key]) != _essence(theirs[key]) for key in ours.keys() & theirs.keys()),
-        points_lost=len(expected - stored.keys()),
-        points_doubled=sum(count - 1 for count in stored.values()),
-        running_left=running + sum(state in ("RUNNING", "WAITING") for _, state in optuna),
+        points_lost=lost,
+        points_doubled=doubled,
+        running_left=len(running) + sum(not run.ended for run in stored),
         best_equal=_best(ours) == _best(theirs),
     )
 
@@ -153,10 +150,10 @@ class Life:
 
     def kill(self, target: str) -> None:
         """SIGKILL to one kind of process, or to everything that the search has started."""
-        family = _family(self.process.pid)
-        if target == "driver":
-            family = {self.process.pid: ""}
-        elif target != "everything":
+        family = {self.process.pid: ""}
+        if target != "driver":
+            family |= {pid: command for pid, (_, command) in descendants(self.process.pid).items()}
+        if target in ("trials", "raylet"):
             part = "ray::ResourceTrainable" if target == "trials" else "/raylet/raylet "
             family = {pid: name for pid, name in family.items() if part in name[:400].partition(" --")[0] + " "}
         for pid in family:
@@ -170,30 +167,11 @@ class Life:
         """Command lines of processes of an ended search that are still there after some seconds, ``but`` excepted."""
         end = time.monotonic() + wait
         while True:
-            there = [line for line in _family(self.process.pid).values() if not (but and re.match(but, line))]
+            lines = [line for _, line in descendants(self.process.pid).values()]
+            there = [line for line in lines if not (but and re.match(but, line))]
             if not there or time.monotonic() > end:
                 return there
             time.sleep(0.2)
-
-
-def _family(root: int) -> dict[int, str]:
-    """Return a process and all that descend from it, or were in its session, with their command lines."""
-    parents: dict[int, tuple[int, int]] = {}
-    for place in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError, ValueError, IndexError):
-            # The fields after the name, which is in brackets: state, parent, group, session.
-            fields = (place / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-            if fields[0] == "Z":  # it has ended, and whoever took it over has not yet asked how
-                continue
-            parents[int(place.name)] = int(fields[1]), int(fields[3])
-    found = {pid for pid, (_, session) in parents.items() if session == root} | {root}
-    while more := {pid for pid, (parent, _) in parents.items() if parent in found} - found:
-        found |= more
-    names = {}
-    for pid in found:
-        with suppress(OSError):
-            names[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    return names
 
 
 @dataclass
@@ -230,42 +208,43 @@ def torment(folder: Path, arguments: Sequence[str], kills: int, dice: random.Ran
     raise RuntimeError(f"the search does not end:\n{life.out()}")
 
 
+OPTIONS = (
+    Option("--searches", "searches to interrupt", 4, 1),
+    Option("--kills", "kills of each", 4, 1),
+    Option("--scheduler", "scheduler of the searches", "asha"),
+    Option("--sampler", "sampler of the searches", "tpe"),
+    Option("--dice", "seed of moments and targets", 0),
+    Option("--at-once", "trials at the same time; with more they differ", 1),
+)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parser(__doc__)
-    options.add_argument("--searches", type=int, help="searches to torment (4; quick: 1)")
-    options.add_argument("--kills", type=int, help="kills of each (4; quick: 1)")
-    options.add_argument("--scheduler", default="asha", help="of the searches (asha)")
-    options.add_argument("--sampler", default="tpe", help="of the searches (tpe)")
-    options.add_argument("--dice", type=int, default=0, help="seed of moments and targets (0)")
-    options.add_argument("--at-once", type=int, default=1, help="trials at the same time; with more they differ (1)")
-    given = options.parse_args(arguments)
-    searches, kills = given.searches or (1 if given.quick else 4), given.kills or (1 if given.quick else 4)
-    sizes = ("--trials", "3", "--epochs", "60") if given.quick else ("--trials", "6", "--epochs", "300")
-    line = [*SEARCH, *sizes, "--scheduler", given.scheduler, "--sampler", given.sampler]
-    line += ["--max-concurrent", str(given.at_once)]
-    report = Report("What does a search lose that is killed and resumed?", given)
-    dice = random.Random(given.dice)
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="ladder-search-kills-", ignore_cleanup_errors=True) as place:
-        whole = Path(place) / "whole"
-        whole.mkdir()
-        begun = time.monotonic()
-        if Life(whole, *line).ended() != 0:
-            raise SystemExit((whole / "out.txt").read_text(encoding="utf-8"))
-        duration = time.monotonic() - begun
-        report.note(f"Undisturbed, `search.py {' '.join(line)}` takes {duration:.0f} s.")
-        for number in range(searches):
-            folder = Path(place) / f"broken-{number}"
-            folder.mkdir()
-            outcome = torment(folder, line, kills, dice, duration / 2)
-            found = examine(folder / "results", whole / "results")
-            killed = {f"{target} killed": outcome.kills[target] for target in TARGETS}
-            cells = {name.replace("_", " "): value for name, value in asdict(found).items() if name != "best_equal"}
-            best = {"best value": "equal" if found.best_equal else "another"}
-            rows.append({"search": number + 1, **killed, "lives": outcome.lives, **cells, **best})
-    report.table("Against the undisturbed search", rows)
-    report.note(f"{sum(row[f'{target} killed'] for row in rows for target in TARGETS)} kills, SIGKILL each.")
-    report.close(one_process=False)
+    question = "What does a search lose that is killed and resumed?"
+    with benchmark(question, __doc__, *OPTIONS, one_process=False, arguments=arguments) as (report, options):
+        sizes = ("--trials", "3", "--epochs", "60") if options.quick else ("--trials", "6", "--epochs", "300")
+        line = [*SEARCH, *sizes, "--scheduler", options.scheduler, "--sampler", options.sampler]
+        line += ["--max-concurrent", str(options.at_once)]
+        dice = random.Random(options.dice)
+        rows: list[Row] = []
+        with tempfile.TemporaryDirectory(prefix="ladder-search-kills-", ignore_cleanup_errors=True) as place:
+            whole = Path(place) / "whole"
+            whole.mkdir()
+            begun = time.monotonic()
+            if Life(whole, *line).ended() != 0:
+                raise SystemExit((whole / "out.txt").read_text(encoding="utf-8"))
+            duration = time.monotonic() - begun
+            report.note(f"Undisturbed, `search.py {' '.join(line)}` takes {duration:.0f} s.")
+            for number in range(options.searches):
+                folder = Path(place) / f"broken-{number}"
+                folder.mkdir()
+                outcome = torment(folder, line, options.kills, dice, duration / 2)
+                found = examine(folder / "results", whole / "results")
+                killed = {f"{target} killed": outcome.kills[target] for target in TARGETS}
+                cells = {name.replace("_", " "): value for name, value in asdict(found).items() if name != "best_equal"}
+                best = {"best value": "equal" if found.best_equal else "another"}
+                rows.append({"search": number + 1, **killed, "lives": outcome.lives, **cells, **best})
+        report.table("Against the undisturbed search", rows)
+        report.note(f"{sum(row[f'{target} killed'] for row in rows for target in TARGETS)} kills, SIGKILL each.")
 
 
 if __name__ == "__main__":

@@ -13,13 +13,15 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ladder_search.cores import usable_cores
+from ladder_search.errors import LadderSearchError
 
 Cell = str | int | float | None
 Row = dict[str, Cell]
@@ -80,7 +82,7 @@ def seconds(run: Callable[[], object]) -> float:
 
 
 class Report:
-    """A script's tables and notes: printed as they come, written as JSON and text at the end."""
+    """Tables and notes of a script: printed as they are added, written as JSON and text at the end."""
 
     def __init__(self, question: str, options: argparse.Namespace) -> None:
         self._options = options
@@ -98,6 +100,10 @@ class Report:
         self._say(question)
         self._say(", ".join(f"{name}: {value}" for name, value in self._content["machine"].items()))
 
+    @property
+    def tables(self) -> dict[str, list[Row]]:
+        return self._content["tables"]
+
     def table(self, title: str, rows: Iterable[Row]) -> None:
         rows = list(rows)
         self._content["tables"][title] = rows
@@ -108,10 +114,10 @@ class Report:
         self._say(f"\n{text}")
 
     def close(self, *, one_process: bool) -> None:
-        """Say how much else the machine did, and write the files if one was asked for.
+        """Add how busy the machine was with other work, and write the files if ``--output`` names one.
 
         Args:
-            one_process: whether all the work was done in this process: only then can the others' share be told.
+            one_process: whether all the work was done in this process: only then can the share of others be measured.
         """
         self._content["load_average_at_start"] = self._load
         total, idle = (now - then for now, then in zip(machine_seconds(), self._busy, strict=True))
@@ -124,7 +130,7 @@ class Report:
         output: Path | None = self._options.output
         if output is not None:
             output.parent.mkdir(parents=True, exist_ok=True)
-            output.write_text(json.dumps(self._content, indent=1) + "\n", encoding="utf-8")
+            output.write_text(json.dumps(self._content, indent=1, default=str) + "\n", encoding="utf-8")
             output.with_suffix(".txt").write_text("\n".join(self._text) + "\n", encoding="utf-8")
 
     def _say(self, text: str) -> None:
@@ -132,12 +138,70 @@ class Report:
         print(text, flush=True)
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """Options that every benchmark has."""
-    found = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    found.add_argument("--quick", action="store_true", help="a check that the script works; its figures mean nothing")
-    found.add_argument("--output", type=Path, metavar="FILE.json", help="keep the result here, its tables beside it")
-    return found
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of a script, with its default in a full and in a quick run."""
+
+    name: str
+    help: str
+    full: Any = None
+    quick: Any = None
+    """None: that of a full run."""
+    how: Mapping[str, Any] = field(default_factory=dict)
+    """More arguments of ``add_argument``."""
+
+    def add_to(self, parser: argparse.ArgumentParser) -> None:
+        if self.full is False:
+            parser.add_argument(self.name, action="store_true", help=self.help)
+            return
+        kind = {"type": type(self.full)} if isinstance(self.full, int | float) else {}
+        shown = [_shown(self.full), *([] if self.quick is None else [f"quick: {_shown(self.quick)}"])]
+        text = self.help if self.full is None else f"{self.help} ({'; '.join(shown)})"
+        parser.add_argument(self.name, help=text.replace("%", "%%"), **{**kind, **self.how})
+
+    def resolve(self, options: argparse.Namespace) -> None:
+        name = self.name.lstrip("-").replace("-", "_")
+        if getattr(options, name) is None:
+            setattr(options, name, self.quick if options.quick and self.quick is not None else self.full)
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+@contextmanager
+def benchmark(
+    question: str, description: str | None, *options: Option, one_process: bool, arguments: Sequence[str] | None = None
+) -> Iterator[tuple[Report, argparse.Namespace]]:
+    """Parse the command line, yield a report and the options, and close the report at the end, also after an error.
+
+    Args:
+        one_process: whether all the work is done in this process: only then can the share of others be measured.
+        arguments: command line; None: that of this process.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="check that the script works; its figures mean nothing")
+    parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the result here, its tables beside it")
+    for option in options:
+        option.add_to(parser)
+    values = parser.parse_args(arguments)
+    for option in options:
+        option.resolve(values)
+    torch = sys.modules.get("torch")
+    if getattr(values, "device", "cpu") == "cuda" and not (torch and torch.cuda.is_available()):
+        parser.error("--device cuda needs a GPU that PyTorch can use, and there is none: choose --device cpu.")
+    if torch is not None:
+        torch.set_num_threads(1)
+    begun = time.perf_counter()
+    report = Report(question, values)
+    try:
+        yield report, values
+    except LadderSearchError as error:
+        parser.error(str(error))
+    finally:
+        if report.tables:
+            report.note(f"Took {time.perf_counter() - begun:.0f} s.")
+            report.close(one_process=one_process)
 
 
 def machine() -> dict[str, Cell]:
@@ -165,7 +229,7 @@ def _cpu_model() -> str:
 
 
 def machine_seconds() -> tuple[float, float]:
-    """CPU seconds of the whole machine since its start: all, and idle ones; zeros where nobody tells."""
+    """CPU seconds of the whole machine since its start: all, and idle ones; zeros if unknown."""
     try:
         fields = [int(field) for field in Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()[1:9]]
     except OSError:

@@ -29,7 +29,7 @@ from pathlib import Path
 import optuna
 
 from benchmarks import searches
-from benchmarks.measure import Report, Row, Spread, machine_seconds, parser, spread_cells
+from benchmarks.measure import Option, Row, Spread, benchmark, machine_seconds, spread_cells
 from benchmarks.rivals import Plan
 from ladder_search.cores import usable_cores
 from ladder_search.data import datasets
@@ -96,7 +96,7 @@ class Watch(searches.Watching):
         self._seen: dict[int, float] = {}
 
     def look(self) -> None:
-        for pid in searches.descendants():
+        for pid in searches.descendants(os.getpid()):
             self._seen[pid] = max(self._seen.get(pid, 0.0), searches.cpu_seconds(pid))
 
     @property
@@ -248,52 +248,51 @@ def agreement(packed: Searched, solo: Searched) -> str:
     )
 
 
+OPTIONS = (
+    Option("--study", "what is searched", "digits-100"),
+    Option("--trials", "trials of every search", 64, 4),
+    Option("--epochs", "length of a trial (the study's; quick: 10)", None, 10, {"type": int}),
+    Option("--rounds", "searches of every side", 3, 1),
+    Option("--fewer", "rounds of the eager rival and of --slots 1 (all)", how={"type": int, "metavar": "N"}),
+    Option("--slots", "sides of ours", ("auto", "1"), ("1",), {"nargs": "+", "metavar": "K"}),
+    Option("--schedulers", "schedulers", ("fifo", "asha"), ("fifo",), {"nargs": "+", "choices": ("fifo", "asha")}),
+    Option("--no-rivals", "measure ours alone", False),
+    Option("--no-compile", "leave the compiled rival out", False),
+)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parser(__doc__)
-    options.add_argument("--study", default="digits-100", help="what is searched (digits-100)")
-    options.add_argument("--trials", type=int, help="trials of every search (64; quick: 4)")
-    options.add_argument("--epochs", type=int, help="length of a trial (the study's; quick: 10)")
-    options.add_argument("--rounds", type=int, help="searches of every side (3; quick: 1)")
-    options.add_argument("--fewer", type=int, metavar="N", help="rounds of the eager rival and of --slots 1 (all)")
-    options.add_argument("--slots", nargs="+", metavar="K", help="sides of ours (auto 1; quick: 1)")
-    options.add_argument("--schedulers", nargs="+", choices=("fifo", "asha"), help="(both; quick: fifo)")
-    options.add_argument("--no-rivals", action="store_true", help="measure ours alone")
-    options.add_argument("--no-compile", action="store_true", help="leave the compiled rival out")
-    given = options.parse_args(arguments)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    report = Report("How many trials per minute does a whole search do?", given)
-    begun = time.perf_counter()
-    slots = given.slots or (["1"] if given.quick else ["auto", "1"])
-    # Quick: no compiling, which takes up to a minute per program the first time.
-    rivals = [] if given.no_rivals else [EAGER] if given.quick or given.no_compile else [EAGER, COMPILED]
-    sides = [*(f"ladder-search --slots {k}" for k in slots), *rivals]
-    trials, epochs = given.trials or (4 if given.quick else 64), given.epochs or (10 if given.quick else None)
-    cores = usable_cores()
-    for scheduler in given.schedulers or (("fifo",) if given.quick else ("fifo", "asha")):
-        settings = SearchSettings(
-            study=given.study,
-            trials=trials,
-            epochs=epochs,
-            sampler="random",
-            scheduler=scheduler,  # type: ignore[arg-type]
-        )
-        plan = make_plan(settings)
-        found: dict[str, list[Searched]] = {name: [] for name in sides}
-        for number in range(given.rounds or (1 if given.quick else 3)):
+    question = "How many trials per minute does a whole search do?"
+    with benchmark(question, __doc__, *OPTIONS, one_process=False, arguments=arguments) as (report, options):
+        # Quick: no compiling, which takes up to a minute per program the first time.
+        rivals = [] if options.no_rivals else [EAGER] if options.quick or options.no_compile else [EAGER, COMPILED]
+        sides = [*(f"ladder-search --slots {k}" for k in options.slots), *rivals]
+        cores = usable_cores()
+        for scheduler in options.schedulers:
+            settings = SearchSettings(
+                study=options.study,
+                trials=options.trials,
+                epochs=options.epochs,
+                sampler="random",
+                scheduler=scheduler,  # type: ignore[arg-type]
+            )
+            plan = make_plan(settings)
+            found: dict[str, list[Searched]] = {name: [] for name in sides}
+            for number in range(options.rounds):
+                for name in sides:
+                    if name in (EAGER, SOLO) and options.fewer is not None and number >= options.fewer:
+                        continue
+                    found[name].append(run_side(name, settings, plan))
+                    line = f"{scheduler} {number + 1}: {name}, {found[name][-1].wall:.0f} s"
+                    print(line, file=sys.stderr, flush=True)
+            title = f"{options.study}, {scheduler}: {options.trials} trials of {plan['epochs']} epochs"
+            report.table(title, table(found, cores))
             for name in sides:
-                if name in (EAGER, SOLO) and given.fewer is not None and number >= given.fewer:
-                    continue
-                found[name].append(run_side(name, settings, plan))
-                print(f"{scheduler} {number + 1}: {name}, {found[name][-1].wall:.0f} s", file=sys.stderr, flush=True)
-        report.table(f"{given.study}, {scheduler}: {trials} trials of {plan['epochs']} epochs", table(found, cores))
-        for name in sides:
-            solo = found.get(SOLO)
-            for line in found[name][-1].said:
-                report.note(f"{scheduler}, {name}: {line}")
-            if name not in (SOLO, EAGER, COMPILED) and solo:
-                report.note(f"{scheduler}, {name} and --slots 1: {agreement(found[name][-1], solo[-1])}")
-    report.note(f"Took {time.perf_counter() - begun:.0f} s.")
-    report.close(one_process=False)
+                solo = found.get(SOLO)
+                for line in found[name][-1].said:
+                    report.note(f"{scheduler}, {name}: {line}")
+                if name not in (SOLO, EAGER, COMPILED) and solo:
+                    report.note(f"{scheduler}, {name} and --slots 1: {agreement(found[name][-1], solo[-1])}")
 
 
 if __name__ == "__main__":

@@ -9,22 +9,19 @@ pages ask for when someone filters by a tag.
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import threading
 import time
-import urllib.request
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from mlflow.tracking import MlflowClient
 
 from benchmarks import searches
-from benchmarks.measure import Report, Row, parser
+from benchmarks.measure import Option, Row, benchmark
 from benchmarks.searches import Resettable
 from benchmarks.servers import mlflow_server, postgres
 from benchmarks.stored import lost_and_doubled, stored_points, stored_runs
@@ -123,94 +120,76 @@ def counted(store: str, trials: int) -> Row:
 
 
 def latencies(address: str, store: str, trials: int) -> list[Row]:
-    """How long a search by tag takes: as MLflow's pages ask the server, and as a script asks the database."""
-    client = MlflowClient(store)
-    experiment = client.get_experiment_by_name(STUDY)
-    assert experiment is not None
+    """How long a search by tag takes: of the server, as the pages of MLflow use it, and of the database."""
     one, many = f"tags.trial = 't{trials // 2:04d}'", f"tags.study = '{STUDY}'"
+    table: list[Row] = []
+    for what, place, wanted in (
+        ("the server", address, ((one, 100), (many, 100))),
+        ("PostgreSQL", store, ((one, 100), (many, 1000))),
+    ):
+        client = MlflowClient(place)
+        experiment = client.get_experiment_by_name(STUDY)
+        assert experiment is not None
+        for query, rows in wanted:
+            taken, runs = [], 0
+            for _ in range(QUERIES):
+                begun = time.perf_counter()
+                runs = len(client.search_runs([experiment.experiment_id], query, max_results=rows))
+                taken.append(time.perf_counter() - begun)
+            table.append(
+                {"of": what, "filter": query, "runs": runs, "s": statistics.median(taken), "worst, s": max(taken)}
+            )
+    return table
 
-    def ask(query: str, rows: int) -> int:
-        body = {"experiment_ids": [experiment.experiment_id], "filter": query, "max_results": rows}
-        request = urllib.request.Request(
-            f"{address}/ajax-api/2.0/mlflow/runs/search",
-            data=json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return len(json.loads(answer.read()).get("runs", []))
 
-    def look(query: str, rows: int) -> int:
-        return len(client.search_runs([experiment.experiment_id], query, max_results=rows))
-
-    def row(what: str, call: Callable[[str, int], int], query: str, rows: int) -> Row:
-        taken, found = [], 0
-        for _ in range(QUERIES):
-            begun = time.perf_counter()
-            found = call(query, rows)
-            taken.append(time.perf_counter() - begun)
-        return {
-            "asked": what,
-            "filter": query,
-            "runs found": found,
-            "s": statistics.median(taken),
-            "worst, s": max(taken),
-        }
-
-    return [
-        row("the server, as the pages do", ask, one, 100),
-        row("the server, as the pages do", ask, many, 100),
-        row("PostgreSQL, by MLflow's client", look, one, 100),
-        row("PostgreSQL, by MLflow's client", look, many, 1000),
-    ]
+OPTIONS = (Option("--trials", "trials of the search", 2000, 40),)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parser(__doc__)
-    options.add_argument("--trials", type=int, help="trials of the search (2000; quick: 40)")
-    given = options.parse_args(arguments)
-    torch.set_num_threads(1)
-    report = Report("Does a long search on a shared server with PostgreSQL arrive whole?", given)
-    trials = given.trials or (40 if given.quick else 2000)
-    with searches.prepared() as folder, postgres() as store, mlflow_server(store, folder) as server:
-        spool = folder / NAME / "spool"
-        memory = WriterMemory(spool)
-        memory.start()
-        settings = SearchSettings(
-            study=STUDY,
-            trials=trials,
-            epochs=EPOCHS,
-            sampler="random",
-            scheduler="fifo",
-            root=str(folder),
-            name=NAME,
-            tracking=server.address,
-        )
-        begun = time.perf_counter()
-        result = run_search(settings, trainables={"ladder": Reporting}, spaces=SPACES, console=searches.quiet())
-        whole = time.perf_counter() - begun
-        memory.stop()
-        ends = sorted(path.stat().st_mtime for path in result.folder.trials.glob("t*.json"))
-        begun = time.perf_counter()
-        report.note(f"The search said that all is stored: {result.stored}. Sync then: {sync(spool, server.address)}.")
-        syncing = time.perf_counter() - begun
-        if result.problems:
-            report.note(f"Problems of the search: {result.problems[:3]}")
-        report.table(
-            "The search",
-            [
-                {
-                    "trials": len(result.records),
-                    "trials per minute": 60 * (len(ends) - 1) / (ends[-1] - ends[0]),
-                    "first to last trial, s": ends[-1] - ends[0],
-                    "whole search, s": whole,
-                    "sync afterwards, s": syncing,
-                }
-            ],
-        )
-        report.table("What PostgreSQL holds", [counted(store, trials)])
-        report.table("The writer process", memory.rows(trials))
-        report.table(f"Search by tag (median of {QUERIES})", latencies(server.address, store, trials))
-    report.close(one_process=False)
+    question = "Does a long search on a shared server with PostgreSQL arrive whole?"
+    with benchmark(question, __doc__, *OPTIONS, one_process=False, arguments=arguments) as (report, options):
+        trials = options.trials
+        with searches.prepared() as folder, postgres() as store, mlflow_server(store, folder) as server:
+            spool = folder / NAME / "spool"
+            memory = WriterMemory(spool)
+            memory.start()
+            settings = SearchSettings(
+                study=STUDY,
+                trials=trials,
+                epochs=EPOCHS,
+                sampler="random",
+                scheduler="fifo",
+                root=str(folder),
+                name=NAME,
+                tracking=server.address,
+            )
+            begun = time.perf_counter()
+            result = run_search(settings, trainables={"ladder": Reporting}, spaces=SPACES, console=searches.quiet())
+            whole = time.perf_counter() - begun
+            memory.stop()
+            ends = sorted(path.stat().st_mtime for path in result.folder.trials.glob("t*.json"))
+            begun = time.perf_counter()
+            report.note(
+                f"The search said that all is stored: {result.stored}. Sync then: {sync(spool, server.address)}."
+            )
+            syncing = time.perf_counter() - begun
+            if result.problems:
+                report.note(f"Problems of the search: {result.problems[:3]}")
+            report.table(
+                "The search",
+                [
+                    {
+                        "trials": len(result.records),
+                        "trials per minute": 60 * (len(ends) - 1) / (ends[-1] - ends[0]),
+                        "first to last trial, s": ends[-1] - ends[0],
+                        "whole search, s": whole,
+                        "sync afterwards, s": syncing,
+                    }
+                ],
+            )
+            report.table("What PostgreSQL holds", [counted(store, trials)])
+            report.table("The writer process", memory.rows(trials))
+            report.table(f"Search by tag (median of {QUERIES})", latencies(server.address, store, trials))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What a good user of Ray Tune and PyTorch writes without this project: one process per core, a plain training loop.
 
 Random search over a given list of configurations, FIFO or Ray's own ASHA, actors reused, nothing logged, the training
-set in the object store. The loop is that of ``solo_step`` (the cost, rows and noise of our trials, one thread, fused
+set in the object store. The loop is ``plain_loop``'s (the cost, rows and noise of our trials, one thread, fused
 Adam); every epoch ends with the same validation as ours, and trials report at the same epochs. The list is made
 beforehand, so that the search imports neither Optuna nor the driver.
 
@@ -27,7 +27,7 @@ from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
 from benchmarks import searches
-from benchmarks.solo_step import PlainLoop
+from benchmarks.plain_loop import PlainLoop
 from ladder_search.data import datasets
 from ladder_search.data.dataset import Dataset
 from ladder_search.training.pack import MemberSpec, TrainingData
@@ -74,7 +74,7 @@ class PlainTraining(PlainLoop):
     """The plain loop with the schedule and the validation of one trial after the other."""
 
     def __init__(self, spec: MemberSpec, data: TrainingData, *, compiled: bool) -> None:
-        super().__init__(spec, data, adam="fused", compiled=compiled)
+        super().__init__(spec, data, compiled=compiled)
         self.signature = spec.signature()
         self.begin(spec)
 
@@ -82,11 +82,6 @@ class PlainTraining(PlainLoop):
         """Become another trial of the same sizes: fresh weights and a fresh optimiser in the same program."""
         self.restart(spec)
         self._spec, self._epoch = spec, 0
-        split = spec.split
-        # One minibatch where it is the whole labelled set: every other of the epoch would have the same statistics.
-        whole = len(split.labelled) <= spec.training.labelled_batch
-        self._labelled = torch.from_numpy(self._streams[0].batches(0, 1 if whole else spec.steps_per_epoch))
-        self._held_out = torch.from_numpy(split.validation)
 
     def epoch(self) -> float:
         """Train an epoch and return the validation error."""
@@ -96,16 +91,6 @@ class PlainTraining(PlainLoop):
         self.run(self._spec.steps_per_epoch)
         self._epoch += 1
         return self.validation_error()
-
-    @torch.no_grad()
-    def validation_error(self) -> float:
-        """Fraction of held-out rows that the clean path, under statistics of labelled rows, puts in a wrong class."""
-        data, model = self._data, self._model
-        for name, value in model.statistics(data.x[self._labelled].float() / data.full_scale).items():
-            model.get_buffer(name).copy_(value)
-        rows = self._held_out
-        guessed = model(data.x[rows].float() / data.full_scale).argmax(-1)
-        return float((guessed != data.y[rows]).float().mean())
 
     def state(self) -> dict[str, Any]:
         """All that the trial needs to go on elsewhere."""

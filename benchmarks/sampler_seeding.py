@@ -15,14 +15,14 @@ from __future__ import annotations
 import heapq
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import optuna
 from scipy import stats
 
-from benchmarks.measure import Report, Row, parser
+from benchmarks.measure import Option, Row, benchmark
 from ladder_search.config import as_mapping
 from ladder_search.driver.samplers import SAMPLERS, sampler_for
 from ladder_search.studies import find_study
@@ -163,26 +163,26 @@ def paired(differences: np.ndarray) -> Row:
     return {"difference": f"{differences.mean():+.3f} ± {half:.3f}", "p": round(p, 4)}
 
 
-def main() -> None:
-    options = parser(__doc__)
-    options.add_argument("--searches", type=int, help="pairs of searches (300; quick: 3)")
-    given = options.parse_args()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    report = Report("Does a sampler of its own for every suggestion cost a search anything?", given)
-    seeds = range(given.searches or (3 if given.quick else 300))
-    tables: dict[str, list[Row]] = {"Least true error tried": [], "True error of the trial that looked best": []}
-    for pending in (2,) if given.quick else PENDING:
-        found: dict[str, list[Found]] = {name: [] for name in VARIANTS}
-        for seed in seeds:
-            for name, supply in VARIANTS.items():
-                found[name].append(search(seed, supply(seed), trials=max(LENGTHS), pending=pending))
-        for length in LENGTHS:
-            for table, error_of in zip(tables.values(), (Found.best, Found.chosen), strict=True):
-                errors = {name: np.array([error_of(f, length) for f in of]) for name, of in found.items()}
-                table += rows(errors, length, pending)
-    for title, table in tables.items():
-        report.table(f"{title}, %; {len(seeds)} searches, differences to one stream in pairs", table)
-    report.close(one_process=True)
+OPTIONS = (Option("--searches", "pairs of searches", 300, 3),)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    question = "Does a sampler of its own for every suggestion cost a search anything?"
+    with benchmark(question, __doc__, *OPTIONS, one_process=True, arguments=arguments) as (report, options):
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        seeds = range(options.searches)
+        tables: dict[str, list[Row]] = {"Least true error tried": [], "True error of the trial that looked best": []}
+        for pending in (2,) if options.quick else PENDING:
+            found: dict[str, list[Found]] = {name: [] for name in VARIANTS}
+            for seed in seeds:
+                for name, supply in VARIANTS.items():
+                    found[name].append(search(seed, supply(seed), trials=max(LENGTHS), pending=pending))
+            for length in LENGTHS:
+                for table, error_of in zip(tables.values(), (Found.best, Found.chosen), strict=True):
+                    errors = {name: np.array([error_of(f, length) for f in of]) for name, of in found.items()}
+                    table += rows(errors, length, pending)
+        for title, table in tables.items():
+            report.table(f"{title}, %; {len(seeds)} searches, differences to one stream in pairs", table)
 
 
 if __name__ == "__main__":

@@ -16,11 +16,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from ray import tune
 
 from benchmarks import searches
-from benchmarks.measure import Report, Row, Spread, parser, spread_cells
+from benchmarks.measure import Option, Row, Spread, benchmark, spread_cells
 from benchmarks.searches import EndTimes, Resettable
 from ladder_search import metrics
 from ladder_search.driver.search import run_search
@@ -73,50 +72,50 @@ def bare(folder: Path, trials: int, *, reuse: bool) -> list[float]:
     return ends.ends
 
 
+OPTIONS = (
+    Option("--rounds", "searches of every kind", 2, 1),
+    Option("--trials", "measured trials of each search", 30, 6),
+)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parser(__doc__)
-    options.add_argument("--rounds", type=int, help="searches of every kind (2; quick: 1)")
-    options.add_argument("--trials", type=int, help="measured trials of each search (30; quick: 6)")
-    given = options.parse_args(arguments)
-    torch.set_num_threads(1)
-    report = Report("What does the platform cost a trial that does nothing?", given)
-    rounds, measured = given.rounds or (1 if given.quick else 2), given.trials or (6 if given.quick else 30)
-    fewer = max(4, measured // 3)  # a process per trial takes ten times as long
-    kinds: dict[str, tuple[int, Callable[[Path, int], list[float]]]] = {
-        "ladder-search (TPE, ASHA, records, tracking)": (measured, lambda f, n: ours(f, n, "tpe")),
-        "ladder-search with a random sampler": (measured, lambda f, n: ours(f, n, "random")),
-        "bare Ray Tune, random search, actors reused": (measured, lambda f, n: bare(f, n, reuse=True)),
-        "bare Ray Tune, random search, a process per trial": (fewer, lambda f, n: bare(f, n, reuse=False)),
-    }
-    per_trial: dict[str, list[float]] = {name: [] for name in kinds}
-    rest: dict[str, list[float]] = {name: [] for name in kinds}
-    begun = time.perf_counter()
-    for _ in range(rounds):
-        for name, (trials, run) in kinds.items():
-            with searches.prepared() as folder:
-                started = time.perf_counter()
-                ends = sorted(run(folder, WARM_UP + trials))
-                whole = time.perf_counter() - started
-            taken = (ends[-1] - ends[WARM_UP - 1]) / trials
-            per_trial[name].append(taken)
-            rest[name].append(whole - taken * trials)
-    reused = statistics.median(per_trial["bare Ray Tune, random search, actors reused"])
-    rows: list[Row] = []
-    for name, (trials, _) in kinds.items():
-        spread = Spread.of(per_trial[name])
-        rows.append(
-            {
-                "search": name,
-                **spread_cells("s per trial", spread),
-                "beyond bare, reused": spread.median - reused,
-                "start, warm-up and end, s": statistics.median(rest[name]),
-                "trials measured": trials * rounds,
-                "searches": rounds,
-            }
-        )
-    report.table("Seconds per trivial trial (wall time; as many at a time as there are cores)", rows)
-    report.note(f"The first {WARM_UP} trials of every search are left out. Took {time.perf_counter() - begun:.0f} s.")
-    report.close(one_process=False)
+    question = "What does the platform cost a trial that does nothing?"
+    with benchmark(question, __doc__, *OPTIONS, one_process=False, arguments=arguments) as (report, options):
+        rounds, measured = options.rounds, options.trials
+        fewer = max(4, measured // 3)  # a process per trial takes ten times as long
+        kinds: dict[str, tuple[int, Callable[[Path, int], list[float]]]] = {
+            "ladder-search (TPE, ASHA, records, tracking)": (measured, lambda f, n: ours(f, n, "tpe")),
+            "ladder-search with a random sampler": (measured, lambda f, n: ours(f, n, "random")),
+            "bare Ray Tune, random search, actors reused": (measured, lambda f, n: bare(f, n, reuse=True)),
+            "bare Ray Tune, random search, a process per trial": (fewer, lambda f, n: bare(f, n, reuse=False)),
+        }
+        per_trial: dict[str, list[float]] = {name: [] for name in kinds}
+        rest: dict[str, list[float]] = {name: [] for name in kinds}
+        for _ in range(rounds):
+            for name, (trials, run) in kinds.items():
+                with searches.prepared() as folder:
+                    started = time.perf_counter()
+                    ends = sorted(run(folder, WARM_UP + trials))
+                    whole = time.perf_counter() - started
+                taken = (ends[-1] - ends[WARM_UP - 1]) / trials
+                per_trial[name].append(taken)
+                rest[name].append(whole - taken * trials)
+        reused = statistics.median(per_trial["bare Ray Tune, random search, actors reused"])
+        rows: list[Row] = []
+        for name, (trials, _) in kinds.items():
+            spread = Spread.of(per_trial[name])
+            rows.append(
+                {
+                    "search": name,
+                    **spread_cells("s per trial", spread),
+                    "beyond bare, reused": spread.median - reused,
+                    "start, warm-up and end, s": statistics.median(rest[name]),
+                    "trials measured": trials * rounds,
+                    "searches": rounds,
+                }
+            )
+        report.table("Seconds per trivial trial (wall time; as many at a time as there are cores)", rows)
+        report.note(f"The first {WARM_UP} trials of every search are left out.")
 
 
 if __name__ == "__main__":

@@ -101,29 +101,26 @@ def fit(
     return taken
 
 
-def process_table() -> dict[int, tuple[int, str]]:
-    """Every process of this machine: id -> (its parent's id, its command line)."""
-    found: dict[int, tuple[int, str]] = {}
-    for path in Path("/proc").iterdir():
-        if path.name.isdigit():
-            with suppress(OSError, ValueError, IndexError):  # it ended meanwhile
-                parent = int((path / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+def process_table() -> dict[int, tuple[int, int, str]]:
+    """Every process of this machine that has not ended: id -> (id of its parent, its session, its command line)."""
+    processes: dict[int, tuple[int, int, str]] = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, ValueError, IndexError):  # it ended meanwhile
+            # The fields after the name, which is in brackets: state, parent, group, session.
+            state, parent, _, session, *_ = (path / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            if state != "Z":
                 command = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-                found[int(path.name)] = (parent, command)
-    return found
+                processes[int(path.name)] = int(parent), int(session), command
+    return processes
 
 
-def descendants() -> dict[int, tuple[int, str]]:
-    """This process's children, their children and so on: id -> (its parent's id, its command line)."""
+def descendants(root: int) -> dict[int, tuple[int, str]]:
+    """What descends from a process, or from one of its session: id -> (id of its parent, its command line)."""
     table = process_table()
-    mine, found = {os.getpid()}, dict[int, tuple[int, str]]()
-    grown = True
-    while grown:
-        new = {pid: one for pid, one in table.items() if one[0] in mine and pid not in mine}
-        found |= new
-        mine |= set(new)
-        grown = bool(new)
-    return found
+    family = {pid for pid, (_, session, _) in table.items() if session == root} | {root}
+    while more := {pid for pid, (parent, _, _) in table.items() if parent in family} - family:
+        family |= more
+    return {pid: (table[pid][0], table[pid][2]) for pid in family - {root} if pid in table}
 
 
 class Watching:

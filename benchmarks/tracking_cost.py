@@ -23,13 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from ray import tune
 from ray.air.integrations.mlflow import MLflowLoggerCallback
 from ray.tune.search import Searcher
 
 from benchmarks import searches
-from benchmarks.measure import Report, Row, Spread, parser, spread_cells
+from benchmarks.measure import Option, Row, Spread, benchmark, spread_cells
 from benchmarks.searches import Resettable
 from benchmarks.stored import lost_and_doubled, stored_points
 from ladder_search import metrics
@@ -236,58 +235,56 @@ def cost_per_call(calls: int) -> list[Row]:
     ]
 
 
+OPTIONS = (
+    Option("--rounds", "searches of every kind", 2, 1),
+    Option("--trials", "trials of a search", 8, 4),
+    Option("--burn", "CPU seconds between two reports", 0.25),
+)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parser(__doc__)
-    options.add_argument("--rounds", type=int, help="searches of every kind (2; quick: 1)")
-    options.add_argument("--trials", type=int, help="trials of a search (8; quick: 4)")
-    options.add_argument("--burn", type=float, default=0.25, help="CPU seconds between two reports (0.25)")
-    given = options.parse_args(arguments)
-    torch.set_num_threads(1)
-    rounds = given.rounds or (1 if given.quick else 2)
-    # Ten reports of ten epochs are a trial of the studies on digits.
-    size = Size(trials=given.trials or (4 if given.quick else 8), reports=2 if given.quick else 10, burn=given.burn)
-    report = Report("What does tracking cost a search?", given)
-    kinds = {
-        "no callback": no_callback,
-        "records only": records_only,
-        "ladder-search": spool,
-        "Ray + MLflow": ray_mlflow,
-    }
-    outcomes: dict[str, list[Outcome]] = {kind: [] for kind in kinds}
-    stored: list[Row] = []
-    begun = time.perf_counter()
-    for number in range(rounds):
-        for kind, run in kinds.items():
-            with searches.prepared() as folder:
-                found = run(folder, size)
-                outcomes[kind].append(found)
-                if kind == "ladder-search" and found.database is not None:
-                    stored.append({"search": number + 1, **check(found.database, size)})
-                elif found.database is not None:
-                    held = len(stored_points(f"sqlite:///{found.database}", EXPERIMENT))
-                    report.note(f"Ray + MLflow stored {held} points.")
-    base = outcomes["records only"]
-    ours = outcomes["ladder-search"]
-    rows: list[Row] = []
-    for kind, these in outcomes.items():
-        rows.append(
-            {
-                "tracking": kind,
-                **spread_cells("search, s", Spread.of([one.seconds for one in these])),
-                "over records only": _ratio(these, base),
-                "over ladder-search": _ratio(these, ours),
-                "made ready in, s": statistics.median(one.starting for one in these),
-                "stored after, s": statistics.median(one.storing for one in these),
-                "writer's CPU s": statistics.median(one.writer_cpu for one in these),
-                "n": len(these),
-            }
-        )
-    work = size.trials * size.reports * size.burn
-    report.table(f"{size.trials} trials x {size.reports} reports x {size.burn:g} CPU s = {work:.0f} CPU s", rows)
-    report.table("What is in the store of ladder-search", stored)
-    report.table("What a call costs the search", cost_per_call(20 if given.quick else 500))
-    report.note(f"Took {time.perf_counter() - begun:.0f} s.")
-    report.close(one_process=False)
+    question = "What does tracking cost a search?"
+    with benchmark(question, __doc__, *OPTIONS, one_process=False, arguments=arguments) as (report, options):
+        # Ten reports of ten epochs are a trial of the studies on digits.
+        size = Size(trials=options.trials, reports=2 if options.quick else 10, burn=options.burn)
+        kinds = {
+            "no callback": no_callback,
+            "records only": records_only,
+            "ladder-search": spool,
+            "Ray + MLflow": ray_mlflow,
+        }
+        outcomes: dict[str, list[Outcome]] = {kind: [] for kind in kinds}
+        stored: list[Row] = []
+        for number in range(options.rounds):
+            for kind, run in kinds.items():
+                with searches.prepared() as folder:
+                    found = run(folder, size)
+                    outcomes[kind].append(found)
+                    if kind == "ladder-search" and found.database is not None:
+                        stored.append({"search": number + 1, **check(found.database, size)})
+                    elif found.database is not None:
+                        held = len(stored_points(f"sqlite:///{found.database}", EXPERIMENT))
+                        report.note(f"Ray + MLflow stored {held} points.")
+        base = outcomes["records only"]
+        ours = outcomes["ladder-search"]
+        rows: list[Row] = []
+        for kind, these in outcomes.items():
+            rows.append(
+                {
+                    "tracking": kind,
+                    **spread_cells("search, s", Spread.of([one.seconds for one in these])),
+                    "over records only": _ratio(these, base),
+                    "over ladder-search": _ratio(these, ours),
+                    "made ready in, s": statistics.median(one.starting for one in these),
+                    "stored after, s": statistics.median(one.storing for one in these),
+                    "writer's CPU s": statistics.median(one.writer_cpu for one in these),
+                    "n": len(these),
+                }
+            )
+        work = size.trials * size.reports * size.burn
+        report.table(f"{size.trials} trials x {size.reports} reports x {size.burn:g} CPU s = {work:.0f} CPU s", rows)
+        report.table("What is in the store of ladder-search", stored)
+        report.table("What a call costs the search", cost_per_call(20 if options.quick else 500))
 
 
 def _ratio(these: list[Outcome], others: list[Outcome]) -> float:

@@ -19,10 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import torch
-
 from benchmarks import searches
-from benchmarks.measure import Report, Row, parser
+from benchmarks.measure import Option, Row, benchmark
 from ladder_search.data import datasets
 from ladder_search.driver.search import run_search
 from ladder_search.driver.settings import SearchSettings
@@ -65,7 +63,7 @@ class Watcher(searches.Watching):
         return super().__enter__()
 
     def look(self) -> None:
-        family = searches.descendants()
+        family = searches.descendants(os.getpid())
         for pid in (os.getpid(), *family):
             role = _role(pid, family) if pid in family else "driver"
             sizes = _sizes(pid)
@@ -145,31 +143,30 @@ def _mib(size: int) -> float:
     return size / 2**20
 
 
+OPTIONS = (
+    Option("--trials", "trials of every search", 2),
+    Option("--no-compile", "leave the compiled step out", False),
+)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parser(__doc__)
-    options.add_argument("--trials", type=int, default=2, help="trials of every search (2)")
-    options.add_argument("--no-compile", action="store_true", help="leave the compiled step out")
-    given = options.parse_args(arguments)
-    torch.set_num_threads(1)
-    report = Report("How much memory does a search take?", given)
-    begun = time.perf_counter()
-    studies = ("digits-100",) if given.quick else tuple(OVERRIDES)
-    for name in dict.fromkeys(study.partition("-")[0] for study in studies):
-        found = datasets.load(name)
-        report.note(
-            f"{name}: the training set is {_mib(found.train_x.nbytes + found.train_y.nbytes):.1f} MiB, "
-            "once per node in the object store."
-        )
-    rows: list[Row] = []
-    for compiled in (False,) if given.quick or given.no_compile else (False, True):
-        for study in studies:
-            rows += watch(study, compiled=compiled, trials=given.trials, slots=1)
-        if not given.quick:
-            packed = max(given.trials, 2 * PACKED)
-            rows += watch("digits-100", compiled=compiled, trials=packed, slots=PACKED)
-    report.table("Memory by kind of process (the largest of its kind)", rows)
-    report.note(f"Took {time.perf_counter() - begun:.0f} s.")
-    report.close(one_process=False)
+    question = "How much memory does a search take?"
+    with benchmark(question, __doc__, *OPTIONS, one_process=False, arguments=arguments) as (report, options):
+        studies = ("digits-100",) if options.quick else tuple(OVERRIDES)
+        for name in dict.fromkeys(study.partition("-")[0] for study in studies):
+            found = datasets.load(name)
+            report.note(
+                f"{name}: the training set is {_mib(found.train_x.nbytes + found.train_y.nbytes):.1f} MiB, "
+                "once per node in the object store."
+            )
+        rows: list[Row] = []
+        for compiled in (False,) if options.quick or options.no_compile else (False, True):
+            for study in studies:
+                rows += watch(study, compiled=compiled, trials=options.trials, slots=1)
+            if not options.quick:
+                packed = max(options.trials, 2 * PACKED)
+                rows += watch("digits-100", compiled=compiled, trials=packed, slots=PACKED)
+        report.table("Memory by kind of process (the largest of its kind)", rows)
 
 
 if __name__ == "__main__":

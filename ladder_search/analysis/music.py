@@ -22,7 +22,7 @@ from ladder_search.bundles.bundle import Bundle
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.music import KEYS, LOWEST_NOTE, FlatCorpus
 from ladder_search.data.music_batches import evaluation_batches, steps, whole
-from ladder_search.data.music_nll import markov
+from ladder_search.data.music_markov import markov
 from ladder_search.data.permutation import check_seed, permutations
 from ladder_search.errors import CheckpointError, SettingError
 

@@ -18,7 +18,6 @@ them it is: *stated*, *unverified* (recalled, and consistent with what is stated
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -119,24 +118,10 @@ MINI = Scene(side=16, digit=7, bar=2, gap=4, first_bar=4, velocities=((1, 1),), 
 """At half the size with one velocity: what minutes on one core are enough for. Ours."""
 
 
-class Sequences(NamedTuple):
-    """Sequences and what can be known of their digits."""
-
-    frames: Tensor  # float32 (n, T, S, S), occluded
-    seen: Tensor  # bool (n, T, d, d): pixels of the digit that were visible in frame t or an earlier one
-    reconstructions: Tensor  # float32 (n, T, d, d): the digit where it was seen, else 0
-    visible: Tensor  # float32 (n, T): share of the digit's d x d pixels that frame t shows
-
-    @property
-    def targets(self) -> Tensor:
-        """What is to be predicted at frames 1 .. T-1: the next frame, occluded as it will be, (n, T-1, S, S)."""
-        return self.frames[:, 1:]
-
-
 class Renderer:
     """Draws sequences of a scene on one device; it holds tables only, and every call is a function of its arguments.
 
-    Shown: ``Renderer(FULL, device).sequences(digits, key, numbers)`` is the same whenever and wherever it is called.
+    Shown: ``Renderer(FULL, device).positions(key, numbers)`` is the same whenever and wherever it is called.
     """
 
     def __init__(self, scene: Scene, device: torch.device | str = "cpu") -> None:
@@ -196,23 +181,6 @@ class Renderer:
         """Return which pixels of the digit each frame shows: int64 (n, T, 2) -> bool (n, T, d, d)."""
         shown = self._visible[positions.unsqueeze(-1) + self._pixel]  # (n, T, 2, d)
         return shown[:, :, 0, :, None] & shown[:, :, 1, None, :]
-
-    def sequences(self, digits: Tensor, key: int | Tensor, numbers: Tensor) -> Sequences:
-        """Return sequences ``numbers`` of a stream, sequence i with ``digits[i]``.
-
-        Args:
-            digits: float32 (n, d, d), 0..1.
-            key, numbers: see ``positions``.
-        """
-        positions = self.positions(key, numbers)
-        shown = self.visible(positions)
-        seen = seen_so_far(shown)
-        return Sequences(
-            frames=self.frames(digits, positions),
-            seen=seen,
-            reconstructions=digits.unsqueeze(1) * seen,
-            visible=shown.float().mean((-2, -1)),
-        )
 
 
 def seen_so_far(visible: Tensor) -> Tensor:

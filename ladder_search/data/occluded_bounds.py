@@ -33,15 +33,6 @@ class PredictionBounds:
     known_motion: tuple[float, ...]
     """In frames 2..T, by whoever knows the motion and the pixels seen so far, and takes 0 for the others."""
 
-    @property
-    def informed(self) -> float:
-        """Mean over frames 2..T of the last two: no velocity in frame 2, only what was seen in the others.
-
-        No lower bound: a network can guess pixels that it has not seen from those that it has.
-        """
-        errors = (self.unknown_velocity, *self.known_motion[1:])
-        return sum(errors) / len(errors)
-
 
 def prediction_bounds(renderer: Renderer, digits: Tensor, positions: Tensor) -> PredictionBounds:
     """Return the errors on sequences.

@@ -72,13 +72,13 @@ def _sequence(config: SequenceConfig, generator: torch.Generator, sources: Seque
 
 FAMILIES: dict[str, Family] = {
     "ladder": Family(config=LadderConfig, build=_ladder, stacking="vmap"),
-    # On a CPU stacking gains convolutions of the papers' sizes 4 % at best (benchmarks/conv_stacking.py), and compiling
+    # On a CPU stacking gains convolutions of the papers' sizes 4 % at best (benchmarks/step.py), and compiling
     # nothing: a step of Conv-Small takes 0.44 s of a core eagerly and 0.46 s compiled, one on 8 x 8 digits 21 and
-    # 15 ms, which makes up for a compilation after some 10,000 steps (benchmarks/conv_step.py). GPUs are unmeasured.
+    # 15 ms, which makes up for a compilation after some 10,000 steps (benchmarks/step.py). GPUs are unmeasured.
     "ladder-conv": Family(config=ConvLadderConfig, build=_conv_ladder, stacking="none", compiling=False),
     "progressive": Family(config=ProgressiveConfig, build=_progressive, stacking="vmap"),
     # Stacked, a step on video takes 1.5 times as long. Compiled it takes a tenth less at best, after 7 to 171 s;
-    # one on music, 64 steps in a row, does not earn its compilation back (benchmarks/recurrent_step.py).
+    # one on music, 64 steps in a row, does not earn its compilation back (benchmarks/step.py).
     "recurrent": Family(config=RecurrentConfig, build=_recurrent, stacking="none", compiling=False),
     # 64 steps in a row are a program that takes minutes to compile, and a training is over in that time.
     "sequence": Family(config=SequenceConfig, build=_sequence, stacking="vmap", compiling=False),

@@ -30,7 +30,7 @@ def keep_large_blocks() -> None:
 
     A block above 32 MiB is otherwise a fresh one every time, and each of its pages is cleared when it is first touched.
     A step of the Conv-Small network on 100+100 MNIST rows takes 0.73 s of a core then, and 0.44 s so:
-    ``benchmarks/conv_step.py``.
+    ``benchmarks/step.py``.
     """
     with suppress(OSError, AttributeError, TypeError):
         c = ctypes.CDLL(None)

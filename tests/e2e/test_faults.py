@@ -1,15 +1,16 @@
-"""What goes wrong around a search, done for real, and that nothing is lost by it; repeated by ``benchmarks.faults``."""
+"""What goes wrong around a search, done for real, and that nothing is lost by it; repeated by ``tests.e2e.faults``."""
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from benchmarks import faults
 from ladder_search.training.checkpoint import read_member
+from tests.e2e import faults
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
@@ -56,3 +57,11 @@ def test_the_disk_is_full_for_a_while(tmp_path: Path) -> None:
     assert published.checkpoint is not None
     state, _ = read_member(search.study.path / published.checkpoint / "member-0")
     assert state.step == 10 * 450
+
+
+@pytest.mark.skipif(
+    "LADDER_SEARCH_FAULTS" not in os.environ, reason="takes minutes each; LADDER_SEARCH_FAULTS=1 runs it"
+)
+@pytest.mark.parametrize("name", faults.FAULTS)
+def test_nothing_is_lost_by_a_fault(name: str, stocked: Path) -> None:
+    _nothing_lost(*faults.FAULTS[name](stocked))

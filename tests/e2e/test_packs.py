@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import faults
 from ladder_search.metrics import EPOCH
 from ladder_search.training.checkpoint import read_member
+from tests.e2e import faults
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

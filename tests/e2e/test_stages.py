@@ -10,8 +10,8 @@ import mlflow
 import pytest
 import torch
 
-from benchmarks import faults
 from ladder_search.bundles import load
+from tests.e2e import faults
 from tests.e2e.conftest import Ended, Start
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]

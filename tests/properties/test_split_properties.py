@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from ladder_search.data.splits import Split, make_split, read_split, write_split
+from ladder_search.data.splits import Split, make_split
 from ladder_search.errors import SettingError
 
 hypothesis = pytest.importorskip("hypothesis")
@@ -63,9 +60,6 @@ def test_a_split_is_balanced_disjoint_contained_and_repeatable(case: tuple[np.nd
         places = [split.unlabelled.tolist().index(row) for row in split.labelled]
         assert places == sorted(places), "the labelled rows keep the permuted order"
     assert same(split, make_split(labels, **numbers))  # type: ignore[arg-type]
-    with tempfile.TemporaryDirectory() as folder:
-        write_split(split, Path(folder) / "split.json")
-        assert same(split, read_split(Path(folder) / "split.json"))
 
 
 @given(seeds, seeds)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults import fill, small_disk
 from ladder_search import cli
+from tests.e2e.faults import fill, small_disk
 
 
 @pytest.fixture(params=["read-only", "full"])

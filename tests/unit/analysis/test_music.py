@@ -15,12 +15,12 @@ from ladder_search.bundles.bundle import Bundle, BundleMetrics
 from ladder_search.config import as_mapping, build
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.music import KEYS, MusicCorpus, as_dataset
-from ladder_search.data.music_nll import markov_nll
 from ladder_search.errors import CheckpointError, SettingError
 from ladder_search.models.recurrent import RecurrentConfig
 from ladder_search.models.sequence import SequenceConfig
 from ladder_search.training.settings import TrainingConfig
 from ladder_search.trial import DataConfig, TrialSpec
+from tests.unit.data.music_nll import markov_nll
 
 CPU = torch.device("cpu")
 LENGTHS = ((9, 30, 17), (14, 8, 21), (20, 11))

@@ -15,38 +15,40 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import gpu_packs, gpu_rivals, gpu_scene
+from benchmarks import crew, gpu_packs
+from benchmarks import scene as scenes
 from benchmarks.measure import Report, Row
+from benchmarks.plain_loop import PlainLoop
 from ladder_search.studies import find_study
 from ladder_search.training.evaluation import labelled_statistics, scores
 
 
 @pytest.mark.parametrize(("study", "steps"), [("mnist-100-full", 75_000), ("digits-100", 750)])
 def test_a_trial_is_the_studys(study: str, steps: int) -> None:
-    published, work = find_study(study), gpu_scene.WORKLOADS[study]
+    published, work = find_study(study), scenes.WORKLOADS[study]
 
     assert (work.model, work.training) == (published.model, published.training)
     assert (work.labels, work.validation) == (published.data.labels, published.data.validation)
     # 500 steps in an epoch of 50,000 images, 10 in one of 1,000.
-    assert gpu_scene.Scene(study, "cpu", quick=True, until=0.0).spec().total_steps == steps
+    assert scenes.Scene(study, "cpu", quick=True, until=0.0).spec().total_steps == steps
 
 
 def test_ten_seeds_are_trained_on_all_images() -> None:
-    scene = gpu_scene.Scene("mnist-100-full", "cpu", quick=True, until=0.0)
+    scene = scenes.Scene("mnist-100-full", "cpu", quick=True, until=0.0)
     assert scene.spec(validation=False).total_steps == 90_000
 
 
 def test_a_pack_stands_at_the_end_of_an_epoch() -> None:
-    scene = gpu_scene.Scene("digits-100", "cpu", quick=True, until=0.0)
+    scene = scenes.Scene("digits-100", "cpu", quick=True, until=0.0)
     pack, step_seconds = scene.pack(2, "eager")
     assert step_seconds > 0
     assert {slot: report.step for slot, report in pack.run(1).items()} == {0: 11, 1: 11}
 
 
 def test_the_rival_judges_weights_as_we_do() -> None:
-    scene = gpu_scene.Scene("digits-100", "cpu", quick=True, until=0.0)
+    scene = scenes.Scene("digits-100", "cpu", quick=True, until=0.0)
     spec, data = scene.spec(), scene.data
-    loop = gpu_rivals.RivalLoop(spec, data)
+    loop = PlainLoop(spec, data)
     loop.run(3)
 
     params = {name: value.detach()[None] for name, value in loop._model.named_parameters()}
@@ -98,7 +100,7 @@ def test_no_section_begins_when_the_time_is_up(capsys: pytest.CaptureFixture[str
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a form of the rival that fails: a graph without a GPU")
 def test_a_form_of_the_rival_that_fails_costs_the_others_nothing() -> None:
     told: list[tuple[str, Any]] = []
-    gpu_rivals.measure(
+    crew.measure(
         "digits-100",
         "cpu",
         lambda kind, value: told.append((kind, value)),
@@ -143,7 +145,7 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_service_ends_with_the_block_even_on_errors(notes: Path) -> None:
-    with pytest.raises(ZeroDivisionError), gpu_rivals.mps() as (environment, check):
+    with pytest.raises(ZeroDivisionError), crew.mps() as (environment, check):
         assert Path(environment["CUDA_MPS_PIPE_DIRECTORY"]).is_dir()
         check()
         raise ZeroDivisionError
@@ -153,7 +155,7 @@ def test_the_service_ends_with_the_block_even_on_errors(notes: Path) -> None:
 
 def test_a_service_that_serves_nobody_is_told(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MPS_SERVERS", "")
-    with pytest.raises(gpu_rivals.RivalError, match="serves nobody"), gpu_rivals.mps() as (_, check):
+    with pytest.raises(crew.CrewError, match="serves nobody"), crew.mps() as (_, check):
         check()
     assert notes.read_text().splitlines()[-1] == " quit pipe"
 
@@ -210,7 +212,4 @@ def test_a_quick_run_on_a_gpu_has_no_problem_but_perhaps_with_the_service(tmp_pa
         "eager",
         "captured",
     }
-    # Kernels of a replayed graph are those of the launches: what differs is how sums of one and of many are cut.
-    deviations = content["tables"]["Deviation within 50 steps"]
-    assert deviations and max(row["relative"] for row in deviations if row["metric"] != "validation_error") < 1e-3
     assert not [note for note in content["notes"] if "Error" in note and "MPS" not in note]

@@ -8,16 +8,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import workloads
 from benchmarks.packed_search import make_plan
+from benchmarks.plain_loop import BUILD
 from benchmarks.rivals import PlainTraining
+from benchmarks.scene import Scene
 from ladder_search.driver.settings import SearchSettings
 from ladder_search.training.pack import MemberSpec, Pack, TrainingData
 
 
 def trained(epochs: int) -> tuple[MemberSpec, TrainingData, PlainTraining]:
-    data = workloads.training_data("digits", torch.device("cpu"))
-    spec = workloads.member("digits", seed=3)
+    scene = Scene("digits-100", "cpu", quick=True, until=0.0)
+    data, spec = scene.data, scene.spec(3)
     spec = replace(spec, training=replace(spec.training, epochs=4))
     training = PlainTraining(spec, data, compiled=False)
     for _ in range(epochs):
@@ -27,22 +28,22 @@ def trained(epochs: int) -> tuple[MemberSpec, TrainingData, PlainTraining]:
 
 def test_it_judges_weights_as_a_pack_does() -> None:
     spec, data, training = trained(1)
-    pack = Pack(spec, workloads.BUILD, data)
-    fresh = Pack(spec, workloads.BUILD, data)
+    pack = Pack(spec, BUILD, data)
+    fresh = Pack(spec, BUILD, data)
     fresh.join(spec)
     weights = {name: value.detach() for name, value in training._model.named_parameters()}
     pack.join(spec, state=replace(fresh.state(0), params=weights))
 
-    # Random images have random classes: nine of ten guesses are wrong, each row counts one in 259.
+    # Random images have random classes: nine of ten guesses are wrong, each row counts one in 297.
     assert training.validation_error() == pytest.approx(pack.validation_errors()[0], abs=1e-6)
     assert 0.7 < training.validation_error() < 1.0
 
 
 def test_it_trains_the_rows_and_rates_of_a_pack() -> None:
     spec, data, training = trained(0)
-    pack = Pack(spec, workloads.BUILD, data)
+    pack = Pack(spec, BUILD, data)
     pack.join(spec)
-    # 1,297 rows less 259 held out, in batches of 100.
+    # 1,297 rows less 297 held out, in batches of 100.
     assert spec.steps_per_epoch == 10
     for _ in range(4):
         tables = pack._tables({0: pack._seat(0)}, 10)

@@ -13,9 +13,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPTS = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
 SHARED = {
-    "__init__", "measure", "rivals", "searches", "stepping_clock", "watched_search", "watched_trials", "servers",
-    "stored", "workloads", "gpu_rivals", "gpu_scene", "gpu_sections",
-}  # fmt: skip
+    "__init__",
+    "crew",
+    "gpu_sections",
+    "measure",
+    "plain_loop",
+    "rivals",
+    "scene",
+    "searches",
+    "servers",
+    "stored",
+}
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -26,20 +34,16 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["solo_step"],
-        ["packs_cpu"],
+        ["step"],
+        ["step", "--studies", "digits-100-conv-small-gamma"],
         ["gpu_packs", "--device", "cpu"],
         ["gpu_table_1", "--device", "cpu", "--models", "static", "rladder"],
         ["sampler_seeding"],
         pytest.param(["cpu_arrangements"], marks=pytest.mark.timeout(300)),  # three processes that import torch
-        ["conv_stacking"],
-        ["conv_step"],
-        ["occluded_frames"],
         ["precision"],
-        ["recurrent_step"],
         pytest.param(["packed_search"], marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
     ],
-    ids=lambda arguments: arguments[0],
+    ids=" ".join,
 )
 def test_a_quick_run_prints_its_table_and_keeps_it(arguments: list[str], tmp_path: Path) -> None:
     output = tmp_path / "found" / "result.json"

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from ladder_search.data import music, music_nll
+from ladder_search.data import music
 from ladder_search.data.dataset import PRESENT
+from tests.unit.data import music_nll
 
 RANDOM = np.random.default_rng(1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -62,6 +63,10 @@ def pasted(scene: Scene, digit: np.ndarray, positions: np.ndarray, *, bars: bool
     return frames
 
 
+def frames_of(renderer: Renderer, x: torch.Tensor, key: int | torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    return renderer.frames(x, renderer.positions(key, numbers))
+
+
 def digits(scene: Scene, n: int, seed: int = 0) -> torch.Tensor:
     random = np.random.default_rng(seed).random((n, scene.digit, scene.digit), np.float32)
     return torch.from_numpy(random + np.float32(0.01))  # no pixel is background
@@ -110,11 +115,10 @@ def test_the_bars_lie_where_they_are_said_to() -> None:
 @pytest.mark.parametrize("scene", SCENES)
 def test_frames_are_pasted_digits_behind_bars(scene: Scene) -> None:
     renderer, x, numbers = Renderer(scene), digits(scene, 40), torch.arange(40)
-    found = renderer.sequences(x, KEY, numbers)
     positions = renderer.positions(KEY, numbers)
+    found = renderer.frames(x, positions)
     expected = np.stack([pasted(scene, *pair) for pair in zip(x.numpy(), positions.numpy(), strict=True)])
-    np.testing.assert_array_equal(found.frames.numpy(), expected, strict=True)
-    np.testing.assert_array_equal(found.targets.numpy(), expected[:, 1:])
+    np.testing.assert_array_equal(found.numpy(), expected, strict=True)
     bare = np.stack([pasted(scene, *pair, bars=False) for pair in zip(x.numpy(), positions.numpy(), strict=True)])
     np.testing.assert_array_equal(renderer.frames(x, positions, occluded=False).numpy(), bare)
 
@@ -124,17 +128,17 @@ def test_the_reconstruction_is_what_was_seen_so_far(scene: Scene) -> None:
     """What a frame shows of a digit is found by looking at the frame: no pixel of these digits is background."""
     n, d = 40, scene.digit
     renderer, x = Renderer(scene), digits(scene, n)
-    found = renderer.sequences(x, KEY, torch.arange(n))
-    positions = renderer.positions(KEY, torch.arange(n)).numpy()
+    drawn = renderer.positions(KEY, torch.arange(n))
+    visible, positions = renderer.visible(drawn), drawn.numpy()
+    found = seen_so_far(visible)
     for i in range(n):
         frames = pasted(scene, x[i].numpy(), positions[i])
         seen = np.zeros((d, d), bool)
         for t, (row, column) in enumerate(positions[i]):
             shown = frames[t, row : row + d, column : column + d] > 0
             seen |= shown
-            assert found.visible[i, t].item() == pytest.approx(shown.mean())
-            np.testing.assert_array_equal(found.seen[i, t].numpy(), seen)
-            np.testing.assert_array_equal(found.reconstructions[i, t].numpy(), np.where(seen, x[i].numpy(), 0))
+            assert visible[i, t].float().mean().item() == pytest.approx(shown.mean())
+            np.testing.assert_array_equal(found[i, t].numpy(), seen)
 
 
 @pytest.mark.parametrize(("scene", "share"), [(FULL, 0.907), (HALF, 0.982)])
@@ -172,11 +176,9 @@ def test_members_of_a_pack_draw_side_by_side() -> None:
     """Stacked by vmap, each with its own key."""
     renderer, keys = Renderer(HALF), torch.tensor([3, -5, KEY])
     x, numbers = torch.stack([digits(HALF, 6, seed) for seed in range(3)]), torch.arange(18).view(3, 6)
-    stacked = torch.vmap(renderer.sequences)(x, keys, numbers)
+    stacked = torch.vmap(partial(frames_of, renderer))(x, keys, numbers)
     for k in range(3):
-        alone = renderer.sequences(x[k], int(keys[k]), numbers[k])
-        for found, expected in zip(stacked, alone, strict=True):
-            assert torch.equal(found[k], expected)
+        assert torch.equal(stacked[k], frames_of(renderer, x[k], int(keys[k]), numbers[k]))
 
 
 @pytest.mark.gpu
@@ -184,11 +186,10 @@ def test_a_gpu_draws_the_same_bits() -> None:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     x, numbers = digits(FULL, 200), torch.arange(200)
-    here = Renderer(FULL).sequences(x, KEY, numbers)
-    there = Renderer(FULL, "cuda").sequences(x.cuda(), KEY, numbers.cuda())
-    for name in ("frames", "seen", "reconstructions"):
-        assert torch.equal(getattr(here, name), getattr(there, name).cpu()), name
-    torch.testing.assert_close(here.visible, there.visible.cpu())
+    here, there = Renderer(FULL), Renderer(FULL, "cuda")
+    assert torch.equal(frames_of(here, x, KEY, numbers), frames_of(there, x.cuda(), KEY, numbers.cuda()).cpu())
+    positions = here.positions(KEY, numbers)
+    assert torch.equal(here.visible(positions), there.visible(positions.cuda()).cpu())
 
 
 @pytest.mark.parametrize(

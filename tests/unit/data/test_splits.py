@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +11,8 @@ import numpy as np
 import pytest
 
 from ladder_search.data.permutation import permutations
-from ladder_search.data.splits import Split, make_split, read_split, write_split
-from ladder_search.errors import DataError, SettingError
+from ladder_search.data.splits import Split, make_split
+from ladder_search.errors import SettingError
 
 LABELS = np.tile(np.arange(10, dtype=np.uint8), 30)
 
@@ -105,60 +104,3 @@ def test_a_number_that_breaks_its_rule(changes: dict[str, Any], message: str) ->
 def test_no_labels_at_all() -> None:
     with pytest.raises(SettingError, match="got no labels"):
         make_split(np.empty(0, np.uint8), n_labelled=None, n_validation=0, n_classes=10, seed=1)
-
-
-def test_a_file_of_a_split_reads_back(tmp_path: Path) -> None:
-    path = tmp_path / "splits" / "100.json"
-    write_split(split(), path)
-    found = read_split(path)
-    for name in ("labelled", "unlabelled", "validation"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(split(), name), strict=True)
-    assert [entry.name for entry in path.parent.iterdir()] == ["100.json"]
-
-
-def content(**changes: Any) -> dict[str, Any]:
-    good = {"format": "ladder-search split 1", "labelled": [2, 0], "unlabelled": [2, 0, 1], "validation": [3]}
-    return good | changes
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ([], "must have the format 'ladder-search split 1', found 'list'"),
-        (content(format="ladder-search split 2"), "found 'ladder-search split 2'"),
-        (content(labelled=None), "must list whole numbers from 0 under 'labelled'"),
-        (content(unlabelled=[2, 0, 1.0]), "must list whole numbers from 0 under 'unlabelled'"),
-        (content(validation=[True]), "must list whole numbers from 0 under 'validation'"),
-        (content(validation=[-1]), "must list whole numbers from 0 under 'validation'"),
-        (content(validation=[2**63]), "must list whole numbers from 0 under 'validation'"),
-        (content(unlabelled=[2, 0, 0, 1]), "must list each row once under 'unlabelled', found 1 repeated"),
-        (content(labelled=[3]), "must have labelled rows among the unlabelled ones, found 1, 1 elsewhere"),
-        (content(labelled=[]), "must have labelled rows"),
-        (content(validation=[1]), "must keep validation apart from training, found 1 rows in both"),
-        (content(validation=[4]), r"must cover rows 0..3 without gaps, found row 4"),
-    ],
-)
-def test_a_file_that_is_no_split(tmp_path: Path, changed: object, message: str) -> None:
-    path = tmp_path / "split.json"
-    path.write_text(json.dumps(changed))
-    with pytest.raises(DataError, match=message):
-        read_split(path)
-
-
-def test_an_unchanged_file_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "split.json"
-    path.write_text(json.dumps(content()))
-    assert read_split(path).labelled.tolist() == [2, 0]
-
-
-def test_files_that_cannot_be_used(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="must be readable"):
-        read_split(tmp_path / "absent.json")
-    (tmp_path / "cut.json").write_text('{"format": "ladder-se')
-    with pytest.raises(DataError, match="must be JSON"):
-        read_split(tmp_path / "cut.json")
-    (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match="must be JSON"):
-        read_split(tmp_path / "bytes.json")
-    with pytest.raises(DataError, match="must be written to"):
-        write_split(split(), tmp_path / "cut.json" / "split.json")

@@ -10,10 +10,10 @@ import torch
 from torch.func import functional_call, grad, vmap
 from torch.utils.flop_counter import FlopCounterMode
 
-from ladder_search.data import music_nll
 from ladder_search.errors import SettingError
 from ladder_search.models.sequence import SequenceConfig, SequenceNetwork
 from ladder_search.nn.protocol import Windows
+from tests.unit.data import music_nll
 
 KINDS = ("rnn", "gru", "lstm", "tcn")
 ROWS, NOTES = 3, 6

@@ -1,11 +1,11 @@
-"""The cost of notes is that of ``data.music_nll``, which published figures pin down."""
+"""The cost of notes is that of ``tests.unit.data.music_nll``, which published figures pin down."""
 
 from __future__ import annotations
 
 import torch
 
-from ladder_search.data import music_nll
 from ladder_search.nn.notes import scored_nats
+from tests.unit.data import music_nll
 
 
 def test_nats_and_steps_agree_with_the_corpus_count() -> None:

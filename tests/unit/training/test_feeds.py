@@ -76,7 +76,7 @@ class TestMovingDigits:
         (x, y), *rest = feed.chunks(rows, 100, torch.float32)
         key = stream_key(FIXED_SEED, VALIDATION if part == "validation" else TEST)
         scene = Renderer(digits.moving.scene)  # type: ignore[union-attr]
-        expected = scene.sequences(feed.x[rows[0]].float() / feed.full_scale, key, rows[0]).frames
+        expected = scene.frames(feed.x[rows[0]].float() / feed.full_scale, scene.positions(key, rows[0]))
         torch.testing.assert_close(x[0], expected)
         assert not rest and torch.equal(y, feed.y[rows])
         (alone, _), *_ = feed.chunks(rows[:, 1:2], 100, torch.float32)

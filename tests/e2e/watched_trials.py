@@ -9,7 +9,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.stepping_clock import CLOCK
+from tests.e2e.stepping_clock import CLOCK
 from trainables.desk import Desk, open_desk
 from trainables.ladder import LadderTrainable
 from trainables.pack_host import PackHost

@@ -1,10 +1,10 @@
-"""The rival on one GPU: N processes, each the plain single-trial PyTorch loop of ``solo_step``, with and without MPS.
+"""Processes that train side by side and are measured over a common window: packs, and the plain PyTorch loop.
 
-That is what Ray Tune with fractional GPUs makes of a GPU, without what Ray itself costs, which favours the rival. The
-loop in three forms:
+N processes of the plain loop are what Ray Tune makes of a machine or, with fractional GPUs, of a GPU; what Ray itself
+costs is left out, which favours them. Forms of the plain loop:
 
-    eager             as one writes it, fused Adam
-    reduce-overhead   its cost through torch.compile(mode="reduce-overhead")
+    eager             as one writes it
+    compiled          its cost compiled; reduce-overhead: through torch.compile(mode="reduce-overhead")
     captured          the whole update as one CUDA graph, the way PyTorch's manual shows it, fused Adam in it
 """
 
@@ -18,59 +18,77 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from benchmarks.gpu_scene import Scene
 from benchmarks.gpu_sections import Tell, brief
 from benchmarks.measure import Row
-from benchmarks.solo_step import PlainLoop
+from benchmarks.plain_loop import PlainLoop
+from benchmarks.scene import Precision, Scene
 from ladder_search.training.pack import MemberSpec, TrainingData
 
 FORMS = ("eager", "captured", "reduce-overhead")
 COUNTS = (1, 2, 4, 8, 16)
 WINDOW_SECONDS = 2.0
 """Length of the common window in which all processes train; a quarter of it is added for evaluations."""
-CHUNK = 20
+CHUNK = 10
 """Steps between two looks at the clock, where a process waits for the device."""
 BARRIER_SECONDS, ANSWER_SECONDS, PREPARE_SECONDS = 30.0, 60.0, 120.0
-"""Longest waits: of a process for the others, for the result of a window, for a form that is compiled."""
+"""Longest waits: of a process for the others, for the result of a window, for a program that is compiled."""
 
 
-class RivalError(Exception):
-    """A rival process failed or said nothing in time."""
+class CrewError(Exception):
+    """A process failed or did not answer in time."""
 
 
-class RivalLoop(PlainLoop):
-    """The plain loop and the evaluation of a trial."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """What one of the processes trains: a pack of ``members``, or, with 0, the plain loop."""
 
-    def __init__(self, spec: MemberSpec, data: TrainingData, *, mode: str | None = None) -> None:
-        super().__init__(spec, data, adam="fused", compiled=mode is not None, mode=mode)
-        # All labels are one minibatch: every other of the epoch would have the same statistics.
-        held = (spec.split.labelled[None], spec.split.validation)
-        self._labelled, self._held_out = (torch.from_numpy(rows).to(self._device) for rows in held)
+    members: int = 0
+    way: str = "eager"
+    """One of the ways of a scene, of the plain loop one of the forms above."""
+    adam: str = "fused"
+    precision: Precision = "float32"
 
-    @torch.no_grad()
-    def validation_error(self) -> float:
-        """Fraction of held-out rows that the clean path, under statistics of labelled rows, puts in a wrong class."""
-        data, model = self._data, self._model
-        for name, value in model.statistics(data.x[self._labelled].float() / data.full_scale).items():
-            model.get_buffer(name).copy_(value)
-        guessed = model(data.x[self._held_out].float() / data.full_scale).argmax(-1)
-        return float((guessed != data.y[self._held_out]).float().mean())
+    @property
+    def name(self) -> str:
+        what = f"pack of {self.members}" if self.members else f"plain loop, Adam {self.adam}"
+        return f"{what}, {self.way}, {self.precision}"
+
+    def make(self, scene: Scene) -> tuple[Callable[[int], object], Callable[[], object]]:
+        """Return what does so many steps, and what evaluates; both wait for the device."""
+        if self.members:
+            pack, _ = scene.pack(self.members, self.way, precision=self.precision)
+            return pack.run, pack.validation_errors
+        spec, mode = scene.spec(), self.way if self.way == "reduce-overhead" else None
+        if self.way == "captured":
+            loop: PlainLoop = CapturedLoop(spec, scene.data)
+        else:
+            loop = PlainLoop(spec, scene.data, adam=self.adam, compiled=self.way != "eager", mode=mode)
+        return (lambda steps: loop.run(steps).tolist()), loop.validation_error
 
 
-class CapturedLoop(RivalLoop):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What one process did in one window: how often, and the wall and CPU seconds that this took."""
+
+    done: int
+    wall: float
+    cpu: float
+
+
+class CapturedLoop(PlainLoop):
     """The plain loop with its whole update in a CUDA graph; the learning rate is a tensor, so that it could change."""
 
     def __init__(self, spec: MemberSpec, data: TrainingData) -> None:
         super().__init__(spec, data)
-        # A graph may draw from the device's own generator without being told of it.
+        # A graph draws from the device's own generator.
         self._generator = torch.cuda.default_generators[torch.cuda.current_device()]
         rate = torch.tensor(spec.training.lr, device=self._device)
         self._optimiser = torch.optim.Adam(self._model.parameters(), lr=rate, fused=True, capturable=True)
@@ -93,64 +111,69 @@ class CapturedLoop(RivalLoop):
         return self._terms
 
 
-def make_loop(form: str, spec: MemberSpec, data: TrainingData) -> RivalLoop:
-    if form == "captured":
-        return CapturedLoop(spec, data)
-    return RivalLoop(spec, data, mode=None if form == "eager" else form)
-
-
-def work(pipe: Connection, study: str, device: str, environment: dict[str, str], barriers: dict[int, Any]) -> None:
-    """A rival process: orders in, answers or the error that there was out."""
+def work(
+    pipe: Connection, study: str, device: str, threads: int, environment: dict[str, str], barriers: dict[int, Any]
+) -> None:
+    """The work of a process: requests in, answers or the error that there was out."""
     os.environ.update(environment)  # before CUDA starts
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     scene = Scene(study, device, quick=False, until=0.0)
-    loops: dict[str, RivalLoop] = {}
+    programs: dict[Program, tuple[Callable[[int], object], Callable[[], object]]] = {}
 
-    def prepare(form: str) -> None:
-        if form not in loops:
-            loops[form] = make_loop(form, scene.spec(), scene.data)
-            loops[form].run(CHUNK).tolist()
-            loops[form].validation_error()
+    def prepare(program: Program) -> float:
+        """Make the program; return the seconds until its first steps were done."""
+        begun = time.perf_counter()
+        if program not in programs:
+            programs[program] = train, evaluate = program.make(scene)
+            train(CHUNK)
+            evaluate()
+        return time.perf_counter() - begun
 
-    def repeat(form: str, what: str, processes: int, window: float) -> tuple[int, float]:
-        """How often it was done, and the seconds that this took."""
-        loop, done = loops[form], 0
-        barriers[processes].wait(BARRIER_SECONDS)
-        begun = now = time.perf_counter()
-        while now - begun < window:
-            if what == "train":
-                loop.run(CHUNK).tolist()  # waits for the device
-                done += CHUNK
-            else:
-                loop.validation_error()
-                done += 1
-            now = time.perf_counter()
-        return done, now - begun
+    def repeat(program: Program, what: str, processes: int, window: float) -> Turn:
+        """Train or evaluate until the window ends; what ends after it does not count, unless it is the first."""
+        train, evaluate = programs[program]
+        each = CHUNK * max(1, program.members) if what == "train" else 1
+        if processes > 1:
+            barriers[processes].wait(BARRIER_SECONDS)
+        begun, cpu_begun, turn = time.perf_counter(), time.process_time(), Turn(done=0, wall=0.0, cpu=0.0)
+        while True:
+            train(CHUNK) if what == "train" else evaluate()
+            wall = time.perf_counter() - begun
+            if wall > window and turn.done:
+                return turn
+            turn = Turn(done=turn.done + each, wall=wall, cpu=time.process_time() - cpu_begun)
 
     verbs: dict[str, Callable[..., object]] = {"prepare": prepare, "repeat": repeat}
-    while (order := pipe.recv()) is not None:
-        verb, *arguments = order
+    while (request := pipe.recv()) is not None:
+        verb, *arguments = request
         try:
             pipe.send((True, verbs[verb](*arguments)))
         except Exception as error:
             pipe.send((False, brief(error)))
 
 
-class Rivals:
-    """Processes that wait for orders; the first n of them are given one together. They end with the block."""
+class Crew:
+    """Processes that wait for requests, which the first n of them get together. They end with the block."""
 
-    def __init__(self, study: str, device: str, counts: Sequence[int], environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        study: str,
+        device: str,
+        counts: Sequence[int],
+        *,
+        threads: int = 1,
+        environment: dict[str, str] | None = None,
+    ) -> None:
         context = multiprocessing.get_context("spawn")
         self._barriers = {n: context.Barrier(n) for n in counts}
         self._processes, self._pipes = [], []
         self.lost = False
         for number in range(max(counts)):
             # The first compiles for all: the others find it on disk.
-            threads = {} if number == 0 else {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
+            compiling = {} if number == 0 else {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
             here, there = context.Pipe()
-            process = context.Process(
-                target=work, args=(there, study, device, {**environment, **threads}, self._barriers)
-            )
+            arguments = (there, study, device, threads, {**(environment or {}), **compiling}, self._barriers)
+            process = context.Process(target=work, args=arguments)
             process.start()
             there.close()
             self._processes.append(process)
@@ -159,9 +182,7 @@ class Rivals:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         for pipe in self._pipes:
             with suppress(OSError):
                 pipe.send(None)
@@ -172,11 +193,17 @@ class Rivals:
                 process.kill()
                 process.join()
 
-    def ask(self, n: int, order: tuple[Any, ...], until: float) -> list[Any]:
-        """Give the first ``n`` an order and return their answers.
+    def prepare(self, program: Program, n: int, until: float | None = None) -> float:
+        """Let the first ``n`` make a program, one first, which compiles; return its seconds."""
+        seconds: list[float] = self.ask(1, ("prepare", program), until)
+        self.ask(n, ("prepare", program), until)
+        return seconds[0]
+
+    def ask(self, n: int, request: tuple[Any, ...], until: float | None = None) -> list[Any]:
+        """Send the first ``n`` a request and return their answers.
 
         Raises:
-            RivalError: one of them failed; or, and then there are no more answers from them (``lost``), one died or
+            CrewError: one of them failed; or, and then there are no more answers from them (``lost``), one died or
                 has not answered at ``until``.
         """
         if n in self._barriers:
@@ -185,17 +212,19 @@ class Rivals:
         failures: list[str] = []
         try:
             for pipe in self._pipes[:n]:
-                pipe.send(order)
-            for pipe in self._pipes[:n]:  # of all, whatever they are: the next order's are to be its own
-                if not pipe.poll(max(0.0, until - time.monotonic())):
+                pipe.send(request)
+            for pipe in self._pipes[
+                :n
+            ]:  # of all, whatever they are: the next answers must be those of the next request
+                if not pipe.poll(None if until is None else max(0.0, until - time.monotonic())):
                     raise TimeoutError("one has not answered in its time")
                 fine, answer = pipe.recv()
                 (answers if fine else failures).append(answer)
         except (OSError, EOFError) as error:
             self.lost = True
-            raise RivalError(failures[0] if failures else brief(error)) from error
+            raise CrewError(failures[0] if failures else brief(error)) from error
         if failures:
-            raise RivalError(failures[0])
+            raise CrewError(failures[0])
         return answers
 
 
@@ -203,35 +232,34 @@ def measure(
     study: str, device: str, tell: Tell, *, counts: Sequence[int], forms: Sequence[str], window: float, until: float,
     environment: dict[str, str], under: str, check: Callable[[], None],
 ) -> None:  # fmt: skip
-    """Tell a line per form and number of processes, as long as more of them do more.
+    """Tell a line per form of the plain loop and number of processes, as long as more of them do more.
 
     Args:
-        environment: what the processes get before they start CUDA.
+        environment: variables of the processes, set before they start CUDA.
         under: word for that in the table.
-        check: raises ``RivalError`` where it does not hold once the processes run on the device.
+        check: raises ``CrewError`` where it does not hold once the processes run on the device.
     """
     spec = Scene(study, "cpu", quick=False, until=until).spec()
 
     def before(longest: float) -> float:
         return min(until, time.monotonic() + longest)
 
-    with Rivals(study, device, counts, environment) as rivals:
+    with Crew(study, device, counts, environment=environment) as crew:
         for form in forms:
-            best = 0.0
+            best, program = 0.0, Program(way=form)
             for n in counts:
                 try:
-                    rivals.ask(1, ("prepare", form), before(PREPARE_SECONDS))
-                    rivals.ask(n, ("prepare", form), before(PREPARE_SECONDS))
+                    crew.prepare(program, n, before(PREPARE_SECONDS))
                     check()
-                    trained = rivals.ask(n, ("repeat", form, "train", n, window), before(ANSWER_SECONDS))
-                    evaluated = rivals.ask(n, ("repeat", form, "evaluate", n, window / 4), before(ANSWER_SECONDS))
-                except RivalError as error:
+                    trained = crew.ask(n, ("repeat", program, "train", n, window), before(ANSWER_SECONDS))
+                    evaluated = crew.ask(n, ("repeat", program, "evaluate", n, window / 4), before(ANSWER_SECONDS))
+                except CrewError as error:
                     tell("problem", f"rival {form}, {n} processes, {under}: {error}")
-                    if rivals.lost:
+                    if crew.lost:
                         return
                     break
-                rate = sum(done / taken for done, taken in trained)
-                seconds = sum(taken / done for done, taken in evaluated) / n
+                rate = sum(turn.done / turn.wall for turn in trained)
+                seconds = sum(turn.wall / turn.done for turn in evaluated) / n
                 row: Row = {
                     "form": form,
                     "under": under,
@@ -255,11 +283,11 @@ def mps() -> Iterator[tuple[dict[str, str], Callable[[], None]]]:
         the environment, and a check that the service serves somebody.
 
     Raises:
-        RivalError: it does not start, or does not serve.
+        CrewError: it does not start, or does not serve.
     """
     control = shutil.which("nvidia-cuda-mps-control")
     if control is None:
-        raise RivalError("there is no nvidia-cuda-mps-control here")
+        raise CrewError("there is no nvidia-cuda-mps-control here")
     with tempfile.TemporaryDirectory(prefix="mps-", ignore_cleanup_errors=True) as folder:
         places = {"CUDA_MPS_PIPE_DIRECTORY": Path(folder) / "pipe", "CUDA_MPS_LOG_DIRECTORY": Path(folder) / "log"}
         for place in places.values():
@@ -277,18 +305,18 @@ def mps() -> Iterator[tuple[dict[str, str], Callable[[], None]]]:
                     said.seek(0)
                     return ended.returncode, " ".join(said.read().split())
             except (OSError, subprocess.TimeoutExpired) as error:
-                raise RivalError(f"MPS does not answer: {brief(error)}") from error
+                raise CrewError(f"MPS does not answer: {brief(error)}") from error
 
         def check() -> None:
             code, servers = command(line="get_server_list\n")
             if code or not servers:
-                raise RivalError(f"MPS was started and serves nobody ({servers or 'no server'})")
+                raise CrewError(f"MPS was started and serves nobody ({servers or 'no server'})")
 
         try:
             code, said = command("-d")
             if code:
-                raise RivalError(f"MPS does not start: {said or f'exit status {code}'}")
+                raise CrewError(f"MPS does not start: {said or f'exit status {code}'}")
             yield environment, check
         finally:
-            with suppress(RivalError):
+            with suppress(CrewError):
                 command(line="quit\n")

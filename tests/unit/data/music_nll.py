@@ -15,14 +15,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from ladder_search.data.music import KEYS, Piece
-
-SMOOTHING = 0.5
-"""Added to the count of every outcome: a note that training never has, and test has, would cost infinitely much."""
+from ladder_search.data.music_markov import markov, smoothed_logits
 
 
 def step_nats(logits: Tensor, notes: Tensor) -> Tensor:
@@ -68,18 +65,7 @@ def pooled_nll(pieces: Iterable[tuple[Tensor, Tensor]]) -> float:
 def unigram(pieces: Sequence[Piece]) -> Tensor:
     """Return the logits of the notes' own frequencies in ``pieces``: float64 (88,)."""
     on = sum((piece.sum(0, dtype=np.int64) for piece in pieces), np.zeros(KEYS, np.int64))
-    return _logits(on, sum(map(len, pieces)) - on)
-
-
-def markov(pieces: Sequence[Piece]) -> Tensor:
-    """Return the logits of each note given its own last value, 0 or 1, in ``pieces``: float64 (2, 88)."""
-    on, off = np.zeros((2, KEYS), np.int64), np.zeros((2, KEYS), np.int64)
-    for piece in pieces:
-        before, now = piece[:-1].astype(bool), piece[1:].astype(bool)
-        for value, given in enumerate((~before, before)):
-            on[value] += (given & now).sum(0)
-            off[value] += (given & ~now).sum(0)
-    return _logits(on, off)
+    return smoothed_logits(on, sum(map(len, pieces)) - on)
 
 
 def unigram_nll(train: Sequence[Piece], pieces: Sequence[Piece]) -> float:
@@ -93,10 +79,6 @@ def markov_nll(train: Sequence[Piece], pieces: Sequence[Piece]) -> float:
     logits = markov(train)
     rolls = (_tensor(piece) for piece in pieces)
     return pooled_nll((torch.where(roll[:-1] > 0, logits[1], logits[0]), roll[1:]) for roll in rolls)
-
-
-def _logits(on: NDArray[np.int64], off: NDArray[np.int64]) -> Tensor:
-    return torch.from_numpy(np.log(on + SMOOTHING) - np.log(off + SMOOTHING))
 
 
 def _tensor(piece: Piece) -> Tensor:

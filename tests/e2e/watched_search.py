@@ -20,13 +20,13 @@ from typing import Any
 import optuna
 import ray
 
-from benchmarks.stepping_clock import CLOCK
-from benchmarks.watched_trials import Watched
 from ladder_search.console import Console, run_command
 from ladder_search.driver.search import run_search
 from ladder_search.driver.settings import parse_arguments
 from ladder_search.report.leaderboard import print_leaderboard
 from spaces import SPACES
+from tests.e2e.stepping_clock import CLOCK
+from tests.e2e.watched_trials import Watched
 
 
 class Greedy:
@@ -57,6 +57,6 @@ def main() -> int:
 
 if __name__ == "__main__":
     # Under its own name, so that Ray's workers find the classes again, and the clock with them.
-    from benchmarks import watched_search
+    from tests.e2e import watched_search
 
     sys.exit(run_command(watched_search.main))

@@ -1,4 +1,4 @@
-"""The trials of a study as the GPU benchmark trains them: the study's numbers, on made-up images of its data's size.
+"""The trials of a study as the benchmarks of packs train them: its numbers, on random images of its data's size.
 
 Speed does not depend on what images show. The numbers stand here and not only in ``ladder_search.studies``, because a
 machine with torch and numpy alone cannot import the studies; the tests compare the two.
@@ -9,14 +9,16 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 
-from benchmarks import workloads
+from benchmarks.plain_loop import BUILD
 from ladder_search.data.splits import Split, make_split
 from ladder_search.models.ladder import LadderConfig
 from ladder_search.training.pack import MemberSpec, MemberState, Pack, TrainingData
@@ -59,7 +61,7 @@ WORKLOADS = {
         full_scale=255.0,
     ),
     "digits-100": Workload(
-        model=LadderConfig(widths=workloads.WIDTHS["digits"]),
+        model=LadderConfig(widths=(64, 200, 100, 50, 50, 50, 10)),
         training=TrainingConfig(epochs=75),
         rows=1_297,
         labels=100,
@@ -73,7 +75,7 @@ WORKLOADS = {
 def make_pack(spec: MemberSpec, data: TrainingData, slots: int, way: str) -> Pack:
     """An empty pack for trials like ``spec`` that runs in one of the ``WAYS``."""
     compiled, captured = WAYS[way]
-    return Pack(spec, workloads.BUILD, data, slots=slots, compiled=compiled, captured=captured)
+    return Pack(spec, BUILD, data, slots=slots, compiled=compiled, captured=captured)
 
 
 class Scene:
@@ -133,7 +135,7 @@ class Scene:
 
     def _state(self, step: int) -> MemberState:
         """One set of weights for all, on the device: making a thousand would take longer than timing them."""
-        module = workloads.BUILD(self.work.model, torch.Generator().manual_seed(1))
+        module = BUILD(self.work.model, torch.Generator().manual_seed(1))
         params = {name: value.detach().to(self.device) for name, value in module.named_parameters()}
         zeros = {name: torch.zeros_like(value) for name, value in params.items()}
         return MemberState(step=step, params=params, first=zeros, second=zeros)
@@ -144,18 +146,23 @@ class Scene:
             torch.cuda.synchronize()
 
     def clear(self) -> int:
-        """Give back what nobody holds any more, and return the bytes that the device's allocator still holds."""
+        """Free what is not used any more; return the bytes that the device's allocator, or the process, still has."""
         gc.collect()
         if self.device.type != "cuda":
-            return 0
+            with suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # reset the peak of the process
+            return self.peak()
         torch.compiler.reset()  # programs of other packs are not needed again; they hold memory
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_reserved()
 
-    def peak(self) -> int | None:
-        """Bytes that the allocator held at most since ``clear``, graphs' own memory among them; None: nobody counts."""
-        return torch.cuda.max_memory_reserved() if self.device.type == "cuda" else None
+    def peak(self) -> int:
+        """Most bytes since ``clear``: of the device's allocator with its graphs, on a CPU of the process (Linux)."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_reserved()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def ways_of(device: str, *, quick: bool) -> Sequence[str]:

@@ -1,12 +1,9 @@
-"""What a search loses when something goes wrong: each fault is done for real, several times, and the losses counted.
+"""Faults of a search, each produced for real in a search that runs as a user starts it; the losses are counted.
 
-A search runs as a user starts it, with Ray, Optuna's journal and an MLflow store of its own; the fault hits its
-processes, disk or clock while trials train. Afterwards the study folder, the journal and the store are read: a trial is
-lost that did not end as it would have, a metric point that the store lacks, doubled one that it has twice. Epochs are
-trained again where the last checkpoint lay before the fault. Every trial's numbers are compared with those of the same
-configuration trained without a fault, bit for bit.
-
-    python -m benchmarks.faults --output benchmarks/results/cpu-2-cores/faults.json
+The fault affects the processes, the disk or the clock of a search while trials train. Afterwards the study folder, the
+journal and the store are read: a trial is lost if it did not end as it would have, a metric point if the store lacks
+it; a point is doubled if the store has it twice. Epochs are trained again if the last checkpoint was written before the
+fault. The numbers of every trial are compared, bit for bit, with those of the same configuration without a fault.
 """
 
 from __future__ import annotations
@@ -17,7 +14,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.kill_and_resume import Life, environment, optuna_states
-from benchmarks.measure import Report, Row, parser
 from benchmarks.searches import process_table
 from benchmarks.stored import Point, lost_and_doubled, stored_points, stored_runs
 from ladder_search import metrics
@@ -70,7 +65,7 @@ class Search(Life):
         super().__init__(
             folder,
             *("digits-100", "--name", "s", "--compile", "off", "--root", str(self.root), *NETWORK, *length, *arguments),
-            program=("-m", "benchmarks.watched_search"),
+            program=("-m", "tests.e2e.watched_search"),
             **watched(folder),
             **more,
         )
@@ -294,7 +289,7 @@ def node_shut_down(folder: Path) -> tuple[Search, Losses]:
         worker = search.wait_for("t0000", 211)
         table = process_table()
         raylet = table[worker][0]
-        for pid in [raylet, *(pid for pid, (parent, _) in table.items() if parent == raylet)]:
+        for pid in [raylet, *(pid for pid, (parent, *_) in table.items() if parent == raylet)]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
         search.ended()
@@ -310,7 +305,7 @@ def on_cluster(folder: Path, address: str, *more: str) -> Search:
 @contextmanager
 def machines(folder: Path, count: int, *, gpus: int = 1) -> Iterator[tuple[str, Callable[[int], None]]]:
     """A cluster with a head that trains nothing; yields its address and what kills a process's machine."""
-    command = [sys.executable, "-m", "benchmarks.faults", "--machines", str(count), str(gpus)]
+    command = [sys.executable, "-m", "tests.e2e.faults", str(count), str(gpus)]
     given = environment(RAY_AUTH_MODE="disabled", WATCHED_FAKE_GPU="1", **watched(folder))
     with subprocess.Popen(
         command, cwd=folder, env=given, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -363,47 +358,18 @@ def fill(disk: Path, room: int = 8192) -> Path:
     return filler
 
 
-FAULTS: dict[str, tuple[Callable[[Path], tuple[Search, Losses]], int]] = {
-    "worker killed (SIGKILL)": (worker_killed, 4),
-    "worker told to leave (SIGTERM)": (worker_told_to_leave, 4),
-    "host of a pack killed (SIGKILL)": (pack_host_killed, 2),
-    "trial in a shared pack killed (SIGKILL)": (packed_trial_killed, 1),
-    "Ray's memory monitor ends a worker": (memory_monitor, 1),
-    "trial out of memory": (out_of_memory, 1),
-    "machine of a cluster lost": (node_lost, 1),
-    "machine of a cluster shut down": (node_shut_down, 1),
-    "disk full during checkpoints": (disk_full, 1),
-    "clock steps by an hour": (clock_steps, 4),
-    "notice, kills, no memory, clock": (everything_at_once, 8),
+FAULTS: dict[str, Callable[[Path], tuple[Search, Losses]]] = {
+    "worker killed (SIGKILL)": worker_killed,
+    "worker told to leave (SIGTERM)": worker_told_to_leave,
+    "host of a pack killed (SIGKILL)": pack_host_killed,
+    "trial in a shared pack killed (SIGKILL)": packed_trial_killed,
+    "Ray's memory monitor ends a worker": memory_monitor,
+    "trial out of memory": out_of_memory,
+    "machine of a cluster shut down": node_shut_down,
+    "clock steps by an hour": clock_steps,
 }
-"""What it does, and how often in a search; a clock steps about so often."""
-
-
-def main() -> None:
-    options = parser(__doc__)
-    options.add_argument(
-        "--machines", type=int, nargs=2, help="only hold a cluster of so many with so many GPUs each, for this script"
-    )
-    options.add_argument("--searches", type=int, default=3, help="searches with each fault (3; 1 with --quick)")
-    given = options.parse_args()
-    if given.machines:
-        hold_machines(*given.machines)
-        return
-    report = Report("What does a search lose when something goes wrong?", given)
-    rows: list[Row] = []
-    for name, (fault, faults) in FAULTS.items():
-        searches = 1 if given.quick else given.searches
-        found = [_once(fault) for _ in range(searches)]
-        sums = {key: sum(getattr(losses, key) for losses in found) for key in Losses.__slots__}
-        rows.append({"fault": name, "searches": searches, "faults": faults * searches, **sums})
-    report.table("Losses, all searches of a fault together", rows)
-    report.close(one_process=False)
-
-
-def _once(fault: Callable[[Path], tuple[Search, Losses]]) -> Losses:
-    with tempfile.TemporaryDirectory(prefix="ladder-search-fault-", ignore_cleanup_errors=True) as folder:
-        return fault(Path(folder))[1]
+"""Faults that the slow test alone does; the others have tests of their own."""
 
 
 if __name__ == "__main__":
-    main()
+    hold_machines(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,190 @@
+"""What does one training step of one trial cost on one CPU core, in each way in which it can be done?
+
+    eager               the step as packs execute it
+    compiled            the same as a compiled program
+    bf16                its products in bfloat16, as ``training.precision`` has them
+    compiled, bf16      both
+    stacked             four members' steps as one, by vmap; per member
+    memory given back   eager, while the C library returns large blocks to the system (``training.memory`` keeps them)
+    drawing             moving digits alone: what draws a batch of them
+    plain loop          the ladder alone: a plain PyTorch loop of the same maths (``plain_loop.py``)
+    products            the ladder alone: the step's matrix products, in its shapes and its order
+
+All ways of a study take turns, after "memory given back": what a process has begun to keep it keeps.
+
+    python -m benchmarks.step
+    python -m benchmarks.step --studies mnist-100-conv-small-gamma occluded-digits-rladder --no-compile
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+from benchmarks.measure import Option, Report, Row, Times, benchmark, interleaved, seconds, spread_cells
+from benchmarks.plain_loop import PlainLoop
+from ladder_search.data import datasets
+from ladder_search.data.dataset import Dataset
+from ladder_search.models import find_family
+from ladder_search.models.ladder import LadderConfig
+from ladder_search.studies import find_study
+from ladder_search.training import pack as pack_module
+from ladder_search.training.member import MemberSpec
+from ladder_search.training.pack import Pack
+from ladder_search.trial import TrialSpec, training_data
+
+STUDIES = (
+    "digits-100",
+    "mnist-100-full",
+    "digits-100-conv-small-gamma",
+    "mnist-100-conv-small-gamma",
+    "occluded-digits-rladder",
+)
+STACKED = 4
+TURN_SECONDS = 0.4
+"""Aim for the length of one way's turn in a round."""
+CPU = torch.device("cpu")
+
+Run = Callable[[int], object]
+
+
+def packed(
+    spec: TrialSpec, dataset: Dataset, *, members: int = 1, compiled: bool = False, precision: str = "float32"
+) -> Pack:
+    """Return a full pack of one member, or of several whose steps are stacked whatever their family prefers."""
+    spec = replace(spec, training=replace(spec.training, precision=precision))  # type: ignore[arg-type]
+    family, member = find_family(spec.family), spec.member(dataset)
+    pack = Pack(
+        member, family.build, training_data(spec, dataset, CPU), slots=members, compiled=compiled,
+        stacking=family.stacking if members == 1 else "vmap",
+    )  # fmt: skip
+    for _ in range(members):
+        pack.join(member)
+    return pack
+
+
+def drawing(spec: TrialSpec, dataset: Dataset) -> Run:
+    """Return what draws so many batches, as the first part of a step does it."""
+    feed, keys = training_data(spec, dataset, CPU), torch.tensor([7])
+    rows = [torch.from_numpy(table) for table in feed.stream(spec.member(dataset)).tables(0, 1)]
+
+    def draw(times: int) -> None:
+        for _ in range(times):
+            feed.gather(feed.x, feed.y, rows, keys, torch.float32)
+
+    return draw
+
+
+def products(member: MemberSpec) -> Run:
+    """Return what does every matrix product of a ladder's steps: forward, gradients of weights and of inputs."""
+    clean = member.unlabelled_rows
+    noisy = member.labelled_rows + clean
+    layers = list(pairwise(member.model.widths))
+    shapes = [(noisy + clean, *layer, i > 0) for i, layer in enumerate(layers)]
+    shapes += [(clean, n_out, n_in, True) for n_in, n_out in reversed(layers)]
+    pairs: list[tuple[Tensor, Tensor]] = []
+    for rows, n_in, n_out, inputs_need_gradient in shapes:
+        h, w, d = torch.randn(rows, n_in), torch.randn(n_out, n_in), torch.randn(rows, n_out)
+        pairs += [(h, w.T), (d.T, h), (d, w)][: 3 if inputs_need_gradient else 2]
+    flops = sum(2.0 * a.shape[0] * a.shape[1] * b.shape[1] for a, b in pairs)
+    assert abs(flops / member.flops - 1) < 1e-9, "these must be the products that the model counts"
+    outs = [torch.empty(a.shape[0], b.shape[1]) for a, b in pairs]
+
+    def multiply(times: int) -> None:
+        for _ in range(times):
+            for (a, b), out in zip(pairs, outs, strict=True):
+                torch.mm(a, b, out=out)
+
+    return multiply
+
+
+def ways(spec: TrialSpec, dataset: Dataset, *, compiling: bool) -> dict[str, tuple[Run, int]]:
+    """Return way -> what does so many steps, and the members that these are steps of."""
+    runs: dict[str, tuple[Run, int]] = {
+        "eager": (packed(spec, dataset).run, 1),
+        "bf16": (packed(spec, dataset, precision="bf16").run, 1),
+        "stacked": (packed(spec, dataset, members=STACKED).run, STACKED),
+    }
+    if compiling:
+        runs["compiled"] = packed(spec, dataset, compiled=True).run, 1
+        runs["compiled, bf16"] = packed(spec, dataset, compiled=True, precision="bf16").run, 1
+    if dataset.moving is not None:
+        runs["drawing"] = drawing(spec, dataset), 1
+    if isinstance(spec.model, LadderConfig):
+        member, data = spec.member(dataset), training_data(spec, dataset, CPU)
+        for adam, compiled in (("foreach", False), ("fused", False), ("fused", True)):
+            if compiling or not compiled:
+                name = f"plain loop{' compiled' * compiled}, Adam {adam}"
+                runs[name] = PlainLoop(member, data, adam=adam, compiled=compiled).run, 1  # type: ignore[arg-type]
+        runs["products"] = products(member), 1
+    return runs
+
+
+def compare(report: Report, name: str, rounds: int, *, turn: float, compiling: bool) -> None:
+    """Measure one study's step in all ways and print their table."""
+    spec = find_study(name).trial()
+    dataset = datasets.load(spec.data.dataset)
+    with mock.patch.object(pack_module, "keep_large_blocks"):
+        given_back = packed(spec, dataset).run
+    first = {"memory given back": seconds(partial(given_back, 1))}
+    steps = max(2, round(turn / seconds(partial(given_back, 1))))
+    times: dict[str, Times] = interleaved({"memory given back": partial(given_back, steps)}, rounds)
+    runs = ways(spec, dataset, compiling=compiling)
+    first |= {way: seconds(partial(run, 1)) for way, (run, _) in runs.items()}
+    times |= interleaved({way: partial(run, steps) for way, (run, _) in runs.items()}, rounds)
+    flops = spec.member(dataset).flops
+    rivals = {"plain": [], "compiled": []} if "products" in runs else {}
+    for way in times:
+        if way.startswith("plain loop"):
+            rivals["compiled" if "compiled" in way else "plain"].append(times[way])
+    fastest = {kind: min(of, key=lambda one: one.per(1)[1].median) for kind, of in rivals.items() if of}
+    rows: list[Row] = []
+    for way, taken in times.items():
+        members = runs[way][1] if way in runs else 1
+        wall, cpu = taken.per(steps * members)
+        row: Row = {
+            "step": way,
+            **spread_cells("CPU ms", cpu),
+            "wall ms": wall.median,
+            "times as fast as eager": members / taken.over(times["eager"]),
+        }
+        row |= {f"as the plain loop, {kind}": members / taken.over(rival) for kind, rival in fastest.items()}
+        row["GFLOP/s"] = None if way == "drawing" else flops / cpu.median / 1e6
+        rows.append({**row, "first step, s": first[way], "n": cpu.n})
+    report.table(f"{name}: {flops / 1e9:.3g} GFLOP a step, {steps} steps a turn", rows)
+
+
+def square_peak(side: int, rounds: int) -> float:
+    """GFLOP/s of one big square product, in CPU time."""
+    a, b, out = torch.randn(side, side), torch.randn(side, side), torch.empty(side, side)
+    torch.mm(a, b, out=out)
+    taken = interleaved({"square": lambda: torch.mm(a, b, out=out)}, rounds)["square"]
+    return 2.0 * side**3 / min(taken.cpu) / 1e9
+
+
+OPTIONS = (
+    Option("--studies", "whose steps", STUDIES, STUDIES[:1], {"nargs": "+", "metavar": "STUDY"}),
+    Option("--rounds", "turns of every way", 7, 2),
+    Option("--no-compile", "leave compiled programs out", False),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    question = "What does one training step of one trial cost on one CPU core, in each way to do it?"
+    with benchmark(question, __doc__, *OPTIONS, one_process=True, arguments=arguments) as (report, options):
+        # Quick: no compiling, which takes up to a minute per program the first time.
+        compiling, turn = not (options.quick or options.no_compile), 0.0 if options.quick else TURN_SECONDS
+        for name in options.studies:
+            compare(report, name, options.rounds, turn=turn, compiling=compiling)
+        side = 512 if options.quick else 2048
+        report.note(f"One {side} x {side} product reaches {square_peak(side, options.rounds):.0f} GFLOP/s.")
+
+
+if __name__ == "__main__":
+    main()
