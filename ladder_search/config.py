@@ -140,13 +140,34 @@ def read_yaml(text: str, *, what: str = "the file") -> Any:
     import yaml  # here, because training needs this module and runs on machines without PyYAML
 
     try:
+        check_yaml(text)
         return yaml.load(text, _core_schema())
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        # ValueError is an int of more than 4300 digits, RecursionError a list in a list in a list ...
+        # A ValueError that is no error of YAML is an int of more than 4300 digits.
         reason = getattr(error, "problem", None) or getattr(error, "reason", "it is out of all proportion")
         raise SettingError(
             f"{what} must be readable as YAML, got {reprlib.repr(text)}: {reason}; quote it or simplify it."
         ) from error
+
+
+def check_yaml(text: str) -> None:
+    """Raise ``yaml.YAMLError`` if a document has tags, aliases or directives, or is nested deeper than ``DEPTH_LIMIT``.
+
+    A tag names a type, an alias can make a small text a large value, and PyYAML takes minutes for thousands of brackets.
+    """
+    import yaml
+
+    depth = 0
+    for token in yaml.scan(text, yaml.SafeLoader):
+        kind = type(token).__name__
+        if isinstance(token, (yaml.TagToken, yaml.AnchorToken, yaml.AliasToken, yaml.DirectiveToken)):
+            problem = "tags and aliases are not read"
+        else:
+            depth += kind.endswith(("SequenceStartToken", "MappingStartToken"))
+            depth -= kind.endswith(("SequenceEndToken", "MappingEndToken", "BlockEndToken"))
+            problem = "" if depth <= DEPTH_LIMIT else f"it is nested more than {DEPTH_LIMIT} levels deep"
+        if problem:
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=token.start_mark)
 
 
 def in_range(name: str, value: float, low: float, high: float, *, remedy: str = "") -> None:
@@ -190,8 +211,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         )
     if hint in _SCALARS:
         return _convert_scalar(hint, value, where)
-    if getattr(hint, "_is_protocol", False) and dataclasses.is_dataclass(value):
-        return value  # settings of some family, built by their own class before
+    if typing.Protocol in getattr(hint, "__bases__", ()) and dataclasses.is_dataclass(value):
+        return value  # settings of a family, which its own class has built before
     raise TypeError(
         f"{where} is declared as {hint}, for which there is no rule; declare it as one that _convert names."
     )
@@ -277,20 +298,6 @@ def _core_schema() -> Any:
     import yaml
 
     class CoreSchema(yaml.SafeLoader):
-        _depth = 0
-
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) is not None:
-                raise yaml.composer.ComposerError(None, None, "tags and aliases are not read", event.start_mark)
-            if self._depth == DEPTH_LIMIT:
-                text = f"it is nested more than {DEPTH_LIMIT} levels deep"
-                raise yaml.composer.ComposerError(None, None, text, event.start_mark)
-            self._depth += 1
-            node = super().compose_node(parent, index)
-            self._depth -= 1
-            return node
-
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
             mapping = super().construct_mapping(node, deep=True)
             if len(mapping) != len(node.value):

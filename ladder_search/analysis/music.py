@@ -1,7 +1,7 @@
 """What a network for music expects of each next step: pieces as piano rolls, and how far its probabilities are right.
 
 The numbers are of all pieces of a part, pooled over their steps; a piece's first step, which is predicted from silence,
-is drawn and not counted, as everywhere (``data.music_nll``). Beside the network stands the Markov model of the training
+is drawn and not counted, as everywhere. Beside the network stands the Markov model of the training
 pieces, which knows each note's own last value and nothing else: a network must beat it. Networks run in double
 precision here, so that no probability is rounded to 0 or 1.
 """

@@ -30,7 +30,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from ladder_search.config import DEPTH_LIMIT, as_mapping, build
+from ladder_search.config import as_mapping, build, check_yaml
 from ladder_search.disk.folders import write_folder
 from ladder_search.disk.foreign import parse_json, read_file
 from ladder_search.errors import CheckpointError, LadderSearchError
@@ -44,14 +44,6 @@ MANIFEST = "MANIFEST.json"
 # Far above what a bundle needs, far below what hurts: 8 GiB are two thousand million parameters in float32.
 _LIMITS = {SETTINGS: 1 << 16, METRICS: 1 << 26, PROVENANCE: 1 << 22, MANIFEST: 1 << 16, WEIGHTS: 1 << 33}
 _HEADER_LIMIT = 1 << 20  # of the weights file: names and shapes
-
-_OPENING = (
-    yaml.FlowSequenceStartToken,
-    yaml.FlowMappingStartToken,
-    yaml.BlockSequenceStartToken,
-    yaml.BlockMappingStartToken,
-)
-_CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
 
 _COMMENT = """\
 # One configuration of ladder-search. The network, ready for inference:
@@ -299,12 +291,5 @@ def _to_yaml(content: Mapping[str, Any]) -> bytes:
 def _from_yaml(content: bytes) -> Any:
     # Not config.read_yaml, which reads by YAML 1.2's rules: PyYAML writes texts such as 1e-3 without quotes.
     text = content.decode()
-    depth = 0
-    for token in yaml.scan(text, Loader=yaml.SafeLoader):
-        # Tags name types and an alias can be a bomb; settings need neither.
-        if isinstance(token, (yaml.TagToken, yaml.AnchorToken, yaml.AliasToken, yaml.DirectiveToken)):
-            raise ValueError(f"it must have no tags and aliases, found one in line {token.start_mark.line + 1}")
-        depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
-        if depth > DEPTH_LIMIT:  # PyYAML takes minutes for the thousands of brackets that 64 kB can hold
-            raise ValueError(f"it must be nested at most {DEPTH_LIMIT} levels deep")
+    check_yaml(text)
     return yaml.safe_load(text)

@@ -1,4 +1,4 @@
-"""What notes cost that a network gives probabilities of their own, as ``data.music_nll`` counts it."""
+"""What notes cost that a network gives probabilities of their own."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ BOMB = "a: &a [1, 2]\n" + "".join(
     [
         ('study: !!python/object/apply:os.system ["touch HERE"]\ntrial: {}\n', "no tags"),
         ("study: !!str x\ntrial: {}\n", "no tags"),
-        (BOMB, "no tags and aliases"),
+        (BOMB, "tags and aliases are not read"),
         ("%YAML 1.1\n---\nstudy: x\ntrial: {}\n", "no tags"),
         ("study: x\ntrial: " + "[" * 60_000 + "\n", "20 levels"),
         ("study: x\n", "keys study and trial"),
