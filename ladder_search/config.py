@@ -153,7 +153,7 @@ def read_yaml(text: str, *, what: str = "the file") -> Any:
 def check_yaml(text: str) -> None:
     """Raise ``yaml.YAMLError`` if a document has tags, aliases or directives, or is nested deeper than ``DEPTH_LIMIT``.
 
-    A tag names a type, an alias can make a small text a large value, and PyYAML takes minutes for thousands of brackets.
+    A tag names a type, an alias can make a small text a large value, and PyYAML takes minutes for many brackets.
     """
     import yaml
 

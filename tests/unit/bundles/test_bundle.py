@@ -140,10 +140,10 @@ BOMB = "a: &a [1, 2]\n" + "".join(
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ('study: !!python/object/apply:os.system ["touch HERE"]\ntrial: {}\n', "no tags"),
-        ("study: !!str x\ntrial: {}\n", "no tags"),
+        ('study: !!python/object/apply:os.system ["touch HERE"]\ntrial: {}\n', "tags and aliases are not read"),
+        ("study: !!str x\ntrial: {}\n", "tags and aliases are not read"),
         (BOMB, "tags and aliases are not read"),
-        ("%YAML 1.1\n---\nstudy: x\ntrial: {}\n", "no tags"),
+        ("%YAML 1.1\n---\nstudy: x\ntrial: {}\n", "tags and aliases are not read"),
         ("study: x\ntrial: " + "[" * 60_000 + "\n", "20 levels"),
         ("study: x\n", "keys study and trial"),
         ("study: x\ntrial: {}\nextra: 1\n", "keys study and trial"),
