@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import get_args
 
 from ladder_search import wording
 from ladder_search.metrics import Measure
@@ -78,24 +78,6 @@ def summary(study: Study, records: Sequence[TrialRecord]) -> SearchSummary:
         baseline=errors.get(BASELINE),
         target=study.target,
     )
-
-
-def leaderboard_rows(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
-    """Return every trial in rank order as JSON-ready rows; ``rank`` is null for trials that were not COMPLETE."""
-    return [
-        {
-            "rank": place if is_ranked(record) else None,
-            "trial": record.key,
-            "name": record.name,
-            "validation_error": record.validation_error if finite(record.validation_error) else None,
-            "epochs": wording.epochs_trained(record),
-            "state": record.state,
-            "reason": record.reason,
-            "params": dict(record.params),
-            "seconds": record.seconds,
-        }
-        for place, record in enumerate(rank(records), 1)
-    ]
 
 
 def is_ranked(record: TrialRecord) -> bool:

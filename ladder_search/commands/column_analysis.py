@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from rich import box
-from rich.table import Table
 
 from ladder_search.analysis.columns import Sensitivity, SensitivityConfig, sensitivities
 from ladder_search.analysis.result import Analysis, Examples, Part, examples
 from ladder_search.bundles.bundle import Bundle
 from ladder_search.commands.family_analysis import FamilyAnalysis, Report, titled
 from ladder_search.console import Console
+from ladder_search.console.tables import Table
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.whitening import Prepared
 from ladder_search.pictures.canvas import Picture
@@ -61,29 +60,22 @@ _HEADER = ("layer", "column", "units", "critical σ", "1/σ²", "APS", "Fisher",
 
 def _show(console: Console, analysis: Analysis) -> None:
     found: Sensitivity = analysis.found
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
-    for header in _HEADER:
-        side = "left" if header == "column" else "right"
-        table.add_column(
-            header,
-            justify=side,  # type: ignore[arg-type]
-            no_wrap=header != "column",
-            overflow="fold",  # a name is shown whole
-        )
-    for one in found.layers:
-        insensitive = one.sigma is None
-        cells = (
+    rows = [
+        (
             str(one.layer) if one.column == found.layer(one.layer)[0].column else "",
             one.column,
             str(one.units),
             f"> {value(found.cap)}" if one.sigma is None else value(one.sigma),
-            f"{'< ' if insensitive else ''}{value(one.precision)}",
-            NOTHING if one.aps is None else f"{'< ' if insensitive else ''}{percent(one.aps, 1)}",
+            f"{'< ' if one.sigma is None else ''}{value(one.precision)}",
+            NOTHING if one.aps is None else f"{'< ' if one.sigma is None else ''}{percent(one.aps, 1)}",
             value(one.fisher),
             percent(one.afs, 1),
         )
-        table.add_row(*cells, style="dim" if insensitive else "")
-    console.print("", title(analysis), table, sep="\n")
+        for one in found.layers
+    ]
+    console.print(f"\n{title(analysis)}")
+    styles = ["dim" if one.sigma is None else "" for one in found.layers]
+    Table(header=_HEADER, rows=rows, left=("column",), folded=("column",), styles=styles).print(console)
     for line in _sentences(analysis):
         console.print(line)
 

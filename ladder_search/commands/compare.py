@@ -10,13 +10,12 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 
-from rich.table import Table
-
 from ladder_search.bundles.shelf import Shelf
 from ladder_search.bundles.stages import FOLDER
 from ladder_search.commands.training import at_least_one, find_device, reporting
 from ladder_search.config import merge
 from ladder_search.console import Console
+from ladder_search.console.tables import Table
 from ladder_search.data import datasets
 from ladder_search.disk.files import write_atomically
 from ladder_search.disk.folders import unwritable
@@ -116,17 +115,16 @@ def _tell(console: Console, found: list[Learning], dataset: str) -> None:
     what = "accuracy in %" if rises else measure.label
     title = f"{dataset}: test {what}, mean ± standard deviation over {seeds} seeds, nothing held out"
     console.say(title)
-    table = Table(box=None, pad_edge=False)
     epochs = marks(found)
-    for header in ("study", *(f"epoch {epoch}" for epoch in epochs), "area", "transfer", "lost"):
-        table.add_column(header, justify="left" if header == "study" else "right", no_wrap=True, overflow="fold")
+    rows = []
     scores = transfer_scores(found, found[0].name)
     for one in found:
         cells = [_cell(list(one.after(epoch).values()), measure) for epoch in epochs]
         score = f"{scores[one.name]:.3f}" if one.name in scores else "–"
         area = _cell(list(one.area.values()), measure)
-        table.add_row(one.name, *cells, area, score, str(len(one.diverged) or "–"))
-    console.wide(110).print(table)
+        rows.append((one.name, *cells, area, score, str(len(one.diverged) or "–")))
+    header = ("study", *(f"epoch {epoch}" for epoch in epochs), "area", "transfer", "lost")
+    Table(header=header, rows=rows, left=("study",), plain=True).print(console, columns=110)
     transfer = f"transfer: area over that of {found[0].name}{'' if rises else ', less is better'}"
     console.print(f"{transfer}; lost: seeds that diverged")
     for moment in ("area", *(f"epoch {epoch}" for epoch in dict.fromkeys((epochs[0], epochs[-1])))) if epochs else ():

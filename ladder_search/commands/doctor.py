@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rich.text import Text
-
 from ladder_search import environment
 from ladder_search.console import Console
 from ladder_search.cores import usable_cores
@@ -61,8 +59,7 @@ def examine(console: Console, root: Path) -> int:
             broken += not finding.works
             mark = LACKS if finding.optional else WORKS if finding.works else FAILS
             tail = f" → {finding.remedy}" if finding.remedy else ""
-            text = console.printable(f"  {finding.name:<34} {finding.found}{tail}")
-            console.print(Text.assemble(mark, text), soft_wrap=True)
+            console.say(f"  {finding.name:<34} {finding.found}{tail}", mark=mark)
     return 1 if broken else 0
 
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from rich import box
-from rich.table import Table
 
 from ladder_search.analysis.result import Analysis, Part
 from ladder_search.bundles.bundle import Bundle
 from ladder_search.console import Console
+from ladder_search.console.tables import Table
 from ladder_search.data.dataset import Dataset
 from ladder_search.pictures.canvas import Picture
 
@@ -49,9 +48,5 @@ def titled(analysis: Analysis, what: str) -> str:
 
 def show_table(console: Console, heading: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table of numbers, whose first column has their names."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
-    for number, name in enumerate(header):
-        table.add_column(name, justify="right" if number else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    console.print("", heading, table, sep="\n")
+    console.print(f"\n{heading}")
+    Table(header=header, rows=rows, left=header[:1]).print(console)

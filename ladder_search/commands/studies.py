@@ -6,9 +6,8 @@ import argparse
 from contextlib import suppress
 from pathlib import Path
 
-from rich.table import Table
-
 from ladder_search.console import Console
+from ladder_search.console.tables import Table
 from ladder_search.data.datasets import state
 from ladder_search.errors import LadderSearchError
 from ladder_search.ordering.claims import ORDERINGS
@@ -25,22 +24,26 @@ def run(arguments: argparse.Namespace) -> None:
         for study in STUDIES.values()
     }
     for source, dataset in dict.fromkeys(groups.values()):
-        title = f"{source}; {dataset}: {state(dataset)}"
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
         studies = [study for study in STUDIES.values() if groups[study.name] == (source, dataset)]
         target = f"target (test {titles(study.measure for study in studies)})"
-        for header, width in (("study", 27), (target, 28), ("what", None), ("here", None)):
-            table.add_column(header, no_wrap=width is not None, min_width=width)
-        for study in studies:
-            target = str(study.target or "none published")
-            table.add_row(study.name, target, study.title, _done(study, arguments.root))
-        console.print(table, "")
-    table = Table(title="Orderings, for `ladder-search ordering`", title_justify="left", box=None, pad_edge=False)
-    for header in ("ordering", "claims", "what"):
-        table.add_column(header, no_wrap=header == "ordering", justify="right" if header == "claims" else "left")
-    for ordering in ORDERINGS.values():
-        table.add_row(ordering.name, str(len(ordering.claims)), ordering.title)
-    console.print(table)
+        Table(
+            title=f"{source}; {dataset}: {state(dataset)}",
+            header=("study", target, "what", "here"),
+            rows=[(s.name, str(s.target or "none published"), s.title, _done(s, arguments.root)) for s in studies],
+            left=("study", target, "what", "here"),
+            folded=("what", "here"),
+            least=[("study", 27), (target, 28)],
+            plain=True,
+        ).print(console)
+        console.print("")
+    Table(
+        title="Orderings, for `ladder-search ordering`",
+        header=("ordering", "claims", "what"),
+        rows=[(ordering.name, str(len(ordering.claims)), ordering.title) for ordering in ORDERINGS.values()],
+        left=("ordering", "what"),
+        folded=("what",),
+        plain=True,
+    ).print(console)
 
 
 def _done(study: Study, root: Path) -> str:

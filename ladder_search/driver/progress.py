@@ -10,21 +10,15 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from rich.console import Group, RenderableType
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
-
 from ladder_search import wording
 from ladder_search.console import Console
+from ladder_search.console.live import View, live
 from ladder_search.record.trial import TrialRecord
 from ladder_search.studies.study import Study
 from ladder_search.wording import BASELINE, finite
 
 QUIET_SECONDS = 30.0
 """Without a terminal, the least time between two lines that no trial's end caused."""
-_RUNNING_SHOWN = 8
 _HARMLESS = (Exception, SystemExit)
 """What a display may raise and a search survives: Rich asks for an exit when whoever read the output is gone."""
 
@@ -108,8 +102,7 @@ class Progress:
     def __enter__(self) -> Self:
         if self._live_view:
             with suppress(*_HARMLESS):
-                view = Live(get_renderable=self._view, console=self._console, refresh_per_second=2)
-                self._stack.enter_context(view)
+                self._stack.enter_context(live(self._console, self._view))
         return self
 
     def __exit__(
@@ -191,27 +184,16 @@ class Progress:
         self._last_line = self._clock()
         self._console.say(prefix + self.summary())
 
-    def _view(self) -> RenderableType:
-        """What the terminal shows: a bar, the state, and the trials that run."""
-        try:
-            return self._drawn()
-        except Exception:  # a defect here must not end a search of days
-            return Text("")
-
-    def _drawn(self) -> RenderableType:
+    def _view(self) -> View:
+        """The state of the search, and the trials that run."""
         with self._lock:
-            total, ended, running = self._all(), len(self._ended), list(self._running.items())
-            texts = [self._study.name, self._counts(), self._best()]
-            times = f"{self._left()}, running for {wording.duration(self._clock() - self._begun)}"
-            rows = [(key, f"epoch {r.epoch}/{r.epochs or '?'}", self._shown(r.error)) for key, r in running]
-        head = Table.grid(padding=(0, 1))
-        head.add_row(ProgressBar(total=max(1, total), completed=ended, width=24), self._text(times))
-        below = Table.grid(padding=(0, 2))
-        for row in rows[-_RUNNING_SHOWN:]:
-            below.add_row(*(self._text(cell, style="dim") for cell in row))
-        more = len(rows) - _RUNNING_SHOWN
-        tail = [self._text(f"… and {more} more", style="dim")] if more > 0 else []
-        return Group(*(self._text(text) for text in texts), head, below, *tail)
-
-    def _text(self, text: str, style: str = "") -> Text:
-        return self._console.render_str(text, style=style)
+            return View(
+                lines=[self._study.name, self._counts(), self._best()],
+                done=len(self._ended),
+                total=self._all(),
+                times=f"{self._left()}, running for {wording.duration(self._clock() - self._begun)}",
+                rows=[
+                    (key, f"epoch {r.epoch}/{r.epochs or '?'}", self._shown(r.error))
+                    for key, r in self._running.items()
+                ],
+            )

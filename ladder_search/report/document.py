@@ -8,7 +8,6 @@ beside it, in ``pictures/``.
 from __future__ import annotations
 
 import base64
-import html
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,8 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.token import Token
+from markdown_it.utils import EnvType, OptionsDict
 
 import ladder_search
+from ladder_search.console.tables import Table
 from ladder_search.disk.files import write_atomically
 from ladder_search.disk.folders import unwritable
 from ladder_search.errors import LadderSearchError, StudyFolderError
@@ -28,7 +31,7 @@ from ladder_search.metrics import ERROR, Measure
 from ladder_search.pictures import canvas
 from ladder_search.pictures.intervals import intervals
 from ladder_search.record.folder import StudyFolder
-from ladder_search.report.leaderboard import leaderboard_cells, leaderboard_header, summary_lines
+from ladder_search.report.leaderboard import leaderboard, summary_lines
 from ladder_search.report.rows import ROOT, cells, header, measures, rule, sentences
 from ladder_search.reproduction.reproduction import Reproduction
 from ladder_search.reproduction.table import table
@@ -114,12 +117,9 @@ def _plural(given: Iterable[Measure]) -> str:
     return " and ".join(dict.fromkeys(f"{measure.title}s" for measure in given))
 
 
-def _table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> list[str]:
-    def line(texts: Iterable[object]) -> str:
-        whole = (re.sub(r" (?=%|±|\.\.)|(?<=±) |(?<=\.\.) ", "\u00a0", escaped(text)) for text in texts)
-        return "| " + " | ".join(text or " " for text in whole) + " |"
-
-    return [line(columns), "|" + " --- |" * len(columns), *map(line, rows), ""]
+def _cell(text: str) -> str:
+    """Return the text of a cell as Markdown, in which values are not broken from their units."""
+    return re.sub(r" (?=%|±|\.\.)|(?<=±) |(?<=\.\.) ", "\u00a0", escaped(text))
 
 
 def _bullets(texts: Iterable[str]) -> list[str]:
@@ -140,7 +140,7 @@ def _reproductions(pictures: Path, reproductions: Sequence[Reproduction], root: 
         "",
         f"Test {_plural(measures(rows))} at the end of the schedule, mean ± standard deviation over fresh seeds.",
         "",
-        *_table(header(rows), map(cells, rows)),
+        *Table(header=header(rows), rows=[*map(cells, rows)]).markdown(_cell),
         *_bullets([*sentences(rows, reproductions, root=root), *rule(rows)]),
         *_picture("reproductions", "published, re-run and found"),
     ]
@@ -155,7 +155,7 @@ def _search(pictures: Path, number: int, search: Search) -> list[str]:
     if changes:
         lines += [f"Settings put over the published ones: {escaped(changes)}.", ""]
     if records:
-        lines += _table(leaderboard_header(study.measure), leaderboard_cells(records, study.measure, top=20))
+        lines += leaderboard(study, records, top=20).markdown(_cell)
     lines += _bullets(summary_lines(study, records))
     drawn = sorted(folder.pictures.glob("*.png"))
     for path in drawn:
@@ -171,8 +171,8 @@ def _search(pictures: Path, number: int, search: Search) -> list[str]:
     provenance = description.get("provenance")
     if isinstance(provenance, Mapping):
         versions = [key for key in provenance if str(key).startswith("version_")]
-        facts = [(key, provenance[key]) for key in (*_FACTS, *versions) if provenance.get(key) not in (None, "")]
-        lines += ["### Where it comes from", "", *_table(("fact", "value"), facts)]
+        facts = [(key, str(provenance[key])) for key in (*_FACTS, *versions) if provenance.get(key) not in (None, "")]
+        lines += ["### Where it comes from", "", *Table(header=("fact", "value"), rows=facts).markdown(_cell)]
     return lines
 
 
@@ -197,18 +197,17 @@ def _picture(name: str, title: str) -> list[str]:
 
 
 def _page(output: Path, markdown: str) -> str:
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
+    def inlined(self: RendererHTML, tokens: Sequence[Token], place: int, options: OptionsDict, env: EnvType) -> str:
+        image = base64.b64encode((output / str(tokens[place].attrs["src"])).read_bytes()).decode()
+        tokens[place].attrs["src"] = f"data:image/png;base64,{image}"
+        return self.image(tokens, place, options, env)
 
-    def inside(found: re.Match[str]) -> str:
-        image = base64.b64encode((output / PICTURES / found[1]).read_bytes()).decode()
-        return f'src="data:image/png;base64,{image}"'
-
-    body = re.sub(rf'src="{PICTURES}/([A-Za-z0-9.-]+\.png)"', inside, body)
-    title = html.escape("ladder-search report")
+    renderer = MarkdownIt("commonmark", {"html": False}).enable("table")
+    renderer.add_render_rule("image", inlined)
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>ladder-search report</title>\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{_STYLE}</style></head>\n'
-        f"<body>\n{body}</body></html>\n"
+        f"<body>\n{renderer.render(markdown)}</body></html>\n"
     )
 
 

@@ -6,13 +6,12 @@ configurations within a search and are no measurement of the test error that a p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
-from rich import box
-from rich.table import Table
+from collections.abc import Sequence
+from dataclasses import replace
 
 from ladder_search import wording
 from ladder_search.console import Console
+from ladder_search.console.tables import Table
 from ladder_search.metrics import ERROR, Measure
 from ladder_search.ranking import STATES, SearchSummary, is_ranked, rank, summary
 from ladder_search.record.trial import TrialRecord
@@ -30,62 +29,13 @@ def summary_lines(study: Study, records: Sequence[TrialRecord]) -> list[str]:
     return [_found_line(s), *chosen, _baseline_line(study, records, s), *_target_lines(s), _counts_line(s)]
 
 
-def print_leaderboard(console: Console, study: Study, records: Sequence[TrialRecord], *, top: int = 10) -> None:
-    """Print the best ``top`` trials, the reference trials whatever their rank, and the summary's sentences."""
-    title = f"{study.name}: {study.title}"
+def leaderboard(study: Study, records: Sequence[TrialRecord], *, top: int = 10) -> Table:
+    """Return the best ``top`` trials and the reference trials, whatever their rank, as a table."""
     measure = study.measure
-    columns, rows = leaderboard_header(measure), _rows(records, top, measure)
-    parameters = columns.index("parameters")
-    names = list(dict.fromkeys(name for _, record in rows for name in record.params))
-    room = console.width - _OTHER_COLUMNS - len(measure.unit) + len(ERROR.unit)
-    narrow = max((len(cells[parameters]) for cells, _ in rows), default=0) > room
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
-    for header in columns:
-        right = header in ("#", measure.title, "epochs", "time")
-        folds = header in ("name", "parameters")
-        width = 10 if narrow and header == "name" else None  # two lines for "supervised baseline", one for the others
-        table.add_column(header, justify="right" if right else "left", no_wrap=not folds, width=width)
-    for cells, record in rows:
-        texts = list(cells)
-        if narrow and record.params:
-            texts[parameters] = " ".join(wording.value(record.params.get(name, "-")) for name in names)
-        table.add_row(*texts, style="bold" if record.is_reference else "" if is_ranked(record) else "dim")
-    if rows:
-        console.print(table)
-    if narrow:
-        order = ", ".join(wording.short_names(names).values())
-        console.print(f"Parameters in order: {order}.")
-    for line in summary_lines(study, records):
-        console.print(line)
-
-
-def leaderboard_markdown(study: Study, records: Sequence[TrialRecord], *, top: int = 10) -> str:
-    """Return what ``print_leaderboard`` prints as Markdown."""
-
-    def line(cells: Iterable[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
-    header = leaderboard_header(study.measure)
-    rows = [line(cells) for cells, _ in _rows(records, top, study.measure)]
-    table = [line(header), line("---" for _ in header), *rows, ""] if rows else []
-    sentences = [f"* {sentence}" for sentence in summary_lines(study, records)]
-    return "\n".join([f"# {study.name}", "", study.title, "", *table, *sentences, ""])
-
-
-def leaderboard_header(measure: Measure) -> tuple[str, ...]:
-    """Return the headings of the leaderboard's columns."""
-    return "#", "trial", "name", measure.title, "epochs", "state", "parameters", "time"
-
-
-def leaderboard_cells(records: Sequence[TrialRecord], measure: Measure, *, top: int = 10) -> list[tuple[str, ...]]:
-    """Return the texts of the leaderboard's rows, one for each of ``leaderboard_header``."""
-    return [cells for cells, _ in _rows(records, top, measure)]
-
-
-def _rows(records: Sequence[TrialRecord], top: int, measure: Measure) -> list[tuple[tuple[str, ...], TrialRecord]]:
     shown = [(place, r) for place, r in enumerate(rank(records), 1) if place <= top or r.is_reference]
-    return [
-        (
+    return Table(
+        header=("#", "trial", "name", measure.title, "epochs", "state", "parameters", "time"),
+        rows=[
             (
                 str(place) if is_ranked(r) else NOTHING,
                 r.key,
@@ -95,11 +45,47 @@ def _rows(records: Sequence[TrialRecord], top: int, measure: Measure) -> list[tu
                 r.state,
                 wording.assignments(r.params),
                 wording.duration(r.seconds),
-            ),
-            r,
-        )
-        for place, r in shown
-    ]
+            )
+            for place, r in shown
+        ],
+        left=("trial", "name", "state", "parameters"),
+        folded=("name", "parameters"),
+        styles=["bold" if r.is_reference else "" if is_ranked(r) else "dim" for _, r in shown],
+        title=f"{study.name}: {study.title}",
+    )
+
+
+def print_leaderboard(console: Console, study: Study, records: Sequence[TrialRecord], *, top: int = 10) -> None:
+    """Print the table and the summary's sentences; parameters without their names where these take too much room."""
+    table, measure = leaderboard(study, records, top=top), study.measure
+    place = table.header.index("parameters")
+    room = console.width - _OTHER_COLUMNS - len(measure.unit) + len(ERROR.unit)
+    names: list[str] = []
+    if max((len(row[place]) for row in table.rows), default=0) > room:
+        chosen = {r.key: r.params for r in records}
+        names = list(dict.fromkeys(name for row in table.rows for name in chosen[row[1]]))
+        rows = []
+        for row in table.rows:
+            values = " ".join(wording.value(chosen[row[1]].get(name, "-")) for name in names)
+            rows.append((*row[:place], values if chosen[row[1]] else row[place], *row[place + 1 :]))
+        table = replace(
+            table, rows=rows, most=[("name", 10)]
+        )  # two lines for "supervised baseline", one for the others
+    if table.rows:
+        table.print(console)
+    if names:
+        console.print(f"Parameters in order: {', '.join(wording.short_names(names).values())}.")
+    for line in summary_lines(study, records):
+        console.print(line)
+
+
+def leaderboard_markdown(study: Study, records: Sequence[TrialRecord], *, top: int = 10) -> str:
+    """Return what ``print_leaderboard`` prints as Markdown."""
+    table = leaderboard(study, records, top=top)
+    sentences = [f"* {sentence}" for sentence in summary_lines(study, records)]
+    return "\n".join(
+        [f"# {study.name}", "", study.title, "", *(table.markdown() if table.rows else []), *sentences, ""]
+    )
 
 
 def _standing(measure: Measure, value: float, other: float) -> str:

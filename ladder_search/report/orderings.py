@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from rich import box
-from rich.table import Table
-
 from ladder_search.console import Console
+from ladder_search.console.tables import Table
 from ladder_search.ordering.judging import JudgedClaim, JudgedOrdering, Reached, Whole
 from ladder_search.statistics import LEVEL
 from ladder_search.wording import NOTHING
@@ -17,12 +15,9 @@ _WHOLE: dict[Whole, str] = {
     "not tested": "no verdict",
 }
 
-STUDY_HEADER = ("study", "n", "mean ± sd", "95 % interval", "diverged")
-CLAIM_HEADER = ("", "claim", "n", "difference", "95 % interval", "p", "Holm", "verdict")
-
 
 def study_cells(found: JudgedOrdering, one: Reached) -> tuple[str, ...]:
-    """Texts of a study's row, one for each of ``STUDY_HEADER``."""
+    """Texts of a study's row, one for each of the table of studies."""
     measure, summary = found.ordering.unit, one.summary
     if summary is None:
         return one.study, "0", NOTHING, NOTHING, _listed(one.diverged)
@@ -38,7 +33,7 @@ def study_cells(found: JudgedOrdering, one: Reached) -> tuple[str, ...]:
 
 
 def claim_cells(found: JudgedOrdering, claim: JudgedClaim) -> tuple[str, ...]:
-    """Texts of a claim's row, one for each of ``CLAIM_HEADER``."""
+    """Texts of a claim's row, one for each of the table of claims."""
     measure = found.ordering.unit
     low, high = claim.interval or (None, None)
     return (
@@ -106,44 +101,39 @@ def rule(found: JudgedOrdering) -> list[str]:
     return said
 
 
+def tables(found: JudgedOrdering) -> tuple[Table, Table]:
+    """Return the table of the studies and that of the claims."""
+    studies = Table(
+        header=("study", "n", "mean ± sd", "95 % interval", "diverged"),
+        rows=[study_cells(found, one) for one in found.reached],
+        left=("study",),
+    )
+    claims = Table(
+        header=("", "claim", "n", "difference", "95 % interval", "p", "Holm", "verdict"),
+        rows=[claim_cells(found, claim) for claim in found.claims],
+        left=("claim", "verdict"),
+    )
+    return studies, claims
+
+
 def as_markdown(found: JudgedOrdering) -> str:
     """The tables and their sentences as Markdown."""
-    ordering = found.ordering
-    lines = [f"# {found.headline}", "", f"{ordering.source}: {ordering.title}.", ""]
-    lines += _rows(STUDY_HEADER, [study_cells(found, one) for one in found.reached])
-    lines += ["", f"Differences: second minus first, in {_unit(found)}.", ""]
-    lines += _rows(CLAIM_HEADER, [claim_cells(found, claim) for claim in found.claims])
-    lines += ["", *(f"* {line}" for line in (*sentences(found), *rule(found)))]
-    return "\n".join(lines) + "\n"
+    studies, claims = tables(found)
+    lines = [f"# {found.headline}", "", f"{found.ordering.source}: {found.ordering.title}.", "", *studies.markdown()]
+    lines += [f"Differences: second minus first, in {_unit(found)}.", "", *claims.markdown()]
+    return "\n".join([*lines, *(f"* {line}" for line in (*sentences(found), *rule(found)))]) + "\n"
 
 
 def print_ordering(console: Console, found: JudgedOrdering) -> None:
     """Print the tables and their sentences."""
-
-    def show(header: tuple[str, ...], rows: list[tuple[str, ...]], left: tuple[str, ...]) -> None:
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
-        for name in header:
-            side = "left" if name in left else "right"
-            table.add_column(name, justify=side, no_wrap=True, overflow="fold")  # type: ignore[arg-type]
-        for row in rows:
-            table.add_row(*row)
-        console.wide(130).print(table)
-
+    studies, claims = tables(found)
     console.say("")
     console.say(found.headline)
-    show(STUDY_HEADER, [study_cells(found, one) for one in found.reached], ("study",))
+    studies.print(console, columns=130)
     console.say(f"Claims ({found.ordering.source}); differences are second minus first, in {_unit(found)}")
-    show(CLAIM_HEADER, [claim_cells(found, claim) for claim in found.claims], ("claim", "verdict"))
+    claims.print(console, columns=130)
     for line in (*rule(found), *sentences(found)):
         console.say(line)
-
-
-def _rows(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
-    return [
-        f"| {' | '.join(header)} |",
-        f"|{'---|' * len(header)}",
-        *(f"| {' | '.join(row)} |" for row in rows),
-    ]
 
 
 def _unit(found: JudgedOrdering) -> str:

@@ -6,11 +6,9 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from rich import box
-from rich.table import Table
-
 from ladder_search import wording
 from ladder_search.console import Console
+from ladder_search.console.tables import Table
 from ladder_search.errors import command_line
 from ladder_search.metrics import MEASURES, Measure
 from ladder_search.record.trial import PUBLISHED
@@ -146,16 +144,16 @@ def print_table(
 ) -> None:
     """Print the table and its sentences: a part for each study, which eighty columns hold."""
     for (study, published), part in itertools.groupby(rows, lambda row: cells(row)[:2]):
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
         own = list(part)
         headings = header(own)[2:]
-        for heading in headings:
-            fixed = heading != headings[-2]
-            table.add_column(heading, justify="right" if heading == "n" else "left", no_wrap=fixed)
-        for row in own:
-            table.add_row(*cells(row)[2:], style="dim" if row.dropped else "")
-        title = f"{study}, published: {'nothing' if published == 'none' else published}"
-        console.print("", title, table, sep="\n")
+        console.print(f"\n{study}, published: {'nothing' if published == 'none' else published}")
+        Table(
+            header=headings,
+            rows=[cells(row)[2:] for row in own],
+            left=[heading for heading in headings if heading != "n"],
+            folded=headings[-2:-1],
+            styles=["dim" if row.dropped else "" for row in own],
+        ).print(console)
     for line in (*sentences(rows, reproductions, root=root), *rule(rows)):
         console.print(line)
 

@@ -83,6 +83,7 @@ def test_the_import_contracts_are_kept() -> None:
         ("optuna", "ladder_search/bundles/planted.py", "import optuna"),
         ("drawing", "ladder_search/report/planted.py", "import matplotlib.pyplot"),
         ("drawing", "ladder_search/driver/planted.py", "def late():\n    from matplotlib.figure import Figure"),
+        ("rich", "ladder_search/commands/planted.py", "from rich.table import Table"),
         ("library", "ladder_search/driver/planted.py", "import spaces"),
         ("library", "ladder_search/driver/planted.py", "import trainables"),
         ("spaces", "spaces/planted.py", "import ladder_search.metrics"),

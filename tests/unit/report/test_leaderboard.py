@@ -1,10 +1,9 @@
 import io
-import json
 
 import pytest
 
 from ladder_search.console import Console
-from ladder_search.ranking import leaderboard_rows, rank, summary
+from ladder_search.ranking import rank, summary
 from ladder_search.record.trial import TrialRecord
 from ladder_search.report.leaderboard import leaderboard_markdown, print_leaderboard, summary_lines
 from ladder_search.studies import find_study
@@ -242,30 +241,3 @@ def test_markdown():
     ]
     assert "a\\|b" in leaderboard_markdown(WITH_TARGET, [trial(7, params={"model/kind": "a|b"})])
     assert "| # |" not in leaderboard_markdown(WITH_TARGET, [])
-
-
-def test_rows_are_json():
-    rows = leaderboard_rows(
-        [
-            trial(1, error=NAN),
-            trial(0, error=0.5, reason="trained to its budget"),
-            trial(2, "FAIL", error=None, epochs=0),
-        ]
-    )
-    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
-    assert [(row["rank"], row["trial"], row["validation_error"], row["epochs"]) for row in rows] == [
-        (1, "t0000", 0.5, 10),
-        (None, "t0001", None, 10),
-        (None, "t0002", None, 0),
-    ]
-    assert rows[0] == {
-        "rank": 1,
-        "trial": "t0000",
-        "name": "",
-        "validation_error": 0.5,
-        "epochs": 10,
-        "state": "COMPLETE",
-        "reason": "trained to its budget",
-        "params": {"model/lambda_0": 100.0},
-        "seconds": 30.0,
-    }

@@ -94,9 +94,14 @@ class Console(rich.console.Console):
         """Whether a line can be drawn over: a terminal's can, unless it is a dumb one."""
         return self.is_terminal and not self.is_dumb_terminal
 
-    def say(self, text: str) -> None:
-        """Print a line whole, however long it is: a path or a command is copied from it."""
-        self.print(text, soft_wrap=True)
+    def say(self, text: str, *, mark: tuple[str, str] = ("", "")) -> None:
+        """Print a line whole, however long it is: a path or a command is copied from it.
+
+        Args:
+            text: of the line.
+            mark: a word before it, and its colour.
+        """
+        self.print(Text.assemble(mark, self.printable(text)), soft_wrap=True)
 
     def update(self, text: str) -> None:
         """Draw ``text`` over the line that was drawn last; only where the console ``redraws``."""

@@ -1,0 +1,52 @@
+"""A view of the running work that a terminal redraws in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from ladder_search.console import Console
+
+_ROWS = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class View:
+    """What is drawn: lines, a bar with a text beside it, and rows below."""
+
+    lines: Sequence[str]
+    done: int
+    total: int
+    times: str
+    rows: Sequence[Sequence[str]]
+    """The last eight are shown."""
+
+
+def live(console: Console, view: Callable[[], View]) -> Live:
+    """Return a context that redraws ``view()`` twice a second, from a thread of its own."""
+
+    def drawn() -> RenderableType:
+        try:
+            return _drawn(console, view())
+        except Exception:  # a defect here must not end a search of days
+            return Text("")
+
+    return Live(get_renderable=drawn, console=console, refresh_per_second=2)
+
+
+def _drawn(console: Console, view: View) -> RenderableType:
+    head = Table.grid(padding=(0, 1))
+    bar = ProgressBar(total=max(1, view.total), completed=view.done, width=24)
+    head.add_row(bar, console.render_str(view.times))
+    below = Table.grid(padding=(0, 2))
+    for row in view.rows[-_ROWS:]:
+        below.add_row(*(console.render_str(cell, style="dim") for cell in row))
+    more = len(view.rows) - _ROWS
+    tail = [console.render_str(f"… and {more} more", style="dim")] if more > 0 else []
+    return Group(*map(console.render_str, view.lines), head, below, *tail)
