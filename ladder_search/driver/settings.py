@@ -46,7 +46,9 @@ class SearchSettings:
     label_seed: int = 1
     """Seed of the label draw: the same for all configurations, so that they are compared in pairs."""
     sampler: Literal["tpe", "random", "cma-es"] = "tpe"
+    """Optuna's sampler that suggests configurations."""
     scheduler: Literal["asha", "fifo", "pbt"] = "asha"
+    """asha: weak trials stop at rungs; fifo: none stops; pbt: weak trials continue from copies of strong ones."""
     max_concurrent: int | None = None
     """Trials that run at the same time; none: as many as the machine or cluster has room for."""
     slots: int | Literal["auto"] = "auto"

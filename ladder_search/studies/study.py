@@ -117,6 +117,7 @@ class StopConfig:
     At most the limit of the study's measure, which the study checks.
     """
     failure_steps: int
+    """Number of updates after which ``failure_error`` applies."""
 
     def __post_init__(self) -> None:
         if self.reduction < 2:

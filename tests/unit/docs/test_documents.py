@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -136,3 +138,21 @@ def test_files_that_a_page_names_exist(page: Path) -> None:
         page.read_text(encoding="utf-8"),
     )
     assert [name for name in named if not PLACEHOLDER.search(name) and not (ROOT / name).is_file()] == []
+
+
+def test_troubleshooting_quotes_messages_of_the_code() -> None:
+    strings = " ".join(
+        node.value
+        for path in sorted((ROOT / "ladder_search").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
+    assert len(quoted) >= 20
+    assert [message for message in quoted if message not in strings] == []
+
+
+def test_the_pages_of_reference_are_current() -> None:
+    generator = runpy.run_path(str(ROOT / "docs" / "generate.py"))
+    assert generator["outdated"]() == [], "run `make reference`"
