@@ -49,12 +49,12 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {second:02d} s" if minutes else f"{second} s"
 
 
-def value(given: Any) -> str:
+def value(setting: Any) -> str:
     """Setting as text, three significant digits: 0.0020000001 -> ``0.002``, 1234.5 -> ``1230``."""
-    if not isinstance(given, float):
-        return str(given)
-    text = f"{given:.3g}"
-    return f"{float(text):.0f}" if "e+" in text and abs(given) < 1e7 else text
+    if not isinstance(setting, float):
+        return str(setting)
+    text = f"{setting:.3g}"
+    return f"{float(text):.0f}" if "e+" in text and abs(setting) < 1e7 else text
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:
@@ -67,7 +67,7 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
 def assignments(params: Mapping[str, Any]) -> str:
     """Parameters as text: ``lambda_0=1000 noise=0.3``; – where none were chosen."""
     names = short_names(params)
-    return " ".join(f"{names[name]}={value(given)}" for name, given in params.items()) or NOTHING
+    return " ".join(f"{names[name]}={value(chosen)}" for name, chosen in params.items()) or NOTHING
 
 
 def epochs_trained(record: TrialRecord) -> int:

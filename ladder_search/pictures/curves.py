@@ -83,7 +83,7 @@ def _axis(records: Iterable[TrialRecord]) -> tuple[str | None, str]:
 def _groups(trials: Trials, axis: str | None) -> list[_Group]:
     """From the back of the picture to its front."""
     best = trials.best_found
-    found: dict[str, _Group] = {
+    groups: dict[str, _Group] = {
         "PRUNED": _Group(label="stopped early", colour=canvas.GREY, width=0.6, alpha=0.8),
         "FAIL": _Group(label="failed", colour=canvas.PURPLE, width=0.9, crossed=True),
         "COMPLETE": _Group(label="complete", colour=canvas.SKY, width=0.9, alpha=0.9),
@@ -93,16 +93,16 @@ def _groups(trials: Trials, axis: str | None) -> list[_Group]:
         xs, errors = _curve(record, axis)
         if not xs:
             continue
-        group = found[record.state]
+        group = groups[record.state]
         if record.is_reference or record is best:
             name = record.name or "best found"
             group = _reference(name, f"{name} ({record.key}): {trials.study.measure.text(record.validation_error)}")
             group.crossed = record.state == "FAIL"
             front.append(group)
         group.curves.append((record.key, xs, errors))
-    for group in found.values():
+    for group in groups.values():
         group.label = f"{group.label} ({len(group.curves)})"
-    return [*found.values(), *front]
+    return [*groups.values(), *front]
 
 
 def _reference(name: str, label: str) -> _Group:

@@ -24,9 +24,9 @@ class _Panel(NamedTuple):
     lines: list[_Line]
 
 
-def frame_errors(title: str, found: Video) -> Picture:
+def frame_errors(title: str, video: Video) -> Picture:
     """Draw a panel for each of: classes, predicted frames, the probe; of what the network has."""
-    panels = _panels(found)
+    panels = _panels(video)
     picture = Picture(title, height=3.2)
     axes = picture.figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, (heading, measure, lines) in zip(axes, panels, strict=True):
@@ -48,25 +48,25 @@ def frame_errors(title: str, found: Video) -> Picture:
     return picture
 
 
-def _panels(found: Video) -> list[_Panel]:
-    panels, all_, later = [], range(1, found.frames + 1), range(2, found.frames + 1)
-    if found.class_error:
-        line = _Line("network", canvas.VERMILION, all_, found.class_error)
-        panels.append(_Panel("class told", ERROR, [line]))
-    if found.bounds is not None:
-        bounds = found.bounds
+def _panels(video: Video) -> list[_Panel]:
+    panels, all_, later = [], range(1, video.frames + 1), range(2, video.frames + 1)
+    if video.class_error:
+        line = _Line("network", canvas.VERMILION, all_, video.class_error)
+        panels.append(_Panel("class", ERROR, [line]))
+    if video.bounds is not None:
+        bounds = video.bounds
         lines = [
-            _Line("network", canvas.VERMILION, later, found.prediction_error),
+            _Line("network", canvas.VERMILION, later, video.prediction_error),
             _Line("what was seen, along the known motion", canvas.BLUE, later, bounds.known_motion),
             _Line("the frame before", canvas.ORANGE, later, [bounds.copy] * len(later)),
             _Line("always empty", canvas.GREY, later, [bounds.zero] * len(later)),
         ]
         panels.append(_Panel("predicted frame", PREDICTION_ERROR, lines))
-    if found.probe is not None:
+    if video.probe is not None:
         lines = [
-            _Line("network", canvas.VERMILION, all_, found.probe.network),
-            _Line("what was seen, along the known motion", canvas.BLUE, all_, found.probe.memory),
-            _Line("the frame as it is seen", canvas.PURPLE, all_, found.probe.occluded),
+            _Line("network", canvas.VERMILION, all_, video.probe.network),
+            _Line("what was seen, along the known motion", canvas.BLUE, all_, video.probe.memory),
+            _Line("the frame as it is seen", canvas.PURPLE, all_, video.probe.occluded),
         ]
         panels.append(_Panel("probed frame", PREDICTION_ERROR, lines))
     return panels

@@ -87,22 +87,22 @@ def _heading(row: Row) -> str:
     return heading if measure == ERROR else f"{heading} ({measure.label})"
 
 
-def differences(found: JudgedOrdering) -> Picture:
+def differences(result: JudgedOrdering) -> Picture:
     """Draw the studies, then the claims: dots are seeds, bars 95 % intervals, ticks what a claim must be beyond."""
-    measure, values = found.ordering.unit, {one.study: one.values for one in found.reached}
+    measure, values = result.ordering.unit, {one.study: one.values for one in result.reached}
     studies = [
         _Line(
-            label=found.ordering.short[one.study],
+            label=result.ordering.short[one.study],
             colour=canvas.BLUE,
             dots=tuple(one.values.values()),
             mean=one.summary.mean if one.summary else None,
             interval=one.summary.interval() if one.summary else None,
         )
-        for one in found.reached
+        for one in result.reached
     ]
     claims = [
         _Line(
-            label=f"{claim.number}  {found.relation(claim)}",
+            label=f"{claim.number}  {result.relation(claim)}",
             colour=_VERDICTS[claim.verdict],
             dots=tuple(values[claim.second][seed] - values[claim.first][seed] for seed in claim.seeds),
             mean=claim.difference,
@@ -110,7 +110,7 @@ def differences(found: JudgedOrdering) -> Picture:
             note=f": {claim.verdict}",
             bounds=(claim.bound,) if claim.kind == "below" else (-claim.bound, claim.bound),
         )
-        for claim in found.claims
+        for claim in result.claims
     ]
     unit = measure.difference
     panels = [
@@ -118,7 +118,7 @@ def differences(found: JudgedOrdering) -> Picture:
         _Panel(heading=f"differences, second minus first, {unit}", measure=replace(measure, unit=unit), lines=claims),
     ]
     foot = "dots: seeds; bars: 95 % intervals; dotted: what a claim must be beyond, or between"
-    return _drawn(found.headline, panels, foot)
+    return _drawn(result.headline, panels, foot)
 
 
 def _drawn(title: str, panels: Sequence[_Panel], foot: str) -> Picture:

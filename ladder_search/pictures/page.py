@@ -18,15 +18,15 @@ svg { display: block; width: 100vw; height: 100vh; cursor: crosshair; }
 _SCRIPT = """
 const svg = document.querySelector("svg"), box = document.getElementById("text"), hidden = new Set();
 const whole = svg.getAttribute("viewBox").split(" ").map(Number);
-let view = [...whole], held = null;
+let view = [...whole], grip = null;
 const at = event => new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
 const look = to => { view = to; svg.setAttribute("viewBox", to.join(" ")); };
 function hover(event) {
   const here = at(event);
   let text = null, near = 20 / svg.getScreenCTM().a;  // 20 pixels
-  for (const [entry, own] of Object.entries(points)) if (!hidden.has(entry)) for (const [x, y, said] of own) {
+  for (const [entry, own] of Object.entries(points)) if (!hidden.has(entry)) for (const [x, y, content] of own) {
     const far = Math.hypot(x - here.x, y - here.y);
-    if (far < near) [near, text] = [far, said];
+    if (far < near) [near, text] = [far, content];
   }
   box.style.display = text === null ? "none" : "block";
   box.textContent = text;
@@ -34,12 +34,12 @@ function hover(event) {
   box.style.top = Math.min(event.clientY + 12, innerHeight - box.offsetHeight - 4) + "px";
 }
 svg.addEventListener("pointermove", event => {
-  if (!held) return hover(event);
+  if (!grip) return hover(event);
   const here = at(event);
-  look([view[0] + held.x - here.x, view[1] + held.y - here.y, view[2], view[3]]);
+  look([view[0] + grip.x - here.x, view[1] + grip.y - here.y, view[2], view[3]]);
 });
-svg.addEventListener("pointerdown", event => { held = at(event); });
-addEventListener("pointerup", () => { held = null; });
+svg.addEventListener("pointerdown", event => { grip = at(event); });
+addEventListener("pointerup", () => { grip = null; });
 svg.addEventListener("wheel", event => {
   event.preventDefault();
   const here = at(event), by = event.deltaY < 0 ? 0.8 : 1.25;

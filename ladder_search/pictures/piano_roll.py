@@ -49,8 +49,8 @@ def piano_roll(title: str, piece: ShownPiece) -> Picture:
         _pitches(ax, low, high)
         for (key, step), sounds in np.ndenumerate(played):
             text = f"step {step + 1}, {note_name(low + key)}, {'played' if sounds else 'silent'}"
-            told = f"{text}\nexpected at {percent(float(expected[key, step]))}"
-            picture.hover(ax, [step + 1], [low + key], [told])
+            text = f"{text}\nexpected at {percent(float(expected[key, step]))}"
+            picture.hover(ax, [step + 1], [low + key], [text])
     axes[1].grid(False)
     bar = picture.figure.colorbar(image, ax=axes[1], ticks=[0, 0.5, 1], pad=0.01, aspect=12)
     canvas.percent_axis(bar.ax.yaxis)

@@ -48,9 +48,9 @@ class Trials:
 
     @classmethod
     def of(cls, study: Study, records: Sequence[TrialRecord], optuna_study: optuna.Study) -> Trials:
-        """Read what the pictures need; the given study is not changed."""
+        """Read what the pictures need; the study is not changed."""
         frozen = optuna_study.get_trials(deepcopy=False)
-        distributions = {name: found for trial in frozen for name, found in trial.distributions.items()}
+        distributions = {name: kind for trial in frozen for name, kind in trial.distributions.items()}
         names = wording.short_names(distributions)
         points = []
         for trial in frozen:
@@ -63,16 +63,16 @@ class Trials:
                         error=trial.value if trial.state == TrialState.COMPLETE and finite(trial.value) else None,
                     )
                 )
-        varied = {names[name]: found for name, found in distributions.items() if not found.single()}
+        varied = {names[name]: kind for name, kind in distributions.items() if not kind.single()}
         return cls(
             study=study,
             records=tuple(records),
             points=tuple(points),
             log={name: bool(getattr(varied[name], "log", False)) for name in sorted(varied)},
             choices={
-                name: tuple(map(str, found.choices))
-                for name, found in varied.items()
-                if isinstance(found, optuna.distributions.CategoricalDistribution)
+                name: tuple(map(str, kind.choices))
+                for name, kind in varied.items()
+                if isinstance(kind, optuna.distributions.CategoricalDistribution)
             },
             names=names,
             optuna_study=optuna_study,
@@ -92,8 +92,8 @@ class Trials:
     @property
     def standouts(self) -> dict[str, str]:
         """Key of a trial -> why it is emphasised: "published" or "best found"."""
-        found = {record.key: PUBLISHED for record in self.records if record.name == PUBLISHED}
-        return found | ({self.best_found.key: "best found"} if self.best_found else {})
+        reasons = {record.key: PUBLISHED for record in self.records if record.name == PUBLISHED}
+        return reasons | ({self.best_found.key: "best found"} if self.best_found else {})
 
     def described(self, point: Point) -> str:
         """The trial and its error, for the text under the pointer."""
@@ -116,8 +116,8 @@ class Trials:
 
     def position(self, name: str, point: Point) -> float:
         """Where ``point`` stands on the axis of parameter ``name``: its value, or the place of its choice."""
-        given, choices = point.params[name], self.choices.get(name)
-        return float(choices.index(str(given))) if choices else float(given)
+        value, choices = point.params[name], self.choices.get(name)
+        return float(choices.index(str(value))) if choices else float(value)
 
     def of_search(self) -> list[TrialRecord]:
         """Records of the search itself: without the supervised baseline, which is of another study."""

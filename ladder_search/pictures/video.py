@@ -3,11 +3,9 @@ et al. 2017. A column is a frame: what was predicted stands under the frame that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from matplotlib.axes import Axes
-from numpy.typing import NDArray
+from matplotlib.patches import Rectangle
 
 from ladder_search.analysis.video import ShownSequence, Video, levels
 from ladder_search.pictures import canvas
@@ -15,8 +13,7 @@ from ladder_search.pictures.canvas import Picture
 from ladder_search.wording import percent
 
 LINES = {"truth": "as it is", "seen": "seen", "predicted": "predicted", "probed": "probed"}
-"""Field of a ``ShownSequence`` -> how its line is called."""
-CLASSES = "classes"
+"""Field of a ``ShownSequence`` -> name of its line."""
 
 _FRAMES_ACROSS = 10
 """Two sequences of five frames stand beside each other."""
@@ -29,150 +26,107 @@ _TINT = 0.16
 """Share of the way from paper to black that bars are drawn at where nothing is behind them."""
 
 
-def sequences(title: str, found: Video) -> Picture:
+def sequences(title: str, video: Video) -> Picture:
     """Draw every sequence as a block: a line of images for each thing to see, and bars of class probabilities.
 
     All places are in inches, without a layout engine: frames of all sequences have one size.
     """
-    lines, across = _lines(found), _across(found)
-    down = -(-len(found.shown) // across)
-    width = (canvas.WIDTH - _LEFT) / across - _APART
-    frame, gap = found.side, _gap(found.side)
-    image = min(_LARGEST, width * frame / (found.frames * (frame + gap) - gap))
-    width = image / frame * (found.frames * (frame + gap) - gap)
-    heights = [_BAR if name == CLASSES else image * (1 + gap / frame) for name in lines]
-    block, said = _HEAD + sum(heights) + _FOOT, _legend(lines, found)
-    height = _TOP + down * block + _TEXT * len(said)
+    first = video.shown[0]
+    lines = [name for name in LINES if getattr(first, name)]
+    notes = _notes(video, lines)
+    across = max(1, min(len(video.shown), _FRAMES_ACROSS // max(2, video.frames)))  # an image alone has bars as wide
+    pixels, gap = video.frames * _step(video) - _gap(video), _gap(video)
+    pixel = min(_LARGEST / video.side, ((canvas.WIDTH - _LEFT) / across - _APART) / pixels)
+    width, tall = pixel * pixels, pixel * (len(lines) * _step(video) - gap)
+    block = _HEAD + tall + (pixel * gap + _BAR) * bool(first.probabilities) + _FOOT
+    height = _TOP + -(-len(video.shown) // across) * block + _TEXT * len(notes)
     picture = Picture(title, height=height)
     fig = picture.figure
     fig.set_layout_engine("none")
     fig.suptitle(title, x=0.01, y=1 - 0.1 / height, ha="left", va="top", fontsize=10, fontweight="bold")
-    for place, one in enumerate(found.shown):
+    for place, one in enumerate(video.shown):
         row, column = divmod(place, across)
         left, top = _LEFT + column * (canvas.WIDTH - _LEFT) / across, height - _TOP - row * block - _HEAD
-        for number, name in enumerate(lines):
-            tall = _BAR if name == CLASSES else image
-            bottom = top - sum(heights[:number]) - tall
-            inches = (left / canvas.WIDTH, bottom / height, width / canvas.WIDTH, tall / height)
-            ax = fig.add_axes(inches)
-            if name == CLASSES:
-                _draw_bars(picture, ax, one, found)
-            else:
-                _draw_strip(ax, one, name, found)
-            if number == 0:
-                ax.set_title(_heading(one), fontsize=8, color=_colour(one), pad=3)
-            if column == 0:
-                ax.set_ylabel(LINES.get(name, name), rotation=0, ha="right", va="center", fontsize=7)
-        _number_frames(ax, found)
-    for number, line in enumerate(reversed(said)):
-        fig.text(0.01, (0.06 + _TEXT * number) / height, line, fontsize=7)
+        ax = fig.add_axes((left / canvas.WIDTH, (top - tall) / height, width / canvas.WIDTH, tall / height))
+        _draw_images(ax, one, lines, video)
+        middles = [number * _step(video) + video.side / 2 - 0.5 for number in range(len(lines))]
+        ax.set_yticks(middles, ["" if column else LINES[name] for name in lines], fontsize=7)
+        _heading(ax, one)
+        if one.probabilities:
+            bottom = top - tall - pixel * gap - _BAR
+            ax = fig.add_axes((left / canvas.WIDTH, bottom / height, width / canvas.WIDTH, _BAR / height))
+            _draw_bars(picture, ax, one, video)
+            ax.set_ylabel("" if column else "classes", rotation=0, ha="right", va="center", fontsize=7)
+        if video.frames > 1:
+            middles = [frame * _step(video) + video.side / 2 - 0.5 for frame in range(video.frames)]
+            ax.set_xticks(middles, labels=[str(frame) for frame in range(1, video.frames + 1)], fontsize=6)
+            ax.tick_params(axis="x", length=0, pad=2)
+    for number, note in enumerate(reversed(notes)):
+        fig.text(0.01, (0.06 + _TEXT * number) / height, note, fontsize=7)
     return picture
 
 
-def _lines(found: Video) -> list[str]:
-    """What there is to draw, from above."""
-    first = found.shown[0]
-    return [name for name in LINES if getattr(first, name)] + [CLASSES] * bool(first.probabilities)
+def _gap(video: Video) -> int:
+    """Pixels between two frames."""
+    return max(1, video.side // 12)
 
 
-def _across(found: Video) -> int:
-    return max(1, min(len(found.shown), _FRAMES_ACROSS // max(2, found.frames)))  # an image alone has bars as wide
+def _step(video: Video) -> int:
+    return video.side + _gap(video)
 
 
-def _heading(one: ShownSequence) -> str:
+def _heading(ax: Axes, one: ShownSequence) -> None:
     if not one.probabilities:
-        return f"{one.label}"
-    told = int(np.argmax(one.probabilities[-1]))
-    return f"{one.label}, told {told} at {percent(one.probabilities[-1][told], 0)}"
+        ax.set_title(f"{one.label}", fontsize=8, pad=3)
+        return
+    output = int(np.argmax(one.probabilities[-1]))
+    text = f"{one.label}, output {output} at {percent(one.probabilities[-1][output], 0)}"
+    ax.set_title(text, fontsize=8, color=canvas.BLACK if output == one.label else canvas.VERMILION, pad=3)
 
 
-def _strip(one: ShownSequence, name: str, found: Video) -> NDArray[np.float64]:
-    """Frames side by side, 0..1 and NaN between them: (S, T (S + gap) - gap)."""
-    side, gap = found.side, _gap(found.side)
-    images = getattr(one, name)
-    missing = found.frames - len(images)  # no frame before the first: it is not predicted
-    strip = np.full((side, found.frames * (side + gap) - gap), np.nan)
-    for place, image in enumerate(images, missing):
-        begin = place * (side + gap)
-        strip[:, begin : begin + side] = levels(image, side) / 255.0
-    return strip
+def _notes(video: Video, lines: list[str]) -> list[str]:
+    notes = {
+        "tinted: bars, which the network sees as background": video.bars,
+        "predicted: before the frame was seen": "predicted" in lines,
+        "probed: the frame without bars, read off the lowest decoder cell": "probed" in lines,
+        "green: the true class, red: another class that the network outputs": video.shown[0].probabilities,
+    }
+    return [note for note, there in notes.items() if there]
 
 
-def _gap(side: int) -> int:
-    return max(1, side // 12)
-
-
-def _number_frames(ax: Axes, found: Video) -> None:
-    side, gap = found.side, _gap(found.side)
-    if found.frames > 1:
-        middles = [frame * (side + gap) + side / 2 - 0.5 for frame in range(found.frames)]
-        ax.set_xticks(middles, labels=[str(frame) for frame in range(1, found.frames + 1)], fontsize=6)
-        ax.tick_params(axis="x", length=0, pad=2)
-
-
-def _colour(one: ShownSequence) -> str:
-    wrong = one.probabilities and int(np.argmax(one.probabilities[-1])) != one.label
-    return canvas.VERMILION if wrong else canvas.BLACK
-
-
-def _legend(lines: Sequence[str], found: Video) -> list[str]:
-    said = []
-    if found.bars:
-        said.append("tinted: bars, which the network sees as background")
-    if "predicted" in lines:
-        said.append("predicted: before the frame was seen")
-    if "probed" in lines:
-        said.append("probed: the frame without bars, read off the lowest decoder cell")
-    if CLASSES in lines:
-        said.append("green: the true class, red: another one that is told")
-    return said
-
-
-def _draw_strip(ax: Axes, one: ShownSequence, name: str, found: Video) -> None:
-    strip = 1.0 - _strip(one, name, found)
-    if name == "seen":
-        strip = np.minimum(strip, _tinted(found))
-    ax.imshow(strip, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
-    _frame_borders(ax, one, name, found)
+def _draw_images(ax: Axes, one: ShownSequence, lines: list[str], video: Video) -> None:
+    side, step, gap = video.side, _step(video), _gap(video)
+    paper = np.ones((len(lines) * step - gap, video.frames * step - gap))
+    for number, name in enumerate(lines):
+        images = getattr(one, name)
+        for frame, image in enumerate(images, video.frames - len(images)):  # the first frame is not predicted
+            shown = 1.0 - levels(image, side) / 255.0
+            if name == "seen":
+                tinted = [*video.bars]
+                shown[tinted, :] = np.minimum(shown[tinted, :], 1.0 - _TINT)
+                shown[:, tinted] = np.minimum(shown[:, tinted], 1.0 - _TINT)
+            top, left = number * step, frame * step
+            paper[top : top + side, left : left + side] = shown
+            corner = (left - 0.5, top - 0.5)
+            ax.add_patch(Rectangle(corner, side, side, fill=False, color=canvas.GREY, linewidth=0.5, clip_on=False))
+    ax.imshow(paper, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
     ax.set_xticks([])
-    ax.set_yticks([])
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
     ax.grid(False)
 
 
-def _tinted(found: Video) -> NDArray[np.float64]:
-    """The paper with the bars on it, of all frames."""
-    side, gap = found.side, _gap(found.side)
-    paper = np.ones((side, found.frames * (side + gap) - gap))
-    for frame in range(found.frames):
-        image = paper[:, frame * (side + gap) : frame * (side + gap) + side]
-        for bar in found.bars:
-            image[bar, :] = image[:, bar] = 1.0 - _TINT
-    return paper
-
-
-def _frame_borders(ax: Axes, one: ShownSequence, name: str, found: Video) -> None:
-    side, gap = found.side, _gap(found.side)
-    missing = found.frames - len(getattr(one, name))
-    for frame in range(missing, found.frames):
-        left, right = frame * (side + gap) - 0.5, frame * (side + gap) + side - 0.5
-        corners = [left, right, right, left, left], [-0.5, -0.5, side - 0.5, side - 0.5, -0.5]
-        ax.plot(*corners, color=canvas.GREY, linewidth=0.5, clip_on=False)
-
-
-def _draw_bars(picture: Picture, ax: Axes, one: ShownSequence, found: Video) -> None:
-    side, gap = found.side, _gap(found.side)
+def _draw_bars(picture: Picture, ax: Axes, one: ShownSequence, video: Video) -> None:
     for frame, probabilities in enumerate(one.probabilities):
-        told, bar = int(np.argmax(probabilities)), side / len(probabilities)
-        places = [frame * (side + gap) + (number + 0.5) * bar - 0.5 for number in range(len(probabilities))]
-        wrong = [canvas.VERMILION if number == told else canvas.GREY for number in range(len(probabilities))]
+        output, bar = int(np.argmax(probabilities)), video.side / len(probabilities)
+        places = [frame * _step(video) + (number + 0.5) * bar - 0.5 for number in range(len(probabilities))]
+        wrong = [canvas.VERMILION if number == output else canvas.GREY for number in range(len(probabilities))]
         colours = [canvas.GREEN if number == one.label else colour for number, colour in enumerate(wrong)]
         ax.bar(places, probabilities, width=0.8 * bar, color=colours, linewidth=0)
-        ax.text(places[told], probabilities[told] + 0.04, f"{told}", ha="center", va="bottom", fontsize=6)
+        ax.text(places[output], probabilities[output] + 0.04, f"{output}", ha="center", va="bottom", fontsize=6)
         texts = [f"frame {frame + 1}\nclass {number}: {percent(p, 1)}" for number, p in enumerate(probabilities)]
         picture.hover(ax, places, probabilities, texts)
-    ax.set_xlim(-0.5, found.frames * (side + gap) - gap - 0.5)
+    ax.set_xlim(-0.5, video.frames * _step(video) - _gap(video) - 0.5)
     ax.set_ylim(0.0, 1.3)
     ax.set_xticks([])
     ax.set_yticks([0.0, 1.0], labels=["", ""])

@@ -109,12 +109,12 @@ def escaped(text: object) -> str:
 def _made_by(searches: Sequence[Search]) -> str:
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     judged_by = _plural([_study(search).measure for search in searches] or [ERROR])
-    said = f"{judged_by[0].upper()}{judged_by[1:]} of searches are validation {judged_by}."
-    return f"ladder-search {ladder_search.__version__}, {now}. {said}"
+    sentence = f"{judged_by[0].upper()}{judged_by[1:]} of searches are validation {judged_by}."
+    return f"ladder-search {ladder_search.__version__}, {now}. {sentence}"
 
 
-def _plural(given: Iterable[Measure]) -> str:
-    return " and ".join(dict.fromkeys(f"{measure.title}s" for measure in given))
+def _plural(of: Iterable[Measure]) -> str:
+    return " and ".join(dict.fromkeys(f"{measure.title}s" for measure in of))
 
 
 def _cell(text: str) -> str:
@@ -177,7 +177,7 @@ def _search(pictures: Path, number: int, search: Search) -> list[str]:
 
 
 def _study(search: Search) -> Study:
-    """Return the study that was searched; settings that this version does not know any more are left out."""
+    """Return the study that was searched; settings that this version does not have any more are left out."""
     settings = search.description["settings"]
     study, changes = find_study(settings["study"]), settings.get("overrides")
     with suppress(LadderSearchError):

@@ -1,7 +1,6 @@
 """The end of a search in words: its trials ranked, and how the best stands to paper, baseline and target.
 
-Pure functions over trial records; the one that prints is handed the console. Errors are validation errors: they rank
-configurations within a search and are no measurement of the test error that a paper printed.
+Errors are validation errors: they rank configurations within a search and do not measure the test error of a paper.
 """
 
 from __future__ import annotations
@@ -131,7 +130,7 @@ def _target_lines(s: SearchSummary) -> list[str]:
         return [f"{text}."]
     return [
         f"{text}; the best validation {title} is {_standing(s.measure, s.best, s.target.error)} it.",
-        f"A search's validation {title} is not the paper's test {title}: only final training compares the two.",
+        f"A search's validation {title} is not the paper's test {title}: `ladder-search train` compares the two.",
     ]
 
 

@@ -16,9 +16,9 @@ _WHOLE: dict[Whole, str] = {
 }
 
 
-def study_cells(found: JudgedOrdering, one: Reached) -> tuple[str, ...]:
+def study_cells(result: JudgedOrdering, one: Reached) -> tuple[str, ...]:
     """Texts of a study's row, one for each of the table of studies."""
-    measure, summary = found.ordering.unit, one.summary
+    measure, summary = result.ordering.unit, one.summary
     if summary is None:
         return one.study, "0", NOTHING, NOTHING, _listed(one.diverged)
     spread = f" ± {measure.number(summary.deviation)}" if summary.n > 1 else ""
@@ -32,13 +32,13 @@ def study_cells(found: JudgedOrdering, one: Reached) -> tuple[str, ...]:
     )
 
 
-def claim_cells(found: JudgedOrdering, claim: JudgedClaim) -> tuple[str, ...]:
+def claim_cells(result: JudgedOrdering, claim: JudgedClaim) -> tuple[str, ...]:
     """Texts of a claim's row, one for each of the table of claims."""
-    measure = found.ordering.unit
+    measure = result.ordering.unit
     low, high = claim.interval or (None, None)
     return (
         str(claim.number),
-        found.relation(claim),
+        result.relation(claim),
         str(len(claim.seeds)),
         NOTHING if claim.difference is None else f"{claim.difference * measure.scale:+.{measure.digits}f}",
         NOTHING if low is None or high is None else f"{measure.number(low)} .. {measure.number(high)}",
@@ -48,96 +48,96 @@ def claim_cells(found: JudgedOrdering, claim: JudgedClaim) -> tuple[str, ...]:
     )
 
 
-def verdict(found: JudgedOrdering) -> str:
+def verdict(result: JudgedOrdering) -> str:
     """The verdict on the whole ordering, a sentence."""
-    held = sum(claim.verdict == "held" for claim in found.claims)
-    cut = "" if found.epochs is None else f", for schedules reduced to {found.epochs} epochs"
-    text = f"{_WHOLE[found.verdict]}{cut}: {held} of {len(found.claims)} claims are held"
+    held = sum(claim.verdict == "held" for claim in result.claims)
+    cut = "" if result.epochs is None else f", for schedules reduced to {result.epochs} epochs"
+    text = f"{_WHOLE[result.verdict]}{cut}: {held} of {len(result.claims)} claims are held"
     others = [
         f"{len(numbers)} {'is' if len(numbers) == 1 else 'are'} {kind} ({_listed(numbers)})"
         for kind in ("contradicted", "not shown", "not tested")
-        if (numbers := tuple(claim.number for claim in found.claims if claim.verdict == kind))
+        if (numbers := tuple(claim.number for claim in result.claims if claim.verdict == kind))
     ]
     return f"{text[0].upper()}{text[1:]}{''.join(f', {other}' for other in others)}."
 
 
-def sentences(found: JudgedOrdering) -> list[str]:
+def sentences(result: JudgedOrdering) -> list[str]:
     """What a reader must know beside the tables: what each claim says, what is left out, the verdict."""
-    said = [f"{claim.number}: {claim.text}." for claim in found.claims]
-    if len(found.seeds) < 2:
-        said.append(f"{_seeds(len(found.seeds)).capitalize()} in common: a test needs 2 or more.")
-    if found.missing:
-        said.append(f"No result yet of {_listed(found.missing)}: claims about them are not tested.")
-    for claim in found.claims:
+    lines = [f"{claim.number}: {claim.text}." for claim in result.claims]
+    if len(result.seeds) < 2:
+        lines.append(f"{_seeds(len(result.seeds)).capitalize()} in common: a test needs 2 or more.")
+    if result.missing:
+        lines.append(f"No result yet of {_listed(result.missing)}: claims about them are not tested.")
+    for claim in result.claims:
         if claim.left_out:
-            said.append(
-                f"{claim.number}: left out of {_seeds(len(found.seeds))}: {_listed(claim.left_out)}, where one of the "
+            lines.append(
+                f"{claim.number}: left out of {_seeds(len(result.seeds))}: {_listed(claim.left_out)}, where one of the "
                 "two diverged."
             )
-    if found.epochs is not None:
-        said.append(
-            f"Every schedule was reduced to {found.epochs} epochs: it says nothing of an ordering of full ones."
+    if result.epochs is not None:
+        lines.append(
+            f"Every schedule was reduced to {result.epochs} epochs: it says nothing of an ordering of full ones."
         )
-    return [*said, verdict(found)]
+    return [*lines, verdict(result)]
 
 
-def rule(found: JudgedOrdering) -> list[str]:
+def rule(result: JudgedOrdering) -> list[str]:
     """How the verdicts came about: tests, correction and level, as they were used."""
-    level, whole = f"{100 * found.level:.3g} %", f"{100 * LEVEL:.3g} %"
-    said = [
+    level, whole = f"{100 * result.level:.3g} %", f"{100 * LEVEL:.3g} %"
+    lines = [
         "Below: a one-sided paired t-test over the seeds finds the difference above 0, or above what is named, at "
-        f"{level}, after Holm's correction over all {len(found.claims)} claims. As good as: two such tests find it "
+        f"{level}, after Holm's correction over all {len(result.claims)} claims. As good as: two such tests find it "
         "within the bound.",
         f"Contradicted: the opposite test finds so at {level}, after the same correction. Not shown: neither.",
-        f"Table k of an ordering tests at {whole} / (k (k + 1)), this is table {found.number}. However many tables are "
-        f"made as seeds are added, the chance that any of them holds a wrong claim is at most {whole}, and so is the "
-        "chance that any of them contradicts a right one.",
+        f"Table k of an ordering tests at {whole} / (k (k + 1)); this is table {result.number}. However many tables "
+        f"are made as seeds are added, the chance that any of them holds a wrong claim is at most {whole}, and so is "
+        "the chance that any of them contradicts a right one.",
     ]
-    if found.looks.overspent:
-        said.append(
+    if result.looks.overspent:
+        lines.append(
             f"Table 1 was made by an earlier version, at {whole}; the rule above holds for the verdicts that are given "
             "now."
         )
-    return said
+    return lines
 
 
-def tables(found: JudgedOrdering) -> tuple[Table, Table]:
+def tables(result: JudgedOrdering) -> tuple[Table, Table]:
     """Return the table of the studies and that of the claims."""
     studies = Table(
         header=("study", "n", "mean ± sd", "95 % interval", "diverged"),
-        rows=[study_cells(found, one) for one in found.reached],
+        rows=[study_cells(result, one) for one in result.reached],
         left=("study",),
     )
     claims = Table(
         header=("", "claim", "n", "difference", "95 % interval", "p", "Holm", "verdict"),
-        rows=[claim_cells(found, claim) for claim in found.claims],
+        rows=[claim_cells(result, claim) for claim in result.claims],
         left=("claim", "verdict"),
     )
     return studies, claims
 
 
-def as_markdown(found: JudgedOrdering) -> str:
+def as_markdown(result: JudgedOrdering) -> str:
     """The tables and their sentences as Markdown."""
-    studies, claims = tables(found)
-    lines = [f"# {found.headline}", "", f"{found.ordering.source}: {found.ordering.title}.", "", *studies.markdown()]
-    lines += [f"Differences: second minus first, in {_unit(found)}.", "", *claims.markdown()]
-    return "\n".join([*lines, *(f"* {line}" for line in (*sentences(found), *rule(found)))]) + "\n"
+    studies, claims = tables(result)
+    lines = [f"# {result.headline}", "", f"{result.ordering.source}: {result.ordering.title}.", "", *studies.markdown()]
+    lines += [f"Differences: second minus first, in {_unit(result)}.", "", *claims.markdown()]
+    return "\n".join([*lines, *(f"* {line}" for line in (*sentences(result), *rule(result)))]) + "\n"
 
 
-def print_ordering(console: Console, found: JudgedOrdering) -> None:
+def print_ordering(console: Console, result: JudgedOrdering) -> None:
     """Print the tables and their sentences."""
-    studies, claims = tables(found)
+    studies, claims = tables(result)
     console.say("")
-    console.say(found.headline)
+    console.say(result.headline)
     studies.print(console, columns=130)
-    console.say(f"Claims ({found.ordering.source}); differences are second minus first, in {_unit(found)}")
+    console.say(f"Claims ({result.ordering.source}); differences are second minus first, in {_unit(result)}")
     claims.print(console, columns=130)
-    for line in (*rule(found), *sentences(found)):
+    for line in (*rule(result), *sentences(result)):
         console.say(line)
 
 
-def _unit(found: JudgedOrdering) -> str:
-    return found.ordering.unit.difference
+def _unit(result: JudgedOrdering) -> str:
+    return result.ordering.unit.difference
 
 
 def _seeds(n: int) -> str:

@@ -19,7 +19,7 @@ from ladder_search.statistics import LEVEL
 from ladder_search.wording import NOTHING
 
 ROOT = Path("results")
-"""Where searches are looked for, unless told."""
+"""Where searches are looked for, unless configured."""
 
 
 def measures(rows: Iterable[Row]) -> list[Measure]:
@@ -54,46 +54,46 @@ def cells(row: Row) -> tuple[str, ...]:
 
 def sentences(rows: Sequence[Row], reproductions: Sequence[Reproduction], *, root: Path = ROOT) -> list[str]:
     """Return what a reader must know beside the table; ``root`` is where searches are looked for."""
-    said = []
-    for found in reproductions:
-        own = [row for row in rows if (row.study, row.epochs) == (found.study, found.epochs)]
-        name = found.study
-        if found.reduced:
-            said.append(
-                f"{name}: a reduced reproduction, every schedule cut to {found.epochs} epochs; it cannot confirm a "
+    lines = []
+    for one in reproductions:
+        own = [row for row in rows if (row.study, row.epochs) == (one.study, one.epochs)]
+        name = one.study
+        if one.reduced:
+            lines.append(
+                f"{name}: a reduced reproduction, every schedule cut to {one.epochs} epochs; it cannot confirm a "
                 "number that was trained for longer."
             )
         if own[0].target is None:
-            said.append(f"{name}: no paper reports this experiment; found and published settings are compared.")
+            lines.append(f"{name}: no paper reports this experiment; found and published settings are compared.")
         elif not own[0].target.verified:
-            said.append(f"{name}: the published number could not be confirmed in a source that we could read.")
-        if own[0].target is not None and own[0].target.withheld and not found.reduced:
-            said.append(f"{name}: no verdict on the published number: {own[0].target.withheld}.")
+            lines.append(f"{name}: the published number could not be confirmed in a source that we could read.")
+        if own[0].target is not None and own[0].target.withheld and not one.reduced:
+            lines.append(f"{name}: no verdict on the published number: {own[0].target.withheld}.")
         if len(own) == 1:
-            said.append(
+            lines.append(
                 f"{name}: no found configuration competes. `{command_line('search', name, root=root)}` finds some, and "
                 "reproducing the study again adds them."
             )
         else:
             searches = ", ".join(sorted({row.search for row in own if row.search}))
             judged_by = MEASURES[own[0].measure].title
-            said.append(f"{name}: found by the search {searches}, in the order of their validation {judged_by}s.")
-        if not found.complete:
-            said.append(f"{name}: not all seeds are trained yet; the same command goes on where this one ended.")
-        if found.table_number is None:
-            said.append(f"{name}: no verdict yet: {NOT_COUNTED}.")
-        elif len(found.tables) > 1:
-            said.append(
-                f"{name}: this is table {found.table_number} of the same runs as they grew; it tests at {_at(own)}."
+            lines.append(f"{name}: found by the search {searches}, in the order of their validation {judged_by}s.")
+        if not one.complete:
+            lines.append(f"{name}: some seeds are not trained yet; rerun the same command to continue.")
+        if one.table_number is None:
+            lines.append(f"{name}: no verdict yet: {NOT_COUNTED}.")
+        elif len(one.tables) > 1:
+            lines.append(
+                f"{name}: this is table {one.table_number} of the same runs as they grew; it tests at {_at(own)}."
             )
-        if found.overspent_tables:
-            said.append(
-                f"{name}: the first {found.overspent_tables} of its tables were made by an earlier version, whose "
+        if one.overspent_tables:
+            lines.append(
+                f"{name}: the first {one.overspent_tables} of its tables were made by an earlier version, whose "
                 f"levels sum to more than {_percent(LEVEL)}; the rule below holds for the verdicts that are given now."
             )
         for row in own:
-            said.extend(_of_row(row))
-    return said
+            lines.extend(_of_row(row))
+    return lines
 
 
 def rule(rows: Sequence[Row]) -> list[str]:
@@ -101,42 +101,42 @@ def rule(rows: Sequence[Row]) -> list[str]:
     judged = [row for row in rows if row.level is not None]
     against = [row for row in judged if row.p_target is not None]
     compared = [row for row in judged if row.p_difference is not None]
-    said = []
+    lines = []
     if against:
-        said.append(
+        lines.append(
             "Better or worse than the published number: a two-sided test by Welch's statistic against the published "
             "mean, spread and number of runs, with the degrees of freedom of the smaller sample, finds a difference at "
             f"{_at(against)}, after Holm's correction."
         )
     if compared:
-        said.append(
+        lines.append(
             "Better or worse than the re-run: the two-sided paired t-test over the common seeds finds a difference at "
             f"{_at(compared)}, after Holm's correction."
         )
     if against or compared:
-        said.append(
+        lines.append(
             f"Holm's correction runs over all tests of a difference in the study's own table: "
             f"{_each([*against, *compared], lambda row: str(row.difference_tests))}."
         )
     if against:
-        said += [
+        lines += [
             f"Reproduced: the one-sided test by the same statistic finds at {_at(against)}, after Holm's correction "
             f"over the study's rows ({_each(against, lambda row: str(row.margin_tests))}), that the mean is less than "
             f"a margin above the published one. The margin was fixed beforehand: {_each(against, _margin)}.",
             "Not enough seeds: neither can be said.",
         ]
     if against or compared:
-        said.append(
+        lines.append(
             f"Table k of a study's runs tests at {_percent(LEVEL)} / (k (k + 1)): however many tables are made of the "
             f"runs as they grow, the chance that any of them claims a difference that is not there is at most "
             f"{_percent(LEVEL)}, and so is the chance of a false reproduction. Each study has these chances of its own."
         )
     if any(row.dropped.startswith("worse") for row in rows):
-        said.append(
+        lines.append(
             "Dropped as worse: one-sided paired t-tests on the way find so, at levels that sum to "
             f"{_percent(RACE_LEVEL)}: at most so many races drop a contender that is as good as the others."
         )
-    return said
+    return lines
 
 
 def print_table(
@@ -170,23 +170,23 @@ def _against(row: Row) -> str:
 
 def _of_row(row: Row) -> list[str]:
     name = f"{row.study}, {'re-run' if row.name == PUBLISHED else row.name}"
-    said = []
+    lines = []
     if row.diverged:
         seeds = ", ".join(map(str, row.diverged))
-        said.append(
+        lines.append(
             f"{name}: {len(row.diverged)} of {row.n + len(row.diverged)} seeds diverged ({seeds}); the mean is "
             "without them."
         )
     if row.dropped:
-        said.append(f"{name}: dropped after {row.n + len(row.diverged)} seeds: {row.dropped}.")
+        lines.append(f"{name}: dropped after {row.n + len(row.diverged)} seeds: {row.dropped}.")
     if row.verdict == "not enough seeds" and row.n > 1:
         needed = (
-            f"about {row.seeds_needed} would do in the next table"
+            f"about {row.seeds_needed} would be enough in the next table"
             if row.seeds_needed
-            else "in the next table, 200 would not do either"
+            else "in the next table, even 200 would not be enough"
         )
-        said.append(f"{name}: {row.n} seeds are not enough for a verdict; if mean and spread stay, {needed}.")
-    return said
+        lines.append(f"{name}: {row.n} seeds are not enough for a verdict; if mean and spread stay, {needed}.")
+    return lines
 
 
 def _percent(level: float) -> str:

@@ -106,7 +106,7 @@ def test_sentences():
         "Supervised baseline: 24.00 %; the best trial is 22.80 points below it, 95 % fewer errors.",
         "Target: 1.06 % ± 0.37 test error, Rasmus et al. 2015, permutation-invariant MNIST; "
         "the best validation error is 0.14 points above it.",
-        "A search's validation error is not the paper's test error: only final training compares the two.",
+        "A search's validation error is not the paper's test error: `ladder-search train` compares the two.",
         "Trials: 7 ended, 4 complete, 2 stopped early (PRUNED), 1 failed (FAIL).",
     ]
 
@@ -140,7 +140,7 @@ def test_nats_are_no_percentages(judged_by, width):
         "Supervised baseline: 8.900 nats per step; the best trial is 0.600 nats below it.",
         "Target: 8.450 nats per step ± 0.030 (unverified) test NLL, a paper; "
         "the best validation NLL is 0.150 nats below it.",
-        "A search's validation NLL is not the paper's test NLL: only final training compares the two.",
+        "A search's validation NLL is not the paper's test NLL: `ladder-search train` compares the two.",
     ]
     text = printed(study, records, width)
     assert "12.500 nats per step" in text and " NLL  epochs" in text
