@@ -40,6 +40,7 @@ from ladder_search.record.folder import StudyFolder
 from ladder_search.studies import find_study
 from ladder_search.tracking import DatasetInput, MetricPoint, NullTracker, SpoolTracker, Tracker
 from ladder_search.tracking.address import default_store
+from ladder_search.tracking.folder import SpoolFolder, load_status
 
 EXPERIMENT, SEARCH = "benchmark", "benchmark/search"
 EPOCHS_PER_REPORT = 10
@@ -170,8 +171,7 @@ def spool(folder: Path, size: Size) -> Outcome:
         time.sleep(0.05)
     tracker.end_run("benchmark/ready", "FINISHED")
     starting = time.perf_counter() - begun
-    assert tracker._process is not None
-    writer = tracker._process.pid
+    writer = load_status(SpoolFolder(folder / "spool")).pid
     cpu = searches.cpu_seconds(writer)
     taken = with_tracker(folder, size, tracker)
     used = searches.cpu_seconds(writer) - cpu

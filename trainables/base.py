@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
-from ray.train._internal.session import _TrainingResult  # what Trainable.save returns; it has no public name
 from ray.tune.result import SHOULD_CHECKPOINT
 
+from ladder_search.internals.ray import delete_checkpoint, nothing_saved
 from ladder_search.metrics import DIVERGED, EPOCH, HISTORY, NOTE, REASON, STEP, VALIDATION_ERROR
 from ladder_search.record.checkpoint import check_checkpoint, mark_checkpoint
 from trainables.desk import Desk, HostSeat, open_desk
@@ -114,18 +114,15 @@ class PackTrainable(tune.Trainable):
         A disk that is full or gone costs this checkpoint and not the trial: the one before stays, and the next may
         succeed.
         """
-        last: dict[str, Any] = self._last_result or {}
-        nothing = _TrainingResult(checkpoint=None, metrics=dict(last))
         if not self._seat.taken:
-            return nothing
+            return nothing_saved(self)
         try:
             with tempfile.TemporaryDirectory() as folder:
                 result = super().save(checkpoint_dir or folder)
         except OSError:
-            if self._storage is not None:  # a part of it may have arrived
-                with suppress(OSError):
-                    self._storage.storage_filesystem.delete_dir(self._storage.checkpoint_fs_path)
-            return nothing
+            with suppress(OSError):
+                delete_checkpoint(self)
+            return nothing_saved(self)
         self._kept_epoch = self._epoch
         return result
 

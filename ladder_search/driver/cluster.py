@@ -15,8 +15,6 @@ from typing import Any
 
 import ray
 from pyarrow.fs import FileSystem, LocalFileSystem
-from ray._private import ray_constants, services
-from ray._private.utils import detect_fate_sharing_support
 from ray.job_config import JobConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -26,6 +24,7 @@ from ladder_search.driver import deaths
 from ladder_search.driver.ray_address import RayAddress
 from ladder_search.driver.ray_folder import ray_folder
 from ladder_search.errors import ResourceError, SettingError, command_line
+from ladder_search.internals.ray import detect_fate_sharing_support, ray_constants, services, set_driver_path
 from ladder_search.tracking.address import redacted
 
 
@@ -124,7 +123,7 @@ class _DriversPath(list[str]):
 
 def _job() -> JobConfig:
     job = JobConfig()
-    job._py_driver_sys_path = _DriversPath()
+    set_driver_path(job, _DriversPath())
     return job
 
 

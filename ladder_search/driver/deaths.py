@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ray.air.execution._internal import RayActorManager
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-_original = RayActorManager._actor_task_failed
+from ladder_search.internals.ray import TASK_FAILED, RayActorManager
+
+_original = getattr(RayActorManager, TASK_FAILED)
 
 
 def _actor_task_failed(self: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
@@ -27,10 +28,9 @@ def _actor_task_failed(self: RayActorManager, tracked_actor_task: Any, exception
 @contextmanager
 def survived() -> Iterator[None]:
     """While it holds, no such death ends a search of this process."""
-    name = _original.__name__
-    before = getattr(RayActorManager, name)
-    setattr(RayActorManager, name, _actor_task_failed)
+    before = getattr(RayActorManager, TASK_FAILED)
+    setattr(RayActorManager, TASK_FAILED, _actor_task_failed)
     try:
         yield
     finally:
-        setattr(RayActorManager, name, before)
+        setattr(RayActorManager, TASK_FAILED, before)

@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ladder_search.disk.files import append_line
 from ladder_search.errors import StudyFolderError
+from ladder_search.internals.optuna import frozen_trial, set_intermediate_value, set_state
 from ladder_search.record.trial import TrialState as State
 
 REFERENCES = "references"
@@ -160,7 +161,7 @@ class Journal:
         for attribute, value in (("key", key), ("name", name), ("settings", json.dumps(settings))):
             trial.set_user_attr(attribute, value)
         pair = self._main if trial.study is self._main.memory else self._references
-        pair.kept.add_trial(_frozen(pair.memory, trial.number))
+        pair.kept.add_trial(frozen_trial(pair.memory, trial.number))
         self._numbers[key] = pair, trial.number
 
     def restore(self, identity: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> None:
@@ -183,15 +184,15 @@ class Journal:
 
     def trials(self) -> dict[str, FrozenTrial]:
         """Return all trials by key."""
-        return {key: _frozen(pair.memory, number) for key, (pair, number) in self._numbers.items()}
+        return {key: frozen_trial(pair.memory, number) for key, (pair, number) in self._numbers.items()}
 
     def report(self, key: str, error: float, epoch: int) -> None:
         """Report an intermediate value; a known epoch, one that is not finite and one after the end change nothing."""
         pair, number = self._numbers[key]
         for study in pair.both:
-            trial = _frozen(study, number)
+            trial = frozen_trial(study, number)
             if math.isfinite(error) and epoch not in trial.intermediate_values and not trial.state.is_finished():
-                study._storage.set_trial_intermediate_value(trial._trial_id, epoch, error)
+                set_intermediate_value(study, trial, epoch, error)
 
     def end(self, key: str, state: State, error: float | None) -> None:
         """Tell how a trial ended; ``error`` is the value of a COMPLETE one."""
@@ -220,9 +221,9 @@ class Journal:
     def _set_state(self, key: str, before: TrialState, after: TrialState) -> None:
         pair, number = self._numbers[key]
         for study in pair.both:
-            trial = _frozen(study, number)
+            trial = frozen_trial(study, number)
             if trial.state == before:
-                study._storage.set_trial_state_values(trial._trial_id, after)
+                set_state(study, trial, after)
 
     def _mend(self, path: Path) -> None:
         """Cut off a last line that a kill or a full disk has left incomplete.
@@ -294,7 +295,3 @@ def _load(storage: JournalStorage, name: str, path: Path) -> optuna.Study:
         raise StudyFolderError(
             f"a journal must hold the study {name!r} and {path} does not; copy the file back or start a new search."
         ) from error
-
-
-def _frozen(study: optuna.Study, number: int) -> FrozenTrial:
-    return study._storage.get_trial(study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number))

@@ -9,9 +9,11 @@ from typing import Any, cast
 
 import optuna
 from ray import tune
-from ray.tune.schedulers import AsyncHyperBandScheduler, PopulationBasedTraining, TrialScheduler
+from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from ladder_search.errors import SettingError
+from ladder_search.internals.ray import AmendedPBT, set_rungs
+from ladder_search.internals.ray import rungs as ray_rungs
 from ladder_search.metrics import EPOCH, STEP, VALIDATION_ERROR, Measure
 from ladder_search.studies import StopConfig
 
@@ -56,20 +58,20 @@ class PatientASHA(AsyncHyperBandScheduler):
             reduction_factor=stop.reduction,
         )
         # Ray counts rungs up from the lowest, which puts the highest anywhere; ours are counted down from the end.
-        self._brackets[0]._rungs = [(rung, {}) for rung in sorted(rungs, reverse=True)]
+        set_rungs(self, [(rung, {}) for rung in sorted(rungs, reverse=True)])
         self._stop, self._measure = stop, measure
         self._reasons = reasons
 
     def recall(self, key: str, errors: Mapping[int, float | None]) -> None:
         """Take in what a trial of an earlier life of the search reported, by epoch."""
-        for rung, recorded in self._brackets[0]._rungs:
+        for rung, recorded in ray_rungs(self):
             error = errors.get(int(rung))
             if error is not None:
                 recorded[key] = -error  # Ray's values grow with the quality
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         super().on_trial_add(tune_controller, trial)
-        for _, recorded in self._brackets[0]._rungs:  # one that goes on is compared once at each rung
+        for _, recorded in ray_rungs(self):  # one that goes on is compared once at each rung
             if trial.config["key"] in recorded:
                 recorded[trial.trial_id] = recorded.pop(trial.config["key"])
 
@@ -96,7 +98,7 @@ def kept_for_exploits(interval: int, between: int) -> int:
     return 3 + math.ceil(interval / between)
 
 
-class PatientPBT(PopulationBasedTraining):
+class PatientPBT(AmendedPBT):
     """Population based training (Jaderberg et al. 2017) over the parameters of our own space.
 
     Ray refuses a searcher beside PBT because it would not hear of changed parameters; ours draws the first generation
@@ -136,11 +138,9 @@ class PatientPBT(PopulationBasedTraining):
             return str(TrialScheduler.CONTINUE)
         return str(super().on_trial_result(tune_controller, trial, result))
 
-    def _get_new_config(self, trial: Any, trial_to_clone: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        config, operations = super()._get_new_config(trial, trial_to_clone)
-        # Parameters and weights are the other's; who the trial is does not change.
-        own = {name: trial.config[name] for name in ("key", "number", "name", "protected", "start")}
-        return {**config, **own}, operations
+    def amended(self, trial: Any, config: dict[str, Any]) -> dict[str, Any]:
+        # Parameters and weights are the other's; the identity of the trial does not change.
+        return config | {name: trial.config[name] for name in ("key", "number", "name", "protected", "start")}
 
 
 def _clip(value: Any, distribution: optuna.distributions.BaseDistribution) -> Any:

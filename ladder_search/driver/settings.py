@@ -275,7 +275,7 @@ class _Parser(argparse.ArgumentParser):
         text = message.removeprefix("argument ")
         unknown = text.removeprefix("unrecognized arguments: ").split()
         if text.startswith("unrecognized") and unknown[0].startswith("--"):
-            options = [option for action in self._actions for option in action.option_strings]
+            options = re.findall(r"--[\w-]+", self.format_usage())
             raise UnknownNameError("option", unknown[0].partition("=")[0], options)
         usage = command_line("search", help=True)
         raise SettingError(f"the command line must be as `{usage}` says: {text}; correct it.")

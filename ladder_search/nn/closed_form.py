@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.fx.experimental.proxy_tensor import get_proxy_mode
+
+from ladder_search.internals.torch import get_proxy_mode
 
 
 class ClosedForm(Function):

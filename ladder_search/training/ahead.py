@@ -28,6 +28,7 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from ladder_search.disk.lock import Lock
+from ladder_search.internals.torch import clear_inductor, compile_package, find_instruction_sets, library_runner
 from ladder_search.training.compiling import keep_programs, programs_folder
 
 Function = Callable[..., None]
@@ -166,9 +167,7 @@ def _build(graph: GraphModule, examples: list[Tensor], path: Path) -> Path:
             warnings.simplefilter("ignore")  # of torch, about its own use of itself
             exported = torch.export.export(graph, tuple(examples), strict=False)
             # A copy, in which torch notes settings of its own.
-            torch._inductor.aoti_compile_and_package(
-                exported, package_path=str(package), inductor_configs=dict(_AHEAD_OPTIONS)
-            )
+            compile_package(exported, package, _AHEAD_OPTIONS)
         whole = work / "program"
         whole.mkdir()
         with zipfile.ZipFile(package) as archive:
@@ -187,18 +186,15 @@ def _build(graph: GraphModule, examples: list[Tensor], path: Path) -> Path:
 @contextmanager
 def _surroundings(work: Path) -> Iterator[None]:
     """Let torch and the compiler keep their files in ``work``: those of a killed process can be found there."""
-    from torch._inductor import cpu_vec_isa  # seconds, that a process without a build does without
-    from torch._inductor import utils as inductor
-
     tempfile.gettempdir()  # remembered by Python before the variable changes
     with _variables(TMPDIR=str(work)):
         # What the processor can do is tried by small libraries, once for all programs.
         with _variables(TORCHINDUCTOR_CACHE_DIR=str(work.parent / "processor")):
-            cpu_vec_isa.valid_vec_isa_list()
-        inductor.clear_caches()  # what torch remembers may lie in the folder of an earlier build
+            find_instruction_sets()
+        clear_inductor()  # what torch remembers may lie in the folder of an earlier build
         with _variables(TORCHINDUCTOR_CACHE_DIR=str(work / "inductor")):
             yield
-        inductor.clear_caches()
+        clear_inductor()
 
 
 @contextmanager
@@ -218,11 +214,10 @@ def _variables(**values: str) -> Iterator[None]:
 def _load(path: Path) -> Program:
     """Return the program in the folder ``path``."""
     (library,) = path.glob("*.so")
-    # Not ``aoti_load_package``, which extracts the library into the temporary folder, once more in every process.
-    runner = torch._C._aoti.AOTIModelContainerRunnerCpu(str(library), 1)
+    runner = library_runner(library)
 
     def program(given: Sequence[Tensor]) -> None:
-        runner.run(given)  # type: ignore[arg-type]
+        runner.run(given)
 
     return program
 

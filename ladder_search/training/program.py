@@ -17,6 +17,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from ladder_search.internals.torch import fused_adam_kernel
 from ladder_search.nn.protocol import PROGRESS, Batch, Windows
 from ladder_search.training.feeds import Feed
 from ladder_search.training.noise import counters, fill_normals, normals
@@ -208,7 +209,7 @@ def fused_adam(params: Stack, gradients: Stack, first: Stack, second: Stack, rat
     rows = [[stack[name].contiguous().unbind(0) for name in params] for stack in stacks]
     for k, (step_size, correction) in enumerate(zip(rate.tolist(), root.tolist(), strict=True)):
         values, d, m, v = ([views[k] for views in stack] for stack in rows)
-        torch._fused_adam_(
+        fused_adam_kernel(
             values,
             d,
             m,

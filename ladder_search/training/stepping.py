@@ -13,9 +13,9 @@ from subprocess import SubprocessError
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ladder_search.errors import ResourceError
+from ladder_search.internals.torch import tree_flatten, tree_unflatten
 from ladder_search.nn.protocol import Stacking
 from ladder_search.training.ahead import Program, compile_ahead
 from ladder_search.training.memory import out_of_memory

@@ -1,0 +1,59 @@
+"""Private names of Ray, as Ray 2.60 defines them. Any release may change them; pyproject.toml bounds it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray import tune
+from ray._private import ray_constants as ray_constants
+from ray._private import services as services
+from ray._private.utils import detect_fate_sharing_support as detect_fate_sharing_support
+from ray.air.execution._internal import RayActorManager as RayActorManager
+from ray.job_config import JobConfig
+from ray.train._internal.session import _TrainingResult
+from ray.tune.schedulers import AsyncHyperBandScheduler, PopulationBasedTraining
+
+VERSION = "2.60"
+
+TASK_FAILED = "_actor_task_failed"
+"""Method of ``RayActorManager`` that decides what the death of an actor in the middle of a task means."""
+
+Rungs = list[tuple[float, dict[str, float]]]
+"""(epoch, values recorded there by trial), the highest epoch first."""
+
+
+def set_driver_path(job: JobConfig, folders: list[str]) -> None:
+    """Let the workers of a job look for modules in ``folders``; Ray extends the list."""
+    job._py_driver_sys_path = folders
+
+
+def rungs(scheduler: AsyncHyperBandScheduler) -> Rungs:
+    found: Rungs = scheduler._brackets[0]._rungs
+    return found
+
+
+def set_rungs(scheduler: AsyncHyperBandScheduler, rungs: Rungs) -> None:
+    scheduler._brackets[0]._rungs = rungs
+
+
+class AmendedPBT(PopulationBasedTraining):
+    """PBT in which a subclass can amend the configuration that a trial gets from another."""
+
+    def amended(self, trial: Any, config: dict[str, Any]) -> dict[str, Any]:
+        return config
+
+    def _get_new_config(self, trial: Any, trial_to_clone: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        config, operations = super()._get_new_config(trial, trial_to_clone)
+        return self.amended(trial, config), operations
+
+
+def nothing_saved(trainable: tune.Trainable) -> Any:
+    """Return what ``Trainable.save`` returns if there is no checkpoint; it has no public name."""
+    return _TrainingResult(checkpoint=None, metrics=dict(trainable._last_result or {}))
+
+
+def delete_checkpoint(trainable: tune.Trainable) -> None:
+    """Delete what has arrived in the experiment's storage of the checkpoint being saved."""
+    storage = trainable._storage
+    if storage is not None:
+        storage.storage_filesystem.delete_dir(storage.checkpoint_fs_path)
