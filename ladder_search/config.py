@@ -137,7 +137,7 @@ def read_yaml(text: str, *, what: str = "the file") -> Any:
     Args:
         what: what ``text`` is, for messages.
     """
-    import yaml  # here, because training needs this module and runs on machines without PyYAML
+    import yaml  # here, because the GPU benchmarks import this module on machines without PyYAML
 
     try:
         check_yaml(text)
