@@ -232,7 +232,7 @@ def measure(
     study: str, device: str, tell: Tell, *, counts: Sequence[int], forms: Sequence[str], window: float, until: float,
     environment: dict[str, str], under: str, check: Callable[[], None],
 ) -> None:  # fmt: skip
-    """Tell a line per form of the plain loop and number of processes, as long as more of them do more.
+    """Report a line per form of the plain loop and number of processes, as long as more of them do more.
 
     Args:
         environment: variables of the processes, set before they start CUDA.
@@ -280,7 +280,7 @@ def mps() -> Iterator[tuple[dict[str, str], Callable[[], None]]]:
     """Run CUDA's Multi-Process Service, private to the processes that get the environment, until the block ends.
 
     Yields:
-        the environment, and a check that the service serves somebody.
+        the environment, and a check that the service serves a process.
 
     Raises:
         CrewError: it does not start, or does not serve.
@@ -310,7 +310,7 @@ def mps() -> Iterator[tuple[dict[str, str], Callable[[], None]]]:
         def check() -> None:
             code, servers = command(line="get_server_list\n")
             if code or not servers:
-                raise CrewError(f"MPS was started and serves nobody ({servers or 'no server'})")
+                raise CrewError(f"MPS was started and serves no process ({servers or 'no server'})")
 
         try:
             code, said = command("-d")

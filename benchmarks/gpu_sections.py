@@ -1,6 +1,6 @@
 """What the GPU benchmark measures of packs, section by section. Each section runs in a process that may die of it.
 
-A section tells a line as soon as it is measured, goes on after what fails or does not fit, and begins nothing when its
+A section reports a line as soon as it is measured, skips what fails or does not fit, and starts nothing when its
 time is up.
 """
 
@@ -221,7 +221,7 @@ def _fitting(scene: Scene, wanted: float, each: float, most: int) -> int:
 
 
 def _tried(name: str, scene: Scene, tell: Tell, do: Callable[[], Found]) -> Found | None:
-    """Do it; None, and a problem told, where the time is up or it fails: out of memory, or what this device lacks."""
+    """Do it; report a problem and return None if the time is up or it fails: no memory, no such feature."""
     if scene.seconds_left <= 0:
         tell("problem", f"{name}: left out, the time was up")
         return None
@@ -243,7 +243,7 @@ SECTIONS: dict[str, Callable[..., None]] = {
 
 
 def serve(pipe: Connection, study: str, device: str, quick: bool) -> None:
-    """The process's work: (section's name, end of its time, its arguments) in, what it tells and ("end", None) out."""
+    """The process's work: (section's name, end of its time, its arguments) in, its lines and ("end", None) out."""
     torch.set_num_threads(1)
     while (order := pipe.recv()) is not None:
         name, until, arguments = order
@@ -253,6 +253,6 @@ def serve(pipe: Connection, study: str, device: str, quick: bool) -> None:
 
         try:
             SECTIONS[name](Scene(study, device, quick=quick, until=until), tell, **arguments)
-        except Exception as error:  # a section's own; those of its lines are told one by one
+        except Exception as error:  # a section's own; those of its lines are reported one by one
             tell("problem", f"{name}: {brief(error)}")
         tell("end", None)

@@ -160,7 +160,7 @@ def images(path: Path | None, *, quick: bool) -> tuple[Dataset, str]:
 
 
 def made_up() -> Arrays:
-    """A few hundred images of ten classes, told apart by where they are bright."""
+    """A few hundred images of ten classes, which differ in where they are bright."""
     rng = np.random.default_rng(1)
     bright = rng.integers(0, 256, (10, 28 * 28))
     parts = []
@@ -215,7 +215,7 @@ def run_all(report: Report, options: argparse.Namespace, digits: Dataset, until:
     fits = fitting(runners, left)
     epochs = options.epochs or (1 if options.quick else fits)
     if fits < epochs:
-        report.note(f"{fits} epochs fit into the limit, {epochs} were asked for: what is not done by then is cut.")
+        report.note(f"{fits} epochs fit into the limit, --epochs is {epochs}: what is not done by then is cut.")
     rows: list[Row] = []
     try:
         for one in runners:

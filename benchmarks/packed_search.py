@@ -4,11 +4,11 @@ Each search is a command of its own, timed from the start of its process to its 
 types it: Optuna's random sampler with its journal, records, checkpoints, and tracking to MLflow's SQLite store until
 the store has everything. The rivals are ``benchmarks.rivals``: Ray Tune with the same list of configurations, one
 process per core, a plain loop, eager or compiled, nothing recorded. With FIFO all sides do the same work: the same
-configurations for as many epochs. With ASHA (the same rungs and reduction) who stops depends on the order of arrival;
+configurations for as many epochs. With ASHA (the same rungs and reduction) which trials stop depends on their order;
 the table has the epochs that each side trained. Compilers find their results on disk: run the script twice.
 
 Trials have CPU times of their own processes, looked at twice a second; "idle" is that of the machine while the search
-ran, and means something where nobody else works on it.
+ran, and means something if the machine does no other work.
 
     python -m benchmarks.packed_search
 """
@@ -66,7 +66,7 @@ class Searched:
     wall: float
     cpu: float
     idle: float
-    """Share of the machine's cores that nobody used meanwhile."""
+    """Share of the machine's cores that was unused meanwhile."""
     said: list[str]
     """What it printed about its packs."""
 
@@ -192,7 +192,7 @@ def run_side(name: str, settings: SearchSettings, plan: Plan) -> Searched:
     if len(found.trials) != settings.trials:
         raise RuntimeError(f"{name}: {len(found.trials)} of {settings.trials} trials have ended")
     if settings.scheduler == "fifo" and found.epochs != settings.trials * plan["epochs"]:
-        raise RuntimeError(f"{name}: {found.epochs} epochs were trained, {settings.trials * plan['epochs']} were asked")
+        raise RuntimeError(f"{name}: {found.epochs} epochs were trained instead of {settings.trials * plan['epochs']}")
     return found
 
 

@@ -2,7 +2,7 @@
 
 The search is ``run_search`` as ``search.py`` runs it. Counted in PostgreSQL's tables afterwards: points lost, doubled,
 runs twice or left RUNNING. Sampled on the way: the memory of the process that sends. Timed in the end: what MLflow's
-pages ask for when someone filters by a tag.
+pages request when they filter by a tag.
 
     python -m benchmarks.postgres_store
 """
@@ -41,7 +41,7 @@ QUERIES = 20
 
 
 class Reporting(Resettable):
-    """Reports one epoch per step, values that anyone can tell afterwards."""
+    """Reports one epoch per step, values that can be computed again afterwards."""
 
     def step(self) -> dict[str, Any]:
         self.steps += 1

@@ -3,7 +3,7 @@
 Ours is ``run_search`` as ``search.py`` runs it: Optuna's TPE with its journal, ASHA, records on disk, the spool and
 its writer to SQLite. Bare Ray Tune draws at random, without a searcher, a scheduler, records or loggers. Trials report
 one to three times and leave a checkpoint. Starting and ending (Ray, imports, first processes, the first trials of a
-search) are left out of the seconds per trial and told beside them.
+search) are left out of the seconds per trial and reported beside them.
 
     python -m benchmarks.search_overhead
 """

@@ -35,7 +35,7 @@ def prepared() -> Iterator[Path]:
 
 
 def quiet() -> Console:
-    """A console whose lines nobody reads."""
+    """A console that prints into memory."""
     return Console(file=io.StringIO())
 
 

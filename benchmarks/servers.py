@@ -107,7 +107,7 @@ def postgres_programs() -> Path | None:
 def postgres() -> Iterator[str]:
     """Run a PostgreSQL of its own, as it is delivered; yield the address of its empty database, password included.
 
-    As root its processes are the user ``postgres``'s, who comes with Debian's package: PostgreSQL refuses to be root's.
+    PostgreSQL refuses to run as root: as root, this starts it as the user ``postgres`` of Debian's package.
     """
     programs = postgres_programs()
     if programs is None:

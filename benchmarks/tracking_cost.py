@@ -7,7 +7,7 @@
 
 A report costs a trial a fixed amount of CPU time and brings 12 metrics of 10 epochs. Ray's callback has no notion of
 several epochs in a report and stores the last one only. Databases exist and the writer is up before the clock starts;
-what that takes, once per search, is told beside the results, as is the time from the search's end until all is stored.
+what that takes, once per search, is reported separately, as is the time from the search's end until all is stored.
 
     python -m benchmarks.tracking_cost
 """
@@ -53,7 +53,7 @@ DATA = DatasetInput(name="digits", digest="0" * 64, rows={"labelled": 100})
 
 
 def value(key: str, name: str, epoch: int) -> float:
-    """The value that a trial reports: anyone can tell afterwards what must be stored."""
+    """The value that a trial reports: it can be computed again, to check what is stored."""
     return random.Random(f"{key} {name} {epoch}").random()
 
 

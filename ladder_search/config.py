@@ -28,7 +28,7 @@ DEPTH_LIMIT = 20
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 200
 _repr.maxlong = 60
-_shown = _repr.repr  # a sentence stays one, whatever value it tells of
+_shown = _repr.repr  # a sentence stays short, whatever value is in it
 
 
 def build(cls: type[T], mapping: Mapping[str, Any], *, where: str = "") -> T:
@@ -230,7 +230,7 @@ _SCALARS: dict[Any, str] = {
 
 
 def _convert_scalar(hint: Any, value: Any, where: str) -> Any:
-    # bool is a subclass of int, but true is not the number one to anyone who writes it.
+    # bool is a subclass of int, but a user who writes true does not mean the number one.
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if hint is float and number:
         try:

@@ -69,8 +69,8 @@ TABLE = (
     _row("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "fixed", "retrying is the courier's, with a search for the run in between: "
          "a request that MLflow repeated after a timeout could create a run twice", "0"),
     _row("MLFLOW_HTTP_REQUEST_TIMEOUT", "input", "seconds that a server may take for an answer; a late answer is "
-         "asked for again, and stored once", "10", allowed="[1-9][0-9]{0,3}"),
-    _row("MLFLOW_DISABLE_TELEMETRY", "fixed", "a search reports to nobody", "true"),
+         "requested again, and stored once", "10", allowed="[1-9][0-9]{0,3}"),
+    _row("MLFLOW_DISABLE_TELEMETRY", "fixed", "a search reports no usage", "true"),
     _row("MLFLOW_DISABLE_AGENT_HINT MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "fixed", "MLflow prints nothing", "true"),
     _row("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "fixed", "MLflow prints nothing", "false"),
     _row("DATABRICKS_* _DATABRICKS_* SPARK_* PYSPARK_* GATEWAY_* KUBE_MLFLOW_TRACKING_URI", "harmless",
@@ -105,7 +105,7 @@ TABLE = (
          "memory of this machine; a trial that Ray ends for lack of memory goes on from its checkpoint"),
     _row("RAY_AIR_NEW_OUTPUT", "fixed", "Tune's newer output prints tables at every verbosity", "0"),
     _row("RAY_CLIENT_MODE", "fixed", "a driver runs in its cluster", "0"),
-    _row("RAY_USAGE_STATS_ENABLED", "fixed", "a search reports to nobody", "0"),
+    _row("RAY_USAGE_STATS_ENABLED", "fixed", "a search reports no usage", "0"),
     _row("TUNE_PRINT_ALL_TRIAL_ERRORS", "fixed", "they are in the trials' records and in their error.txt", "0"),
     _row("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "fixed", "one record of a search is enough: ours", "1"),
     _row("TUNE_DISABLE_SIGINT_HANDLER", "fixed", "driver/halt.py has the handler", "1"),

@@ -23,7 +23,7 @@ class Arrays(NamedTuple):
 
 
 def quiet(line: str) -> None:
-    """Drop a line of progress: the ``notify`` of whoever does not want any."""
+    """Drop a line of progress: the ``notify`` of a silent caller."""
 
 
 def content_digest(arrays: Arrays) -> str:

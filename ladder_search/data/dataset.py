@@ -82,7 +82,7 @@ class Pieces:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dataset:
-    """A data set in memory-mapped arrays. They are read-only: copy before handing them to what wants to write."""
+    """A data set in memory-mapped arrays. They are read-only: copy them before writing."""
 
     name: str
 

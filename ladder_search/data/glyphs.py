@@ -19,7 +19,7 @@ FACES = (
     "cmr10", "cmb10", "cmss10", "cmti10", "cmtt10",
     "cmmi10",  # old-style figures: some rise above the line, some hang below it
 )  # fmt: skip
-"""Those of matplotlib's faces that show a digit where one is asked for; the others have symbols or nothing there."""
+"""The faces of matplotlib that have digits; the others have symbols or nothing in their place."""
 
 HEIGHT = 24
 """Pixels from the highest to the lowest point of a face's digits."""

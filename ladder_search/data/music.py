@@ -103,7 +103,7 @@ class MusicSource:
     @property
     def names(self) -> tuple[str, ...]:
         """What the user's folder may hold, in the order in which it is looked for."""
-        # The authors' names have spaces, which some who pass files on replace.
+        # The authors' names have spaces, which some copies of the files replace.
         return tuple(dict.fromkeys((self.file, *filter(None, (self.pickle, self.pickle.replace(" ", "_"))))))
 
     @property

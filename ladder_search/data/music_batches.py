@@ -63,7 +63,7 @@ class WindowStream:
     plays one piece, window after window, and then takes the next one that no row has begun; of rows that are free at
     once the first one chooses first. Rows therefore enter a pass a few windows apart.
 
-    Shown: ``stream.windows(5000, 100)`` are the batches 5000..5099, whatever was asked for before. Asking for later
+    Shown: ``stream.windows(5000, 100)`` are the batches 5000..5099, whatever was requested before. Requesting later
     ones goes on from there, at about a second for 100,000 windows of 16 rows; asking for earlier ones starts anew.
     """
 

@@ -1,8 +1,8 @@
-"""Occluded Moving MNIST (Prémont-Schwarz et al. 2017): a digit moves behind bars, and nobody sees all of it at once.
+"""Occluded Moving MNIST (Prémont-Schwarz et al. 2017): a digit moves behind bars, and no frame shows all of it.
 
 A frame is ``side`` x ``side`` pixels, background 0, ink up to 1. Bars of the background's colour stand upright and lie
 across at fixed places, and hide the digit where it passes behind them. The digit moves by a whole number of pixels a
-frame and is reflected at the borders. The network sees the occluded frames only; it is asked for the class after the
+frame and is reflected at the borders. The network sees the occluded frames only; it predicts the class after the
 last one, and for each next frame on the way.
 
 A trajectory is a pure function of (key, number of the sequence), by SplitMix64: no generator, no state, the same whole

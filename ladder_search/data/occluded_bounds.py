@@ -1,4 +1,4 @@
-"""What predictors that know much or nothing get wrong on occluded sequences: marks to read a network's error by.
+"""Errors on occluded sequences of predictors with much or no information, to compare a network's error with.
 
 All numbers are mean-squared errors per pixel of the next occluded frame, with ink up to 1. The papers' own prediction
 errors, about 0.0015, are of this size, and the mean over the frames to predict is the number to compare.
@@ -25,13 +25,13 @@ class PredictionBounds:
     """Of the frame before, mean over frames 2..T."""
 
     unknown_velocity: float
-    """Of the mean over all velocities, in frame 2, by whoever knows the whole digit and where it started.
+    """Of the mean over all velocities, in frame 2, given the whole digit and where it started.
 
     That is their best guess, because velocities are equally likely.
     """
 
     known_motion: tuple[float, ...]
-    """In frames 2..T, by whoever knows the motion and the pixels seen so far, and takes 0 for the others."""
+    """In frames 2..T, given the motion and the pixels seen so far, with 0 for the others."""
 
 
 def prediction_bounds(renderer: Renderer, digits: Tensor, positions: Tensor) -> PredictionBounds:

@@ -78,7 +78,7 @@ def _meter_digits() -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bo
 
     They are 32 high and 20 wide. The edge columns are repeated, six times on each side: a digit keeps its proportions,
     as in MNIST and SVHN, and there is no edge where the picture ends. Stretched, every digit would be 1.6 times as
-    broad as those that the source column knows.
+    broad as those that the source column has.
     """
     content = read_arrays(METER_DIGITS, SHA256[METER_DIGITS])
     narrow = decoded(METER_DIGITS, content["jpeg"], content["offset"])

@@ -6,7 +6,7 @@
     artifacts/       files, copied at the time of the call
     ack.json         up to which byte everything is stored, except the files listed there, and the run id of each key
     writer.json      how the background writer is doing; writer.log has its details
-    appender.lock    held by the search; writer.lock by whoever sends
+    appender.lock    held by the search; writer.lock by the sender
 """
 
 from __future__ import annotations

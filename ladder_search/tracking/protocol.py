@@ -1,4 +1,4 @@
-"""What a search tells its tracker, and what the background writer asks of a store.
+"""What a search reports to its tracker, and what the background writer needs of a store.
 
 ``Tracker`` is called by the driver and by Ray's callback; it never raises into them and never blocks them.
 ``RunStore`` is called by the background writer and by ``sync`` alone; it may be slow, and it may raise.

@@ -251,7 +251,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _target(store: str, spool_dir: Path) -> str:
-    """Return what tells this store from others: of a SQLite file where it is from the spool, so that both may move."""
+    """Return what identifies a store: of a SQLite file its place relative to the spool, so that both may move."""
     path = sqlite_path(store)
     return store if path is None else f"sqlite:{os.path.relpath(path, spool_dir.absolute())}"
 

@@ -155,7 +155,7 @@ def test_the_service_ends_with_the_block_even_on_errors(notes: Path) -> None:
 
 def test_a_service_that_serves_nobody_is_told(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MPS_SERVERS", "")
-    with pytest.raises(crew.CrewError, match="serves nobody"), crew.mps() as (_, check):
+    with pytest.raises(crew.CrewError, match="serves no process"), crew.mps() as (_, check):
         check()
     assert notes.read_text().splitlines()[-1] == " quit pipe"
 
