@@ -15,11 +15,11 @@ def main() -> int:
     from ladder_search.driver.next_steps import next_steps
     from ladder_search.driver.search import run_search
     from ladder_search.report.leaderboard import print_leaderboard
-    from spaces import SPACES
-    from trainables import TRAINABLES
+    from spaces import find_space
+    from trainables import PackTrainable
 
     console = Console()
-    result = run_search(settings, trainables=TRAINABLES, spaces=SPACES, console=console)
+    result = run_search(settings, trainable=PackTrainable, find_space=find_space, console=console)
     print_leaderboard(console, result.study, result.records)
     for line in next_steps(result):
         console.say(line)

@@ -48,8 +48,9 @@ from ladder_search.ordering.claims import find_ordering
 from ladder_search.ordering.judging import Reached, judged
 from ladder_search.studies import find_study
 from ladder_search.studies.recurrent import table_1_model
+from ladder_search.training.feeding import feed_of_test_set
 from ladder_search.training.pack import Pack
-from ladder_search.trial import TrialSpec, test_data
+from ladder_search.trial import TrialSpec
 
 LIMIT_SECONDS = 1500.0
 RESERVE = 0.04
@@ -112,7 +113,7 @@ class Runner:
             if epoch % max(1, epochs // 10) == 0:
                 say(f"{self.kind}: epoch {epoch}/{epochs}, cost {cost:.4g}, {time.monotonic() - begun:.0f} s")
         if slots:
-            found = self.pack.test_scores(test_data(self.spec, self.dataset, self.device))
+            found = self.pack.test_scores(feed_of_test_set(self.spec.member(self.dataset), self.dataset, self.device))
             self.scores = {seed: found[slot] for seed, slot in slots.items()}
         network = self.spec.empty_network()
         return {

@@ -37,8 +37,9 @@ from ladder_search.driver.samplers import sampler_for
 from ladder_search.driver.schedulers import rungs
 from ladder_search.driver.settings import SearchSettings
 from ladder_search.driver.space import SearchSpace
+from ladder_search.models import find_family
 from ladder_search.record.folder import StudyFolder
-from spaces import SPACES
+from spaces import find_space
 
 NAME, LOG = "search", "log"
 SOLO = "ladder-search --slots 1"
@@ -109,7 +110,7 @@ def make_plan(settings: SearchSettings) -> Plan:
     study = settings.resolved_study()
     dataset = datasets.load(study.data.dataset)
     own = study.trial(seed=settings.seed, label_seed=settings.label_seed, draws=settings.draws)
-    space = SearchSpace(SPACES[study.family], study, own)
+    space = SearchSpace(find_space(find_family(study.family).space), study, own)
     found = [point.settings for point in space.points()][: settings.trials]
     asked = optuna.create_study()
     for number in range(len(found), settings.trials):

@@ -37,7 +37,7 @@ class PlainLoop:
         mode: str | None = None,
     ) -> None:
         self._data, self._adam, self._device = data, adam, data.x.device
-        model = BUILD(spec.model, torch.Generator()).to(self._device)
+        model = BUILD(spec.model, generator=torch.Generator()).to(self._device)
         assert isinstance(model, Ladder)
         self._model = model
         cost: Callable[..., tuple[Tensor, Tensor]] = model.cost
@@ -47,7 +47,7 @@ class PlainLoop:
     def restart(self, spec: MemberSpec) -> None:
         """Train ``spec``, of the sizes that the loop was made for, from its start in the same program."""
         weights, self._step = torch.Generator().manual_seed(spec.seed), 0
-        self._model.load_state_dict(BUILD(spec.model, weights).state_dict())
+        self._model.load_state_dict(BUILD(spec.model, generator=weights).state_dict())
         on_cpu = self._device.type == "cpu"
         self._generator = weights if on_cpu else torch.Generator(self._device).manual_seed(spec.seed)
         training, split, seed = spec.training, spec.split, spec.seed

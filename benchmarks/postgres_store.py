@@ -31,7 +31,7 @@ from ladder_search.driver.search import run_search
 from ladder_search.driver.settings import SearchSettings
 from ladder_search.tracking.folder import SpoolFolder, load_ack, load_status
 from ladder_search.tracking.writer import sync
-from spaces import SPACES
+from spaces import find_space
 
 STUDY, NAME = "digits-100", "long"
 EPOCHS = 5
@@ -164,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 tracking=server.address,
             )
             begun = time.perf_counter()
-            result = run_search(settings, trainables={"ladder": Reporting}, spaces=SPACES, console=searches.quiet())
+            result = run_search(settings, trainable=Reporting, find_space=find_space, console=searches.quiet())
             whole = time.perf_counter() - begun
             memory.stop()
             ends = sorted(path.stat().st_mtime for path in result.folder.trials.glob("t*.json"))

@@ -30,9 +30,10 @@ from benchmarks import searches
 from benchmarks.plain_loop import PlainLoop
 from ladder_search.data import datasets
 from ladder_search.data.dataset import Dataset
+from ladder_search.training.feeding import training_feed
 from ladder_search.training.pack import MemberSpec, TrainingData
 from ladder_search.training.schedules import learning_rate
-from ladder_search.trial import TrialSpec, training_data
+from ladder_search.trial import TrialSpec
 
 EPOCH, ERROR, NUMBER = "epoch", "validation_error", "number"
 _WEIGHTS = "member.pt"
@@ -146,7 +147,7 @@ class PlainTrial(tune.Trainable):
         spec = trial.member(self._dataset)
         program = self._programs.get(spec.signature())
         if program is None:
-            data = training_data(trial, self._dataset, torch.device("cpu"))
+            data = training_feed(trial.member(self._dataset), self._dataset, torch.device("cpu"))
             program = self._programs[spec.signature()] = PlainTraining(spec, data, compiled=self._compiled)
         else:
             program.begin(spec)

@@ -135,7 +135,7 @@ class Scene:
 
     def _state(self, step: int) -> MemberState:
         """One set of weights for all, on the device: making a thousand would take longer than timing them."""
-        module = BUILD(self.work.model, torch.Generator().manual_seed(1))
+        module = BUILD(self.work.model, generator=torch.Generator().manual_seed(1))
         params = {name: value.detach().to(self.device) for name, value in module.named_parameters()}
         zeros = {name: torch.zeros_like(value) for name, value in params.items()}
         return MemberState(step=step, params=params, first=zeros, second=zeros)

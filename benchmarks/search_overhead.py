@@ -24,7 +24,7 @@ from benchmarks.searches import EndTimes, Resettable
 from ladder_search import metrics
 from ladder_search.driver.search import run_search
 from ladder_search.driver.settings import SearchSettings
-from spaces import SPACES
+from spaces import find_space
 
 EPOCHS = (34, 67, 100)
 """Epochs at which a trial reports; the first is the rung of the study `digits-100`, where two thirds are stopped."""
@@ -58,7 +58,7 @@ def ours(folder: Path, trials: int, sampler: str, trainable: type[Trivial] = Tri
         name="search",
         **more,
     )
-    result = run_search(settings, trainables={"ladder": trainable}, spaces=SPACES, console=searches.quiet())
+    result = run_search(settings, trainable=trainable, find_space=find_space, console=searches.quiet())
     if len(result.records) != trials or not result.stored or result.problems:
         raise RuntimeError(f"{len(result.records)} of {trials} trials, stored: {result.stored}, {result.problems}")
     return [path.stat().st_mtime for path in result.folder.trials.glob("t*.json")]

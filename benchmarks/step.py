@@ -35,9 +35,10 @@ from ladder_search.models import find_family
 from ladder_search.models.ladder import LadderConfig
 from ladder_search.studies import find_study
 from ladder_search.training import pack as pack_module
+from ladder_search.training.feeding import training_feed
 from ladder_search.training.member import MemberSpec
 from ladder_search.training.pack import Pack
-from ladder_search.trial import TrialSpec, training_data
+from ladder_search.trial import TrialSpec
 
 STUDIES = (
     "digits-100",
@@ -61,7 +62,7 @@ def packed(
     spec = replace(spec, training=replace(spec.training, precision=precision))  # type: ignore[arg-type]
     family, member = find_family(spec.family), spec.member(dataset)
     pack = Pack(
-        member, family.build, training_data(spec, dataset, CPU), slots=members, compiled=compiled,
+        member, family.build, training_feed(spec.member(dataset), dataset, CPU), slots=members, compiled=compiled,
         stacking=family.stacking if members == 1 else "vmap",
     )  # fmt: skip
     for _ in range(members):
@@ -71,7 +72,7 @@ def packed(
 
 def drawing(spec: TrialSpec, dataset: Dataset) -> Run:
     """Return what draws so many batches, as the first part of a step does it."""
-    feed, keys = training_data(spec, dataset, CPU), torch.tensor([7])
+    feed, keys = training_feed(spec.member(dataset), dataset, CPU), torch.tensor([7])
     rows = [torch.from_numpy(table) for table in feed.stream(spec.member(dataset)).tables(0, 1)]
 
     def draw(times: int) -> None:
@@ -117,7 +118,7 @@ def ways(spec: TrialSpec, dataset: Dataset, *, compiling: bool) -> dict[str, tup
     if dataset.moving is not None:
         runs["drawing"] = drawing(spec, dataset), 1
     if isinstance(spec.model, LadderConfig):
-        member, data = spec.member(dataset), training_data(spec, dataset, CPU)
+        member, data = spec.member(dataset), training_feed(spec.member(dataset), dataset, CPU)
         for adam, compiled in (("foreach", False), ("fused", False), ("fused", True)):
             if compiling or not compiled:
                 name = f"plain loop{' compiled' * compiled}, Adam {adam}"

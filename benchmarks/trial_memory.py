@@ -24,8 +24,8 @@ from benchmarks.measure import Option, Row, benchmark
 from ladder_search.data import datasets
 from ladder_search.driver.search import run_search
 from ladder_search.driver.settings import SearchSettings
-from spaces import SPACES
-from trainables import TRAINABLES
+from spaces import find_space
+from trainables import PackTrainable
 
 OVERRIDES: dict[str, dict[str, Any]] = {
     # 50,000 images held out leave 10,000 to train on: shorter epochs, the same step and the same images in memory.
@@ -115,7 +115,7 @@ def watch(study: str, *, compiled: bool, trials: int, slots: int) -> list[Row]:
             root=str(folder),
             name="search",
         )
-        result = run_search(settings, trainables=TRAINABLES, spaces=SPACES, console=searches.quiet())
+        result = run_search(settings, trainable=PackTrainable, find_space=find_space, console=searches.quiet())
     if [record.state for record in result.records].count("COMPLETE") != trials:
         raise RuntimeError(f"not all trials were trained: {[record.reason for record in result.records]}")
     rows: list[Row] = []

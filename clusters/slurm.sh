@@ -25,7 +25,6 @@ ulimit -n 65536 2> /dev/null || ulimit -n "$(ulimit -H -n)"
 
 name="slurm-$SLURM_JOB_ID"
 root="$PWD/results"                   # EDIT: on a file system that all nodes share
-share="--gpus-per-trial 1"            # EDIT: GPUs of a pack of trials; see docs/search.md, Packs
 mkdir -p "$root"
 
 # The cluster's password, for this job only; srun passes the variables on, and every node reads the file.
@@ -75,7 +74,7 @@ if ((count > 1)); then
 fi
 
 # Options of the search besides its arguments. A job that was queued again resumes its search.
-export LADDER_SEARCH_OPTIONS="--address $here:$port --root $root --name $name $share"
+export LADDER_SEARCH_OPTIONS="--address $here:$port --root $root --name $name"
 search=("$@")
 if [ -e "$root/$name/study.json" ]; then
     search=(--resume)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 STEP = "step"
 EPOCH = "epoch"
@@ -106,8 +105,3 @@ STUDENT_ERROR = replace(ERROR, name="student_error", title="student's error")
 """Of the network that a mean teacher was the average of."""
 
 MEASURES: dict[str, Measure] = {m.name: m for m in (ERROR, NLL, PREDICTION_ERROR, STUDENT_ERROR)}
-
-
-def measure_of(model: Any) -> Measure:
-    """What trials of a model's settings are judged by; a classification error unless they say otherwise."""
-    return MEASURES[getattr(model, "measure", ERROR.name)]

@@ -19,7 +19,7 @@ import torch
 
 from ladder_search.data import datasets
 from ladder_search.studies import STUDIES, find_study
-from ladder_search.trial import test_data
+from ladder_search.training.feeding import feed_of_test_set
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
     pack = spec.pack(dataset, slots=len(seeds), compiled=not arguments.no_compile, device=device)
     for member in members:
         pack.join(member)
-    test = test_data(spec, dataset, device)
+    test = feed_of_test_set(spec.member(dataset), dataset, device)
     last = arguments.steps or members[0].total_steps
     begun = time.time()
     for start in range(0, last, arguments.every):

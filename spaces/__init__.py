@@ -1,41 +1,42 @@
-"""Search spaces, one file per family. A space is an importable function: saved searches refer to it by its path."""
+"""Search spaces, one file per family. A space is an importable function: saved searches refer to it by its path.
+
+A row of ``ladder_search.models.FAMILIES`` names the file of its space, and the entry point passes ``find_space`` to the
+driver. So this package needs no table, and neither it nor the library imports the other.
+"""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
 
-from spaces import ladder, progressive, recurrent, sequence
-
 Settings = Mapping[str, Any]
 
 
-def _nothing(base: Settings, options: Settings) -> list[dict[str, Any]]:
+def _no_points(base: Settings, options: Settings) -> list[dict[str, Any]]:
     return []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
-    """A family's space and its paper points."""
+    """A family's space and its paper points.
+
+    The arguments are the study's own settings with ``variation`` (see ``nn.protocol.ModelConfig``), and the options of
+    its space.
+    """
 
     suggest: Callable[[optuna.trial.BaseTrial, Settings, Settings], dict[str, Any]]
-    """(trial, the study's own settings, options of its space) -> nested settings to put over the study's own."""
+    """Returns nested settings that replace the study's own; ``variation`` holds replaced entries of that."""
     published: Callable[[Settings, Settings], dict[str, Any] | None]
-    """(the study's own settings, options) -> the flat parameters of that point, None where the space lacks it."""
-    first: Callable[[Settings, Settings], list[dict[str, Any]]] = _nothing
-    """(the study's own settings, options) -> flat parameters of points to suggest before the sampler does."""
+    """Returns the flat parameters at which ``suggest`` gives the study's own settings, None where there is no point."""
+    first: Callable[[Settings, Settings], list[dict[str, Any]]] = _no_points
+    """Returns the flat parameters of points to suggest before the sampler suggests any."""
 
 
-SPACES: dict[str, Space] = {
-    "ladder": Space(suggest=ladder.suggest, published=ladder.published),
-    # The same noise, denoising weights and combinators; only the number of layers is another.
-    "ladder-conv": Space(suggest=ladder.suggest, published=ladder.published),
-    "progressive": Space(suggest=progressive.suggest, published=progressive.published, first=progressive.first),
-    # The same adapters, alphas and sources; only the layers are others.
-    "progressive-conv": Space(suggest=progressive.suggest, published=progressive.published, first=progressive.first),
-    "recurrent": Space(suggest=recurrent.suggest, published=recurrent.published),
-    "sequence": Space(suggest=sequence.suggest, published=sequence.published),
-}
+def find_space(name: str) -> Space:
+    """Return the space in the file ``spaces/NAME.py``, the functions of which have the names of ``Space``'s fields."""
+    module = importlib.import_module(f"spaces.{name}")
+    return Space(suggest=module.suggest, published=module.published, first=getattr(module, "first", _no_points))

@@ -14,7 +14,7 @@ from typing import Any
 
 import optuna
 
-from spaces.points import is_point
+from spaces.points import published_point
 
 # name: (low, high, logarithmic)
 RANGES: dict[str, tuple[float, float, bool]] = {
@@ -62,38 +62,17 @@ def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Map
 
 def published(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the flat parameters at which ``suggest`` gives back ``base``, None when it has no such point."""
-    model, training = base["model"], base["training"]
-    noise, lambda_ = model["noise_std"], model["lambda_"]
-    params: dict[str, Any] = {}
-    match options["noise"]:
-        case "tied":
-            params["model/noise"] = noise[0]
-        case "input-and-local":
-            params |= {"model/noise_input": noise[0], "model/noise_local": noise[1]}
-        case "per-layer":
-            params |= {f"model/noise_{layer}": value for layer, value in enumerate(noise)}
-    kind = _kind(base)
-    if options["lambda_"] == "fixed" or kind == "none":
-        pass
-    elif kind == "gamma":
-        params["model/lambda_top"] = lambda_[-1]
-    elif kind == "bottom":
-        params["model/lambda_0"] = lambda_[0]
-    elif options["lambda_"] == "per-layer":
-        params |= {f"model/lambda_{layer}": value for layer, value in enumerate(lambda_)}
-    else:
-        params |= {"model/lambda_0": lambda_[0], "model/lambda_1": lambda_[1]}
-        if len(lambda_) > 2:
-            params["model/lambda_rest"] = lambda_[-1]
-    if options["combinators"]:
-        params["model/combinator"] = model["combinator"]
-    if options["combinator_std"]:
-        params["model/combinator_std"] = model["combinator_std"]
-    if options["lr"]:
-        params["training/lr"] = training["lr"]
-    if options["decay_start"]:
-        params["training/decay_start"] = training["decay_start"]
-    return params if is_point(suggest, params, base, options) else None
+    noise, lambda_ = base["model"]["noise_std"], base["model"]["lambda_"]
+    values = {
+        "model/noise": noise[0],
+        "model/noise_input": noise[0],
+        "model/noise_local": noise[1],
+        **{f"model/noise_{layer}": value for layer, value in enumerate(noise)},
+        "model/lambda_top": lambda_[-1],
+        "model/lambda_rest": lambda_[-1],
+        **{f"model/lambda_{layer}": value for layer, value in enumerate(lambda_)},
+    }
+    return published_point(suggest, base, options, values)
 
 
 def _kind(base: Mapping[str, Any]) -> str:

@@ -1,9 +1,9 @@
-"""Whether a space has a point: what a study's own settings are, told as the space's parameters."""
+"""The point of a space that a study's own settings are, found by the space's own ``suggest``."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -11,19 +11,50 @@ import optuna
 Suggest = Callable[[optuna.trial.BaseTrial, Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
 
 
-def is_point(suggest: Suggest, params: dict[str, Any], base: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
-    """Tell whether ``suggest`` gives back the settings ``base`` at the flat parameters ``params``."""
+class _OwnTrial(optuna.trial.FixedTrial):
+    """A trial that answers each suggestion with the study's own value and records the answers."""
+
+    def __init__(self, base: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        super().__init__({})
+        self.own: dict[str, Any] = {}
+        self._base, self._values = base, values
+
+    def suggest_float(self, name: str, low: float, high: float, **how: Any) -> float:
+        return float(self._answer(name))
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self._answer(name)
+
+    def _answer(self, name: str) -> Any:
+        value: Any = self._values.get(name, self._base)
+        if name not in self._values:
+            for key in name.split("/"):
+                value = value[key]
+        self.own[name] = value
+        return value
+
+
+def published_point(
+    suggest: Suggest, base: Mapping[str, Any], options: Mapping[str, Any], values: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Return the flat parameters at which ``suggest`` gives back the settings ``base``, None where there is no point.
+
+    Args:
+        values: the study's own values of parameters whose names are not the paths of settings.
+    """
+    trial = _OwnTrial(base, values)
+    suggest(trial, base, options)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # Optuna warns of a value outside its range
-            found = suggest(optuna.trial.FixedTrial(params), base, options)
+            suggested = suggest(optuna.trial.FixedTrial(trial.own), base, options)
     except (ValueError, UserWarning):
-        return False
-    return _agrees(found, base)
+        return None
+    return trial.own if _agrees(suggested, base) else None
 
 
-def _agrees(found: Mapping[str, Any], base: Mapping[str, Any]) -> bool:
-    for name, value in found.items():
+def _agrees(suggested: Mapping[str, Any], base: Mapping[str, Any]) -> bool:
+    for name, value in suggested.items():
         own = base[name]
         if isinstance(value, Mapping):
             if not _agrees(value, own):

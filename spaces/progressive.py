@@ -14,7 +14,7 @@ from typing import Any
 
 import optuna
 
-from spaces.points import is_point
+from spaces.points import published_point
 
 LR = (0.0001, 0.003)
 ALPHA = (0.003, 3.0)
@@ -58,42 +58,26 @@ def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Map
         model["weight_decay"] = trial.suggest_categorical("model/weight_decay", list(WEIGHT_DECAY))
     if options["lr"]:
         training["lr"] = trial.suggest_float("training/lr", *LR, log=True)
-    found: dict[str, Any] = {"model": model, "training": training}
+    settings: dict[str, Any] = {"model": model, "training": training}
     if staged:
-        found["sources"] = {name: _source(trial, name, one, options) for name, one in sorted(base["sources"].items())}
-    return found
+        sources = sorted(base["sources"].items())
+        settings["sources"] = {name: _source(trial, name, source, options) for name, source in sources}
+    return settings
 
 
 def published(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the flat parameters at which ``suggest`` gives back ``base``, None when it has no such point."""
-    model, training = base["model"], base["training"]
-    params: dict[str, Any] = {}
-    if model["approach"] == "progressive":
-        if options["alpha"] == "tied":
-            params["model/alpha"] = model["alpha_init"][0]
-        elif options["alpha"] == "per-layer":
-            values = model["alpha_init"] if len(model["alpha_init"]) > 1 else model["alpha_init"] * _laterals(model)
-            params |= {f"model/alpha_{layer}": value for layer, value in enumerate(values, start=2)}
-        if options["adapter"]:
-            params["model/adapter"] = model["adapter"]
-        if options["adapter_width"]:
-            params["model/adapter_share"] = (model["adapter_width"] or 0) / model["widths"][2]
-    if options["batch_norm"] and model["approach"] != "fine-tuned":
-        params["model/batch_norm"] = model["batch_norm"]
-    if options["weight_decay"]:
-        params["model/weight_decay"] = model["weight_decay"]
-    if options["lr"]:
-        params["training/lr"] = training["lr"]
-    for name, source in base.get("sources", {}).items() if model["approach"] != "scratch" else ():
-        if options["statistics"]:
-            params[f"sources/{name}/statistics"] = source["statistics"]
-        if options["source_labels"]:
-            params[f"sources/{name}/labels"] = source["data"]["labels"]
-        if options["source_noise"] and source["model"].get("decoder", "none") != "none":
-            params[f"sources/{name}/noise"] = source["model"]["noise_std"][0]
-            if source["model"]["decoder"] == "full":
-                params[f"sources/{name}/lambda_0"] = source["model"]["lambda_"][0]
-    return params if is_point(suggest, params, base, options) else None
+    model = base["model"]
+    values = {"model/alpha": model["alpha_init"][0]}
+    alphas = model["alpha_init"] if len(model["alpha_init"]) > 1 else model["alpha_init"] * _laterals(model)
+    values |= {f"model/alpha_{layer}": alpha for layer, alpha in enumerate(alphas, start=2)}
+    if "widths" in model:
+        values["model/adapter_share"] = (model["adapter_width"] or 0) / model["widths"][2]
+    for name, source in base.get("sources", {}).items():
+        values[f"sources/{name}/labels"] = source["data"]["labels"]
+        values[f"sources/{name}/noise"] = source["model"].get("noise_std", [None])[0]
+        values[f"sources/{name}/lambda_0"] = source["model"].get("lambda_", [None])[0]
+    return published_point(suggest, base, options, values)
 
 
 def first(base: Mapping[str, Any], options: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -114,18 +98,18 @@ def first(base: Mapping[str, Any], options: Mapping[str, Any]) -> list[dict[str,
 def _source(
     trial: optuna.trial.BaseTrial, name: str, base: Mapping[str, Any], options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     if options["statistics"]:
-        found["statistics"] = trial.suggest_categorical(f"sources/{name}/statistics", ["source", "target"])
+        settings["statistics"] = trial.suggest_categorical(f"sources/{name}/statistics", ["source", "target"])
     if options["source_labels"]:
-        found["data"] = {"labels": trial.suggest_categorical(f"sources/{name}/labels", list(LABELS))}
+        settings["data"] = {"labels": trial.suggest_categorical(f"sources/{name}/labels", list(LABELS))}
     if options["source_noise"] and base["model"].get("decoder", "none") != "none":
         sigma = trial.suggest_float(f"sources/{name}/noise", *NOISE)
-        found["model"] = {"noise_std": [sigma] * len(base["model"]["noise_std"])}
+        settings["model"] = {"noise_std": [sigma] * len(base["model"]["noise_std"])}
         if base["model"]["decoder"] == "full":
             bottom = trial.suggest_float(f"sources/{name}/lambda_0", *LAMBDA_0, log=True)
-            found["model"]["lambda_"] = [bottom, *base["model"]["lambda_"][1:]]
-    return found
+            settings["model"]["lambda_"] = [bottom, *base["model"]["lambda_"][1:]]
+    return settings
 
 
 def _laterals(model: Mapping[str, Any]) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 import optuna
 
-from spaces.points import is_point
+from spaces.points import published_point
 
 LR = (0.0003, 0.005)
 DROPOUT = (0.0, 0.6)
@@ -41,13 +41,4 @@ def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Map
 
 def published(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the flat parameters at which ``suggest`` gives back ``base``, None when it has no such point."""
-    params: dict[str, Any] = {}
-    for section, name, asked in (
-        ("training", "lr", options["lr"]),
-        ("model", "dropout", options["dropout"]),
-        ("model", "weight_decay", options["weight_decay"]),
-        ("model", "hidden", options["hidden"]),
-    ):
-        if asked:
-            params[f"{section}/{name}"] = base[section][name]
-    return params if is_point(suggest, params, base, options) else None
+    return published_point(suggest, base, options, {})

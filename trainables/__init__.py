@@ -1,4 +1,4 @@
-"""Ray trainables, one thin class per family."""
+"""What Ray runs: the trainable of all families, and the processes around it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,5 @@ if ray.is_initialized() and ray.get_runtime_context().get_task_id() is not None:
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
 
 from trainables.base import PackTrainable
-from trainables.conv_ladder import ConvLadderTrainable
-from trainables.ladder import LadderTrainable
-from trainables.progressive import ProgressiveTrainable
-from trainables.recurrent import RecurrentTrainable
-from trainables.sequence import SequenceTrainable
 
-TRAINABLES: dict[str, type[PackTrainable]] = {
-    "ladder": LadderTrainable,
-    "ladder-conv": ConvLadderTrainable,
-    "progressive": ProgressiveTrainable,
-    "progressive-conv": ProgressiveTrainable,
-    "recurrent": RecurrentTrainable,
-    "sequence": SequenceTrainable,
-}
+__all__ = ["PackTrainable"]

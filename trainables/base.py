@@ -35,7 +35,8 @@ class MachineGoesError(TrialMovesError):
 class PackTrainable(tune.Trainable):
     """Trains one trial's label draws in a pack and reports their mean validation error.
 
-    ``config`` holds ``search`` (the search's id), ``key``, ``settings`` (a ``TrialSpec`` as a mapping), ``start``
+    ``config`` holds ``search`` (the search's id), ``key``, ``settings`` (a ``TrialSpec`` as a mapping), ``share`` (of
+    Ray's resources that the search gives each trial; None: what the trial's family requests), ``start``
     (folder or address of the checkpoint to go on from, or None), ``compiled``, ``report_every`` and ``report_at``
     (epochs), ``threads``, ``device``, and ``desk`` (name of the desk that gives out seats in packs; None: the trial has
     one for itself), to which it tells ``signature`` (of its pack) and ``seats`` (of a host that has to be started);
@@ -51,6 +52,17 @@ class PackTrainable(tune.Trainable):
     """Called by the driver of a search whose trials share packs."""
     open_keeper = staticmethod(open_keeper)
     """Called by the driver of a search whose trials have sources."""
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """Called by Ray for each trial before it has a process."""
+        share: dict[str, float] | None = config["share"]
+        if share is None:
+            from ladder_search.trial import TrialSpec  # PyTorch, which a thin trial does without
+
+            request = TrialSpec.from_mapping(config["settings"]).request()
+            share = {"CPU": request.cpus, "GPU": request.gpus if config["device"] == "cuda" else 0.0}
+        return tune.PlacementGroupFactory([{name: amount for name, amount in share.items() if amount}])
 
     def setup(self, config: dict[str, Any], dataset: Dataset | None = None) -> None:
         """Called by Ray in the trial's process.

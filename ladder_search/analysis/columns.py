@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from ladder_search.data.permutation import check_seed
 from ladder_search.errors import CheckpointError, SettingError
-from ladder_search.nn.protocol import Columns
+from ladder_search.nn.network import Columns
 from ladder_search.training.noise import fill_normals
 from ladder_search.training.seeding import DISTURBANCE, derive
 

@@ -27,11 +27,11 @@ from ladder_search.data.occluded import Renderer, seen_so_far
 from ladder_search.data.occluded_bounds import PredictionBounds, prediction_bounds
 from ladder_search.data.permutation import check_seed, permutations
 from ladder_search.errors import CheckpointError, SettingError
-from ladder_search.models.recurrent import Recurrent
+from ladder_search.models.recurrent import RecurrentLadder
 from ladder_search.nn.mean_teacher import Taught
+from ladder_search.training.feeding import feed_of_test_set, training_feed
 from ladder_search.training.feeds import MovingDigits
 from ladder_search.training.seeding import PROBE, derive
-from ladder_search.trial import test_data, training_data
 
 MOST_ROWS = 24
 """Sequences in one picture."""
@@ -160,13 +160,13 @@ def look(
     module = bundle.module().to(device)
     network = _network(module.teacher if isinstance(module, Taught) else module)
     part, numbers = shown
-    data = training_data if part == "validation" else test_data
-    told = _Told(network, _moving(data(bundle.spec, dataset, device)), settings)
+    feed = training_feed if part == "validation" else feed_of_test_set
+    told = _Told(network, _moving(feed(bundle.spec.member(dataset), dataset, device)), settings)
     probe = None
     if network.bottom is not None or network.body.fed:
         report(0, 2, "the probe")
         own = bundle.spec.member(dataset).split.unlabelled
-        probe = _probe(network, _moving(training_data(bundle.spec, dataset, device)), own, settings)
+        probe = _probe(network, _moving(training_feed(bundle.spec.member(dataset), dataset, device)), own, settings)
     report(1 if probe else 0, 2 if probe else 1, f"{len(numbers)} sequences")
     return told.about(numbers.to(device), probe)
 
@@ -214,7 +214,7 @@ class _Scenes:
 class _Told:
     """What a network tells of sequences of one feed."""
 
-    def __init__(self, network: Recurrent, feed: MovingDigits, settings: VideoConfig) -> None:
+    def __init__(self, network: RecurrentLadder, feed: MovingDigits, settings: VideoConfig) -> None:
         self._network, self._feed, self._settings = network, feed, settings
         self._dtype = next(network.parameters()).dtype
 
@@ -273,7 +273,7 @@ class _Told:
         return found
 
 
-def _probe(network: Recurrent, feed: MovingDigits, own: NDArray[np.int64], settings: VideoConfig) -> Probe:
+def _probe(network: RecurrentLadder, feed: MovingDigits, own: NDArray[np.int64], settings: VideoConfig) -> Probe:
     """Train it on sequences of training digits, which nobody has seen before."""
     chosen = own[permutations(len(own), seed=settings.seed, tag=EXAMPLES)[0][:_PROBED]]
     rows = torch.from_numpy(chosen).to(feed.x.device)
@@ -315,8 +315,8 @@ def _error(guess: Tensor, truth: Tensor) -> Tensor:
     return (guess - truth).square().mean((-2, -1))
 
 
-def _network(module: nn.Module) -> Recurrent:
-    assert isinstance(module, Recurrent), type(module)
+def _network(module: nn.Module) -> RecurrentLadder:
+    assert isinstance(module, RecurrentLadder), type(module)
     return module
 
 

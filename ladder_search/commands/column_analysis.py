@@ -14,6 +14,7 @@ from ladder_search.console import Console
 from ladder_search.console.tables import Table
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.whitening import Prepared
+from ladder_search.nn.network import Columns
 from ladder_search.pictures.canvas import Picture
 from ladder_search.pictures.sensitivity import column_shares
 from ladder_search.wording import NOTHING, percent, value
@@ -42,8 +43,9 @@ def _run(
         x = network.prepared(x)
         network = network.network
     spec = bundle.spec
-    sources = [f"source {name}" for name in spec.stages] if spec.model.approach == "progressive" else []
-    return sensitivities(network, x, y, settings, columns=(*sources, "target"), report=report)  # type: ignore[arg-type]
+    assert isinstance(network, Columns), "the command analyses a network of columns"
+    sources = [f"source {name}" for name in spec.stages][: len(network.source_features(x[:2]))]
+    return sensitivities(network, x, y, settings, columns=(*sources, "target"), report=report)
 
 
 def title(analysis: Analysis) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 from pyarrow.fs import FileSystem, LocalFileSystem
 from ray.job_config import JobConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -154,6 +155,12 @@ def capacity(share: Share, *, private: bool) -> int:
                     f"lower {option} or join a cluster with --address."
                 )
     return min(fits)
+
+
+def has_gpus(*, private: bool) -> bool:
+    """Return whether the cluster has GPUs that trials can use; of a private one, this machine's PyTorch decides."""
+    have = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return bool(have.get("GPU")) and (not private or torch.cuda.is_available())
 
 
 def check_writable(place: str) -> None:

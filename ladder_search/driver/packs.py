@@ -16,7 +16,6 @@ from ray.exceptions import GetTimeoutError, RayError
 from ladder_search.data.dataset import Dataset
 from ladder_search.errors import SettingError
 from ladder_search.models import find_family
-from ladder_search.studies import Study
 from ladder_search.training.compiling import compile_pays
 from ladder_search.trial import TrialSpec
 
@@ -57,10 +56,10 @@ class Programs:
     the number of cores changes them.
     """
 
-    def __init__(self, compiling: Compiling, study: Study, own: TrialSpec, dataset: Dataset, *, slots: int) -> None:
-        """Args: ``slots`` trials in a pack."""
+    def __init__(self, compiling: Compiling, programs: int, own: TrialSpec, dataset: Dataset, *, slots: int) -> None:
+        """Args: ``programs``, how many the trials need; ``slots``, trials in a pack."""
         self._dataset, self._compiling, self._slots = dataset, compiling, slots
-        self._variants: int = study.space.programs  # each gets its part of the trials
+        self._variants = programs  # each gets its part of the trials
         self._own = own.member(dataset).signature()
 
     def needed(self, settings: Mapping[str, Any], *, fixed: bool = False) -> dict[str, Any]:

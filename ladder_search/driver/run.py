@@ -165,10 +165,11 @@ class Run:
 
     def plan(self, private: bool, store: str, trainable: type[tune.Trainable]) -> None:
         """See what the cluster has room for, and begin the study folder."""
-        settings = self._settings
+        has_gpus = cluster.has_gpus(private=private)
+        self._settings = settings = self._settings.resolved(self._own.request(), has_gpus=has_gpus)
         choice = self._choose_slots(private, trainable)
         self._slots = choice.slots
-        self._share = cluster.Share(cpus=settings.cpus_per_trial / self._slots, gpus=settings.gpus / self._slots)
+        self._share = cluster.Share(cpus=settings.cpus / self._slots, gpus=settings.gpus / self._slots)
         self._room = cluster.capacity(self._share, private=private)
         if not self._room:
             self._console.print("No node of the cluster has room for a trial now: the search waits until one has.")
@@ -176,7 +177,7 @@ class Run:
         if not private and not looked and not self._storage:
             self._console.print("Checkpoints go to the study folder: all nodes must see it, or name a --storage.")
         self._pending, self._alive = self._at_a_time(private)
-        self._programs = Programs(self._compiling, self._study, self._own, self._dataset, slots=self._slots)
+        self._programs = Programs(self._compiling, self._space.programs, self._own, self._dataset, slots=self._slots)
         compiled: bool = self._programs.needed(self._own.as_mapping())["compiled"]
         before, self._arrangement = self._arrangement, begun.as_arrangement(choice, self._compiling, compiled=compiled)
         for line in begun.in_words(self._compiling, before, self._arrangement):
@@ -240,6 +241,7 @@ class Run:
                 "search": self._id,
                 "report_every": self._study.report_every,
                 "report_at": self._rungs,
+                "share": {"CPU": self._share.cpus, "GPU": self._share.gpus},
                 "threads": max(1, int(self._share.cpus)),
                 "device": self._device,
             },
@@ -286,23 +288,16 @@ class Run:
         # A full disk's traceback at each snapshot, and nothing reads the snapshots.
         logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self._pending)
-        dataset, share = without_test_set(self._dataset), self._share
-        pack = self._settings.cpus_per_trial, self._settings.gpus
+        dataset = without_test_set(self._dataset)
+        pack = self._settings.cpus, self._settings.gpus
         earlier = {name: without_test_set(one) for name, one in self._source_data.items()}
         with (
             kept(trainable, self._folder.path / SOURCES, earlier, given_folders(self._own)) as keeper,
-            shared(
-                trainable,
-                dataset,
-                slots=self._slots,
-                share=pack,
-                keeper=keeper,
-                copies=self._copies,
-            ) as sharing,
+            shared(trainable, dataset, slots=self._slots, share=pack, keeper=keeper, copies=self._copies) as sharing,
         ):
             searcher.common |= {"desk": sharing.desk, "keeper": keeper}
             seated = trainable if sharing.desk else tune.with_parameters(trainable, dataset=dataset)
-            self._tune(tune.with_resources(seated, {"cpu": share.cpus, "gpu": share.gpus}), trials, searcher, callback)
+            self._tune(seated, trials, searcher, callback)
         if keeper is not None:
             self._note(sources=list_sources(self._folder.path / SOURCES))
         if sharing.accounts:
@@ -342,18 +337,18 @@ class Run:
         if not hasattr(trainable, "open_desk") or not stacks(self._own.family):
             return Choice(slots=1, why=f"trials of {self._own.family} share no packs")
         # What the machine lacks altogether is told before a probe waits for it.
-        cluster.capacity(cluster.Share(cpus=settings.cpus_per_trial, gpus=settings.gpus), private=private)
+        cluster.capacity(cluster.Share(cpus=settings.cpus, gpus=settings.gpus), private=private)
         if self._kept_slots is not None:
             choice = Choice(slots=self._kept_slots, why="as the search began")
         else:
-            alone = Programs(self._compiling, self._study, self._own, self._dataset, slots=1)
+            alone = Programs(self._compiling, self._space.programs, self._own, self._dataset, slots=1)
             choice = choose(
                 self._own,
                 self._dataset,
                 trials=self._left(),
-                programs=self._study.space.programs,
+                programs=self._space.programs,
                 compiled=alone.needed(self._own.as_mapping())["compiled"],
-                cpus=settings.cpus_per_trial,
+                cpus=settings.cpus,
                 gpus=settings.gpus,
                 private=private,
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -24,6 +24,7 @@ from ladder_search.driver.space import Space
 from ladder_search.driver.storage import lasting
 from ladder_search.environment import in_words
 from ladder_search.errors import SettingError, TrackingError
+from ladder_search.models import find_family
 from ladder_search.record.folder import StudyFolder, claim_folder
 from ladder_search.record.trial import TrialRecord
 from ladder_search.studies import Study
@@ -64,8 +65,8 @@ class SearchResult:
 def run_search(
     settings: SearchSettings,
     *,
-    trainables: Mapping[str, type[tune.Trainable]],
-    spaces: Mapping[str, Space],
+    trainable: type[tune.Trainable],
+    find_space: Callable[[str], Space],
     console: Console,
 ) -> SearchResult:
     """Run a search to its end and return what it found.
@@ -79,7 +80,6 @@ def run_search(
     """
     address = ray_address.find_address(settings.address, settings.address_from)
     study = settings.resolved_study()
-    settings = settings.for_study(study)
     dataset = datasets.load(study.data.dataset, notify=console.say)
     own = study.trial(seed=settings.seed, label_seed=settings.label_seed, draws=settings.draws)
     own.check_fits(dataset)
@@ -105,7 +105,7 @@ def run_search(
                 console.say(f"note: {busy}")
         # A password in the address is for the store alone: it belongs in no file and in no parameter of a run.
         shown = replace(settings, tracking=settings.tracking and redacted(settings.tracking))
-        run = Run(shown, study, own, dataset, source_data, folder, spaces[study.family], console)
+        run = Run(shown, study, own, dataset, source_data, folder, find_space(find_family(study.family).space), console)
         if settings.resume:
             run.recall()
         if address and settings.resume and not run.complete:
@@ -124,9 +124,9 @@ def run_search(
                 tracker = tracking()
             else:
                 with cluster.connected(address, console.say) as private, run.halt.on_signals():
-                    run.plan(private, redacted(store), trainables[study.family])
+                    run.plan(private, redacted(store), trainable)
                     tracker = tracking()
-                    run.go(tracker, trainables[study.family])
+                    run.go(tracker, trainable)
         finally:
             if tracker is not None:
                 if not settings.offline:

@@ -22,6 +22,7 @@ from ladder_search.tracking.address import variable_store, with_login
 
 if TYPE_CHECKING:
     from ladder_search.studies import Study
+    from ladder_search.training.request import Request
 
 _FIXED = ("study", "draws", "seed", "label_seed", "sampler", "scheduler", "storage")
 """What a resume may not change, beside the study's own settings."""
@@ -54,9 +55,11 @@ class SearchSettings:
     slots: int | Literal["auto"] = "auto"
     """Trials that share a pack, and with it an accelerator or a CPU share: each asks for 1/slots of that; auto: as many
     as a short probe finds best."""
-    cpus_per_trial: float = 1.0
-    gpus_per_trial: float | Literal["auto"] = 0.0
-    """auto: as much of one as the study says that a trial needs."""
+    cpus_per_trial: float | None = None
+    """Cores of a trial, or of a pack; none: as many as the family requests for the study's settings."""
+    gpus_per_trial: float | Literal["auto"] | None = None
+    """GPUs of a trial, or of a pack; auto: the share that the family requests for the study's settings; none: auto on
+    a cluster that has GPUs, otherwise 0."""
     time_budget: float | None = None
     """Seconds after which running trials are stopped; none: no limit."""
     compile: Literal["auto", "on", "off"] = "auto"
@@ -85,16 +88,31 @@ class SearchSettings:
     """Go on with the search in the folder ``name`` instead of beginning one."""
 
     @property
+    def cpus(self) -> float:
+        """``cpus_per_trial`` of settings that are ``resolved``."""
+        assert self.cpus_per_trial is not None
+        return self.cpus_per_trial
+
+    @property
     def gpus(self) -> float:
-        """``gpus_per_trial`` of settings that the study was asked about, see ``for_study``."""
-        assert self.gpus_per_trial != "auto", "a search begins with for_study"
+        """``gpus_per_trial`` of settings that are ``resolved``."""
+        assert isinstance(self.gpus_per_trial, (int, float))
         return self.gpus_per_trial
 
-    def for_study(self, study: Study) -> SearchSettings:
-        """Return these settings with what they leave to the study."""
-        if self.gpus_per_trial != "auto":
-            return self
-        settings = replace(self, gpus_per_trial=study.gpu_share)
+    def resolved(self, request: Request, *, has_gpus: bool) -> SearchSettings:
+        """Return these settings with unset resources filled in from the request of the study's own trial.
+
+        Args:
+            has_gpus: whether the cluster has GPUs that trials can use.
+        """
+        cpus, gpus = self.cpus_per_trial, self.gpus_per_trial
+        if gpus is None:
+            gpus = "auto" if has_gpus else 0.0
+        settings = replace(
+            self,
+            cpus_per_trial=request.cpus if cpus is None else cpus,
+            gpus_per_trial=request.gpus if gpus == "auto" else gpus,
+        )
         object.__setattr__(settings, "address_from", self.address_from)
         return settings
 
@@ -109,17 +127,18 @@ class SearchSettings:
             )
         for name in ("seed", "label_seed"):
             in_range(f"--{name.replace('_', '-')}", getattr(self, name), 0, 2**32 - 1)  # what the samplers take
-        in_range("--cpus-per-trial", self.cpus_per_trial, 0.01, 1e4)
+        if self.cpus_per_trial is not None:
+            in_range("--cpus-per-trial", self.cpus_per_trial, 0.01, 1e4)
         together = 1 if self.slots == "auto" else min(self.slots, self.trials)
         for name in ("cpus_per_trial", "gpus_per_trial"):
             value = getattr(self, name)
-            if value != "auto" and 0 < value / together < _SMALLEST_SHARE:
+            if value not in (None, "auto") and 0 < value / together < _SMALLEST_SHARE:
                 option = f"--{name.replace('_', '-')}"
                 raise SettingError(
                     f"each trial must ask for at least {_SMALLEST_SHARE:g} of a resource, got {option} {value:g} over "
                     f"{together} slots; raise it or lower --slots."
                 )
-        if self.gpus_per_trial != "auto":
+        if isinstance(self.gpus_per_trial, (int, float)):
             in_range("--gpus-per-trial", self.gpus_per_trial, 0.0, 1e3)
             share = self.gpus_per_trial / together
             if share > 1 and share % 1:
@@ -150,7 +169,9 @@ class SearchSettings:
         overrides = dict(self.overrides)
         if self.epochs is not None:
             overrides = merge(overrides, {"training": {"epochs": self.epochs}})
-        return find_study(self.study).with_overrides(overrides)
+        study = find_study(self.study).with_overrides(overrides)
+        self.resolved(study.trial().request(), has_gpus=False)  # checks the shares before Ray starts
+        return study
 
 
 def parse_arguments(arguments: Sequence[str]) -> SearchSettings:
@@ -317,8 +338,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--slots", type=_whole_or_auto, help="trials that share a pack, on one accelerator or CPU share, or auto (auto)"
     )
-    add("--cpus-per-trial", type=float, help="CPU cores of a trial, or of a pack (1)")
-    share = "GPUs of a trial, fractions allowed, or of a pack, or auto: as the study says (0)"
+    add("--cpus-per-trial", type=float, help="CPU cores of a trial, or of a pack (what its family requests)")
+    share = "GPUs of a trial or pack, fractions allowed; auto: what its family requests (auto where there are GPUs)"
     add("--gpus-per-trial", type=_number_or_auto, help=share)
     add("--time-budget", type=float, metavar="SECONDS", help="stop what still runs after that time")
     add("--compile", help="auto, on or off: compile the training step (auto)")

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from ladder_search.config import as_mapping, merge
+from ladder_search.config import as_mapping
 from ladder_search.driver.searcher import FixedPoint
 from ladder_search.errors import SettingError
 from ladder_search.record.trial import identity
@@ -52,14 +52,16 @@ class SearchSpace:
             LadderSearchError: a combination of the space's choices is no trial.
         """
         self._space, self._study, self._own = space, study, own
-        self._base, self._options = own.as_mapping(), as_mapping(study.space)
+        self._base, self._options = own.for_space(), as_mapping(study.space)
         self._may_repeat = False
+        self.programs = 1
+        """How many programs the trials need, counted over the choices of one parameter after the other; trials of
+        different ones share no pack."""
         self.distributions = self._probe()
 
     def settings(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
         """Return the settings of a trial, drawn from ``trial``."""
-        settings = merge(self._base, self._space.suggest(trial, self._base, self._options))
-        return self._judged_alike(TrialSpec.from_mapping(settings)).as_mapping()
+        return self._trial(trial).as_mapping()
 
     def settings_at(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings of a trial with these flat parameters."""
@@ -71,7 +73,7 @@ class SearchSpace:
         The first two have names and are never stopped; the others are suggestions as any.
         """
         params = self._space.published(self._base, self._options)
-        points = [FixedPoint(name=PUBLISHED, settings=self._base, params=params)]
+        points = [FixedPoint(name=PUBLISHED, settings=self._own.as_mapping(), params=params)]
         if self._study.baseline is not None:
             baseline = find_study(self._study.baseline)
             spec = replace(
@@ -164,6 +166,9 @@ class SearchSpace:
         ]
         return left[number % len(left)] if left else None
 
+    def _trial(self, trial: optuna.trial.BaseTrial) -> TrialSpec:
+        return self._judged_alike(self._own.suggested(self._space.suggest(trial, self._base, self._options)))
+
     def _judged_alike(self, spec: TrialSpec) -> TrialSpec:
         if spec.measure != self._study.measure:
             raise SettingError(
@@ -177,16 +182,18 @@ class SearchSpace:
         """Return the parameters of the space; raise now what a suggestion would raise in the middle of the search."""
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
         first = study.ask()
-        self.settings(first)
+        own = self._trial(first).program()
         found = dict(first.distributions)
         self._may_repeat = not _is_continuous(found)
         for name, distribution in first.distributions.items():
+            programs = {own}
             for choice in distribution.choices if isinstance(distribution, CategoricalDistribution) else ():
-                study.enqueue_trial({name: choice})
+                study.enqueue_trial({**first.params, name: choice})
                 trial = study.ask()
-                self.settings(trial)
+                programs.add(self._trial(trial).program())
                 found |= trial.distributions
                 self._may_repeat |= not _is_continuous(trial.distributions)
+            self.programs *= len(programs)
         return found
 
 

@@ -44,8 +44,9 @@ from ladder_search.record.trial import TrialRecord
 from ladder_search.studies.study import Study
 from ladder_search.training.ahead import prepare
 from ladder_search.training.compiling import compile_pays, compiler_found
+from ladder_search.training.feeding import feed_of_test_set
 from ladder_search.training.pack import IntervalReport, MemberState, Pack
-from ladder_search.trial import TrialSpec, test_data
+from ladder_search.trial import TrialSpec
 
 FIRST_CONFIRMATION_SEED = 1001
 """Searches count their seeds from 1; those of confirmations start out of their sight."""
@@ -345,7 +346,7 @@ class _Run:
     def _test_scores(self) -> dict[int, dict[str, float]]:
         if not self.slots:
             return {}
-        found = self.pack.test_scores(test_data(self.spec, self.dataset, self.device))
+        found = self.pack.test_scores(feed_of_test_set(self.spec.member(self.dataset), self.dataset, self.device))
         return {seed: found[slot] for seed, slot in self.slots.items()}
 
     def _checkpoint(self) -> None:

@@ -34,12 +34,12 @@ from ladder_search.nn.denoising import (
     stretched,
 )
 from ladder_search.nn.maps import Stack, as_map, read_network, start
-from ladder_search.nn.network import Network
-from ladder_search.nn.protocol import Batch
+from ladder_search.nn.network import Column
+from ladder_search.nn.protocol import Batch, ColumnConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ConvLadderConfig:
+class ConvLadderConfig(ColumnConfig):
     """Settings of one convolutional ladder; the defaults are the paper's Conv-Small Gamma model on 100 MNIST labels."""
 
     image: tuple[int, int, int] = (1, 28, 28)
@@ -90,8 +90,15 @@ class ConvLadderConfig:
         return len(self.layers)
 
     @property
+    def architecture(self) -> tuple[object, ...]:
+        return (self.image, self.layers)
+
+    @property
+    def sizes(self) -> Sequence[tuple[int, int, int]]:
+        return self.network.sizes
+
+    @property
     def example_shape(self) -> tuple[int, ...]:
-        """Shape of one example."""
         return (math.prod(self.image),)
 
     @property
@@ -100,7 +107,6 @@ class ConvLadderConfig:
         return decoded_layers(self.decoder, self.depth)
 
     def signature(self) -> tuple[object, ...]:
-        """What members of one pack must share: everything that shapes the program rather than fills its tensors."""
         shape = (self.image, self.layers, self.decoder, self.combinator)
         return (*shape, self.lateral, self.activation, self.top_gamma)
 
@@ -130,7 +136,6 @@ class ConvLadderConfig:
         )
 
     def check_fits(self, pixels: int, classes: int, dataset: str) -> None:
-        """Raise ``SettingError`` unless examples of so many pixels and classes fit the network."""
         top = self.network.sizes[-1][0]
         if (math.prod(self.image), top) != (pixels, classes):
             raise SettingError(
@@ -139,11 +144,10 @@ class ConvLadderConfig:
             )
 
     def hyper(self) -> dict[str, list[float]]:
-        """Hyper-parameters that enter the step as tensors, one value per member."""
         return {"noise_std": list(self.noise_std), "lambda_": list(self.lambda_)}
 
 
-class ConvLadder(Network):
+class ConvLadder(Column):
     """One convolutional ladder. ``cost`` is what a training step differentiates, ``forward`` classifies clean images.
 
     Parameters, by layer: ``W`` of layers with weights; ``beta`` of all but pools, and of the top; ``gamma`` of the top;
@@ -151,7 +155,9 @@ class ConvLadder(Network):
     Buffers ``mean_l``, ``variance_l``, one number per channel: the test-time statistics, see ``statistics``.
     """
 
-    def __init__(self, config: ConvLadderConfig, *, generator: torch.Generator) -> None:
+    config: ConvLadderConfig
+
+    def __init__(self, config: ConvLadderConfig, *, generator: torch.Generator, sources: Sequence[Column] = ()) -> None:
         super().__init__()
         self.config = config
         self.layers, self.sizes = config.network.layers, config.network.sizes
@@ -179,7 +185,6 @@ class ConvLadder(Network):
 
     @property
     def term_names(self) -> tuple[str, ...]:
-        """Names of the entries of ``cost``'s second result."""
         return (COST, COST_SUPERVISED, *(cost_denoising(i) for i in sorted(self.config.decoded_layers)))
 
     @property
@@ -188,7 +193,6 @@ class ConvLadder(Network):
         return max(map(math.prod, self.sizes))
 
     def noise_size(self, labelled: int, unlabelled: int) -> int:
-        """Number of standard normal draws that one step takes for that many rows."""
         return (labelled + (unlabelled if self.config.decoded_layers else 0)) * sum(map(math.prod, self.sizes))
 
     def pre_activations(self, h: Tensor, layer: int) -> Tensor:

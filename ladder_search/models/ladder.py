@@ -11,7 +11,7 @@ and how much of the decoder is built. Nothing is detached: the denoising cost tr
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -32,12 +32,12 @@ from ladder_search.nn.denoising import (
     rectified,
     stretched,
 )
-from ladder_search.nn.network import Network
-from ladder_search.nn.protocol import Batch
+from ladder_search.nn.network import Column, Teachable
+from ladder_search.nn.protocol import Batch, ColumnConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LadderConfig:
+class LadderConfig(ColumnConfig):
     """Settings of one ladder network; the defaults are the paper's 100-label MNIST model."""
 
     widths: tuple[int, ...] = (784, 1000, 500, 250, 250, 250, 10)
@@ -74,8 +74,15 @@ class LadderConfig:
 
     @property
     def example_shape(self) -> tuple[int, ...]:
-        """Shape of one example."""
         return (self.widths[0],)
+
+    @property
+    def architecture(self) -> tuple[object, ...]:
+        return (self.widths,)
+
+    @property
+    def sizes(self) -> Sequence[tuple[int, int, int]]:
+        return [(width, 1, 1) for width in self.widths]
 
     @property
     def decoded_layers(self) -> tuple[int, ...]:
@@ -83,7 +90,6 @@ class LadderConfig:
         return decoded_layers(self.decoder, self.depth)
 
     def signature(self) -> tuple[object, ...]:
-        """What members of one pack must share: everything that shapes the program rather than fills its tensors."""
         return (self.widths, self.decoder, self.combinator, self.lateral, self.activation)
 
     def flops(self, labelled: int, unlabelled: int) -> float:
@@ -108,7 +114,6 @@ class LadderConfig:
         )
 
     def check_fits(self, pixels: int, classes: int, dataset: str) -> None:
-        """Raise ``SettingError`` unless examples of so many pixels and classes fit the network."""
         if (self.widths[0], self.widths[-1]) != (pixels, classes):
             raise SettingError(
                 f"model.widths must start with the {pixels} pixels and end with the {classes} classes of {dataset}, "
@@ -121,11 +126,10 @@ class LadderConfig:
         return bool(self.decoded_layers)
 
     def hyper(self) -> dict[str, list[float]]:
-        """Hyper-parameters that enter the step as tensors, one value per member."""
         return {"noise_std": list(self.noise_std), "lambda_": list(self.lambda_)}
 
 
-class Ladder(Network):
+class Ladder(Teachable, Column):
     """One ladder network. ``cost`` is what a training step differentiates, ``forward`` classifies clean inputs.
 
     Parameters: ``W[l-1]`` (n_l, n_{l-1}) and ``V[l-1]`` (n_{l-1}, n_l), normal with variance 1/fan_in and without bias;
@@ -133,7 +137,9 @@ class Ladder(Network):
     Buffers ``mean_l``, ``variance_l``: the test-time statistics, which ``statistics`` computes from labelled rows.
     """
 
-    def __init__(self, config: LadderConfig, *, generator: torch.Generator) -> None:
+    config: LadderConfig
+
+    def __init__(self, config: LadderConfig, *, generator: torch.Generator, sources: Sequence[Column] = ()) -> None:
         super().__init__()
         self.config = config
         widths, depth = config.widths, config.depth
@@ -155,7 +161,6 @@ class Ladder(Network):
 
     @property
     def term_names(self) -> tuple[str, ...]:
-        """Names of the entries of ``cost``'s second result."""
         return (COST, COST_SUPERVISED, *(cost_denoising(i) for i in sorted(self.config.decoded_layers)))
 
     @property
@@ -164,7 +169,6 @@ class Ladder(Network):
         return max(self.config.widths)
 
     def noise_size(self, labelled: int, unlabelled: int) -> int:
-        """Number of standard normal draws that one step takes for that many rows."""
         return (labelled + (unlabelled if self.config.decoded_layers else 0)) * sum(self.config.widths)
 
     def activate(self, z: Tensor, layer: int) -> Tensor:
@@ -201,7 +205,6 @@ class Ladder(Network):
         return h
 
     def logits_noise_size(self, rows: int) -> int:
-        """Number of standard normal draws that ``noisy_logits`` takes."""
         return rows * sum(self.config.widths)
 
     def cost_with_logits(

@@ -17,7 +17,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -39,14 +39,14 @@ from ladder_search.nn.columns import (
     taken_over,
 )
 from ladder_search.nn.images import COLOUR_PIXELS, GREY_PIXELS, grey_of
-from ladder_search.nn.network import Network
-from ladder_search.nn.protocol import Batch
+from ladder_search.nn.network import Column, Columns
+from ladder_search.nn.protocol import Batch, ColumnConfig, StagedConfig
 
 _BYTE = 255.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ProgressiveConfig:
+class ProgressiveConfig(StagedConfig):
     """Settings of one target column; the defaults are Thaker's sizes with Rusu's adapter."""
 
     widths: tuple[int, ...] = (784, 1000, 500, 250, 250, 250, 10)
@@ -96,7 +96,6 @@ class ProgressiveConfig:
 
     @property
     def staged(self) -> bool:
-        """Whether the column needs a source."""
         return self.approach != "scratch"
 
     @property
@@ -105,7 +104,6 @@ class ProgressiveConfig:
         return _BYTE if self.pixels == "raw" else 1.0
 
     def signature(self) -> tuple[object, ...]:
-        """What members of one pack must share: everything that shapes the program rather than fills its tensors."""
         # Where training starts from is data; a fine-tuned column's program is that of one from scratch.
         lateral = (self.adapter, self.adapter_width, self.alpha) if self.approach == "progressive" else ()
         return (self.widths, lateral, self.batch_norm, self.head, self.pixels, self.colour)
@@ -142,34 +140,31 @@ class ProgressiveConfig:
         return replace(self, widths=other.widths, alpha_init=other.alpha_init, pixels=other.pixels, colour=other.colour)
 
     def hyper(self) -> dict[str, list[float]]:
-        """Hyper-parameters that enter the step as tensors, one value per member."""
         return {"weight_decay": [self.weight_decay]}
 
-    def check_sources(self, models: Mapping[str, Any]) -> None:
-        """Raise ``SettingError`` when sources with these settings cannot serve the column."""
+    def check_sources(self, models: Mapping[str, ColumnConfig]) -> None:
         check_needed(self.approach, models)
         for name, model in models.items():
-            widths = getattr(model, "widths", None)
-            if self.approach == "fine-tuned" and (len(models) > 1 or widths != self.widths):
+            widths = [channels for channels, _, _ in model.sizes]
+            if self.approach == "fine-tuned" and (len(models) > 1 or widths != list(self.widths)):
                 raise SettingError(
                     f"a fine-tuned column has the sizes of its one source, {list(self.widths)}, source {name} has "
-                    f"{list(widths or ())} and there are {len(models)}; give one source of these sizes."
+                    f"{widths} and there are {len(models)}; give one source of these sizes."
                 )
             if self.approach == "fine-tuned":
                 check_continues(model)
             seen = GREY_PIXELS if self.colour else self.widths[0]
-            if self.approach == "progressive" and widths and widths[0] != seen:
+            if self.approach == "progressive" and widths[0] != seen:
                 raise SettingError(
                     f"source {name} must read the {seen} pixels that the target gets, its widths begin with "
                     f"{widths[0]}; train the source on images of that size."
                 )
 
-    def given(self, sources: Sequence[nn.Module]) -> dict[str, Tensor]:
-        """Return what a network of these settings takes over from its sources: names in its state -> values."""
+    def taken_over(self, sources: Sequence[nn.Module]) -> dict[str, Tensor]:
         return taken_over(self.approach, sources)
 
 
-class Progressive(Network):
+class Progressive(Columns):
     """One target column beside its frozen sources; ``cost`` trains the column and its adapters, ``forward`` classifies.
 
     Parameters: ``W[l-1]`` (n_l, n_{l-1}), ``beta`` zero, ``gamma`` of the softmax layer one where there is batch norm;
@@ -178,7 +173,7 @@ class Progressive(Network):
     """
 
     def __init__(
-        self, config: ProgressiveConfig, *, generator: torch.Generator, sources: Sequence[nn.Module] = ()
+        self, config: ProgressiveConfig, *, generator: torch.Generator, sources: Sequence[Column] = ()
     ) -> None:
         super().__init__()
         self.config = config
@@ -198,9 +193,10 @@ class Progressive(Network):
                 self.register_buffer(f"mean_{i}", torch.zeros(widths[i]))
                 self.register_buffer(f"variance_{i}", torch.ones(widths[i]))
         self.alpha, self.V, self.c, self.U = (nn.ParameterDict() for _ in range(4))
-        self.sources = nn.ModuleList(sources if config.approach == "progressive" else ())
+        columns = sources if config.approach == "progressive" else ()
+        self.sources = nn.ModuleList(columns)
         self.sources.requires_grad_(False)
-        sizes = [_sizes(source) for source in self.sources]
+        sizes = [[channels for channels, _, _ in source.config.sizes] for source in columns]
         for i in range(2, depth + 1):
             reached = [size[i - 1] for size in sizes if i - 1 < len(size)]
             if not reached:
@@ -220,7 +216,6 @@ class Progressive(Network):
 
     @property
     def term_names(self) -> tuple[str, ...]:
-        """Names of the entries of ``cost``'s second result."""
         return (COST, COST_SUPERVISED, COST_DECAY)
 
     @property
@@ -326,8 +321,3 @@ class Progressive(Network):
             below = functional.relu(functional.linear(below, self.V[key]) + self.c[key])
         lateral = functional.linear(below, self.U[key])
         return functional.relu(lateral + self.c[key]) if self.config.adapter == "sum" else lateral
-
-
-def _sizes(source: nn.Module) -> list[int]:
-    """Units of a source's layers 0..L."""
-    return list(source.config.widths)  # type: ignore[union-attr, arg-type]

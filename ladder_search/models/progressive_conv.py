@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -37,15 +37,15 @@ from ladder_search.nn.columns import (
     taken_over,
 )
 from ladder_search.nn.maps import FullyConnected, Stack, as_map, read_network, start
-from ladder_search.nn.network import Network
-from ladder_search.nn.protocol import Batch
+from ladder_search.nn.network import Column, Columns
+from ladder_search.nn.protocol import Batch, ColumnConfig, StagedConfig
 
 Found = dict[int, tuple[Tensor, Tensor]]
 """Layer -> mean and variance of its channels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ProgressiveConvConfig:
+class ProgressiveConvConfig(StagedConfig):
     """Settings of one convolutional target column; the defaults are the ladder paper's Conv-Small."""
 
     image: tuple[int, int, int] = (1, 28, 28)
@@ -99,7 +99,6 @@ class ProgressiveConvConfig:
 
     @property
     def staged(self) -> bool:
-        """Whether the column needs a source."""
         return self.approach != "scratch"
 
     @property
@@ -109,11 +108,9 @@ class ProgressiveConvConfig:
 
     @property
     def example_shape(self) -> tuple[int, ...]:
-        """Shape of one example."""
         return (math.prod(self.image),)
 
     def signature(self) -> tuple[object, ...]:
-        """What members of one pack must share: everything that shapes the program rather than fills its tensors."""
         progressive = self.approach == "progressive"
         lateral = (self.laterals, self.adapter, self.adapter_width, self.alpha) if progressive else ()
         return (self.image, self.layers, lateral)
@@ -130,7 +127,6 @@ class ProgressiveConvConfig:
         )
 
     def check_fits(self, pixels: int, classes: int, dataset: str) -> None:
-        """Raise ``SettingError`` unless examples of so many pixels and classes fit the network."""
         top = self.network.sizes[-1][0]
         if (math.prod(self.image), top) != (pixels, classes):
             raise SettingError(
@@ -139,19 +135,12 @@ class ProgressiveConvConfig:
             )
 
     def hyper(self) -> dict[str, list[float]]:
-        """Hyper-parameters that enter the step as tensors, one value per member."""
         return {"weight_decay": [self.weight_decay]}
 
-    def check_sources(self, models: Mapping[str, Any]) -> None:
-        """Raise ``SettingError`` when sources with these settings cannot serve the column."""
+    def check_sources(self, models: Mapping[str, ColumnConfig]) -> None:
         check_needed(self.approach, models)
         for name, model in models.items():
-            if not hasattr(model, "layers"):
-                raise SettingError(
-                    f"a convolutional column has convolutional sources, source {name} is a {type(model).__name__}; "
-                    "set its family to ladder-conv."
-                )
-            same = (model.image, model.layers) == (self.image, self.layers)
+            same = model.architecture == (self.image, self.layers)
             if self.approach == "fine-tuned" and (len(models) > 1 or not same):
                 raise SettingError(
                     f"a fine-tuned column has the layers of its one source, source {name} has others or is not alone; "
@@ -159,7 +148,7 @@ class ProgressiveConvConfig:
                 )
             if self.approach == "fine-tuned":
                 check_continues(model)
-            theirs, own = model.network.sizes, self.network.sizes
+            theirs, own = model.sizes, self.network.sizes
             for i in self.lateral_layers if self.approach == "progressive" else ():
                 if i - 1 < len(theirs) and theirs[i - 1][1:] != own[i - 1][1:]:
                     raise SettingError(
@@ -168,12 +157,11 @@ class ProgressiveConvConfig:
                         "the same layers below."
                     )
 
-    def given(self, sources: Sequence[nn.Module]) -> dict[str, Tensor]:
-        """Return what a network of these settings takes over from its sources: names in its state -> values."""
+    def taken_over(self, sources: Sequence[nn.Module]) -> dict[str, Tensor]:
         return taken_over(self.approach, sources)
 
 
-class ProgressiveConv(Network):
+class ProgressiveConv(Columns):
     """One convolutional target column beside its frozen sources.
 
     Parameters, by layer: ``W`` of layers with weights, ``beta`` of the same and of the top, ``gamma`` of the top, as
@@ -182,7 +170,7 @@ class ProgressiveConv(Network):
     """
 
     def __init__(
-        self, config: ProgressiveConvConfig, *, generator: torch.Generator, sources: Sequence[nn.Module] = ()
+        self, config: ProgressiveConvConfig, *, generator: torch.Generator, sources: Sequence[Column] = ()
     ) -> None:
         super().__init__()
         self.config = config
@@ -197,9 +185,10 @@ class ProgressiveConv(Network):
             self.register_buffer(f"mean_{i}", torch.zeros(sizes[i][0]))
             self.register_buffer(f"variance_{i}", torch.ones(sizes[i][0]))
         self.alpha, self.V, self.c, self.U = (nn.ParameterDict() for _ in range(4))
-        self.sources = nn.ModuleList(sources if config.approach == "progressive" else ())
+        columns = sources if config.approach == "progressive" else ()
+        self.sources = nn.ModuleList(columns)
         self.sources.requires_grad_(False)
-        of_sources: list[Sequence[tuple[int, int, int]]] = [one.config.network.sizes for one in self.sources]  # type: ignore[union-attr, misc]
+        of_sources = [source.config.sizes for source in columns]
         for place, i in enumerate(config.lateral_layers):
             reached = [size[i - 1][0] for size in of_sources if i - 1 < len(size)]
             if not reached:
@@ -219,7 +208,6 @@ class ProgressiveConv(Network):
 
     @property
     def term_names(self) -> tuple[str, ...]:
-        """Names of the entries of ``cost``'s second result."""
         return (COST, COST_SUPERVISED, COST_DECAY)
 
     @property

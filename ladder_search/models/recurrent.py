@@ -12,9 +12,9 @@ prediction is that of its last iteration, and the last frame of a video is not d
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +26,10 @@ from ladder_search.metrics import COST, COST_DECAY, COST_PREDICTION, COST_SUPERV
 from ladder_search.nn.assembly import Assembly
 from ladder_search.nn.cells import drawn, product
 from ladder_search.nn.dropout import dropped
-from ladder_search.nn.levels import read_levels
-from ladder_search.nn.network import Network
+from ladder_search.nn.levels import read_levels, variation_of, vary_levels
+from ladder_search.nn.network import Column, Teachable
 from ladder_search.nn.notes import RARE, scored_nats
-from ladder_search.nn.protocol import Batch, Windows
+from ladder_search.nn.protocol import Batch, ModelConfig, Windows
 from ladder_search.nn.recurrence import Bottom, Recurrence
 from ladder_search.nn.steps import Found, Kind, Steps, as_maps, as_rows, averages, by_step, in_turn
 
@@ -44,7 +44,7 @@ _AT_ONCE = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RecurrentConfig:
+class RecurrentConfig(ModelConfig):
     """Settings of one recurrent ladder; the defaults are our reading of the paper's network for occluded digits."""
 
     task: Literal["video", "music"] = "video"
@@ -88,9 +88,6 @@ class RecurrentConfig:
     layer of a network for music reads it. A map loses whole channels. Up the encoder and on in time nothing is lost."""
     weight_decay: float = 0.0
     """Multiplies half the sum of squared weights."""
-
-    statistics_batches: ClassVar[int] = 50
-    """Minibatches that test-time statistics are averages over, at most: more tell them no better. Ours."""
 
     def __post_init__(self) -> None:
         self.assembly.check()
@@ -147,17 +144,32 @@ class RecurrentConfig:
         return ("error",) * (self.told > 0) + ("prediction_error",) * self.predicts
 
     @property
-    def measure(self) -> str:
-        """What searches minimise, by its name in ``metrics``."""
-        return self.measures[0]
-
-    @property
     def teachable(self) -> bool:
-        """Whether the network can have a mean teacher: it tells classes, of unlabelled sequences, too."""
+        """Whether the network can have a mean teacher: it classifies, unlabelled sequences among others."""
         return self.task == "video" and self.told > 0 and self.unlabelled
 
+    @property
+    def reads_unlabelled(self) -> bool:
+        return self.unlabelled
+
+    @property
+    def statistics_batches(self) -> int:
+        """Largest number of minibatches that test-time statistics are averaged over: more change little. Ours."""
+        return 50
+
+    @property
+    def in_turn(self) -> int:
+        """How many times a step runs encoder and decoder one after the other."""
+        return self.iterations * (self.frames if self.task == "video" else 1)
+
+    def variation(self) -> dict[str, int | str]:
+        return variation_of(self.levels)
+
+    def varied(self, variation: Mapping[str, int | str]) -> RecurrentConfig:
+        """Return these settings with other channels, kernels, cells or units in the levels."""
+        return replace(self, levels=vary_levels(self.levels, variation))
+
     def signature(self) -> tuple[object, ...]:
-        """What members of one pack must share: everything that shapes the program rather than fills its tensors."""
         shape = (self.task, self.frame, self.frames, self.levels, self.decoder, self.decoder_cell, self.feedback)
         rest = (self.iterations, self.normalisation, self.classes, self.unlabelled, self.prediction)
         return (*shape, *rest, self.measures)
@@ -167,7 +179,6 @@ class RecurrentConfig:
         return replace(self, frame=other.frame, frames=other.frames, levels=other.levels, classes=other.classes)
 
     def check_fits(self, pixels: int, classes: int, dataset: str) -> None:
-        """Raise ``SettingError`` unless examples of so many pixels and classes fit the network."""
         told = self.classes if self.task == "video" else 0
         if math.prod(self.example_shape) != pixels or told not in (0, classes):
             raise SettingError(
@@ -176,7 +187,6 @@ class RecurrentConfig:
             )
 
     def hyper(self) -> dict[str, list[float]]:
-        """Hyper-parameters that enter the step as tensors, one value per member."""
         return {name: [getattr(self, name)] for name, _ in _HYPER}
 
     def flops(self, labelled: int, unlabelled: int) -> float:
@@ -194,7 +204,7 @@ class Trace(NamedTuple):
     bottom: Tensor | None  # (rows, T, channels, height, width): d^1; None without a decoder
 
 
-class Recurrent(Network):
+class RecurrentLadder(Teachable):
     """One recurrent ladder. ``cost`` is what a training step differentiates, ``forward`` tells classes or predicts.
 
     Parts: ``body``, encoder and decoder; ``bottom``, which predicts; ``W`` and ``b``, which tell classes by the top
@@ -203,7 +213,7 @@ class Recurrent(Network):
     Rows of a step, labelled and unlabelled, have their batch statistics together: that is ours.
     """
 
-    def __init__(self, config: RecurrentConfig, *, generator: torch.Generator) -> None:
+    def __init__(self, config: RecurrentConfig, *, generator: torch.Generator, sources: Sequence[Column] = ()) -> None:
         super().__init__()
         self.config = config
         self.levels = levels = config.assembly.levels
@@ -221,7 +231,6 @@ class Recurrent(Network):
 
     @property
     def term_names(self) -> tuple[str, ...]:
-        """Names of the entries of ``cost``'s second result."""
         if self.config.task == "music":
             return (COST, COST_SUPERVISED, COST_DECAY)
         told, predicted = self.config.told > 0, self.config.predicts
@@ -229,7 +238,6 @@ class Recurrent(Network):
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """What the network is judged by, see ``RecurrentConfig``."""
         return self.config.measures
 
     @property
@@ -252,12 +260,10 @@ class Recurrent(Network):
         return [level.size[0] for level in self.levels[0 if self.config.decoder else -1 :]]
 
     def noise_size(self, labelled: int, unlabelled: int) -> int:
-        """Number of standard normal draws that one step takes for that many rows, or steps of music."""
         rows = labelled + (unlabelled if self.config.unlabelled else 0)
         return rows * (math.prod(self.config.example_shape) + sum(self._dropped))
 
     def logits_noise_size(self, rows: int) -> int:
-        """Number of standard normal draws that ``noisy_logits`` takes."""
         return self.noise_size(rows, 0)
 
     def cost(
@@ -266,14 +272,10 @@ class Recurrent(Network):
         """Return the training cost of one step and its terms, and for windows the state in which they end.
 
         Args:
-            batch: labelled rows, their classes and unlabelled rows, each row (frames, height, width); or windows.
-            noise: standard normal draws, (noise_size,): of the input, laid out as it is, and then of dropout, channels
-                of the lowest level first, rows by rows; in music steps of a row by steps.
+            batch: each row of it (frames, height, width); or windows.
+            noise: (noise_size,): of the input, laid out as it is, and then of dropout, channels of the lowest level
+                first, rows by rows; in music steps of a row by steps.
             hyper: those of ``RecurrentConfig.hyper``.
-
-        Returns:
-            the scalar cost, and its weighted terms as named by ``term_names``: their sum, cross-entropy of classes or
-            nats per step that is scored, prediction, decay.
         """
         if isinstance(batch, Windows):
             return self._cost_of_windows(batch, noise, hyper)
@@ -317,10 +319,6 @@ class Recurrent(Network):
     def noisy_logits(
         self, x: Tensor, noise: Tensor, hyper: Mapping[str, Tensor], found: dict[str, Tensor] | None = None
     ) -> Tensor:
-        """Return the logits of videos, (rows, frames, ...), under noise and their own statistics: (rows, classes).
-
-        ``found`` is where the statistics are noted, as ``statistics`` returns them; the rest as for ``cost``.
-        """
         noisy, drop = self._disturbed(x, noise, hyper)
         noted: Found | None = None if found is None else {}
         # A decoder's norms have statistics, too, whether or not the logits need it.

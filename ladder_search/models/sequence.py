@@ -15,11 +15,12 @@ their recurrent networks it does not tell.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
-from typing import Literal
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,9 +30,9 @@ from ladder_search.config import in_range
 from ladder_search.errors import SettingError
 from ladder_search.metrics import COST, COST_DECAY, COST_SUPERVISED
 from ladder_search.nn.dropout import dropped
-from ladder_search.nn.network import Network
+from ladder_search.nn.network import Column, Network
 from ladder_search.nn.notes import RARE, scored_nats
-from ladder_search.nn.protocol import Windows
+from ladder_search.nn.protocol import ModelConfig, Windows
 
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 """Recurrent kinds, and by how many times a layer's units its products at each step are."""
@@ -40,7 +41,7 @@ Drop = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SequenceConfig:
+class SequenceConfig(ModelConfig):
     """Settings of one network; the defaults are ours: an LSTM with the nats of the published one on JSB chorales."""
 
     kind: Literal["rnn", "gru", "lstm", "tcn"] = "lstm"
@@ -70,17 +71,15 @@ class SequenceConfig:
         return (1, self.notes)
 
     @property
-    def measure(self) -> str:
-        """What searches minimise, by its name in ``metrics``."""
-        return "nll"
+    def measures(self) -> tuple[str, ...]:
+        """What the network is judged by: nats per step."""
+        return ("nll",)
 
     def signature(self) -> tuple[object, ...]:
-        """What members of one pack must share: everything that shapes the program rather than fills its tensors."""
         shape = (self.kind, self.notes, self.hidden, self.layers)
         return (*shape, self.kernel) if self.kind == "tcn" else shape
 
     def hyper(self) -> dict[str, list[float]]:
-        """Hyper-parameters that enter the step as tensors, one value per member."""
         return {"dropout": [self.dropout], "weight_decay": [self.weight_decay]}
 
     def on_network_of(self, other: SequenceConfig) -> SequenceConfig:
@@ -113,7 +112,23 @@ class SequenceConfig:
             )
 
 
-class Recurrent(nn.Module):
+class Layer(nn.Module, ABC):
+    """One layer of any kind, on windows of sequences."""
+
+    dropouts: ClassVar[int]
+    """How many dropouts the layer has."""
+
+    @property
+    @abstractmethod
+    def state(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the state that a row's next window begins with."""
+
+    @abstractmethod
+    def weights(self) -> list[Tensor]:
+        """Tensors whose squares are the layer's squared weights."""
+
+
+class RecurrentLayer(Layer):
     """One recurrent layer. Its gates stand side by side, in one product with the input and one with the past.
 
     The plain one is tanh(W x_t + U h_{t-1} + beta). The GRU (Cho et al. 2014) is that of cuDNN, whose reset gate is
@@ -135,7 +150,7 @@ class Recurrent(nn.Module):
 
     @property
     def state(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of what a row's next window needs to know."""
+        """Shapes of the state that a row's next window begins with."""
         return {name: (self.hidden,) for name in (("h", "c") if self.kind == "lstm" else ("h",))}
 
     def weights(self) -> list[Tensor]:
@@ -174,7 +189,7 @@ class Recurrent(nn.Module):
         return read * torch.tanh(c), c
 
 
-class Block(nn.Module):
+class Block(Layer):
     """A residual block of Bai et al. 2018: x plus twice (causal convolution, relu, dropout), then relu.
 
     A filter is g v / |v| (Salimans and Kingma 2016), one g for each, which begins at |v|. Where x has another width
@@ -205,7 +220,7 @@ class Block(nn.Module):
         return [*self.g, *([] if self.P is None else [self.P])]
 
     def forward(self, x: Tensor, state: Sequence[Tensor], drops: Iterator[Drop]) -> tuple[Tensor, Sequence[Tensor]]:
-        """Return the block's outputs and its state behind the last step; see ``Recurrent.forward``."""
+        """Return the block's outputs and its state behind the last step; see ``RecurrentLayer.forward``."""
         a, after = x, []
         for i, before in enumerate(state):
             z, past = self._convolved(a, before, i)
@@ -230,14 +245,14 @@ class SequenceNetwork(Network):
     Parameters: those of ``layers``; ``V``, (notes, hidden), and ``gamma``, its bias, of the output.
     """
 
-    def __init__(self, config: SequenceConfig, *, generator: torch.Generator) -> None:
+    def __init__(self, config: SequenceConfig, *, generator: torch.Generator, sources: Sequence[Column] = ()) -> None:
         super().__init__()
         self.config = config
         hidden, sizes = config.hidden, [config.notes, *[config.hidden] * (config.layers - 1)]
         self.layers = nn.ModuleList(
             Block(n_in, hidden, config.kernel, 2**i, generator=generator)
             if config.kind == "tcn"
-            else Recurrent(config.kind, n_in, hidden, generator=generator)
+            else RecurrentLayer(config.kind, n_in, hidden, generator=generator)
             for i, n_in in enumerate(sizes)
         )
         self.V = nn.Parameter(_uniform((config.notes, hidden), hidden**-0.5, generator))
@@ -245,18 +260,16 @@ class SequenceNetwork(Network):
 
     @property
     def term_names(self) -> tuple[str, ...]:
-        """Names of the entries of ``cost``'s second result."""
         return (COST, COST_SUPERVISED, COST_DECAY)
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """What the network is judged by: nats per step."""
-        return ("nll",)
+        return self.config.measures
 
     @property
     def carried(self) -> Mapping[str, tuple[int, ...]]:
         """Shape of what a row's next window needs to know of this one, without the row's axis; by name and layer."""
-        return {f"{name}_{i}": shape for i, layer in enumerate(self.layers, 1) for name, shape in _state(layer)}
+        return {f"{name}_{i}": shape for i, layer in enumerate(self._layers, 1) for name, shape in layer.state.items()}
 
     @property
     def widest(self) -> int:
@@ -267,12 +280,15 @@ class SequenceNetwork(Network):
         return max(config.notes, GATES[config.kind] * config.hidden)
 
     def noise_size(self, labelled: int, unlabelled: int) -> int:
-        """Number of standard normal draws that one training step takes for that many steps of windows."""
         return labelled * self.config.hidden * self._dropouts
 
     @property
+    def _layers(self) -> Iterable[Layer]:
+        return cast(Iterable[Layer], self.layers)
+
+    @property
     def _dropouts(self) -> int:
-        return sum(layer.dropouts for layer in self.layers)  # type: ignore[misc]
+        return sum(layer.dropouts for layer in self._layers)
 
     def cost(
         self, windows: Windows, noise: Tensor, hyper: Mapping[str, Tensor]
@@ -295,13 +311,13 @@ class SequenceNetwork(Network):
         logits, state = self._logits(windows.inputs, windows.carried, iter(drops))
         nats, steps = scored_nats(logits, windows.targets, windows.scored)
         supervised = nats / steps.clamp(min=1)
-        weights = [self.V, *(weight for layer in self.layers for weight in layer.weights())]  # type: ignore[operator]
+        weights = [self.V, *(weight for layer in self._layers for weight in layer.weights())]
         decay = 0.5 * hyper["weight_decay"][0] * torch.stack([weight.square().sum() for weight in weights]).sum()
         total = supervised + decay
         terms = torch.stack([total, supervised, decay])
         return total, terms, {name: value.detach() for name, value in state.items()}
 
-    def scores(self, inputs: Tensor, targets: Tensor, scored: Tensor) -> Tensor:  # type: ignore[override]
+    def scores(self, inputs: Tensor, targets: Tensor, scored: Tensor) -> Tensor:
         """Return the nats of all steps that are scored, and their number: float64 (2,).
 
         Args:
@@ -312,7 +328,6 @@ class SequenceNetwork(Network):
         return torch.stack([value.double() for value in found])
 
     def statistics(self, inputs: Tensor, present: Tensor) -> dict[str, Tensor]:
-        """Test-time statistics: none."""
         return {}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -328,15 +343,11 @@ class SequenceNetwork(Network):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         h = x
         after: dict[str, Tensor] = {}
-        for i, layer in enumerate(self.layers, 1):
-            names = [f"{name}_{i}" for name, _ in _state(layer)]
+        for i, layer in enumerate(self._layers, 1):
+            names = [f"{name}_{i}" for name in layer.state]
             h, state = layer(h, [before[name] for name in names], drops)
             after.update(zip(names, state, strict=True))
         return functional.linear(h, self.V, self.gamma), after
-
-
-def _state(layer: nn.Module) -> list[tuple[str, tuple[int, ...]]]:
-    return list(layer.state.items())  # type: ignore[union-attr, operator]
 
 
 def _uniform(shape: tuple[int, ...], bound: float, generator: torch.Generator) -> Tensor:

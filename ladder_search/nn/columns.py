@@ -6,7 +6,7 @@ Source: Rusu et al. 2016, "Progressive Neural Networks"; the sum after the nonli
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from ladder_search.config import in_range
 from ladder_search.errors import SettingError
-from ladder_search.nn.protocol import SOURCES
+from ladder_search.nn.network import Column
+from ladder_search.nn.protocol import SOURCES, ColumnConfig
 
 Approach = Literal["scratch", "fine-tuned", "progressive"]
 """scratch: no source; fine-tuned: starts from the source's weights; progressive: looks at frozen sources."""
@@ -53,7 +54,7 @@ def check_needed(approach: Approach, models: Mapping[str, object]) -> None:
         )
 
 
-def check_continues(model: Any) -> None:
+def check_continues(model: ColumnConfig) -> None:
     """Raise ``SettingError`` unless a column, whose nonlinearity is the rectifier, can go on from such a source."""
     if model.activation != "relu":
         raise SettingError(
@@ -83,7 +84,7 @@ def features_of(
     found = []
     for number, source in enumerate(sources):
         own = {layer: added for (column, layer), added in (noise or {}).items() if column == number}
-        found.append(source.features(x, noise=own))  # type: ignore[operator]
+        found.append(cast(Column, source).features(x, noise=own))
     return found
 
 

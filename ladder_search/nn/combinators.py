@@ -179,8 +179,3 @@ def find_combinator(name: str) -> Build:
         raise UnknownNameError("combinator", name, [*COMBINATORS, *MLP_EXAMPLES])
     augmented, sizes = bool(match[1]), tuple(int(size) for size in match[2].split("-")[1:])
     return lambda n, std, g: MultiLayer(n, std, g, hidden=sizes, augmented=augmented)
-
-
-def uses_init_std(name: str) -> bool:
-    """Whether the combinator's start is drawn with ``combinator_std`` (rand-init and the MLP kinds)."""
-    return name == "rand-init" or "mlp" in name

@@ -23,6 +23,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ladder_search.errors import SettingError, UnknownNameError
@@ -32,7 +33,7 @@ Pair = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Convolution:
+class LevelConvolution:
     """Filters and strides as (height, width)."""
 
     channels: int
@@ -74,7 +75,7 @@ class Cell:
 class Level:
     """One level on what is below it: ``sizes[0]`` is the map below, ``sizes[i]`` that of convolution i."""
 
-    convolutions: tuple[Convolution, ...]
+    convolutions: tuple[LevelConvolution, ...]
     cell: Cell
     sizes: tuple[Size, ...]
 
@@ -117,6 +118,8 @@ _NUMBERS = {
     "none": "none",
 }
 """Word -> how it is written."""
+_MAP_CELLS = ("lstm", "gru")
+"""Kinds of convolutional cells, and with dense- of fully connected ones."""
 _NUMBER = re.compile(r"[1-9][0-9]{0,5}")
 
 
@@ -149,14 +152,51 @@ def read_levels(levels: tuple[str, ...], frame: tuple[int, ...]) -> tuple[Level,
     return tuple(found)
 
 
+def variation_of(levels: tuple[str, ...]) -> dict[str, int | str]:
+    """Return what a search may vary of levels.
+
+    That is ``channels`` of the lowest convolution (1 without one), ``kernel`` and ``cell`` of the lowest convolutional
+    cell (0 and lstm), and ``top``, the units of the highest fully connected layer (0).
+    """
+    words = [word.split(":") for level in levels for word in _words(level)]
+    channels = next((int(word[1]) for word in words if word[0] == "conv"), 1)
+    kind, _, kernel = next((word for word in words if word[0] in _MAP_CELLS), ("lstm", "", "0"))
+    top = next((int(word[1]) for word in reversed(words) if word[0].startswith("dense")), 0)
+    return {"channels": channels, "kernel": int(kernel), "cell": kind, "top": top}
+
+
+def vary_levels(levels: tuple[str, ...], variation: Mapping[str, int | str]) -> tuple[str, ...]:
+    """Return levels with some entries of ``variation_of`` replaced; all channels stay in proportion."""
+    lowest = int(variation_of(levels)["channels"])
+    channels = int(variation.get("channels", lowest))
+
+    def varied(word: str) -> str:
+        kind, *numbers = word.split(":")
+        if kind == "conv" or kind in _MAP_CELLS:
+            numbers[0] = str(int(numbers[0]) * channels // lowest)
+        if kind in _MAP_CELLS:
+            kind, numbers[1] = str(variation.get("cell", kind)), str(variation.get("kernel", numbers[1]))
+        elif kind.startswith("dense"):
+            numbers[0] = str(variation.get("top", numbers[0]))
+            if kind.removeprefix("dense-") in _MAP_CELLS:
+                kind = f"dense-{variation.get('cell', kind.removeprefix('dense-'))}"
+        return ":".join((kind, *numbers))
+
+    return tuple(" ".join(map(varied, _words(level))) for level in levels)
+
+
+def _words(level: str) -> list[str]:
+    return level.replace("+", " ").split()
+
+
 def _read_level(text: str, below: Size, *, flat: bool) -> Level:
-    words = [_read_word(word, flat=flat) for word in text.replace("+", " ").split()]
-    if not words or not isinstance(words[-1], Cell) or not all(isinstance(word, Convolution) for word in words[:-1]):
+    words = [_read_word(word, flat=flat) for word in _words(text)]
+    convolutions = tuple(word for word in words if isinstance(word, LevelConvolution))
+    if not words or not isinstance(words[-1], Cell) or len(convolutions) < len(words) - 1:
         raise SettingError(
             f"a level in model.levels is written as convolutions and then one cell, or none, got {text!r:.80}; write "
             "for example 'conv:32:3:2 lstm:32:3'."
         )
-    convolutions = tuple(word for word in words if isinstance(word, Convolution))
     sizes = [below]
     for convolution in convolutions:
         sizes.append(convolution.size(sizes[-1]))
@@ -167,7 +207,7 @@ def _read_level(text: str, below: Size, *, flat: bool) -> Level:
     return Level(convolutions, words[-1], tuple(sizes))
 
 
-def _read_word(word: str, *, flat: bool) -> Convolution | Cell:
+def _read_word(word: str, *, flat: bool) -> LevelConvolution | Cell:
     kind, *numbers = word.split(":")
     if kind not in _NUMBERS:
         raise UnknownNameError("word in model.levels", kind, _NUMBERS)
@@ -184,7 +224,7 @@ def _read_word(word: str, *, flat: bool) -> Convolution | Cell:
         )
     if kind == "conv":
         channels, kernel, stride = found
-        return Convolution(channels, _pair(kernel, flat=flat), _pair(stride, flat=flat))
+        return LevelConvolution(channels, _pair(kernel, flat=flat), _pair(stride, flat=flat))
     return Cell(kind, found[0] if found else 0, _pair(found[1], flat=flat) if len(found) == 2 else None)
 
 

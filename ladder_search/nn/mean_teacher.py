@@ -13,16 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from ladder_search.config import in_range
 from ladder_search.errors import SettingError
 from ladder_search.metrics import COST_CONSISTENCY
-from ladder_search.nn.network import Network
+from ladder_search.nn.network import Network, Teachable
 from ladder_search.nn.protocol import PROGRESS, Batch, ModelConfig
 
 STEEPNESS = 5.0
@@ -67,9 +67,9 @@ class TeacherConfig:
         for name in ("decay", "decay_at_first"):
             in_range(f"teacher.{name}", getattr(self, name), 0.0, 1.0)
 
-    def check_suits(self, model: Any) -> None:
+    def check_suits(self, model: ModelConfig) -> None:
         """Raise ``SettingError`` unless a network with settings ``model`` can have a teacher."""
-        if not self.weight or getattr(model, "teachable", False):
+        if not self.weight or model.teachable:
             return
         raise SettingError(
             "a teacher needs a network that classifies, with noise, and passes unlabelled rows up, which "
@@ -79,7 +79,7 @@ class TeacherConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class TaughtConfig:
+class TaughtConfig(ModelConfig):
     """Settings of a network and its teacher, to the training program those of one network."""
 
     student: ModelConfig
@@ -110,7 +110,16 @@ class TaughtConfig:
     @property
     def statistics_batches(self) -> int:
         """As many as the student averages."""
-        return int(getattr(self.student, "statistics_batches", 10**9))
+        return self.student.statistics_batches
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Those of the teacher, and the student's error."""
+        return (*self.student.measures, "student_error")
+
+    @property
+    def reads_unlabelled(self) -> bool:
+        return self.student.reads_unlabelled
 
     def check_fits(self, pixels: int, classes: int, dataset: str) -> None:
         self.student.check_fits(pixels, classes, dataset)
@@ -123,19 +132,18 @@ class Taught(Network):
     buffers but test-time statistics; the noise of a step is the student's, then the teacher's.
     """
 
-    def __init__(self, student: nn.Module, teacher: nn.Module, config: TeacherConfig) -> None:
+    def __init__(self, student: Teachable, teacher: Teachable, config: TeacherConfig) -> None:
         super().__init__()
         self.student, self.teacher, self.config = student, teacher, config
         self.teacher.load_state_dict(student.state_dict())
 
     @property
     def term_names(self) -> tuple[str, ...]:
-        names: tuple[str, ...] = self.student.term_names  # type: ignore[assignment]
-        return (*names, COST_CONSISTENCY)
+        return (*self.student.term_names, COST_CONSISTENCY)
 
     @property
     def widest(self) -> int:
-        return self.student.widest  # type: ignore[return-value]
+        return self.student.widest
 
     @property
     def followers(self) -> Mapping[str, str]:
@@ -153,23 +161,22 @@ class Taught(Network):
     @property
     def measures(self) -> tuple[str, ...]:
         """The teacher's, and the student's error."""
-        own: tuple[str, ...] = self.teacher.measures  # type: ignore[assignment]
-        return (*own, "student_error")
+        return (*self.teacher.measures, "student_error")
 
     def noise_size(self, labelled: int, unlabelled: int) -> int:
-        own: int = self.student.noise_size(labelled, unlabelled)  # type: ignore[operator]
-        return own + int(self.teacher.logits_noise_size(labelled + unlabelled))  # type: ignore[operator]
+        return self.student.noise_size(labelled, unlabelled) + self.teacher.logits_noise_size(labelled + unlabelled)
 
     def cost(
         self, batch: Batch, noise: Tensor, hyper: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Return the student's cost with the consistency cost added, the terms of both, and what averages follow."""
         x = torch.cat([batch.x_labelled, batch.x_unlabelled])
-        size: int = self.teacher.logits_noise_size(len(x))  # type: ignore[operator]
+        size = self.teacher.logits_noise_size(len(x))
         own, other = torch.split(noise, [noise.shape[-1] - size, size], dim=-1)
-        total, terms, logits = self.student.cost_with_logits(batch, own, hyper)  # type: ignore[operator]
+        total, terms, logits = self.student.cost_with_logits(batch, own, hyper)
+        assert logits is not None, "a network with a teacher classifies"
         found: dict[str, Tensor] | None = {} if self.config.statistics == "averaged" else None
-        wanted = self.teacher.noisy_logits(x, other, hyper, found).detach()  # type: ignore[operator]
+        wanted = self.teacher.noisy_logits(x, other, hyper, found).detach()
         weight, _, _, ramp = hyper["teacher"].unbind(-1)
         share = torch.where(ramp > 0, hyper[PROGRESS] / ramp.clamp_min(1e-12), 1.0).clamp(max=1.0)
         pull = weight * torch.exp(-STEEPNESS * (1.0 - share).square()) * self._difference(logits, wanted)
@@ -194,15 +201,15 @@ class Taught(Network):
         return {
             f"{name}.{buffer}": value
             for name, network in networks.items()
-            for buffer, value in network.statistics(x_labelled).items()  # type: ignore[operator]
+            for buffer, value in network.statistics(x_labelled).items()
         }
 
     def scores(self, x: Tensor, y: Tensor) -> Tensor:
         """Sums of what the teacher is judged by, of the student's errors, and the number of rows."""
-        *judged, rows = self.teacher.scores(x, y).unbind(-1)  # type: ignore[operator]
-        return torch.stack([*judged, self.student.scores(x, y)[0], rows])  # type: ignore[operator]
+        *judged, rows = self.teacher.scores(x, y).unbind(-1)
+        return torch.stack([*judged, self.student.scores(x, y)[0], rows])
 
     def forward(self, x: Tensor) -> Tensor:
         """The teacher's class probabilities."""
-        found: Tensor = self.teacher(x)
-        return found
+        probabilities: Tensor = self.teacher(x)
+        return probabilities

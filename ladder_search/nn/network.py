@@ -1,47 +1,150 @@
-"""What most networks have in common in the eyes of the training program: they classify rows that stand alone."""
+"""Networks as the training program sees them; families derive their modules from these classes, packs call them."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Container, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ladder_search.nn.protocol import Batch, ColumnConfig
 
-class Network(nn.Module):
-    """A ``nn.protocol.PackModel`` that is judged by its classification errors, and carries nothing between steps."""
+
+class Network(nn.Module, ABC):
+    """An ordinary module for one trial; a pack stacks K of them along a leading axis.
+
+    The defaults are those of a network that is judged by its classification errors and carries nothing from one step
+    to the next. A step may compute the layers of ``torch.nn.functional`` (linear, convolutions) in a lower precision;
+    see ``training.program.Bfloat16Products``. Networks of an earlier stage are its submodule ``sources``. Calling a
+    network returns class probabilities of clean inputs under the stored statistics.
+    """
+
+    @property
+    @abstractmethod
+    def term_names(self) -> tuple[str, ...]:
+        """Names of the entries of ``cost``'s second result."""
+
+    @property
+    @abstractmethod
+    def widest(self) -> int:
+        """Numbers in the largest layer of one row: of a large network an evaluation takes fewer rows at once."""
 
     @property
     def carried(self) -> Mapping[str, tuple[int, ...]]:
-        """Shape of what a row's next window needs to know of this one, without the row's axis; by names."""
+        """Names and shapes, without the row's axis, of the state that a row's next window begins with."""
         return {}
 
     @property
     def followers(self) -> Mapping[str, str]:
-        """Parameters and buffers that no gradient moves, and what each of them follows."""
+        """Parameters and buffers that no gradient moves, and what each of them follows.
+
+        That is a parameter, or an entry of ``cost``'s third result.
+        """
         return {}
 
     def follow_rate(self, hyper: Mapping[str, Tensor]) -> Tensor:
-        """Return which share of its way a follower goes in a step, a scalar."""
+        """Return the share of its way that a follower goes in a step, a scalar."""
         raise NotImplementedError(f"{type(self).__name__} has no followers")
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """What the network is judged by, the first entry by searches; see ``scores``."""
+        """What the network is judged by, as names in ``metrics``; searches minimise the first."""
         return ("error",)
 
-    def scores(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return a sum over rows for every entry of ``measures``, and at last what they are to be divided by.
+    @abstractmethod
+    def noise_size(self, labelled: int, unlabelled: int) -> int:
+        """Number of standard normal draws that one step takes for that many rows; windows count as their steps."""
 
-        Args:
-            x: inputs, (rows, ...).
-            y: classes, (rows,).
+    @abstractmethod
+    def cost(
+        self, batch: Any, noise: Tensor, hyper: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Return the scalar that a step differentiates, and its terms, shape (len(term_names),).
+
+        A network that takes ``Windows`` instead of a ``Batch`` also returns the new state, by the same names; one
+        whose followers follow values of the step returns these.
         """
+
+    def scores(self, *examples: Any, **named: Any) -> Tensor:
+        """Return a sum over rows for every entry of ``measures``, and at last the divisor of them all.
+
+        The arguments are inputs (rows, ...) and classes (rows,); of sequences inputs, targets and scored steps, as in
+        ``Windows``, from their beginning.
+        """
+        x, y = examples
         wrong = (self(x).argmax(-1) != y).sum()
         return torch.stack([wrong, torch.full_like(wrong, len(y))])
 
+    @abstractmethod
+    def statistics(self, *minibatches: Any, **named: Any) -> dict[str, Tensor]:
+        """Return test-time statistics of labelled minibatches, (minibatches, rows, ...): buffer name -> value.
+
+        Of sequences the arguments are inputs and present steps, as in ``Windows`` behind an axis of minibatches.
+        """
+
     def half_squares(self, names: Container[str]) -> Tensor:
-        """Return what weight decay weighs: half the sum of the squared parameters whose own names are among these."""
+        """Return what weight decay multiplies: half the sum of the squared parameters that have one of these names."""
         named = self.named_parameters()
         squares = [value.square().sum() for name, value in named if name.rpartition(".")[2] in names]
         return 0.5 * torch.stack(squares).sum()
+
+
+class Teachable(Network):
+    """A classifier that can have a mean teacher, see ``nn.mean_teacher``. Its buffers are test-time statistics."""
+
+    @abstractmethod
+    def cost_with_logits(
+        self, batch: Batch, noise: Tensor, hyper: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the cost of one step, its terms, and the logits of all rows that the network classified."""
+
+    @abstractmethod
+    def noisy_logits(
+        self, x: Tensor, noise: Tensor, hyper: Mapping[str, Tensor], found: dict[str, Tensor] | None = None
+    ) -> Tensor:
+        """Return the logits of inputs under noise, normalised by their own statistics: (rows, ...) -> (rows, classes).
+
+        Args:
+            x: inputs, normalised as one group; rows >= 2.
+            noise: standard normal draws, (logits_noise_size,).
+            found: receives the statistics of this path, named as ``statistics`` names them; None: they are not kept.
+        """
+
+    @abstractmethod
+    def logits_noise_size(self, rows: int) -> int:
+        """Number of standard normal draws that ``noisy_logits`` takes."""
+
+
+class Column(Network):
+    """A network whose activations a network of a later stage reads."""
+
+    config: ColumnConfig
+
+    @abstractmethod
+    def features(self, x: Tensor, *, noise: Mapping[int, Tensor] | None = None) -> list[Tensor]:
+        """Return the activations h_0..h_L of clean inputs under the stored statistics; the last are the logits.
+
+        Args:
+            noise: layer -> what is added to its activations; the layers above read the sum.
+        """
+
+
+class Columns(Network):
+    """A network of several columns, whose activations an analysis reads and disturbs."""
+
+    @abstractmethod
+    def source_features(
+        self, x: Tensor, *, noise: Mapping[tuple[int, int], Tensor] | None = None
+    ) -> list[list[Tensor]]:
+        """Return the activations of every source column on the target's inputs; ``noise`` as for ``features``."""
+
+    @abstractmethod
+    def features(self, x: Tensor, *, noise: Mapping[tuple[int, int], Tensor] | None = None) -> list[Tensor]:
+        """Return the activations h_0..h_L of the target column under the stored statistics; the last are the logits.
+
+        Args:
+            noise: (column, layer) -> what is added to that layer's activations, and goes up from there in its own
+                column and through the laterals; columns count the sources from 0, the target comes last.
+        """

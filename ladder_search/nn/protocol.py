@@ -1,12 +1,14 @@
-"""What the training program asks of a model family; families implement it, packs call it."""
+"""What the training program requires of a family's settings, and what a step of it reads; packs call it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, Self
 
-from torch import Tensor
+from torch import Tensor, nn
+
+from ladder_search.metrics import MEASURES, Measure
 
 Stacking = Literal["vmap", "none"]
 """How K networks of a family become one program: ``torch.func.vmap`` over the model, or not at all, one by one."""
@@ -28,9 +30,9 @@ class Batch:
 class Windows:
     """One step's windows of sequences, whose state goes on from window to window.
 
-    ``inputs`` and ``targets`` (rows, width, channels) are 0 or 1, an input being the step before its target and zero
-    before a sequence's first; ``present`` (rows, width) tells where there is such a step, from each row's first on, and
-    ``scored`` which of them count; ``carried`` is the state in which rows begin, name -> (rows, ...).
+    ``inputs`` and ``targets`` (rows, width, channels) are 0 or 1; an input is the step before its target, and zero
+    before a sequence's first. ``present`` (rows, width) marks where there is such a step, from each row's first on, and
+    ``scored`` the steps that count; ``carried`` is the state in which rows begin, name -> (rows, ...).
     """
 
     inputs: Tensor
@@ -43,24 +45,36 @@ class Windows:
 PROGRESS = "progress"
 """Entry of the hyper-parameters that a step adds to the settings' own: the share of the run that is done, a scalar."""
 
+SOURCES = "sources."
+"""Prefix of a module's tensors that belong to networks of an earlier stage: constants of the program, one set per
+member, which a step reads and never changes."""
+
 
 class ModelConfig(Protocol):
-    """Settings of a family's model, a frozen dataclass."""
+    """Settings of a family's model: a frozen dataclass that inherits from this class.
+
+    Members with a body are optional; their defaults are those of a classifier of rows that stand alone.
+    """
+
+    __slots__ = ()
 
     def signature(self) -> tuple[object, ...]:
-        """What members of one pack must share: all that shapes the program rather than fills its tensors."""
+        """Return what members of one pack must share: all that shapes the program rather than fills its tensors."""
         ...
 
     def hyper(self) -> dict[str, list[float]]:
-        """Hyper-parameters that enter the step as tensors, one value per member."""
+        """Return the hyper-parameters that enter the step as tensors, one value per member."""
         ...
 
     def on_network_of(self, other: Self) -> Self:
-        """These settings on the network of ``other``: how a baseline follows a study whose sizes were changed."""
+        """Return these settings on the network of ``other``, for a baseline of a study whose sizes were changed."""
         ...
 
     def flops(self, labelled: int, unlabelled: int) -> float:
-        """Floating-point operations of the matrix products in one step of that many rows."""
+        """Return the floating-point operations of the matrix products in one step of that many rows.
+
+        Rows of sequences are counted as their steps.
+        """
         ...
 
     @property
@@ -78,100 +92,85 @@ class ModelConfig(Protocol):
         """
         ...
 
-
-class Column(Protocol):
-    """A trained network whose activations a later one reads."""
-
-    def features(self, x: Tensor, *, noise: Mapping[int, Tensor] | None = None) -> list[Tensor]:
-        """Activations h_0..h_L of clean inputs under the stored statistics; the last are the logits.
-
-        ``noise`` is added to the activations of the layers that it names, and the layers above read the sum.
-        """
-        ...
-
-
-class Columns(Protocol):
-    """A network of several columns, whose activations an analysis looks at and disturbs."""
-
-    def source_features(self, x: Tensor) -> list[list[Tensor]]:
-        """Activations of every source column on the target's inputs."""
-        ...
-
-    def features(self, x: Tensor, *, noise: Mapping[tuple[int, int], Tensor] | None = None) -> list[Tensor]:
-        """Activations h_0..h_L of the target column; ``noise`` is by (column, layer), the target being the last."""
-        ...
-
-
-SOURCES = "sources."
-"""Prefix of a module's tensors that belong to networks of an earlier stage: constants of the program, one set per
-member, which a step reads and never changes."""
-
-
-class PackModel(Protocol):
-    """An ordinary ``nn.Module`` for one trial; a pack stacks K of them along a leading axis.
-
-    A step may compute the layers of ``torch.nn.functional`` (linear, convolutions) in a lower precision; see
-    ``training.program.Bfloat16Products``. Networks of an earlier stage are its submodule ``sources``.
-    """
-
-    @property
-    def term_names(self) -> tuple[str, ...]:
-        """Names of the entries of ``cost``'s second result."""
-        ...
-
-    @property
-    def carried(self) -> Mapping[str, tuple[int, ...]]:
-        """Shape of what a row's next window needs to know of this one, without the row's axis; by names."""
-        ...
-
-    @property
-    def followers(self) -> Mapping[str, str]:
-        """Parameters and buffers that no gradient moves, and what each of them follows.
-
-        That is a parameter, or what a step has found: an entry of ``cost``'s third result.
-        """
-        ...
-
-    def follow_rate(self, hyper: Mapping[str, Tensor]) -> Tensor:
-        """Which share of its way a follower goes in a step, a scalar."""
-        ...
-
     @property
     def measures(self) -> tuple[str, ...]:
-        """What the network is judged by; searches go by the first."""
-        ...
+        """What the network is judged by, as names in ``metrics``; searches minimise the first."""
+        return ("error",)
 
     @property
-    def widest(self) -> int:
-        """Numbers in the largest layer of one row: of a large network an evaluation takes fewer rows at once."""
-        ...
+    def measure(self) -> Measure:
+        """What searches minimise."""
+        return MEASURES[self.measures[0]]
 
-    def noise_size(self, labelled: int, unlabelled: int) -> int:
-        """Number of standard normal draws that one step takes for that many rows; windows count as their steps."""
-        ...
+    @property
+    def teachable(self) -> bool:
+        """Whether the network can have a mean teacher; it is then a ``nn.network.Teachable``."""
+        return False
 
-    def cost(self, batch: Batch, noise: Tensor, hyper: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The scalar that a step differentiates, and its terms, shape (len(term_names),).
+    @property
+    def reads_unlabelled(self) -> bool:
+        """Whether a step reads unlabelled rows."""
+        return True
 
-        A network that takes ``Windows`` instead of a ``Batch`` returns the new state besides, by the same names; one
-        whose followers follow what a step finds returns that.
-        """
-        ...
+    @property
+    def statistics_batches(self) -> int:
+        """Largest number of minibatches that test-time statistics are averaged over."""
+        return 10**9
 
-    def scores(self, x: Tensor, y: Tensor) -> Tensor:
-        """A sum over rows for every entry of ``measures``, and at last what they are to be divided by.
+    @property
+    def in_turn(self) -> int:
+        """How many times a step runs the network one after the other on each row: on frames of a video, for example."""
+        return 1
 
-        Of sequences: ``scores(inputs, targets, scored)``, as in ``Windows``, from their beginning.
-        """
-        ...
+    def variation(self) -> dict[str, int | str]:
+        """Return the numbers and names in a notation of layers that a search may vary; none by default."""
+        return {}
 
-    def statistics(self, x_labelled: Tensor) -> dict[str, Tensor]:
-        """Test-time statistics from labelled minibatches, (minibatches, rows, ...): buffer name -> value.
+    def varied(self, variation: Mapping[str, int | str]) -> Self:
+        """Return these settings with some entries of ``variation`` replaced."""
+        return self
 
-        Of sequences: ``statistics(inputs, present)``, as in ``Windows`` behind an axis of minibatches.
-        """
-        ...
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Class probabilities of clean inputs under the stored statistics."""
-        ...
+class ColumnConfig(ModelConfig):
+    """Settings of a network that can be an earlier stage; the network is a ``nn.network.Column``."""
+
+    __slots__ = ()
+
+    @property
+    def activation(self) -> str:
+        """Nonlinearity of the hidden layers."""
+        raise NotImplementedError
+
+    @property
+    def architecture(self) -> tuple[object, ...]:
+        """The layers as they are written; columns with the same ones have weights of the same shapes."""
+        raise NotImplementedError
+
+    @property
+    def sizes(self) -> Sequence[tuple[int, int, int]]:
+        """Channels, height and width of layers 0..L; units of a fully connected layer are channels of one place."""
+        raise NotImplementedError
+
+
+class StagedConfig(ModelConfig):
+    """Settings of a network that may be trained beside, or from, networks of an earlier stage: its sources."""
+
+    __slots__ = ()
+
+    @property
+    def staged(self) -> bool:
+        """Whether the network uses its sources."""
+        raise NotImplementedError
+
+    @property
+    def scale(self) -> float:
+        """What pixels in 0..1 are multiplied by before sources read them."""
+        raise NotImplementedError
+
+    def check_sources(self, models: Mapping[str, ColumnConfig]) -> None:
+        """Raise ``SettingError`` when sources with these settings cannot serve the network."""
+        raise NotImplementedError
+
+    def taken_over(self, sources: Sequence[nn.Module]) -> dict[str, Tensor]:
+        """Return what a network of these settings takes over from its sources: names in its state -> values."""
+        raise NotImplementedError

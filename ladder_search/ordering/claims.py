@@ -84,7 +84,7 @@ class Ordering:
             names = ", ".join(f"{study.name} on {study.data.dataset}" for study in found)
             raise SettingError(f"an ordering is of studies on the same examples, got {names}; name others.")
         for study in found:
-            judged_by = getattr(study.model, "measures", (study.measure.name,))
+            judged_by = study.model.measures
             if self.measure not in judged_by:
                 raise SettingError(
                     f"the ordering {self.name} is by the measure {self.measure}, and {study.name} is judged by "

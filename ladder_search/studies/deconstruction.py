@@ -71,7 +71,8 @@ def _study(variant: str, column: int) -> Study:
     labels = _LABELS[column]
     group = labels or "all"
     full = next(study for study in ladder.STUDIES if study.name == f"mnist-{group}-full")
-    model: LadderConfig = full.model
+    model = full.model
+    assert isinstance(model, LadderConfig)
     changes: dict[str, Any] = {
         name: (getattr(model, name)[0], *(0.0,) * model.depth) if value == "first only" else value
         for name, value in _CHANGES[variant].items()

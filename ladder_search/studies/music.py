@@ -44,11 +44,6 @@ class SequenceSpaceConfig:
     hidden: tuple[int, ...] = ()
     """Units of a layer to choose from; none: the study's own."""
 
-    @property
-    def programs(self) -> int:
-        """How many programs the trials of a search need: those of different ones share no pack."""
-        return max(1, len(self.hidden))
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Corpus:
@@ -202,7 +197,6 @@ def _rladder(corpus: _Corpus, suffix: str, levels: tuple[str, ...], title: str) 
         training=training,
         space=RecurrentSpaceConfig(lambda_p=False, prediction=False, noise=False, dropout=True, weight_decay=True),
         stop=stop,
-        gpu_share=0.125,
         target=None if suffix else target,
         baseline=f"{corpus.name}-lstm",
     )

@@ -53,11 +53,6 @@ class ProgressiveSpaceConfig:
     source_noise: bool = False
     """Search the noise and the lowest denoising weight of a ladder source; every trial trains its own."""
 
-    @property
-    def programs(self) -> int:
-        """How many programs the trials of a search need: those of different ones share no pack."""
-        return (3 if self.adapter else 1) * (3 if self.adapter_width else 1) * (2 if self.batch_norm else 1)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Domain:

@@ -56,14 +56,6 @@ class RecurrentSpaceConfig:
     teacher: bool = True
     """Search the teacher's weight, 1..300, and its decay, where the study has one."""
 
-    @property
-    def programs(self) -> int:
-        """How many programs the trials of a search need: those of different ones share no pack."""
-        kinds = (2 if self.prediction else 1) * (3 if self.decoder_cell else 1) * (4 if self.top else 1)
-        for choices in (self.iterations, self.channels, self.kernels, self.cells):
-            kinds *= max(1, len(choices))
-        return kinds * (2 if self.normalisation else 1)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Size:
@@ -79,8 +71,6 @@ class _Size:
     stride: int
     """Of the convolution before the first recurrent cell: digits move by less than a cell's kernel either way."""
     training: TrainingConfig
-    gpu_share: float
-    """A step at full size is several milliseconds of a large GPU's arithmetic, one at half size is its launches."""
     labelled: int
     """Labelled rows of a batch, of half as many rows as there are labels for."""
 
@@ -130,7 +120,6 @@ _FULL = _Size(
     top=256,
     stride=2,
     training=TrainingConfig(epochs=100, lr=0.001, decay_start=0.5, clip_norm=5.0),
-    gpu_share=0.5,
     labelled=25,
 )
 _HALF = _Size(
@@ -143,7 +132,6 @@ _HALF = _Size(
     training=TrainingConfig(
         epochs=20, lr=0.002, decay_start=0.5, labelled_batch=50, unlabelled_batch=50, clip_norm=5.0
     ),
-    gpu_share=0.125,
     labelled=20,
 )
 # One velocity and no bounce, the first cells at full resolution: what minutes on one core are enough for.
@@ -155,7 +143,6 @@ _MINI = _Size(
     top=64,
     stride=1,
     training=TrainingConfig(epochs=2, lr=0.003, decay_start=0.5, labelled_batch=50, unlabelled_batch=50, clip_norm=5.0),
-    gpu_share=0.125,
     labelled=20,
 )
 
@@ -250,7 +237,6 @@ def _supervised(size: _Size, kind: str) -> Study:
         training=size.training,
         space=RecurrentSpaceConfig(),
         stop=_stop(size.steps, kind),
-        gpu_share=size.gpu_share,
         target=_target(size, kind, _TABLE_1[kind]),
     )
 
@@ -280,7 +266,6 @@ def _few_labels(size: _Size, kind: str, unlabelled: bool, taught: bool) -> Study
         teacher=teacher,
         space=RecurrentSpaceConfig(),
         stop=_stop(size.steps, kind),
-        gpu_share=size.gpu_share,
         target=_target(size, kind, _TABLE_2[kind, unlabelled, taught]),
     )
 

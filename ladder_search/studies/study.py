@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from ladder_search.config import as_mapping, build, in_range, merge
 from ladder_search.errors import SettingError, UnknownNameError
-from ladder_search.metrics import ERROR, MEASURES, Measure, measure_of
+from ladder_search.metrics import ERROR, MEASURES, Measure
 from ladder_search.nn.mean_teacher import TeacherConfig
+from ladder_search.nn.protocol import ModelConfig
 from ladder_search.training.settings import TrainingConfig
 from ladder_search.trial import DataConfig, SourceConfig, TrialSpec, build_sources
 
@@ -97,11 +98,6 @@ class SpaceConfig:
     decay_start: bool = False
     """Search the start of the linear decay, 0.5..0.86 of the epochs."""
 
-    @property
-    def programs(self) -> int:
-        """How many programs the trials of a search need: those of different ones share no pack."""
-        return max(1, len(self.combinators))
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StopConfig:
@@ -138,10 +134,10 @@ class Study:
     """What was trained, in a few words; the name says on which data and labels."""
     data: DataConfig
     """The split of a search; final training holds nothing out."""
-    model: Any
+    model: ModelConfig
     """The published configuration's model settings."""
     training: TrainingConfig
-    space: Any = field(default_factory=SpaceConfig)
+    space: object = field(default_factory=SpaceConfig)
     """What a search varies, a dataclass of the family's own kind."""
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     """A mean teacher of the networks; weight 0: none."""
@@ -154,9 +150,6 @@ class Study:
     """Study of the supervised baseline that this one is measured against."""
     report_every: int = 1
     """Epochs between two reports of a trial to the search."""
-    gpu_share: float = 1.0
-    """How much of a GPU a trial, or a pack of trials, gets with ``--gpus-per-trial auto``. Ours: from operations and
-    memory, not measured."""
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Settings that were put over the published ones, nested; none: the study is as published."""
 
@@ -174,7 +167,7 @@ class Study:
     @property
     def measure(self) -> Measure:
         """What its trials are judged by."""
-        return measure_of(self.model)
+        return self.model.measure
 
     def trial(self, **seeds: int) -> TrialSpec:
         """The published configuration as a trial; ``seeds`` are ``seed``, ``label_seed`` and ``draws``."""
@@ -216,6 +209,6 @@ class Study:
                 changed[section] = build_sources(merge(before, values))
                 continue
             changed[section] = build(type(own), merge(as_mapping(own), values), where=section)
-        if measure_of(changed.get("model", self.model)) != self.measure:
+        if changed.get("model", self.model).measure != self.measure:
             changed |= {"target": None, "baseline": None}
         return dataclasses.replace(self, **changed, changes=merge(self.changes, overrides))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ladder_search.nn.network import Network
 from ladder_search.nn.protocol import Stacking
 from ladder_search.training.feeds import Feed
 from ladder_search.training.program import Stack, in_turn, over_members
@@ -26,25 +27,25 @@ _ON_CUDA = 8
 
 
 class _Statistics(nn.Module):
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Network) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, *minibatches: Tensor) -> dict[str, Tensor]:
-        return self.model.statistics(*minibatches)  # type: ignore[no-any-return, operator]
+        return self.model.statistics(*minibatches)
 
 
 class _Scores(nn.Module):
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Network) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        return self.model.scores(*inputs)  # type: ignore[no-any-return, operator]
+        return self.model.scores(*inputs)
 
 
 def labelled_statistics(
-    model: nn.Module, params: Stack, feed: Feed, rows: Tensor, *, stacking: Stacking = "vmap"
+    model: Network, params: Stack, feed: Feed, rows: Tensor, *, stacking: Stacking = "vmap"
 ) -> Stack:
     """Return the test-time statistics of K members.
 
@@ -70,7 +71,7 @@ def labelled_statistics(
 
 
 def scores(
-    model: nn.Module, state: Stack, feed: Feed, rows: Tensor | None = None, *, stacking: Stacking = "vmap"
+    model: Network, state: Stack, feed: Feed, rows: Tensor | None = None, *, stacking: Stacking = "vmap"
 ) -> Tensor:
     """Return each member's means of what its network is judged by (``measures``), (K, measures) float64.
 
@@ -95,7 +96,7 @@ class Evaluation:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Network,
         params: Stack,
         feed: Feed,
         labelled: Tensor,
@@ -111,8 +112,7 @@ class Evaluation:
         stacking: the family's, see ``models.Family``.
         """
         self._params, self._labelled, self._rows = params, labelled, rows
-        measures: tuple[str, ...] = model.measures  # type: ignore[assignment]
-        self._sums = torch.zeros((len(rows), len(measures) + 1), dtype=torch.float64, device=rows.device)
+        self._sums = torch.zeros((len(rows), len(model.measures) + 1), dtype=torch.float64, device=rows.device)
         self._capture = capture
         self._into_place: Callable[[], None] | None = None
 
@@ -141,19 +141,17 @@ class Evaluation:
         self._sums.copy_(self._sum(self._params, self._labelled, self._rows))
 
 
-def _sums(model: nn.Module, state: Stack, feed: Feed, rows: Tensor, stacking: Stacking) -> Tensor:
+def _sums(model: Network, state: Stack, feed: Feed, rows: Tensor, stacking: Stacking) -> Tensor:
     call, dtype, members = _over_members(_Scores(model), stacking), _dtype(state), len(rows)
-    measures: tuple[str, ...] = model.measures  # type: ignore[assignment]
-    total = torch.zeros((members, len(measures) + 1), dtype=torch.float64, device=rows.device)
+    total = torch.zeros((members, len(model.measures) + 1), dtype=torch.float64, device=rows.device)
     with torch.no_grad():
         for chunk in feed.chunks(rows, _rows_at_once(model, feed.x) // members, dtype):
             total += call(state, *chunk)
     return total
 
 
-def _rows_at_once(model: nn.Module, x: Tensor) -> int:
-    widest: int = model.widest  # type: ignore[assignment]
-    return min(_ROWS_AT_ONCE, _NUMBERS_AT_ONCE // widest) * (_ON_CUDA if x.device.type == "cuda" else 1)
+def _rows_at_once(model: Network, x: Tensor) -> int:
+    return min(_ROWS_AT_ONCE, _NUMBERS_AT_ONCE // model.widest) * (_ON_CUDA if x.device.type == "cuda" else 1)
 
 
 def _count(state: Stack) -> int:

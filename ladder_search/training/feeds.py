@@ -180,5 +180,4 @@ class BatchRows:
         # Where one minibatch is the whole labelled set, every minibatch of the epoch has the same statistics.
         stream, spec = self._labelled, self._spec
         whole = stream.batches_per_pass == 1 and stream.batch_size == len(spec.split.labelled)
-        enough = getattr(spec.model, "statistics_batches", spec.steps_per_epoch)
-        return stream.batches(0, 1 if whole else min(enough, spec.steps_per_epoch))
+        return stream.batches(0, 1 if whole else min(spec.model.statistics_batches, spec.steps_per_epoch))

@@ -30,9 +30,9 @@ class MemberSpec:
     """Steps of each piece of music that is trained on; None: examples are rows."""
     stages: tuple[object, ...] = ()
     """Signatures of the networks of earlier stages."""
-    given: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
-    """What an earlier stage hands on: names in the network's state -> values, initial ones of parameters, and the
-    constants of source columns (``nn.protocol.SOURCES``)."""
+    taken_over: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
+    """Values from networks of an earlier stage by their names in the network's state: initial ones of parameters, and
+    the constants of source columns (``nn.protocol.SOURCES``)."""
 
     def signature(self) -> tuple[object, ...]:
         """What members of one pack must share."""
@@ -62,8 +62,8 @@ class MemberSpec:
 
     @property
     def unlabelled_rows(self) -> int:
-        """Unlabelled rows of a step; 0 where the network says (``unlabelled``) that it has no use for any."""
-        if not getattr(self.model, "unlabelled", True):
+        """Unlabelled rows of a step; 0 where the network reads none."""
+        if not self.model.reads_unlabelled:
             return 0
         return min(self.training.unlabelled_batch, len(self.split.unlabelled))
 

@@ -9,16 +9,17 @@ settings and seed alone, and a member that becomes non-finite is reported so and
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from ladder_search.errors import CheckpointError, SettingError
+from ladder_search.nn.network import Network
 from ladder_search.nn.protocol import SOURCES, Stacking
 from ladder_search.training import seeding
 from ladder_search.training.evaluation import Evaluation, labelled_statistics, scores
@@ -32,7 +33,11 @@ from ladder_search.training.stepping import Stepper, capture_graph
 
 __all__ = ["Build", "IntervalReport", "MemberSpec", "MemberState", "Pack", "TrainingData"]
 
-Build = Callable[[Any, torch.Generator], nn.Module]
+
+class Build(Protocol):
+    def __call__(self, config: Any, *, generator: torch.Generator) -> Network:
+        """Return the network of one member."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +96,7 @@ class Pack:
 
         Args:
             like: fixes the signature.
-            build: ``build(config, generator)`` makes the module of one member.
+            build: makes the network of one member.
             data: the training set, on the device where the pack is to be, and how it is read.
             compiled: the step is compiled on its first use.
             captured: steps and evaluations become CUDA graphs on their first use; None: on CUDA.
@@ -103,7 +108,7 @@ class Pack:
         self._build, self._data, self._stacking = build, data, stacking
         self._dtype = torch.float32 if like.training.dtype == "float32" else torch.float64
         self._device = data.x.device
-        self._model = build(like.model, seeding.generator(0)).to(self._device, self._dtype)
+        self._model = build(like.model, generator=seeding.generator(0)).to(self._device, self._dtype)
         params, constants = parted(self._model)
 
         def stack_of_zeros(like: Stack) -> Stack:
@@ -116,17 +121,15 @@ class Pack:
             for name, values in like.model.hyper().items()
         }
         self._rows = data.rows(like)
-        per_layer = (self._rows[0] + 2 * self._rows[1]) * self._model.widest  # type: ignore[operator]
+        per_layer = (self._rows[0] + 2 * self._rows[1]) * self._model.widest
         if self._device.type == "cpu" and per_layer * self._dtype.itemsize >= LARGE_BLOCK:
             keep_large_blocks()
-        carried: dict[str, tuple[int, ...]] = self._model.carried  # type: ignore[assignment]
         self._carried: Stack = {
             name: torch.zeros((slots, like.training.labelled_batch, *shape), dtype=self._dtype, device=self._device)
-            for name, shape in carried.items()
+            for name, shape in self._model.carried.items()
         }
         self._seats: list[_Seat | None] = [None] * slots
-        self._term_names: tuple[str, ...] = self._model.term_names  # type: ignore[assignment]
-        self._measures: tuple[str, ...] = self._model.measures  # type: ignore[assignment]
+        self._term_names, self._measures = self._model.term_names, self._model.measures
         # Rows that evaluations read: one place for a member as long as it sits, as a captured program wants it.
         self._statistics_rows, self._validation_rows = (
             torch.zeros((slots, *rows.shape), dtype=torch.int64, device=self._device)
@@ -135,7 +138,7 @@ class Pack:
         step = make_step(
             self._model,
             data,
-            noise_size=self._model.noise_size(*self._rows),  # type: ignore[operator]
+            noise_size=self._model.noise_size(*self._rows),
             compiled=compiled,
             precision=like.training.precision,
             clipping=like.training.clip_norm is not None,
@@ -201,10 +204,10 @@ class Pack:
             )
         slot = free[0]
         seat = _Seat(Clock(spec), self._data.stream(spec))
-        constants = {name: value for name, value in spec.given.items() if name.startswith(SOURCES)}
+        constants = {name: value for name, value in spec.taken_over.items() if name.startswith(SOURCES)}
         if state is None:
-            fresh = self._build(spec.model, seeding.generator(spec.seed, seeding.INITIAL_WEIGHTS))
-            initial = {name: value for name, value in spec.given.items() if name not in constants}
+            fresh = self._build(spec.model, generator=seeding.generator(spec.seed, seeding.INITIAL_WEIGHTS))
+            initial = {name: value for name, value in spec.taken_over.items() if name not in constants}
             params = parted(fresh)[0] | initial
             zeros = {name: torch.zeros_like(value) for name, value in params.items()}
             start = {name: torch.zeros_like(stacked[slot], device="cpu") for name, stacked in self._carried.items()}
@@ -323,16 +326,16 @@ class Pack:
     def _named(self, row: list[float]) -> dict[str, float]:
         return dict(zip(self._measures, row, strict=True))
 
-    def module(self, slot: int) -> nn.Module:
+    def module(self, slot: int) -> Network:
         """Return the member as a plain module with its test-time statistics in place, on the CPU."""
         return self.modules([slot])[slot]
 
-    def modules(self, slots: Collection[int] | None = None) -> dict[int, nn.Module]:
+    def modules(self, slots: Collection[int] | None = None) -> dict[int, Network]:
         """Return seated members, all unless told, as plain modules with their test-time statistics, on the CPU."""
         chosen, statistics = self.statistics(slots)
         found = {}
         for row, slot in enumerate(chosen):
-            module = self._build(self._seat(slot).clock.spec.model, seeding.generator(0)).to(self._dtype)
+            module = self._build(self._seat(slot).clock.spec.model, generator=seeding.generator(0)).to(self._dtype)
             own = {**self._params, **self._constants}
             tensors = {name: stacked[slot].detach().cpu().clone() for name, stacked in own.items()}
             tensors |= {name: value[row].cpu() for name, value in statistics.items()}
@@ -392,11 +395,11 @@ class _Seat:
     stream: Stream
 
 
-def parted(module: nn.Module) -> tuple[Stack, Stack]:
+def parted(module: Network) -> tuple[Stack, Stack]:
     """Return a module's parameters, followers that are buffers among them, and its constants: earlier stages."""
     everything, followers = module.state_dict(), module.followers
     params = {name: v.detach() for name, v in module.named_parameters() if not name.startswith(SOURCES)}
-    params |= {name: everything[name] for name in followers if name not in params}  # type: ignore[union-attr]
+    params |= {name: everything[name] for name in followers if name not in params}
     return params, {name: v for name, v in everything.items() if name.startswith(SOURCES)}
 
 

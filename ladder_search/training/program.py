@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from ladder_search.internals.torch import fused_adam_kernel
+from ladder_search.nn.network import Network
 from ladder_search.nn.protocol import PROGRESS, Batch, Windows
 from ladder_search.training.feeds import Feed
 from ladder_search.training.noise import counters, fill_normals, normals
@@ -36,14 +37,14 @@ _LONG_AGO = 1e9
 class _Cost(nn.Module):
     """Makes a model's ``cost`` callable through ``functional_call``."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Network) -> None:
         super().__init__()
         self.model = model
 
     def forward(
         self, batch: Batch | Windows, noise: Tensor, hyper: Mapping[str, Tensor]
     ) -> tuple[Tensor, tuple[Tensor, Stack]]:
-        total, terms, *carried = self.model.cost(batch, noise, hyper)  # type: ignore[operator]
+        total, terms, *carried = self.model.cost(batch, noise, hyper)
         return total, (terms, carried[0] if carried else {})
 
 
@@ -65,7 +66,7 @@ class Bfloat16Products(TorchFunctionMode):
 
 
 def make_step(
-    model: nn.Module,
+    model: Network,
     feed: Feed,
     *,
     noise_size: int,
@@ -99,7 +100,7 @@ def make_step(
     """
     cost = _Cost(model)
     of_words = counters(noise_size, next(model.parameters()).device)
-    followers: Mapping[str, str] = model.followers  # type: ignore[assignment]
+    followers = model.followers
 
     def member_cost(params: Stack, hyper: Stack, constants: Stack, carried: Stack, gathered: Any, noise: Tensor) -> Any:
         named = {_MODEL + name: value for stack in (params, constants) for name, value in stack.items()}
@@ -162,7 +163,7 @@ def make_step(
                 gradients = clipped(gradients, clip)
             (fused_adam if eager_on_cpu else adam)(trained, gradients, first, second, rate, root)
             if followers:
-                follow(params, params | left, followers, over_members(model.follow_rate)(settings))  # type: ignore[arg-type]
+                follow(params, params | left, followers, over_members(model.follow_rate)(settings))
             for name, place in carried.items():
                 place.copy_(left[name])
         return terms

@@ -16,66 +16,24 @@ from ladder_search.config import as_mapping, build
 from ladder_search.data import datasets
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.music import KEYS, MusicCorpus, as_dataset
+from ladder_search.metrics import NLL
 from ladder_search.models import FAMILIES
 from ladder_search.nn.protocol import SOURCES as PREFIX
-from ladder_search.nn.protocol import Batch, Windows
+from ladder_search.nn.protocol import Batch, StagedConfig, Windows
+from ladder_search.training.feeding import feed_of_test_set
 from ladder_search.training.pack import IntervalReport, MemberSpec, Pack
 from ladder_search.trial import TrialSpec
-from ladder_search.trial import test_data as data_of_the_test
-from spaces import SPACES
-from trainables import TRAINABLES
+from spaces import find_space
 
-# Settings of a tiny network per family; all but the listed vectors shape the program.
-TINY: dict[str, dict[str, Any]] = {
-    "ladder": {"widths": [64, 12, 10], "noise_std": [0.3] * 3, "lambda_": [10.0, 1.0, 0.1]},
-    "ladder-conv": {
-        "image": [1, 8, 8],
-        "layers": ["convf:4:3:1", "maxpool:2:2", "convv:10:3:1", "globalmeanpool"],
-        "noise_std": [0.3] * 5,
-        "lambda_": [10.0, 1.0, 0.1, 0.1, 0.1],
-        "decoder": "full",
-    },
-    "progressive": {"widths": [64, 12, 10], "alpha_init": [0.5]},
-    "progressive-conv": {
-        "image": [1, 8, 8],
-        "layers": ["convf:4:3:1", "maxpool:2:2", "convv:10:3:1", "globalmeanpool"],
-    },
-    "recurrent": {
-        "frame": [1, 16, 16],
-        "levels": ["conv:2:3:2 lstm:2:3", "conv:3:3:2 gru:3:3", "conv:4:3:2 dense-lstm:6"],
-        "noise_std": 0.1,
-        "dropout": 0.2,
-        "unlabelled": True,
-    },
-    "sequence": {"hidden": 12, "dropout": 0.2},
-}
-MUSIC = ("sequence",)
-"""Families of the rest that know nothing but music."""
-# Earlier stages, for the families that have any; here their networks stay as they are initialised.
-SOURCES: dict[str, dict[str, Any]] = {
-    "progressive": {
-        "digits": {
-            "data": {"dataset": "digits", "labels": 40, "validation": 97},
-            "model": TINY["ladder"],
-            "training": {"epochs": 1},
-        }
-    },
-    "progressive-conv": {
-        "digits": {
-            "family": "ladder-conv",
-            "data": {"dataset": "digits", "labels": 40, "validation": 97},
-            "model": TINY["ladder-conv"],
-            "training": {"epochs": 1},
-        }
-    },
-}
+MUSIC = tuple(name for name, family in FAMILIES.items() if family.small.measure is NLL)
+"""Families that read music."""
 
 
 @functools.cache
 def dataset_of(family: str) -> Dataset:
     """Digits, digits that move, or pieces of which each step has the next key down, and a few others by chance."""
     if family not in MUSIC:
-        return datasets.load("occluded-digits-mini" if family == "recurrent" else "digits")
+        return datasets.load("occluded-digits-mini" if len(FAMILIES[family].small.example_shape) == 3 else "digits")
     random = np.random.default_rng(1)
 
     def piece(steps: int) -> np.ndarray:
@@ -87,6 +45,16 @@ def dataset_of(family: str) -> Dataset:
     return as_dataset(MusicCorpus(name="jsb-chorales", train=train, valid=valid, test=test, digest="d" * 64))
 
 
+def sources_of(family: str) -> dict[str, Any]:
+    """Earlier stages, where the family has any; their networks stay as they are initialised."""
+    stage = FAMILIES[family].stage
+    if stage is None:
+        return {}
+    data = {"dataset": "digits", "labels": 40, "validation": 97}
+    model = as_mapping(FAMILIES[stage].small)
+    return {"digits": {"family": stage, "data": data, "model": model, "training": {"epochs": 1}}}
+
+
 def spec_of(family: str, *, seed: int = 1, dtype: str = "float64") -> TrialSpec:
     data = {"dataset": dataset_of(family).name, "labels": 40, "validation": 97}
     if family in MUSIC:
@@ -96,9 +64,9 @@ def spec_of(family: str, *, seed: int = 1, dtype: str = "float64") -> TrialSpec:
         {
             "family": family,
             "data": data,
-            "model": TINY[family],
+            "model": as_mapping(FAMILIES[family].small),
             "training": training,
-            "sources": SOURCES.get(family, {}),
+            "sources": sources_of(family),
             "seed": seed,
         }
     )
@@ -111,7 +79,9 @@ def member_of(family: str, seed: int = 1) -> MemberSpec:
 
 def network_of(family: str) -> Any:
     spec = spec_of(family)
-    return FAMILIES[family].build(spec.model, torch.Generator().manual_seed(1), list(spec.empty_sources().values()))
+    return FAMILIES[family].build(
+        spec.model, generator=torch.Generator().manual_seed(1), sources=list(spec.empty_sources().values())
+    )
 
 
 def examples_of(family: str) -> tuple[Batch | Windows, tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
@@ -143,8 +113,10 @@ def assert_agree(found: IntervalReport, expected: IntervalReport) -> None:
     assert mine == theirs
 
 
-def test_every_family_has_a_space_a_trainable_and_a_tiny_network_here() -> None:
-    assert set(FAMILIES) == set(SPACES) == set(TRAINABLES) == set(TINY)
+def test_rows_name_spaces_and_stages() -> None:
+    for family in FAMILIES.values():
+        assert isinstance(family.small, family.config) and find_space(family.space)
+        assert (family.stage in FAMILIES) == issubclass(family.config, StagedConfig)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -234,7 +206,7 @@ class TestAFamily:
         first = pack.run(10)[0].terms["cost_supervised"]
         last = pack.run(100)[0].terms["cost_supervised"]
         assert last < first
-        network, test = pack.module(0).eval(), data_of_the_test(spec, dataset, torch.device("cpu"))
+        network, test = pack.module(0).eval(), feed_of_test_set(spec.member(dataset), dataset, torch.device("cpu"))
         sums = sum(
             network.scores(*(value[0] for value in chunk))
             for chunk in test.chunks(test.everything()[None], 100, torch.float64)

@@ -27,7 +27,7 @@ from ladder_search import metrics
 from ladder_search.data import datasets
 from ladder_search.record.folder import StudyFolder
 from ladder_search.record.trial import TrialRecord
-from trainables import TRAINABLES
+from trainables import PackTrainable
 
 EPOCHS = 320
 """Of 10 updates each; a checkpoint comes with every 200th and with the last, and with a notice."""
@@ -144,8 +144,7 @@ def as_undisturbed(record: TrialRecord, *, packed: bool) -> bool:
     """
     if not record.epochs:
         return True
-    kind = TRAINABLES[record.settings["family"]]
-    trial = kind.__new__(kind)  # without a directory of Ray's
+    trial = PackTrainable.__new__(PackTrainable)  # without a directory of Ray's
     config = {
         "search": "",
         "key": record.key,

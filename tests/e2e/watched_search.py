@@ -24,22 +24,24 @@ from ladder_search.console import Console, run_command
 from ladder_search.driver.search import run_search
 from ladder_search.driver.settings import parse_arguments
 from ladder_search.report.leaderboard import print_leaderboard
-from spaces import SPACES
+from spaces import find_space
 from tests.e2e.stepping_clock import CLOCK
 from tests.e2e.watched_trials import Watched
+
+LADDER = find_space("ladder")
 
 
 class Greedy:
     """The ladder's space with one suggestion that asks for more memory than addresses can count."""
 
-    published = staticmethod(SPACES["ladder"].published)
-    first = staticmethod(SPACES["ladder"].first)
+    published = staticmethod(LADDER.published)
+    first = staticmethod(LADDER.first)
 
     @staticmethod
     def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
         if ray.is_initialized():  # whose start is not the matter here
             CLOCK.start()
-        settings = SPACES["ladder"].suggest(trial, base, options)
+        settings = LADDER.suggest(trial, base, options)
         if trial.number == int(os.environ.get("WATCHED_GREEDY", -1)):
             settings["model"]["widths"] = [64, 10**13, 10]
         return settings
@@ -48,7 +50,7 @@ class Greedy:
 def main() -> int:
     console = Console()
     settings = parse_arguments(sys.argv[1:])
-    result = run_search(settings, trainables={"ladder": Watched}, spaces={"ladder": Greedy}, console=console)
+    result = run_search(settings, trainable=Watched, find_space=lambda name: Greedy, console=console)
     print_leaderboard(console, result.study, result.records)
     for problem in result.problems:
         console.say(f"note: {problem}")

@@ -10,8 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tests.e2e.stepping_clock import CLOCK
+from trainables.base import PackTrainable
 from trainables.desk import Desk, open_desk
-from trainables.ladder import LadderTrainable
 from trainables.pack_host import PackHost
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class WatchedDesk(Desk):
     host = WatchedHost
 
 
-class Watched(LadderTrainable):
+class Watched(PackTrainable):
     """A trial that leaves a trace of each epoch, also of those that are trained again after a fault."""
 
     open_desk = staticmethod(partial(open_desk, WatchedDesk))

@@ -220,7 +220,7 @@ def test_training_and_evaluation(kind: str, n_labelled: int) -> None:
     )
     spec = MemberSpec(model=case.config, training=training, split=split, seed=seed)
     x, y = torch.from_numpy(digits.train_x.copy()), torch.from_numpy(digits.train_y.astype(np.int64))
-    pack = Pack(spec, lambda c, g: Ladder(c, generator=g), TrainingData(x=x, y=y, full_scale=16.0))
+    pack = Pack(spec, Ladder, TrainingData(x=x, y=y, full_scale=16.0))
     start = {name: value.detach() for name, value in case.model.named_parameters()}
     zeros = {name: torch.zeros_like(value) for name, value in start.items()}
     slot = pack.join(spec, state=MemberState(step=0, params=start, first=zeros, second=zeros))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from ladder_search.models.recurrent import Recurrent, RecurrentConfig
+from ladder_search.models.recurrent import RecurrentConfig, RecurrentLadder
 from ladder_search.nn.protocol import Batch, Windows
 
 
@@ -96,7 +96,7 @@ def settings_of(config: RecurrentConfig) -> Any:
     )
 
 
-def build(seed: int = 1, **changes: Any) -> Recurrent:
+def build(seed: int = 1, **changes: Any) -> RecurrentLadder:
     settings: dict[str, Any] = {
         "frame": FRAME,
         "frames": 3,
@@ -108,7 +108,9 @@ def build(seed: int = 1, **changes: Any) -> Recurrent:
         "dropout": 0.3,
         "weight_decay": 0.01,
     }
-    model = Recurrent(RecurrentConfig(**settings | changes), generator=torch.Generator().manual_seed(seed)).double()
+    model = RecurrentLadder(
+        RecurrentConfig(**settings | changes), generator=torch.Generator().manual_seed(seed)
+    ).double()
     rng = np.random.default_rng(seed)
     with torch.no_grad():  # off their start, where an order error could hide behind zeros and ones
         for value in model.parameters():
@@ -120,11 +122,11 @@ def numbers(model: torch.nn.Module) -> dict[str, np.ndarray]:
     return {name: value.detach().numpy().copy() for name, value in model.named_parameters()}
 
 
-def hyper_of(model: Recurrent) -> dict[str, torch.Tensor]:
+def hyper_of(model: RecurrentLadder) -> dict[str, torch.Tensor]:
     return {name: torch.tensor(value, dtype=torch.float64) for name, value in model.config.hyper().items()}
 
 
-def check_slopes(model: Recurrent, total: torch.Tensor, cost: Callable[[dict[str, np.ndarray]], Any]) -> None:
+def check_slopes(model: RecurrentLadder, total: torch.Tensor, cost: Callable[[dict[str, np.ndarray]], Any]) -> None:
     """Compare the slopes by three numbers of every parameter."""
     params, rng = numbers(model), np.random.default_rng(3)
     gradients = torch.autograd.grad(total, list(model.parameters()))
@@ -143,7 +145,7 @@ def check_slopes(model: Recurrent, total: torch.Tensor, cost: Callable[[dict[str
 class Videos:
     """One step's inputs for both implementations; x is (rows, frames, channels, height, width)."""
 
-    model: Recurrent
+    model: RecurrentLadder
     x: np.ndarray
     y: np.ndarray
     noise: np.ndarray
@@ -269,7 +271,7 @@ def test_a_teacher_notes_the_statistics_of_its_noisy_frames(changes: dict[str, A
 class Music:
     """One step's inputs; notes are (rows, steps, 1, 1, pitches)."""
 
-    model: Recurrent
+    model: RecurrentLadder
     notes: np.ndarray
     present: np.ndarray
     scored: np.ndarray

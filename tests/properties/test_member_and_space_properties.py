@@ -11,12 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ladder_search.config import as_mapping, merge
+from ladder_search.config import as_mapping
+from ladder_search.models import find_family
 from ladder_search.studies import STUDIES
 from ladder_search.training.checkpoint import read_member, write_member
 from ladder_search.training.pack import MemberState
 from ladder_search.trial import TrialSpec
-from spaces import SPACES
+from spaces import find_space
 
 TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool)
 
@@ -54,13 +55,13 @@ def test_a_member_comes_back_bit_for_bit(step: int, params: Any, first: Any, sec
 @given(st.sampled_from(sorted(STUDIES)), st.integers(0, 2**32 - 1))
 def test_what_a_space_suggests_is_a_trial_and_comes_back(name: str, seed: int) -> None:
     study = STUDIES[name]
-    base, options = study.trial().as_mapping(), as_mapping(study.space)
-    space = SPACES[study.family]
+    base, options = study.trial().for_space(), as_mapping(study.space)
+    space = find_space(find_family(study.family).space)
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed)).ask()
-    spec = TrialSpec.from_mapping(merge(base, space.suggest(trial, base, options)))
+    spec = study.trial().suggested(space.suggest(trial, base, options))
     assert TrialSpec.from_mapping(spec.as_mapping()) == spec
     again = optuna.trial.FixedTrial(dict(trial.params))
-    assert TrialSpec.from_mapping(merge(base, space.suggest(again, base, options))) == spec
+    assert study.trial().suggested(space.suggest(again, base, options)) == spec
     published = space.published(base, options)
     for parameter, value in (published or {}).items():
         distribution = trial.distributions.get(parameter)

@@ -30,14 +30,14 @@ def _signal_handlers() -> Iterator[None]:
 
 
 class _OfSteps(LadderConfig):
-    measure = "nll"
+    measures = ("nll",)
 
 
 class _OfFrames(LadderConfig):
-    measure = "prediction_error"
+    measures = ("prediction_error",)
 
 
-_KINDS = {kind.measure: kind for kind in (_OfSteps, _OfFrames)}
+_KINDS = {kind.measures[0]: kind for kind in (_OfSteps, _OfFrames)}
 _TARGETS = {"nll": (8.45, 0.03), "prediction_error": (150.1e-5, 0.1e-5)}
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
-from ladder_search.metrics import ERROR, MEASURES, NLL, PREDICTION_ERROR, STUDENT_ERROR, Measure, measure_of
+from ladder_search.metrics import ERROR, MEASURES, NLL, PREDICTION_ERROR, Measure
 
 
 @pytest.mark.parametrize(
@@ -29,9 +27,3 @@ def test_values_as_text(
 @pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
 def test_there_may_be_no_value(measure: Measure) -> None:
     assert [measure.text(value) for value in (None, float("nan"), float("inf"))] == ["–"] * 3
-
-
-def test_a_model_is_judged_by_its_error_unless_it_says_otherwise() -> None:
-    assert measure_of(SimpleNamespace()) is ERROR
-    named = [measure_of(SimpleNamespace(measure=name)) for name in MEASURES]
-    assert named == [ERROR, NLL, PREDICTION_ERROR, STUDENT_ERROR]

@@ -23,9 +23,10 @@ from ladder_search.data.occluded_bounds import prediction_bounds
 from ladder_search.errors import CheckpointError, SettingError
 from ladder_search.models.recurrent import RecurrentConfig
 from ladder_search.nn.mean_teacher import TeacherConfig
+from ladder_search.training.feeding import training_feed
 from ladder_search.training.feeds import MovingDigits
 from ladder_search.training.settings import TrainingConfig
-from ladder_search.trial import DataConfig, TrialSpec, training_data
+from ladder_search.trial import DataConfig, TrialSpec
 
 CPU = torch.device("cpu")
 LEVELS = ("conv:3:3:2 lstm:3:3", "conv:4:3:2 dense-lstm:8")
@@ -74,7 +75,7 @@ def found_in(bundle: Bundle, **settings: Any) -> Video:
 def rows_of(bundle: Bundle) -> tuple[MovingDigits, torch.Tensor]:
     """The feed of the validation digits and, in order, which they are."""
     dataset = data_of(bundle.spec.data.dataset)
-    feed = training_data(bundle.spec, dataset, CPU)
+    feed = training_feed(bundle.spec.member(dataset), dataset, CPU)
     assert isinstance(feed, MovingDigits)
     return feed, torch.from_numpy(bundle.spec.member(dataset).split.validation)
 

@@ -95,7 +95,7 @@ def the_search_is_one_that_the_script_takes(config: Config) -> None:
     assert name == "search.py"
     settings = parse_arguments(arguments)
     assert settings.address == "auto"
-    assert settings.gpus_per_trial > 0
+    assert settings.gpus_per_trial == "auto"
     assert settings.root == "/results"
     assert settings.name
 

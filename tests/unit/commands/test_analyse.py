@@ -96,7 +96,7 @@ def spec() -> TrialSpec:
 def exported(folder: Path, spec: TrialSpec, dataset: Dataset, *, digest: str | None = None) -> str:
     """Train the configuration, its source at random, and write its bundle; return the bundle's digest."""
     sources = {
-        name: FAMILIES[stage.family].build(stage.model, torch.Generator().manual_seed(1)).eval()
+        name: FAMILIES[stage.family].build(stage.model, generator=torch.Generator().manual_seed(1)).eval()
         for name, stage in spec.stages.items()
     }
     pack = spec.pack(dataset, slots=1, compiled=False, device=torch.device("cpu"))

@@ -22,7 +22,7 @@ OWN = STUDY.trial()
 
 def _programs(trials: int, slots: int = 4, mode: Any = "auto", compiler: bool = True) -> Programs:
     compiling = Compiling(mode=mode, compiler=compiler, trials=trials)
-    return Programs(compiling, STUDY, OWN, datasets.load("digits"), slots=slots)
+    return Programs(compiling, 1, OWN, datasets.load("digits"), slots=slots)
 
 
 def _settings(**changed: Any) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from ray.air.execution._internal import RayActorManager
 from ladder_search.console import Console
 from ladder_search.driver import cluster, search
 from ladder_search.driver.settings import SearchSettings
-from spaces import SPACES
-from trainables import TRAINABLES
+from spaces import find_space
+from trainables import PackTrainable
 
 
 def _state() -> dict[str, Any]:
@@ -74,7 +74,7 @@ def test_nothing_of_a_search_outlives_it(ends: str, tmp_path: Path, monkeypatch:
     before = _state()
 
     def run() -> None:
-        search.run_search(settings, trainables=TRAINABLES, spaces=SPACES, console=Console(io.StringIO()))
+        search.run_search(settings, trainable=PackTrainable, find_space=find_space, console=Console(io.StringIO()))
 
     if ends == "badly":
         with pytest.raises(LeftError):

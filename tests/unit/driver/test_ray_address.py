@@ -18,6 +18,7 @@ from ladder_search.driver.ray_address import RayAddress, check, find_address
 from ladder_search.driver.settings import parse_arguments
 from ladder_search.errors import ResourceError
 from ladder_search.record.folder import StudyFolder
+from ladder_search.training.request import Request
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +88,7 @@ def test_the_address_of_a_search_that_is_resumed(tmp_path: Path) -> None:
     StudyFolder(tmp_path / "first").create({"settings": settings, "store": "sqlite:///x"})
     line = ["--resume", "--name", "first", "--root", str(tmp_path)]
     resumed = parse_arguments([*line, "--gpus-per-trial", "auto"])
-    for settings_of_search in (resumed, resumed.for_study(resumed.resolved_study())):
+    for settings_of_search in (resumed, resumed.resolved(Request(), has_gpus=True)):
         assert settings_of_search.address_from == "address in the study.json of first"
     again = parse_arguments([*line, "--address", "local"])
     assert find_address(again.address, again.address_from) is None

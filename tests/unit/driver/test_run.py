@@ -19,8 +19,9 @@ from ladder_search.driver.run import Run
 from ladder_search.driver.settings import SearchSettings
 from ladder_search.driver.storage import MARKER, Place
 from ladder_search.errors import SettingError, StudyFolderError
+from ladder_search.models import find_family
 from ladder_search.record.folder import StudyFolder
-from spaces import SPACES
+from spaces import find_space
 
 FINITE = {"space": {"noise": "fixed", "lambda_": "fixed", "combinators": ["gauss", "vanilla"], "lr": False}}
 Started = Callable[..., Run]
@@ -41,7 +42,9 @@ def started(tmp_path: Path, out: io.StringIO) -> Started:
         folder.path.mkdir(parents=True, exist_ok=True)
         own = study.trial()
         console = Console(out, width=200, terminal=False)
-        return Run(asked, study, own, datasets.load("digits"), {}, folder, SPACES[study.family], console)
+        return Run(
+            asked, study, own, datasets.load("digits"), {}, folder, find_space(find_family(study.family).space), console
+        )
 
     return start
 
@@ -111,6 +114,7 @@ def test_a_search_that_cannot_begin_leaves_no_mark(
     run = started("a", storage=str(tmp_path / "storage"), slots=1, compile="off")
     monkeypatch.setattr(StudyFolder, "create", full)
     monkeypatch.setattr("ladder_search.driver.cluster.capacity", lambda share, private: 1)
+    monkeypatch.setattr("ladder_search.driver.cluster.has_gpus", lambda private: False)
     monkeypatch.setattr("ladder_search.driver.cluster.check_shared", lambda place: 0)
     with pytest.raises(StudyFolderError, match="the disk is full"):
         run.plan(True, "sqlite:///x", object)  # type: ignore[arg-type]

@@ -13,8 +13,8 @@ import pytest
 from ladder_search.console import Console
 from ladder_search.driver import cluster, search
 from ladder_search.driver.settings import SearchSettings, parse_arguments
-from spaces import SPACES
-from trainables import TRAINABLES
+from spaces import find_space
+from trainables import PackTrainable
 
 PASSWORD = secrets.token_hex()  # no word of this file, which git shows to the records of a search
 STORE = f"http://me:{PASSWORD}@127.0.0.1:9"
@@ -31,6 +31,7 @@ def searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., s
     monkeypatch.setattr(cluster, "connected", connected)
     monkeypatch.setattr(cluster, "capacity", lambda share, *, private: 2)
     monkeypatch.setattr(cluster, "check_shared", lambda place: 0)
+    monkeypatch.setattr(cluster, "has_gpus", lambda *, private: False)
     monkeypatch.setattr(search.Run, "go", lambda *_: None)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
@@ -43,7 +44,7 @@ def searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., s
 
 def _run(settings: SearchSettings) -> str:
     out = io.StringIO()
-    search.run_search(settings, trainables=TRAINABLES, spaces=SPACES, console=Console(out, width=200))
+    search.run_search(settings, trainable=PackTrainable, find_space=find_space, console=Console(out, width=200))
     return out.getvalue()
 
 

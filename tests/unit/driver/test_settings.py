@@ -254,12 +254,15 @@ def test_more_slots_than_trials_ask_for_no_smaller_share() -> None:
     assert parse_arguments(["digits-100", "--trials", "2", "--slots", "20000"]).slots == 20000
 
 
-def test_a_share_of_a_gpu_is_left_to_the_study() -> None:
-    settings = parse_arguments(["occluded-mnist-half-rladder", "--gpus-per-trial", "auto"])
-    study = settings.resolved_study()
-    assert study.gpu_share == 0.125 and settings.for_study(study).gpus == 0.125
-    assert (
-        parse_arguments(["mnist-100-full", "--gpus-per-trial", "auto"]).for_study(STUDIES["mnist-100-full"]).gpus == 1.0
-    )
-    plain = parse_arguments(["mnist-100-full", "--gpus-per-trial", "0.5"])
-    assert plain.for_study(STUDIES["mnist-100-full"]) is plain and plain.gpus == 0.5
+def test_resources_that_are_left_open_are_what_the_family_requests() -> None:
+    request = STUDIES["occluded-mnist-half-rladder"].trial().request()
+    assert (request.cpus, request.gpus) == (1.0, 0.125)
+    auto = parse_arguments(["occluded-mnist-half-rladder", "--gpus-per-trial", "auto"])
+    assert [auto.resolved(request, has_gpus=there).gpus for there in (True, False)] == [0.125, 0.125]
+    plain = parse_arguments(["occluded-mnist-half-rladder"])
+    assert [plain.resolved(request, has_gpus=there).gpus for there in (True, False)] == [0.125, 0.0]
+    assert plain.resolved(request, has_gpus=True).cpus == 1.0
+    options = ["--gpus-per-trial", "0.5", "--cpus-per-trial", "2", "--address", "local"]
+    set_by_options = parse_arguments(["mnist-100-full", *options])
+    resolved = set_by_options.resolved(request, has_gpus=True)
+    assert (resolved.cpus, resolved.gpus) == (2.0, 0.5) and resolved.address_from == set_by_options.address_from

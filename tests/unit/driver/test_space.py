@@ -16,13 +16,13 @@ from ladder_search.errors import SettingError
 from ladder_search.models.ladder import LadderConfig
 from ladder_search.record.trial import identity
 from ladder_search.studies import find_study
-from spaces import SPACES
+from spaces import find_space
 
 STUDY = find_study("mnist-100-full")  # its baseline is mnist-100-base, whose lambda_ is 0
 
 
-def _by_weight(model: LadderConfig) -> str:
-    return "error" if model.lambda_[0] else "prediction_error"
+def _by_weight(model: LadderConfig) -> tuple[str, ...]:
+    return ("error",) if model.lambda_[0] else ("prediction_error",)
 
 
 def _without_weights(trial: optuna.Trial, base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def test_a_choice_that_changes_the_measure_is_refused(monkeypatch: pytest.Monkey
     space = SimpleNamespace(suggest=_without_weights, first=lambda *_: [], published=lambda *_: None)
     with pytest.warns(UserWarning, match="Choices for a categorical distribution"):
         assert "lambda_" in SearchSpace(space, STUDY, STUDY.trial()).distributions
-    monkeypatch.setattr(LadderConfig, "measure", property(_by_weight), raising=False)
+    monkeypatch.setattr(LadderConfig, "measures", property(_by_weight), raising=False)
     with (
         pytest.warns(UserWarning, match="Choices for a categorical distribution"),
         pytest.raises(SettingError, match="mnist-100-full by its error and one of its trials by its prediction error"),
@@ -42,9 +42,9 @@ def test_a_choice_that_changes_the_measure_is_refused(monkeypatch: pytest.Monkey
 
 
 def test_so_is_a_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
-    space = SearchSpace(SPACES["ladder"], STUDY, STUDY.trial())
+    space = SearchSpace(find_space("ladder"), STUDY, STUDY.trial())
     assert [point.name for point in space.points()][:2] == ["published", "supervised baseline"]
-    monkeypatch.setattr(LadderConfig, "measure", property(_by_weight), raising=False)
+    monkeypatch.setattr(LadderConfig, "measures", property(_by_weight), raising=False)
     with pytest.raises(SettingError, match="change the space or the baseline"):
         space.points()
 
@@ -128,7 +128,7 @@ def test_a_space_that_is_continuous_in_one_branch_only_repeats_nothing() -> None
 
 
 def test_a_continuous_space_is_left_to_the_sampler() -> None:
-    space = SearchSpace(SPACES["ladder"], STUDY, STUDY.trial())
+    space = SearchSpace(find_space("ladder"), STUDY, STUDY.trial())
     assert space.untried(optuna.create_study(), partial(sampler_for, "tpe", 1), 0, set()) is None
     assert space.limited(10**6, space.points()) == (10**6, "")
 
@@ -136,7 +136,7 @@ def test_a_continuous_space_is_left_to_the_sampler() -> None:
 def test_a_search_of_a_finite_space_ends_with_its_last_configuration() -> None:
     choices = {"noise": "fixed", "lambda_": "fixed", "combinators": ["gauss", "vanilla"]}
     study = STUDY.with_overrides({"space": choices})
-    space = SearchSpace(SPACES["ladder"], study, study.trial())
+    space = SearchSpace(find_space("ladder"), study, study.trial())
     points = space.points()  # the published one, which the space has, and the baseline, which it has not
     assert space.limited(3, points) == (3, "")
     assert space.limited(10, points) == (

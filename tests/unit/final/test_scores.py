@@ -16,8 +16,8 @@ from ladder_search.data.music import KEYS, MusicCorpus, as_dataset
 from ladder_search.final.results import read_result, write_result
 from ladder_search.final.training import FinalProgress, train_final
 from ladder_search.metrics import VALIDATION_ERROR
+from ladder_search.training.feeding import feed_of_test_set
 from ladder_search.trial import TrialSpec
-from ladder_search.trial import test_data as data_of_the_test
 
 SEEDS = (1001, 1002)
 
@@ -88,7 +88,7 @@ def test_music_keeps_the_epoch_that_its_validation_pieces_like_best(tmp_path: Pa
         member = replace(spec, seed=outcome.seed, label_seed=outcome.seed).member(corpus)
         pack.join(member)
         pack.run(member.steps_per_epoch * outcome.best_epoch)
-        test = data_of_the_test(spec, corpus, torch.device("cpu"))
+        test = feed_of_test_set(spec.member(corpus), corpus, torch.device("cpu"))
         assert outcome.test_error == pytest.approx(pack.test_errors(test)[0], rel=1e-5)
         state = found.modules[outcome.seed].state_dict()
         for name, value in pack.module(0).state_dict().items():

@@ -223,7 +223,7 @@ def test_a_fine_tuned_column_starts_as_its_source() -> None:
     theirs = source()
     config = ProgressiveConfig(widths=WIDTHS, alpha_init=(1.0, 1.0), approach="fine-tuned")
     model = Progressive(config, generator=torch.Generator()).double()
-    given = config.given([theirs])
+    given = config.taken_over([theirs])
     assert set(given) == {name for name, _ in model.named_parameters()}
     model.load_state_dict({**given, **{n: v for n, v in theirs.state_dict().items() if n[0] in "mv"}})
     torch.testing.assert_close(model(pixels()), theirs(pixels()))

@@ -160,7 +160,7 @@ def test_a_fine_tuned_column_starts_as_its_source() -> None:
     theirs = source(1)
     config = ProgressiveConvConfig(image=IMAGE, layers=LAYERS, alpha_init=(1.0,), approach="fine-tuned")
     model = ProgressiveConv(config, generator=torch.Generator()).double()
-    given = config.given([theirs])
+    given = config.taken_over([theirs])
     assert set(given) == {name for name, _ in model.named_parameters()}
     statistics = {name: value for name, value in theirs.state_dict().items() if name.startswith(("mean", "variance"))}
     model.load_state_dict({**given, **statistics})

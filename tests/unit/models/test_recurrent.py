@@ -14,7 +14,7 @@ from torch.func import functional_call, grad, vmap
 from torch.utils.flop_counter import FlopCounterMode
 
 from ladder_search.errors import SettingError, UnknownNameError
-from ladder_search.models.recurrent import Recurrent, RecurrentConfig
+from ladder_search.models.recurrent import RecurrentConfig, RecurrentLadder
 from ladder_search.nn.protocol import Batch, Windows
 
 HALF = ("conv:8:3:1 conv:8:3:2 lstm:8:3", "conv:16:3:2 lstm:16:3", "conv:32:3:2 dense-lstm:64")
@@ -47,31 +47,31 @@ def generator(seed: int = 1) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def video(**changes: Any) -> Recurrent:
+def video(**changes: Any) -> RecurrentLadder:
     given: dict[str, Any] = {"frame": (1, 9, 9), "frames": 4, "levels": SMALL}
-    return Recurrent(RecurrentConfig(**given | changes), generator=generator()).double()
+    return RecurrentLadder(RecurrentConfig(**given | changes), generator=generator()).double()
 
 
-def music(**changes: Any) -> Recurrent:
+def music(**changes: Any) -> RecurrentLadder:
     given: dict[str, Any] = {"task": "music", "frame": (1, 11), "levels": SMALL}
-    return Recurrent(RecurrentConfig(**given | changes), generator=generator()).double()
+    return RecurrentLadder(RecurrentConfig(**given | changes), generator=generator()).double()
 
 
-def hyper_of(model: Recurrent, **changes: float) -> dict[str, torch.Tensor]:
+def hyper_of(model: RecurrentLadder, **changes: float) -> dict[str, torch.Tensor]:
     found = model.config.hyper() | {name: [value] for name, value in changes.items()}
     return {name: torch.tensor(value, dtype=torch.float64) for name, value in found.items()}
 
 
-def batch_of(model: Recurrent, rows: int = ROWS, unlabelled: int = 0) -> Batch:
+def batch_of(model: RecurrentLadder, rows: int = ROWS, unlabelled: int = 0) -> Batch:
     x = torch.rand(rows + unlabelled, *model.config.example_shape, generator=generator(3), dtype=torch.float64)
     return Batch(x[:rows], torch.randint(0, 10, (rows,), generator=generator(4)), x[rows:])
 
 
-def noise_of(model: Recurrent, rows: int, unlabelled: int = 0) -> torch.Tensor:
+def noise_of(model: RecurrentLadder, rows: int, unlabelled: int = 0) -> torch.Tensor:
     return torch.randn(model.noise_size(rows, unlabelled), generator=generator(5), dtype=torch.float64)
 
 
-def windows_of(model: Recurrent, rows: int = ROWS, width: int = 7) -> Windows:
+def windows_of(model: RecurrentLadder, rows: int = ROWS, width: int = 7) -> Windows:
     notes = (torch.rand(rows, width + 1, 11, generator=generator(3)) < 0.3).double()
     present = torch.arange(width) < torch.tensor([width, width, 3, 0])[:rows, None]
     carried = {name: torch.zeros(rows, *shape, dtype=torch.float64) for name, shape in model.carried.items()}
@@ -83,7 +83,7 @@ def windows_of(model: Recurrent, rows: int = ROWS, width: int = 7) -> Windows:
 
 def test_parameters_of_the_half_scale_and_of_the_default_network() -> None:
     def count(config: RecurrentConfig) -> int:
-        return sum(value.numel() for value in Recurrent(config, generator=generator()).parameters())
+        return sum(value.numel() for value in RecurrentLadder(config, generator=generator()).parameters())
 
     def expected(c: int, units: int) -> int:
         """By levels: convolutions, cell; decoder cells from the top; bottom, head. Each norm has scale and shift."""
@@ -114,7 +114,7 @@ def test_flops_are_those_of_the_products_that_a_step_makes(changes: dict[str, An
 
 def test_the_widest_is_a_map_or_the_gates_of_all_frames() -> None:
     config = RecurrentConfig(frame=(1, 16, 16), levels=HALF)
-    assert Recurrent(config, generator=generator()).widest == 5 * 8 * 16 * 16
+    assert RecurrentLadder(config, generator=generator()).widest == 5 * 8 * 16 * 16
     assert video().widest == 4 * max(3 * 5 * 5, 4 * 4 * 5 * 5, 81)
     assert music().widest == 64 * 4 * 4 * 6
 
@@ -174,7 +174,7 @@ def test_scores_are_sums_over_rows(changes: dict[str, Any]) -> None:
 
 
 class _Cost(torch.nn.Module):
-    def __init__(self, model: Recurrent) -> None:
+    def __init__(self, model: RecurrentLadder) -> None:
         super().__init__()
         self.model = model
 
@@ -182,7 +182,7 @@ class _Cost(torch.nn.Module):
         return self.model.cost(*inputs)[0]
 
 
-def functional_cost(model: Recurrent, **changes: float) -> Callable[..., torch.Tensor]:
+def functional_cost(model: RecurrentLadder, **changes: float) -> Callable[..., torch.Tensor]:
     """The cost of a fixed batch as a function of parameters and noise."""
     batch, hyper, module = batch_of(model, ROWS, 2), hyper_of(model, **changes), _Cost(model)
 
@@ -237,7 +237,7 @@ def test_dropout_and_noise_act_only_where_they_are_set() -> None:
 
 @pytest.mark.parametrize("rate", [0.0, 0.25, 0.5])
 def test_dropout_keeps_the_share_and_the_mean_that_it_should(rate: float) -> None:
-    model = Recurrent(
+    model = RecurrentLadder(
         RecurrentConfig(task="music", frame=(1, 4), levels=("dense-lstm:500",), decoder=False), generator=generator()
     ).double()
     x = torch.zeros(10, 8, 4, dtype=torch.float64)

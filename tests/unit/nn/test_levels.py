@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from ladder_search.errors import SettingError, UnknownNameError
-from ladder_search.nn.levels import Cell, Convolution, read_levels
+from ladder_search.nn.levels import Cell, LevelConvolution, read_levels
 
 
 def test_a_level_is_convolutions_and_a_cell() -> None:
     below, above = read_levels(("conv:3:5:1 conv:4:3:2 lstm:8:3", "conv:6:3:2 dense-gru:20"), (2, 9, 8))
-    assert below.convolutions == (Convolution(3, (5, 5), (1, 1)), Convolution(4, (3, 3), (2, 2)))
+    assert below.convolutions == (LevelConvolution(3, (5, 5), (1, 1)), LevelConvolution(4, (3, 3), (2, 2)))
     assert below.cell == Cell("lstm", 8, (3, 3))
     assert below.sizes == ((2, 9, 8), (3, 9, 8), (4, 5, 4))
     assert (below.features, below.size, below.decoded) == ((4, 5, 4), (8, 5, 4), (8, 5, 4))

@@ -17,9 +17,10 @@ from ladder_search.errors import CheckpointError, SettingError
 from ladder_search.nn.mean_teacher import Taught, TeacherConfig
 from ladder_search.nn.protocol import Batch
 from ladder_search.training.checkpoint import write_member
+from ladder_search.training.feeding import training_feed
 from ladder_search.training.noise import fill_normals, noise_keys
 from ladder_search.training.pack import Pack
-from ladder_search.trial import TrialSpec, training_data
+from ladder_search.trial import TrialSpec
 
 pytestmark = pytest.mark.timeout(400)  # a busy machine's compiler
 
@@ -133,7 +134,7 @@ def test_averaged_statistics_are_those_of_the_steps_in_numpy() -> None:
     spec, dataset = spec_of(teacher={"statistics": "averaged"}), datasets.load("digits")
     pack, member = pack_of(spec), spec.member(dataset)
     pack.join(member)
-    stream = training_data(spec, dataset, torch.device("cpu")).stream(member)
+    stream = training_feed(spec.member(dataset), dataset, torch.device("cpu")).stream(member)
     units = {1: 12, 2: 10}
     averages = {
         **{f"teacher.mean_{layer}": np.zeros(n) for layer, n in units.items()},
@@ -231,7 +232,7 @@ def test_a_recurrent_teacher_averages_over_frames(normalisation: str) -> None:
     dataset = datasets.load(spec.data.dataset)
     pack, member = pack_of(spec), spec.member(dataset)
     pack.join(member)
-    feed = training_data(spec, dataset, torch.device("cpu"))
+    feed = training_feed(spec.member(dataset), dataset, torch.device("cpu"))
     for step in range(3):
         before = pack.state(0).params
         keys = torch.from_numpy(noise_keys(member.seed, step, 1))

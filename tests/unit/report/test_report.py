@@ -187,10 +187,10 @@ def test_a_report_of_several_measures(
 
 
 def test_a_search_that_was_judged_otherwise_than_its_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def by_combinator(model: LadderConfig) -> str:
-        return "error" if model.combinator == "gauss" else "nll"
+    def by_combinator(model: LadderConfig) -> tuple[str, ...]:
+        return ("error",) if model.combinator == "gauss" else ("nll",)
 
-    monkeypatch.setattr(LadderConfig, "measure", property(by_combinator), raising=False)
+    monkeypatch.setattr(LadderConfig, "measures", property(by_combinator), raising=False)
     one = search(tmp_path)
     one.description["settings"]["overrides"] = {"model": {"combinator": "vanilla"}}
     written = write_report(tmp_path / "report", [one], [])[0].read_text().replace("\u00a0", " ")

@@ -15,11 +15,10 @@ from typing import Any
 import optuna
 import pytest
 
-from ladder_search.config import as_mapping, merge
-from ladder_search.models import FAMILIES
+from ladder_search.config import as_mapping
+from ladder_search.models import FAMILIES, find_family
 from ladder_search.studies import STUDIES, Study
-from ladder_search.trial import TrialSpec
-from spaces import SPACES, ladder
+from spaces import find_space, ladder
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -29,7 +28,7 @@ OPTIONS = list(itertools.product(NOISES, LAMBDAS))
 
 
 def _base(study: Study) -> dict[str, Any]:
-    return study.trial().as_mapping()
+    return study.trial().for_space()
 
 
 def _options(**changed: Any) -> dict[str, Any]:
@@ -42,17 +41,18 @@ def _ask(base: dict[str, Any], options: dict[str, Any], seed: int = 0) -> tuple[
 
 
 def test_every_family_has_a_space() -> None:
-    assert set(SPACES) == set(FAMILIES)
+    for family in FAMILIES.values():
+        assert callable(find_space(family.space).suggest)
 
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_published_point_of_every_study_lies_in_its_own_space(name: str) -> None:
     study = STUDIES[name]
     base, options = _base(study), as_mapping(study.space)
-    params = SPACES[study.family].published(base, options)
+    params = find_space(find_family(study.family).space).published(base, options)
     assert params is not None
-    suggested = SPACES[study.family].suggest(optuna.trial.FixedTrial(params), base, options)
-    assert TrialSpec.from_mapping(merge(base, suggested)) == study.trial()
+    suggested = find_space(find_family(study.family).space).suggest(optuna.trial.FixedTrial(params), base, options)
+    assert study.trial().suggested(suggested) == study.trial()
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_the_published_point_round_trips_under_every_option(name: str, noise: st
         return
     assert params is not None
     suggested = ladder.suggest(optuna.trial.FixedTrial(params), base, options)
-    assert TrialSpec.from_mapping(merge(base, suggested)) == study.trial()
+    assert study.trial().suggested(suggested) == study.trial()
     _, trial = _ask(base, options)
     assert set(params) == set(trial.params)
 
@@ -124,7 +124,7 @@ def test_every_suggestion_can_be_built(name: str, noise: str, lambda_: str) -> N
     options = _options(noise=noise, lambda_=lambda_, lr=True, decay_start=True, combinator_std=True, combinators=kinds)
     for seed in range(10):
         suggested, _ = _ask(base, options, seed)
-        spec = TrialSpec.from_mapping(merge(base, suggested))
+        spec = STUDIES[name].trial().suggested(suggested)
         layers = len(spec.model.widths)
         assert len(spec.model.noise_std) == len(spec.model.lambda_) == layers
         assert spec.model.combinator in kinds
@@ -149,16 +149,18 @@ def test_every_suggestion_can_be_built(name: str, noise: str, lambda_: str) -> N
 def test_shallow_networks_have_only_the_weights_they_use(widths: list[int]) -> None:
     layers = len(widths)
     changed = {"widths": widths, "noise_std": [0.3] * layers, "lambda_": [1000.0, 10.0, 0.1][:layers]}
-    base = _base(STUDIES["digits-100"].with_overrides({"model": changed}))
+    study = STUDIES["digits-100"].with_overrides({"model": changed})
+    base = _base(study)
     for lambda_ in ("tied", "per-layer"):
         params = ladder.published(base, _options(lambda_=lambda_))
         suggested, trial = _ask(base, _options(lambda_=lambda_))
         assert params is not None and set(params) == set(trial.params)
-        assert len(TrialSpec.from_mapping(merge(base, suggested)).model.lambda_) == layers
+        assert len(study.trial().suggested(suggested).model.lambda_) == layers
 
 
 def test_a_space_is_found_again_by_its_path() -> None:
-    for space in SPACES.values():
+    for family in FAMILIES.values():
+        space = find_space(family.space)
         for function in (space.suggest, space.published):
             assert pickle.loads(pickle.dumps(function)) is function
             assert function.__module__.startswith("spaces.") and "<" not in function.__qualname__

@@ -8,10 +8,11 @@ from typing import Any
 import optuna
 import pytest
 
-from ladder_search.config import as_mapping, merge
+from ladder_search.config import as_mapping
+from ladder_search.driver.space import SearchSpace
+from ladder_search.models import find_family
 from ladder_search.studies import STUDIES
-from ladder_search.trial import TrialSpec
-from spaces import SPACES, progressive
+from spaces import find_space, progressive
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -23,7 +24,7 @@ EVERYTHING: dict[str, Any] = {
 
 def _of(name: str, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     study = STUDIES[name]
-    return study.trial().as_mapping(), as_mapping(replace(study.space, **options))
+    return study.trial().for_space(), as_mapping(replace(study.space, **options))
 
 
 @pytest.mark.parametrize("name", ["progressive-digits", "svhn-from-ladder", "svhn-conv-from-gamma", "svhn-alexnet"])
@@ -37,13 +38,13 @@ def test_rusus_grid_and_thakers_setting_come_first_and_once(name: str) -> None:
     assert found[-1]["model/adapter"] == "sum" and found[-1]["model/weight_decay"] == 1e-6
     for point in found:
         settings = progressive.suggest(optuna.trial.FixedTrial(point), base, options)
-        TrialSpec.from_mapping(merge(base, settings))
+        STUDIES[name].trial().suggested(settings)
 
 
 def test_a_column_without_laterals_has_no_grid() -> None:
     assert progressive.first(*_of("svhn-scratch")) == []
     assert progressive.first(*_of("progressive-digits", lr=False)) == []
-    assert SPACES["ladder"].first(*_of("digits-100")) == []
+    assert find_space("ladder").first(*_of("digits-100")) == []
 
 
 @pytest.mark.parametrize("name", ["progressive-digits", "svhn-fine-tuned", "svhn-scratch", "svhn-conv-from-gamma"])
@@ -51,7 +52,7 @@ def test_all_that_is_suggested_is_a_trial(name: str) -> None:
     base, options = _of(name, **(EVERYTHING if "conv" not in name else {"statistics": True}))
     for seed in range(20):
         trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed)).ask()
-        spec = TrialSpec.from_mapping(merge(base, progressive.suggest(trial, base, options)))
+        spec = STUDIES[name].trial().suggested(progressive.suggest(trial, base, options))
         assert 1e-4 <= spec.training.lr <= 3e-3
         if spec.model.approach == "progressive":
             assert all(0.003 <= alpha <= 3.0 for alpha in spec.model.alpha_init)
@@ -69,8 +70,22 @@ def test_a_search_over_the_source_varies_its_noise_labels_and_lowest_weight() ->
     assert names == {f"sources/digits-28/{what}" for what in ("noise", "lambda_0", "labels", "statistics")}
 
 
-def test_programs_are_counted() -> None:
-    space = STUDIES["progressive-digits"].space
-    assert (space.programs, replace(space, adapter=False).programs) == (3, 1)
-    assert replace(space, batch_norm=True, adapter_width=True).programs == 18
-    assert STUDIES["digits-100"].space.programs == 1
+@pytest.mark.parametrize(
+    ("name", "options", "programs"),
+    [
+        ("progressive-digits", {}, 3),
+        ("progressive-digits", {"adapter": False}, 1),
+        ("progressive-digits", {"batch_norm": True, "adapter_width": True}, 18),
+        ("svhn-scratch", {}, 1),
+        ("digits-100", {}, 1),
+        ("digits-100", {"combinators": ("gauss", "vanilla")}, 2),
+        ("occluded-mnist-half-rladder", {"top": True}, 24),
+        ("occluded-mnist-half-static", {}, 1),
+        ("jsb-lstm", {"hidden": (100, 200)}, 2),
+    ],
+)
+def test_programs_are_counted_over_the_choices_that_need_one_of_their_own(
+    name: str, options: dict[str, Any], programs: int
+) -> None:
+    study = replace(STUDIES[name], space=replace(STUDIES[name].space, **options))
+    assert SearchSpace(find_space(find_family(study.family).space), study, study.trial()).programs == programs

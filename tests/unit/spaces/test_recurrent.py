@@ -8,11 +8,10 @@ from typing import Any
 import optuna
 import pytest
 
-from ladder_search.config import as_mapping, merge
+from ladder_search.config import as_mapping
 from ladder_search.models.recurrent import RecurrentConfig
 from ladder_search.studies import STUDIES
-from ladder_search.trial import TrialSpec
-from spaces import SPACES, recurrent, sequence
+from spaces import find_space, recurrent, sequence
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -25,7 +24,7 @@ EVERYTHING: dict[str, Any] = {
 
 def _of(name: str, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     study = STUDIES[name]
-    return study.trial().as_mapping(), as_mapping(replace(study.space, **options))
+    return study.trial().for_space(), as_mapping(replace(study.space, **options))
 
 
 @pytest.mark.parametrize(
@@ -43,7 +42,7 @@ def test_all_that_is_suggested_is_a_trial_and_the_published_point_is_among_it(na
     seen = set()
     for _ in range(40):
         settings = recurrent.suggest(study.ask(), base, options)
-        spec = TrialSpec.from_mapping(merge(base, settings))
+        spec = STUDIES[name].trial().suggested(settings)
         seen.add(spec.model.levels)
         assert spec.model.lambda_p == base["model"]["lambda_p"] or spec.model.lambda_p >= 1.0  # never the ablation
         assert bool(spec.teacher.weight) == name.endswith("-mt")
@@ -52,7 +51,7 @@ def test_all_that_is_suggested_is_a_trial_and_the_published_point_is_among_it(na
     assert own is not None or base["model"]["levels"][0].startswith("conv:32:3:1 conv:32:3:2 conv")
     if own is not None:
         settings = recurrent.suggest(optuna.trial.FixedTrial(own), base, options)
-        assert TrialSpec.from_mapping(merge(base, settings)) == TrialSpec.from_mapping(base)
+        assert STUDIES[name].trial().suggested(settings) == STUDIES[name].trial()
 
 
 def test_levels_keep_their_proportions() -> None:
@@ -63,11 +62,11 @@ def test_levels_keep_their_proportions() -> None:
         "model/decoder_cell": "g3", "model/channels": 8, "model/kernel": 5, "model/cell": "gru", "model/top": 64,
     }  # fmt: skip
     found = recurrent.suggest(optuna.trial.FixedTrial(point), base, options)
-    assert found["model"]["levels"] == [
+    assert STUDIES["occluded-mnist-rladder"].trial().suggested(found).model.levels == (
         "conv:8:3:1 conv:8:3:2 gru:8:5",
         "conv:16:3:2 gru:16:5",
         "conv:32:3:2 dense-gru:64",
-    ]
+    )
 
 
 def test_an_ablation_is_not_searched_away() -> None:
@@ -82,10 +81,9 @@ def test_an_ablation_is_not_searched_away() -> None:
 def test_music_baselines(name: str) -> None:
     base, options = _of(name, hidden=(100, STUDIES[name].model.hidden))
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
-    found = [TrialSpec.from_mapping(merge(base, sequence.suggest(study.ask(), base, options))) for _ in range(20)]
+    found = [STUDIES[name].trial().suggested(sequence.suggest(study.ask(), base, options)) for _ in range(20)]
     assert len({spec.model.hidden for spec in found}) == 2 and len({spec.model.dropout for spec in found}) == 20
     own = sequence.published(base, options)
-    assert own is not None and SPACES["sequence"].first(base, options) == []
-    assert TrialSpec.from_mapping(merge(base, sequence.suggest(optuna.trial.FixedTrial(own), base, options))).model == (
-        STUDIES[name].model
-    )
+    assert own is not None and find_space("sequence").first(base, options) == []
+    suggested = sequence.suggest(optuna.trial.FixedTrial(own), base, options)
+    assert STUDIES[name].trial().suggested(suggested).model == STUDIES[name].model

@@ -58,10 +58,10 @@ def test_a_trial_that_is_judged_otherwise_is_of_another_study(judged_by: JudgedB
 def test_overrides_that_change_the_measure_leave_no_target(
     judged_by: JudgedBy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def by_weight(model: LadderConfig) -> str:
-        return "error" if model.lambda_[0] else "prediction_error"
+    def by_weight(model: LadderConfig) -> tuple[str, ...]:
+        return ("error",) if model.lambda_[0] else ("prediction_error",)
 
-    monkeypatch.setattr(LadderConfig, "measure", property(by_weight), raising=False)
+    monkeypatch.setattr(LadderConfig, "measures", property(by_weight), raising=False)
     study, epochs = find_study("mnist-100-full"), {"training": {"epochs": 3}}
     assert study.target is not None and study.with_overrides(epochs).target == study.target
     changed = study.with_overrides({"model": {"lambda_": [0.0] * 7}})

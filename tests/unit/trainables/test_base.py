@@ -17,11 +17,10 @@ import torch
 from ladder_search.config import merge
 from ladder_search.data import datasets
 from ladder_search.errors import CheckpointError
-from ladder_search.models import FAMILIES
 from ladder_search.studies import STUDIES
 from ladder_search.training.memory import out_of_memory
 from ladder_search.training.pack import Pack
-from trainables import TRAINABLES, LadderTrainable, host
+from trainables import PackTrainable, host
 from trainables.base import MachineGoesError
 from trainables.host import Host, OwnSeat
 from trainables.seat import Stretch
@@ -35,12 +34,13 @@ SMALL = {
 def _config(every: int = 3, **changed: Any) -> dict[str, Any]:
     settings = merge(merge(STUDIES["digits-100"].trial().as_mapping(), SMALL), changed)
     how = {"compiled": False, "report_every": every, "report_at": [], "threads": 1, "device": "cpu", "start": None}
+    how["share"] = None
     return {"search": "a", "key": "t0000", "settings": settings, "desk": None, "keeper": None, **how}
 
 
-def _trainable(config: dict[str, Any]) -> LadderTrainable:
+def _trainable(config: dict[str, Any]) -> PackTrainable:
     """An instance as Ray's actor has it after its construction."""
-    trainable = LadderTrainable.__new__(LadderTrainable)
+    trainable = PackTrainable.__new__(PackTrainable)
     trainable._storage = trainable._last_result = None
     trainable.setup(copy.deepcopy(config), dataset=datasets.load("digits"))
     return trainable
@@ -54,7 +54,7 @@ def _sigterm() -> Iterator[None]:
     signal.signal(signal.SIGTERM, before)
 
 
-def _to_the_end(trainable: LadderTrainable) -> list[dict[str, Any]]:
+def _to_the_end(trainable: PackTrainable) -> list[dict[str, Any]]:
     results = [trainable.step()]
     while not results[-1]["done"]:
         results.append(trainable.step())
@@ -66,12 +66,12 @@ def _numbers(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: v for name, v in row.items() if name != "step_time_ms"} for r in results for row in r["history"]]
 
 
-def _host(trainable: LadderTrainable) -> Host:
+def _host(trainable: PackTrainable) -> Host:
     assert isinstance(trainable._seat, OwnSeat)
     return trainable._seat.host
 
 
-def _weights(trainable: LadderTrainable) -> dict[str, torch.Tensor]:
+def _weights(trainable: PackTrainable) -> dict[str, torch.Tensor]:
     host = _host(trainable)
     assert host.pack is not None
     return host.pack.state(host._guests["t0000"].slots[0]).params
@@ -81,10 +81,14 @@ def _same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_every_family_has_a_trainable_with_a_request() -> None:
-    assert set(TRAINABLES) == set(FAMILIES)
-    for trainable in TRAINABLES.values():
-        assert trainable.default_resource_request({}).bundles == [{"CPU": 1.0}]
+def test_a_trial_requests_what_the_search_or_its_family_says() -> None:
+    config = _config()
+    assert PackTrainable.default_resource_request(config).bundles == [{"CPU": 1.0}]
+    on_a_gpu = {**config, "device": "cuda"}
+    assert PackTrainable.default_resource_request(on_a_gpu).bundles == [{"CPU": 1.0, "GPU": 1.0}]
+    shared = {**on_a_gpu, "share": {"CPU": 0.25, "GPU": 0.125}}
+    assert PackTrainable.default_resource_request(shared).bundles == [{"CPU": 0.25, "GPU": 0.125}]
+    assert PackTrainable.default_resource_request({**config, "share": {"CPU": 2.0, "GPU": 0.0}}).bundles == [{"CPU": 2}]
 
 
 def test_a_trial_reports_every_epoch_once_and_ends_with_its_budget() -> None:

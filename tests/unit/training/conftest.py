@@ -35,10 +35,6 @@ def test_set(digits: Dataset) -> TrainingData:
     return TrainingData(x=torch.from_numpy(digits.test_x.copy()), y=y, full_scale=digits.full_scale)
 
 
-def build(config: LadderConfig, generator: torch.Generator) -> Ladder:
-    return Ladder(config, generator=generator)
-
-
 @functools.cache
 def _split(digits: Dataset, seed: int, validation: int) -> Any:
     return make_split(digits.train_y, n_labelled=40, n_validation=validation, n_classes=10, seed=seed)
@@ -85,7 +81,7 @@ def spec(digits: Dataset) -> Callable[..., MemberSpec]:
 @pytest.fixture(scope="module")
 def new_pack(data: TrainingData) -> Callable[..., Pack]:
     def make(specs: Sequence[MemberSpec], slots: int | None = None, *, compiled: bool = False) -> Pack:
-        pack = Pack(specs[0], build, data, slots=slots or len(specs), compiled=compiled)
+        pack = Pack(specs[0], Ladder, data, slots=slots or len(specs), compiled=compiled)
         for one in specs:
             pack.join(one)
         return pack

@@ -31,7 +31,7 @@ def spec(data: TrainingData) -> MemberSpec:
 
 @pytest.fixture
 def new_pack(spec: MemberSpec, data: TrainingData) -> Callable[[int], Pack]:
-    return lambda slots: Pack(spec, lambda c, g: Ladder(c, generator=g), data, slots=slots)
+    return lambda slots: Pack(spec, Ladder, data, slots=slots)
 
 
 def test_a_resumed_member_goes_on_as_if_nothing_had_happened(spec: MemberSpec, new_pack: Any, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from ladder_search.data.music import KEYS, MusicCorpus, as_dataset
 from ladder_search.data.occluded import Renderer
 from ladder_search.data.occluded_sets import FIXED_SEED, TEST, VALIDATION, stream_key
 from ladder_search.errors import SettingError
-from ladder_search.trial import TrialSpec, training_data
-from ladder_search.trial import test_data as data_of_the_test
+from ladder_search.training.feeding import feed_of_test_set, training_feed
+from ladder_search.trial import TrialSpec
 
 pytestmark = pytest.mark.timeout(400)  # a busy machine's compiler
 
@@ -46,7 +46,7 @@ def video(**changes: Any) -> TrialSpec:
 class TestMovingDigits:
     def test_a_step_shows_the_batchs_digits_on_ways_of_its_own(self, digits: Dataset) -> None:
         spec = video()
-        feed, member = training_data(spec, digits, CPU), spec.member(digits)
+        feed, member = training_feed(spec.member(digits), digits, CPU), spec.member(digits)
         labelled, unlabelled = (torch.from_numpy(table[:2]) for table in feed.stream(member).tables(0, 2))
         assert labelled.shape == (2, 12) and unlabelled.shape == (2, 0)  # nobody trains on unlabelled frames
         keys = torch.tensor([11, 12])
@@ -62,7 +62,7 @@ class TestMovingDigits:
         assert (x.flatten(3).sum(3) <= ink.unsqueeze(2) + 1e-9).all() and x.max() <= 1.0
 
     def test_unlabelled_rows_move_otherwise_than_labelled_ones(self, digits: Dataset) -> None:
-        feed = training_data(video(), digits, CPU)
+        feed = training_feed(video().member(digits), digits, CPU)
         rows = torch.zeros((1, 4), dtype=torch.int64)
         x, _, unlabelled = feed.gather(feed.x, feed.y, (rows, rows), torch.tensor([3]), torch.float64)
         shown = torch.cat([x, unlabelled], 1)[0].flatten(1)
@@ -71,7 +71,11 @@ class TestMovingDigits:
     @pytest.mark.parametrize("part", ["validation", "test"])
     def test_evaluations_are_on_fixed_ways(self, digits: Dataset, part: str) -> None:
         spec = video()
-        feed = training_data(spec, digits, CPU) if part == "validation" else data_of_the_test(spec, digits, CPU)
+        feed = (
+            training_feed(spec.member(digits), digits, CPU)
+            if part == "validation"
+            else feed_of_test_set(spec.member(digits), digits, CPU)
+        )
         rows = torch.tensor([[4, 9, 2]])
         (x, y), *rest = feed.chunks(rows, 100, torch.float32)
         key = stream_key(FIXED_SEED, VALIDATION if part == "validation" else TEST)
@@ -88,7 +92,7 @@ class TestMovingDigits:
             data={"dataset": "occluded-digits-half-seen"},
             model={"frame": [1, 7, 7], "frames": 1, "levels": ["conv:2:3:2 dense:6"]},
         )
-        feed = training_data(spec, seen, CPU)
+        feed = training_feed(spec.member(seen), seen, CPU)
         (x, _), *_ = feed.chunks(torch.arange(50)[None], 100, torch.float32)
         whole = feed.x[:50].float() / feed.full_scale
         assert x.shape == (1, 50, 1, 7, 7)
@@ -134,7 +138,7 @@ def music(**changes: Any) -> TrialSpec:
 class TestMusic:
     def test_windows_play_every_training_piece_from_its_start_and_carry_on(self, corpus: Dataset) -> None:
         spec = music()
-        feed, member = training_data(spec, corpus, CPU), spec.member(corpus)
+        feed, member = training_feed(spec.member(corpus), corpus, CPU), spec.member(corpus)
         assert member.steps_per_epoch == -(-(2 + 5 + 3 + 4) // 3) and feed.rows(member) == (21, 0)
         inputs, targets, continues = feed.stream(member).tables(0, 40)
         assert inputs.shape == targets.shape == (40, 3, 7) and continues.shape == (40, 3)
@@ -164,7 +168,7 @@ class TestMusic:
         assert 0.0 < pack.run(42)[0].terms["cost"] < first
 
     def test_a_state_begins_with_zeros_where_a_piece_does(self, corpus: Dataset) -> None:
-        feed = training_data(music(), corpus, CPU)
+        feed = training_feed(music().member(corpus), corpus, CPU)
         rows = [torch.zeros((1, 3, 7), dtype=torch.int64)] * 2
         continues = torch.tensor([[1, 0, 1]])
         gathered = feed.gather(feed.x, feed.y, (*rows, continues), torch.tensor([1]), torch.float64)
@@ -177,8 +181,8 @@ class TestMusic:
     def test_evaluations_play_whole_pieces_without_their_first_steps(self, corpus: Dataset) -> None:
         spec = music()
         for feed, lengths in (
-            (training_data(spec, corpus, CPU), (14, 8)),
-            (data_of_the_test(spec, corpus, CPU), (20, 11, 5)),
+            (training_feed(spec.member(corpus), corpus, CPU), (14, 8)),
+            (feed_of_test_set(spec.member(corpus), corpus, CPU), (20, 11, 5)),
         ):
             chunks = list(feed.chunks(feed.everything()[None], 25, torch.float64))
             assert sum(int(scored.sum()) for _, _, scored in chunks) == sum(lengths) - len(lengths)

@@ -25,10 +25,6 @@ from ladder_search.trial import DataConfig, TrialSpec
 SMALL = {"widths": (64, 12, 10), "noise_std": (0.3,) * 3, "lambda_": (1.0, 1.0, 1.0)}
 
 
-def build(config: LadderConfig, generator: torch.Generator) -> Ladder:
-    return Ladder(config, generator=generator)
-
-
 def digits_pack(
     *, model: dict[str, Any] | None = None, n_labelled: int | None = 40, seed: int = 1, **training: Any
 ) -> tuple[Pack, MemberSpec]:
@@ -42,7 +38,7 @@ def digits_pack(
         seed=seed,
     )
     x, y = torch.from_numpy(digits.train_x.copy()), torch.from_numpy(digits.train_y.astype(np.int64))
-    pack = Pack(spec, build, TrainingData(x=x, y=y, full_scale=digits.full_scale))
+    pack = Pack(spec, Ladder, TrainingData(x=x, y=y, full_scale=digits.full_scale))
     pack.join(spec)
     return pack, spec
 

@@ -56,7 +56,7 @@ def spec(data: TrainingData) -> MemberSpec:
 
 def pack(spec: MemberSpec, data: TrainingData, precision: Any, slots: int, *, compiled: bool = False) -> Pack:
     one = replace(spec, training=replace(spec.training, precision=precision))
-    made = Pack(one, lambda c, g: Ladder(c, generator=g), data, slots=slots, compiled=compiled)
+    made = Pack(one, Ladder, data, slots=slots, compiled=compiled)
     for number in range(slots):
         made.join(replace(one, seed=number))
     return made

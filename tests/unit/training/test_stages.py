@@ -126,9 +126,9 @@ def test_adapted_statistics_are_those_of_the_targets_pixels(digits: Dataset) -> 
     member = own.member(digits, sources={"digits": network(1)})
     rows = member.split.unlabelled[:1000].reshape(10, 100)
     z = (torch.from_numpy(digits.train_x[rows].copy()).float() / 16.0) @ network(1).W[0].detach().T
-    torch.testing.assert_close(member.given["sources.0.mean_1"], z.mean(1).mean(0))
-    torch.testing.assert_close(member.given["sources.0.variance_1"], z.var(1, correction=1).mean(0))
-    torch.testing.assert_close(member.given["sources.0.W.0"], network(1).W[0].detach())
+    torch.testing.assert_close(member.taken_over["sources.0.mean_1"], z.mean(1).mean(0))
+    torch.testing.assert_close(member.taken_over["sources.0.variance_1"], z.var(1, correction=1).mean(0))
+    torch.testing.assert_close(member.taken_over["sources.0.W.0"], network(1).W[0].detach())
     assert float(network(1).get_buffer("variance_1")[0]) == 1.0  # the shared network is left as it was
     raw = spec(statistics="target", pixels="raw").member(digits, sources={"digits": network(1)})
-    torch.testing.assert_close(raw.given["sources.0.mean_1"], 255.0 * z.mean(1).mean(0), rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(raw.taken_over["sources.0.mean_1"], 255.0 * z.mean(1).mean(0), rtol=1e-4, atol=1e-3)

@@ -117,7 +117,7 @@ class TestWhatCannotBeCaptured:
         moved = TrainingData(x=data.x.to(device), y=data.y.to(device), full_scale=data.full_scale)
         training = TrainingConfig(labelled_batch=20, unlabelled_batch=30)
         specs = [MemberSpec(model=config, training=training, split=split, seed=seed) for seed in range(slots)]
-        pack = Pack(specs[0], lambda c, g: Ladder(c, generator=g), moved, slots=slots, **options)
+        pack = Pack(specs[0], Ladder, moved, slots=slots, **options)
         for spec in specs:
             pack.join(spec)
         return pack

@@ -1,0 +1,132 @@
+"""Data sets on a device, prepared and read as a member of a pack trains on them, and statistics of earlier stages."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import warnings
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ladder_search.data.dataset import Dataset
+from ladder_search.data.music import FlatCorpus
+from ladder_search.data.occluded import Renderer
+from ladder_search.data.occluded_sets import FIXED_SEED, TEST, VALIDATION, stream_key
+from ladder_search.data.whitening import Whitening, fit
+from ladder_search.nn.network import Network
+from ladder_search.training.evaluation import labelled_statistics
+from ladder_search.training.feeds import Feed, MovingDigits, TrainingData
+from ladder_search.training.member import MemberSpec
+from ladder_search.training.music_feed import MusicFeed
+
+_ADAPTED_ROWS = 100
+_KEPT = 2
+"""Data sets that stay on a device: a trial's own and that of its sources, which two threads of a host use in turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    feed: Feed
+    whitening: Whitening | None
+
+
+_prepared: OrderedDict[tuple[object, ...], _Prepared] = OrderedDict()
+_lock = threading.Lock()
+"""Guards ``_prepared``."""
+
+
+def training_feed(member: MemberSpec, dataset: Dataset, device: torch.device) -> Feed:
+    """Return the training set on ``device``, prepared and read as the member has it."""
+    return _prepare(member, dataset, device).feed
+
+
+def whitening_of(member: MemberSpec, dataset: Dataset, device: torch.device) -> Whitening | None:
+    """Return the whitening that the member's images went through; None: its data are as they are."""
+    return _prepare(member, dataset, device).whitening
+
+
+def feed_of_test_set(member: MemberSpec, dataset: Dataset, device: torch.device) -> Feed:
+    """Return the test set, prepared and read in the same way: for final training only."""
+    whitening = whitening_of(member, dataset, device)
+    x, y = _tensor(dataset.test_x, device), _tensor(dataset.test_y, device).long()
+    if whitening is not None:
+        return TrainingData(x=whitening(x), y=y, full_scale=1.0)
+    pieces = dataset.pieces
+    if pieces is not None:
+        corpus = FlatCorpus(notes=dataset.test_x, first=pieces.test_first, lengths=pieces.test_lengths)
+        everything = np.arange(len(corpus.lengths))
+        return MusicFeed(corpus, x, training=everything, judged=everything)
+    return _feed(member, dataset, x, y, TEST)
+
+
+def adapted(source: nn.Module, dataset: Dataset, rows: NDArray[np.int64], scale: float) -> Network:
+    """Return the network with its batch statistics computed anew on rows of a data set (AdaBN, Li et al. 2016).
+
+    Args:
+        source: a trained network of an earlier stage.
+        rows: training rows, whose labels are not used; minibatches of 100 are averaged, a rest is left out.
+        scale: what pixels in 0..1 are multiplied by.
+    """
+    network = copy.deepcopy(source)
+    assert isinstance(network, Network)
+    size = min(_ADAPTED_ROWS, len(rows))
+    batches = torch.from_numpy(rows[: len(rows) // size * size].reshape(1, -1, size))
+    params = {name: value.detach().unsqueeze(0) for name, value in network.named_parameters()}
+    x, y = (_tensor(array, torch.device("cpu")) for array in (dataset.train_x, dataset.train_y))
+    feed = TrainingData(x=x, y=y, full_scale=dataset.full_scale / scale)
+    statistics = labelled_statistics(network, params, feed, batches)
+    network.load_state_dict({name: value[0] for name, value in statistics.items()}, strict=False)
+    return network
+
+
+def _prepare(member: MemberSpec, dataset: Dataset, device: torch.device) -> _Prepared:
+    """Return the training set on the device; the ones that were used last stay there."""
+    rows = member.training.labelled_batch + member.training.unlabelled_batch
+    shape, validates = member.model.example_shape, len(member.split.validation) > 0
+    key = (dataset.digest, device, member.data, shape, validates, rows)
+    with _lock:
+        prepared = _prepared.pop(key, None)
+        if prepared is None:
+            while len(_prepared) >= _KEPT:  # before the next one takes its memory
+                _prepared.popitem(last=False)
+            x, y = _tensor(dataset.train_x, device), _tensor(dataset.train_y, device).long()
+            if member.data:
+                whitening = fit(x[torch.from_numpy(np.sort(member.split.unlabelled)).to(device)])
+                prepared = _Prepared(TrainingData(x=whitening(x), y=y, full_scale=1.0), whitening)
+            else:
+                prepared = _Prepared(_feed(member, dataset, x, y, VALIDATION), None)
+        _prepared[key] = prepared
+        return prepared
+
+
+def _feed(member: MemberSpec, dataset: Dataset, x: Tensor, y: Tensor, part: int) -> Feed:
+    """Return how examples are made of the rows of a data set; ``part``: which fixed sequences moving digits have."""
+    moving, pieces, training = dataset.moving, dataset.pieces, member.training
+    if pieces is not None:
+        corpus = FlatCorpus(notes=dataset.train_x, first=pieces.first, lengths=pieces.lengths)
+        return MusicFeed(corpus, x, training=member.split.unlabelled, judged=member.split.validation)
+    if moving is None:
+        return TrainingData(x=x, y=y, full_scale=dataset.full_scale)
+    return MovingDigits(
+        x=x,
+        y=y,
+        full_scale=dataset.full_scale,
+        renderer=Renderer(moving.scene, x.device),
+        fixed_key=stream_key(FIXED_SEED, part),
+        reconstructed=moving.reconstructed,
+        numbers=torch.arange(training.labelled_batch + training.unlabelled_batch, device=x.device),
+        shape=member.model.example_shape,
+    )
+
+
+def _tensor(array: Any, device: torch.device) -> Tensor:
+    with warnings.catch_warnings():
+        # Memory-mapped arrays are read-only and stay so: nothing here writes to a data set.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array).to(device)
