@@ -1,9 +1,8 @@
-"""Environment variables: one table that says what becomes of each, and the two ways to apply it.
+"""Environment variables: one table of how each is treated, and two ways to apply it.
 
-The environment is not an input of a search: what is computed and kept is the same for everybody. The libraries read
-some two thousand variables all the same, so a name with the prefix of a library is removed unless a row below says
-otherwise: a variable of a later release cannot change what a search does either. What a search has to learn from the
-machine (places, devices, logins, addresses) is kept.
+The environment does not influence the results of a search. The libraries read about two thousand variables, so a name
+with the prefix of a library is removed unless a row below says otherwise; this includes variables of later releases.
+Variables that describe the machine (places, devices, logins, addresses) are kept.
 
 Rows are matched by the whole name, then by the longest prefix. A name without a row belongs to no library that a search
 uses, and is kept.
@@ -54,8 +53,8 @@ TABLE = (
     # Ours.
     _row("LADDER_SEARCH_*", "input", "settings of this project; docs/tracking.md explains them"),
     # MLflow.
-    _row("MLFLOW_* _MLFLOW_* DISABLE_MLFLOWDBFS ENABLE_MLFLOW_TRACING", "removed", "asynchronous logging, for one, "
-         "loses points when a server fails for a moment, and another registry would get the models"),
+    _row("MLFLOW_* _MLFLOW_* DISABLE_MLFLOWDBFS ENABLE_MLFLOW_TRACING", "removed", "asynchronous logging, "
+         "for example, loses points when a server fails for a moment, and another registry would receive the models"),
     _row("MLFLOW_TRACKING_URI", "input", "the default of --tracking"),
     _row("MLFLOW_TRACKING_USERNAME MLFLOW_TRACKING_PASSWORD MLFLOW_TRACKING_TOKEN MLFLOW_TRACKING_AUTH "
          "MLFLOW_TRACKING_SERVER_CERT_PATH MLFLOW_TRACKING_CLIENT_CERT_PATH MLFLOW_KERBEROS_* MLFLOW_MYSQL_SSL_*",
@@ -66,121 +65,121 @@ TABLE = (
     _row("MLFLOW_S3_ENDPOINT_URL MLFLOW_S3_UPLOAD_EXTRA_ARGS MLFLOW_S3_EXPECTED_BUCKET_OWNER "
          "MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE", "input", "how a bucket of artifacts is reached"),
     _row("MLFLOW_S3_IGNORE_TLS", "input", "how a bucket of artifacts is reached", allowed=_SWITCH),
-    _row("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "fixed", "retrying is the courier's, with a search for the run in between: "
-         "a request that MLflow repeated after a timeout could create a run twice", "0"),
+    _row("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "fixed", "ladder_search/tracking/courier.py retries and looks "
+         "for the run in between: a request that MLflow repeats after a timeout could create a run twice", "0"),
     _row("MLFLOW_HTTP_REQUEST_TIMEOUT", "input", "seconds that a server may take for an answer; a late answer is "
          "requested again, and stored once", "10", allowed="[1-9][0-9]{0,3}"),
     _row("MLFLOW_DISABLE_TELEMETRY", "fixed", "a search reports no usage", "true"),
     _row("MLFLOW_DISABLE_AGENT_HINT MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "fixed", "MLflow prints nothing", "true"),
     _row("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "fixed", "MLflow prints nothing", "false"),
     _row("DATABRICKS_* _DATABRICKS_* SPARK_* PYSPARK_* GATEWAY_* KUBE_MLFLOW_TRACKING_URI", "harmless",
-         "read for stores of kinds that are refused"),
+         "MLflow reads them for kinds of stores that a search refuses"),
     _row("OPENAI_* TIKTOKEN_* AGENT AI_AGENT CURSOR_* JSL_* JOHNSNOWLABS_* USE_TF USE_TORCH RUST_LOG DB_SESSION_UUID "
          "IS_IN_DB_* DB_* SERVERLESS_* SERVING_ENVIRONMENT ENV_MANAGER HEALTHCARE_* VISUAL_* IPYNB_FILE "
-         "__vsc_ipynb_file__", "harmless", "of MLflow's parts for serving, for language models and for notebooks"),
-    _row("OTEL_*", "removed", "of MLflow's and Ray's traces, which nothing here makes"),
+         "__vsc_ipynb_file__", "harmless", "MLflow reads them for serving, language models and notebooks"),
+    _row("OTEL_*", "removed", "they configure traces of MLflow and Ray, which a search does not make"),
     _row("DO_NOT_TRACK TQDM_*", "harmless", "telemetry and progress bars are off"),
     _row("ALEMBIC_CONFIG SQLALCHEMY_*", "removed", "MLflow has its own configuration of both"),
     # Reaching servers, buckets and package indices.
     _row("HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy", "input",
-         "the way out of this network; loopback is never reached through a proxy"),
+         "the proxy of this network; connections to loopback never use it"),
     _row("REQUESTS_CA_BUNDLE CURL_CA_BUNDLE SSL_CERT_FILE SSL_CERT_DIR SSLKEYLOGFILE NETRC OPENSSL_*", "input",
          "certificates and logins of the site"),
     _row("AWS_* BOTO_* AZURE_* GOOGLE_* GCS_* CLOUDSDK_* STORAGE_EMULATOR_HOST FSSPEC_* SMART_OPEN_*", "input",
-         "accounts and places of buckets"),
-    _row("PG* MYSQL_* ODBC* FREETDS*", "input", "login and place of a database server, read by its driver"),
-    _row("PSYCOPG_*", "harmless", "which build of one driver is used"),
+         "accounts and addresses of buckets"),
+    _row("PG* MYSQL_* ODBC* FREETDS*", "input", "login and address of a database server; its driver reads them"),
+    _row("PSYCOPG_*", "harmless", "they choose the build of a database driver"),
     _row("PIP_*", "input", "the package index that MNIST can come from"),
-    _row("GIT_*", "harmless", "the code's state is read without the variables that point elsewhere"),
+    _row("GIT_*", "harmless", "the state of the code is read without the variables that point to another place"),
     # Ray.
-    _row("RAY_* _RAY_* TUNE_* RLLIB_* SERVE_* BAD_RUNTIME_ENV_* RUNTIME_ENV_*", "removed", "results that are buffered, "
-         "checkpoints that are skipped, servers that listen elsewhere: a search sets what it needs"),
+    _row("RAY_* _RAY_* TUNE_* RLLIB_* SERVE_* BAD_RUNTIME_ENV_* RUNTIME_ENV_*", "removed", "they can buffer results, "
+         "skip checkpoints, or let servers listen elsewhere; a search sets the ones that it needs"),
     _row("RAY_ADDRESS", "input", "the default of --address"),
     _row("RAY_AUTH_MODE RAY_AUTH_TOKEN RAY_AUTH_TOKEN_PATH RAY_USE_TLS RAY_TLS_*", "input", "login of a cluster"),
     _row("RAY_TMPDIR", "input", "the folder of Ray's sockets and logs"),
-    _row("RAY_JOB_*", "input", "set by `ray job submit` for what it starts"),
+    _row("RAY_JOB_*", "input", "`ray job submit` sets them for the programs that it starts"),
     _row("RAY_CLUSTER_* RAY_PORT RAY_IP RAY_NODE_TYPE_NAME RAY_CLOUD_* RAY_HEAD_* RAY_INTERNAL_* RAY_DASHBOARD_* "
-         "RAY_USAGE_STATS_*", "harmless", "set in every pod of KubeRay; of the servers of a cluster that is joined"),
+         "RAY_USAGE_STATS_*", "harmless", "KubeRay sets them in every pod; they configure the servers of a cluster"),
     _row("RAY_memory_* RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE RAY_object_spilling_directory", "input",
-         "memory of this machine; a trial that Ray ends for lack of memory goes on from its checkpoint"),
+         "memory of this machine; a trial that Ray ends for lack of memory continues from its checkpoint"),
     _row("RAY_AIR_NEW_OUTPUT", "fixed", "Tune's newer output prints tables at every verbosity", "0"),
-    _row("RAY_CLIENT_MODE", "fixed", "a driver runs in its cluster", "0"),
+    _row("RAY_CLIENT_MODE", "fixed", "a driver runs on a node of its cluster", "0"),
     _row("RAY_USAGE_STATS_ENABLED", "fixed", "a search reports no usage", "0"),
-    _row("TUNE_PRINT_ALL_TRIAL_ERRORS", "fixed", "they are in the trials' records and in their error.txt", "0"),
-    _row("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "fixed", "one record of a search is enough: ours", "1"),
-    _row("TUNE_DISABLE_SIGINT_HANDLER", "fixed", "driver/halt.py has the handler", "1"),
+    _row("TUNE_PRINT_ALL_TRIAL_ERRORS", "fixed", "the errors are in the trials' records and in their error.txt", "0"),
+    _row("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "fixed", "the records of the project are enough", "1"),
+    _row("TUNE_DISABLE_SIGINT_HANDLER", "fixed", "ladder_search/driver/halt.py has the handler", "1"),
     _row("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "fixed",
-         "a snapshot per checkpoint is no news", "0"),
+         "a snapshot per checkpoint needs no warning", "0"),
     _row("RAY_CHDIR_TO_TRIAL_DIR", "fixed", "trials keep the working directory", "0"),
     _row("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "fixed", "a trial without a GPU sees none", "1"),
-    _row("RAY_TRAIN_V2_ENABLED", "fixed", "a search does not use Ray Train, whose second version is 8 MB more in "
+    _row("RAY_TRAIN_V2_ENABLED", "fixed", "a search does not use Ray Train, whose second version takes 8 MB in "
          "every process", "0"),
-    _row("RAY_prestart_worker_first_driver", "fixed", "trials are actors, which never take the processes that Ray "
-         "starts ahead", "0"),
+    _row("RAY_prestart_worker_first_driver", "fixed", "trials are actors, which never use the processes that Ray "
+         "starts in advance", "0"),
     _row("AUTOSCALER_* KUBERAY_* KUBERNETES_* KUBECONFIG VLLM_* RAYLLM_* HOROVOD_* collective_* NEURON_* JAX_* XLA_* "
          "TPU_* TF_* WANDB_* COMET_* REMOTE_PDB_* DASHBOARD_* EVENT_* AGENT_* PERFTOOLS_* RAYLET_PERFTOOLS_PATH "
          "CPUPROFILE LANCE_* FURIOSA_DEVICES MEGASCALE_PORT TEST_* TESTS_* DMLC_* FUNCTION_SIZE_* LOG_NAME_* "
          "TIMEOUT_FOR_* ROCPROFSYS_* ACCELERATE_TORCH_DEVICE TRAIN_* POLARS_* TENSOR_COLUMN_* TORCHFT_* TURBOPUFFER_* "
          "_TEST_TUNE_* __RAY_*", "harmless",
-         "of parts of Ray that a search does not use, of its launcher, or of its own tests"),
+         "parts of Ray that a search does not use read them, or its launcher, or its own tests"),
     # Optuna.
-    _row("OPTUNA_*", "removed", "a search has a journal of its own"),
+    _row("OPTUNA_*", "removed", "a search has its own journal"),
     # PyTorch.
     _row("TORCH_* _TORCH* TORCHINDUCTOR_* TORCHDYNAMO_* INDUCTOR_* PYTORCH_* AOT_* AOTI_* AOTINDUCTOR_* FX_* ATEN_* "
          "PARTITIONER_* CUTLASS_* CUTEDSL_* HALIDE_* QUACK_* TORCHEXPORT_* TORCHCOMM_* UNSAFE_SKIP_* TENSORIFY_* "
          "FAKE_* PT2_* LTC_* TVM_* TRITON_* STRICT_DEFAULT KINETO_* DCP_* SYMPY_* USE_SYMENGINE LOGLEVEL MAST_* "
          "ENABLE_PERSISTENT_* ENABLE_PYTORCH_* ENABLE_TEMPLATE_* ENABLE_TMA_* DUMP_AOTI_MINIFIER COMPILE_STROBELIGHT_* "
          "LOG_AUTOTUNE_RESULTS LOG_TLPARSE TEARDOWN_CUPTI DISABLE_CUPTI_* IS_FBCODE _SPLITTER_* BENCHMARK_USE_*",
-         "removed", "other instructions, other precision or another program are other numbers"),
-    _row("TORCHINDUCTOR_CACHE_DIR TRITON_CACHE_DIR TRITON_HOME TORCH_HOME", "input", "where programs are kept"),
+         "removed", "other instructions, another precision or another program change the numbers"),
+    _row("TORCHINDUCTOR_CACHE_DIR TRITON_CACHE_DIR TRITON_HOME TORCH_HOME", "input", "folders of compiled programs"),
     _row("TRITON_PTXAS_PATH TRITON_LIBDEVICE_PATH CXX CC CUDA_HOME CUDA_PATH CPATH C_INCLUDE_PATH CPLUS_INCLUDE_PATH "
          "LIBRARY_PATH CUDACXX CUDNN_HOME ROCM_HOME ROCM_PATH CONDA_* CONDA VIRTUAL_ENV UV_* PYENV_ROOT MKLROOT "
          "ONEAPI_ROOT NVTOOLSEXT_PATH LEVEL_ZERO_* MAX_JOBS", "input",
-         "where compilers and their files are"),
+         "places of compilers and their files"),
     _row("MKL_* DNNL_* ONEDNN_* OPENBLAS_* BLIS_* GOTO_* VECLIB_* OMP_* KMP_* GOMP_* NPY_* NUMPY_* SCIPY_* SKLEARN_* "
          "JOBLIB_* LOKY_* PRIMA_* CUBLAS_* CUDNN_* NVIDIA_TF32_OVERRIDE ARROW_* LIBXSMM_*", "removed",
-         "other instructions or other sums are other numbers; a search sets its numbers of threads itself"),
+         "other instructions or other sums change the numbers; a search sets its numbers of threads itself"),
     _row("OMP_NUM_THREADS MKL_NUM_THREADS OPENBLAS_NUM_THREADS", "harmless", "how many threads a library may start; "
-         "trials and trainings set how many take part in a sum"),
+         "trials and trainings set how many compute a sum"),
     _row("OMP_PROC_BIND OMP_PLACES OMP_WAIT_POLICY OMP_STACKSIZE KMP_AFFINITY KMP_BLOCKTIME KMP_DUPLICATE_LIB_OK "
          "KMP_INIT_AT_FORK GOMP_CPU_AFFINITY", "harmless", "where threads run and how they wait"),
-    _row("ARROW_DEFAULT_MEMORY_POOL", "fixed", "Arrow's own begins with 4 MB, in processes that keep nothing in it",
+    _row("ARROW_DEFAULT_MEMORY_POOL", "fixed", "Arrow's own pool allocates 4 MB in processes that do not use it",
          "system"),
     _row("CUDA_VISIBLE_DEVICES CUDA_DEVICE_ORDER NVIDIA_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES HIP_VISIBLE_DEVICES "
          "ZE_AFFINITY_MASK ZE_FLAT_DEVICE_HIERARCHY ASCEND_* HABANA_* ONEAPI_DEVICE_SELECTOR QBRUNTIME_* RBLN_* TT_*",
-         "input", "the devices that a batch system has given out"),
+         "input", "the devices that a batch system has assigned"),
     _row("CUDA_* NCCL_* GLOO_* RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE GROUP_* NODE_RANK ROLE_* MASTER_ADDR "
-         "MASTER_PORT TORCHELASTIC_* FI_*", "harmless", "of programs with several processes, and of CUDA's debugging"),
+         "MASTER_PORT TORCHELASTIC_* FI_*", "harmless", "for programs with several processes, and CUDA's debugging"),
     # Pictures and terminals.
-    _row("MPL* MATPLOTLIBRC QT_*", "removed", "pictures are written into files, all in one manner"),
-    _row("MPLCONFIGDIR", "input", "where matplotlib keeps its list of fonts"),
-    _row("SCIKIT_LEARN_DATA", "harmless", "digits come with the package"),
+    _row("MPL* MATPLOTLIBRC QT_*", "removed", "pictures are written to files, always in the same style"),
+    _row("MPLCONFIGDIR", "input", "the folder of matplotlib's list of fonts"),
+    _row("SCIKIT_LEARN_DATA", "harmless", "the package contains the digits"),
     _row("COLUMNS LINES TERM COLORTERM NO_COLOR FORCE_COLOR TTY_COMPATIBLE TTY_INTERACTIVE UNICODE_VERSION JUPYTER_* "
          "DATABRICKS_RUNTIME_VERSION PAGER EDITOR DISPLAY WAYLAND_DISPLAY JUPYTERHUB_* COCALC_* COLAB_* VSCODE_* "
          "NTERACT_*", "harmless", "how lines look on a terminal"),
-    _row("LANG LANGUAGE LC_* TZ TZDIR", "harmless", "files name their encoding; dates in names are local"),
+    _row("LANG LANGUAGE LC_* TZ TZDIR", "harmless", "every file is opened with its encoding; dates in names are local"),
     # Python.
-    _row("PYTHON*", "removed", "of Python's developers; in force in this process, not in those that it starts"),
-    _row("PYTHONOPTIMIZE", "removed", "Ray reads docstrings, which it takes away: a command starts anew without it"),
+    _row("PYTHON*", "removed", "for developers of Python; they apply to this process, not to those that it starts"),
+    _row("PYTHONOPTIMIZE", "removed", "it removes docstrings, which Ray reads: a command restarts itself without it"),
     _row("PYTHONPATH PYTHONHOME PYTHONPLATLIBDIR PYTHONUSERBASE PYTHONNOUSERSITE PYTHONSAFEPATH PYTHONPYCACHEPREFIX "
-         "PYTHONDONTWRITEBYTECODE PYTHONCASEOK PYTHONEXECUTABLE", "input", "where the code is"),
+         "PYTHONDONTWRITEBYTECODE PYTHONCASEOK PYTHONEXECUTABLE", "input", "places of the code"),
     _row("PYTHONIOENCODING PYTHONUTF8 PYTHONCOERCECLOCALE PYTHONUNBUFFERED PYTHONFAULTHANDLER", "harmless",
-         "of the console; files name their encoding"),
-    _row("PYTHON_*", "harmless", "of container images, and of the prompt"),
-    _row("PYTHON_CPU_COUNT PYTHON_GIL", "removed", "the cores that may be used are counted"),
-    _row("PYTHONHASHSEED", "harmless", "no order of a set is kept; tests/unit/spaces runs under two seeds"),
+         "they concern the console; every file is opened with its encoding"),
+    _row("PYTHON_*", "harmless", "container images and the prompt use them"),
+    _row("PYTHON_CPU_COUNT PYTHON_GIL", "removed", "ladder_search/cores.py counts the usable cores"),
+    _row("PYTHONHASHSEED", "harmless", "nothing depends on the order of a set; tests/unit/spaces runs under two seeds"),
     # The machine.
     _row("HOME USER LOGNAME USERNAME USERPROFILE PATH PWD OLDPWD SHELL TMPDIR TEMP TMP XDG_* LD_* DYLD_* HOSTNAME",
-         "input", "the user, the places and the programs of this machine"),
-    _row("SLURM_* SBATCH_* PBS_* LSB_* NVIDIA_*", "input", "what a batch system or container has given out"),
-    _row("MALLOC_* GLIBC_TUNABLES PSUTIL_DEBUG", "harmless", "how memory is taken from the system"),
+         "input", "the user, the folders and the programs of this machine"),
+    _row("SLURM_* SBATCH_* PBS_* LSB_* NVIDIA_*", "input", "resources assigned by a batch system or container"),
+    _row("MALLOC_* GLIBC_TUNABLES PSUTIL_DEBUG", "harmless", "how memory is allocated from the system"),
     _row("CI GITHUB_* SOURCE_DATE_EPOCH APPVEYOR PYTEST_* HYPOTHESIS_* COVERAGE_* MY_ENV_VAR PATH_DATASETS CFLAGS "
          "CPPFLAGS OPT ABSOFT ACCELERATE ATLAS_VERSION LAHEY NUMERIX TCSDS_PATH USE_COLOR PKG_CONFIG DISTUTILS_* "
-         "_PYTHON_HOST_PLATFORM", "harmless", "of build services, of tests, and of building the packages"),
+         "_PYTHON_HOST_PLATFORM", "harmless", "build services, tests and the building of packages use them"),
     _row("APPDATA LOCALAPPDATA PROGRAM* Program* PROCESSOR_* SYSTEMROOT WINDIR WINDOWS_* VC* VSCMD_* MSYSTEM OSTYPE "
-         "SVN_* MACOSX_* __PYVENV_LAUNCHER__ _MPLHIDEEXECUTABLES", "harmless", "of other operating systems"),
+         "SVN_* MACOSX_* __PYVENV_LAUNCHER__ _MPLHIDEEXECUTABLES", "harmless", "other operating systems use them"),
 )  # fmt: skip
-"""Held by ``tests/unit/test_environment.py`` to name every variable that the pinned packages read."""
+"""``tests/unit/test_environment.py`` checks that it names every variable that the pinned packages read."""
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _OUTERMOST: list[str] = []
