@@ -67,9 +67,7 @@ class ParentRun:
         """Draw the pictures, write the leaderboard, and hand all in; return what went wrong, a sentence each."""
         problems: list[str] = []
         try:
-            # The HTML pages share one script, which lies beside them and must travel with them.
-            drawn = draw_all(self._folder, self._study, list(records), study)
-            for path in (*drawn, *self._folder.pictures.glob("*.js")):
+            for path in draw_all(self._folder, self._study, list(records), study):
                 self._tracker.log_artifact(self._key, path, "pictures")
         except Exception as error:  # a search of days does not end without its leaderboard for want of a picture
             problems.append(f"pictures: {type(error).__name__}: {error}")

@@ -153,7 +153,7 @@ def _search(pictures: Path, number: int, search: Search) -> list[str]:
     changes = description["settings"].get("overrides") or {}
     lines = [f"## Search {escaped(name)}", "", f"{escaped(study.name)}: {escaped(study.title)}.", ""]
     if changes:
-        lines += [f"Settings put over the published ones: {escaped(changes)}.", ""]
+        lines += [f"Overridden settings: {escaped(changes)}.", ""]
     if records:
         lines += leaderboard(study, records, top=20).markdown(_cell)
     lines += _bullets(summary_lines(study, records))
@@ -172,7 +172,7 @@ def _search(pictures: Path, number: int, search: Search) -> list[str]:
     if isinstance(provenance, Mapping):
         versions = [key for key in provenance if str(key).startswith("version_")]
         facts = [(key, str(provenance[key])) for key in (*_FACTS, *versions) if provenance.get(key) not in (None, "")]
-        lines += ["### Where it comes from", "", *Table(header=("fact", "value"), rows=facts).markdown(_cell)]
+        lines += ["### Provenance", "", *Table(header=("fact", "value"), rows=facts).markdown(_cell)]
     return lines
 
 

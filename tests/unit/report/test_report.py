@@ -112,7 +112,7 @@ def test_the_structure_of_a_report(tmp_path: Path) -> None:
         "### Published, re-run and found",
         "## Search a search",
         "### Learning curves",
-        "### Where it comes from",
+        "### Provenance",
     ]
     page = Page(html)
     headings = list(header(table([reproduction()])))
