@@ -28,6 +28,7 @@ from ladder_search.driver.settings import SearchSettings
 from ladder_search.errors import LadderSearchError
 from ladder_search.models import FAMILIES
 from ladder_search.nn.mean_teacher import TeacherConfig
+from ladder_search.nn.protocol import ModelConfig
 from ladder_search.ordering.claims import ORDERINGS
 from ladder_search.studies import STUDIES, StopConfig, Study
 from ladder_search.training.settings import TrainingConfig
@@ -170,7 +171,7 @@ def group(cls: type, prefix: str, study: Study) -> str:
     hints, texts = typing.get_type_hints(cls), docstrings(cls)
     rows = []
     for field in dataclasses.fields(cls):
-        if not field.init or dataclasses.is_dataclass(hints[field.name]) or hints[field.name] is Any:
+        if not field.init or dataclasses.is_dataclass(hints[field.name]) or hints[field.name] in (Any, ModelConfig):
             continue
         default = _default(field)
 

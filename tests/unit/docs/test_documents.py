@@ -8,6 +8,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,23 @@ def test_files_that_a_page_names_exist(page: Path) -> None:
     assert [name for name in named if not PLACEHOLDER.search(name) and not (ROOT / name).is_file()] == []
 
 
+def test_every_package_has_its_sentence_in_the_architecture() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    tree = text[text.index("## The tree") : text.index("## Import rules")]
+    rules = text[text.index("## Import rules") : text.index("## How a search runs")]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    (layers,) = (contract["layers"] for contract in contracts if contract["id"] == "layers")
+    names = [name.strip() for layer in layers for name in layer.split("|")]
+    for name in names:
+        assert f"`ladder_search/{name}/`" in tree or f"`ladder_search/{name}.py`" in tree, name
+    listed = re.findall(
+        r"(?<=\.)[a-z_]+", re.findall(r"```text\n(.*?)```", rules, re.DOTALL)[0].partition("ladder_search")[2]
+    )
+    assert [name for name in listed if name in names] == names, "the list of the page is that of the contract"
+
+
 def test_troubleshooting_quotes_messages_of_the_code() -> None:
     strings = " ".join(
         node.value
@@ -153,6 +171,8 @@ def test_troubleshooting_quotes_messages_of_the_code() -> None:
     assert [message for message in quoted if message not in strings] == []
 
 
-def test_the_pages_of_reference_are_current() -> None:
+def test_the_pages_of_reference_are_current_and_complete() -> None:
     generator = runpy.run_path(str(ROOT / "docs" / "generate.py"))
     assert generator["outdated"]() == [], "run `make reference`"
+    settings = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
+    assert [line for line in settings.splitlines() if line.endswith("|  |")] == [], "each setting says what it means"
