@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from ladder_search.console import Console, run_command
-from ladder_search.driver.settings import parse_arguments
+from ladder_search.commands.command_line import run_command
+from ladder_search.commands.search import parse_arguments
+from ladder_search.console import Console
 
 
 def main() -> int:

@@ -165,6 +165,11 @@ class TrialSpec:
         variation = suggestion.get("variation")
         return replace(spec, model=spec.model.varied(variation)) if variation else spec
 
+    def changed(self, settings: Mapping[str, Any], *, epochs: int | None = None) -> TrialSpec:
+        """Return the trial with nested settings put over its own, and with a schedule of ``epochs`` where given."""
+        length = {} if epochs is None else {"training": {"epochs": epochs}}
+        return TrialSpec.from_mapping(merge(merge(self.as_mapping(), settings), length))
+
     @property
     def measure(self) -> Measure:
         """What the trial is judged by."""

@@ -27,10 +27,10 @@ from ladder_search.data.splits import make_split
 from ladder_search.disk.folders import unwritable, write_folder
 from ladder_search.disk.foreign import read_json
 from ladder_search.errors import CheckpointError, LadderSearchError, SettingError, StudyFolderError, command_line
+from ladder_search.provenance import collect
 
 FORMAT = "ladder-search analysis 1"
 ANALYSIS = "analysis.json"
-SPOOL = "spool"
 
 Part = Literal["validation", "test"]
 """validation: rows that the bundle's own split holds out; test: the data set's test part."""
@@ -70,6 +70,25 @@ class Analysis:
     seconds: float
     provenance: Mapping[str, Any]
     """See ``provenance.collect``."""
+
+    @classmethod
+    def of(
+        cls, bundle: Bundle, dataset: Dataset, part: Part, settings: Any, found: Any, *, device: str, seconds: float
+    ) -> Analysis:
+        """Describe what was just found."""
+        return cls(
+            family=bundle.spec.family,
+            study=bundle.study,
+            bundle=bundle.digest,
+            dataset=dataset.name,
+            data_digest=dataset.digest,
+            part=part,
+            settings=settings,
+            found=found,
+            device=device,
+            seconds=seconds,
+            provenance=collect(data_name=dataset.name, data_digest=dataset.digest),
+        )
 
     @property
     def asked(self) -> str:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from ladder_search.bundles.bundle import read_bundle
-from ladder_search.commands.sending import AGAIN, close
+from ladder_search.commands.sending import AGAIN, SPOOL, close, metric_points
 from ladder_search.config import flat
 from ladder_search.console import Console
 from ladder_search.errors import TrackingError
-from ladder_search.final.results import RESULT, SPOOL, FinalResult, SeedResult, bundle_folder
+from ladder_search.final.results import RESULT, FinalResult, SeedResult, bundle_folder
 from ladder_search.metrics import NLL, STEP, TEST_ERROR
 from ladder_search.provenance import as_tags
-from ladder_search.tracking import MetricPoint, SpoolTracker, Tracker
+from ladder_search.tracking import SpoolTracker, Tracker
 from ladder_search.tracking.address import redacted
 
 SERVED_STEPS = 8
@@ -37,7 +37,7 @@ def record(result: FinalResult, folder: Path, *, name: str, store: str, console:
     run_id = tracker.run_id(key)
     stored = tracker.stored_but_files
     if stored and run_id is None:
-        note = f"note: {redacted(store)} did not tell the run of this result, so no model is registered; {AGAIN}."
+        note = f"note: {redacted(store)} returned no run ID for this result, so no model was registered; {AGAIN}."
         console.say(note)
     elif stored and run_id is not None and result.modules:
         try:
@@ -49,7 +49,6 @@ def record(result: FinalResult, folder: Path, *, name: str, store: str, console:
 
 
 def _log(tracker: Tracker, key: str, result: FinalResult, folder: Path, name: str) -> None:
-    time_ms = (folder / RESULT).stat().st_mtime_ns // 10**6  # the same in every call: the time is part of a point
     tags = {
         "study": result.study,
         "family": result.spec.family,
@@ -65,7 +64,7 @@ def _log(tracker: Tracker, key: str, result: FinalResult, folder: Path, name: st
     settings = flat(result.spec.as_mapping())
     tracker.start_run(key, name=f"final {name}", params=settings, tags={**as_tags(provenance), **tags})
     for outcome in result.outcomes:
-        _log_seed(tracker, key, outcome, folder, tags, time_ms)
+        _log_seed(tracker, key, outcome, folder, tags)
     low, high = result.interval or (None, None)
     values = {
         "test_error_mean": result.mean,
@@ -77,19 +76,12 @@ def _log(tracker: Tracker, key: str, result: FinalResult, folder: Path, name: st
         "diverged": len(result.diverged),
         "seconds": result.seconds,
     }
-    points = [
-        MetricPoint(name=what, value=float(value), step=0, time_ms=time_ms)
-        for what, value in values.items()
-        if value is not None
-    ]
-    tracker.log_metrics(key, points)
+    tracker.log_metrics(key, metric_points(folder / RESULT, {name: {0: value} for name, value in values.items()}))
     tracker.log_artifact(key, folder / RESULT)
     tracker.end_run(key, "FINISHED" if result.n else "FAILED")
 
 
-def _log_seed(
-    tracker: Tracker, parent: str, outcome: SeedResult, folder: Path, tags: dict[str, str], time_ms: int
-) -> None:
+def _log_seed(tracker: Tracker, parent: str, outcome: SeedResult, folder: Path, tags: dict[str, str]) -> None:
     key = f"{parent}/seed-{outcome.seed}"
     own = {what: tags[what] for what in ("study", "family", "data.sha256", "mlflow.source.name")}
     tracker.start_run(
@@ -100,18 +92,17 @@ def _log_seed(
         parent=parent,
     )
     last = int(outcome.epochs[-1][STEP]) if outcome.epochs else 0
-    points = [
-        MetricPoint(name=what, value=float(value), step=int(row[STEP]), time_ms=time_ms)
-        for row in outcome.epochs
-        for what, value in row.items()
-        if what != STEP and value is not None and (what != TEST_ERROR or row[STEP] < last)  # the last comes below
-    ]
+    values: dict[str, dict[int, float | None]] = {}
+    for row in outcome.epochs:
+        for name, value in row.items():
+            if name != STEP and (name != TEST_ERROR or row[STEP] < last):  # the last test error comes below
+                values.setdefault(name, {})[int(row[STEP])] = value
     if outcome.test_error is not None:
-        points.append(MetricPoint(name=TEST_ERROR, value=outcome.test_error, step=last, time_ms=time_ms))
+        values.setdefault(TEST_ERROR, {})[last] = outcome.test_error
         others = list(outcome.test_scores.items())[1:]  # the first is the error
-        points += [MetricPoint(name=f"test_{n}", value=v, step=last, time_ms=time_ms) for n, v in others]
+        values |= {f"test_{name}": {last: score} for name, score in others}
         tracker.log_artifact(key, bundle_folder(folder, outcome.seed), "bundle")
-    tracker.log_metrics(key, points)
+    tracker.log_metrics(key, metric_points(folder / RESULT, values))
     tracker.end_run(key, "FAILED" if outcome.test_error is None else "FINISHED")
 
 

@@ -7,31 +7,45 @@ import json
 import math
 import time
 
-from ladder_search.commands.training import at_least_one, find_device, reporting
+from ladder_search.commands.command_line import add_output, add_training, number, place
 from ladder_search.console import Console
-from ladder_search.data import datasets
 from ladder_search.disk.files import write_atomically
-from ladder_search.disk.folders import unwritable
 from ladder_search.errors import SettingError
-from ladder_search.report.rows import print_table
-from ladder_search.reproduction.reproduction import FOLDER, Race, folder_name
-from ladder_search.reproduction.table import table, table_json
-from ladder_search.studies import Study, find_study
 
 TABLE = "reproduction.json"
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", nargs="+", type=place, help="studies; each is a group of rows of the table")
+    text = "number of found configurations that compete"
+    parser.add_argument("--contenders", type=number(least=0), default=3, metavar="N", help=text)
+    add_training(parser, epochs="a shorter schedule, marked as reduced: no verdict on the target")
+    text = "stop after this time; the same command continues later"
+    parser.add_argument("--time-budget", type=number(float), metavar="SECONDS", help=text)
+    add_output(parser, "folder of the reproductions (default: ROOT/reproductions)")
+
+
 def run(arguments: argparse.Namespace) -> None:
-    at_least_one(arguments, "seeds", "epochs", "time_budget")
-    if arguments.contenders < 0:
-        raise SettingError(f"--contenders must be 0 or more, got {arguments.contenders}; 3 is usual.")
+    from ladder_search.commands.training import find_device, reporting
+    from ladder_search.data import datasets
+    from ladder_search.disk.folders import unwritable
+    from ladder_search.report.rows import print_table
+    from ladder_search.reproduction.reproduction import FOLDER, Race, folder_name
+    from ladder_search.reproduction.table import table, table_json
+    from ladder_search.studies import find_study
+
     studies = [find_study(name) for name in dict.fromkeys(arguments.study)]
     device = find_device(arguments.device)
     output = arguments.output or arguments.root / FOLDER
     console = Console()
     races = []
     for study in studies:  # all are checked before the first is trained
-        epochs = _epochs(study, arguments.epochs)
+        full = study.training.epochs
+        epochs = full if arguments.epochs is None else arguments.epochs
+        if epochs > full:
+            raise SettingError(
+                f"--epochs shortens a reproduction, {study.name} has {full} epochs, got {epochs}; give fewer or none."
+            )
         dataset = datasets.load(study.data.dataset, notify=console.say)
         races.append(
             Race(
@@ -63,12 +77,3 @@ def run(arguments: argparse.Namespace) -> None:
         raise unwritable(output, error) from error
     print_table(console, rows, [race.found for race in races], root=arguments.root)
     console.say(f"kept in {output}")
-
-
-def _epochs(study: Study, asked: int | None) -> int:
-    full = study.training.epochs
-    if asked is not None and asked > full:
-        raise SettingError(
-            f"--epochs shortens a reproduction, {study.name} has {full} epochs, got {asked}; give fewer or none."
-        )
-    return full if asked is None else asked

@@ -1,39 +1,106 @@
-"""How a command ends what it sends to the tracking store: nothing that the store does not take costs the command."""
+"""What commands send to the tracking store: a store that does not take it costs a note, and never the command."""
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ladder_search.console import Console
-from ladder_search.tracking import SpoolTracker
-from ladder_search.tracking.address import check_or_wait, redacted
+from ladder_search.provenance import as_tags
+from ladder_search.tracking import MetricPoint, SpoolTracker
+from ladder_search.tracking.address import (
+    check_or_wait,
+    default_store,
+    normal_store,
+    of_variable,
+    redacted,
+    variable_store,
+    with_login,
+)
 
 AGAIN = "the same command sends it again"
+SPOOL = "spool"
+"""Folder of the tracking events in a result's folder."""
+
+Values = Mapping[str, Mapping[int, float | None]]
+"""Metric -> step -> value; None is left out."""
 
 
-def send_files(tracker: SpoolTracker, key: str, folder: Path) -> None:
-    """Log the files of a folder, without its subfolders."""
-    for path in sorted(path for path in folder.iterdir() if path.is_file()):
-        tracker.log_artifact(key, path)
+def tracking_store(arguments: argparse.Namespace) -> str:
+    """Return the store of a command: that of ``--tracking``, else of MLflow's variable, else of the root folder."""
+    if arguments.tracking:
+        return normal_store(with_login(arguments.tracking))
+    store = variable_store()
+    if store:
+        print(of_variable(store))
+    return normal_store(store or default_store(arguments.root))
 
 
-def say_if_busy(store: str) -> None:
-    """Check a store; print a note where another process has it locked, for the results are sent at the end.
+def open_store(arguments: argparse.Namespace) -> str:
+    """Return ``tracking_store`` once it is checked; print a note where another process has it locked.
 
     Raises:
         TrackingError: the store cannot be used.
     """
+    store = tracking_store(arguments)
     busy = check_or_wait(store)
-    if busy is not None:
+    if busy is not None:  # the results are sent at the end
         Console().say(f"note: {busy}")
+    return store
+
+
+def send_result(
+    file: Path,
+    *,
+    command: str,
+    kind: str,
+    name: str,
+    experiment: str,
+    digest: str,
+    settings: Mapping[str, Any],
+    tags: Mapping[str, str],
+    provenance: Mapping[str, Any],
+    values: Values,
+    store: str,
+    console: Console,
+) -> None:
+    """Log a command's result as one run, with all files of its folder.
+
+    Called again on the same result, it stores nothing twice and sends what was not sent.
+
+    Args:
+        file: the result, whose time is that of its metrics.
+        digest: names the result among those of its kind.
+    """
+    key = f"{experiment}/{kind}/{digest[:16]}"
+    tracker = SpoolTracker(file.parent / SPOOL, store, experiment)
+    tags = {**as_tags(provenance), "kind": kind, "mlflow.source.name": f"ladder-search {command}", **tags}
+    tracker.start_run(key, name=f"{kind} {name}", params=settings, tags=tags)
+    tracker.log_metrics(key, metric_points(file, values))
+    for path in sorted(path for path in file.parent.iterdir() if path.is_file()):
+        tracker.log_artifact(key, path)
+    tracker.end_run(key, "FINISHED")
+    close(tracker, store, console)
+
+
+def metric_points(file: Path, values: Values) -> list[MetricPoint]:
+    """Return the points of a result's metrics."""
+    time_ms = file.stat().st_mtime_ns // 10**6  # the same in every call: the time is part of a point
+    return [
+        MetricPoint(name=name, value=float(value), step=step, time_ms=time_ms)
+        for name, by_step in values.items()
+        for step, value in by_step.items()
+        if value is not None
+    ]
 
 
 def close(tracker: SpoolTracker, store: str, console: Console) -> bool:
-    """Send what is left, say what was not taken, and return whether everything was."""
+    """Send what is left, print what was not taken, and return whether everything was."""
     stored = tracker.close()
     for problem in tracker.problems():
         console.say(f"note: {problem}")
     if not stored:
-        note = f"note: {redacted(store)} did not take everything; {AGAIN}."
-        console.say(note)
+        console.say(f"note: {redacted(store)} did not take everything; {AGAIN}.")
     return stored

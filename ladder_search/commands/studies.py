@@ -3,56 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import suppress
-from pathlib import Path
 
+from ladder_search.commands.command_line import add_root
 from ladder_search.console import Console
-from ladder_search.console.tables import Table
-from ladder_search.data.datasets import state
-from ladder_search.errors import LadderSearchError
-from ladder_search.ordering.claims import ORDERINGS
-from ladder_search.record.folder import searches_of
-from ladder_search.reproduction.reproduction import FILE, FOLDER, read_reproduction
-from ladder_search.studies import STUDIES, Study
-from ladder_search.wording import titles
+
+add_arguments = add_root
 
 
 def run(arguments: argparse.Namespace) -> None:
-    console = Console()
-    groups = {
-        study.name: (study.target.source if study.target else "no published result", study.data.dataset)
-        for study in STUDIES.values()
-    }
-    for source, dataset in dict.fromkeys(groups.values()):
-        studies = [study for study in STUDIES.values() if groups[study.name] == (source, dataset)]
-        target = f"target (test {titles(study.measure for study in studies)})"
-        Table(
-            title=f"{source}; {dataset}: {state(dataset)}",
-            header=("study", target, "what", "here"),
-            rows=[(s.name, str(s.target or "none published"), s.title, _done(s, arguments.root)) for s in studies],
-            left=("study", target, "what", "here"),
-            folded=("what", "here"),
-            least=[("study", 27), (target, 28)],
-            plain=True,
-        ).print(console)
-        console.print("")
-    Table(
-        title="Orderings, for `ladder-search ordering`",
-        header=("ordering", "claims", "what"),
-        rows=[(ordering.name, str(len(ordering.claims)), ordering.title) for ordering in ORDERINGS.values()],
-        left=("ordering", "what"),
-        folded=("what",),
-        plain=True,
-    ).print(console)
+    from ladder_search.report.studies import print_studies
 
-
-def _done(study: Study, root: Path) -> str:
-    searches = len(searches_of(root, study.name))
-    parts = [f"searched {searches}x" if searches > 1 else "searched"] if searches else []
-    for path in sorted((root / FOLDER).glob(f"*/{FILE}")):
-        with suppress(LadderSearchError):  # a damaged one is told by `report`
-            found = read_reproduction(path.parent)
-            if found.study == study.name:
-                seeds = len(found.contenders[0].outcomes)
-                parts.append(f"{'reduced' if found.reduced else 'reproduced'} ({seeds} seeds)")
-    return ", ".join(parts)
+    print_studies(Console(), arguments.root)

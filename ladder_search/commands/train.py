@@ -5,39 +5,44 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from ladder_search.bundles.bundle import read_bundle
-from ladder_search.bundles.shelf import Shelf
-from ladder_search.bundles.stages import FOLDER
-from ladder_search.commands.final_runs import record
-from ladder_search.commands.sending import say_if_busy
-from ladder_search.commands.training import at_least_one, find_device, reporting
-from ladder_search.config import merge, parse_assignments
+from ladder_search.commands.command_line import add_curve, add_output, add_tracking, add_training, place
+from ladder_search.config import parse_assignments
 from ladder_search.console import Console
-from ladder_search.data import datasets
 from ladder_search.errors import UnknownNameError
-from ladder_search.final.results import write_result
-from ladder_search.final.training import confirmation_seeds, seeds_of, train_final, worth_compiling
-from ladder_search.reproduction.contenders import seeds_of_searches
-from ladder_search.statistics import LEVEL, Verdict
-from ladder_search.studies import STUDIES, Study, find_study
-from ladder_search.tracking.address import default_store, normal_store
-from ladder_search.trial import TrialSpec
 
 SECTIONS = ("data", "model", "training", "teacher", "sources")
 """Groups of settings that ``--set`` reaches."""
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    text = "a bundle's folder, or a study: then its published configuration"
+    parser.add_argument("bundle", type=place, help=text)
+    add_training(parser, epochs="length of the schedule (default: the configuration's own)")
+    text = "override a setting, for example model.dropout=0.3"
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=text)
+    add_curve(parser)
+    add_output(parser, "folder of the result and its bundles (default: final/NAME)")
+    add_tracking(parser)
+
+
 def run(arguments: argparse.Namespace) -> None:
-    at_least_one(arguments, "seeds", "epochs", "curve")
+    from ladder_search.bundles.bundle import read_bundle
+    from ladder_search.commands.final_runs import record
+    from ladder_search.commands.sending import open_store
+    from ladder_search.commands.training import find_device, reporting
+    from ladder_search.data import datasets
+    from ladder_search.final.missing import train_into
+    from ladder_search.final.training import confirmation_seeds, seeds_of
+    from ladder_search.reproduction.contenders import seeds_of_searches
+    from ladder_search.statistics import LEVEL, Verdict
+    from ladder_search.studies import STUDIES, find_study
+
     device = find_device(arguments.device)
-    store = normal_store(arguments.tracking or default_store(arguments.root))
-    say_if_busy(store)
+    store = open_store(arguments)
     source = Path(arguments.bundle)
-    study: Study | None
     if _is_bundle(arguments.bundle):
         bundle = read_bundle(source)
         spec, study = bundle.spec, STUDIES.get(bundle.study)
@@ -45,25 +50,26 @@ def run(arguments: argparse.Namespace) -> None:
         study = find_study(arguments.bundle)
         spec = study.trial()
     used = seeds_of(spec) if study is None else seeds_of(spec) | seeds_of_searches(study, arguments.root)
-    spec = _changed(spec, arguments.set or [], arguments.epochs)
+    changes = parse_assignments(arguments.set)
+    for section in changes:
+        if section not in SECTIONS:  # seeds and label draws are the training's own, see --seeds
+            raise UnknownNameError("group of settings", section, SECTIONS)
+    spec = spec.changed(changes, epochs=arguments.epochs)
     dataset = datasets.load(spec.data.dataset)
     console = Console()
     output = arguments.output or Path("final") / source.name
-    seeds = confirmation_seeds(arguments.seeds, used)
     with reporting(console) as reporter:
-        result = train_final(
+        result = train_into(
+            output,
             spec,
             dataset,
-            seeds=seeds,
+            seeds=confirmation_seeds(arguments.seeds, used),
             study=study,
-            compiled=worth_compiling(spec, dataset, len(seeds)),
             device=device,
             report=reporter.epoch,
-            folder=output,
-            networks=Shelf(arguments.root / FOLDER, device=device, notify=console.say, report=reporter.source_epoch),
+            networks=reporter.shelf(arguments.root, device),
             curve_every=arguments.curve,
         )
-        write_result(output, result)
     record(result, output, name=source.name, store=store, console=console)
     for line in result.lines():
         console.say(line)
@@ -73,15 +79,6 @@ def run(arguments: argparse.Namespace) -> None:
         )
     console.say(f"steps {'compiled' if result.compiled else 'not compiled'}")
     console.say(f"kept in {output}")
-
-
-def _changed(spec: TrialSpec, assignments: Sequence[str], epochs: int | None) -> TrialSpec:
-    changes = parse_assignments(assignments)
-    for section in changes:
-        if section not in SECTIONS:  # seeds and label draws are the training's own, see --seeds
-            raise UnknownNameError("group of settings", section, SECTIONS)
-    length = {} if epochs is None else {"training": {"epochs": epochs}}
-    return TrialSpec.from_mapping(merge(merge(spec.as_mapping(), changes), length))
 
 
 def _is_bundle(name: str) -> bool:

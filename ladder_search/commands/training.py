@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from statistics import fmean
 
 import torch
 
 from ladder_search import wording
+from ladder_search.bundles.shelf import Shelf
+from ladder_search.bundles.stages import FOLDER
 from ladder_search.console import Console
-from ladder_search.errors import ResourceError, SettingError
+from ladder_search.errors import ResourceError
 from ladder_search.final.training import FinalProgress
 from ladder_search.signals import Deferred, deferred
 
@@ -21,24 +23,12 @@ def find_device(name: str) -> torch.device:
     """Return the device that ``--device`` names; training uses one thread of a CPU.
 
     Raises:
-        SettingError: no such device.
         ResourceError: there is no usable GPU.
     """
-    if name not in ("cpu", "cuda"):
-        raise SettingError(f"--device must be cpu or cuda, got {name!r}; choose one of them.")
     if name == "cuda" and not torch.cuda.is_available():
         raise ResourceError("--device cuda needs a GPU that PyTorch can use, and there is none; choose --device cpu.")
     torch.set_num_threads(1)
     return torch.device(name)
-
-
-def at_least_one(arguments: argparse.Namespace, *names: str) -> None:
-    """Raise ``SettingError`` unless each of these options is absent or a positive number."""
-    for name in names:
-        value = getattr(arguments, name)
-        if value is not None and not value >= 1:
-            option = "--" + name.replace("_", "-")
-            raise SettingError(f"{option} must be at least 1, got {value}; give a positive number.")
 
 
 class Reporter:
@@ -49,6 +39,10 @@ class Reporter:
 
     def __init__(self, console: Console, signals: Deferred) -> None:
         self._console, self._signals = console, signals
+
+    def shelf(self, root: Path, device: torch.device) -> Shelf:
+        """Return the shelf of a root folder, which trains the networks of earlier stages that it does not have."""
+        return Shelf(root / FOLDER, device=device, notify=self._console.say, report=self.source_epoch)
 
     def epoch(self, progress: FinalProgress, what: str = "") -> None:
         """Raises ``Interruption`` after a signal; ``what`` is trained, in a word or two."""

@@ -10,12 +10,12 @@ import subprocess
 import time
 from contextlib import suppress
 
+from ladder_search.commands.command_line import add_root, add_tracking, number
+from ladder_search.commands.sending import tracking_store
 from ladder_search.errors import ResourceError, SettingError, StudyFolderError, command_line
 from ladder_search.signals import Interruption
 from ladder_search.tracking.address import (
     check_sqlite,
-    default_store,
-    normal_store,
     sqlite_path,
     ui_command,
     ui_environment,
@@ -28,10 +28,16 @@ _END_S = 5.0
 """How long the server and its workers may take to end before they are killed."""
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_tracking(parser)
+    parser.add_argument("--port", type=number(least=None), default=5000, metavar="N", help="port of this machine")
+    add_root(parser)
+
+
 def run(arguments: argparse.Namespace) -> int:
-    store = arguments.tracking or default_store(arguments.root)
+    store = tracking_store(arguments)
     command = ui_command(store, HOST, arguments.port)
-    path = sqlite_path(normal_store(store))
+    path = sqlite_path(store)
     if path is not None and not path.exists():
         search = command_line("search", "STUDY", root=arguments.root)
         raise StudyFolderError(f"the store {path} does not exist yet; run `{search}` first or name another --root.")

@@ -1,4 +1,4 @@
-"""The console: what every command prints to, and how a command ends.
+"""The console that every command prints to.
 
 Printing never fails. A terminal that has gone away, a full disk or a closed pipe costs the text and nothing else, and a
 letter that the console's encoding lacks is replaced by ASCII. A file gets plain lines: colours and lines that redraw
@@ -7,23 +7,16 @@ themselves are for terminals alone, whatever the environment asks for.
 
 from __future__ import annotations
 
-import atexit
 import codecs
-import gc
 import os
-import signal
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import IO, Any, TextIO, cast
 
 import rich.console
 from rich.text import Text
-
-from ladder_search import environment
-from ladder_search.errors import LadderSearchError
-from ladder_search.signals import Interruption, listening
 
 STAND_INS = "ladder_search.stand_ins"
 """Name of the error handler that replaces letters which an encoding lacks."""
@@ -123,31 +116,7 @@ class Console(rich.console.Console):
         return super().render_str(self.printable(text), **options)
 
 
-def run_command(command: Callable[[], int | None]) -> int:
-    """Run a command line's body and return its exit code.
-
-    A user's mistake is one sentence on standard error and code 2. A signal closes what is open and gives 128 and its
-    number.
-
-    The process ends soon after. Python would then look through all objects once more for what can be freed, a second
-    and more where PyTorch and Ray are loaded; it leaves out what is frozen.
-    """
-    environment.start_anew_unoptimised()
-    atexit.register(gc.freeze)
-    _guard_standard_streams()
-    with listening():
-        try:
-            with environment.ours():  # before the command imports the libraries, which read some variables then
-                return command() or 0
-        except LadderSearchError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-        except KeyboardInterrupt as interruption:
-            print(f"interrupted: {str(interruption) or 'what was finished is kept'}", file=sys.stderr)
-            return 128 + (interruption.number if isinstance(interruption, Interruption) else signal.SIGINT)
-
-
-def _guard_standard_streams() -> None:
+def guard_standard_streams() -> None:
     """Let all that the process prints, argparse, warnings and tracebacks included, go through a ``Stream``.
 
     They stay guarded until the process has ended, because Python flushes them last of all.

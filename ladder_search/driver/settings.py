@@ -1,31 +1,19 @@
-"""Settings of one search, and the arguments that they are read from."""
+"""Settings of one search."""
 
 from __future__ import annotations
 
-import argparse
-import os
 import re
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
-from ladder_search.config import as_mapping, build, in_range, merge, parse_assignments, read_yaml
-from ladder_search.disk.foreign import read_file
-from ladder_search.driver.ray_address import find_address
-from ladder_search.driver.storage import lasting
-from ladder_search.errors import SettingError, StudyFolderError, UnknownNameError, command_line
-from ladder_search.paths import check_working_directory, expanded, expanded_address
-from ladder_search.record.folder import StudyFolder, absolute_place, find_folder, latest
-from ladder_search.tracking.address import variable_store, with_login
+from ladder_search.config import in_range, merge
+from ladder_search.errors import SettingError
 
 if TYPE_CHECKING:
     from ladder_search.studies import Study
     from ladder_search.training.request import Request
 
-_FIXED = ("study", "draws", "seed", "label_seed", "sampler", "scheduler", "storage")
-"""What a resume may not change, beside the study's own settings."""
 _SMALLEST_SHARE = 1e-4
 """Ray counts resources in units of that."""
 # It becomes part of paths, run keys and addresses.
@@ -172,184 +160,3 @@ class SearchSettings:
         study = find_study(self.study).with_overrides(overrides)
         self.resolved(study.trial().request(), has_gpus=False)  # checks the shares before Ray starts
         return study
-
-
-def parse_arguments(arguments: Sequence[str]) -> SearchSettings:
-    """Read the command line of ``search.py``.
-
-    Later wins: the file of ``--config``, the options in the variable ``LADDER_SEARCH_OPTIONS`` (a cluster's own), the
-    command line.
-
-    Raises:
-        LadderSearchError: an unknown study or setting, a value out of range, an unreadable file.
-    """
-    parser, standing = _parser(), _standing_options()
-    given = vars(parser.parse_args([*standing, *arguments]))
-    check_working_directory()
-    path, assignments = given.pop("config", None), given.pop("set", [])
-    values = _read_file(expanded(path, "--config")) if path else {}
-    in_file = "address" in values
-    values |= given
-    _expand_paths(values)
-    values["overrides"] = merge(values.get("overrides", {}), parse_assignments(assignments))
-    if values.get("resume"):
-        values = _as_begun(values)
-    elif values.get("tracking") is None:
-        values["tracking"] = variable_store()
-    if isinstance(values.get("tracking"), str):
-        values["tracking"] = with_login(values["tracking"])
-    if "study" not in values:
-        raise SettingError(f"a search needs a study, none was given; name one, `{command_line('studies')}` lists them.")
-    settings = build(SearchSettings, values)
-    if "address" in given:
-        typed = "address" in vars(parser.parse_known_args(arguments)[0])
-        source = "--address" if typed else "--address in LADDER_SEARCH_OPTIONS"
-    else:
-        source = f"address in {path}" if in_file else f"address in the study.json of {settings.name}"
-    object.__setattr__(settings, "address_from", source)  # frozen, and no setting that a file may hold
-    find_address(settings.address, source)  # here for its form, before what takes seconds to import
-    settings.resolved_study()
-    return settings
-
-
-def _expand_paths(values: dict[str, Any]) -> None:
-    """Expand ``~`` and variables in every setting that is a path, or an address with one."""
-    for name in ("root", "tracking", "storage"):
-        if isinstance(values.get(name), str):  # whatever else it is, the settings refuse it
-            values[name] = expanded_address(values[name], f"--{name}")
-
-
-def _as_begun(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of the search that is meant, with those put over them that may change between its lives."""
-    root, name = Path(lasting(given.get("root", "results"))), given.get("name")
-    if name is None and "study" not in given:
-        raise SettingError("--resume needs a study or a --name, got neither; name the one to go on with.")
-    folder = StudyFolder(root / name) if name else find_folder(root, given["study"])
-    description = folder.description()
-    try:
-        begun = as_mapping(build(SearchSettings, latest(description)["settings"]))
-    except (SettingError, UnknownNameError, TypeError, LookupError) as error:
-        raise StudyFolderError(
-            f"{folder.path / 'study.json'} must hold the settings of a search: {str(error)[:300].rstrip('.')}; restore "
-            "it or start anew."
-        ) from error
-    for field_name in ("tracking", "storage"):
-        if begun[field_name]:
-            begun[field_name] = absolute_place(begun[field_name], folder.path.parent)
-    if given.get("storage") and begun["storage"]:
-        given = {**given, "storage": lasting(given["storage"])}
-        begun["storage"] = lasting(begun["storage"])
-    for field_name in _FIXED:
-        option = field_name if field_name == "study" else f"--{field_name.replace('_', '-')}"
-        if field_name in given and given[field_name] != begun[field_name]:
-            raise SettingError(
-                f"a search is resumed as it was begun and {option} of {folder.path} is {begun[field_name]}, got "
-                f"{given[field_name]}; leave it out or start a new search."
-            )
-    if given.get("trials", begun["trials"]) < begun["trials"]:
-        raise SettingError(
-            f"a search that is resumed may only grow and --trials of {folder.path} is {begun['trials']}, got "
-            f"{given['trials']}; leave it out or give more."
-        )
-    overrides = merge(begun["overrides"], given["overrides"])
-    # The study may have been named by a path of its own.
-    place = given.get("root", "results") if folder.path.parent == root else str(folder.path.parent)
-    return {**begun, **given, "root": place, "name": folder.path.name, "overrides": overrides}
-
-
-def _read_file(path: str) -> dict[str, Any]:
-    try:
-        text = read_file(Path(path), 1 << 20).decode()
-    except (OSError, ValueError) as error:
-        raise SettingError(f"--config must be a readable file, {path} is not: {error}; correct its path.") from error
-    found = read_yaml(text, what=path)
-    if not isinstance(found, dict):
-        raise SettingError(
-            f"--config must hold settings, {path} holds {type(found).__name__}; write name: value lines."
-        )
-    values = {str(name).replace("-", "_"): value for name, value in found.items()}
-    overrides = values.pop("set", None)  # the command line's name for it
-    if overrides is not None and "overrides" not in values:
-        values["overrides"] = overrides
-    if not isinstance(values.get("overrides", {}), dict):
-        raise SettingError(
-            f"set in --config must hold groups of settings, {path} has {values['overrides']!r}; "
-            "write for example set: {model: {combinator: vanilla}}."
-        )
-    return values
-
-
-def _standing_options() -> list[str]:
-    options = os.environ.get("LADDER_SEARCH_OPTIONS", "")
-    try:
-        return shlex.split(options)
-    except ValueError as error:
-        raise SettingError(
-            f"LADDER_SEARCH_OPTIONS must be options as in a shell, got {options!r}: {error}; close the quotation."
-        ) from error
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in the manner of all other errors."""
-
-    def error(self, message: str) -> NoReturn:
-        text = message.removeprefix("argument ")
-        unknown = text.removeprefix("unrecognized arguments: ").split()
-        if text.startswith("unrecognized") and unknown[0].startswith("--"):
-            options = re.findall(r"--[\w-]+", self.format_usage())
-            raise UnknownNameError("option", unknown[0].partition("=")[0], options)
-        usage = command_line("search", help=True)
-        raise SettingError(f"the command line must be as `{usage}` says: {text}; correct it.")
-
-
-def _whole_or_auto(text: str) -> int | str:
-    try:
-        return text if text == "auto" else int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a whole number or auto, got {text!r}") from None
-
-
-def _number_or_auto(text: str) -> float | str:
-    try:
-        return text if text == "auto" else float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a number or auto, got {text!r}") from None
-
-
-def _parser() -> argparse.ArgumentParser:
-    # Suppressed defaults: what was not given stays absent, and SearchSettings is the one place with defaults.
-    parser = _Parser(
-        prog="search.py",
-        description="Search the hyper-parameters of one study with Ray Tune and Optuna, tracked in MLflow.",
-        epilog="Example: python search.py mnist-100-full --trials 64 --gpus-per-trial 0.25 --set training.lr=0.001",
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("study", nargs="?", help="a row of `ladder-search studies`")
-    add("--resume", action="store_true", help="go on with the study's latest search, or with that of --name")
-    add("--trials", type=int, help="configurations to try, the paper's own among them (24)")
-    add("--draws", type=int, help="label draws per configuration; its error is their mean (1)")
-    add("--seed", type=int, help="seed of sampler, weights, noise and batches (1)")
-    add("--label-seed", type=int, help="seed of the label draw, the same for all configurations (1)")
-    add("--sampler", help="tpe, random or cma-es (tpe)")
-    add("--scheduler", help="asha, fifo or pbt (asha)")
-    add("--max-concurrent", type=int, help="trials at the same time (as many as there is room for)")
-    add(
-        "--slots", type=_whole_or_auto, help="trials that share a pack, on one accelerator or CPU share, or auto (auto)"
-    )
-    add("--cpus-per-trial", type=float, help="CPU cores of a trial, or of a pack (what its family requests)")
-    share = "GPUs of a trial or pack, fractions allowed; auto: what its family requests (auto where there are GPUs)"
-    add("--gpus-per-trial", type=_number_or_auto, help=share)
-    add("--time-budget", type=float, metavar="SECONDS", help="stop what still runs after that time")
-    add("--compile", help="auto, on or off: compile the training step (auto)")
-    add("--epochs", type=int, help="length of each trial (the study's own)")
-    add("--set", action="append", metavar="NAME=VALUE", help="override a setting: model.combinator=vanilla")
-    add("--config", metavar="FILE", help="YAML file with any of these settings")
-    add("--address", help="Ray cluster to join, auto: this node's, local: a private one (RAY_ADDRESS, else local)")
-    add("--root", help="folder of the study folders and of the tracking store (results)")
-    add("--name", help="name of the study folder (study and time)")
-    add("--tracking", metavar="URI", help="MLflow store (MLFLOW_TRACKING_URI, else a SQLite file in the root folder)")
-    add("--offline", action="store_true", help="send nothing to the store now; ladder-search sync does so later")
-    add("--storage", metavar="URI", help="folder or bucket for checkpoints that every node can write")
-    return parser

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ladder_search.bundles.shelf import Shelf
-from ladder_search.config import flat, merge
+from ladder_search.config import flat
 from ladder_search.data.dataset import Dataset
 from ladder_search.errors import CheckpointError, StudyFolderError
 from ladder_search.final.results import RESULT, FinalResult, read_result, write_result
@@ -23,12 +23,33 @@ from ladder_search.studies import Study
 from ladder_search.trial import TrialSpec
 
 
-def shortened(study: Study, epochs: int | None) -> TrialSpec:
-    """Return the study's own configuration, with another length of its schedule where one is given."""
-    spec = study.trial()
-    if epochs is None:
-        return spec
-    return TrialSpec.from_mapping(merge(spec.as_mapping(), {"training": {"epochs": epochs}}))
+def train_into(
+    folder: Path,
+    spec: TrialSpec,
+    dataset: Dataset,
+    *,
+    seeds: Sequence[int],
+    study: Study | None,
+    device: torch.device,
+    report: Callable[[FinalProgress], None],
+    networks: Shelf,
+    curve_every: int | None = None,
+) -> FinalResult:
+    """Train ``spec`` on ``seeds``, compiled where that pays, and write the result; see ``train_final``."""
+    result = train_final(
+        spec,
+        dataset,
+        seeds=seeds,
+        study=study,
+        compiled=worth_compiling(spec, dataset, len(seeds)),
+        device=device,
+        report=report,
+        folder=folder,
+        networks=networks,
+        curve_every=curve_every,
+    )
+    write_result(folder, result)
+    return result
 
 
 def train_missing(
@@ -67,19 +88,17 @@ def train_missing(
     missing = [seed for seed in seeds if seed not in done]
     if missing:
         folder = place / f"seeds-{missing[0]}-{missing[-1]}"
-        result = train_final(
+        result = train_into(
+            folder,
             spec,
             dataset,
             seeds=missing,
             study=study,
-            compiled=worth_compiling(spec, dataset, len(missing)),
             device=device,
             report=report,
-            folder=folder,
             networks=shelf,
             curve_every=curve_every,
         )
-        write_result(folder, result)
         found.append(result)
     return found
 

@@ -20,6 +20,8 @@ that there was one is kept, and said beside every later table.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -205,6 +207,20 @@ class JudgedOrdering:
             if worst in found:
                 return worst
         return "holds"
+
+    @property
+    def values(self) -> dict[str, float | None]:
+        """Metric -> value, for the tracking store."""
+        values = {f"mean/{one.study}": one.summary.mean if one.summary else None for one in self.reached}
+        for claim in self.claims:
+            pair = f"{claim.first}/{claim.second}"
+            values |= {f"difference/{pair}": claim.difference, f"p_holm/{pair}": claim.p_holm}
+        return {**values, "claims_held": sum(claim.verdict == "held" for claim in self.claims)}
+
+    @property
+    def digest(self) -> str:
+        """Names what was tested: claims, seeds and what was reached on them."""
+        return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()
 
     def as_json(self) -> dict[str, Any]:
         """Everything in plain values."""

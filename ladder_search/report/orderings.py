@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from ladder_search.console import Console
 from ladder_search.console.tables import Table
-from ladder_search.ordering.judging import JudgedClaim, JudgedOrdering, Reached, Whole
+from ladder_search.disk.files import write_atomically
+from ladder_search.disk.folders import unwritable
+from ladder_search.ordering.judging import FILE, JudgedClaim, JudgedOrdering, Reached, Whole
+from ladder_search.pictures import canvas
+from ladder_search.pictures.intervals import differences
+from ladder_search.pictures.learning import learning_bands
+from ladder_search.reproduction.learning import Learning
 from ladder_search.statistics import LEVEL
 from ladder_search.wording import NOTHING
 
@@ -134,6 +143,23 @@ def print_ordering(console: Console, result: JudgedOrdering) -> None:
     claims.print(console, columns=130)
     for line in (*rule(result), *sentences(result)):
         console.say(line)
+
+
+def write_ordering(folder: Path, result: JudgedOrdering, learning: list[Learning]) -> None:
+    """Write the result as JSON, Markdown and pictures, unless the folder has the very same."""
+    content = (json.dumps(result.as_json(), indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
+    try:
+        if (folder / FILE).is_file() and (folder / FILE).read_bytes() == content:
+            return  # its time is that of what the tracking store has
+        with canvas.style():
+            canvas.save(differences(result), folder, "ordering")
+            if learning:
+                curves = learning_bands(f"{result.ordering.name}: learning curves", learning)
+                canvas.save(curves, folder, "learning-curves")
+        write_atomically(folder / "ordering.md", lambda file: file.write(as_markdown(result).encode()))
+        write_atomically(folder / FILE, lambda file: file.write(content))
+    except OSError as error:
+        raise unwritable(folder, error) from error
 
 
 def _unit(result: JudgedOrdering) -> str:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ladder_search.final.training import seeds_of, tuning_seeds
+from ladder_search.final.training import confirmation_seeds, seeds_of, tuning_seeds
 from ladder_search.record.folder import searches_of
 from ladder_search.record.trial import PUBLISHED, best_trials
 from ladder_search.studies import Study
@@ -97,6 +98,11 @@ def seeds_of_searches(study: Study, root: Path) -> frozenset[int]:
     """
     used = (tuning_seeds(folder.read_trials()) for folder in searches_of(root, study.name))
     return seeds_of(study.trial()).union(*used)
+
+
+def fresh_seeds(count: int, studies: Iterable[Study], root: Path) -> tuple[int, ...]:
+    """Return so many seeds that no search of these studies in ``root`` was tuned on."""
+    return confirmation_seeds(count, frozenset[int]().union(*(seeds_of_searches(study, root) for study in studies)))
 
 
 def _contender(

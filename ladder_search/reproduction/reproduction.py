@@ -37,11 +37,11 @@ from ladder_search.disk.foreign import read_json
 from ladder_search.disk.lock import LOCK_FILES
 from ladder_search.errors import CheckpointError, StudyFolderError
 from ladder_search.final.folder import held
-from ladder_search.final.results import write_result
-from ladder_search.final.training import FinalProgress, confirmation_seeds, train_final, worth_compiling
+from ladder_search.final.missing import train_into
+from ladder_search.final.training import FinalProgress
 from ladder_search.record.trial import PUBLISHED
 from ladder_search.reproduction import race
-from ladder_search.reproduction.contenders import Contender, Outcome, find_contenders, seeds_of_searches
+from ladder_search.reproduction.contenders import Contender, Outcome, find_contenders, fresh_seeds
 from ladder_search.statistics import look_level
 from ladder_search.studies import Study, find_study
 
@@ -159,7 +159,7 @@ class Race:
         given = Reproduction(
             study=study.name,
             epochs=epochs,
-            seeds=confirmation_seeds(seeds, seeds_of_searches(study, root)),
+            seeds=fresh_seeds(seeds, [study], root),
             device=device.type,
             data_digest=dataset.digest,
             contenders=find_contenders(study, root, contenders, epochs),
@@ -212,7 +212,6 @@ class Race:
         if not seeds:
             return
         block = place / f"seeds-{seeds[0]}-{seeds[-1]}"
-        spec = contender.spec
 
         def told(progress: FinalProgress) -> None:
             report(f"{name}, seeds {seeds[0]} to {seeds[-1]}", progress)
@@ -221,18 +220,16 @@ class Race:
 
         if out_of_time():
             raise BudgetSpentError
-        result = train_final(
-            spec,
+        result = train_into(
+            block,
+            contender.spec,
             self._dataset,
             seeds=seeds,
             study=self.study,
-            compiled=worth_compiling(spec, self._dataset, len(seeds)),
             device=self._device,
             report=told,
-            folder=block,
             networks=Shelf(self.folder.parent / SOURCES, device=self._device, report=self._source_report),
         )
-        write_result(block, result)
         outcomes = tuple(Outcome(seed=o.seed, test_error=o.test_error) for o in result.outcomes)
         contender = replace(
             contender,

@@ -17,7 +17,7 @@ import ray
 import search
 from benchmarks.servers import free_port
 from ladder_search import cli
-from ladder_search.console import run_command
+from ladder_search.commands.command_line import run_command
 from ladder_search.data.mnist import FILES
 from ladder_search.record.folder import StudyFolder
 from ladder_search.record.trial import TrialRecord

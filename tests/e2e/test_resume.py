@@ -16,7 +16,7 @@ import ray
 
 import search
 from benchmarks.kill_and_resume import SEARCH, Life, examine
-from ladder_search.console import run_command
+from ladder_search.commands.command_line import run_command
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -20,9 +20,10 @@ from typing import Any
 import optuna
 import ray
 
-from ladder_search.console import Console, run_command
+from ladder_search.commands.command_line import run_command
+from ladder_search.commands.search import parse_arguments
+from ladder_search.console import Console
 from ladder_search.driver.search import run_search
-from ladder_search.driver.settings import parse_arguments
 from ladder_search.report.leaderboard import print_leaderboard
 from spaces import find_space
 from tests.e2e.stepping_clock import CLOCK

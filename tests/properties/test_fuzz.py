@@ -23,10 +23,10 @@ import torch
 
 from ladder_search.bundles import load
 from ladder_search.bundles.bundle import BundleMetrics, write_bundle
+from ladder_search.commands.search import parse_arguments
 from ladder_search.config import as_mapping
 from ladder_search.data import cache
 from ladder_search.data.arrays import Arrays, content_digest, quiet
-from ladder_search.driver.settings import parse_arguments
 from ladder_search.errors import DataError, LadderSearchError
 from ladder_search.final.checkpoints import Progress, read_progress, write_progress
 from ladder_search.final.results import FinalResult, SeedResult, read_result, write_result

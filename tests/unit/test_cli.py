@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ladder_search import cli
+from ladder_search.commands.sending import tracking_store
 from ladder_search.record.folder import StudyFolder
 from ladder_search.tracking import writer
 
@@ -49,19 +51,19 @@ def _begun(path: Path) -> None:
         (["train", "digits-100", "--set", "training.rl=1"], "did you mean 'training.lr'?"),
         (["train", "digits-100", "--set", "seed=3"], "unknown group of settings 'seed'"),
         (["train", "digits-100", "--set", "model.widths=[64,20]"], "model.noise_std must have one entry per layer"),
-        (["train", "digits-100", "--device", "tpu"], "--device must be cpu or cuda"),
+        (["train", "digits-100", "--device", "tpu"], "unknown device 'tpu': did you mean 'cpu'? Known: cpu, cuda"),
         (["train", "digits-100", "--tracking", "a/folder"], "is a plain folder"),
         (["analyse", "nothing"], "a bundle is a folder with a MANIFEST.json and nothing does not exist"),
         (["analyse", "{root}"], "MANIFEST.json must be readable JSON"),
         (["analyse", "nothing", "--rows", "0"], "--rows must be at least 1"),
         (["analyse", "nothing", "--draws", "-1"], "--draws must be at least 1"),
-        (["analyse", "nothing", "--device", "tpu"], "--device must be cpu or cuda"),
+        (["analyse", "nothing", "--device", "tpu"], "unknown device 'tpu': did you mean 'cpu'? Known: cpu, cuda"),
         (["analyse", "nothing", "--tracking", "a/folder"], "is a plain folder"),
         (["reproduce", "digits-10"], "did you mean 'digits-100'"),
         (["reproduce", "digits-100", "--seeds", "0"], "--seeds must be at least 1"),
         (["reproduce", "digits-100", "--epochs", "500"], "--epochs shortens a reproduction, digits-100 has 75"),
         (["reproduce", "digits-100", "--time-budget", "nan"], "--time-budget must be at least 1"),
-        (["reproduce", "digits-100", "--contenders", "-1"], "--contenders must be 0 or more"),
+        (["reproduce", "digits-100", "--contenders", "-1"], "--contenders must be at least 0"),
         (["reproduce", "digits-100", "-o", "/dev/null"], "must be writable"),
         (["report", "nothing", "--root", "{root}"], "unknown study 'nothing'"),
         (["report", "digits-100", "--root", "{root}"], "neither searched nor reproduced"),
@@ -86,7 +88,7 @@ def test_an_unknown_command_lists_the_known(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _run(monkeypatch, "serch") == 2
-    assert "search" in capsys.readouterr().err
+    assert "unknown command 'serch': did you mean 'search'? Known: analyse," in capsys.readouterr().err
 
 
 def _report(**changed: Any) -> writer.SyncReport:
@@ -113,27 +115,31 @@ def test_sync_goes_on_past_a_damaged_folder_and_says_what_was_not_sent(
     assert _run(monkeypatch, "sync", "b", "--root", str(tmp_path)) == 0
 
 
-@pytest.mark.parametrize("command", ["train", "analyse", "ordering", "ui", "sync"])
 def test_mlflows_variable_is_the_default_of_tracking(
-    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """But of ``sync``, which sends what a search has recorded to the store of that search."""
-    stores: list[str | None] = []
-    monkeypatch.setattr(cli, f"_{command}", lambda arguments: stores.append(arguments.tracking))
-    words = [command] if command in ("ui", "sync") else [command, "digits-100"]
+    def store(tracking: str | None) -> str:
+        return tracking_store(Namespace(tracking=tracking, root=Path("results")))
+
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@host:5000/")
-    assert _run(monkeypatch, *words) == 0
-    said = capsys.readouterr().out
-    assert _run(monkeypatch, *words, "--tracking", "http://other") == 0
+    assert store(None) == "http://me:secret@host:5000"
+    assert capsys.readouterr().out == "Tracking store http://me:***@host:5000, as MLFLOW_TRACKING_URI says.\n"
+    assert store("http://other") == "http://other"
     assert capsys.readouterr().out == ""
-    if command == "sync":
-        assert (stores, said) == ([None, "http://other"], "")
-    else:
-        assert stores == ["http://me:secret@host:5000", "http://other"]
-        assert said == "Tracking store http://me:***@host:5000, as MLFLOW_TRACKING_URI says.\n"
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", "ftp://host")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "ftp://host")
+    for words in (["train", "digits-100"], ["analyse", "x"], ["ordering", "occluded-mnist-table-1"], ["ui"]):
         assert _run(monkeypatch, *words) == 2
         assert "it comes from MLFLOW_TRACKING_URI" in capsys.readouterr().err
+
+
+def test_sync_has_the_stores_of_the_searches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    _begun(tmp_path / "a")
+    stores: list[str] = []
+    monkeypatch.setattr(writer, "sync", lambda spool, store, experiment: stores.append(store) or _report())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@host:5000/")
+    assert _run(monkeypatch, "sync", "--root", str(tmp_path)) == 0
+    assert _run(monkeypatch, "sync", "--root", str(tmp_path), "--tracking", "http://other") == 0
+    assert stores == ["sqlite:///x.db", "http://other"]
 
 
 def test_nothing_to_sync(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

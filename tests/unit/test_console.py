@@ -19,7 +19,8 @@ import pytest
 from rich.live import Live
 from rich.table import Table
 
-from ladder_search.console import Console, run_command
+from ladder_search.commands.command_line import run_command
+from ladder_search.console import Console
 from ladder_search.errors import SettingError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -216,7 +217,8 @@ def test_a_signal_closes_what_is_open_and_its_number_is_in_the_code(number: sign
 SCRIPT = """
 import sys
 from rich.table import Table
-from ladder_search.console import Console, run_command
+from ladder_search.commands.command_line import run_command
+from ladder_search.console import Console
 from ladder_search.errors import SettingError
 
 def command():

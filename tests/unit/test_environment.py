@@ -161,7 +161,7 @@ def test_the_environment_is_as_before_afterwards(monkeypatch: pytest.MonkeyPatch
 
 CHILD = """
 import json, os, subprocess, sys
-from ladder_search.console import run_command
+from ladder_search.commands.command_line import run_command
 
 def command():
     own = dict(os.environ)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import sys
 from argparse import Namespace
@@ -13,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from ladder_search import cli
-from ladder_search.console import run_command
+from ladder_search.commands.command_line import run_command
+from ladder_search.commands.search import parse_arguments
 from ladder_search.data.cache import cache_folder
 from ladder_search.data.sources import data_folder
-from ladder_search.driver.settings import parse_arguments
 from ladder_search.errors import SettingError
 from ladder_search.paths import expanded, expanded_address
 from ladder_search.studies import STUDIES
@@ -166,7 +167,7 @@ def test_the_options_of_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 )  # fmt: skip
 def test_the_paths_of_every_command(line: str, meant: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
     command, seen = line.split()[0], list[Namespace]()
-    monkeypatch.setattr(cli, f"_{command}", seen.append)
+    monkeypatch.setattr(importlib.import_module(f"ladder_search.commands.{command}"), "run", seen.append)
     monkeypatch.setattr(sys, "argv", ["ladder-search", *line.split()])
     assert run_command(cli._main) == 0
     assert {name: getattr(seen[0], name) for name in meant} == meant

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ladder_search.driver.settings import parse_arguments
+from ladder_search.commands.search import parse_arguments
 from tests.unit.clusters.breakages import Breakage, Config, Rule, drop, put
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -15,7 +15,7 @@ import pytest
 import ray
 import yaml
 
-from ladder_search.driver.settings import parse_arguments
+from ladder_search.commands.search import parse_arguments
 from tests.unit.clusters.breakages import Breakage, Config, Rule, drop, edit, put
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -17,8 +17,7 @@ pytest.importorskip("safetensors")
 
 from ladder_search import cli
 from ladder_search.bundles.bundle import BundleMetrics, read_bundle, write_bundle
-from ladder_search.commands import analysis_runs
-from ladder_search.commands.analyse import ANALYSES
+from ladder_search.commands import sending
 from ladder_search.data import datasets
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.music import KEYS, MusicCorpus, as_dataset
@@ -27,6 +26,7 @@ from ladder_search.models.ladder import LadderConfig
 from ladder_search.models.progressive import ProgressiveConfig
 from ladder_search.models.recurrent import RecurrentConfig
 from ladder_search.models.sequence import SequenceConfig
+from ladder_search.report.analyses import ANALYSES
 from ladder_search.studies import find_study
 from ladder_search.tracking import MetricPoint, NullTracker
 from ladder_search.training.settings import TrainingConfig
@@ -70,7 +70,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr(Tracker, "runs", {})
-    monkeypatch.setattr(analysis_runs, "SpoolTracker", Tracker)
+    monkeypatch.setattr(sending, "SpoolTracker", Tracker)
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +243,7 @@ def test_whitened_images_are_whitened_for_it_too(
         (["--noise", "scale"], "unknown noise 'scale': did you mean 'scaled'? Known: absolute, scaled."),
         (["--half", "chances"], "unknown half 'chances': did you mean 'chance'? Known: accuracy, chance."),
         (["--seed", "-1"], "a seed must be a whole number from 0 to 2**64 - 1, got -1"),
-        (["--judged", "9"], "has the options --rows, --seed, --draws, --noise, --half, got --judged; leave it out."),
+        (["--judged", "9"], "has the options --rows, --draws, --seed, --noise, --half, got --judged; leave it out."),
         (["-o", "."], "an analysis needs a folder of its own and . exists without an analysis.json"),
         (["-o", "/dev/null/x"], "must be writable"),
     ],
@@ -380,7 +380,7 @@ def test_networks_for_music_of_either_family(
     ("words", "message"),
     [
         (["--rows", "25"], "--rows must lie in 1..24, the sequences of a picture and of the validation part"),
-        (["--steps", "9"], "has the options --rows, --seed, --judged, --probe-steps, got --steps; leave it out."),
+        (["--steps", "9"], "has the options --rows, --judged, --probe-steps, --seed, got --steps; leave it out."),
         (["--probe-steps", "0"], "--probe-steps must be at least 1"),
         (["--test"], "the test set is for bundles of a final training"),
     ],

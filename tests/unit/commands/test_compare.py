@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from ladder_search import cli
-from ladder_search.commands.compare import _tell
 from ladder_search.console import Console
 from ladder_search.metrics import NLL
+from ladder_search.report.comparison import print_comparison
 from ladder_search.reproduction.learning import Learning
 from ladder_search.studies import STUDIES, Study
 
@@ -57,7 +57,7 @@ def test_curves_are_kept_drawn_and_told_and_found_again(
 
 def test_nats_are_told_as_nats(capsys: pytest.CaptureFixture[str]) -> None:
     curves = {"lstm": {1: (9.0, 8.5), 2: (9.2, 8.7)}, "ladder": {1: (8.8, 8.3), 2: (8.9, 8.6)}}
-    _tell(Console(), [Learning(name=n, title="", curves=c, measure=NLL) for n, c in curves.items()], "music")
+    print_comparison(Console(), [Learning(name=n, title="", curves=c, measure=NLL) for n, c in curves.items()], "music")
     out = capsys.readouterr().out
     assert "music: test NLL, nats per step, mean ± standard deviation over 2 seeds" in out
     assert "8.600 ± 0.141" in out and "ladder below lstm: 0.150 ± 0.071 nats, n 2" in out

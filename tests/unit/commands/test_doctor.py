@@ -51,7 +51,7 @@ def test_a_disk_that_does_not_report_its_size_is_no_failure(tmp_path: Path, monk
 
     monkeypatch.setattr(os, "statvfs", refused)
     (finding,) = doctor._root(tmp_path)
-    assert finding.works and finding.found == f"{tmp_path} (its free space is unknown)"
+    assert finding.works and finding.text == f"{tmp_path} (its free space is unknown)"
 
 
 def test_a_file_system_that_lacks_something_is_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,8 +61,8 @@ def test_a_file_system_that_lacks_something_is_described(tmp_path: Path, monkeyp
     monkeypatch.setattr(fcntl, "flock", refused)
     monkeypatch.setattr(os, "symlink", refused)
     (finding,) = doctor._file_system(tmp_path / "results")
-    assert finding.works and finding.found.startswith("it has no file locks: a file takes the place of each lock, and")
-    assert finding.found.endswith("; it has no symbolic links: nothing here needs them")
+    assert finding.works and finding.text.startswith("it has no file locks: a file takes the place of each lock, and")
+    assert finding.text.endswith("; it has no symbolic links: nothing here needs them")
     monkeypatch.setattr(os, "mkdir", refused)
     assert list(doctor._file_system(tmp_path / "results")) == []  # "results folder" says so
 
@@ -76,7 +76,9 @@ def test_data_that_only_some_studies_need_are_no_failure(tmp_path: Path, monkeyp
     assert code == 0 and line.startswith("lacks  data usps")
     tunes = next(line for line in text.splitlines() if "data nottingham" in line)
     assert tunes.startswith("works  data nottingham") and tunes.endswith("can be fetched")
-    assert "cannot be had here → its own studies alone need it, from digits/usps_16x16.npz in the folder" in line
+    assert (
+        "cannot be had here → only needed for its own studies; get it from digits/usps_16x16.npz in the folder" in line
+    )
     monkeypatch.setenv("LADDER_SEARCH_DATA", str(tmp_path / "nowhere"))
     code, text = _examined(tmp_path / "results")
     assert code == 1 and "LADDER_SEARCH_DATA must name a folder" in text

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ladder_search import cli
-from ladder_search.commands import ordering_runs
+from ladder_search.commands import sending
 from ladder_search.ordering.claims import ORDERINGS, Alike, Claim, Ordering
 from ladder_search.studies import STUDIES, find_study
 from ladder_search.tracking import NullTracker
@@ -59,7 +59,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[_Kept]:
         kept.append(_Kept())
         return kept[-1]
 
-    monkeypatch.setattr(ordering_runs, "SpoolTracker", make)
+    monkeypatch.setattr(sending, "SpoolTracker", make)
     return kept
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ladder_search.driver.settings import parse_arguments
+from ladder_search.commands.search import parse_arguments
 from ladder_search.studies import STUDIES
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from ladder_search.commands.command_line import Parser
+from ladder_search.commands.search import add_arguments
 from ladder_search.driver.next_steps import next_steps
 from ladder_search.driver.search import SearchResult
-from ladder_search.driver.settings import _parser
 from ladder_search.record.folder import StudyFolder
 from ladder_search.record.trial import TrialRecord
 from ladder_search.studies import find_study
@@ -71,7 +72,9 @@ def test_every_command_is_complete(root: str, tmp_path: Path, monkeypatch: pytes
         "export": ["export", "first", "--top", "3", "--output", bundles, *place],
         "train": ["train", f"{bundles}/01-t0003", "--seeds", "10", *place, *tracking],
     }
-    assert vars(_parser().parse_args(commands["search"]))["name"] == "first"
+    parser = Parser("search", "")
+    add_arguments(parser)
+    assert parser.parse_args(commands["search"]).name == "first"
     assert lines[-1] == "note: a problem"
 
 

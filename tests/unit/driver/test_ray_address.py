@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import ray
 
+from ladder_search.commands.search import parse_arguments
 from ladder_search.driver import ray_address
 from ladder_search.driver.ray_address import RayAddress, check, find_address
-from ladder_search.driver.settings import parse_arguments
 from ladder_search.errors import ResourceError
 from ladder_search.record.folder import StudyFolder
 from ladder_search.training.request import Request

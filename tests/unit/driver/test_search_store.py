@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from ladder_search.commands.search import parse_arguments
 from ladder_search.console import Console
 from ladder_search.driver import cluster, search
-from ladder_search.driver.settings import SearchSettings, parse_arguments
+from ladder_search.driver.settings import SearchSettings
 from spaces import find_space
 from trainables import PackTrainable
 

@@ -7,12 +7,12 @@ from statistics import fmean
 
 from ladder_search.analysis.result import Analysis
 from ladder_search.analysis.video import Video, VideoConfig, choose, look
-from ladder_search.commands.family_analysis import FamilyAnalysis, show_table, titled
 from ladder_search.console import Console
 from ladder_search.metrics import ERROR, PREDICTION_ERROR, Measure
 from ladder_search.pictures.canvas import Picture
 from ladder_search.pictures.frame_errors import frame_errors
 from ladder_search.pictures.video import sequences
+from ladder_search.report.analyses.family import FamilyAnalysis, show_table, titled
 from ladder_search.wording import NOTHING
 
 

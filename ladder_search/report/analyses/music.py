@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ladder_search.analysis.music import MusicConfig, PianoRolls, WorstStep, choose, look, note_name
 from ladder_search.analysis.result import Analysis
-from ladder_search.commands.family_analysis import FamilyAnalysis, show_table, titled
 from ladder_search.console import Console
 from ladder_search.metrics import NLL
 from ladder_search.pictures.canvas import Picture
 from ladder_search.pictures.piano_roll import piano_roll
+from ladder_search.report.analyses.family import FamilyAnalysis, show_table, titled
 from ladder_search.wording import NOTHING, percent, value
 
 

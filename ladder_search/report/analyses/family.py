@@ -1,7 +1,8 @@
-"""What ``ladder-search analyse`` asks of a family's analysis, and what the families' tables have in common."""
+"""What an analysis of a family of networks consists of, and what the tables of all have in common."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,18 +11,20 @@ import torch
 
 from ladder_search.analysis.result import Analysis, Part
 from ladder_search.bundles.bundle import Bundle
+from ladder_search.config import build
 from ladder_search.console import Console
 from ladder_search.console.tables import Table
 from ladder_search.data.dataset import Dataset
+from ladder_search.errors import SettingError
 from ladder_search.pictures.canvas import Picture
 
 Report = Callable[[int, int, str], None]
-"""Is told how much is done, of how much, and what is next."""
+"""Called with how much is done, of how much, and what is next."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FamilyAnalysis:
-    """How a family is analysed and how that is shown; a row of ``commands.analyse.ANALYSES``."""
+    """How a family is analysed and how that is shown; a row of ``ANALYSES``."""
 
     settings: type[Any]
     """A frozen dataclass with ``rows`` and ``seed``; its fields are options of the command."""
@@ -39,6 +42,25 @@ class FamilyAnalysis:
     """(title, what was found) -> file name -> picture."""
     values: Callable[[Any], Mapping[str, Mapping[int, float]]]
     """Metric -> step -> value, for the tracking store."""
+
+    def read_settings(self, bundle: Bundle, options: Mapping[str, Any]) -> Any:
+        """Return the settings of this analysis by the options that were given.
+
+        Raises:
+            SettingError: one of them belongs to another analysis, or breaks its rule.
+        """
+        known = [field.name for field in dataclasses.fields(self.settings)]
+        foreign = [name for name in options if name not in known]
+        if foreign:
+            names = ", ".join(map(_option, known))
+            raise SettingError(
+                f"the analysis of {bundle.folder} has the options {names}, got {_option(foreign[0])}; leave it out."
+            )
+        return build(self.settings, options)
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def titled(analysis: Analysis, what: str) -> str:

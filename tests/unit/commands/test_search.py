@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from ladder_search.commands.command_line import run_command
+from ladder_search.commands.search import parse_arguments
 from ladder_search.config import as_mapping
-from ladder_search.console import run_command
-from ladder_search.driver.settings import SearchSettings, parse_arguments
+from ladder_search.driver.settings import SearchSettings
 from ladder_search.errors import LadderSearchError
 from ladder_search.record.folder import StudyFolder
 from ladder_search.studies import STUDIES
@@ -89,10 +90,10 @@ MISTAKES = [
     ("digits-100 --trial 3", "did you mean '--trials'"),
     ("digits-100 --trials", "expected one argument"),
     ("digits-100 --trials 0", "--trials must be at least 1, got 0"),
-    ("digits-100 --trials two", "invalid int value: 'two'"),
+    ("digits-100 --trials two", "--trials must be a whole number, got 'two'"),
     ("digits-100 --draws 0", "--draws must be at least 1"),
     ("digits-100 --slots -1", "--slots must be at least 1"),
-    ("digits-100 --slots many", "--slots: must be a whole number or auto, got 'many'"),
+    ("digits-100 --slots many", "--slots must be a whole number or auto, got 'many'"),
     ("digits-100 --max-concurrent 0", "--max-concurrent must be at least 1"),
     ("digits-100 --seed -1", "--seed must lie in"),
     ("digits-100 --seed 4294967296", "--seed must lie in"),

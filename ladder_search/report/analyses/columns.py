@@ -9,7 +9,6 @@ import torch
 from ladder_search.analysis.columns import Sensitivity, SensitivityConfig, sensitivities
 from ladder_search.analysis.result import Analysis, Examples, Part, examples
 from ladder_search.bundles.bundle import Bundle
-from ladder_search.commands.family_analysis import FamilyAnalysis, Report, titled
 from ladder_search.console import Console
 from ladder_search.console.tables import Table
 from ladder_search.data.dataset import Dataset
@@ -17,6 +16,7 @@ from ladder_search.data.whitening import Prepared
 from ladder_search.nn.network import Columns
 from ladder_search.pictures.canvas import Picture
 from ladder_search.pictures.sensitivity import column_shares
+from ladder_search.report.analyses.family import FamilyAnalysis, Report, titled
 from ladder_search.wording import NOTHING, percent, value
 
 

@@ -1,0 +1,150 @@
+"""What all commands share: the parser, types of options, the options that several have, and how a command ends."""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import gc
+import re
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ladder_search import environment
+from ladder_search.console import guard_standard_streams
+from ladder_search.errors import LadderSearchError, SettingError, UnknownNameError, command_line
+from ladder_search.paths import expanded, expanded_address
+from ladder_search.signals import Interruption, listening
+
+
+class Parser(argparse.ArgumentParser):
+    """Reads the options of one command, and reports each mistake in one sentence, as all other errors are."""
+
+    def __init__(self, command: str, description: str, **settings: Any) -> None:
+        """
+        Args:
+            command: of ``ladder-search``; "search" is ``search.py``; "" is ``ladder-search`` itself.
+        """
+        self._command = command
+        prog = "search.py" if command == "search" else f"ladder-search {command}".strip()
+        super().__init__(prog=prog, description=description, allow_abbrev=False, **settings)
+
+    def add_argument(self, *names: str, **settings: Any) -> argparse.Action:
+        """Add an argument; its help shows its default, and is to say what applies where there is none."""
+        if settings.get("default") not in (None, argparse.SUPPRESS, []):
+            settings["help"] = f"{settings.get('help', '')} (default: %(default)s)"
+        return super().add_argument(*names, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        text = message.removeprefix("argument ")
+        option, _, problem = text.partition(": ")
+        choice = re.fullmatch(r"invalid choice: '?(.*?)'? \(choose from (.*)\)", problem)
+        if choice:
+            raise UnknownNameError(option.lstrip("-").lower(), choice[1], re.findall(r"[\w-]+", choice[2]))
+        if option == "unrecognized arguments" and problem.startswith("-"):
+            known = re.findall(r"--[a-z-]+", self.format_usage())
+            raise UnknownNameError("option", problem.split()[0].partition("=")[0], known)
+        if problem.startswith(("must ", "may ")):
+            raise SettingError(f"{option} {problem}")
+        usage = command_line(self._command, help=True) if self._command else command_line("--help")
+        raise SettingError(f"invalid command line: {text}; see `{usage}`.")
+
+
+def number(kind: type[float] = int, *, least: float | None = 1, auto: bool = False) -> Callable[[str], Any]:
+    """Return the type of an option that takes a number: of ``kind``, at least ``least``, or the word "auto"."""
+    rule = ("a whole number" if kind is int else "a number") + " or auto" * auto
+
+    def read(text: str) -> float | str:
+        if auto and text == "auto":
+            return text
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be {rule}, got {text!r}; correct it.") from None
+        if least is not None and not value >= least:
+            raise argparse.ArgumentTypeError(f"must be at least {least:g}, got {value}; give a larger number.")
+        return value
+
+    return read
+
+
+def place(text: str, expand: Callable[[str, str], str] = expanded) -> str:
+    """Type of an option that takes a path, or the name of a study or folder: ``~`` and variables are expanded."""
+    try:
+        return expand(text, "")
+    except SettingError as error:
+        raise argparse.ArgumentTypeError(str(error).strip()) from error
+
+
+def address(text: str) -> str:
+    """Type of an option that takes an address: ``~`` and variables of a path in it are expanded."""
+    return place(text, expanded_address)
+
+
+def path(text: str) -> Path:
+    """Type of an option that takes a path: ``~`` and variables are expanded."""
+    return Path(place(text))
+
+
+def add_root(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--root", type=path, default=Path("results"), metavar="FOLDER", help="folder of the study folders"
+    )
+
+
+def add_output(parser: argparse.ArgumentParser, text: str, default: Path | None = None) -> None:
+    parser.add_argument("-o", "--output", type=path, default=default, metavar="FOLDER", help=text)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where networks are run")
+
+
+def add_tracking(parser: argparse.ArgumentParser) -> None:
+    text = "MLflow store (default: MLFLOW_TRACKING_URI, else the SQLite file in the root folder)"
+    parser.add_argument("--tracking", type=address, metavar="URI", help=text)
+
+
+def add_training(parser: argparse.ArgumentParser, *, epochs: str, seeds: int | None = 10) -> None:
+    """Add the options of commands that train on fresh seeds.
+
+    Args:
+        epochs: help of ``--epochs``.
+        seeds: default of ``--seeds``; None: 5, and one can tell whether the option was given.
+    """
+    text = "number of fresh seeds" if seeds else "number of fresh seeds (default: 5)"
+    parser.add_argument("--seeds", type=number(), default=seeds, metavar="N", help=text)
+    parser.add_argument("--epochs", type=number(), metavar="N", help=epochs)
+    add_device(parser)
+    add_root(parser)
+
+
+def add_curve(parser: argparse.ArgumentParser) -> None:
+    text = "measure the test error every N epochs as well, to look at (default: at the end alone)"
+    parser.add_argument("--curve", type=number(), metavar="N", help=text)
+
+
+def run_command(command: Callable[[], int | None]) -> int:
+    """Run a command line's body and return its exit code.
+
+    A user's mistake is one sentence on standard error and code 2. A signal closes what is open and gives 128 and its
+    number.
+
+    The process ends soon after. Python would then look through all objects once more for what can be freed, a second
+    and more where PyTorch and Ray are loaded; it leaves out what is frozen.
+    """
+    environment.start_anew_unoptimised()
+    atexit.register(gc.freeze)
+    guard_standard_streams()
+    with listening():
+        try:
+            with environment.ours():  # before the command imports the libraries, which read some variables then
+                return command() or 0
+        except LadderSearchError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt as interruption:
+            print(f"interrupted: {str(interruption) or 'what was finished is kept'}", file=sys.stderr)
+            return 128 + (interruption.number if isinstance(interruption, Interruption) else signal.SIGINT)

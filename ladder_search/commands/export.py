@@ -1,0 +1,31 @@
+"""``ladder-search export``: the best configurations of a search as bundles."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ladder_search.commands.command_line import add_output, add_root, number, place
+from ladder_search.console import Console
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", type=place, help="study folder, its name, or a study: then its latest search")
+    parser.add_argument("--top", type=number(), default=1, metavar="N", help="number of configurations")
+    add_output(parser, "folder of the bundles", Path("configs"))
+    add_root(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from ladder_search.bundles.top import export_top
+    from ladder_search.data import datasets
+    from ladder_search.record.folder import find_folder
+    from ladder_search.studies import find_study
+
+    folder = find_folder(arguments.root, arguments.study)
+    description = folder.description()
+    begun = description.get("study", {}).get("data", {})  # with what was put over the study's own
+    dataset = datasets.load(begun.get("dataset") or find_study(description["settings"]["study"]).data.dataset)
+    console = Console()
+    for path in export_top(folder, top=arguments.top, output=arguments.output, dataset=dataset):
+        console.say(f"{path}")

@@ -1,0 +1,206 @@
+"""``search.py``, which is also ``ladder-search search``: from its command line to the settings of a search."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import runpy
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from ladder_search.commands.command_line import Parser, number
+from ladder_search.config import as_mapping, build, merge, parse_assignments, read_yaml
+from ladder_search.disk.foreign import read_file
+from ladder_search.driver.ray_address import find_address
+from ladder_search.driver.settings import SearchSettings
+from ladder_search.errors import SettingError, StudyFolderError, UnknownNameError, command_line
+from ladder_search.paths import check_working_directory, expanded, expanded_address
+from ladder_search.record.folder import StudyFolder, absolute_place, find_folder, latest
+from ladder_search.tracking.address import variable_store, with_login
+
+_FIXED = ("study", "draws", "seed", "label_seed", "sampler", "scheduler", "storage")
+"""What a resume may not change, beside the study's own settings."""
+
+
+_OPTIONS = {
+    "resume": ("", "continue the study's latest search, or that of --name"),
+    "trials": ("N", "configurations to try, the paper's own among them"),
+    "draws": ("N", "label draws of each configuration; its error is their mean"),
+    "seed": ("N", "seed of the sampler, weights, noise and batches"),
+    "label_seed": ("N", "seed of the label draw, the same for all configurations"),
+    "sampler": ("", "how Optuna suggests configurations"),
+    "scheduler": ("", "how weak trials are stopped"),
+    "max_concurrent": ("N", "trials at the same time (default: as many as fit)"),
+    "slots": ("N", "trials that share a pack, on one accelerator or CPU share, or auto"),
+    "cpus_per_trial": ("N", "CPU cores of a trial, or of a pack (default: what its family requests)"),
+    "gpus_per_trial": ("N", "GPUs of a trial or pack; auto: what its family requests (default: auto on a GPU cluster)"),
+    "time_budget": ("SECONDS", "stop trials that still run after this time"),
+    "compile": ("", "compile the training step"),
+    "epochs": ("N", "length of each trial (default: the study's own)"),
+    "set": ("NAME=VALUE", "override a setting, for example model.combinator=vanilla"),
+    "config": ("FILE", "YAML file with any of these settings"),
+    "address": ("HOST:PORT", "Ray cluster; auto: this node's, local: a private one (default: RAY_ADDRESS, else local)"),
+    "root": ("FOLDER", "folder of the study folders and of the tracking store"),
+    "name": ("NAME", "name of the study folder (default: study and time)"),
+    "tracking": ("URI", "MLflow store (default: MLFLOW_TRACKING_URI, else a SQLite file in the root folder)"),
+    "offline": ("", "send nothing to the store now; `ladder-search sync` does so later"),
+    "storage": ("URI", "folder or bucket for checkpoints, writable by every node (default: the study folder)"),
+}  # fmt: skip
+"""Setting -> placeholder of its value and help. Types, choices and defaults are those of ``SearchSettings``."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``search.py``; one that is not given is absent from the parsed arguments."""
+    parser.epilog = "Example: python search.py mnist-100-full --trials 64 --gpus-per-trial 0.25 --set training.lr=0.001"
+    parser.add_argument("study", nargs="?", default=argparse.SUPPRESS, help="a row of `ladder-search studies`")
+    hints = get_type_hints(SearchSettings)
+    defaults = {field.name: field.default for field in fields(SearchSettings)}
+    for name, (metavar, text) in _OPTIONS.items():
+        hint, default = hints.get(name, str), defaults.get(name)
+        members = get_args(hint) or (hint,)
+        settings: dict[str, Any] = {"metavar": metavar}
+        if hint is bool or name == "set":
+            settings = {"action": "store_true"} if hint is bool else {"action": "append", **settings}
+        elif get_origin(hint) is Literal:
+            settings = {"choices": members}
+        elif int in members or float in members:
+            settings["type"] = number(int if int in members else float, least=None, auto=Literal["auto"] in members)
+        if isinstance(default, str | int | float) and default is not False:
+            text += f" (default: {default})"
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(option, default=argparse.SUPPRESS, help=text, **settings)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the checkout's ``search.py``, which reads the same command line again."""
+    script = Path(__file__).resolve().parents[2] / "search.py"
+    if not script.is_file():
+        raise SettingError(
+            f"`ladder-search search` runs the checkout's search.py and {script} does not exist; run it from a checkout."
+        )
+    sys.argv = [str(script), *sys.argv[2:]]
+    sys.path.insert(0, str(script.parent))
+    runpy.run_path(str(script), run_name="__main__")
+
+
+def parse_arguments(arguments: Sequence[str]) -> SearchSettings:
+    """Read the command line of ``search.py``.
+
+    Later wins: the file of ``--config``, the options in the variable ``LADDER_SEARCH_OPTIONS`` (a cluster's own), the
+    command line.
+
+    Raises:
+        LadderSearchError: an unknown study or setting, a value out of range, an unreadable file.
+    """
+    parser = Parser("search", "Search the hyper-parameters of one study with Ray Tune and Optuna, tracked in MLflow.")
+    add_arguments(parser)
+    standing = _standing_options()
+    given = vars(parser.parse_args([*standing, *arguments]))
+    check_working_directory()
+    path, assignments = given.pop("config", None), given.pop("set", [])
+    values = _read_file(expanded(path, "--config")) if path else {}
+    in_file = "address" in values
+    values |= given
+    _expand_paths(values)
+    values["overrides"] = merge(values.get("overrides", {}), parse_assignments(assignments))
+    if values.get("resume"):
+        values = _as_begun(values)
+    elif values.get("tracking") is None:
+        values["tracking"] = variable_store()
+    if isinstance(values.get("tracking"), str):
+        values["tracking"] = with_login(values["tracking"])
+    if "study" not in values:
+        raise SettingError(f"a search needs a study, none was given; name one, `{command_line('studies')}` lists them.")
+    settings = build(SearchSettings, values)
+    if "address" in given:
+        typed = "address" in vars(parser.parse_known_args(arguments)[0])
+        source = "--address" if typed else "--address in LADDER_SEARCH_OPTIONS"
+    else:
+        source = f"address in {path}" if in_file else f"address in the study.json of {settings.name}"
+    object.__setattr__(settings, "address_from", source)  # frozen, and no setting that a file may hold
+    find_address(settings.address, source)  # here for its form, before what takes seconds to import
+    settings.resolved_study()
+    return settings
+
+
+def _expand_paths(values: dict[str, Any]) -> None:
+    """Expand ``~`` and variables in every setting that is a path, or an address with one."""
+    for name in ("root", "tracking", "storage"):
+        if isinstance(values.get(name), str):  # whatever else it is, the settings refuse it
+            values[name] = expanded_address(values[name], f"--{name}")
+
+
+def _as_begun(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of the search that is meant, with those put over them that may change between its lives."""
+    from ladder_search.driver.storage import lasting  # imports Ray: seconds that --help does without
+
+    root, name = Path(lasting(given.get("root", "results"))), given.get("name")
+    if name is None and "study" not in given:
+        raise SettingError("--resume needs a study or a --name, got neither; name the one to go on with.")
+    folder = StudyFolder(root / name) if name else find_folder(root, given["study"])
+    description = folder.description()
+    try:
+        begun = as_mapping(build(SearchSettings, latest(description)["settings"]))
+    except (SettingError, UnknownNameError, TypeError, LookupError) as error:
+        raise StudyFolderError(
+            f"{folder.path / 'study.json'} must hold the settings of a search: {str(error)[:300].rstrip('.')}; restore "
+            "it or start anew."
+        ) from error
+    for field_name in ("tracking", "storage"):
+        if begun[field_name]:
+            begun[field_name] = absolute_place(begun[field_name], folder.path.parent)
+    if given.get("storage") and begun["storage"]:
+        given = {**given, "storage": lasting(given["storage"])}
+        begun["storage"] = lasting(begun["storage"])
+    for field_name in _FIXED:
+        option = field_name if field_name == "study" else f"--{field_name.replace('_', '-')}"
+        if field_name in given and given[field_name] != begun[field_name]:
+            raise SettingError(
+                f"a search is resumed as it was begun and {option} of {folder.path} is {begun[field_name]}, got "
+                f"{given[field_name]}; leave it out or start a new search."
+            )
+    if given.get("trials", begun["trials"]) < begun["trials"]:
+        raise SettingError(
+            f"a search that is resumed may only grow and --trials of {folder.path} is {begun['trials']}, got "
+            f"{given['trials']}; leave it out or give more."
+        )
+    overrides = merge(begun["overrides"], given["overrides"])
+    # The study may have been named by a path of its own.
+    place = given.get("root", "results") if folder.path.parent == root else str(folder.path.parent)
+    return {**begun, **given, "root": place, "name": folder.path.name, "overrides": overrides}
+
+
+def _read_file(path: str) -> dict[str, Any]:
+    try:
+        text = read_file(Path(path), 1 << 20).decode()
+    except (OSError, ValueError) as error:
+        raise SettingError(f"--config must be a readable file, {path} is not: {error}; correct its path.") from error
+    found = read_yaml(text, what=path)
+    if not isinstance(found, dict):
+        raise SettingError(
+            f"--config must hold settings, {path} holds {type(found).__name__}; write name: value lines."
+        )
+    values = {str(name).replace("-", "_"): value for name, value in found.items()}
+    overrides = values.pop("set", None)  # the command line's name for it
+    if overrides is not None and "overrides" not in values:
+        values["overrides"] = overrides
+    if not isinstance(values.get("overrides", {}), dict):
+        raise SettingError(
+            f"set in --config must hold groups of settings, {path} has {values['overrides']!r}; "
+            "write for example set: {model: {combinator: vanilla}}."
+        )
+    return values
+
+
+def _standing_options() -> list[str]:
+    options = os.environ.get("LADDER_SEARCH_OPTIONS", "")
+    try:
+        return shlex.split(options)
+    except ValueError as error:
+        raise SettingError(
+            f"LADDER_SEARCH_OPTIONS must be options as in a shell, got {options!r}: {error}; close the quotation."
+        ) from error

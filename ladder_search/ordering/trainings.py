@@ -1,0 +1,113 @@
+"""The final trainings that an ordering is tested on: every study's own configuration, on seeds that all share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from ladder_search.bundles.shelf import Shelf
+from ladder_search.data import datasets
+from ladder_search.errors import SettingError, StudyFolderError
+from ladder_search.final.missing import read_trained, train_missing
+from ladder_search.final.results import FinalResult
+from ladder_search.ordering.claims import Ordering
+from ladder_search.reproduction.contenders import fresh_seeds
+from ladder_search.reproduction.learning import Learning
+
+FOLDER = "orderings"
+"""Folder of the orderings in the root folder."""
+TRAINED = "trained"
+"""Folder of the trainings beside them, which orderings share."""
+
+Results = dict[str, list[FinalResult]]
+"""Study -> its final trainings, each of other seeds."""
+
+
+def shortened_to(ordering: Ordering, epochs: int | None) -> int | None:
+    """Return the length that cuts the schedules; None where all are the studies' own.
+
+    Raises:
+        SettingError: ``epochs`` is more than a schedule has.
+    """
+    own = {study.training.epochs for study in ordering.found}
+    if epochs is not None and epochs > min(own):
+        raise SettingError(
+            f"--epochs shortens an ordering's schedules, those of {ordering.name} have {min(own)} epochs, got {epochs};"
+            " give fewer or none."
+        )
+    return None if own == {epochs} else epochs
+
+
+def folder_name(name: str, epochs: int | None) -> str:
+    """Return the folder of an ordering or study: a shortened schedule is never taken for a full one."""
+    return name if epochs is None else f"{name}-{epochs}-epochs"
+
+
+def train_all(
+    ordering: Ordering,
+    epochs: int | None,
+    *,
+    seeds: int,
+    root: Path,
+    device: torch.device,
+    networks: Shelf,
+    report: Callable[..., None],
+    notify: Callable[[str], None],
+    curve_every: int | None,
+) -> Results:
+    """Train every study on the same fresh seeds, as far as that is not done yet.
+
+    Args:
+        report: called after every epoch with the progress, and ``what`` as the study's name.
+    """
+    specs = {study.name: study.trial().changed({}, epochs=epochs) for study in ordering.found}
+    data = {study.data.dataset: datasets.load(study.data.dataset, notify=notify) for study in ordering.found}
+    for spec in specs.values():  # all are checked before the first is trained
+        spec.check_fits(data[spec.data.dataset])
+    shared_seeds = fresh_seeds(seeds, ordering.found, root)
+    return {
+        study.name: train_missing(
+            study,
+            specs[study.name],
+            data[study.data.dataset],
+            seeds=shared_seeds,
+            place=root / FOLDER / TRAINED / folder_name(study.name, epochs),
+            device=device,
+            shelf=networks,
+            report=partial(report, what=study.name),
+            curve_every=curve_every,
+        )
+        for study in ordering.found
+    }
+
+
+def read_all(ordering: Ordering, epochs: int | None, folder: Path) -> Results:
+    """Read what ``ladder-search train`` has finished, a folder for each study, as far as it is there.
+
+    Raises:
+        StudyFolderError: nothing is there, or something else.
+    """
+    results = {}
+    for study in ordering.found:
+        result = read_trained(study, study.trial().changed({}, epochs=epochs), folder / study.name)
+        if result is not None:
+            results[study.name] = [result]
+    if not results:
+        raise StudyFolderError(
+            f"--from names a folder with finished trainings of the ordering's studies, {folder} has none of "
+            f"{', '.join(ordering.studies)}; name another, or leave --from out to train them."
+        )
+    return results
+
+
+def learning_curves(ordering: Ordering, results: Results) -> list[Learning]:
+    """Return the curves of the studies that were trained with any, and are judged by the ordering's measure."""
+    curves = [
+        Learning.where_told(study.name, study.title, results[study.name])
+        for study in ordering.found
+        if results.get(study.name) and study.measure.name == ordering.measure
+    ]
+    return [one for one in curves if one is not None]

@@ -1,0 +1,29 @@
+"""How each kind of network is analysed and how the result is shown: one row of a table, one file each."""
+
+from __future__ import annotations
+
+from ladder_search.bundles.bundle import Bundle
+from ladder_search.errors import SettingError
+from ladder_search.metrics import NLL
+from ladder_search.report.analyses.columns import COLUMNS
+from ladder_search.report.analyses.family import FamilyAnalysis
+from ladder_search.report.analyses.music import MUSIC
+from ladder_search.report.analyses.video import VIDEO
+
+ANALYSES: dict[str, FamilyAnalysis] = {"progressive": COLUMNS, "recurrent": VIDEO, "sequence": MUSIC}
+"""Family -> its analysis; the other families have none."""
+
+
+def find_analysis(bundle: Bundle) -> FamilyAnalysis:
+    """Return how the bundle's network is analysed; a recurrent one for music is analysed as all that are for music.
+
+    Raises:
+        SettingError: there is no analysis of its family.
+    """
+    family = bundle.spec.family
+    if family not in ANALYSES:
+        raise SettingError(
+            f"there are analyses of the families {', '.join(sorted(ANALYSES))} and {bundle.folder} is of the family "
+            f"{family}; name another bundle."
+        )
+    return MUSIC if bundle.spec.measure == NLL else ANALYSES[family]
