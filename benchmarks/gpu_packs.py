@@ -26,7 +26,7 @@ from typing import Any
 
 from benchmarks import crew
 from benchmarks.gpu_sections import TEN, brief, serve
-from benchmarks.measure import Option, Report, Row, benchmark
+from benchmarks.measure import Option, Report, Row, benchmark, check_device
 from benchmarks.scene import WORKLOADS, ways_of
 
 LIMIT_SECONDS = 450.0
@@ -238,6 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Terminated from outside: the processes and the service that were started here end too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with benchmark(question, __doc__, *OPTIONS, one_process=False, arguments=arguments) as (report, options):
+        check_device(options.device)
         bench = Benchmark(report, options.study, options.device, quick=options.quick, limit=options.limit)
         members = MEMBERS[:3] if options.device == "cpu" and options.members is MEMBERS else options.members
         try:

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.measure import Option, Report, Row, benchmark
+from benchmarks.measure import Option, Report, Row, benchmark, check_device
 from ladder_search.data import mnist
 from ladder_search.data.arrays import Arrays, content_digest, quiet
 from ladder_search.data.dataset import Dataset, Moving
@@ -331,6 +331,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.pack is not None:
             np.savez_compressed(options.pack, **mnist.load(quiet)._asdict())
             return
+        check_device(options.device)
         digits, what = images(options.mnist, quick=options.quick)
         rows = [] if options.add is None else earlier(options.add, options)
         report.note(f"Digits: {what}.")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ladder_search.cores import usable_cores
-from ladder_search.errors import LadderSearchError
+from ladder_search.errors import LadderSearchError, ResourceError
 
 Cell = str | int | float | None
 Row = dict[str, Cell]
@@ -165,6 +165,12 @@ class Option:
             setattr(options, name, self.quick if options.quick and self.quick is not None else self.full)
 
 
+def check_device(device: str) -> None:
+    """Raise ``ResourceError`` unless PyTorch can use ``device``."""
+    if device == "cuda" and not sys.modules["torch"].cuda.is_available():
+        raise ResourceError("--device cuda needs a GPU that PyTorch can use, and there is none: choose --device cpu.")
+
+
 def _shown(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
@@ -188,8 +194,6 @@ def benchmark(
     for option in options:
         option.resolve(values)
     torch = sys.modules.get("torch")
-    if getattr(values, "device", "cpu") == "cuda" and not (torch and torch.cuda.is_available()):
-        parser.error("--device cuda needs a GPU that PyTorch can use, and there is none: choose --device cpu.")
     if torch is not None:
         torch.set_num_threads(1)
     begun = time.perf_counter()

@@ -15,7 +15,7 @@ from dataclasses import replace
 import torch
 from scipy import stats
 
-from benchmarks.measure import Option, Row, benchmark
+from benchmarks.measure import Option, Row, benchmark, check_device
 from ladder_search.data import datasets
 from ladder_search.studies import STUDIES
 from ladder_search.training.settings import TrainingConfig
@@ -48,6 +48,7 @@ OPTIONS = (
 def main(arguments: Sequence[str] | None = None) -> None:
     question = "What do products in bfloat16 do to the error of digits-100?"
     with benchmark(question, __doc__, *OPTIONS, one_process=True, arguments=arguments) as (report, options):
+        check_device(options.device)
         seeds = range(2001, 2001 + options.seeds)  # neither a search's nor a confirmation's
         found = {one: errors(one, seeds, 2 if options.quick else None, options.device) for one in PRECISIONS}
         rows: list[Row] = [
