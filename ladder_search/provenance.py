@@ -38,16 +38,11 @@ _GIT_TIMEOUT_S = 20.0
 def collect(
     *, data_name: str | None = None, data_digest: str | None = None, code: Path | None = None
 ) -> dict[str, Fact]:
-    """Return the facts; what cannot be found out is None.
-
-    Keys: ``collected_utc``, ``command``, ``data_name``, ``data_digest``; ``git_sha``, ``git_dirty``,
-    ``git_diff_sha256``, ``git_diff`` (at most 200 kB), ``git_untracked`` (names, one a line); ``version_python``,
-    ``version_ladder_search`` and one each of torch, numpy, pyarrow, ray, optuna, mlflow; ``host_name``,
-    ``host_system``, ``host_cpu``, ``host_cores``, ``host_memory_bytes``, ``host_accelerators``.
+    """Return the facts; a fact that cannot be determined is None.
 
     Args:
         data_name, data_digest: the data set and the sha256 of its content.
-        code: a folder of the code; None: the one that this package lies in.
+        code: a folder of the code; None: that of this package.
     """
     return {
         "collected_utc": datetime.now(UTC).isoformat(timespec="seconds"),

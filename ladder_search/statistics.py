@@ -1,43 +1,15 @@
-"""Statistics of test errors over seeds, and the verdict on a published number. The tests are SciPy's.
+"""Statistics of test errors over seeds, and the verdict on a published number.
 
-The verdict is made of two tests of our mean against the published one, by Welch's statistic, so that the paper's own
-spread and number of runs count as much as ours:
+The verdict compares our mean with the published one by two tests with Welch's statistic and the degrees of freedom of
+the smaller sample (Mickey and Brown 1966), so that the level holds for any two spreads:
 
 * better, worse: the two-sided test finds a difference.
 * reproduced: the one-sided test finds that our mean is less than a margin above the published mean. The margin is fixed
-  before the first training: one published standard deviation, which is what two seeds of the paper's own configuration
-  differ by anyway, unless the target names another one. The test is one-sided, because the question is whether the
-  published level was reached; and it is a claim that seeds must earn: a difference that is merely not significant is no
-  reproduction, and one seed never is.
+  before the first training: one published standard deviation, or what the target names.
 * not enough seeds: neither.
 
-The statistic is held against Student's distribution with the degrees of freedom of the smaller sample. With these the
-level holds whatever the two spreads are (Mickey and Brown 1966). With Welch's own estimate of the degrees it does not
-where a sample is small: three seeds against ten runs find a difference that is not there 2.7 times as often as a level
-of 0.36 % says, which is what the smallest of seven p-values has to pass in a first table.
-
-Both tests have the level and the correction of the table that they belong to. A mean cannot equal the published one and
-be a margin above it, so at most one of the two can err for one row, and they need no correction for each other.
-
-An error significantly below the paper's is "better" even within the margin; one significantly above it is "worse" only
-when it is not surely within the margin. Simulated with spreads as the paper's, in a first table: with ten seeds against
-its ten, a true reproduction is recognised in 52 % of cases alone and in 29 % beside three found configurations; with
-twenty, in 66 % and 38 %.
-
-There is no verdict without a margin that was fixed beforehand: where the paper prints no spread and the target names no
-margin, our own spread would be the margin, and the noisier our runs were the more easily they would pass. Where the
-target names a margin and the paper prints no spread, the paper's runs are taken to spread as ours do: noise then makes
-the verdict harder to reach. An own spread of 0 says only that errors are counts of images: the published spread takes
-its place. Where nothing spreads at all there is no test.
-
-Looks at growing data
----------------------
-A table of runs that grow is one look of several, and each look is one more chance to err. By the union bound, the
-chance that any of them errs is at most the sum of their levels, whatever the dependence between the looks. The k-th
-look is made at 5 % / (k (k + 1)): 2.5, 0.83, 0.42, 0.25 … %. These sum to 5 % x (1 - 1 / (K + 1)) after K looks. Halves
-(5 % / 2**k) sum to the same and would leave a tenth look 0.005 %, which hardly any difference passes; here it has
-0.045 %. The most even choice that still needs no limit on the number of looks would be slower yet, at the cost of the
-first look, which most reproductions end with.
+The k-th look at growing data is made at 5 % / (k (k + 1)); these levels sum to at most 5 %. ``docs/confirming.md`` has
+the reasons.
 """
 
 from __future__ import annotations
@@ -146,24 +118,21 @@ class AgainstTarget:
 def paired(
     a: Sequence[float], b: Sequence[float], *, alternative: Literal["two-sided", "greater"] = "two-sided"
 ) -> float:
-    """Return p of the paired t-test of errors on common seeds (``greater``: that a's mean is not the higher one).
+    """Return p of the paired t-test of errors on common seeds; ``greater``: that the mean of a is not the higher one.
 
-    Fewer than two pairs, or differences that are all the same, tell nothing of their spread: p is 1.
+    p is 1 for fewer than two pairs and for differences that are all equal: neither has a spread.
     """
     differences = [x - y for x, y in zip(a, b, strict=True)]
     return _one_sample(differences, 0.0, alternative)
 
 
 def above(differences: Sequence[float], bound: float = 0.0) -> float:
-    """Return p of the one-sided t-test that the mean of paired differences is above ``bound``.
-
-    Fewer than two, or differences that are all the same, tell nothing of their spread: p is 1.
-    """
+    """Return p of the one-sided t-test that the mean of paired differences is above ``bound``; see ``paired``."""
     return _one_sample(differences, bound, "greater")
 
 
 def below(differences: Sequence[float], bound: float = 0.0) -> float:
-    """Return p of the one-sided t-test that the mean of paired differences is below ``bound``; see ``above``."""
+    """Return p of the one-sided t-test that the mean of paired differences is below ``bound``; see ``paired``."""
     return _one_sample(differences, bound, "less")
 
 
@@ -179,11 +148,9 @@ def _one_sample(
 
 
 def holm(p_values: Iterable[float]) -> list[float]:
-    """Return the p-values corrected by Holm's step-down procedure, in the order given.
+    """Return the p-values after Holm's step-down correction (1979), in the order given.
 
-    Holm 1979: the smallest of m is multiplied by m, the next by m - 1, and so on; none becomes smaller than the one
-    before it, none larger than 1. SciPy has false discovery rates only (``false_discovery_control``), which bound
-    another error; statsmodels has this one, and brings pandas for these five lines.
+    The smallest of m is multiplied by m, the next by m - 1, and so on; none becomes smaller than the one before it.
     """
     given = list(p_values)
     corrected, highest = [0.0] * len(given), 0.0

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ladder_search.bundles.bundle import Bundle
-    from ladder_search.bundles.stages import Order
+    from ladder_search.bundles.stages import Stage
     from ladder_search.data.dataset import Dataset
     from ladder_search.trial import TrialSpec
 
@@ -129,13 +129,13 @@ class KeptSources:
         Raises:
             ResourceError: a source could not be trained.
         """
-        from ladder_search.bundles.stages import orders
+        from ladder_search.bundles.stages import stages_of
 
         with self._one_at_a_time:
-            return {name: self._bundle(order).module() for name, order in orders(spec, draw).items()}
+            return {name: self._bundle(stage).module() for name, stage in stages_of(spec, draw).items()}
 
-    def _bundle(self, order: Order) -> Bundle:
-        key = order.key
+    def _bundle(self, stage: Stage) -> Bundle:
+        key = stage.key
         while key not in self._known:
             answer: Answer = ray.get(self._keeper.ask.remote(key))
             if answer.files is not None:
@@ -143,24 +143,24 @@ class KeptSources:
             elif answer.failure:
                 raise ResourceError(answer.failure)
             elif answer.train:
-                self._train(order)
+                self._train(stage)
             else:
                 time.sleep(_POLL_SECONDS)
         return self._known[key]
 
-    def _train(self, order: Order) -> None:
-        from ladder_search.bundles.shelf import train_source
+    def _train(self, stage: Stage) -> None:
+        from ladder_search.bundles.shelf import train_stage
 
         try:
             with tempfile.TemporaryDirectory() as folder:
-                place = Path(folder) / order.key
-                dataset = ray.get(ray.get(self._keeper.dataset.remote(order.config.data.dataset))[0])
-                train_source(order, dataset, place, device=self._device, report=lambda *_: self._still_there(order.key))
-                ray.get(self._keeper.put.remote(order.key, read_files(place)))
+                place = Path(folder) / stage.key
+                dataset = ray.get(ray.get(self._keeper.dataset.remote(stage.config.data.dataset))[0])
+                train_stage(stage, dataset, place, device=self._device, report=lambda *_: self._still_there(stage.key))
+                ray.get(self._keeper.put.remote(stage.key, read_files(place)))
         except ResourceError as error:
-            ray.get(self._keeper.fail.remote(order.key, str(error)))
+            ray.get(self._keeper.fail.remote(stage.key, str(error)))
         except BaseException:
-            self._keeper.give_up.remote(order.key)
+            self._keeper.give_up.remote(stage.key)
             raise
 
     def _still_there(self, key: str) -> None:

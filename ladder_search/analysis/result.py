@@ -24,9 +24,9 @@ from ladder_search.config import as_mapping, build
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.permutation import permutations
 from ladder_search.data.splits import make_split
+from ladder_search.disk.documents import read_document, refused
 from ladder_search.disk.folders import unwritable, write_folder
-from ladder_search.disk.foreign import read_json
-from ladder_search.errors import CheckpointError, LadderSearchError, SettingError, StudyFolderError, command_line
+from ladder_search.errors import SettingError, StudyFolderError, command_line
 from ladder_search.provenance import collect
 
 FORMAT = "ladder-search analysis 1"
@@ -182,18 +182,12 @@ def kept_analysis(folder: Path, asked: str, *, settings: type[Any], found: type[
         raise StudyFolderError(
             f"an analysis needs a folder of its own and {folder} exists without an {ANALYSIS}; choose another place."
         )
-    try:
-        raw = read_json(folder / ANALYSIS, _LIMIT)
-        if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-            raise ValueError(f"its format must be {FORMAT!r}")
+    remedy = "delete the folder or choose another place"
+    with refused(folder / ANALYSIS, "be an analysis of this kind", remedy):
+        raw = read_document(folder / ANALYSIS, FORMAT)
         kept = {name: value for name, value in raw.items() if name not in ("format", "asked")}
         typed = {"settings": build(settings, kept["settings"]), "found": build(found, kept["found"])}
         analysis = build(Analysis, {**kept, **typed})
-    except (OSError, ValueError, TypeError, LookupError, LadderSearchError) as error:
-        raise CheckpointError(
-            f"{folder / ANALYSIS} must be an analysis of this kind, found: {str(error)[:300].rstrip('.')}; delete the "
-            "folder or choose another place."
-        ) from error
     if analysis.asked != asked:
         raise StudyFolderError(
             f"an analysis is never overwritten and {folder} holds one of other settings, data or weights; choose "

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ladder_search.bundles.bundle import Bundle, BundleMetrics, digest_of, read_bundle, write_bundle
-from ladder_search.bundles.stages import Order, orders
+from ladder_search.bundles.stages import Stage, stages_of
 from ladder_search.config import as_mapping
 from ladder_search.data import datasets
 from ladder_search.data.dataset import Dataset
@@ -29,28 +29,27 @@ from ladder_search.trial import TrialSpec
 _POLL_SECONDS = 0.5
 
 
-def train_source(
-    order: Order,
+def train_stage(
+    stage: Stage,
     dataset: Dataset,
     folder: Path,
     *,
     device: torch.device,
     report: Callable[[int, int], None] = lambda epoch, epochs: None,
 ) -> str:
-    """Train a source, write it as a bundle and return the bundle's digest.
+    """Train an earlier stage, write it as a bundle and return the bundle's digest.
 
-    Training ends at the first epoch whose validation error is at most ``stop_at``, or with the schedule. The test set
-    is not read.
+    Training ends at the first epoch whose validation error is at most ``stop_at``, or with the schedule. The test
+    set is not read.
 
     Args:
-        folder: the bundle's; nothing may be there.
-        report: is told of every epoch: how many are done, and how many there are at most.
+        report: called after every epoch with the epochs done and the most there are.
 
     Raises:
-        ResourceError: it diverged, or has not reached ``stop_at`` by the end of its schedule.
+        ResourceError: it diverged, or did not reach ``stop_at`` by the end of its schedule.
         StudyFolderError: the folder cannot be written.
     """
-    config, spec = order.config, order.config.trial(order.seed)
+    config, spec = stage.config, stage.config.trial(stage.seed)
     spec.check_fits(dataset)
     member = spec.member(dataset)
     epochs = 0 if config.weights == "random" else spec.training.epochs
@@ -62,7 +61,7 @@ def train_source(
         done = pack.run(member.steps_per_epoch)[slot]
         if not done.finite:
             raise ResourceError(
-                f"a source must stay finite, {order} diverged in epoch {epoch}; lower its learning rate."
+                f"a source must stay finite, {stage} diverged in epoch {epoch}; lower its learning rate."
             )
         row: dict[str, Any] = {EPOCH: epoch, STEP: done.step, **done.terms}
         if spec.data.validation:
@@ -74,13 +73,13 @@ def train_source(
     else:
         if epochs and config.stop_at is not None:
             raise ResourceError(
-                f"a source stops at a validation error of {config.stop_at:g} and {order} ended with {error:g} after "
+                f"a source stops at a validation error of {config.stop_at:g} and {stage} ended with {error:g} after "
                 f"{epochs} epochs; raise its stop_at or its epochs."
             )
     if spec.data.validation and not epochs:
         error = pack.validation_errors()[slot]
     metrics = BundleMetrics(
-        trial=f"source {order.key}",
+        trial=f"source {stage.key}",
         state="COMPLETE",
         validation_error=error,
         weights_validation_error=error,
@@ -94,13 +93,7 @@ def train_source(
 
 
 class Shelf:
-    """Sources in a folder; several processes of a machine may use it at the same time, and each source is trained once.
-
-    States of a source::
-
-        networks(spec)  -> in no folder: trained by the first who asks, while others wait for it
-                        -> in the folder: read, and kept in this process
-    """
+    """Earlier stages in a folder, which several processes of a machine may use; each stage is trained once."""
 
     def __init__(
         self,
@@ -123,19 +116,19 @@ class Shelf:
             ResourceError: a source could not be trained.
             CheckpointError, StudyFolderError: a bundle on the shelf is damaged, or cannot be written.
         """
-        return {name: self.bundle(order).module() for name, order in orders(spec, draw).items()}
+        return {name: self.bundle(stage).module() for name, stage in stages_of(spec, draw).items()}
 
-    def bundle(self, order: Order) -> Bundle:
+    def bundle(self, stage: Stage) -> Bundle:
         """Return one source, trained if need be."""
-        if order.key not in self._known:
-            self._known[order.key] = self._find(order)
-        return self._known[order.key]
+        if stage.key not in self._known:
+            self._known[stage.key] = self._find(stage)
+        return self._known[stage.key]
 
-    def _find(self, order: Order) -> Bundle:
-        place = self._folder / order.key
-        if order.config.bundle is not None and not place.is_dir():
-            return given_bundle(order)
-        waiting_room = self._folder / f"{order.key}.lock"
+    def _find(self, stage: Stage) -> Bundle:
+        place = self._folder / stage.key
+        if stage.config.bundle is not None and not place.is_dir():
+            return named_bundle(stage)
+        waiting_room = self._folder / f"{stage.key}.lock"
         while True:
             if place.is_dir():
                 return read_bundle(place)
@@ -149,45 +142,42 @@ class Shelf:
                 raise unwritable(self._folder, error) from error
             try:
                 if not place.is_dir():
-                    self._notify(f"training a source: {order}")
-                    dataset = self._load(order.config.data.dataset)
-                    train_source(order, dataset, place, device=self._device, report=self._report)
+                    self._notify(f"training a source: {stage}")
+                    dataset = self._load(stage.config.data.dataset)
+                    train_stage(stage, dataset, place, device=self._device, report=self._report)
             finally:
                 let_go(lock, unused=True)
 
 
-def given_bundle(order: Order) -> Bundle:
+def named_bundle(stage: Stage) -> Bundle:
     """Return the bundle that a source names.
 
     Raises:
         CheckpointError: it is damaged.
         SettingError: its network is not the one that the source's settings describe.
     """
-    assert order.config.bundle is not None
-    bundle = read_bundle(Path(order.config.bundle))
-    if (bundle.spec.family, bundle.spec.model) != (order.config.family, order.config.model):
-        theirs, own = as_mapping(bundle.spec.model), as_mapping(order.config.model)
+    assert stage.config.bundle is not None
+    bundle = read_bundle(Path(stage.config.bundle))
+    if (bundle.spec.family, bundle.spec.model) != (stage.config.family, stage.config.model):
+        theirs, own = as_mapping(bundle.spec.model), as_mapping(stage.config.model)
         first = next((name for name in own if own[name] != theirs.get(name)), "family")
         raise SettingError(
-            f"a source's settings must be those of its bundle and {first} of {order.config.bundle} is "
-            f"{theirs.get(first, bundle.spec.family)!r:.80}, got {own.get(first, order.config.family)!r:.80}; set "
+            f"a source's settings must be those of its bundle and {first} of {stage.config.bundle} is "
+            f"{theirs.get(first, bundle.spec.family)!r:.80}, got {own.get(first, stage.config.family)!r:.80}; set "
             f"sources.NAME.model.{first} to it."
         )
     return bundle
 
 
-def given_folders(spec: TrialSpec) -> dict[str, Path]:
+def named_bundles(spec: TrialSpec) -> dict[str, Path]:
     """Return key -> folder of the bundles that a trial's sources name, each of them read and found to fit."""
-    named = [order for order in orders(spec).values() if order.config.bundle is not None]
-    return {order.key: given_bundle(order).folder for order in named}
+    named = [stage for stage in stages_of(spec).values() if stage.config.bundle is not None]
+    return {stage.key: named_bundle(stage).folder for stage in named}
 
 
 def check_same_bundles(spec: TrialSpec, kept: Path) -> None:
-    """Raise ``SettingError`` where a bundle that a trial's sources name is not the one that the folder ``kept`` has.
-
-    A source is called by the path of its bundle, and another bundle may have been put there meanwhile.
-    """
-    for key, folder in given_folders(spec).items():
+    """Raise ``SettingError`` if a bundle that a stage names is not the copy in the folder ``kept``."""
+    for key, folder in named_bundles(spec).items():
         if (kept / key).is_dir() and (before := digest_of(kept / key)) != (now := digest_of(folder)):
             raise SettingError(
                 f"a search is resumed with the sources that it was begun with and the bundle in {folder} had the "
@@ -201,7 +191,7 @@ def without_test_set(dataset: Dataset) -> Dataset:
     return replace(dataset, test_x=dataset.test_x[:0].copy(), test_y=dataset.test_y[:0].copy())
 
 
-def list_sources(folder: Path) -> list[dict[str, Any]]:
+def list_stages(folder: Path) -> list[dict[str, Any]]:
     """Return the facts of every bundle on a shelf, for a search's provenance; a damaged one is left out."""
     found = []
     for place in sorted(path for path in folder.glob("*") if path.is_dir()):

@@ -1,9 +1,8 @@
-"""Sources: networks of an earlier stage, each trained once and kept as a bundle for whoever asks for the same one.
+"""Earlier stages of a trial: networks that are trained beforehand. Settings and file formats call them sources.
 
-A source is named by what it is: its settings, its seed, where it stops, and its data. Shown::
+A stage is identified by its settings, its seed, its stopping rule and its data. Shown::
 
-    shelf = Shelf(folder, device=device)
-    networks = shelf.networks(spec)         # trains what the folder lacks, reads what it has
+    networks = Shelf(folder, device=device).networks(spec)  # trains the missing ones, reads the others
     member = spec.member(dataset, sources=networks)
 """
 
@@ -26,16 +25,16 @@ FOLDER = "sources"
 
 
 class Networks(Protocol):
-    """Whoever hands out the trained sources of a trial."""
+    """Provides the trained networks of a trial's stages."""
 
     def networks(self, spec: TrialSpec, draw: int = 0) -> dict[str, nn.Module]:
-        """Return the networks of ``spec.stages`` for one of its label draws, trained where nobody has done so."""
+        """Return the networks of ``spec.stages`` for one label draw; missing ones are trained."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """One source, as it is asked for."""
+class Stage:
+    """One stage."""
 
     config: SourceConfig
     seed: int
@@ -59,13 +58,13 @@ class Order:
         return f"{self.config.weights} {self.config.family} on {data.dataset}, {labels}, seed {self.seed}"
 
 
-def orders(spec: TrialSpec, draw: int = 0) -> dict[str, Order]:
-    """Return what a trial needs, by the names of its stages."""
-    return {name: Order(config=stage, seed=spec.seed + draw) for name, stage in spec.stages.items()}
+def stages_of(spec: TrialSpec, draw: int = 0) -> dict[str, Stage]:
+    """Return the stages of a trial by name."""
+    return {name: Stage(config=stage, seed=spec.seed + draw) for name, stage in spec.stages.items()}
 
 
-def told_sources(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return name -> key and a few words for the sources of a trial's settings: its run is tagged with them."""
+def stage_tags(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return name -> key and description of the stages in a trial's settings: tags of its run."""
     if not settings.get("sources"):
         return {}
-    return {name: f"{order.key}: {order}" for name, order in orders(TrialSpec.from_mapping(settings)).items()}
+    return {name: f"{stage.key}: {stage}" for name, stage in stages_of(TrialSpec.from_mapping(settings)).items()}

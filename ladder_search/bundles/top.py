@@ -84,10 +84,10 @@ def bundle_name(rank: int, record: TrialRecord) -> str:
 
 
 def _distinct(study_folder: StudyFolder, description: Mapping[str, Any]) -> Iterator[TrialRecord]:
-    """Yield the best trials, of each configuration one.
+    """Yield the best trial of each configuration.
 
-    In population based training, trials that end with the same settings may have come there by different ways: of those
-    only such with the same weights are one.
+    In population based training, trials with equal settings may have different histories: they are one only if their
+    weights are equal.
     """
     copies, known = _copies(description), set()
     for record in best_trials(study_folder.read_trials()):

@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
     rows = table([race.found for race in races])
     text = json.dumps(table_json(rows), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     try:
-        write_atomically(output / TABLE, lambda file: file.write(text.encode()))
+        write_atomically(output / TABLE, text.encode())
     except OSError as error:
         raise unwritable(output, error) from error
     print_table(console, rows, [race.found for race in races], root=arguments.root)

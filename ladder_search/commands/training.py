@@ -15,7 +15,7 @@ from ladder_search.bundles.shelf import Shelf
 from ladder_search.bundles.stages import FOLDER
 from ladder_search.console import Console
 from ladder_search.errors import ResourceError
-from ladder_search.final.training import FinalProgress
+from ladder_search.final.training import EpochReport
 from ladder_search.signals import Deferred, deferred
 
 
@@ -44,7 +44,7 @@ class Reporter:
         """Return the shelf of a root folder, which trains the networks of earlier stages that it does not have."""
         return Shelf(root / FOLDER, device=device, notify=self._console.say, report=self.source_epoch)
 
-    def epoch(self, progress: FinalProgress, what: str = "") -> None:
+    def epoch(self, progress: EpochReport, what: str = "") -> None:
         """Raises ``Interruption`` after a signal; ``what`` is trained, in a word or two."""
         show_progress(self._console, progress, f"{what}: " if what else "")
         self._signals.check(f"epoch {progress.epoch} of {progress.epochs} is kept; the same command goes on from there")
@@ -63,7 +63,7 @@ def reporting(console: Console) -> Iterator[Reporter]:
     signals.check()
 
 
-def show_progress(console: Console, progress: FinalProgress, what: str = "") -> None:
+def show_progress(console: Console, progress: EpochReport, what: str = "") -> None:
     """Print where a training stands: one line that is redrawn on a terminal, ten lines in a file."""
     cost = fmean(terms["cost"] for terms in progress.costs.values()) if progress.costs else math.nan
     line = f"{what}epoch {progress.epoch}/{progress.epochs}  cost {cost:.4g}  "

@@ -369,7 +369,7 @@ def _fetched(row: MusicSource, notify: Notify) -> bytes:
         ) from error
     check_sha256(url, content, row.sha256)
     try:
-        write_atomically(kept, lambda file: file.write(content))
+        write_atomically(kept, content)
     except OSError as error:
         notify(f"{kept} cannot be written ({error.strerror or error}); {row.file} will be fetched again next time.")
     return content

@@ -16,10 +16,14 @@ _NO_FOLDER_SYNC = _NO_SYNC | {errno.EBADF, errno.EISDIR, errno.EACCES, errno.EPE
 """What the ``fsync`` of a folder, or opening it for one, fails with where a file system has none (exFAT, SMB)."""
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then put it in place; readers see the old file or the new.
+def write_atomically(path: Path, content: bytes | Callable[[IO[bytes]], object], *, sync: bool = True) -> None:
+    """Write a file, whole or not at all; readers see the old file or the new one.
 
-    The temporary file is ``.<name>.<random>.tmp``; it is removed when anything fails, an interrupt included.
+    The temporary file is ``.<name>.<random>.tmp``, which an error or an interrupt removes.
+
+    Args:
+        content: the bytes, or a function that writes them into an open file.
+        sync: wait until the disk has them.
 
     Raises:
         OSError: the folder cannot be made or written, or the disk is full.
@@ -28,14 +32,16 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}.tmp"
     try:
         with open(temporary, "xb") as file:
-            write(file)
-            file.flush()
-            sync_file(file.fileno())
+            file.write(content) if isinstance(content, bytes) else content(file)
+            if sync:
+                file.flush()
+                sync_file(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    if sync:
+        sync_folder(path.parent)
 
 
 def remove_leftovers(path: Path) -> None:

@@ -15,17 +15,16 @@ from ladder_search.errors import StudyFolderError
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes], *, replace: bool = False) -> None:
-    """Put a folder with these files at ``folder``; readers see no folder (or the old one) until it is whole.
+    """Write a folder, whole or not at all; readers see no folder, or the old one, until it is whole.
 
-    The files go into ``.<name>.<random>.tmp`` beside it, which is then renamed; it is removed when anything fails, an
-    interrupt included.
+    The files are written to ``.<name>.<random>.tmp``, which is renamed, or removed after an error or interrupt.
 
     Args:
         files: name -> content.
-        replace: take the place of a folder there that holds nothing but files of these names.
+        replace: replace a folder that holds only files of these names.
 
     Raises:
-        StudyFolderError: something is there already, or the place cannot be written, or the disk is full.
+        StudyFolderError: something is at ``folder``, it cannot be written, or the disk is full.
     """
     folder = folder.absolute()
     _check_free(folder, frozenset(files), replace)

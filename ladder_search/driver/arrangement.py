@@ -1,9 +1,8 @@
-"""``--slots auto``: how many trials share a pack, from a short probe of real steps and what else a trial costs.
+"""``--slots auto``: how many trials share a pack, from a short probe of real steps.
 
-Four things decide. A larger pack makes a member's step cheaper; by how much is probed on the device, once per device
-and program, and kept in the cache folder. Each trial is a process, which costs seconds to start. Trials that run side
-by side cannot learn from each other, so a search of N trials trains at most a quarter of them at a time. And a pack
-has to fit into the device's memory.
+A larger pack makes a member's step cheaper, which is measured once per device and program. Each trial is a process,
+which takes seconds to start. Trials side by side cannot learn from each other: at most a quarter of a search trains at
+a time. And a pack has to fit into the device's memory.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import json
 import platform
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -47,6 +46,8 @@ class Choice:
 
     slots: int
     why: str
+    note: str = field(default="", compare=False)
+    """A line for the console."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +62,9 @@ class _Record:
 
 
 def bounded(slots: int, *, trials: int, gpus: float) -> int:
-    """Return the configured size of the packs, or the number of trials where that is smaller.
+    """Return the configured size of the packs, or the number of trials if that is smaller.
 
-    A slot without a trial costs as much as one with a trial. Several GPUs per pack are left as they are configured: a
-    trial's share of them is a whole number, which fewer slots may not give.
+    With several GPUs per pack the size stays, because a trial's share of them must be a whole number.
     """
     return slots if gpus > 1 else min(slots, max(1, trials))
 
@@ -156,7 +156,7 @@ def _probed(spec: TrialSpec, dataset: Dataset, sizes: Sequence[int], device: str
     with suppress(OSError):  # it will be probed again
         place.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({name: as_mapping(one) for name, one in {**records, key: record}.items()}, indent=1).encode()
-        write_atomically(place, lambda file: file.write(text))
+        write_atomically(place, text)
     return found
 
 

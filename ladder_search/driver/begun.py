@@ -1,8 +1,7 @@
-"""What a search decides about its processes when it begins, and keeps to when it is resumed.
+"""Decisions about processes that a search makes when it begins and keeps when it is resumed.
 
-Two decisions change numbers in their last digits, and with them later suggestions: how many trials share a pack, and
-whether their steps are compiled. ``study.json`` holds both as ``arrangement``. A resume takes them from there, whatever
-a probe, the cache folder or the options' defaults would give now; only an option on its own command line changes them.
+How many trials share a pack, and whether steps are compiled, change numbers in their last digits. ``study.json`` holds
+both as ``arrangement``; only an option on the command line of a resume changes them.
 """
 
 from __future__ import annotations
@@ -39,8 +38,7 @@ def kept_compiling(settings: SearchSettings, arrangement: Mapping[str, Any], fol
     """Return what decides about compiling in a search that is resumed.
 
     Args:
-        arrangement: of the search's latest life.
-        folder: of the study.
+        arrangement: that of the search's latest life.
 
     Raises:
         SettingError: steps were compiled, and there is no usable compiler.
@@ -74,15 +72,14 @@ def kept_slots(arrangement: Mapping[str, Any]) -> int | None:
 
 def as_arrangement(choice: Choice, compiling: Compiling, *, compiled: bool) -> dict[str, Any]:
     """Return what ``study.json`` keeps; ``compiled``: steps of the study's own configuration are."""
-    return {**asdict(choice), "compiled": compiled, "compiling": asdict(compiling)}
+    return {"slots": choice.slots, "why": choice.why, "compiled": compiled, "compiling": asdict(compiling)}
 
 
 def in_words(compiling: Compiling, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Say whether steps are compiled, and why, and what differs from the search's latest life.
+    """Report whether steps are compiled, why, and what differs from the search's latest life.
 
     Args:
-        before: the arrangement of that life; empty: there is none, or an older version did not record it.
-        now: the arrangement of this one.
+        before: the arrangement of that life; empty if there is none.
     """
     compiled, earlier = now["compiled"], before.get("compiled")
     if compiling.mode != "auto":

@@ -1,7 +1,6 @@
 """What happens around Ray's trials: records on disk, runs in the tracker, lines on the console.
 
-An exception in a Tune callback aborts the whole search, so nothing here raises: what goes wrong is kept as a sentence
-and told at the end.
+An exception in a Tune callback aborts the search, so nothing here raises; problems are reported at the end.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from pyarrow.fs import LocalFileSystem
 from ray import tune
 
 from ladder_search import metrics
-from ladder_search.bundles.stages import told_sources
+from ladder_search.bundles.stages import stage_tags
 from ladder_search.config import flat
 from ladder_search.driver.halt import Halt
 from ladder_search.driver.ledger import Ledger, TrialLog
@@ -249,7 +248,7 @@ class SearchCallback(tune.Callback):
                 "label_seed": str(settings["label_seed"]),
                 "status": "RUNNING",
                 "device": device,
-                **{f"source_{name}": text for name, text in told_sources(settings).items()},
+                **{f"source_{name}": text for name, text in stage_tags(settings).items()},
             },
             parent=f"{self._search}/search",
             dataset=self._dataset,

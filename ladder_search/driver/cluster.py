@@ -92,11 +92,9 @@ class _Apart(services.ConsolePopen):
 
 @contextmanager
 def _of_our_own() -> Iterator[None]:
-    """A Ray that starts meanwhile is nobody else's: its servers listen on loopback alone, and signals are not for it.
+    """While active, Ray starts privately: loopback only, and in process groups of its own, beyond our signals.
 
-    Ray reads the variable of the first switch when it is imported, too early to know what kind of search this is. What
-    `timeout` or a batch system sends goes to the search's whole group of processes; the search ends in good order then,
-    with its trials' checkpoints, for which it needs Ray.
+    The search ends in good order after a signal to its process group, with checkpoints, for which it needs Ray.
     """
     loopback, popen = ray_constants.ENABLE_RAY_CLUSTER, services.ConsolePopen
     ray_constants.ENABLE_RAY_CLUSTER = False
@@ -111,10 +109,9 @@ def _of_our_own() -> Iterator[None]:
 
 
 class _DriversPath(list[str]):
-    """Folders in which Ray's workers look for modules before all others, of those that the driver has on its path.
+    """Folders in which Ray's workers look for modules: those that are on the driver's path.
 
-    Ray adds the working directory, where a file ``trainables.py`` or ``statistics.py`` would be imported in place of
-    the module of that name, and end every trial.
+    Ray adds the working directory, where a file ``statistics.py`` would shadow the module of that name.
     """
 
     def extend(self, folders: Iterable[str]) -> None:
@@ -164,12 +161,9 @@ def has_gpus(*, private: bool) -> bool:
 
 
 def check_writable(place: str) -> None:
-    """Write a few bytes where checkpoints will go, a folder or a bucket, and take them away again.
+    """Write a few bytes to the folder or bucket for checkpoints and remove them; raises ``SettingError`` if that fails.
 
-    A folder that does not exist yet is judged by the nearest one above it that does.
-
-    Raises:
-        SettingError: it cannot be done.
+    A folder that does not exist yet is judged by the nearest existing one above it.
     """
     try:
         if "://" in place:
@@ -194,12 +188,10 @@ def check_writable(place: str) -> None:
 
 
 def check_shared(place: str) -> int:
-    """Look from every other node whether a folder can be written there; return how many nodes have looked.
-
-    A folder that does not exist yet is judged by the nearest one above it that does; an address is nobody's folder.
+    """Check that every other node can write the folder; return how many nodes checked it; 0 for a remote address.
 
     Raises:
-        ResourceError: a node does not see what this one sees, or may not write it.
+        ResourceError: a node does not see the folder or cannot write it.
     """
     here = ray.get_runtime_context().get_node_id()
     nodes = ray.nodes()  # type: ignore[no-untyped-call]

@@ -1,8 +1,8 @@
-"""However a trial's process comes to its end, the trial starts again from its checkpoint.
+"""A trial whose process dies in any way restarts from its checkpoint.
 
-Tune 2.60 knows a death in the middle of a task by ``RayActorError`` alone and ends the whole search for others. Ray's
-memory monitor, which ends processes of trials before the kernel would end others, has an ``OutOfMemoryError`` of its
-own. Tune has no place to hand in another rule, so the one method that has it is replaced.
+Tune 2.60 recognises a death in the middle of a task by ``RayActorError`` alone and ends the whole search for other
+errors, such as the ``OutOfMemoryError`` of Ray's memory monitor. Tune has no hook for another rule, so the method that
+has it is replaced.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _actor_task_failed(self: RayActorManager, tracked_actor_task: Any, exception
 
 @contextmanager
 def survived() -> Iterator[None]:
-    """While it holds, no such death ends a search of this process."""
+    """Make such deaths non-fatal for the searches of this process while active."""
     before = getattr(RayActorManager, TASK_FAILED)
     setattr(RayActorManager, TASK_FAILED, _actor_task_failed)
     try:

@@ -16,18 +16,18 @@ GRACE_S = 20.0
 
 
 class Halt(tune.Stopper):
-    """Asked by Tune at every report whether the trial is to stop, and in every turn of its loop whether all are.
+    """Decides when all trials stop: after a signal, at the end of the time budget, or when all crash.
 
     A trial that is stopped at a report writes a checkpoint; one that is stopped with all others does not. A halted
-    search therefore waits a little, until each trial that ran has come to a report.
+    search therefore waits until each running trial has reported.
 
     States::
 
-        halt = Halt(budget=600)     -> runs
-        the first signal            -> interrupted: every trial stops at its next report, then Tune returns
-        a second Ctrl-C or SIGTERM  -> its usual effect, at once
-        600 s after the first turn  -> out of time: as interrupted
-        three crashes and no report -> hopeless: Tune stops every trial and returns
+        Halt(budget=600)                      -> runs
+        first signal                          -> interrupted: trials stop at their next report, then Tune returns
+        second Ctrl-C or SIGTERM              -> its usual effect, at once
+        600 s after the first turn            -> out of time: as interrupted
+        three crashes without any report      -> hopeless: Tune stops all trials and returns
     """
 
     def __init__(self, budget: float | None, clock: Callable[[], float] = time.monotonic) -> None:

@@ -30,15 +30,11 @@ REFERENCES = "references"
 
 
 class _Backend(JournalFileBackend):
-    """Optuna's journal file, which waits for the disk when a trial ends, and for nothing else.
+    """Optuna's journal file; it waits for the disk only when a trial ends, not at every line.
 
-    Optuna's own waits at every line, in Tune's event loop: a tenth of a second on a busy disk. What is written
-    survives the end of the process at once; a power cut costs what was suggested and reported since.
-
-    While the disk takes nothing, lines wait in memory and the study goes on with them; the next line that is written
-    takes them along. Nor is anything read from the disk once the journal is open: this process holds the study folder,
-    and what it has written it knows. Optuna's other lock would be a symbolic link, which some file systems do not have;
-    both use the same name, so that they exclude each other.
+    Lines survive the end of the process at once; a power cut loses those since the last end. While the disk accepts
+    nothing, lines wait in memory and are written with the next ones. The open journal is never read from disk.
+    Optuna's default lock is a symbolic link, which some file systems lack; both locks exclude each other by one name.
     """
 
     def __init__(self, path: Path) -> None:
@@ -149,11 +145,7 @@ class Journal:
 
     @property
     def references(self) -> optuna.Study:
-        """The fixed points outside the space.
-
-        Inside the study, such a point would shrink the space that the sampler models to the parameters which all
-        trials share: none.
-        """
+        """The fixed points outside the space: inside the study, they would shrink the space that the sampler models."""
         return self._references.memory
 
     def keep(self, trial: optuna.Trial, key: str, name: str, settings: Mapping[str, Any]) -> None:

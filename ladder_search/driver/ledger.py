@@ -1,12 +1,12 @@
-"""Reports of trials that have not ended, on disk before anybody else hears of them.
+"""Reports of trials that have not ended, written to disk before anything else receives them.
 
-Optuna's journal, the tracking spool, the checkpoints and the records are written one after another, so a kill always
-finds some of them a step behind the rest. The ledger comes before them all: what it holds can be told to the others
-again, with the times at which it was told first, and nothing is lost or doubled. Its lines, as JSON, one file a trial::
+Journal, spool, checkpoints and records are written one after another, so a kill leaves some of them a step behind. The
+ledger comes first: on a resume its reports are sent again with their first times, and nothing is lost or doubled. Its
+lines, as JSON, one file a trial::
 
     {"trial": {"key": "t0007", "number": 7, "name": "", "params": {…}, "settings": {…}}}
     {"rows": [{"epoch": 1, …}, …], "time_ms": 1700000000000, "seconds": 4.2}
-    {"changed": {"params": {…}, "settings": {…}}}                    population based training gave it others
+    {"changed": {"params": {…}, "settings": {…}}}                    population based training changed them
     {"rows": […], "time_ms": …, "seconds": 8.1, "end": ["COMPLETE", "trained to its budget"]}
 """
 

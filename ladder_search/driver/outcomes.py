@@ -1,11 +1,8 @@
-"""What becomes of a trial when its search is resumed: a table of what the ledger, the record and Optuna's journal say.
+"""What becomes of a trial when its search is resumed: a table over the ledger, the record and Optuna's journal.
 
-A kill, or a disk that is full for a while, leaves these three one or more steps apart. Every combination has one
-outcome. An end that any of them holds stays; where they hold different ends, the best one stays, because a trial that
-was trained to its budget cannot become a crashed one by being interrupted.
-
-A record that was written when the search was interrupted is ``halted``: its trial has not ended. A trial of which the
-journal alone holds an end is one whose damaged record was deleted, as the error message recommends.
+A kill or a full disk leaves these three one or more steps apart. Every combination has one outcome. An end that any of
+them holds stays; of different ends, the best one stays. A record written when the search was interrupted is ``halted``:
+its trial has not ended. If only the journal holds an end, the damaged record was deleted, as the error message says.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Compiling:
 
 
 class Programs:
-    """Tells of every configuration of a search which program trains it, and whether compiling that program pays.
+    """The program that trains each configuration of a search, and whether compiling it pays.
 
     The answers are a function of the study, the options of the search and ``Compiling``: neither the cache folder nor
     the number of cores changes them.
@@ -61,6 +61,10 @@ class Programs:
         self._dataset, self._compiling, self._slots = dataset, compiling, slots
         self._variants = programs  # each gets its part of the trials
         self._own = own.member(dataset).signature()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray pickles the scheduler, which refers to this object, into snapshots that nothing reads."""
+        return {}
 
     def needed(self, settings: Mapping[str, Any], *, fixed: bool = False) -> dict[str, Any]:
         """Return ``signature`` (of the pack), ``seats`` and ``compiled`` for a trial; ``fixed``: it is no suggestion.
@@ -107,13 +111,13 @@ def shared(
     keeper: str | None = None,
     copies: bool = False,
 ) -> Iterator[Sharing]:
-    """Seat the trials of a search in packs of ``slots`` trials meanwhile; with one slot there is nothing to share.
+    """Run the trials of a search in packs of ``slots`` trials.
 
     Args:
-        trainable: its ``open_desk`` starts the desk; one without trains each trial for itself.
+        trainable: its ``open_desk`` starts the desk; one without trains each trial alone.
         share: cores and GPUs of a pack.
-        keeper: name of whoever keeps the trials' sources.
-        copies: trials go on from each other's states, as a population does.
+        keeper: name of the actor that keeps earlier stages.
+        copies: trials continue from each other's states, as in a population.
     """
     if slots == 1 or not hasattr(trainable, "open_desk"):
         yield Sharing(desk=None, accounts=[])
@@ -140,12 +144,12 @@ def shared(
 
 @contextmanager
 def kept(trainable: Any, folder: Path, data: Mapping[str, Dataset], ready: Mapping[str, Path]) -> Iterator[str | None]:
-    """Keep the sources of a search's trials meanwhile; yield the keeper's name, None where trials have none.
+    """Keep the earlier stages of a search's trials; yield the keeper's name, None where trials have no stages.
 
     Args:
-        folder: where they are kept as bundles.
-        data: the sources' data sets by name, without test sets.
-        ready: folders of bundles that sources name, by their keys.
+        folder: holds them as bundles.
+        data: the stages' data sets by name, without test sets.
+        ready: folders of bundles that stages name, by their keys.
     """
     if not data:
         yield None
@@ -168,6 +172,6 @@ def in_words(accounts: list[dict[str, Any]]) -> str | None:
     used = sum(a["trial_intervals"] for a in accounts)
     n, largest = len(accounts), max(a["trials"] for a in accounts)
     return (
-        f"Packs: {n} of up to {largest} trials each, {used / slots:.0%} of their slots in use, "
-        f"{waited / (trained + waited):.0%} of the time nothing to train."
+        f"Packs: {n} of up to {largest} trials each, slots {used / slots:.0%} occupied, "
+        f"idle {waited / (trained + waited):.0%} of the time."
     )

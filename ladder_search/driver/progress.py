@@ -39,10 +39,10 @@ class _Running:
 def time_left(
     durations: Sequence[float], running: Sequence[tuple[float, float]], waiting: int, concurrency: int
 ) -> float | None:
-    """Estimate the seconds until a search ends; None until one trial has.
+    """Estimate the seconds until a search ends; None until one trial has ended.
 
-    A waiting trial is expected to last as long as the ended ones did on average, stopped trials included. A running
-    one has what is left of that average; one that already lasted longer will go on to its end at its own pace.
+    A waiting trial is expected to take the mean time of the ended ones; a running one the rest of it, or, if it has
+    already taken longer, the rest of its budget at its own pace.
 
     Args:
         durations: seconds that each ended trial took.
@@ -66,18 +66,10 @@ def time_left(
 
 
 class Progress:
-    """Shows a search while it runs; a display that breaks never stops the search.
+    """The live view of a search; a display that breaks never stops the search.
 
-    With a terminal the view is redrawn in place. Without one, a line is printed whenever a trial ends, and at most
-    one every 30 s besides.
-
-    State after each call::
-
-        with Progress(study, 24, 4, console) as progress:   -> 0 of 24 ended
-            progress.resumed(records)                       -> these have ended before; nothing is printed
-            progress.started("t0007")                       -> 1 running
-            progress.reported("t0007", 10, 100, 0.051)      -> 1 running, at epoch 10 of 100
-            progress.ended(record)                          -> 1 done, stopped or failed, by its state
+    A terminal shows a view that is redrawn in place. Without a terminal, a line is printed whenever a trial ends, and
+    at most every 30 s besides.
     """
 
     def __init__(

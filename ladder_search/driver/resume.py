@@ -1,8 +1,7 @@
-"""What the earlier lives of a search have left: which trials have ended, which go on, and from where.
+"""The state of each trial of a search that is resumed: ended, or unfinished and from where it continues.
 
-A kill, or a disk that is full for a while, leaves the ledger, the records and Optuna's journal apart. ``outcomes`` is
-the table of what becomes of a trial; what one of the three has is then written to those that lack it. A trial that is
-COMPLETE and whose last checkpoint is missing goes on from the one before, for its weights: its results are known.
+``outcomes`` is the table. What the ledger, the records and Optuna's journal do not have in common is written to those
+that lack it. A COMPLETE trial without its last checkpoint continues from the one before, for its weights.
 """
 
 from __future__ import annotations
@@ -80,11 +79,7 @@ def check_unchanged(
     provenance: Mapping[str, Any],
     folder: Path,
 ) -> list[str]:
-    """Return what is to be said of changes that do no harm: the code's.
-
-    Raises:
-        SettingError: a setting, a parameter of the space or the data are not those that the search was begun with.
-    """
+    """Return a line about changed code; raises ``SettingError`` if settings, space or data have changed."""
     begun = description.get("provenance", {})
     if begun.get("data_digest") != provenance["data_digest"]:
         raise SettingError(

@@ -1,4 +1,4 @@
-"""When a trial stops early: Ray's schedulers, taught to leave the paper's configurations alone."""
+"""When a trial stops early. The paper's configurations are never stopped."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import optuna
 from ray import tune
-from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from ladder_search.errors import SettingError
-from ladder_search.internals.ray import AmendedPBT, set_rungs
-from ladder_search.internals.ray import rungs as ray_rungs
+from ladder_search.internals.ray import AmendedPBT
 from ladder_search.metrics import EPOCH, STEP, VALIDATION_ERROR, Measure
 from ladder_search.studies import StopConfig
 
@@ -32,61 +32,52 @@ def rungs(epochs: int, steps_per_epoch: int, stop: StopConfig) -> list[int]:
     return found[::-1]
 
 
-class PatientASHA(AsyncHyperBandScheduler):
-    """Asynchronous successive halving (Li et al. 2020) with two amendments.
+class PatientASHA(FIFOScheduler):
+    """Asynchronous successive halving (Li et al. 2020) that never stops protected trials.
 
-    Protected trials are recorded at every rung but never stopped. A trial whose error is above the study's failure
-    level after so many updates is stopped between rungs.
+    A trial is stopped at a rung where its error is above the best ``1 / reduction`` of the errors recorded before it.
+    Between rungs it is stopped where its error is above the study's failure level after so many updates.
     """
 
-    def __init__(
-        self,
-        *,
-        epochs: int,
-        rungs: Sequence[int],
-        stop: StopConfig,
-        reasons: dict[str, str],
-        measure: Measure,
-    ) -> None:
-        """Args: ``rungs`` in epochs, none: only failures stop; ``reasons`` takes, by key, why a trial was stopped."""
-        super().__init__(
-            time_attr=EPOCH,
-            metric=VALIDATION_ERROR,
-            mode="min",
-            max_t=epochs,
-            grace_period=epochs,
-            reduction_factor=stop.reduction,
-        )
-        # Ray counts rungs up from the lowest, which puts the highest anywhere; ours are counted down from the end.
-        set_rungs(self, [(rung, {}) for rung in sorted(rungs, reverse=True)])
-        self._stop, self._measure = stop, measure
-        self._reasons = reasons
+    def __init__(self, *, rungs: Sequence[int], stop: StopConfig, reasons: dict[str, str], measure: Measure) -> None:
+        """Args: ``rungs`` in epochs, may be empty; ``reasons`` receives, by key, why a trial was stopped."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._recorded: dict[int, dict[str, float]] = {rung: {} for rung in sorted(rungs, reverse=True)}
+        """Rung, highest first -> key -> error."""
+        self._stop, self._measure, self._reasons = stop, measure, reasons
 
     def recall(self, key: str, errors: Mapping[int, float | None]) -> None:
-        """Take in what a trial of an earlier life of the search reported, by epoch."""
-        for rung, recorded in ray_rungs(self):
-            error = errors.get(int(rung))
-            if error is not None:
-                recorded[key] = -error  # Ray's values grow with the quality
-
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        super().on_trial_add(tune_controller, trial)
-        for _, recorded in ray_rungs(self):  # one that goes on is compared once at each rung
-            if trial.config["key"] in recorded:
-                recorded[trial.trial_id] = recorded.pop(trial.config["key"])
+        """Record the errors, by epoch, that a trial reported in an earlier life of the search."""
+        for rung, recorded in self._recorded.items():
+            if (error := errors.get(rung)) is not None:
+                recorded[key] = error
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        decision: str = super().on_trial_result(tune_controller, trial, result)
+        key, error, steps = trial.config["key"], result[VALIDATION_ERROR], result[STEP]
+        is_worse = self._is_worse(key, result[EPOCH], error)
         if trial.config["protected"] or result.get("done"):
             return str(TrialScheduler.CONTINUE)
-        key, error, steps = trial.config["key"], result[VALIDATION_ERROR], result[STEP]
-        if decision == TrialScheduler.STOP:
+        if is_worse:
             self._reasons[key] = f"stopped at the rung of epoch {result[EPOCH]}"
         elif steps >= self._stop.failure_steps and error > self._stop.failure_error:
             level = f"{self._measure.title} above {self._measure.rounded(self._stop.failure_error)}"
             self._reasons[key] = f"{level} after {steps:,} updates"
-            decision = TrialScheduler.STOP
-        return decision
+        else:
+            return str(TrialScheduler.CONTINUE)
+        return str(TrialScheduler.STOP)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        if VALIDATION_ERROR in result:
+            self._is_worse(trial.config["key"], result[EPOCH], result[VALIDATION_ERROR])
+
+    def _is_worse(self, key: str, epoch: int, error: float) -> bool:
+        """Record an error at the highest rung where the trial has none yet; return whether the trial should stop."""
+        for rung, recorded in self._recorded.items():
+            if epoch >= rung and key not in recorded:
+                earlier = list(recorded.values())
+                recorded[key] = error
+                return bool(earlier) and error > float(np.nanpercentile(earlier, 100 / self._stop.reduction))
+        return False
 
 
 def kept_for_exploits(interval: int, between: int) -> int:

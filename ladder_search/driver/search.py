@@ -12,7 +12,7 @@ from pathlib import Path
 from ray import tune
 
 from ladder_search import environment
-from ladder_search.bundles.shelf import given_folders
+from ladder_search.bundles.shelf import named_bundles
 from ladder_search.console import Console
 from ladder_search.data import datasets
 from ladder_search.driver import cluster, ray_address
@@ -69,21 +69,20 @@ def run_search(
     find_space: Callable[[str], Space],
     console: Console,
 ) -> SearchResult:
-    """Run a search to its end and return what it found.
+    """Run a search to its end and return its result.
 
-    Everything that can be known to be wrong is checked before Ray starts. Afterwards the process is as before: its
-    environment, its signals' handlers, its loggers and Ray's classes.
+    Settings, data, folders and the store are checked before Ray starts. Afterwards the environment, signal handlers,
+    loggers and Ray's classes are as before.
 
     Raises:
-        LadderSearchError: bad settings, data that cannot be had, a folder in use, a store that does not answer, a
-            machine without what a trial asks for; a search that cannot be resumed.
+        LadderSearchError: a setting, data set, folder, store, machine or resume that cannot be used.
     """
     address = ray_address.find_address(settings.address, settings.address_from)
     study = settings.resolved_study()
     dataset = datasets.load(study.data.dataset, notify=console.say)
     own = study.trial(seed=settings.seed, label_seed=settings.label_seed, draws=settings.draws)
     own.check_fits(dataset)
-    given_folders(own)  # a bundle that is named and not there shows now
+    named_bundles(own)  # a bundle that is named and not there shows now
     source_data = {}
     for stage in own.stages.values():
         source_data[stage.data.dataset] = datasets.load(stage.data.dataset, notify=console.say)
@@ -124,9 +123,9 @@ def run_search(
                 tracker = tracking()
             else:
                 with cluster.connected(address, console.say) as private, run.halt.on_signals():
-                    run.plan(private, redacted(store), trainable)
+                    plan = run.plan(private, redacted(store), trainable)
                     tracker = tracking()
-                    run.go(tracker, trainable)
+                    run.go(plan, tracker, trainable)
         finally:
             if tracker is not None:
                 if not settings.offline:

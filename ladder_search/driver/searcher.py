@@ -1,8 +1,7 @@
-"""Ray Tune's view of our Optuna study: a Searcher that tells Optuna what really happened to each trial.
+"""Ray Tune's view of our Optuna study.
 
-Ray's own OptunaSearch tells a stopped trial as complete at its low-budget value, which misleads the sampler and every
-analysis. Here a stopped trial is PRUNED with its intermediate values, a diverged or crashed one is FAIL, and only one
-that was trained to its end is COMPLETE.
+Ray's own OptunaSearch reports a stopped trial as complete. Here a stopped trial is PRUNED with its intermediate values,
+a diverged or crashed one is FAIL, and only a trial that was trained to its end is COMPLETE.
 """
 
 from __future__ import annotations
@@ -88,14 +87,19 @@ class OptunaSearcher(Searcher):
         most: float = math.inf,
         untried: Untried = lambda study, sampler, number, tried: None,
     ) -> None:
-        """Args: ``sampler`` by the number of a suggestion; ``suggest_settings`` turns an Optuna trial into a trial's
-        nested settings; ``common`` goes into every configuration that Ray's trials get, and what ``needed`` says of
-        its settings; ``reasons`` tells, by key, why the scheduler stopped a trial: another was stopped by the end of
-        the search and has not ended; ``unfinished`` are handed out before anything new, whose numbers begin with
-        ``first``; ``over``: the search is being halted; ``most`` trials are suggested, and that there are no more is
-        said when all of them have ended: until then Ray keeps the process of a paused trial for the next one, and
-        afterwards would start another for each; ``untried`` returns flat parameters of a configuration that no trial
-        has yet, or None where the sampler cannot come to the same one twice."""
+        """Args:
+        sampler: returns the sampler of a suggestion, by its number.
+        suggest_settings: turns an Optuna trial into a trial's nested settings.
+        common: part of the configuration of every trial.
+        needed: returns the program that settings need.
+        reasons: key -> why the scheduler stopped a trial; a trial without a reason was stopped with the search.
+        unfinished: trials that are resumed before anything new is suggested.
+        first: number of the first new trial.
+        over: whether the search is being halted.
+        most: trials to suggest. The searcher reports the end when all have ended: until then, Ray reuses
+            the process of a paused trial.
+        untried: returns parameters that no trial has yet; None where the sampler cannot repeat itself.
+        """
         super().__init__(metric=VALIDATION_ERROR, mode="min")
         self._journal, self._sampler = journal, sampler
         self._suggest_settings = suggest_settings

@@ -143,11 +143,10 @@ class SearchSpace:
     ) -> dict[str, Any] | None:
         """Return flat parameters for trial ``number`` whose configuration is not in ``tried``; None: any will do.
 
-        They are the sampler's, where it comes to such ones within a few attempts. They follow from the sampler's seed,
-        the number and the trials known.
+        They are the sampler's, if it finds some in a few attempts; seed, ``number`` and known trials determine them.
 
         Args:
-            study: what the sampler learns from; it is not changed.
+            study: the sampler learns from it; it is not changed.
             tried: ``identity`` of the settings of all trials so far.
         """
         if not self._may_repeat:

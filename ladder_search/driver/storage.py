@@ -1,8 +1,4 @@
-"""The place of a search's checkpoints below ``--storage``: one search has it, whatever the others are called.
-
-Searches in different roots may have one name and one storage. So a place says, in a file of its own, whose it is; what
-another search began, or anything else, is not touched.
-"""
+"""The place of a search's checkpoints below ``--storage``: it belongs to one search, which a marker file names."""
 
 from __future__ import annotations
 

@@ -19,9 +19,9 @@ from typing import Any
 
 from ladder_search.bundles.members import read_fitting
 from ladder_search.config import as_mapping, build
+from ladder_search.disk.documents import read_document, refused
 from ladder_search.disk.files import write_atomically
 from ladder_search.disk.folders import unwritable
-from ladder_search.disk.foreign import read_json
 from ladder_search.errors import CheckpointError, StudyFolderError
 from ladder_search.final.folder import PROGRESS
 from ladder_search.training.pack import MemberState
@@ -30,11 +30,10 @@ from ladder_search.trial import TrialSpec
 FORMAT = "ladder-search progress 1"
 
 _FILE = "progress.json"
-_LIMIT = 1 << 28
 
 
 @dataclass(kw_only=True, slots=True)
-class Progress:
+class TrainingState:
     """All of a training but its tensors."""
 
     settings_digest: str
@@ -53,7 +52,7 @@ class Progress:
 
 def write_progress(
     folder: Path,
-    progress: Progress,
+    progress: TrainingState,
     states: Mapping[int, MemberState],
     spec: TrialSpec,
     best: Mapping[int, MemberState] | None = None,
@@ -76,7 +75,7 @@ def write_progress(
             for seed, state in kept.items():
                 settings = {**spec.as_mapping(), "seed": seed, "label_seed": seed}
                 write_member(members / f"{kind}-{seed}", state, settings)
-        write_atomically(place / _FILE, lambda file: file.write(text.encode()))
+        write_atomically(place / _FILE, text.encode())
         for old in place.glob("epoch-*"):
             if old.name != members.name:
                 shutil.rmtree(old, ignore_errors=True)
@@ -85,7 +84,7 @@ def write_progress(
         raise unwritable(folder, error) from error
 
 
-def read_progress(folder: Path, settings_digest: str) -> Progress:
+def read_progress(folder: Path, settings_digest: str) -> TrainingState:
     """Return how far the training in ``folder`` has come; a new one where there is none.
 
     Raises:
@@ -93,57 +92,52 @@ def read_progress(folder: Path, settings_digest: str) -> Progress:
         CheckpointError: its file is damaged.
     """
     path = folder / PROGRESS / _FILE
-    try:
-        raw = read_json(path, _LIMIT)
-        if raw.pop("format") != FORMAT:
-            raise ValueError(f"its format must be {FORMAT!r}")
-        found = build(Progress, raw)
-    except FileNotFoundError:
-        return Progress(settings_digest=settings_digest)
-    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path} must say how far a training has come, found: {str(error)[:300].rstrip('.')}; delete {path.parent} "
-            "to start anew."
-        ) from error
-    check_same(folder, found.settings_digest, settings_digest)
-    return found
+    if not path.exists():
+        return TrainingState(settings_digest=settings_digest)
+    with refused(path, "say how far a training has come", f"delete {path.parent} to start anew"):
+        state = read_document(path, FORMAT)
+        del state["format"]
+        progress = build(TrainingState, state)
+    check_same(folder, progress.settings_digest, settings_digest)
+    return progress
 
 
 def read_states(
-    folder: Path, progress: Progress, seeds: list[int], spec: TrialSpec, step: int
+    folder: Path, progress: TrainingState, seeds: list[int], spec: TrialSpec, step: int
 ) -> dict[int, MemberState]:
     """Return the members of ``seeds`` at ``progress``, which is ``step`` updates from the start.
 
     Raises:
         CheckpointError: one is missing, damaged, of another network or of another step.
     """
-    place = folder / PROGRESS / _members(progress.epoch)
-    states = {seed: read_fitting(place / f"seed-{seed}", spec) for seed in seeds}
+    states = _read_members(folder, progress, "seed", seeds, spec)
     for seed, state in states.items():
         if state.step != step:
             raise CheckpointError(
-                f"the checkpoint of seed {seed} in {place} must be at step {step}, found {state.step}; delete "
-                f"{place.parent} to start anew."
+                f"the checkpoint of seed {seed} in {folder / PROGRESS} must be at step {step}, found {state.step}; "
+                f"delete {folder / PROGRESS} to start anew."
             )
     return states
 
 
-def read_best(folder: Path, progress: Progress, seeds: list[int], spec: TrialSpec) -> dict[int, MemberState]:
-    """Return the members of ``seeds`` at their best epochs, where an epoch is chosen.
+def read_best(folder: Path, progress: TrainingState, seeds: list[int], spec: TrialSpec) -> dict[int, MemberState]:
+    """Return the members of ``seeds`` at their best epochs, where an epoch is chosen; raises as ``read_states``."""
+    return _read_members(folder, progress, "best", [seed for seed in seeds if str(seed) in progress.best], spec)
 
-    Raises:
-        CheckpointError: one is missing, damaged or of another network.
-    """
+
+def _read_members(
+    folder: Path, progress: TrainingState, kind: str, seeds: list[int], spec: TrialSpec
+) -> dict[int, MemberState]:
     place = folder / PROGRESS / _members(progress.epoch)
-    return {seed: read_fitting(place / f"best-{seed}", spec) for seed in seeds if str(seed) in progress.best}
+    return {seed: read_fitting(place / f"{kind}-{seed}", spec) for seed in seeds}
 
 
 def check_same(folder: Path, found: str, expected: str) -> None:
     """Raise ``StudyFolderError`` unless both digests of settings are the same."""
     if found != expected:
         raise StudyFolderError(
-            f"a final training goes on with the settings, seeds, data and kind of device that it began with (digest "
-            f"{found[:12]}), {folder} is asked for others ({expected[:12]}); give the same ones or another folder."
+            f"{folder} was started with different settings, seeds, data or kind of device (digest {found[:12]}, now "
+            f"{expected[:12]}); use the same ones or another folder."
         )
 
 

@@ -1,13 +1,11 @@
-"""Final trainings of a study's own configuration that are there already, and those that are still to be done.
+"""Final trainings of a study's own configuration: those in a folder are read, the missing seeds are trained.
 
-A study's place holds a folder for every block of seeds that was trained as one pack, ``seeds-1001-1005``; what is done
-is taken over, and where more seeds are asked for only those are trained.
+The folder has one subfolder for each block of seeds that was trained as one pack, ``seeds-1001-1005``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from ladder_search.config import flat
 from ladder_search.data.dataset import Dataset
 from ladder_search.errors import CheckpointError, StudyFolderError
 from ladder_search.final.results import RESULT, FinalResult, read_result, write_result
-from ladder_search.final.training import FinalProgress, train_final, worth_compiling
+from ladder_search.final.training import EpochReport, comparable, train_final
 from ladder_search.studies import Study
 from ladder_search.trial import TrialSpec
 
@@ -31,7 +29,7 @@ def train_into(
     seeds: Sequence[int],
     study: Study | None,
     device: torch.device,
-    report: Callable[[FinalProgress], None],
+    report: Callable[[EpochReport], None],
     networks: Shelf,
     curve_every: int | None = None,
 ) -> FinalResult:
@@ -41,7 +39,6 @@ def train_into(
         dataset,
         seeds=seeds,
         study=study,
-        compiled=worth_compiling(spec, dataset, len(seeds)),
         device=device,
         report=report,
         folder=folder,
@@ -61,7 +58,7 @@ def train_missing(
     place: Path,
     device: torch.device,
     shelf: Shelf,
-    report: Callable[[FinalProgress], None],
+    report: Callable[[EpochReport], None],
     curve_every: int | None = None,
 ) -> list[FinalResult]:
     """Train ``spec`` on those of ``seeds`` that ``place`` has no result of; return all results there with any of them.
@@ -148,6 +145,4 @@ def check_same_data(results: Sequence[FinalResult]) -> None:
 
 
 def _settings(spec: TrialSpec) -> dict[str, Any]:
-    """All but seeds, and what is held out, which a final training decides."""
-    data = replace(spec.data, validation=0)
-    return flat(replace(spec, data=data, seed=1, label_seed=1, draws=1).as_mapping())
+    return flat(comparable(spec).as_mapping())

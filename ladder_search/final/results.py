@@ -21,16 +21,15 @@ from typing import Any, Literal
 from torch import nn
 
 from ladder_search.config import as_mapping, build
+from ladder_search.disk.documents import read_document, refused
 from ladder_search.disk.files import write_atomically
 from ladder_search.disk.folders import taken, unwritable
-from ladder_search.disk.foreign import read_json
 from ladder_search.disk.lock import LOCK_FILES
 from ladder_search.errors import CheckpointError, LadderSearchError, StudyFolderError
 from ladder_search.final.folder import PROGRESS, held
 from ladder_search.metrics import EPOCH, MEASURES, STEP, TEST_ERROR
 from ladder_search.provenance import collect
-from ladder_search.statistics import LEVEL, AgainstTarget, Summary
-from ladder_search.statistics import Verdict as TargetVerdict
+from ladder_search.statistics import LEVEL, AgainstTarget, Summary, Verdict
 from ladder_search.studies.study import Target
 from ladder_search.trial import TrialSpec
 
@@ -38,9 +37,8 @@ FORMAT = "ladder-search result 1"
 RESULT = "result.json"
 SPOOL = "spool"
 
-Verdict = Literal[TargetVerdict, "no target", "reduced schedule", "no verdict"]
+ResultVerdict = Literal[Verdict, "no target", "reduced schedule", "no verdict"]
 
-_LIMIT = 1 << 26
 _PATIENCE_SECONDS = 120.0
 """For another process that writes the same result."""
 
@@ -117,7 +115,7 @@ class FinalResult:
         return self.summary.interval() if self.summary else None
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> ResultVerdict:
         """The mean against the published one, as one look at one configuration; ``statistics`` has the rule."""
         if self.target is None:
             return "no target"
@@ -181,18 +179,17 @@ class FinalResult:
 def write_result(
     folder: Path, result: FinalResult, *, provenance: Mapping[str, Any] | None = None, force: bool = False
 ) -> None:
-    """Write the bundles and then ``result.json``; until that is there, the folder's checkpoints stay.
+    """Write the bundles and then ``result.json``; the checkpoints are removed last.
 
-    Where the folder has this very result already, nothing is done: a finished training may be asked for again.
+    If the folder already has this very result, nothing is done.
 
     Args:
         provenance: None: collected here.
         force: replace a result that is there.
 
     Raises:
-        StudyFolderError: the folder has another result already, holds something else, or cannot be written; then no
-            bundle of this call is left behind.
-        CheckpointError: the folder has a result that is damaged.
+        StudyFolderError: the folder has another result, holds something else, or cannot be written; no bundle stays.
+        CheckpointError: the folder has a damaged result.
     """
     check_folder(folder)
     with held(folder, timeout=_PATIENCE_SECONDS, brief=True):  # another process may have finished the same training
@@ -233,7 +230,7 @@ def _write(folder: Path, result: FinalResult, provenance: Mapping[str, Any]) -> 
                 force=True,  # without a result.json beside it, it is what a killed call of this function left
             )
         content = json.dumps(_as_json(result, digests), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-        write_atomically(folder / RESULT, lambda file: file.write(content.encode()))
+        write_atomically(folder / RESULT, content.encode())
     except BaseException as error:
         with suppress(OSError):
             (folder / RESULT).unlink(missing_ok=True)  # it was in place if only its folder could not be synced
@@ -248,18 +245,15 @@ def read_result(folder: Path, *, networks: bool = True) -> FinalResult:
     """Return the result in ``folder``.
 
     Args:
-        networks: with the networks and the epochs' metrics, for which every bundle is read and checked; without them
-            the epochs tell the points of the learning curve.
+        networks: read every bundle, for networks and all epochs; otherwise only points of the learning curve.
 
     Raises:
         CheckpointError: there is no result, or it or one of its bundles is damaged.
     """
     from ladder_search.bundles.bundle import read_bundle
 
-    try:
-        raw = read_json(folder / RESULT, _LIMIT)
-        if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-            raise ValueError(f"its format must be {FORMAT!r}")
+    with refused(folder / RESULT, "be the result of a final training", "copy it again or train again"):
+        raw = read_document(folder / RESULT, FORMAT)
         bundles: dict[str, str] = dict(raw["bundles"])
         curve: dict[str, dict[str, float]] = dict(raw["learning_curve"])
         outcomes = tuple(
@@ -272,11 +266,6 @@ def read_result(folder: Path, *, networks: bool = True) -> FinalResult:
             outcomes=outcomes,
             **{name: kind(raw[name]) for name, kind in _PLAIN.items()},
         )
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
-        raise CheckpointError(
-            f"{folder / RESULT} must be the result of a final training, found: {str(error)[:300].rstrip('.')}; copy it "
-            "again or train again."
-        ) from error
     if not networks:
         return result
     modules, whole = {}, []

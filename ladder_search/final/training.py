@@ -16,7 +16,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +29,7 @@ from ladder_search.bundles.stages import Networks
 from ladder_search.data.dataset import Dataset
 from ladder_search.errors import SettingError, StudyFolderError
 from ladder_search.final.checkpoints import (
-    Progress,
+    TrainingState,
     check_same,
     read_best,
     read_progress,
@@ -53,7 +53,7 @@ FIRST_CONFIRMATION_SEED = 1001
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FinalProgress:
+class EpochReport:
     """Where a final training stands after an epoch."""
 
     epoch: int
@@ -95,9 +95,8 @@ def seeds_of(spec: TrialSpec) -> frozenset[int]:
 def worth_compiling(spec: TrialSpec, dataset: Dataset, members: int) -> bool:
     """Tell whether a final training of so many seeds should be compiled: see ``training.compiling``."""
     member = _final(spec, spec.seed, dataset).member(dataset)
-    if not find_family(spec.family).compiling:
-        return False
-    return compiler_found() and compile_pays(member.flops, member.total_steps, members=members)
+    pays = compile_pays(member.flops, member.total_steps, members=members)
+    return pays and find_family(spec.family).compiling and compiler_found()
 
 
 def train_final(
@@ -106,9 +105,9 @@ def train_final(
     *,
     seeds: Sequence[int],
     study: Study | None = None,
-    compiled: bool = False,
+    compiled: bool | None = None,
     device: torch.device | None = None,
-    report: Callable[[FinalProgress], None] = lambda progress: None,
+    report: Callable[[EpochReport], None] = lambda progress: None,
     folder: Path | None = None,
     networks: Networks | None = None,
     curve_every: int | None = None,
@@ -117,25 +116,23 @@ def train_final(
 ) -> FinalResult:
     """Train ``spec`` on every seed to the end of its schedule and return the test errors.
 
-    A seed whose numbers cease to be finite leaves the pack, its neighbours go on, and the result names it.
+    A seed whose numbers become infinite leaves the pack; the other seeds continue, and the result names it.
 
     Args:
         spec: the configuration; its own seeds and validation rows are not used.
-        seeds: fresh ones, see ``confirmation_seeds``.
-        compiled: the steps are compiled; a training that goes on keeps to what it began with.
-        study: gives the result its name and, where the configuration is on the study's data, its target.
+        seeds: see ``confirmation_seeds``.
+        study: names the result and, on the study's own data, sets its target.
+        compiled: compile the steps; None: where it pays. A continued training keeps what it began with.
         report: called after every epoch; an exception of it ends the training, which leaves a checkpoint.
-        folder: where checkpoints are kept; a later call with the same arguments goes on from them, and where
-            ``write_result`` has been called it returns that result.
-        networks: hands out the trained sources of a configuration that has any; every seed has sources of its own.
+        folder: holds checkpoints; a later call with the same arguments continues, or returns the written result.
+        networks: provides the networks of earlier stages.
         curve_every: epochs between two points of a learning curve on the test set; None: the test set is read once.
-        checkpoint_every_s: seconds between two checkpoints, which fall on ends of epochs.
-        clock: seconds, for ``checkpoint_every_s`` and the progress.
+        checkpoint_every_s: seconds between two checkpoints, which are made at ends of epochs.
 
     Raises:
         SettingError: no seeds, repeated ones, or a configuration that does not fit the data.
         StudyFolderError: the folder is in use, belongs to something else, or cannot be written.
-        CheckpointError: what the folder holds is damaged.
+        CheckpointError: the folder's content is damaged.
     """
     prepare()
     device = torch.device("cpu") if device is None else device
@@ -146,7 +143,9 @@ def train_final(
     spec = _final(spec, seeds[0], dataset)
     spec.check_fits(dataset)
     if spec.stages and networks is None:
-        raise SettingError("a configuration with sources needs somebody who hands them out; give networks.")
+        raise SettingError(
+            "this configuration has earlier stages (sources) and `networks` is None; pass an object that provides them."
+        )
     digest = settings_digest(spec, seeds, dataset, device)
     if folder is not None:
         check_folder(folder)
@@ -155,16 +154,18 @@ def train_final(
             done = read_result(folder)
             check_same(folder, done.settings_digest, digest)
             return done
+        if compiled is None:
+            compiled = worth_compiling(spec, dataset, len(seeds))
         run = _Run(spec, dataset, seeds, digest, compiled, device, folder, networks)
         run.train(report, curve_every, checkpoint_every_s, clock)
         return run.result(study)
 
 
-def _as_begun(progress: Progress, compiled: bool, folder: Path | None) -> bool:
-    """Return whether steps are compiled: as the training began, whatever would be chosen now; note it where it begins.
+def _as_begun(progress: TrainingState, compiled: bool, folder: Path | None) -> bool:
+    """Return whether steps are compiled, as at the beginning of the training; record it at the beginning.
 
     Raises:
-        StudyFolderError: it began with compiled steps, and there is no compiler here.
+        StudyFolderError: steps were compiled at the beginning, and there is no compiler here.
     """
     if progress.compiled is None:
         progress.compiled = compiled
@@ -192,7 +193,7 @@ class _Run:
     ) -> None:
         self.spec, self.dataset, self.seeds, self.folder = spec, dataset, list(seeds), folder
         self.device = device
-        self.progress = Progress(settings_digest=digest) if folder is None else read_progress(folder, digest)
+        self.progress = TrainingState(settings_digest=digest) if folder is None else read_progress(folder, digest)
         self.compiled = _as_begun(self.progress, compiled, folder)
         going_on = [seed for seed in self.seeds if str(seed) not in self.progress.diverged]
         states: dict[int, MemberState] = {}
@@ -212,7 +213,7 @@ class _Run:
 
     def train(
         self,
-        report: Callable[[FinalProgress], None],
+        report: Callable[[EpochReport], None],
         curve_every: int | None,
         checkpoint_every_s: float,
         clock: Callable[[], float],
@@ -224,15 +225,28 @@ class _Run:
         while progress.epoch < epochs and self.slots:
             reports = self.pack.run(steps)
             progress.epoch += 1
-            self._part_with_diverged(reports)
-            validation = self._keep_best()
+            self._remove_diverged(reports)
             on_curve = curve_every is not None and (progress.epoch % curve_every == 0 or progress.epoch == epochs)
-            errors = self._test_errors() if on_curve else None
-            self._note(reports, errors, validation)
+            validation, errors = self._keep_best(), self._test_errors() if on_curve else None
+            for seed, slot in self.slots.items():
+                self._record(seed, reports[slot], {TEST_ERROR: errors or {}, VALIDATION_ERROR: validation})
             now = clock()
             progress.seconds = before + now - begun
+            epoch_s = (now - begun) / (progress.epoch - first)
             try:
-                report(self._told(reports, errors, (now - begun) / (progress.epoch - first)))
+                report(
+                    EpochReport(
+                        epoch=progress.epoch,
+                        epochs=epochs,
+                        training=tuple(self.slots),
+                        diverged=tuple(map(int, progress.diverged)),
+                        costs={seed: reports[slot].terms for seed, slot in self.slots.items()},
+                        test_errors=errors,
+                        step_time_ms=next(iter(reports.values())).step_time_ms,
+                        seconds=progress.seconds,
+                        seconds_left=epoch_s * (epochs - progress.epoch),
+                    )
+                )
             except BaseException:
                 self._checkpoint()
                 raise
@@ -241,11 +255,11 @@ class _Run:
                 saved = now
 
     def _keep_best(self) -> dict[int, float]:
-        """Keep the seeds that are better than ever on validation examples of the data's own; return their errors."""
+        """Keep the seeds that improved on validation examples of the data set's own; return the validation errors."""
         if not self.spec.data.validation or not self.slots:
             return {}
-        found = self.pack.validation_errors(list(self.slots.values()))
-        errors = {seed: found[slot] for seed, slot in self.slots.items()}
+        by_slot = self.pack.validation_errors(list(self.slots.values()))
+        errors = {seed: by_slot[slot] for seed, slot in self.slots.items()}
         for seed, error in errors.items():
             before = self.progress.best.get(str(seed))
             if before is None or error < before[VALIDATION_ERROR]:
@@ -254,11 +268,10 @@ class _Run:
         return errors
 
     def _return_to_best(self) -> None:
-        for seed, state in self.best.items():
-            if seed in self.slots:
-                self.pack.leave(self.slots[seed])
-                own = _final(self.spec, seed, self.dataset).member(self.dataset)
-                self.slots[seed] = self.pack.join(own, state=state)
+        for seed in [seed for seed in self.best if seed in self.slots]:
+            self.pack.leave(self.slots[seed])
+            member = _final(self.spec, seed, self.dataset).member(self.dataset)
+            self.slots[seed] = self.pack.join(member, state=self.best[seed])
 
     def result(self, study: Study | None) -> FinalResult:
         progress = self.progress
@@ -291,54 +304,25 @@ class _Run:
         )
 
     def _modules(self) -> dict[int, nn.Module]:
-        if not self.slots:
-            return {}
-        found = self.pack.modules(list(self.slots.values()))
-        return {seed: self._exported(found[slot]) for seed, slot in self.slots.items()}
+        networks = self.pack.modules(list(self.slots.values())) if self.slots else {}
+        exported = {s: self.spec.exported(networks[slot], self.dataset, self.device) for s, slot in self.slots.items()}
+        return {seed: network.eval().requires_grad_(False) for seed, network in exported.items()}
 
-    def _exported(self, network: nn.Module) -> nn.Module:
-        return self.spec.exported(network, self.dataset, self.device).eval().requires_grad_(False)
-
-    def _part_with_diverged(self, reports: dict[int, IntervalReport]) -> None:
+    def _remove_diverged(self, reports: dict[int, IntervalReport]) -> None:
         for seed, slot in list(self.slots.items()):
             if not reports[slot].finite:
-                self._note_one(seed, reports[slot], None)
+                self._record(seed, reports[slot], {})
                 self.progress.diverged[str(seed)] = self.progress.epoch
                 self.pack.leave(slot)
                 del self.slots[seed]
 
-    def _note(
-        self, reports: dict[int, IntervalReport], errors: dict[int, float] | None, validation: dict[int, float]
-    ) -> None:
-        for seed, slot in self.slots.items():
-            error = None if errors is None else errors[seed]
-            self._note_one(seed, reports[slot], error, validation.get(seed))
-
-    def _note_one(self, seed: int, found: IntervalReport, error: float | None, validation: float | None = None) -> None:
-        row: dict[str, Any] = {EPOCH: self.progress.epoch, STEP: found.step, LEARNING_RATE: found.learning_rate}
-        row |= {name: value if math.isfinite(value) else None for name, value in found.terms.items()}
-        if error is not None:
-            row[TEST_ERROR] = error
-        if validation is not None:
-            row[VALIDATION_ERROR] = validation
+    def _record(self, seed: int, report: IntervalReport, errors: Mapping[str, Mapping[int, float]]) -> None:
+        """Add an epoch to the history of ``seed``; ``errors``: name -> seed -> value."""
+        row: dict[str, Any] = {EPOCH: self.progress.epoch, STEP: report.step, LEARNING_RATE: report.learning_rate}
+        row |= {name: value if math.isfinite(value) else None for name, value in report.terms.items()}
+        row |= {name: by_seed[seed] for name, by_seed in errors.items() if seed in by_seed}
         histories = self.progress.histories
         histories[str(seed)] = (*histories.get(str(seed), ()), row)
-
-    def _told(
-        self, reports: dict[int, IntervalReport], errors: dict[int, float] | None, epoch_s: float
-    ) -> FinalProgress:
-        progress, epochs = self.progress, self.spec.training.epochs
-        return FinalProgress(
-            epoch=progress.epoch,
-            epochs=epochs,
-            training=tuple(self.slots),
-            diverged=tuple(map(int, progress.diverged)),
-            costs={seed: reports[slot].terms for seed, slot in self.slots.items()},
-            test_errors=errors,
-            step_time_ms=next(iter(reports.values())).step_time_ms,
-            seconds=progress.seconds,
-            seconds_left=epoch_s * (epochs - progress.epoch),
-        )
 
     def _test_errors(self) -> dict[int, float]:
         return {seed: next(iter(found.values())) for seed, found in self._test_scores().items()}
@@ -360,6 +344,11 @@ def _final(spec: TrialSpec, seed: int, dataset: Dataset) -> TrialSpec:
     """Return ``spec`` with nothing held out but what is so by the data, its label draw and its weights by ``seed``."""
     data = replace(spec.data, validation=dataset.held_out)
     return replace(spec, data=data, seed=seed, label_seed=seed, draws=1)
+
+
+def comparable(spec: TrialSpec) -> TrialSpec:
+    """Return the configuration without what a final training decides: seeds, draws and held-out rows."""
+    return replace(spec, data=replace(spec.data, validation=0), seed=1, label_seed=1, draws=1)
 
 
 def settings_digest(spec: TrialSpec, seeds: Sequence[int], dataset: Dataset, device: torch.device) -> str:

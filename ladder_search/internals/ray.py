@@ -11,29 +11,17 @@ from ray._private.utils import detect_fate_sharing_support as detect_fate_sharin
 from ray.air.execution._internal import RayActorManager as RayActorManager
 from ray.job_config import JobConfig
 from ray.train._internal.session import _TrainingResult
-from ray.tune.schedulers import AsyncHyperBandScheduler, PopulationBasedTraining
+from ray.tune.schedulers import PopulationBasedTraining
 
 VERSION = "2.60"
 
 TASK_FAILED = "_actor_task_failed"
 """Method of ``RayActorManager`` that decides what the death of an actor in the middle of a task means."""
 
-Rungs = list[tuple[float, dict[str, float]]]
-"""(epoch, values recorded there by trial), the highest epoch first."""
-
 
 def set_driver_path(job: JobConfig, folders: list[str]) -> None:
     """Let the workers of a job look for modules in ``folders``; Ray extends the list."""
     job._py_driver_sys_path = folders
-
-
-def rungs(scheduler: AsyncHyperBandScheduler) -> Rungs:
-    found: Rungs = scheduler._brackets[0]._rungs
-    return found
-
-
-def set_rungs(scheduler: AsyncHyperBandScheduler, rungs: Rungs) -> None:
-    scheduler._brackets[0]._rungs = rungs
 
 
 class AmendedPBT(PopulationBasedTraining):

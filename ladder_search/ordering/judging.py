@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ladder_search.config import as_mapping, build
-from ladder_search.disk.foreign import read_json
+from ladder_search.disk.documents import read_document, refused
 from ladder_search.errors import CheckpointError, StudyFolderError
 from ladder_search.final.results import FinalResult
 from ladder_search.ordering.claims import Claim, Ordering
@@ -314,21 +314,15 @@ def read_looks(folder: Path, ordering: Ordering, epochs: int | None) -> Looks:
     path = folder / FILE
     if not path.exists():
         return Looks()
-    try:
-        raw = read_json(path, _LIMIT)
-        if not isinstance(raw, dict) or raw.get("format") not in (FORMAT, _FORMAT_1):
-            raise ValueError(f"its format must be {FORMAT!r} or {_FORMAT_1!r}")
+    remedy = "choose another -o, or delete the file, and with it the count of its tables"
+    with refused(path, "be the table of an ordering", remedy):
+        raw = read_document(path, FORMAT, _FORMAT_1)
         kept = (raw["ordering"], raw["reduced_to_epochs"])
         if raw["format"] == FORMAT:
             looks = build(Looks, {"looks": raw["looks"], "overspent": raw["overspent_looks"]})
         else:
             look = build(Look, {"seeds": raw["seeds"], "studies": list(raw["studies"])})
             looks = replace(Looks().with_look(look), overspent=1 if len(look.seeds) > 1 else 0)
-    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path} must be the table of an ordering, found: {str(error)[:300].rstrip('.')}; choose another -o, or "
-            "delete the file, and with it the count of its tables."
-        ) from error
     if kept != (ordering.name, epochs):
         raise StudyFolderError(
             f"an ordering needs a folder of its own and {folder} has {kept[0]} with {_length(kept[1])}, asked for is "

@@ -190,4 +190,4 @@ def thinned(lines: int) -> float:
 
 
 def _write(path: Path, content: bytes) -> None:
-    write_atomically(path, lambda file: file.write(content))
+    write_atomically(path, content)

@@ -25,7 +25,7 @@ def mark_checkpoint(folder: Path, search: str, key: str) -> None:
         OSError: the folder cannot be written.
     """
     text = json.dumps({"format": CHECKPOINT_FORMAT, "search": search, "key": key}).encode()
-    write_atomically(folder / CHECKPOINT, lambda file: file.write(text))
+    write_atomically(folder / CHECKPOINT, text)
 
 
 def check_checkpoint(folder: Path, search: str | None, where: str = "") -> None:

@@ -71,11 +71,7 @@ class StudyFolder:
             raise
 
     def describe(self, description: dict[str, Any]) -> None:
-        """Write ``study.json``, in which ``description`` finds what is given and the format.
-
-        Raises:
-            StudyFolderError: the folder cannot be written.
-        """
+        """Write ``study.json``: ``description`` and the format; raises ``StudyFolderError`` if it cannot be written."""
         try:
             for folder in (self.trials, self.running):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -179,7 +175,7 @@ class StudyFolder:
     @staticmethod
     def _write_json(path: Path, content: Any) -> None:
         text = json.dumps(content, indent=1).encode()
-        write_atomically(path, lambda file: file.write(text))
+        write_atomically(path, text)
 
 
 def relative_place(place: str, root: Path) -> str:

@@ -212,4 +212,4 @@ def _page(output: Path, markdown: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_atomically(path, text.encode())

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ladder_search.final.training import confirmation_seeds, seeds_of, tuning_seeds
+from ladder_search.final.training import comparable, confirmation_seeds, seeds_of, tuning_seeds
 from ladder_search.record.folder import searches_of
 from ladder_search.record.trial import PUBLISHED, best_trials
 from ladder_search.studies import Study
@@ -108,13 +108,5 @@ def fresh_seeds(count: int, studies: Iterable[Study], root: Path) -> tuple[int, 
 def _contender(
     name: str, spec: TrialSpec, epochs: int, search: str | None = None, validation_error: float | None = None
 ) -> Contender:
-    # As final training will see it: seeds, draws and held-out rows are not part of the configuration.
-    plain = replace(
-        spec,
-        data=replace(spec.data, validation=0),
-        training=replace(spec.training, epochs=epochs),
-        seed=1,
-        label_seed=1,
-        draws=1,
-    )
+    plain = replace(comparable(spec), training=replace(spec.training, epochs=epochs))
     return Contender(name=name, settings=plain.as_mapping(), search=search, validation_error=validation_error)

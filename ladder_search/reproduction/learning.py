@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import fmean, stdev
 from typing import Any
@@ -39,44 +39,42 @@ class Learning:
 
     @classmethod
     def of(cls, name: str, title: str, result: FinalResult) -> Learning:
-        """Read the curves of a final training.
-
-        Raises:
-            CheckpointError: it has no point for every epoch.
-        """
-        found, measure = {}, result.spec.measure
+        """Return the curves of a final training; raises ``CheckpointError`` if an epoch has no test error."""
         for outcome in result.outcomes:
-            if outcome.test_error is not None:
-                rows = sorted(outcome.epochs, key=lambda row: row[EPOCH])
-                if any(TEST_ERROR not in row for row in rows):
-                    raise CheckpointError(
-                        f"a comparison needs a test error for every epoch and the kept training of {name} has them for "
-                        "some only; choose another output folder."
-                    )
-                errors = [row[TEST_ERROR] for row in rows]
-                found[outcome.seed] = tuple(1.0 - error for error in errors) if measure == ERROR else tuple(errors)
-        gone = tuple(outcome.seed for outcome in result.outcomes if outcome.test_error is None)
-        return cls(name=name, title=title, curves=found, diverged=gone, measure=measure)
+            if outcome.test_error is not None and any(TEST_ERROR not in row for row in outcome.epochs):
+                raise CheckpointError(
+                    f"a comparison needs a test error for every epoch and the kept training of {name} has them for "
+                    "some only; choose another output folder."
+                )
+        return replace(cls._common(name, title, [result]), at=None)
 
     @classmethod
     def where_told(cls, name: str, title: str, results: Sequence[FinalResult]) -> Learning | None:
-        """Read the curves of final trainings at the epochs that all seeds have a point of; None where there is none."""
+        """Return the curves of final trainings at the epochs that all seeds have a test error of; None without any."""
+        learning = cls._common(name, title, results)
+        return learning if learning.at else None
+
+    @classmethod
+    def _common(cls, name: str, title: str, results: Sequence[FinalResult]) -> Learning:
         outcomes = [outcome for result in results for outcome in result.outcomes]
-        told = {
+        measure = results[0].spec.measure
+        errors = {
             outcome.seed: {int(row[EPOCH]): row[TEST_ERROR] for row in outcome.epochs if TEST_ERROR in row}
             for outcome in outcomes
             if outcome.test_error is not None
         }
-        common = sorted(set.intersection(*map(set, told.values()))) if told else []
-        if not common:
-            return None
-        measure = results[0].spec.measure
-        found = {
-            seed: tuple(1.0 - rows[epoch] if measure == ERROR else rows[epoch] for epoch in common)
-            for seed, rows in told.items()
-        }
-        gone = tuple(outcome.seed for outcome in outcomes if outcome.test_error is None)
-        return cls(name=name, title=title, curves=found, diverged=gone, measure=measure, at=tuple(common))
+        epochs = sorted(set.intersection(*map(set, errors.values()))) if errors else []
+        return cls(
+            name=name,
+            title=title,
+            curves={
+                seed: tuple(1.0 - rows[epoch] if measure == ERROR else rows[epoch] for epoch in epochs)
+                for seed, rows in errors.items()
+            },
+            diverged=tuple(outcome.seed for outcome in outcomes if outcome.test_error is None),
+            measure=measure,
+            at=tuple(epochs),
+        )
 
     @property
     def rises(self) -> bool:

@@ -1,14 +1,10 @@
 """Which contenders of a study get more seeds: all start with a few, and one that is clearly worse gets no more.
 
-A race is a group-sequential experiment, as a clinical trial is: its outcome is the test error of final trainings on
-fresh seeds, and the looks on the way decide nothing but whether a contender is worth more of them. No configuration is
-chosen by it: who competes, and in which order they are named, is fixed by the search's validation errors before the
-first final training, and the published configuration is never dropped. A look can make a contender look worse, never
-better, so the tests at the end need no correction for the looks.
+A race is a group-sequential experiment on the test errors of final trainings. It chooses no configuration: the
+contenders and their order are fixed by validation errors beforehand, and the published one is never dropped.
 
-At look j a contender is dropped when the one-sided paired t-test over the common seeds finds it worse than another one
-at 1 % / 2**j / (number of comparisons). Half of what is left is spent at each look (Bonferroni), so a contender that is
-as good as all others is dropped in at most 1 % of all races, however many seeds are added later.
+At look j a contender is dropped if the one-sided paired t-test on the common seeds finds it worse than another one at
+1 % / 2**j / (number of comparisons). A contender as good as all others is dropped in at most 1 % of races.
 """
 
 from __future__ import annotations

@@ -31,14 +31,14 @@ from ladder_search.bundles.shelf import Shelf
 from ladder_search.bundles.stages import FOLDER as SOURCES
 from ladder_search.config import as_mapping, build
 from ladder_search.data.dataset import Dataset
+from ladder_search.disk.documents import read_document, refused
 from ladder_search.disk.files import write_atomically
 from ladder_search.disk.folders import unwritable
-from ladder_search.disk.foreign import read_json
 from ladder_search.disk.lock import LOCK_FILES
-from ladder_search.errors import CheckpointError, StudyFolderError
+from ladder_search.errors import StudyFolderError
 from ladder_search.final.folder import held
 from ladder_search.final.missing import train_into
-from ladder_search.final.training import FinalProgress
+from ladder_search.final.training import EpochReport
 from ladder_search.record.trial import PUBLISHED
 from ladder_search.reproduction import race
 from ladder_search.reproduction.contenders import Contender, Outcome, find_contenders, fresh_seeds
@@ -168,7 +168,7 @@ class Race:
 
     def run(
         self,
-        report: Callable[[str, FinalProgress], None],
+        report: Callable[[str, EpochReport], None],
         *,
         out_of_time: Callable[[], bool] = lambda: False,
         source_report: Callable[[int, int], None] = lambda epoch, epochs: None,
@@ -203,7 +203,7 @@ class Race:
         return self.found
 
     def _bring(
-        self, name: str, count: int, report: Callable[[str, FinalProgress], None], out_of_time: Callable[[], bool]
+        self, name: str, count: int, report: Callable[[str, EpochReport], None], out_of_time: Callable[[], bool]
     ) -> None:
         """Bring one contender to ``count`` seeds."""
         contender = next(c for c in self.found.contenders if c.name == name)
@@ -213,7 +213,7 @@ class Race:
             return
         block = place / f"seeds-{seeds[0]}-{seeds[-1]}"
 
-        def told(progress: FinalProgress) -> None:
+        def told(progress: EpochReport) -> None:
             report(f"{name}, seeds {seeds[0]} to {seeds[-1]}", progress)
             if out_of_time() and progress.epoch < progress.epochs:
                 raise BudgetSpentError
@@ -246,33 +246,22 @@ class Race:
     def _save(self) -> None:
         text = json.dumps({"format": FORMAT, **as_mapping(self.found)}, indent=1, allow_nan=False, ensure_ascii=False)
         try:
-            write_atomically(self.folder / FILE, lambda file: file.write(f"{text}\n".encode()))
+            write_atomically(self.folder / FILE, f"{text}\n".encode())
         except OSError as error:
             raise unwritable(self.folder, error) from error
 
 
 def read_reproduction(folder: Path) -> Reproduction:
-    """Return the reproduction in ``folder``.
-
-    Raises:
-        CheckpointError: there is none, or its file is damaged.
-    """
-    try:
-        raw = read_json(folder / FILE, _LIMIT)
-        kind = raw.pop("format", None) if isinstance(raw, dict) else None
-        if kind not in (FORMAT, _FORMAT_1):
-            raise ValueError(f"its format must be {FORMAT!r} or {_FORMAT_1!r}")
-        found = build(Reproduction, raw) if kind == FORMAT else _of_format_1(raw)
+    """Return the reproduction in ``folder``; raises ``CheckpointError`` if there is none, or its file is damaged."""
+    remedy = "name another folder or delete this one to reproduce the study anew"
+    with refused(folder / FILE, "be a reproduction", remedy):
+        raw = read_document(folder / FILE, FORMAT, _FORMAT_1)
+        found = build(Reproduction, raw) if raw.pop("format") == FORMAT else _of_format_1(raw)
         find_study(found.study)
         if not found.contenders or found.contenders[0].name != PUBLISHED:
             raise ValueError("its first contender must be the published configuration")
         for contender in found.contenders:
             contender.spec  # noqa: B018  # settings that are none are found now
-    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise CheckpointError(
-            f"{folder / FILE} must be a reproduction, found: {str(error)[:300].rstrip('.')}; name another folder or "
-            "delete this one to reproduce the study anew."
-        ) from error
     return found
 
 

@@ -1,14 +1,11 @@
 """The table of one or several reproductions: every contender a row, beside the published number.
 
-Each study's reproduction is a table of its own, whatever other ones are shown beside it: its tests have one level, that
-of the look that the table is, and Holm's correction runs over its own rows. Two questions are asked, and each of them
-has a family of tests that is fixed before the first training:
+Each study has a table of its own, with one level (that of its look) and one Holm correction for each of two questions:
 
 * Is there a difference? Every contender against the published number, and every found one against the re-run.
 * Is the published number reproduced? Every contender against the margin above it.
 
-A test that cannot be made, because a contender was dropped or has fewer than two seeds, counts in its family all the
-same, with p = 1: how many tests there are must not depend on what the runs gave.
+A test that cannot be made counts in its family with p = 1, so that the number of tests does not depend on the runs.
 """
 
 from __future__ import annotations
@@ -236,10 +233,7 @@ def _verdict(
 
 
 def _seeds_needed(reproduction: Reproduction, tests: Sequence[_Tested], place: int) -> int | None:
-    """Return the seeds with which the next table has a verdict: its level, and the same correction over its rows.
-
-    The row's mean and spread, and the other rows' p-values, are taken as they are.
-    """
+    """Return the seeds with which the next table would have a verdict, if means and spreads stay as they are."""
     tested, level = tests[place], reproduction.next_level
     assert tested.against is not None
     seeds = range(tested.against.own.n + 1, _MOST_SEEDS + 1)

@@ -12,11 +12,11 @@
 from __future__ import annotations
 
 import json
-import os
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+from ladder_search.disk.files import write_atomically
 
 MAX_LISTED = 20
 """Files that a message names."""
@@ -36,18 +36,6 @@ class SpoolFolder:
         self.log = path / "writer.log"
         self.appender_lock = path / "appender.lock"
         self.writer_lock = path / "writer.lock"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace ``path`` by a file that holds ``text``; a reader sees the old file or the new one, never half of one."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, path)
-    except OSError:
-        with suppress(OSError):
-            draft.unlink()
-        raise
 
 
 @dataclass(slots=True)
@@ -113,7 +101,7 @@ class Ack:
 
     def save(self, folder: SpoolFolder) -> None:
         """Raises ``OSError`` when the disk refuses."""
-        write_atomically(folder.ack, json.dumps(asdict(self)))
+        write_atomically(folder.ack, json.dumps(asdict(self)).encode(), sync=False)
 
 
 def load_ack(folder: SpoolFolder) -> Ack | None:
@@ -147,7 +135,7 @@ class WriterStatus:
 
     def save(self, folder: SpoolFolder) -> None:
         """Raises ``OSError`` when the disk refuses."""
-        write_atomically(folder.status, json.dumps(asdict(self)))
+        write_atomically(folder.status, json.dumps(asdict(self)).encode(), sync=False)
 
 
 def load_status(folder: SpoolFolder) -> WriterStatus:

@@ -41,7 +41,7 @@ def write_member(folder: Path, state: MemberState, settings: Mapping[str, Any]) 
         for name, value in getattr(state, group).items()
     }
     packed = save(tensors)
-    write_atomically(folder / TENSORS, lambda file: file.write(packed))
+    write_atomically(folder / TENSORS, packed)
     description = {
         "format": FORMAT,
         "step": state.step,
@@ -49,7 +49,7 @@ def write_member(folder: Path, state: MemberState, settings: Mapping[str, Any]) 
         "sha256": hashlib.sha256(packed).hexdigest(),
     }
     text = json.dumps(description, indent=1).encode()
-    write_atomically(folder / DESCRIPTION, lambda file: file.write(text))
+    write_atomically(folder / DESCRIPTION, text)
 
 
 def member_digest(folder: Path) -> str:

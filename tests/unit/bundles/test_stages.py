@@ -13,8 +13,8 @@ import torch
 
 from ladder_search.bundles import shelf
 from ladder_search.bundles.bundle import read_bundle
-from ladder_search.bundles.shelf import Shelf, check_same_bundles, list_sources
-from ladder_search.bundles.stages import Order, orders, told_sources
+from ladder_search.bundles.shelf import Shelf, check_same_bundles, list_stages
+from ladder_search.bundles.stages import Stage, stage_tags, stages_of
 from ladder_search.data import datasets
 from ladder_search.errors import ResourceError, SettingError
 from ladder_search.final.training import settings_digest
@@ -51,13 +51,13 @@ def trial(source: SourceConfig, seed: int = 1) -> TrialSpec:
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Keys of the sources that were trained, in order."""
     found: list[str] = []
-    train = shelf.train_source
+    train = shelf.train_stage
 
-    def counted(order: Order, *arguments: Any, **more: Any) -> str:
+    def counted(order: Stage, *arguments: Any, **more: Any) -> str:
         found.append(order.key)
         return train(order, *arguments, **more)
 
-    monkeypatch.setattr(shelf, "train_source", counted)
+    monkeypatch.setattr(shelf, "train_stage", counted)
     return found
 
 
@@ -85,7 +85,7 @@ def test_many_who_ask_at_the_same_time_wait_for_one(tmp_path: Path, trained: lis
 
 def test_the_name_follows_what_the_numbers_depend_on() -> None:
     def key(seed: int = 1, **changes: Any) -> str:
-        return Order(config=stage(**changes), seed=seed).key
+        return Stage(config=stage(**changes), seed=seed).key
 
     same = {key(), key(statistics="target")}
     others = {
@@ -100,7 +100,7 @@ def test_the_name_follows_what_the_numbers_depend_on() -> None:
 
 def test_training_stops_where_it_is_told(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path)
-    order = Order(config=stage(training=TrainingConfig(epochs=40), stop_at=0.12), seed=1)
+    order = Stage(config=stage(training=TrainingConfig(epochs=40), stop_at=0.12), seed=1)
     metrics = shelf.bundle(order).metrics
     errors = [row["validation_error"] for row in metrics.epochs]
     assert errors[-1] <= 0.12 and all(error > 0.12 for error in errors[:-1]) and len(errors) < 40
@@ -108,7 +108,7 @@ def test_training_stops_where_it_is_told(tmp_path: Path) -> None:
 
 
 def test_one_that_does_not_get_there_is_told_of(tmp_path: Path) -> None:
-    order = Order(config=stage(stop_at=0.0), seed=1)
+    order = Stage(config=stage(stop_at=0.0), seed=1)
     with pytest.raises(
         ResourceError, match=r"^a source stops at a validation error of 0 and trained ladder .* after 3 "
     ):
@@ -117,7 +117,7 @@ def test_one_that_does_not_get_there_is_told_of(tmp_path: Path) -> None:
 
 
 def test_a_random_source_has_the_statistics_of_its_data_and_no_training(tmp_path: Path) -> None:
-    bundle = Shelf(tmp_path).bundle(Order(config=stage(weights="random"), seed=1))
+    bundle = Shelf(tmp_path).bundle(Stage(config=stage(weights="random"), seed=1))
     assert bundle.metrics.step == 0 and bundle.metrics.epochs == ()
     digits = datasets.load("digits")
     x = torch.from_numpy(digits.train_x.copy()).float() / 16.0
@@ -135,15 +135,15 @@ def test_a_bundle_can_be_given(tmp_path: Path, trained: list[str]) -> None:
     zeros = (0.0,) * 4
     other = LadderConfig(widths=(64, 20, 15, 10), noise_std=zeros, lambda_=zeros, decoder="none")
     with pytest.raises(SettingError, match=r"widths of .* is \[64, 20, 10\], got \[64, 20, 15, 10\]; set sources"):
-        Shelf(tmp_path).bundle(Order(config=replace(given, model=other), seed=1))
+        Shelf(tmp_path).bundle(Stage(config=replace(given, model=other), seed=1))
 
 
 def test_another_bundle_at_the_same_path_is_another_source(tmp_path: Path, trained: list[str]) -> None:
     """A source is named by the path of its bundle; what lies there must be what the search or training began with."""
     place, kept = tmp_path / "given", tmp_path / "kept"
-    first, second = (Shelf(tmp_path / "made").bundle(Order(config=stage(), seed=seed)) for seed in (1, 2))
+    first, second = (Shelf(tmp_path / "made").bundle(Stage(config=stage(), seed=seed)) for seed in (1, 2))
     spec = trial(stage(bundle=str(place)))
-    (order,) = orders(spec).values()
+    (order,) = stages_of(spec).values()
     shutil.copytree(first.folder, place)
     check_same_bundles(spec, kept)  # the search has not kept it yet
     shutil.copytree(first.folder, kept / order.key)
@@ -160,15 +160,15 @@ def test_another_bundle_at_the_same_path_is_another_source(tmp_path: Path, train
 def test_a_column_from_scratch_asks_for_nothing(tmp_path: Path, trained: list[str]) -> None:
     scratch = ProgressiveConfig(widths=WIDTHS, alpha_init=(1.0,), approach="scratch")
     spec = replace(trial(stage()), model=scratch)
-    assert orders(spec) == {} and Shelf(tmp_path).networks(spec) == {} and trained == []
+    assert stages_of(spec) == {} and Shelf(tmp_path).networks(spec) == {} and trained == []
 
 
 def test_records_and_tags_name_sources(tmp_path: Path, trained: list[str]) -> None:
     spec = trial(stage())
     Shelf(tmp_path).networks(spec)
-    assert told_sources(spec.as_mapping()) == {"digits": f"{trained[0]}: trained ladder on digits, all labels, seed 1"}
-    assert told_sources({"family": "ladder"}) == {}
-    (facts,) = list_sources(tmp_path)
+    assert stage_tags(spec.as_mapping()) == {"digits": f"{trained[0]}: trained ladder on digits, all labels, seed 1"}
+    assert stage_tags({"family": "ladder"}) == {}
+    (facts,) = list_stages(tmp_path)
     bundle = read_bundle(tmp_path / trained[0])
     assert (facts["key"], facts["digest"], facts["steps"]) == (trained[0], bundle.digest, 30)
 

@@ -12,7 +12,7 @@ import pytest
 from ladder_search import cli
 from ladder_search.commands import training
 from ladder_search.console import Console
-from ladder_search.final.training import FinalProgress
+from ladder_search.final.training import EpochReport
 from ladder_search.signals import Interruption
 
 
@@ -41,7 +41,7 @@ def test_a_signal_leaves_a_checkpoint(
     monkeypatch.chdir(tmp_path)
     epochs: list[int] = []
 
-    def show(console: Console, progress: FinalProgress, what: str = "") -> None:
+    def show(console: Console, progress: EpochReport, what: str = "") -> None:
         epochs.append(progress.epoch)
         if epochs == [1, 2]:
             signal.raise_signal(number)
@@ -55,7 +55,7 @@ def test_a_signal_leaves_a_checkpoint(
     assert told == "interrupted: epoch 2 of 4 is kept; the same command goes on from there\n"
     assert epochs == [1, 2]
 
-    def stop(console: Console, progress: FinalProgress, what: str = "") -> None:
+    def stop(console: Console, progress: EpochReport, what: str = "") -> None:
         raise Interruption(number, f"going on at {progress.epoch}")
 
     monkeypatch.setattr(training, "show_progress", stop)

@@ -115,7 +115,5 @@ def test_accounts_in_words() -> None:
 
     busy = account(intervals=100, trial_intervals=300, trained_s=9.0, waited_s=1.0)
     idle = account(intervals=100, trial_intervals=100, trained_s=9.0, waited_s=1.0)
-    assert in_words([busy, idle]) == (
-        "Packs: 2 of up to 4 trials each, 50% of their slots in use, 10% of the time nothing to train."
-    )
+    assert in_words([busy, idle]) == ("Packs: 2 of up to 4 trials each, slots 50% occupied, idle 10% of the time.")
     assert in_words([account()]) is None and in_words([]) is None

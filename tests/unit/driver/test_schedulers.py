@@ -69,10 +69,10 @@ def test_no_rung_of_mnist_lies_before_4000_updates(name: str, epochs: int) -> No
 
 
 def _asha(
-    epochs: int = 150, at: tuple[int, ...] = (17, 50), stop: StopConfig = RULES, measure: Measure = ERROR
+    at: tuple[int, ...] = (17, 50), stop: StopConfig = RULES, measure: Measure = ERROR
 ) -> tuple[PatientASHA, dict[str, str]]:
     reasons: dict[str, str] = {}
-    return PatientASHA(epochs=epochs, rungs=at, stop=stop, reasons=reasons, measure=measure), reasons
+    return PatientASHA(rungs=at, stop=stop, reasons=reasons, measure=measure), reasons
 
 
 def _play(scheduler: PatientASHA, trial: Any, result: dict[str, Any]) -> str:
@@ -124,10 +124,8 @@ def test_a_resumed_search_compares_with_what_was_reported_before() -> None:
         for epoch, error in errors.items():  # t0001 comes by the rung of 17 again, where it was compared already
             decisions = {_play(scheduler, _trial(key), _result(epoch, error)) for scheduler in (whole, resumed)}
             assert len(decisions) == 1
-    values = [
-        [sorted(v for v in rung.values() if v == v) for _, rung in s._brackets[0]._rungs] for s in (whole, resumed)
-    ]
-    assert values[0] == values[1] == [[-0.04, -0.01], [-0.05, -0.045, -0.04]]
+    values = [[sorted(v for v in rung.values() if v == v) for rung in s._recorded.values()] for s in (whole, resumed)]
+    assert values[0] == values[1] == [[0.01, 0.04], [0.04, 0.045, 0.05]]
 
 
 def test_a_report_between_rungs_counts_for_the_rung_below() -> None:
@@ -176,7 +174,7 @@ def test_a_failure_is_told_in_its_measure() -> None:
 
 
 def test_without_rungs_only_failures_stop() -> None:
-    scheduler, _ = _asha(epochs=20, at=())
+    scheduler, _ = _asha(at=())
     for i in range(9):
         trial = _trial(str(i))
         scheduler.on_trial_add(None, trial)

@@ -10,7 +10,7 @@ import pytest
 from ladder_search.data.dataset import Dataset
 from ladder_search.errors import StudyFolderError
 from ladder_search.final import training as final
-from ladder_search.final.training import FinalProgress, train_final
+from ladder_search.final.training import EpochReport, train_final
 from ladder_search.training import stepping
 from ladder_search.trial import TrialSpec
 
@@ -33,7 +33,7 @@ def test_a_run_goes_on_compiled_or_not_as_it_began(
         programs.append(len(tensors))
         return lambda given: function(*given)
 
-    def report(progress: FinalProgress) -> None:
+    def report(progress: EpochReport) -> None:
         if progress.epoch == 2:
             raise GoneError
 

@@ -14,7 +14,7 @@ from ladder_search.data import datasets
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.music import KEYS, MusicCorpus, as_dataset
 from ladder_search.final.results import read_result, write_result
-from ladder_search.final.training import FinalProgress, train_final
+from ladder_search.final.training import EpochReport, train_final
 from ladder_search.metrics import VALIDATION_ERROR
 from ladder_search.training.feeding import feed_of_test_set
 from ladder_search.trial import TrialSpec
@@ -71,7 +71,7 @@ def test_music_keeps_the_epoch_that_its_validation_pieces_like_best(tmp_path: Pa
     )
     if interrupted:
 
-        def stop(progress: FinalProgress) -> None:
+        def stop(progress: EpochReport) -> None:
             if progress.epoch == 20:
                 raise KeyboardInterrupt
 

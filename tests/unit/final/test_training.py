@@ -20,7 +20,7 @@ from ladder_search.errors import CheckpointError, SettingError, StudyFolderError
 from ladder_search.final import training as final
 from ladder_search.final.folder import held
 from ladder_search.final.results import FinalResult, read_result, write_result
-from ladder_search.final.training import FinalProgress, confirmation_seeds, train_final, tuning_seeds, worth_compiling
+from ladder_search.final.training import EpochReport, confirmation_seeds, train_final, tuning_seeds, worth_compiling
 from ladder_search.models import FAMILIES
 from ladder_search.record.trial import TrialRecord
 from ladder_search.studies import Target, find_study
@@ -103,7 +103,7 @@ def test_the_same_again_and_each_seed_alone(whole: FinalResult, spec: TrialSpec,
 def test_a_report_that_raises_ends_the_training_with_a_checkpoint(
     end: type[BaseException], whole: FinalResult, spec: TrialSpec, dataset: Dataset, tmp_path: Path
 ) -> None:
-    def ending(progress: FinalProgress) -> None:
+    def ending(progress: EpochReport) -> None:
         if progress.epoch == 3:
             raise end
 
@@ -141,7 +141,7 @@ def test_the_test_set_is_read_once_unless_a_curve_is_asked_for(
         "test_scores",
         lambda self, test: reads.append(len(test.y)) or test_scores(self, test),
     )
-    told: list[FinalProgress] = []
+    told: list[EpochReport] = []
     found = train_final(spec, dataset, seeds=SEEDS, report=told.append, clock=ticking(10.0))
     assert reads == [500] and found.curve == {} and [p.test_errors for p in told] == [None] * 4
     assert [(p.epoch, p.epochs, p.training, p.diverged) for p in told] == [(i, 4, SEEDS, ()) for i in (1, 2, 3, 4)]
@@ -176,7 +176,7 @@ def test_a_run_that_went_on_equals_one_that_was_not_interrupted(
 
     with pytest.raises(GoneError):
         train_final(spec, dataset, seeds=SEEDS, folder=tmp_path, checkpoint_every_s=0.0, clock=clock)
-    told: list[FinalProgress] = []
+    told: list[EpochReport] = []
     found = train_final(spec, dataset, seeds=SEEDS, folder=tmp_path, report=told.append)
     assert [p.epoch for p in told] == list(range(broken_at, 5)), "what was done is not done again"
     same(found, whole)
@@ -193,7 +193,7 @@ def test_a_run_that_went_on_equals_one_that_was_not_interrupted(
 def test_checkpoints_keep_to_the_clock(spec: TrialSpec, dataset: Dataset, tmp_path: Path) -> None:
     seen = []
 
-    def report(progress: FinalProgress) -> None:
+    def report(progress: EpochReport) -> None:
         seen.append(sorted(p.name for p in (tmp_path / "progress").glob("epoch-*")))
 
     # One look at the clock before the training and one an epoch, 100 s apart: 180 s have passed after two epochs.
@@ -214,7 +214,7 @@ def test_a_folder_goes_on_with_the_same_training_only(
             (spec, (1001, 1002)),
             (spec, (1003, 1002, 1001)),
         ):
-            with pytest.raises(StudyFolderError, match="give the same ones or another folder"):
+            with pytest.raises(StudyFolderError, match="use the same ones or another folder"):
                 train_final(other, dataset, seeds=seeds, folder=folder)
 
     refused()
@@ -282,9 +282,9 @@ def test_a_seed_that_diverges_is_told_and_its_neighbours_go_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     poison(monkeypatch, slot=1, step=6)
-    told: list[FinalProgress] = []
+    told: list[EpochReport] = []
 
-    def report(progress: FinalProgress) -> None:
+    def report(progress: EpochReport) -> None:
         told.append(progress)
         if len(told) == 3:
             raise GoneError

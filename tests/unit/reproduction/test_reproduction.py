@@ -14,7 +14,7 @@ import torch
 from ladder_search.config import build
 from ladder_search.data.dataset import Dataset
 from ladder_search.errors import CheckpointError, StudyFolderError
-from ladder_search.final.training import FinalProgress
+from ladder_search.final.training import EpochReport
 from ladder_search.record.folder import StudyFolder
 from ladder_search.record.trial import PUBLISHED, TrialRecord
 from ladder_search.report.rows import cells, rule, sentences
@@ -26,7 +26,7 @@ from ladder_search.studies import STUDIES, Study, Target, find_study
 from ladder_search.trial import TrialSpec
 
 Begin = Callable[..., Race]
-Told = list[tuple[str, FinalProgress]]
+Told = list[tuple[str, EpochReport]]
 
 
 @pytest.fixture
@@ -80,8 +80,8 @@ def begin(study: Study, dataset: Dataset, tmp_path: Path) -> Begin:
     return race
 
 
-def told(to: Told, most: int = 10**6) -> Callable[[str, FinalProgress], None]:
-    def report(what: str, progress: FinalProgress) -> None:
+def told(to: Told, most: int = 10**6) -> Callable[[str, EpochReport], None]:
+    def report(what: str, progress: EpochReport) -> None:
         to.append((what, progress))
         if len(to) >= most:
             raise KeyboardInterrupt
