@@ -177,6 +177,12 @@ def in_range(name: str, value: float, low: float, high: float, *, remedy: str = 
         raise SettingError(f"{name} must lie in [{low:g}, {high:g}], got {value!r}; {tail}.")
 
 
+def at_least_one(name: str, value: float) -> None:
+    """Raise ``SettingError`` unless ``value >= 1``."""
+    if not value >= 1:
+        raise SettingError(f"{name} must be at least 1, got {value}; give a positive number.")
+
+
 def _join(where: str, name: str) -> str:
     return f"{where}.{name}" if where else name
 

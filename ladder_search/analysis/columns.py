@@ -7,9 +7,8 @@ Legend: ``h_i(k)`` activations of layer i in column k, ``sigma`` of Gaussian noi
     AFS(i, k) = sum_m F_i(k)(m) / sum_k sum_m F_i(k)(m),    F_i(k)(m) = E[(d log pi / d h^_i(k)(m))^2]
 
 average perturbation and average Fisher sensitivity (Rusu et al. 2016), with ``h^`` an activation divided by its
-standard deviation. Both are shares among the columns of one layer; layers do not compare by them. Noise goes up from
-its layer in its own column and through the laterals. AFS sums over the units before it compares columns, whose units
-have nothing to do with each other. A unit that never changes takes no scaled noise and adds nothing to ``F``.
+standard deviation. Both are shares among the columns of one layer. A unit that never changes takes no scaled noise and
+adds nothing to ``F``.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ladder_search.config import at_least_one
 from ladder_search.data.permutation import check_seed
 from ladder_search.errors import CheckpointError, SettingError
 from ladder_search.nn.network import Columns
@@ -58,14 +58,13 @@ class SensitivityConfig:
 
     def __post_init__(self) -> None:
         for name in ("rows", "draws"):
-            if getattr(self, name) < 1:
-                raise SettingError(f"{name} must be at least 1, got {getattr(self, name)}; give a positive number.")
+            at_least_one(name, getattr(self, name))
         check_seed(self.seed)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LayerOfColumn:
-    """What was found in one layer of one column."""
+    """The measurements of one layer of one column."""
 
     column: str
     layer: int
@@ -87,7 +86,7 @@ class LayerOfColumn:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sensitivity:
-    """What was found in a network; accuracies are fractions."""
+    """The measurements of a network; accuracies are fractions."""
 
     columns: tuple[str, ...]
     """Sources in their order, then the target."""

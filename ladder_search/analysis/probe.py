@@ -1,9 +1,7 @@
-"""What a recurrent ladder's lowest decoder cell knows of the frame without its bars: a small decoder tells, afterwards.
+"""A probe of a recurrent ladder's lowest decoder cell: a small decoder of the frame without its bars.
 
-The probe reads ``d^1`` and nothing else, and no gradient goes into the network, which is trained already. It is one
-convolution, so that what it shows was there in the network; its logits are sub-pixels of ``d^1``'s places. Its
-cross-entropy has one minimum, which full steps of Adam approach from the mean of all pixels. The paper's probe is not
-known in detail: all this is ours.
+The probe reads ``d^1`` only, and no gradient reaches the network. It is one convolution, whose logits are sub-pixels of
+``d^1``'s places. The paper does not describe its probe: this one is ours.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
-"""What a recurrent ladder makes of digits behind bars, frame by frame: what it predicts, tells, and remembers.
+"""A recurrent ladder on digits behind bars, frame by frame: its predictions, its classes and its memory.
 
-The pictures are figure 4's of Prémont-Schwarz et al. 2017: frames as they are and as the network sees them, its
-prediction of each, a probe of its lowest decoder cell (``analysis.probe``), and its class probabilities after each. The
-numbers are means over more sequences than are drawn, which are the same ones for the network and for what it is held
-against. A network that classifies optimal reconstructions is shown one image, and has neither prediction nor probe.
+The pictures follow figure 4 of Prémont-Schwarz et al. 2017. The errors are means over more sequences than are drawn. A
+network that classifies optimal reconstructions is shown one image, and has neither prediction nor probe.
 
 Legend: n sequences, T frames of S x S pixels, or of d x d, the digit's, where reconstructions are shown.
 """
@@ -22,6 +20,7 @@ from torch import Tensor, nn
 from ladder_search.analysis.probe import Probe, fit_probe
 from ladder_search.analysis.result import EXAMPLES, Part
 from ladder_search.bundles.bundle import Bundle
+from ladder_search.config import at_least_one
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.occluded import Renderer, seen_so_far
 from ladder_search.data.occluded_bounds import PredictionBounds, prediction_bounds
@@ -56,8 +55,7 @@ class VideoConfig:
 
     def __post_init__(self) -> None:
         for name in ("rows", "judged", "probe_steps"):
-            if getattr(self, name) < 1:
-                raise SettingError(f"{name} must be at least 1, got {getattr(self, name)}; give a positive number.")
+            at_least_one(name, getattr(self, name))
         check_seed(self.seed)
 
 
@@ -77,7 +75,7 @@ class ShownSequence:
     probed: tuple[str, ...]
     """Each frame without its bars, as the probe reads it; none without a decoder."""
     probabilities: tuple[tuple[float, ...], ...]
-    """Of the classes after each frame; none where classes are not told."""
+    """Of the classes after each frame; none without classes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,14 +85,14 @@ class ProbeErrors:
     network: tuple[float, ...]
     """By the probe."""
     occluded: tuple[float, ...]
-    """By whoever takes each frame as it is seen."""
+    """By each frame as the network sees it."""
     memory: tuple[float, ...]
-    """By whoever knows the motion and every pixel seen so far, and takes 0 for the others."""
+    """By the known motion of every pixel seen so far, and 0 for the others."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Video:
-    """What was found in a network; errors are means over ``judged`` sequences."""
+    """The measurements of a network; errors are means over ``judged`` sequences."""
 
     side: int
     """Of an image."""
@@ -103,7 +101,7 @@ class Video:
     judged: int
     shown: tuple[ShownSequence, ...]
     class_error: tuple[float, ...]
-    """Of the class told after each frame, though only the last is trained for; none where classes are not told."""
+    """Of the predicted class after each frame, though only the last is trained for; none without classes."""
     prediction_error: tuple[float, ...]
     """Mean squared error per pixel of frames 2..T; none where nothing is predicted."""
     bounds: PredictionBounds | None
