@@ -3,9 +3,10 @@
 #   make search    set .venv up (once), then search `digits-100` with 24 trials and print the leaderboard
 #   make test      set .venv up with the development tools (once), then run every check
 #
-# For developers: make dev (once: tools and git hooks), make lint, make format, make docs (the pages of docs/, into
-# build/docs), make reference (the pages that are made from the code), make test PYTEST_ARGS="-n 4 tests/unit", make
-# clean; CONTRIBUTING.md explains them. Unit tests run in a random order, whose seed is printed;
+# For developers: make dev (once: tools and git hooks), make test-fast (the tests for every change: none that compiles,
+# trains long or starts a search), make lint, make format, make docs (the pages of docs/, into build/docs), make
+# reference (the pages that are made from the code), make test PYTEST_ARGS="-n 4 tests/unit", make clean;
+# CONTRIBUTING.md explains them. Unit tests run in a random order, whose seed is printed;
 # make test LADDER_SEARCH_TEST_ORDER=7 repeats one.
 # Another interpreter: make search PYTHON=python3.12. Another study: make search STUDY=mnist-100-full TRIALS=100.
 
@@ -13,7 +14,7 @@ PYTHON ?= python3
 STUDY = digits-100
 TRIALS = 24
 # Two at a time, file by file: whole searches mostly wait for Ray to start, and a file's tests share their fixtures. In
-# the order of the folders, which begins with the long ones: else they come last, and one process waits for the other.
+# the order of tests/durations.py, the long files first: else one process waits for the other at the end.
 PYTEST_ARGS = --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # An environment or a project that is active in the calling shell has no say here, nor has a user-wide pip setting that
@@ -27,13 +28,16 @@ RUN = .venv/bin/python -m
 PIP_INSTALL = $(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt
 INPUTS = pyproject.toml constraints.txt
 
-.PHONY: search test lint format docs reference dev install install-dev install-docs clean
+.PHONY: search test test-fast lint format docs reference dev install install-dev install-docs clean
 
 search: install
 	.venv/bin/python search.py $(STUDY) --trials $(TRIALS)
 
 test: lint
 	$(RUN) pytest $(PYTEST_ARGS)
+
+test-fast: install-dev
+	$(RUN) pytest $(PYTEST_ARGS) -m 'not slow and not e2e' tests/architecture tests/properties tests/unit
 
 lint: install-dev
 	$(RUN) ruff check .

@@ -123,21 +123,28 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
 
 
+def begin(command: list[str], folder: Path, env: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """Start an interpreter with arguments in a session of its own; its output is appended to ``log``."""
+    with log.open("ab") as out:
+        return subprocess.Popen(
+            [sys.executable, *command],
+            cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+
+
 class Life:
     """A search that runs as a process of its own."""
+
+    begin: Callable[..., Any] = staticmethod(begin)
 
     def __init__(
         self, folder: Path, *arguments: str, program: Sequence[str] = (str(ROOT / "search.py"),), **more: str
     ) -> None:
         self.folder = folder
         self.log = folder / "out.txt"
-        with self.log.open("ab") as out:
-            self.start = self.log.stat().st_size
-            self.process = subprocess.Popen(
-                [sys.executable, *program, *arguments],
-                cwd=folder, env=environment(**more), stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )  # fmt: skip
+        self.log.touch()
+        self.start = self.log.stat().st_size
+        self.process = self.begin([*program, *arguments], folder, environment(**more), self.log)
 
     def out(self) -> str:
         return self.log.read_bytes()[self.start :].decode(errors="replace")

@@ -62,11 +62,16 @@ class MlflowServer:
         deadline = time.monotonic() + START_S
         while True:
             try:
+                socket.create_connection(("127.0.0.1", self.port), 1.0).close()  # `check` starts an interpreter
                 return check(self.address)
-            except TrackingError:
+            except (OSError, TrackingError):
                 if self._process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"the MLflow server did not start:\n{log.read_text(encoding='utf-8')}") from None
-                time.sleep(0.1)
+                time.sleep(0.05)
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None
 
     def pause(self) -> None:
         self._signal(signal.SIGSTOP)

@@ -21,6 +21,9 @@ from typing import Any
 
 import pytest
 
+from tests.durations import LONGEST, SLOW
+
+HERE = Path(__file__).parent
 RUN = "LADDER_SEARCH_TEST_RUN"
 """Variable with the run's folder."""
 ORDER = "LADDER_SEARCH_TEST_ORDER"
@@ -144,11 +147,21 @@ def shuffled(items: list[pytest.Item], seed: int) -> list[pytest.Item]:
     return [item for group in groups for item in order.sample(group, len(group))]
 
 
+def longest_first(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Return tests file by file, those of ``LONGEST`` first: else one process would begin a long file at the end."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    return sorted(items, key=lambda item: place.get(item.path.relative_to(HERE).as_posix(), len(LONGEST)))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    places = [place for place, item in enumerate(items) if "unit" in item.path.relative_to(Path(__file__).parent).parts]
+    places = [place for place, item in enumerate(items) if "unit" in item.path.relative_to(HERE).parts]
     order = int(os.environ[ORDER])
     for place, item in zip(places, shuffled([items[place] for place in places], order), strict=True):
         items[place] = item
+    items[:] = longest_first(items)
+    for item in items:
+        if getattr(item, "originalname", item.name) in SLOW:
+            item.add_marker("slow")
 
 
 @pytest.hookimpl(trylast=True)

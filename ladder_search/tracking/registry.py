@@ -12,6 +12,7 @@ import io
 import warnings
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
+from importlib.metadata import version
 from typing import Any
 
 # First, because it sets what MLflow reads when it is imported.
@@ -28,6 +29,8 @@ from ladder_search.tracking.address import redacted
 
 DIGEST = "ladder.bundle"
 """Tag that makes registering idempotent: the digest of the bundle whose network it is."""
+REQUIRED = ("torch", "cloudpickle", "numpy")
+"""What a registered model needs beside MLflow."""
 
 
 def register_model(
@@ -69,11 +72,13 @@ def register_model(
                     input_example=example,
                     serialization_format="pt2",
                     registered_model_name=name,
+                    # Otherwise MLflow starts two interpreters to find out what a model needs.
+                    pip_requirements=[f"{package}=={version(package).partition('+')[0]}" for package in REQUIRED],
                 )
-            version = str(model.registered_model_version)
+            number = str(model.registered_model_version)
             for tag, value in {DIGEST: digest, **tags}.items():
-                client.set_model_version_tag(name, version, tag, value)
-            return version
+                client.set_model_version_tag(name, number, tag, value)
+            return number
     except Exception as error:
         reason = " ".join(redacted(str(error)).split())[:300]
         raise TrackingError(f"the model was not registered in {redacted(address)}: {reason}.") from error

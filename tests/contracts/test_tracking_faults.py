@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.tracking import MlflowClient
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
 from benchmarks.servers import MlflowServer, mlflow_server
@@ -192,41 +193,52 @@ def test_a_spool_cut_in_the_middle_of_a_line_and_copied_to_another_machine(store
         sync(search.spool, f"sqlite:///{there / 'mlflow.db'}")
 
 
-@pytest.mark.parametrize("place", ["s3://team-bucket/x", "/only/the/server", "a file"])
+@pytest.fixture(scope="module")
+def direct(tmp_path_factory: pytest.TempPathFactory, empty: Path) -> Iterator[MlflowServer]:
+    """A server whose clients write artifacts themselves, to the place that their experiment has for them."""
+    root = tmp_path_factory.mktemp("direct")
+    shutil.copy(empty, root / "mlflow.db")
+    with mlflow_server(default_store(root), root, "--no-serve-artifacts", "--allowed-hosts", "*") as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("experiment", "place"), [("bucket", "s3://team-bucket/x"), ("far", "/only/the/server"), ("blocked", "a file")]
+)
 def test_a_server_whose_artifact_store_cannot_be_used_here_gets_all_but_the_files(
-    place: str, store: str, tmp_path: Path
+    experiment: str, place: str, direct: MlflowServer, tmp_path: Path
 ) -> None:
     (tmp_path / "a file").touch()
     location = str(tmp_path / "a file" / "x") if place == "a file" else place
     (tmp_path / "study.json").write_text("{}")
-    with mlflow_server(
-        store, tmp_path, "--no-serve-artifacts", "--default-artifact-root", location, "--allowed-hosts", "*"
-    ) as server:
-        address = server.address
-        if place == "/only/the/server":  # as on another machine: a folder that must not be made here
-            address = address.replace("127.0.0.1", "0.0.0.0")
-        search = Search(tmp_path, "bucket", address)
-        search.tracker.log_artifact("s/search", tmp_path / "study.json")
-        assert search.record(3).close() is False and search.tracker.stored_but_files
-        (problem,) = search.tracker.problems()
-        assert "1 file(s) (study.json of search) not stored: " in problem
-        assert ("boto3" if place.startswith("s3") else "/only/the/server" if place[0] == "/" else "a file") in problem
-        search.assert_stored_once(store)
-        begun = time.monotonic()
-        report = sync(search.spool, address)
-        assert time.monotonic() - begun < 40.0  # a store that is away is tried for 60 s
-        assert not report.complete and report.events == 0 and report.files == (problem,) and problem in str(report)
-        assert not Path("/only").exists()
+    MlflowClient(direct.address).create_experiment(experiment, artifact_location=location)
+    address = direct.address
+    if place == "/only/the/server":  # as on another machine: a folder that must not be made here
+        address = address.replace("127.0.0.1", "0.0.0.0")
+    search = Search(tmp_path, experiment, address)
+    search.tracker.log_artifact("s/search", tmp_path / "study.json")
+    assert search.record(3).close() is False and search.tracker.stored_but_files
+    (problem,) = search.tracker.problems()
+    assert "1 file(s) (study.json of search) not stored: " in problem
+    assert ("boto3" if place.startswith("s3") else "/only/the/server" if place[0] == "/" else "a file") in problem
+    search.assert_stored_once(direct.store)
+    begun = time.monotonic()
+    report = sync(search.spool, address)
+    assert time.monotonic() - begun < 40.0  # a store that is away is tried for 60 s
+    assert not report.complete and report.events == 0 and report.files == (problem,) and problem in str(report)
+    assert not Path("/only").exists()
 
-        with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:  # the bucket can be used now
-            (folder := tmp_path / "bucket").mkdir()
-            database.execute("UPDATE experiments SET artifact_location = ?", (folder.as_uri(),))
-            database.execute("UPDATE runs SET artifact_uri = ?", (folder.as_uri(),))
-        _artifact_repos_cache.clear()
-        report = sync(search.spool, address)
-        assert report.complete and report.files == () and str(report) == "0 event(s) sent"
-        assert (folder / "study.json").read_text() == "{}"
-        search.assert_stored_once(store)
+    with closing(sqlite3.connect(direct.folder / "mlflow.db")) as database, database:  # the place can be used now
+        (folder := tmp_path / "bucket").mkdir()
+        of_it = (folder.as_uri(), experiment)
+        database.execute("UPDATE experiments SET artifact_location = ? WHERE name = ?", of_it)
+        own = "(SELECT experiment_id FROM experiments WHERE name = ?)"
+        database.execute(f"UPDATE runs SET artifact_uri = ? WHERE experiment_id = {own}", of_it)
+    _artifact_repos_cache.clear()
+    report = sync(search.spool, address)
+    assert report.complete and report.files == () and str(report) == "0 event(s) sent"
+    assert (folder / "study.json").read_text() == "{}"
+    search.assert_stored_once(direct.store)
 
 
 @pytest.mark.parametrize("done", ["experiment deleted", "store emptied"])

@@ -17,8 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.kill_and_resume import Life
 from ladder_search.tracking.address import default_store
 from ladder_search.tracking.mlflow_store import open_store
+from tests.e2e.warm import WarmProcess, WarmServer
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 240.0
@@ -30,6 +32,8 @@ TINY = (
     "--set", "stop.first_rung_steps=50",
 )  # fmt: skip
 """A network of one hidden layer: a trial of 20 epochs takes about half a second."""
+ALONE = (*TINY, "--max-concurrent", "1")
+"""One trial after the other: one more process takes longer to start than a trial takes."""
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -63,10 +67,14 @@ class Ended:
 class Running:
     """A command that runs, in a session of its own, so that its descendants can be told from all other processes."""
 
-    def __init__(self, command: list[str], folder: Path, env: dict[str, str]) -> None:
+    def __init__(self, command: list[str], folder: Path, env: dict[str, str], server: WarmServer | None = None) -> None:
         self.folder = folder
         self._out, self._err = folder / "stdout.txt", folder / "stderr.txt"
+        self.process: subprocess.Popen[bytes] | WarmProcess
         with self._out.open("wb") as out, self._err.open("wb") as err:
+            if server:
+                self.process = server.start(command, folder=folder, env=env, out=self._out, err=self._err)
+                return
             self.process = subprocess.Popen(
                 command, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
             )
@@ -128,6 +136,7 @@ class Running:
 
 
 Start = Callable[..., Running]
+Done = subprocess.CompletedProcess[str]
 
 
 @pytest.fixture(scope="session")
@@ -146,27 +155,45 @@ def put_store(tables: Path, folder: Path) -> None:
 
 
 @pytest.fixture
-def stocked(tables: Path, tmp_path: Path) -> Path:
+def stocked(tables: Path, warm: WarmServer, tmp_path: Path) -> Path:
     """A folder whose results have a store."""
     put_store(tables, tmp_path)
     return tmp_path
 
 
 @pytest.fixture(scope="session")
-def start(tables: Path) -> Iterator[Start]:
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmServer]:
+    """The process that commands are forked from; the lives of searches are, too."""
+    server = WarmServer(tmp_path_factory.mktemp("warm"))
+    fresh = Life.begin
+    Life.begin = staticmethod(lambda command, folder, env, log: server.start(command, folder=folder, env=env, out=log))
+    yield server
+    Life.begin = staticmethod(fresh)
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def start(tables: Path, warm: WarmServer) -> Iterator[Start]:
     """Start ``search.py`` with arguments in a folder; whatever still runs in the end is killed.
 
-    Its store is there already, unless the search is to make it: ``new_store``.
+    Its store is there already, unless the search is to make it: ``new_store``. It is forked from the warm process,
+    unless an interpreter of its own is what matters: a ``fresh`` one, a ``command``, variables of the environment.
     """
     running: list[Running] = []
 
     def begin(
-        *arguments: str, folder: Path, command: list[str] | None = None, new_store: bool = False, **env: str
+        *arguments: str,
+        folder: Path,
+        command: list[str] | None = None,
+        new_store: bool = False,
+        fresh: bool = False,
+        **env: str,
     ) -> Running:
-        script = command or [sys.executable, str(ROOT / "search.py")]
         if not new_store:
             put_store(tables, folder)
-        running.append(Running([*script, *arguments], folder, environment(**env)))
+        alone = fresh or command or env
+        script = command or [*([sys.executable] if alone else []), str(ROOT / "search.py")]
+        running.append(Running([*script, *arguments], folder, environment(**env), None if alone else warm))
         return running[-1]
 
     yield begin
@@ -180,7 +207,7 @@ def finished(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Ended:
     """One whole search: six trials of a tiny study, one of which a rung may stop."""
     folder = tmp_path_factory.mktemp("finished")
     arguments = ("--trials", "6", "--epochs", "20", "--name", "first", *TINY)
-    ended = start("digits-100", *arguments, folder=folder, new_store=True).ended()
+    ended = start("digits-100", *arguments, folder=folder, new_store=True, fresh=True).ended()
     assert ended.code == 0, str(ended)
     return ended
 
@@ -196,12 +223,17 @@ def bystander(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.P
 
 
 @pytest.fixture(scope="session")
-def command() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run ``ladder-search`` with arguments in a folder to its end."""
+def command(warm: WarmServer, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Done]:
+    """Run ``ladder-search`` with arguments in a folder to its end, as a fork of the warm process."""
 
-    def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "ladder_search.cli", *arguments]
-        env = environment(COLUMNS="200")
-        return subprocess.run(line, cwd=folder, env=env, capture_output=True, text=True, timeout=LIMIT)
+    def run(*arguments: str, folder: Path) -> Done:
+        streams = tmp_path_factory.mktemp("command")
+        line, out, err = ["-m", "ladder_search.cli", *arguments], streams / "out", streams / "err"
+        process = warm.start(line, folder=folder, env=environment(COLUMNS="200"), out=out, err=err)
+        try:
+            code = process.wait(LIMIT)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(line, code, out.read_text(), err.read_text())
 
     return run

@@ -29,8 +29,10 @@ from ladder_search.record.folder import StudyFolder
 from ladder_search.record.trial import TrialRecord
 from trainables import PackTrainable
 
-EPOCHS = 320
-"""Of 10 updates each; a checkpoint comes with every 200th and with the last, and with a notice."""
+SAVED = 50
+"""Epochs between two checkpoints of a trial, which also come with its last epoch and with a notice."""
+EPOCHS = 160
+"""Of 10 updates each."""
 NETWORK = (
     "--set=model.widths=64,20,10", "--set=model.lambda_=1000,10,0.1", "--set=model.noise_std=0.3,0.3,0.3",
     "--set=stop.failure_error=1",
@@ -56,17 +58,22 @@ class Losses:
 class Search(Life):
     """A search that runs, with what is needed to hurt it and to count what that cost."""
 
-    def __init__(self, folder: Path, *arguments: str, root: Path | None = None, **more: str) -> None:
+    def __init__(
+        self, folder: Path, *arguments: str, root: Path | None = None, traces: Path | None = None, **more: str
+    ) -> None:
         self.root = root or folder / "results"
         self.study = StudyFolder(self.root / "s")
-        self._trace, self._processes = folder / "epochs.txt", folder / "trials.txt"
+        traces = traces or folder
+        self._trace, self._processes = traces / "epochs.txt", traces / "trials.txt"
         self._packed = "--slots" in arguments
         length = () if "--epochs" in arguments else ("--epochs", str(EPOCHS))
         super().__init__(
             folder,
             *("digits-100", "--name", "s", "--compile", "off", "--root", str(self.root), *NETWORK, *length, *arguments),
             program=("-m", "tests.e2e.watched_search"),
-            **watched(folder),
+            **watched(traces),
+            WATCHED_SAVED=str(SAVED),
+            COLUMNS="120",
             **more,
         )
 
@@ -133,8 +140,7 @@ class Search(Life):
 
 def watched(folder: Path) -> dict[str, str]:
     """Where the trials of a search leave their trace."""
-    traces = {"WATCHED_EPOCHS": str(folder / "epochs.txt"), "WATCHED_TRIALS": str(folder / "trials.txt")}
-    return {**traces, "COLUMNS": "120"}
+    return {"WATCHED_EPOCHS": str(folder / "epochs.txt"), "WATCHED_TRIALS": str(folder / "trials.txt")}
 
 
 def as_undisturbed(record: TrialRecord, *, packed: bool) -> bool:
@@ -173,19 +179,19 @@ def as_undisturbed(record: TrialRecord, *, packed: bool) -> bool:
 
 def everything_at_once(folder: Path) -> tuple[Search, Losses]:
     """A notice, two kills, a trial without memory and a clock that steps, in one search of four trials."""
-    with Search(folder, "--trials", "4", "--epochs", "250", WATCHED_GREEDY="1", WATCHED_CLOCK="2") as search:
+    with Search(folder, "--trials", "4", "--epochs", "100", WATCHED_GREEDY="1", WATCHED_CLOCK="2") as search:
         told = search.wait_for("t0000", 15)
         os.kill(told, signal.SIGTERM)
-        os.kill(search.wait_for("t0001", 50), signal.SIGKILL)
-        os.kill(search.wait_for("t0000", 211, other_than=told), signal.SIGKILL)
+        os.kill(search.wait_for("t0001", 30), signal.SIGKILL)
+        os.kill(search.wait_for("t0000", SAVED + 11, other_than=told), signal.SIGKILL)
         search.ended()
     return search, search.losses(trials=4, failing=1)
 
 
 def worker_killed(folder: Path, times: int = 4) -> tuple[Search, Losses]:
     """SIGKILL to the process of one trial, each time after its next checkpoint: more often than Ray retries a trial."""
-    search = Search(folder, *FIXED_ONLY, "--epochs", str(200 * times + 50))
-    return _sent(signal.SIGKILL, search, [200 * number + 211 for number in range(times)], trials=2)
+    search = Search(folder, *FIXED_ONLY, "--epochs", str(SAVED * times + 50))
+    return _sent(signal.SIGKILL, search, [SAVED * number + SAVED + 11 for number in range(times)], trials=2)
 
 
 def worker_told_to_leave(folder: Path, times: int = 4) -> tuple[Search, Losses]:
@@ -200,8 +206,8 @@ PACKED = ("--slots", "2", "--trials", "4", "--scheduler", "fifo")
 
 def pack_host_killed(folder: Path, times: int = 2) -> tuple[Search, Losses]:
     """SIGKILL to the process that trains two trials as one pack."""
-    search = Search(folder, *PACKED, "--epochs", str(200 * times + 50))
-    return _sent(signal.SIGKILL, search, [200 * number + 211 for number in range(times)], trials=4)
+    search = Search(folder, *PACKED, "--epochs", str(SAVED * times + 50))
+    return _sent(signal.SIGKILL, search, [SAVED * number + SAVED + 11 for number in range(times)], trials=4)
 
 
 def _sent(what: signal.Signals, search: Search, at: Iterable[int], trials: int) -> tuple[Search, Losses]:
@@ -218,7 +224,7 @@ def _sent(what: signal.Signals, search: Search, at: Iterable[int], trials: int) 
 def packed_trial_killed(folder: Path) -> tuple[Search, Losses]:
     """SIGKILL to the thin process of a trial that shares a pack."""
     with Search(folder, *PACKED) as search:
-        search.wait_for("t0000", 211)
+        search.wait_for("t0000", SAVED + 11)
         os.kill(next(pid for key, pid, _ in search.processes() if key == "t0000"), signal.SIGKILL)
         search.ended()
     return search, search.losses(trials=4)
@@ -262,10 +268,10 @@ def clock_steps(folder: Path) -> tuple[Search, Losses]:
 def disk_full(folder: Path) -> tuple[Search, Losses]:
     """No room on the study's and the store's disk while trials checkpoint and report; later there is some again."""
     with small_disk(folder / "disk") as disk:
-        with Search(folder, *FIXED_ONLY, "--epochs", "450", root=disk / "results") as search:
-            search.wait_for("t0000", 150)
+        with Search(folder, *FIXED_ONLY, "--epochs", "300", root=disk / "results") as search:
+            search.wait_for("t0000", 75)
             filler = fill(disk)
-            search.wait_for("t0000", 350)  # a checkpoint, and several rounds of the tracking writer
+            search.wait_for("t0000", 240)  # a checkpoint, and several rounds of the tracking writer
             filler.unlink()
             search.ended()
         losses = search.losses(trials=2)
@@ -274,18 +280,18 @@ def disk_full(folder: Path) -> tuple[Search, Losses]:
     return search, losses
 
 
-def node_lost(folder: Path) -> tuple[Search, Losses]:
-    """A machine of a cluster is gone from one moment to the next; two with a (pretended) GPU each train."""
-    with machines(folder, 2) as (address, lose), on_cluster(folder, address) as search:
-        lose(search.wait_for("t0000", 211))
+def machine_lost(folder: Path, cluster: Machines) -> tuple[Search, Losses]:
+    """A machine of this cluster is gone while it trains the first trial of a search."""
+    with on_cluster(folder, cluster) as search:
+        cluster.lose(search.wait_for("t0000", SAVED + 11))
         search.ended()
     return search, search.losses(trials=2)
 
 
 def node_shut_down(folder: Path) -> tuple[Search, Losses]:
     """A machine of a cluster is shut down: SIGTERM to all of its processes at the same time."""
-    with machines(folder, 2) as (address, _), on_cluster(folder, address) as search:
-        worker = search.wait_for("t0000", 211)
+    with machines(folder, 2) as cluster, on_cluster(folder, cluster) as search:
+        worker = search.wait_for("t0000", SAVED + 11)
         table = process_table()
         raylet = table[worker][0]
         for pid in [raylet, *(pid for pid, (parent, *_) in table.items() if parent == raylet)]:
@@ -295,15 +301,30 @@ def node_shut_down(folder: Path) -> tuple[Search, Losses]:
     return search, search.losses(trials=2)
 
 
-def on_cluster(folder: Path, address: str, *more: str) -> Search:
+@dataclass(frozen=True, slots=True)
+class Machines:
+    """A cluster that runs."""
+
+    address: str
+    folder: Path
+    """Where trials on it leave their traces."""
+    lose: Callable[[int], None]
+    """Kill the machine of a process."""
+    process: subprocess.Popen[str]
+    """What holds it."""
+
+
+def on_cluster(folder: Path, cluster: Machines, *more: str) -> Search:
     """Start a search that joins a cluster, as its user would."""
-    joined = ("--address", address, "--storage", str(folder / "storage"), "--gpus-per-trial", "1")
-    return Search(folder, *FIXED_ONLY, *joined, *more, RAY_AUTH_MODE="disabled")
+    joined = ("--address", cluster.address, "--storage", str(folder / "storage"), "--gpus-per-trial", "1")
+    for trace in watched(cluster.folder).values():
+        Path(trace).unlink(missing_ok=True)  # of an earlier search
+    return Search(folder, *FIXED_ONLY, *joined, *more, traces=cluster.folder, RAY_AUTH_MODE="disabled")
 
 
 @contextmanager
-def machines(folder: Path, count: int, *, gpus: int = 1) -> Iterator[tuple[str, Callable[[int], None]]]:
-    """A cluster with a head that trains nothing; yields its address and what kills a process's machine."""
+def machines(folder: Path, count: int, *, gpus: int = 1) -> Iterator[Machines]:
+    """A cluster with a head that trains nothing."""
     command = [sys.executable, "-m", "tests.e2e.faults", str(count), str(gpus)]
     given = environment(RAY_AUTH_MODE="disabled", WATCHED_FAKE_GPU="1", **watched(folder))
     with subprocess.Popen(
@@ -316,7 +337,7 @@ def machines(folder: Path, count: int, *, gpus: int = 1) -> Iterator[tuple[str, 
             print(process_table()[pid][0], file=holder.stdin, flush=True)
 
         address = next(line for line in holder.stdout if line.startswith("address ")).split()[1]
-        yield address, lose
+        yield Machines(address, folder, lose, holder)
 
 
 def hold_machines(count: int, gpus: int) -> None:

@@ -15,7 +15,7 @@ from tests.e2e import faults
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 
-def _nothing_lost(search: faults.Search, losses: faults.Losses) -> None:
+def nothing_lost(search: faults.Search, losses: faults.Losses) -> None:
     assert search.process.returncode == 0, search.out()
     costs = (losses.trials_lost, losses.points_lost, losses.points_doubled, losses.differing)
     assert costs == (0, 0, 0, 0), f"{losses}\n{search.out()}"
@@ -24,8 +24,9 @@ def _nothing_lost(search: faults.Search, losses: faults.Losses) -> None:
 def test_workers_die_a_clock_steps_and_one_trial_has_no_memory(stocked: Path) -> None:
     search, losses = faults.everything_at_once(stocked)
 
-    _nothing_lost(search, losses)
-    assert losses.epochs_again <= 50 + 50, "a trial went on from an older checkpoint than its last"
+    nothing_lost(search, losses)
+    # One trial is killed near epoch 30, before its first checkpoint; the other near 61, after the one of epoch 50.
+    assert losses.epochs_again <= 30 + 40, "a trial went on from an older checkpoint than its last"
     again = [key for key, epoch, _ in search.trained() if key == "t0000" and epoch == 10]
     assert len(again) == 1, "with a notice, a trial leaves everything in a checkpoint"
     published, baseline, greedy, other = search.study.read_trials()
@@ -39,24 +40,17 @@ def test_workers_die_a_clock_steps_and_one_trial_has_no_memory(stocked: Path) ->
     assert all(0 <= record.seconds < 400 for record in search.study.read_trials())
 
 
-def test_a_machine_of_a_cluster_is_lost(stocked: Path) -> None:
-    search, losses = faults.node_lost(stocked)
-    _nothing_lost(search, losses)
-    assert losses.epochs_again > 0  # it was lost in the middle of a trial
-    assert {record.state for record in search.study.read_trials()} == {"COMPLETE"}
-
-
 def test_the_disk_is_full_for_a_while(tmp_path: Path) -> None:
     try:
         search, losses = faults.disk_full(tmp_path)
     except PermissionError as error:
         pytest.skip(str(error))
-    _nothing_lost(search, losses)
+    nothing_lost(search, losses)
     assert losses.epochs_again == 0, "a checkpoint that found no room cost more than itself"
     published = search.study.read_trials()[0]
     assert published.checkpoint is not None
     state, _ = read_member(search.study.path / published.checkpoint / "member-0")
-    assert state.step == 10 * 450
+    assert state.step == 10 * 300
 
 
 @pytest.mark.skipif(
@@ -64,4 +58,4 @@ def test_the_disk_is_full_for_a_while(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("name", faults.FAULTS)
 def test_nothing_is_lost_by_a_fault(name: str, stocked: Path) -> None:
-    _nothing_lost(*faults.FAULTS[name](stocked))
+    nothing_lost(*faults.FAULTS[name](stocked))

@@ -17,19 +17,21 @@ import ray
 import search
 from benchmarks.kill_and_resume import SEARCH, Life, examine
 from ladder_search.commands.command_line import run_command
+from tests.e2e.warm import CHANGES, WarmServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-ARGUMENTS = (*SEARCH, "--trials", "5", "--epochs", "240", "--set", "stop.first_rung_steps=200")
-"""The published configuration and the baseline are saved near epoch 200."""
+ARGUMENTS = (*SEARCH, "--trials", "5", "--epochs", "90", "--set", "stop.first_rung_steps=200")
+SAVED_OFTEN = {CHANGES: json.dumps({"ladder_search.driver.experiment.UPDATES_AT_STAKE": 500})}
+"""A trial is saved every 50 epochs."""
 
 
 @pytest.fixture(scope="module")
-def lives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Life]]:
+def lives(warm: WarmServer) -> Iterator[Callable[..., Life]]:
     begun: list[Life] = []
 
     def begin(folder: Path, *arguments: str) -> Life:
-        begun.append(Life(folder, *arguments))
+        begun.append(Life(folder, *arguments, **SAVED_OFTEN))
         return begun[-1]
 
     yield begin

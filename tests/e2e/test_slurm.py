@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import ROOT, TINY
+from tests.e2e.conftest import ALONE, ROOT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -63,7 +63,7 @@ def put(path: Path, text: str) -> None:
 def test_a_job_brings_ray_up_searches_and_leaves_nothing_but_results(
     job: dict[str, str], bystander: Any, start: Callable[..., Any], tmp_path: Path
 ) -> None:
-    arguments = ("digits-100", "--trials", "2", "--epochs", "5", "--gpus-per-trial", "0", *TINY)
+    arguments = ("digits-100", "--trials", "2", "--epochs", "5", "--gpus-per-trial", "0", *ALONE)
     ended = start(*arguments, folder=tmp_path, command=["bash", str(ROOT / "clusters" / "slurm.sh")], **job).ended()
 
     assert ended.code == 0, str(ended)

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from ladder_search.bundles import load
-from tests.e2e import faults
 from tests.e2e.conftest import Ended, Start
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
@@ -84,7 +83,7 @@ def test_trials_in_packs_share_it_too(start: Start, command: Any, tmp_path: Path
 
 def test_a_search_over_the_source_trains_one_for_every_configuration(start: Start, tmp_path: Path) -> None:
     # Without the learning rate there is no grid to begin with: all but the first two trials are the sampler's.
-    more = ("--set", "space.source_noise=true", "--set", "space.lr=false", "--slots", "1")
+    more = ("--set", "space.source_noise=true", "--set", "space.lr=false", "--slots", "1", "--max-concurrent", "1")
     ended = search(start, tmp_path, "progressive-digits", "--trials", "5", *SMALL, *more)
     assert ended.code == 0, ended
     noises = {
@@ -102,16 +101,3 @@ def test_a_source_that_fails_is_told_in_one_sentence(start: Start, tmp_path: Pat
     assert published["state"] == "FAIL" and baseline["state"] == "COMPLETE"
     assert published["reason"].startswith("a source stops at a validation error of 0 and trained ladder on digits-28")
     assert "Traceback" not in ended.out + ended.err
-
-
-def test_the_nodes_of_a_cluster_share_one_source(start: Start, tmp_path: Path) -> None:
-    # Each node has one core, and so one trial: of the first two one trains the source and the other waits for it.
-    with faults.machines(tmp_path, 2) as (address, _):
-        ended = start(
-            "progressive-digits", "--trials", "4", *SMALL, "--slots", "1", "--address", address,
-            "--storage", str(tmp_path / "storage"), "--set", "space.adapter=false",
-            folder=tmp_path, RAY_AUTH_MODE="disabled",
-        ).ended()  # fmt: skip
-    assert ended.code == 0, ended
-    assert {record["state"] for record in records_of(ended.study)} == {"COMPLETE"}
-    assert len(sources_of(ended.study)) == 1

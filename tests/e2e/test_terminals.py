@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import LIMIT, ROOT, TINY, Ended, environment
+from tests.e2e.conftest import ALONE, LIMIT, ROOT, TINY, Ended, environment
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -35,7 +35,7 @@ STRANGE = "it's a (root) of ~results"
 def poor(start: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Ended:
     """A search whose console can show little, into a root whose name a shell would take apart."""
     folder = tmp_path_factory.mktemp("poor")
-    arguments = ("--trials", "2", "--epochs", "2", "--root", str(folder / STRANGE), *TINY)
+    arguments = ("--trials", "2", "--epochs", "2", "--root", str(folder / STRANGE), *ALONE)
     ended: Ended = start("digits-100", *arguments, folder=folder, new_store=True, **POOR).ended()
     return ended
 

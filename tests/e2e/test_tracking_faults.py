@@ -28,14 +28,15 @@ def assert_stored_once(study: Path, store: str) -> None:
     """Compare every row of the store with the records that the search keeps for itself."""
     records = [json.loads(path.read_text()) for path in sorted((study / "trials").glob("*.json"))]
     prefix = f"digits-100/{study.name}"
-    runs = stored_runs(store, "digits-100")
+    runs = [run for run in stored_runs(store, "digits-100") if run.key.startswith(f"{prefix}/")]
     assert {run.key: run.status for run in runs} == {
         f"{prefix}/search": "FINISHED",
         **{f"{prefix}/{record['key']}": ENDS[record["state"]] for record in records},
     }
     assert len(runs) == len(records) + 1 == TRIALS + 1
     assert {run.parent for run in runs if run.key != f"{prefix}/search"} == {f"{prefix}/search"}
-    found = [point for point in stored_points(store, "digits-100") if point[0] != f"{prefix}/search"]
+    points = [point for point in stored_points(store, "digits-100") if point[0].startswith(f"{prefix}/")]
+    found = [point for point in points if point[0] != f"{prefix}/search"]
     expected = {
         (f"{prefix}/{record['key']}", name, row["epoch"]): row[name]
         for record in records
@@ -46,31 +47,14 @@ def assert_stored_once(study: Path, store: str) -> None:
     assert lost_and_doubled(expected, found) == (0, 0)
 
 
-@pytest.fixture
-def server(tables: Path, tmp_path: Path) -> Iterator[MlflowServer]:
-    """A server that has yet to be started; its tables are there, which MLflow itself takes half a minute to make."""
-    shutil.copy(tables, tmp_path / "mlflow.db")
-    server = MlflowServer(default_store(tmp_path), tmp_path)
+@pytest.fixture(scope="module")
+def server(tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """A server of both searches that has yet to be started; its tables are there, which take MLflow a while to make."""
+    root = tmp_path_factory.mktemp("server")
+    shutil.copy(tables, root / "mlflow.db")
+    server = MlflowServer(default_store(root), root)
     yield server
     server.kill()
-
-
-def test_a_server_that_dies_in_the_middle_and_comes_back(
-    server: MlflowServer, start: Callable[..., Any], command: Callable[..., Any], tmp_path: Path
-) -> None:
-    server.start()
-    arguments = ("--trials", str(TRIALS), "--epochs", "200", "--name", "dies", "--tracking", server.address)
-    search = start("digits-100", *arguments, *TINY, folder=tmp_path, new_store=True)
-    search.wait_for(" of 4;")
-    server.kill()
-    back = threading.Timer(1.0, server.start)
-    back.start()
-    ended = search.ended()
-    back.join()
-    assert ended.code == 0 and ended.err == "" and ended.left == [], str(ended)
-    synced = command("sync", "dies", folder=tmp_path)
-    assert synced.returncode == 0, synced.stderr
-    assert_stored_once(ended.study, server.store)
 
 
 def test_no_server_at_all_and_sync_later_twice(
@@ -88,4 +72,23 @@ def test_no_server_at_all_and_sync_later_twice(
     synced = command("sync", "offline", folder=tmp_path)
     assert synced.returncode == 0 and " event(s) sent" in synced.stdout, str(synced)
     assert sync(ended.study / "spool", server.address).events == 0
+    assert_stored_once(ended.study, server.store)
+
+
+def test_a_server_that_dies_in_the_middle_and_comes_back(
+    server: MlflowServer, start: Callable[..., Any], command: Callable[..., Any], tmp_path: Path
+) -> None:
+    if not server.runs:
+        server.start()
+    arguments = ("--trials", str(TRIALS), "--epochs", "200", "--name", "dies", "--tracking", server.address)
+    search = start("digits-100", *arguments, *TINY, folder=tmp_path, new_store=True)
+    search.wait_for(" of 4;")
+    server.kill()
+    back = threading.Timer(1.0, server.start)
+    back.start()
+    ended = search.ended()
+    back.join()
+    assert ended.code == 0 and ended.err == "" and ended.left == [], str(ended)
+    synced = command("sync", "dies", folder=tmp_path)
+    assert synced.returncode == 0, synced.stderr
     assert_stored_once(ended.study, server.store)

@@ -6,6 +6,7 @@ The environment says what is unusual:
 * ``WATCHED_TRIALS``: file that gets a line ``key pid torch`` whenever a trial's own process begins a stretch, the last
   word 1 if it has PyTorch in it and else 0;
 * ``WATCHED_FAKE_GPU``: trials train on the CPU whatever Ray gives them, for clusters that pretend to have GPUs;
+* ``WATCHED_SAVED``: epochs between two checkpoints of a trial;
 * ``WATCHED_CLOCK``: seconds between two steps of the wall clock, by an hour back and forth, in every process;
 * ``WATCHED_GREEDY``: number, among the sampler's suggestions, of one whose network no memory can hold.
 """
@@ -23,6 +24,7 @@ import ray
 from ladder_search.commands.command_line import run_command
 from ladder_search.commands.search import parse_arguments
 from ladder_search.console import Console
+from ladder_search.driver import experiment
 from ladder_search.driver.search import run_search
 from ladder_search.report.leaderboard import print_leaderboard
 from spaces import find_space
@@ -51,6 +53,8 @@ class Greedy:
 def main() -> int:
     console = Console()
     settings = parse_arguments(sys.argv[1:])
+    if "WATCHED_SAVED" in os.environ:
+        experiment.UPDATES_AT_STAKE = 10 * int(os.environ["WATCHED_SAVED"])
     result = run_search(settings, trainable=Watched, find_space=lambda name: Greedy, console=console)
     print_leaderboard(console, result.study, result.records)
     for problem in result.problems:

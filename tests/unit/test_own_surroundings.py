@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,8 @@ import pytest
 
 from ladder_search.data.cache import cache_folder
 from tests import surroundings
-from tests.surroundings import ORDER, RUN, Watch, own_variables, shuffled
+from tests.durations import LONGEST, SLOW
+from tests.surroundings import ORDER, RUN, Watch, longest_first, own_variables, shuffled
 
 SEEN = (
     "import os, tempfile; from pathlib import Path; from ladder_search.data.cache import cache_folder;"
@@ -119,3 +121,17 @@ def test_files_and_their_tests_come_in_an_order_that_a_seed_gives() -> None:
     assert [file for place, file in enumerate(files) if files[place - 1] != file or not place] == list(
         dict.fromkeys(files)
     ), "a file's tests stay together, because they share fixtures"
+
+
+def test_the_long_files_and_the_slow_tests_are_there() -> None:
+    tests = Path(surroundings.__file__).parent
+    assert [name for name in LONGEST if not (tests / name).is_file()] == []
+    names = {name for path in tests.rglob("test_*.py") for name in re.findall(r"def (test_\w+)\(", path.read_text())}
+    assert SLOW - names == set()
+
+
+def test_long_files_come_first_and_the_rest_stays_in_its_order() -> None:
+    tests = Path(surroundings.__file__).parent
+    items = [SimpleNamespace(path=tests / name) for name in ("unit/b.py", LONGEST[1], "unit/a.py", LONGEST[0])]
+    ordered = longest_first(items)  # type: ignore[arg-type]
+    assert [item.path for item in ordered] == [items[number].path for number in (3, 1, 0, 2)]

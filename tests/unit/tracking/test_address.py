@@ -6,6 +6,7 @@ import socket
 import sqlite3
 import subprocess
 import time
+import warnings
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 
 from ladder_search import environment
 from ladder_search.errors import TrackingError
-from ladder_search.tracking import address
+from ladder_search.tracking import address, first_call
 from ladder_search.tracking.address import (
     check,
     default_store,
@@ -138,11 +139,24 @@ class TestSqlite:
             check(f"sqlite:///{tmp_path}/file/mlflow.db")
 
 
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first call is made in this process: a process of its own, as in two tests below, imports MLflow again."""
+
+    def ask(store: str, timeout_s: float) -> Answer:
+        with environment.ours(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return first_call.ask(store, timeout_s)
+
+    monkeypatch.setattr(address, "_first_call", ask)
+
+
 class TestServer:
     def test_a_server_that_answers(self, flaky: Any) -> None:
         check(flaky.address)
         assert flaky.requests == ["experiments/search"]
 
+    @pytest.mark.usefixtures("here")
     def test_nobody_listens(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
@@ -151,6 +165,7 @@ class TestServer:
         ):
             check(f"http://127.0.0.1:{port}")
 
+    @pytest.mark.usefixtures("here")
     def test_no_such_host(self) -> None:
         with pytest.raises(TrackingError, match="must be reachable"):
             check("http://no-such-host.invalid:5000")
@@ -162,6 +177,7 @@ class TestServer:
                 check(f"http://127.0.0.1:{server.getsockname()[1]}", timeout_s=0.3)
             assert time.monotonic() - begin < 30.0  # of which importing MLflow is all but the first third of a second
 
+    @pytest.mark.usefixtures("here")
     def test_a_user_that_the_server_does_not_know(self, flaky: Any) -> None:
         flaky.always = 401
         with pytest.raises(TrackingError, match=r"answered 401: set MLFLOW_TRACKING_USERNAME .*~/\.mlflow/credentials"):
@@ -200,12 +216,14 @@ class TestServer:
         with pytest.raises(TrackingError, match="not start here .ImportError: a broken installation.: run `.*pip"):
             check("http://127.0.0.1:9")
 
+    @pytest.mark.usefixtures("here")
     @pytest.mark.parametrize("store", ["mysql+pymysql://me:secret@127.0.0.1:1/x", "postgresql+nothing://127.0.0.1/x"])
     def test_a_database_server_whose_driver_is_missing(self, store: str) -> None:
         with pytest.raises(TrackingError, match=r"needs its Python driver, .*(pymysql|nothing).*: install") as caught:
             check(store)
         assert "secret" not in str(caught.value)
 
+    @pytest.mark.usefixtures("here")
     def test_a_database_server_that_is_not_there(self) -> None:
         with pytest.raises(TrackingError, match=r"must be reachable .*, postgresql://me:\*\*\*@127.*refused.*start it"):
             check("postgresql://me:secret@127.0.0.1:1/x")
