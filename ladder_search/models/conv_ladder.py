@@ -20,26 +20,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ladder_search.config import in_range
 from ladder_search.errors import SettingError
 from ladder_search.metrics import COST, COST_SUPERVISED, cost_denoising
 from ladder_search.nn.batchnorm import batch_normalise, batch_statistics, normalise, normalise_groups, scaled
 from ladder_search.nn.combinators import find_combinator
-from ladder_search.nn.denoising import (
-    Activation,
-    Decoder,
-    check_layer_settings,
-    decoded_layers,
-    rectified,
-    stretched,
-)
+from ladder_search.nn.denoising import Decoder, DenoisingConfig, rectified, stretched
 from ladder_search.nn.maps import Stack, as_map, read_network, start
 from ladder_search.nn.network import Column
-from ladder_search.nn.protocol import Batch, ColumnConfig
+from ladder_search.nn.protocol import Batch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ConvLadderConfig(ColumnConfig):
+class ConvLadderConfig(DenoisingConfig):
     """Settings of one convolutional ladder; the defaults are the paper's Conv-Small Gamma model on 100 MNIST labels."""
 
     image: tuple[int, int, int] = (1, 28, 28)
@@ -57,27 +49,14 @@ class ConvLadderConfig(ColumnConfig):
     )
     """Layers 1..L, in the notation of ``nn.maps``."""
     noise_std: tuple[float, ...] = (0.3,) * 10
-    """Standard deviation of the Gaussian noise added at layers 0..L; entry 0 is the input's own."""
     lambda_: tuple[float, ...] = (*(0.0,) * 9, 1.0)
-    """Denoising weight of layers 0..L; multiplies the squared error averaged over batch and units."""
     decoder: Decoder = "gamma"
-    """full: every layer is decoded; gamma: the top layer alone; none: the supervised baseline."""
-    combinator: str = "gauss"
-    """Row of ``nn.combinators.COMBINATORS``, or mlp-… / amlp-… with hidden sizes."""
-    combinator_std: float = 0.025
-    """Initial standard deviation of the combinators that start at random (rand-init, mlp, amlp)."""
-    lateral: bool = True
-    """False: g sees u alone (Pezeshki's NoLateral): z_tilde is replaced by zero, so its terms vanish."""
-    activation: Activation = "relu"
-    """Nonlinearity of all layers but pools and the softmax; the leaky slope is 0.1."""
     top_gamma: bool = True
     """Whether the softmax layer has a gamma beside its beta; the paper's CIFAR-10 networks have none."""
 
     def __post_init__(self) -> None:
         read_network(self.layers, self.image)
-        check_layer_settings(self.noise_std, self.lambda_, self.decoder, self.depth)
-        in_range("model.combinator_std", self.combinator_std, 0.0, 10.0)
-        find_combinator(self.combinator)
+        self.check_layers()
 
     @property
     def network(self) -> Stack:
@@ -100,11 +79,6 @@ class ConvLadderConfig(ColumnConfig):
     @property
     def example_shape(self) -> tuple[int, ...]:
         return (math.prod(self.image),)
-
-    @property
-    def decoded_layers(self) -> tuple[int, ...]:
-        """Layers with a combinator, from the top down."""
-        return decoded_layers(self.decoder, self.depth)
 
     def signature(self) -> tuple[object, ...]:
         shape = (self.image, self.layers, self.decoder, self.combinator)
@@ -142,9 +116,6 @@ class ConvLadderConfig(ColumnConfig):
                 f"model.image must hold the {pixels} numbers and model.layers end with the {classes} classes of "
                 f"{dataset}, got {list(self.image)} and {top}; correct them."
             )
-
-    def hyper(self) -> dict[str, list[float]]:
-        return {"noise_std": list(self.noise_std), "lambda_": list(self.lambda_)}
 
 
 class ConvLadder(Column):

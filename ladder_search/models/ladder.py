@@ -19,43 +19,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ladder_search.config import in_range
 from ladder_search.errors import SettingError
 from ladder_search.metrics import COST, COST_SUPERVISED, cost_denoising
 from ladder_search.nn.batchnorm import batch_normalise, batch_statistics, normalise, normalise_groups, scaled
 from ladder_search.nn.combinators import find_combinator
-from ladder_search.nn.denoising import (
-    Activation,
-    Decoder,
-    check_layer_settings,
-    decoded_layers,
-    rectified,
-    stretched,
-)
+from ladder_search.nn.denoising import Decoder, DenoisingConfig, rectified, stretched
 from ladder_search.nn.network import Column, Teachable
-from ladder_search.nn.protocol import Batch, ColumnConfig
+from ladder_search.nn.protocol import Batch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LadderConfig(ColumnConfig):
+class LadderConfig(DenoisingConfig):
     """Settings of one ladder network; the defaults are the paper's 100-label MNIST model."""
 
     widths: tuple[int, ...] = (784, 1000, 500, 250, 250, 250, 10)
     """Units of layers 0..L: input, hidden layers, classes."""
     noise_std: tuple[float, ...] = (0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3)
-    """Standard deviation of the Gaussian noise added at layers 0..L; entry 0 is the input's own."""
     lambda_: tuple[float, ...] = (1000.0, 10.0, 0.1, 0.1, 0.1, 0.1, 0.1)
-    """Denoising weight of layers 0..L; multiplies the squared error averaged over batch and units."""
     decoder: Decoder = "full"
-    """full: every layer is decoded; gamma: the top layer alone; none: the supervised baseline."""
-    combinator: str = "gauss"
-    """Row of ``nn.combinators.COMBINATORS``, or mlp-… / amlp-… with hidden sizes."""
-    combinator_std: float = 0.025
-    """Initial standard deviation of the combinators that start at random (rand-init, mlp, amlp)."""
-    lateral: bool = True
-    """False: g sees u alone (Pezeshki's NoLateral): z_tilde is replaced by zero, so its terms vanish."""
-    activation: Activation = "relu"
-    """Nonlinearity of layers 1..L-1; the leaky slope is 0.1."""
 
     def __post_init__(self) -> None:
         if len(self.widths) < 2 or min(self.widths) < 1:
@@ -63,9 +44,7 @@ class LadderConfig(ColumnConfig):
                 f"model.widths must list at least 2 positive sizes, got {list(self.widths)}; "
                 "give input, hidden and class sizes."
             )
-        check_layer_settings(self.noise_std, self.lambda_, self.decoder, self.depth)
-        in_range("model.combinator_std", self.combinator_std, 0.0, 10.0)
-        find_combinator(self.combinator)
+        self.check_layers()
 
     @property
     def depth(self) -> int:
@@ -83,11 +62,6 @@ class LadderConfig(ColumnConfig):
     @property
     def sizes(self) -> Sequence[tuple[int, int, int]]:
         return [(width, 1, 1) for width in self.widths]
-
-    @property
-    def decoded_layers(self) -> tuple[int, ...]:
-        """Layers with a combinator, from the top down."""
-        return decoded_layers(self.decoder, self.depth)
 
     def signature(self) -> tuple[object, ...]:
         return (self.widths, self.decoder, self.combinator, self.lateral, self.activation)
@@ -124,9 +98,6 @@ class LadderConfig(ColumnConfig):
     def teachable(self) -> bool:
         """Whether the network can have a mean teacher: with a decoder it passes unlabelled rows up."""
         return bool(self.decoded_layers)
-
-    def hyper(self) -> dict[str, list[float]]:
-        return {"noise_std": list(self.noise_std), "lambda_": list(self.lambda_)}
 
 
 class Ladder(Teachable, Column):

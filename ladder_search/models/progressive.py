@@ -24,50 +24,33 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ladder_search.errors import SettingError
-from ladder_search.metrics import COST, COST_DECAY, COST_SUPERVISED
 from ladder_search.nn.batchnorm import batch_statistics, normalise
 from ladder_search.nn.columns import (
-    Adapter,
-    Alpha,
-    Approach,
+    Target,
+    TargetConfig,
     check_continues,
-    check_laterals,
     check_needed,
     cost_of,
     features_of,
     joined,
-    taken_over,
 )
 from ladder_search.nn.images import COLOUR_PIXELS, GREY_PIXELS, grey_of
-from ladder_search.nn.network import Column, Columns
-from ladder_search.nn.protocol import Batch, ColumnConfig, StagedConfig
+from ladder_search.nn.network import Column
+from ladder_search.nn.protocol import Batch, ColumnConfig
 
 _BYTE = 255.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ProgressiveConfig(StagedConfig):
+class ProgressiveConfig(TargetConfig):
     """Settings of one target column; the defaults are Thaker's sizes with Rusu's adapter."""
 
     widths: tuple[int, ...] = (784, 1000, 500, 250, 250, 250, 10)
     """Units of layers 0..L of the target column."""
-    approach: Approach = "progressive"
-    """scratch: no source; fine-tuned: starts from the source's weights; progressive: looks at frozen sources."""
-    adapter: Adapter = "rusu"
-    """rusu: U relu(V alpha h) added before the nonlinearity; linear: U alpha h, added there too; sum: Thaker's
-    relu(U alpha h + c), added after it."""
-    adapter_width: int | None = None
-    """Units between V and U; null: as many as the layer has (n_i, the text of Rusu et al. 2016)."""
-    alpha: Alpha = "learned"
-    """fixed: stays at ``alpha_init``; absent: source features enter as they are."""
-    alpha_init: tuple[float, ...] = (1.0,)
-    """Initial alpha: one for all laterals, or one for each layer 2..L; Rusu et al. drew from 1, 0.1 and 0.01."""
     batch_norm: bool = True
     """Normalise the target column's pre-activations; otherwise beta is a plain bias."""
     initial: Literal["he", "xavier", "fan-in"] = "he"
     """Initial weights: N(0, 2/fan_in), uniform with variance 2/(fan_in + fan_out), N(0, 1/fan_in)."""
-    weight_decay: float = 0.0
-    """Coefficient of half the sum of squared weights (W, V, U) in the cost."""
     head: Literal["softmax", "double-softmax", "relu"] = "softmax"
     """double-softmax: probabilities are taken for logits, a defect of the published baseline; relu: logits are cut at
     zero, as in the published progressive columns."""
@@ -82,7 +65,7 @@ class ProgressiveConfig(StagedConfig):
                 f"model.widths must list at least 2 positive sizes, got {list(self.widths)}; "
                 "give input, hidden and class sizes."
             )
-        check_laterals(self.alpha_init, self.depth - 1, self.adapter_width, self.weight_decay)
+        self.check_laterals(self.depth - 1)
         if self.approach == "fine-tuned" and not self.batch_norm:
             raise SettingError(
                 "a fine-tuned column continues its source, which is batch-normalised, got model.batch_norm=false; "
@@ -93,10 +76,6 @@ class ProgressiveConfig(StagedConfig):
     def depth(self) -> int:
         """L, the number of weight layers."""
         return len(self.widths) - 1
-
-    @property
-    def staged(self) -> bool:
-        return self.approach != "scratch"
 
     @property
     def scale(self) -> float:
@@ -139,9 +118,6 @@ class ProgressiveConfig(StagedConfig):
         """These settings with the sizes and the input of ``other``."""
         return replace(self, widths=other.widths, alpha_init=other.alpha_init, pixels=other.pixels, colour=other.colour)
 
-    def hyper(self) -> dict[str, list[float]]:
-        return {"weight_decay": [self.weight_decay]}
-
     def check_sources(self, models: Mapping[str, ColumnConfig]) -> None:
         check_needed(self.approach, models)
         for name, model in models.items():
@@ -160,11 +136,8 @@ class ProgressiveConfig(StagedConfig):
                     f"{widths[0]}; train the source on images of that size."
                 )
 
-    def taken_over(self, sources: Sequence[nn.Module]) -> dict[str, Tensor]:
-        return taken_over(self.approach, sources)
 
-
-class Progressive(Columns):
+class Progressive(Target):
     """One target column beside its frozen sources; ``cost`` trains the column and its adapters, ``forward`` classifies.
 
     Parameters: ``W[l-1]`` (n_l, n_{l-1}), ``beta`` zero, ``gamma`` of the softmax layer one where there is batch norm;
@@ -215,18 +188,10 @@ class Progressive(Columns):
                     self.c[key] = torch.zeros(n_out)
 
     @property
-    def term_names(self) -> tuple[str, ...]:
-        return (COST, COST_SUPERVISED, COST_DECAY)
-
-    @property
     def widest(self) -> int:
         """Units of the largest layer, joined source features among them."""
         adapters = (*self.V.values(), *self.U.values())
         return max([*self.config.widths, *(int(weight.shape[1]) for weight in adapters)])
-
-    def noise_size(self, labelled: int, unlabelled: int) -> int:
-        """Number of standard normal draws that one step takes: none."""
-        return 0
 
     def cost(self, batch: Batch, noise: Tensor, hyper: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return the cost of one step on the labelled rows and its terms.
@@ -270,10 +235,6 @@ class Progressive(Columns):
         names = range(1, self.config.depth + 1) if self.config.batch_norm else ()
         stored = {i: (self.get_buffer(f"mean_{i}"), self.get_buffer(f"variance_{i}")) for i in names}
         return self._features(x, stored, noise or {})[0]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Class probabilities under the stored statistics: (rows, d) in 0..1 -> (rows, classes)."""
-        return torch.softmax(self.features(x)[-1], dim=-1)
 
     def source_features(
         self, x: Tensor, *, noise: Mapping[tuple[int, int], Tensor] | None = None

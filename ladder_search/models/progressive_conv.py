@@ -22,30 +22,26 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ladder_search.errors import SettingError
-from ladder_search.metrics import COST, COST_DECAY, COST_SUPERVISED
 from ladder_search.nn.batchnorm import batch_statistics, normalise
 from ladder_search.nn.columns import (
-    Adapter,
-    Alpha,
-    Approach,
+    Target,
+    TargetConfig,
     check_continues,
-    check_laterals,
     check_needed,
     cost_of,
     features_of,
     joined,
-    taken_over,
 )
 from ladder_search.nn.maps import FullyConnected, Stack, as_map, read_network, start
-from ladder_search.nn.network import Column, Columns
-from ladder_search.nn.protocol import Batch, ColumnConfig, StagedConfig
+from ladder_search.nn.network import Column
+from ladder_search.nn.protocol import Batch, ColumnConfig
 
 Found = dict[int, tuple[Tensor, Tensor]]
 """Layer -> mean and variance of its channels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ProgressiveConvConfig(StagedConfig):
+class ProgressiveConvConfig(TargetConfig):
     """Settings of one convolutional target column; the defaults are the ladder paper's Conv-Small."""
 
     image: tuple[int, int, int] = (1, 28, 28)
@@ -62,24 +58,11 @@ class ProgressiveConvConfig(StagedConfig):
         "fc:10",
     )
     """Layers 1..L, in the notation of ``nn.maps``."""
-    approach: Approach = "progressive"
-    """scratch: no source; fine-tuned: starts from the source's weights; progressive: looks at frozen sources."""
     laterals: Literal["all", "connected"] = "all"
     """all: into every layer with weights but the first; connected: into the fully connected ones."""
-    adapter: Adapter = "rusu"
-    """rusu: U relu(V alpha h) added before the nonlinearity; linear: U alpha h, added there too; sum: Thaker's
-    relu(U alpha h + c), added after it."""
-    adapter_width: int | None = None
-    """Channels between V and U; null: as many as the layer has."""
-    alpha: Alpha = "learned"
-    """fixed: stays at ``alpha_init``; absent: source features enter as they are."""
-    alpha_init: tuple[float, ...] = (1.0,)
-    """Initial alpha: one for all laterals, or one for each layer that has a lateral, from the bottom up."""
-    weight_decay: float = 0.0
-    """Coefficient of half the sum of squared weights (W, V, U) in the cost."""
 
     def __post_init__(self) -> None:
-        check_laterals(self.alpha_init, len(self.lateral_layers), self.adapter_width, self.weight_decay)
+        self.check_laterals(len(self.lateral_layers))
 
     @property
     def network(self) -> Stack:
@@ -96,15 +79,6 @@ class ProgressiveConvConfig(StagedConfig):
         """Layers that source features enter."""
         only = FullyConnected if self.laterals == "connected" else object
         return tuple(i for i, x in enumerate(self.network.layers, 1) if i > 1 and not x.pools and isinstance(x, only))
-
-    @property
-    def staged(self) -> bool:
-        return self.approach != "scratch"
-
-    @property
-    def scale(self) -> float:
-        """What pixels in 0..1 are multiplied by."""
-        return 1.0
 
     @property
     def example_shape(self) -> tuple[int, ...]:
@@ -134,9 +108,6 @@ class ProgressiveConvConfig(StagedConfig):
                 f"{dataset}, got {list(self.image)} and {top}; correct them."
             )
 
-    def hyper(self) -> dict[str, list[float]]:
-        return {"weight_decay": [self.weight_decay]}
-
     def check_sources(self, models: Mapping[str, ColumnConfig]) -> None:
         check_needed(self.approach, models)
         for name, model in models.items():
@@ -157,11 +128,8 @@ class ProgressiveConvConfig(StagedConfig):
                         "the same layers below."
                     )
 
-    def taken_over(self, sources: Sequence[nn.Module]) -> dict[str, Tensor]:
-        return taken_over(self.approach, sources)
 
-
-class ProgressiveConv(Columns):
+class ProgressiveConv(Target):
     """One convolutional target column beside its frozen sources.
 
     Parameters, by layer: ``W`` of layers with weights, ``beta`` of the same and of the top, ``gamma`` of the top, as
@@ -207,17 +175,9 @@ class ProgressiveConv(Columns):
             self.U[key] = start(self.layers[i - 1].shape((n_in, height, width)), generator)
 
     @property
-    def term_names(self) -> tuple[str, ...]:
-        return (COST, COST_SUPERVISED, COST_DECAY)
-
-    @property
     def widest(self) -> int:
         """Numbers in the largest layer of one row."""
         return max(map(math.prod, self.sizes)) * (1 + len(self.sources))
-
-    def noise_size(self, labelled: int, unlabelled: int) -> int:
-        """Number of standard normal draws that one step takes: none."""
-        return 0
 
     def cost(self, batch: Batch, noise: Tensor, hyper: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return the cost of one step on the labelled rows and its terms; see the family of full connections."""
@@ -258,10 +218,6 @@ class ProgressiveConv(Columns):
         stored = {i: (self.get_buffer(f"mean_{i}"), self.get_buffer(f"variance_{i}")) for i in layers}
         h, _ = self._column(x, stored, noise or {})
         return [*(each.permute(0, 3, 1, 2) for each in h[:-1]), h[-1].flatten(1)]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Class probabilities under the stored statistics: (rows, d) in 0..1 -> (rows, classes)."""
-        return torch.softmax(self.features(x)[-1], dim=-1)
 
     def source_features(
         self, x: Tensor, *, noise: Mapping[tuple[int, int], Tensor] | None = None

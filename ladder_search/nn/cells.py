@@ -20,8 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ladder_search.nn.combinators import Gauss
-from ladder_search.nn.denoising import LEAKY_SLOPE
+from ladder_search.nn.combinators import LEAKY_SLOPE, Gauss
 from ladder_search.nn.levels import Cell, Pair
 from ladder_search.nn.steps import BatchNorm, Kind, Steps, make_norm
 

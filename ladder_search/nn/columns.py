@@ -6,6 +6,7 @@ Source: Rusu et al. 2016, "Progressive Neural Networks"; the sum after the nonli
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal, cast
 
 import torch
@@ -14,8 +15,9 @@ from torch.nn import functional
 
 from ladder_search.config import in_range
 from ladder_search.errors import SettingError
-from ladder_search.nn.network import Column
-from ladder_search.nn.protocol import SOURCES, ColumnConfig
+from ladder_search.metrics import COST, COST_DECAY, COST_SUPERVISED
+from ladder_search.nn.network import Column, Columns
+from ladder_search.nn.protocol import SOURCES, ColumnConfig, StagedConfig
 
 Approach = Literal["scratch", "fine-tuned", "progressive"]
 """scratch: no source; fine-tuned: starts from the source's weights; progressive: looks at frozen sources."""
@@ -30,20 +32,77 @@ _ENCODER = ("W", "beta", "gamma")
 """What a column and a ladder's encoder call by the same names."""
 
 
-def check_laterals(alpha_init: Sequence[float], laterals: int, adapter_width: int | None, weight_decay: float) -> None:
-    """Raise ``SettingError`` unless the settings of a column with so many laterals are in their ranges."""
-    if len(alpha_init) not in (1, laterals):
-        raise SettingError(
-            f"model.alpha_init must have 1 entry or one for each of the {laterals} layers with a lateral, got "
-            f"{len(alpha_init)}; give 1 or {laterals} numbers."
-        )
-    for value in alpha_init:
-        in_range("model.alpha_init", value, -100.0, 100.0)
-    if adapter_width is not None and adapter_width < 1:
-        raise SettingError(
-            f"model.adapter_width must be at least 1 or null, got {adapter_width}; give a positive number."
-        )
-    in_range("model.weight_decay", weight_decay, 0.0, 1.0)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TargetConfig(StagedConfig):
+    """Settings that target columns of every kind have."""
+
+    approach: Approach = "progressive"
+    """scratch: no source; fine-tuned: starts from the source's weights; progressive: reads frozen sources."""
+    adapter: Adapter = "rusu"
+    """rusu: U relu(V alpha h) added before the nonlinearity; linear: U alpha h, added there too; sum: Thaker's
+    relu(U alpha h + c), added after it."""
+    adapter_width: int | None = None
+    """Units or channels between V and U; null: as many as the layer has (n_i, the text of Rusu et al. 2016)."""
+    alpha: Alpha = "learned"
+    """fixed: stays at ``alpha_init``; absent: source features enter as they are."""
+    alpha_init: tuple[float, ...] = (1.0,)
+    """Initial alpha: one for all laterals, or one for each layer with a lateral, from the bottom up; Rusu et al. drew
+    from 1, 0.1 and 0.01."""
+    weight_decay: float = 0.0
+    """Coefficient of half the sum of squared weights (W, V, U) in the cost."""
+
+    def check_laterals(self, laterals: int) -> None:
+        """Raise ``SettingError`` unless the settings of a column with so many laterals are in their ranges."""
+        if len(self.alpha_init) not in (1, laterals):
+            raise SettingError(
+                f"model.alpha_init must have 1 entry or one for each of the {laterals} layers with a lateral, got "
+                f"{len(self.alpha_init)}; give 1 or {laterals} numbers."
+            )
+        for value in self.alpha_init:
+            in_range("model.alpha_init", value, -100.0, 100.0)
+        if self.adapter_width is not None and self.adapter_width < 1:
+            raise SettingError(
+                f"model.adapter_width must be at least 1 or null, got {self.adapter_width}; give a positive number."
+            )
+        in_range("model.weight_decay", self.weight_decay, 0.0, 1.0)
+
+    @property
+    def staged(self) -> bool:
+        return self.approach != "scratch"
+
+    @property
+    def scale(self) -> float:
+        return 1.0
+
+    def hyper(self) -> dict[str, list[float]]:
+        return {"weight_decay": [self.weight_decay]}
+
+    def taken_over(self, sources: Sequence[nn.Module]) -> dict[str, Tensor]:
+        if self.approach == "fine-tuned":
+            state = sources[0].state_dict()
+            return {name: value for name, value in state.items() if name.partition(".")[0] in _ENCODER}
+        if self.approach == "progressive":
+            return {
+                f"{SOURCES}{number}.{name}": value
+                for number, source in enumerate(sources)
+                for name, value in source.state_dict().items()
+            }
+        return {}
+
+
+class Target(Columns):
+    """What target columns of every kind have beside their layers."""
+
+    @property
+    def term_names(self) -> tuple[str, ...]:
+        return (COST, COST_SUPERVISED, COST_DECAY)
+
+    def noise_size(self, labelled: int, unlabelled: int) -> int:
+        return 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class probabilities under the stored statistics: (rows, d) in 0..1 -> (rows, classes)."""
+        return torch.softmax(self.features(x)[-1], dim=-1)
 
 
 def check_needed(approach: Approach, models: Mapping[str, object]) -> None:
@@ -61,20 +120,6 @@ def check_continues(model: ColumnConfig) -> None:
             f"a fine-tuned column has rectifiers and its source's model.activation is {model.activation}; choose a "
             "source with relu."
         )
-
-
-def taken_over(approach: Approach, sources: Sequence[nn.Module]) -> dict[str, Tensor]:
-    """Return what a column takes over from its sources: names in its state -> values."""
-    if approach == "fine-tuned":
-        state = sources[0].state_dict()
-        return {name: value for name, value in state.items() if name.partition(".")[0] in _ENCODER}
-    if approach == "progressive":
-        return {
-            f"{SOURCES}{number}.{name}": value
-            for number, source in enumerate(sources)
-            for name, value in source.state_dict().items()
-        }
-    return {}
 
 
 def features_of(

@@ -23,7 +23,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -36,52 +36,54 @@ Size = tuple[int, int, int]
 Shape = tuple[int, ...]
 
 
-class Layer(Protocol):
-    """One layer between a map of size ``below`` and the next; ``read_network`` makes them, models call them."""
+class Layer:
+    """One layer between a map of size ``below`` and the next; ``read_network`` makes them, models call them.
 
-    @property
-    def pools(self) -> bool:
-        """Whether it has neither weights nor, unless it is the last, a nonlinearity."""
-        ...
+    The defaults are those of a layer without weights.
+    """
+
+    __slots__ = ()
+
+    pools: ClassVar[bool] = False
+    """Whether it has neither weights nor, unless it is the last, a nonlinearity."""
 
     def size(self, below: Size) -> Size:
         """Size of the layer's own map."""
-        ...
+        raise NotImplementedError
 
     def shape(self, below: Size) -> Shape:
         """Shape of its weights, (out, in, ...); () without weights."""
-        ...
+        return ()
 
     def shape_down(self, below: Size) -> Shape:
         """Shape of the decoder's weights, the same way."""
-        ...
+        return ()
 
     def flops(self, below: Size) -> float:
         """Floating-point operations of one row's product on the way up."""
-        ...
+        return 0.0
 
     def flops_down(self, below: Size) -> float:
         """The same on the way down."""
-        ...
+        return self.flops(below)
 
     def up(self, h: Tensor, weight: Tensor | None) -> Tensor:
         """Map below -> pre-activations of the layer, both (rows, height, width, channels)."""
-        ...
+        raise NotImplementedError
 
     def down(self, z_hat: Tensor, weight: Tensor | None, below: Size) -> Tensor:
         """The layer's estimate -> signal for the layer below: a map, or (rows, units) where it is fully connected."""
-        ...
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
-class Convolution:
+class Convolution(Layer):
     """``channels`` filters of ``kernel`` x ``kernel``; see the module for valid and full."""
 
     channels: int
     kernel: int
     stride: int
     full: bool
-    pools = False
 
     def size(self, below: Size) -> Size:
         _, height, width = below
@@ -130,25 +132,15 @@ class Convolution:
 
 
 @dataclass(frozen=True, slots=True)
-class MaxPool:
+class MaxPool(Layer):
     """Maxima of ``window`` x ``window`` places that do not overlap."""
 
     window: int
-    pools = True
+    pools: ClassVar[bool] = True
 
     def size(self, below: Size) -> Size:
         channels, height, width = below
         return channels, -(-height // self.window), -(-width // self.window)
-
-    def shape(self, below: Size) -> Shape:
-        return ()
-
-    shape_down = shape
-
-    def flops(self, below: Size) -> float:
-        return 0.0
-
-    flops_down = flops
 
     def up(self, h: Tensor, weight: Tensor | None) -> Tensor:
         return _last(max_pool(_first(h), self.window))
@@ -159,23 +151,13 @@ class MaxPool:
 
 
 @dataclass(frozen=True, slots=True)
-class GlobalMeanPool:
+class GlobalMeanPool(Layer):
     """Mean over all places, times width * sqrt(3): the original's scale, of which batch statistics take most away."""
 
-    pools = True
+    pools: ClassVar[bool] = True
 
     def size(self, below: Size) -> Size:
         return below[0], 1, 1
-
-    def shape(self, below: Size) -> Shape:
-        return ()
-
-    shape_down = shape
-
-    def flops(self, below: Size) -> float:
-        return 0.0
-
-    flops_down = flops
 
     def up(self, h: Tensor, weight: Tensor | None) -> Tensor:
         return h.mean((1, 2), keepdim=True) * (h.shape[2] * math.sqrt(3.0))
@@ -185,11 +167,10 @@ class GlobalMeanPool:
 
 
 @dataclass(frozen=True, slots=True)
-class FullyConnected:
+class FullyConnected(Layer):
     """``units`` units; a map below is read place by place, its channels within."""
 
     units: int
-    pools = False
 
     def size(self, below: Size) -> Size:
         return self.units, 1, 1
@@ -202,8 +183,6 @@ class FullyConnected:
 
     def flops(self, below: Size) -> float:
         return 2.0 * math.prod(self.shape(below))
-
-    flops_down = flops
 
     def up(self, h: Tensor, weight: Tensor | None) -> Tensor:
         assert weight is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,8 +15,10 @@ import torch
 
 from ladder_search.errors import SettingError
 from ladder_search.models.conv_ladder import ConvLadder, ConvLadderConfig
+from ladder_search.models.ladder import LadderConfig
 from ladder_search.models.progressive_conv import ProgressiveConv, ProgressiveConvConfig
 from ladder_search.nn.protocol import Batch
+from ladder_search.studies import STUDIES
 
 
 def _load(name: str) -> ModuleType:
@@ -198,8 +201,11 @@ def test_sources_that_do_not_serve_are_refused() -> None:
     smaller = ("convv:3:3:1", "maxpool:2:2", "convv:4:1:1", "fc:5", "fc:3")
     with pytest.raises(SettingError, match=r"enters layer 3 from source s must have the places .* 4 x 3, it has 2 x 1"):
         config.check_sources({"s": source(1, smaller).config})
-    with pytest.raises(SettingError, match="a convolutional column has convolutional sources, source s is a str"):
-        config.check_sources({"s": "mlp"})
+    trial = STUDIES["svhn-conv-from-gamma"].trial()
+    (name, stage), *_ = trial.sources.items()
+    connected = replace(stage, family="ladder", model=LadderConfig())
+    with pytest.raises(SettingError, match="a source of progressive-conv must be of the family ladder-conv, sources"):
+        replace(trial, sources={name: connected})
     tuned = ProgressiveConvConfig(image=IMAGE, layers=LAYERS, approach="fine-tuned")
     with pytest.raises(SettingError, match="a fine-tuned column has the layers of its one source"):
         tuned.check_sources({"s": source(1, smaller).config})
