@@ -158,7 +158,7 @@ def test_a_time_budget_ends_it_and_the_next_call_goes_on(begin: Begin, tmp_path:
     heard: Told = []
     found = begin().run(told(heard), out_of_time=lambda: len(heard) >= 5)
     assert not found.complete and len(found.contenders[0].outcomes) == 3
-    assert "the same command goes on" in " ".join(sentences(table([found]), [found]))
+    assert "rerun the same command to continue" in " ".join(sentences(table([found]), [found]))
     found = begin().run(told(heard))
     assert found.complete and found.tables == ({PUBLISHED: 3}, {PUBLISHED: 4}) and found.table_number == 2
 
