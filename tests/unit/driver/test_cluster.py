@@ -104,3 +104,11 @@ def test_workers_look_for_modules_where_the_driver_does(tmp_path: Path, monkeypa
     monkeypatch.setattr(sys, "path", ["", "/library"])  # `python -m`, a notebook
     folders.extend([str(tmp_path)])
     assert folders == ["/code", str(tmp_path)]
+
+
+def test_gpus_are_used_by_default_where_trials_can_use_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0, "GPU": 2.0})
+    assert cluster.has_gpus(private=False) and not cluster.has_gpus(private=True)
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0})
+    assert not cluster.has_gpus(private=False)
