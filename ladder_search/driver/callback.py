@@ -1,6 +1,6 @@
-"""What happens around Ray's trials: records on disk, runs in the tracker, lines on the console.
+"""Callback of Ray Tune that writes records, tracks runs and updates the console.
 
-An exception in a Tune callback aborts the search, so nothing here raises; problems are reported at the end.
+An exception in a Tune callback aborts the search, so methods collect problems instead of raising.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from ladder_search.tracking import DatasetInput, MetricPoint, RunStatus, Tracker
 from ladder_search.tracking.clock import steady_time
 
 CRASHED = "crashed"
-"""How the reason of a crashed trial begins."""
+"""Prefix of the reason of a crashed trial."""
 HOPELESS = 3
-"""So many crashes without a single report by any trial: it is not the configurations."""
+"""The search stops after this many crashes if no trial has reported: the configurations are not the cause."""
 
 _STATUS: dict[TrialState, RunStatus] = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
 
@@ -50,8 +50,6 @@ def _never_raises(hook: Hook) -> Hook:
 
 
 class SearchCallback(tune.Callback):
-    """Follows every trial from its start to its record."""
-
     def __init__(
         self,
         *,
@@ -68,8 +66,8 @@ class SearchCallback(tune.Callback):
         ended: Iterable[TrialRecord] = (),
         clock: Callable[[], float] = steady_time,
     ) -> None:
-        """Args: ``search`` prefixes tracker keys; ``reasons`` tells, by key, why the scheduler stopped a trial;
-        ``halt`` is told when no trial can be trained; ``ended`` are the records of the search's earlier lives."""
+        """Args: ``search`` prefixes tracker keys; ``reasons`` holds, by key, why the scheduler stopped a trial;
+        ``halt`` is notified if no trial can be trained; ``ended`` are records of earlier executions."""
         self._halt = halt
         self._search, self._folder, self._tracker, self.progress = search, folder, tracker, progress
         self._epochs, self._tags, self._dataset, self._reasons, self._clock = epochs, tags, dataset, reasons, clock
@@ -77,7 +75,6 @@ class SearchCallback(tune.Callback):
         self._trials: dict[str, Any] = {}
         self.problems: list[str] = []
         self.notes: list[str] = []
-        """What trials had to tell of their machines."""
         self._noted: set[tuple[str, str]] = set()
         self._ledger = ledger
         self._unwritten: dict[str, OSError] = {}
@@ -87,16 +84,16 @@ class SearchCallback(tune.Callback):
         progress.resumed(self.records.values())
 
     def __getstate__(self) -> dict[str, Any]:
-        """Ray pickles callbacks into its snapshot; a search is rebuilt from the study folder instead."""
+        """Exclude this object from Ray's snapshot: a search is restored from the study folder."""
         return {}
 
     @_never_raises
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         config, key = trial.config, trial.config["key"]
         if key in self._trials:
-            return  # started again after a fault or a pause: the same run goes on
+            return  # restarted after a fault or a pause: the run continues
         log = self._ledger.begin(config)
-        # One of an earlier life is timed from here on, as if it had never stopped.
+        # A trial of an earlier execution is timed as if it had not been interrupted.
         self._begun[key], self._trials[key] = self._clock() - log.seconds, trial
         self.progress.started(key)
         self._start_run(log, config["device"])
@@ -138,8 +135,8 @@ class SearchCallback(tune.Callback):
     @_never_raises
     def on_checkpoint(self, iteration: int, trials: list[Any], trial: Any, checkpoint: Any, **info: Any) -> None:
         key = trial.config["key"]
-        # Ray counts a trial's failures over its whole life, and a long one may well see three machines go. What has to
-        # end is a trial that fails again and again without getting anywhere.
+        # Ray counts failures over a trial's whole life, in which three machines may be lost: only repeated failures
+        # without progress should end it.
         trial.run_metadata.num_failures = 0
         self._kept[key] = trial.last_result.get(metrics.EPOCH, 0)
         record = self.records.get(key)
@@ -148,14 +145,14 @@ class SearchCallback(tune.Callback):
 
     @_never_raises
     def settle(self, key: str, checkpoint: str | None, device: str) -> None:
-        """Tell everybody again of a trial that had ended when the search was killed; ``checkpoint``: its place."""
+        """Write record and run of a trial that had ended when the search was killed; ``checkpoint`` is its location."""
         log = self._ledger[key]
         self._start_run(log, device)
         self._settle(log, self._fetched(key, tune.Checkpoint(checkpoint) if checkpoint else None))
 
     def end_all(self) -> None:
-        """Record the trials that were still running when the search was stopped."""
-        self._ledger.flush()  # a disk that was full may have room again, here and below
+        """Record the trials that were still running when the search stopped."""
+        self._ledger.flush()  # a disk that was full may have space again, here and below
         for trial in [trial for key, trial in self._trials.items() if key not in self.records]:
             self._halted(trial)
         for key, error in list(self._unwritten.items()):
@@ -169,12 +166,12 @@ class SearchCallback(tune.Callback):
     @_never_raises
     def _halted(self, trial: Any) -> None:
         log = self._ledger[trial.config["key"]]
-        # One that was trained to its budget and whose last checkpoint is missing has not ended either.
+        # A trial that was trained to its budget but lacks its last checkpoint has not ended either.
         end = log.end if log.end is not None and log.end[0] != "COMPLETE" else ("PRUNED", STOPPED)
         self._record(log, *end, self._fetched(log.trial["key"], trial.checkpoint))
 
     def note(self, where: str, error: Exception | str) -> None:
-        """Keep a problem, once: a full disk says the same at every report."""
+        """Record a problem once: a full disk raises the same error at every report."""
         problem = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
         if (where, problem) not in self._noted:
             self._noted.add((where, problem))
@@ -196,7 +193,7 @@ class SearchCallback(tune.Callback):
             self._ledger.settle(log.trial["key"])
 
     def _record(self, log: TrialLog, state: TrialState, reason: str, checkpoint: str | None) -> bool:
-        """Write a trial's record and end its run, if that is not done; return whether the record could be written."""
+        """Write a trial's record and end its run if not done yet; return whether the record could be written."""
         key = log.trial["key"]
         again = self.records.get(key)
         last = log.rows.get(log.last_epoch)
@@ -229,11 +226,11 @@ class SearchCallback(tune.Callback):
         return True
 
     def _is_stale(self, record: TrialRecord) -> bool:
-        """Whether a trial's weights are not those of its end."""
+        """Whether the weights of a trial are older than its end."""
         return record.state == "COMPLETE" and self._kept.get(record.key, 0) < record.epochs[-1][metrics.EPOCH]
 
     def _start_run(self, log: TrialLog, device: str) -> None:
-        """Begin a trial's run; what it reported in an earlier life is sent again, and stored once."""
+        """Start a trial's run; its reports of earlier executions are sent again and stored once."""
         trial, settings = log.trial, log.trial["settings"]
         key = trial["key"]
         self._tracker.start_run(
@@ -261,7 +258,7 @@ class SearchCallback(tune.Callback):
             MetricPoint(name=name, value=float(value), step=row[metrics.EPOCH], time_ms=time_ms)
             for row in rows
             for name, value in row.items()
-            # What a record had was sent by an earlier life, and the time is part of a point.
+            # Rows that come from a record were sent by an earlier execution, and points with another time would be new.
             if name != metrics.EPOCH and (time_ms := log.times[row[metrics.EPOCH]]) is not None
         ]
         self._tracker.log_metrics(self._run(log.trial["key"]), points)
@@ -270,11 +267,10 @@ class SearchCallback(tune.Callback):
         return f"{self._search}/{key}"
 
     def _seconds(self, key: str) -> float:
-        """Wall time of a trial in all lives of the search."""
         return self._clock() - self._begun[key] if key in self._begun else self._ledger[key].seconds
 
     def _fetched(self, key: str, checkpoint: Any) -> str | None:
-        """Where the trial's last checkpoint is; one in a bucket is fetched, so that the study folder is complete."""
+        """Return the location of the trial's last checkpoint; a remote one is copied into the study folder first."""
         if checkpoint is None:
             return None
         path = Path(checkpoint.path)
@@ -282,7 +278,7 @@ class SearchCallback(tune.Callback):
             path = self._folder.checkpoints / key
             try:
                 checkpoint.to_directory(str(path))
-            except Exception as error:  # the trial's result counts without its weights, too
+            except Exception as error:  # the result of the trial counts without its weights
                 self.note(f"checkpoint of {key}", error)
                 return None
         root = self._folder.path.parent
@@ -292,13 +288,13 @@ class SearchCallback(tune.Callback):
         lines = str(trial.get_error() or "").strip().splitlines() if hasattr(trial, "get_error") else []
         reason = f"{CRASHED}: {lines[-1] if lines else 'see its log'}"
         lives = (path for path in self._folder.checkpoints.glob(f"{key}*/error.txt"))
-        own = [path for path in lives if re.fullmatch(rf"{key}(\.\d+)?", path.parent.name)]  # not those of t10000
+        own = [path for path in lives if re.fullmatch(rf"{key}(\.\d+)?", path.parent.name)]  # not t10000
         error_file = max(own, key=lambda path: path.stat().st_mtime_ns, default=None)
         self.note(key, f"{reason}{f' (see {error_file})' if error_file else ''}")
         return reason
 
     def _decided(self, key: str, result: Mapping[str, Any]) -> tuple[TrialState, str] | None:
-        """How a trial ends whose last report this is, though its last checkpoint is to come; None: a halt stops it."""
+        """Return state and reason of a trial after its last report; None if a halt stops it."""
         match outcome(result, self._epochs):
             case "COMPLETE":
                 return "COMPLETE", "trained to its budget"
@@ -308,5 +304,5 @@ class SearchCallback(tune.Callback):
 
 
 def _json_ready(row: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN: what diverged becomes null."""
+    """Return the row with null for values that are not finite, which JSON cannot represent."""
     return {name: value if math.isfinite(value) else None for name, value in row.items()}

@@ -1,4 +1,4 @@
-"""Ray: joined where one runs, started privately otherwise; and what it has room for."""
+"""Connect to a Ray cluster or start a private one, and query its resources."""
 
 from __future__ import annotations
 
@@ -31,43 +31,40 @@ from ladder_search.tracking.address import redacted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """What one trial asks for."""
-
     cpus: float
     gpus: float
 
 
 @contextmanager
 def connected(address: RayAddress | None, notify: Callable[[str], None]) -> Iterator[bool]:
-    """Connect to Ray for one search and leave it afterwards; yields whether the cluster is this search's own.
+    """Connect to Ray for one search; yield whether the cluster is private.
 
     Args:
-        address: cluster to join, which ``ray_address.check`` has found; None: start a private one on this machine.
-        notify: takes a line where a private Ray keeps its files elsewhere than a variable says.
+        address: cluster to join, verified by ``ray_address.check``; None: start a private one on this machine.
+        notify: receives a line if a private Ray cannot use the folder that a variable names.
 
-    Raises:
-        ResourceError: Ray does not start, or lets this process not join.
+    Raises ``ResourceError`` if Ray does not start or refuses the connection.
     """
     with environment.ours(), deaths.survived(), nullcontext() if address else ray_folder(notify):
         try:
             _join(address) if address else _start()
             yield address is None
         finally:
-            ray.shutdown()  # also of what has started before an error
+            ray.shutdown()  # also stops a Ray that started before an error
 
 
 def _join(address: RayAddress) -> None:
     try:
         with signals.kept():
             ray.init(address=address.value, job_config=_job(), logging_level=logging.ERROR, log_to_driver=False)
-    except Exception as error:  # whatever it is, Ray has found a reason against this cluster
+    except Exception as error:  # Ray may raise any error if the cluster is unsuitable
         raise address.error(_line(error)) from error
 
 
 def _start() -> None:
     try:
         with _of_our_own(), signals.kept():
-            # "local" starts a cluster of our own even where another one runs: searches do not disturb each other.
+            # "local" starts a new cluster even if another one runs, so searches do not interfere.
             ray.init(
                 address="local",
                 num_cpus=usable_cores(),
@@ -77,28 +74,26 @@ def _start() -> None:
                 logging_level=logging.ERROR,
                 log_to_driver=False,
             )
-    except Exception as error:  # a socket, a port, memory, a file of Ray's: anything can be missing
+    except Exception as error:  # a socket, a port, memory or a file of Ray may be unavailable
         raise ResourceError(
             f"a search needs Ray and it did not start: {_line(error)}; `{command_line('doctor')}` may say why."
         ) from error
 
 
 class _Apart(services.ConsolePopen):
-    """Starts a process of Ray in a group of its own."""
-
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options, process_group=0)
 
 
 @contextmanager
 def _of_our_own() -> Iterator[None]:
-    """While active, Ray starts privately: loopback only, and in process groups of its own, beyond our signals.
+    """While active, start Ray on the loopback interface only, and in its own process groups.
 
-    The search ends in good order after a signal to its process group, with checkpoints, for which it needs Ray.
+    After a signal to its process group, a search still needs Ray to write checkpoints.
     """
     loopback, popen = ray_constants.ENABLE_RAY_CLUSTER, services.ConsolePopen
     ray_constants.ENABLE_RAY_CLUSTER = False
-    # Where the kernel does not end Ray's processes with the search, Ray ends their group.
+    # If the kernel does not end Ray's processes with the search, Ray ends their group.
     if detect_fate_sharing_support():  # type: ignore[no-untyped-call]
         services.ConsolePopen = _Apart  # type: ignore[misc]
     try:
@@ -109,9 +104,9 @@ def _of_our_own() -> Iterator[None]:
 
 
 class _DriversPath(list[str]):
-    """Folders in which Ray's workers look for modules: those that are on the driver's path.
+    """Folders in which Ray's workers look for modules: those on the driver's path.
 
-    Ray adds the working directory, where a file ``statistics.py`` would shadow the module of that name.
+    Ray would add the working directory, where a file ``statistics.py`` shadows the module of that name.
     """
 
     def extend(self, folders: Iterable[str]) -> None:
@@ -126,7 +121,7 @@ def _job() -> JobConfig:
 
 
 def _runtime_env() -> dict[str, str] | None:
-    """Ray writes its workers' interpreter into a shell command as it is: one in a folder with a space needs quotes."""
+    """Quote the interpreter's path if it contains a space: Ray inserts it into a shell command as it is."""
     quoted = shlex.quote(sys.executable)
     return None if quoted == sys.executable else {"py_executable": quoted}
 
@@ -136,10 +131,9 @@ def _line(error: Exception) -> str:
 
 
 def capacity(share: Share, *, private: bool) -> int:
-    """Return how many trials fit at the same time now; 0 on a cluster of others that must first grow.
+    """Return how many trials fit now; 0 if a shared cluster must grow first.
 
-    Raises:
-        ResourceError: on a private cluster, which never grows, not even one fits.
+    Raises ``ResourceError`` if a private cluster, which never grows, has no room for one trial.
     """
     have = ray.cluster_resources()  # type: ignore[no-untyped-call]
     fits = []
@@ -155,15 +149,15 @@ def capacity(share: Share, *, private: bool) -> int:
 
 
 def has_gpus(*, private: bool) -> bool:
-    """Return whether the cluster has GPUs that trials can use; of a private one, this machine's PyTorch decides."""
+    """Return whether the cluster has GPUs that trials can use; on a private one, PyTorch must support them."""
     have = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return bool(have.get("GPU")) and (not private or torch.cuda.is_available())
 
 
 def check_writable(place: str) -> None:
-    """Write a few bytes to the folder or bucket for checkpoints and remove them; raises ``SettingError`` if that fails.
+    """Check with a small temporary file that the folder or bucket can be written; raise ``SettingError`` otherwise.
 
-    A folder that does not exist yet is judged by the nearest existing one above it.
+    For a folder that does not exist, the nearest existing parent is checked.
     """
     try:
         if "://" in place:
@@ -188,10 +182,9 @@ def check_writable(place: str) -> None:
 
 
 def check_shared(place: str) -> int:
-    """Check that every other node can write the folder; return how many nodes checked it; 0 for a remote address.
+    """Check that every other node can write the folder; return their number, 0 for a remote address.
 
-    Raises:
-        ResourceError: a node does not see the folder or cannot write it.
+    Raises ``ResourceError`` if a node cannot see or write the folder.
     """
     here = ray.get_runtime_context().get_node_id()
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
@@ -232,4 +225,4 @@ def _answer(answer: ray.ObjectRef[bool]) -> bool:
     try:
         return ray.get(answer, timeout=60)
     except ray.exceptions.RayError:
-        return True  # the node has left meanwhile, which is Ray's to cope with
+        return True  # the node has left meanwhile; Ray handles that

@@ -1,7 +1,7 @@
-"""What Optuna knows of a search: two studies in memory, and the same two in a journal file that outlives the process.
+"""The Optuna studies of a search: two in memory, and the same two in a journal file.
 
-The sampler reads the studies in memory. Each trial enters the journal in one line, once its parameters are drawn, so
-that no kill leaves half a trial behind.
+The sampler reads the studies in memory. Each trial is written to the journal in one line after its parameters are
+drawn, so a kill leaves no incomplete trial.
 """
 
 from __future__ import annotations
@@ -26,23 +26,22 @@ from ladder_search.internals.optuna import frozen_trial, set_intermediate_value,
 from ladder_search.record.trial import TrialState as State
 
 REFERENCES = "references"
-"""Name, after the search's own, of the study of fixed points outside the space."""
+"""Suffix of the name of the study of fixed points outside the space."""
 
 
 class _Backend(JournalFileBackend):
-    """Optuna's journal file; it waits for the disk only when a trial ends, not at every line.
+    """Optuna's journal file, which waits for the disk only when a trial ends.
 
-    Lines survive the end of the process at once; a power cut loses those since the last end. While the disk accepts
-    nothing, lines wait in memory and are written with the next ones. The open journal is never read from disk.
-    Optuna's default lock is a symbolic link, which some file systems lack; both locks exclude each other by one name.
+    Lines survive the end of the process immediately; a power failure loses those since the last end of a trial. While
+    the disk is full, lines are buffered in memory. Some file systems lack symbolic links, which are Optuna's default
+    lock; this lock uses the same name, so both exclude each other.
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises ``OSError`` where the file cannot be made or read."""
         self._path, self._writing = path, JournalFileOpenLock(str(path))
         self._waiting: list[dict[str, Any]] = []
         self.error: OSError | None = None
-        """Why lines wait; None while none do."""
+        """Why lines are buffered; None if there are none."""
         super().__init__(str(path), lock_obj=self._writing)
         self._logs, self._first = list(super().read_logs(0)), 0
 
@@ -52,7 +51,7 @@ class _Backend(JournalFileBackend):
         self.flush()
 
     def flush(self) -> None:
-        """Write the lines that wait, or keep them."""
+        """Write the buffered lines; keep them if that fails."""
         if not self._waiting:
             return
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in self._waiting)
@@ -64,18 +63,17 @@ class _Backend(JournalFileBackend):
                 self._waiting.clear()
                 self.error = None
             finally:
-                with suppress(RuntimeError):  # the file of the lock is gone
+                with suppress(RuntimeError):  # the lock file no longer exists
                     self._writing.release()
         except OSError as error:
             self.error = error
 
     @property
     def waiting(self) -> int:
-        """Lines that are in memory only."""
         return len(self._waiting)
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
-        """Yield what has not been read yet; it has one reader, and what that has read is forgotten."""
+        """Yield unread lines and discard those already read; there is only one reader."""
         del self._logs[: log_number_from - self._first]
         self._first = log_number_from
         yield from self._logs
@@ -92,23 +90,20 @@ class _Pair:
 
 
 class Journal:
-    """The trials of a search by our own keys.
+    """The trials of a search by their keys.
 
     State for one trial::
 
-        ask(…) and keep(key, …)  -> it is RUNNING, in memory and in the file
+        ask(…) and keep(key, …)  -> RUNNING, in memory and in the file
         report(key, …)           -> one more intermediate value, by epoch
-        end(key, …)              -> COMPLETE, PRUNED or FAIL; nothing changes it afterwards
-        pause(key)               -> WAITING: the search stopped, the trial has not ended and counts for nothing
+        end(key, …)              -> COMPLETE, PRUNED or FAIL, which is final
+        pause(key)               -> WAITING: the search stopped before the trial ended; the sampler ignores it
         go_on(key)               -> RUNNING again
     """
 
     def __init__(self, path: Path, name: str, *, new: bool) -> None:
-        """Begin a journal in ``path``, or open the one of an earlier life of the search.
-
-        Raises:
-            StudyFolderError: there is none to open, or it cannot be read or written.
-        """
+        """Create a journal at ``path``, or open that of an earlier execution; raise ``StudyFolderError`` if that
+        fails."""
         self.notes: list[str] = []
         if new:
             with suppress(OSError):  # of a search that was killed before it began
@@ -140,16 +135,15 @@ class Journal:
 
     @property
     def study(self) -> optuna.Study:
-        """The study that the sampler works on: all trials but the fixed points outside its space."""
+        """The study that the sampler reads: all trials except fixed points outside its space."""
         return self._main.memory
 
     @property
     def references(self) -> optuna.Study:
-        """The fixed points outside the space: inside the study, they would shrink the space that the sampler models."""
+        """The fixed points outside the space, kept apart because they would shrink the sampler's search space."""
         return self._references.memory
 
     def keep(self, trial: optuna.Trial, key: str, name: str, settings: Mapping[str, Any]) -> None:
-        """Write a trial that was just asked for into the file."""
         for attribute, value in (("key", key), ("name", name), ("settings", json.dumps(settings))):
             trial.set_user_attr(attribute, value)
         pair = self._main if trial.study is self._main.memory else self._references
@@ -157,7 +151,7 @@ class Journal:
         self._numbers[key] = pair, trial.number
 
     def restore(self, identity: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> None:
-        """Bring back a trial whose line the file has lost; ``identity`` has key, name, params and settings."""
+        """Restore a trial that the file has lost; ``identity`` has key, name, params and settings."""
         pair = self._references if identity["name"] and not identity["params"] else self._main
         params = identity["params"]
         trial = optuna.trial.create_trial(
@@ -175,11 +169,10 @@ class Journal:
         self._numbers[identity["key"]] = pair, len(pair.memory.get_trials(deepcopy=False)) - 1
 
     def trials(self) -> dict[str, FrozenTrial]:
-        """Return all trials by key."""
         return {key: frozen_trial(pair.memory, number) for key, (pair, number) in self._numbers.items()}
 
     def report(self, key: str, error: float, epoch: int) -> None:
-        """Report an intermediate value; a known epoch, one that is not finite and one after the end change nothing."""
+        """Report an intermediate value; known epochs, values that are not finite and ended trials are ignored."""
         pair, number = self._numbers[key]
         for study in pair.both:
             trial = frozen_trial(study, number)
@@ -187,7 +180,7 @@ class Journal:
                 set_intermediate_value(study, trial, epoch, error)
 
     def end(self, key: str, state: State, error: float | None) -> None:
-        """Tell how a trial ended; ``error`` is the value of a COMPLETE one."""
+        """Set the final state of a trial; ``error`` is the value of a COMPLETE one."""
         self.go_on(key)
         pair, number = self._numbers[key]
         for study in pair.both:
@@ -201,7 +194,6 @@ class Journal:
         self._set_state(key, TrialState.WAITING, TrialState.RUNNING)
 
     def close(self) -> list[str]:
-        """Write what waits for the disk; return a sentence where it cannot be written."""
         self._backend.flush()
         if self._backend.error is None:
             return []
@@ -218,10 +210,7 @@ class Journal:
                 set_state(study, trial, after)
 
     def _mend(self, path: Path) -> None:
-        """Cut off a last line that a kill or a full disk has left incomplete.
-
-        Optuna skips such a line when it reads, and fails once another is written behind it.
-        """
+        """Remove an incomplete last line, after which Optuna could not read a further one."""
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -230,7 +219,7 @@ class Journal:
                 "copy it back or start a new search."
             ) from error
         with suppress(OSError):
-            Path(f"{path}.lock").unlink()  # of the killed process: its folder is ours now
+            Path(f"{path}.lock").unlink()  # left by the killed process; this process holds the folder
         lines = content.splitlines(keepends=True)
         for number, line in enumerate(lines, start=1):
             if _is_entry(line):
@@ -248,7 +237,6 @@ class Journal:
 
 
 def space_as_json(distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:
-    """Return the parameters of a space as they stand in ``study.json``."""
     texts = {name: optuna.distributions.distribution_to_json(found) for name, found in distributions.items()}
     return {name: json.loads(text) for name, text in texts.items()}
 
@@ -266,7 +254,7 @@ def _opened(path: Path) -> tuple[_Backend, JournalStorage]:
         return backend, JournalStorage(backend)
     except OSError as error:
         raise _unwritable(path, error) from error
-    except Exception as error:  # whatever a line that is JSON and no entry of Optuna's leads to
+    except Exception as error:  # a line of valid JSON may raise any error in Optuna
         raise StudyFolderError(
             f"a journal must hold Optuna's entries and {path} holds others ({type(error).__name__}: {error}); "
             "copy the file back or start a new search."

@@ -1,7 +1,7 @@
-"""The state of each trial of a search that is resumed: ended, or unfinished and from where it continues.
+"""Restore the state of each trial of a resumed search: ended, or unfinished with its last checkpoint.
 
-``outcomes`` is the table. What the ledger, the records and Optuna's journal do not have in common is written to those
-that lack it. A COMPLETE trial without its last checkpoint continues from the one before, for its weights.
+``outcomes`` decides between the ledger, the records and Optuna's journal; entries that one of them lacks are added. A
+COMPLETE trial without its last checkpoint continues from the one before to get its weights.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from ladder_search.training.checkpoint import read_member
 from ladder_search.trial import TrialSpec
 
 SHOWN = 8
-"""Trials that are named when a search goes on with many."""
+"""Maximum number of unfinished trials that a message names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """A trial that had ended when the search was killed, and of which not everybody may know."""
+    """A trial that ended before the search was killed; its record or run may be missing."""
 
     key: str
     checkpoint: str | None
@@ -50,21 +50,21 @@ class Ended:
 
 @dataclass(slots=True, kw_only=True)
 class Past:
-    """The earlier lives of a search; a new one has none."""
+    """Results of the earlier executions of a search; empty for a new one."""
 
     records: list[TrialRecord] = field(default_factory=list)
-    """Trials that have ended, as everybody knows."""
+    """Trials that have ended and are recorded everywhere."""
     ended: list[Ended] = field(default_factory=list)
     unfinished: list[Unfinished] = field(default_factory=list)
     halted: list[TrialRecord] = field(default_factory=list)
-    """What is on disk of unfinished ones that a halt stopped."""
+    """Records of unfinished trials that a halt stopped."""
     suggested: int = 0
-    """Trials that were suggested so far, which is the number of the next one."""
+    """Number of trials suggested so far, which is the number of the next trial."""
     errors: dict[str, dict[int, float | None]] = field(default_factory=dict)
-    """Validation error by key and epoch, of all trials that reported one."""
+    """Validation error by key and epoch of all trials that reported one."""
 
     def outlook(self, trials: int) -> str:
-        """For example "3 of 24 trials have ended; going on with t0003 from epoch 40, t0004 from its start"."""
+        """Return for example "3 of 24 trials have ended; going on with t0003 from epoch 40, t0004 from its start"."""
         going = [f"{t.trial['key']} from {f'epoch {t.epoch}' if t.epoch else 'its start'}" for t in self.unfinished]
         if len(going) > SHOWN:
             going[SHOWN:] = [f"{len(going) - SHOWN} more"]
@@ -79,7 +79,7 @@ def check_unchanged(
     provenance: Mapping[str, Any],
     folder: Path,
 ) -> list[str]:
-    """Return a line about changed code; raises ``SettingError`` if settings, space or data have changed."""
+    """Return a line about changed code; raise ``SettingError`` if settings, space or data have changed."""
     begun = description.get("provenance", {})
     if begun.get("data_digest") != provenance["data_digest"]:
         raise SettingError(
@@ -94,16 +94,14 @@ def check_unchanged(
 
 
 def _as_known_now(begun: Mapping[str, Any], study: Study) -> dict[str, Any]:
-    """A study's row as it was begun with, and the defaults of settings that are newer than the search."""
-    found = dict(begun)
+    settings = dict(begun)
     for section in ("data", "model", "training", "space", "stop"):
-        with suppress(LadderSearchError):  # a setting that is not known any more shows as a change
-            found[section] = as_mapping(build(type(getattr(study, section)), begun.get(section, {}), where=section))
-    return found
+        with suppress(LadderSearchError):  # a setting that no longer exists is reported as a change
+            settings[section] = as_mapping(build(type(getattr(study, section)), begun.get(section, {}), where=section))
+    return settings
 
 
 def _settings(study: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a study's row bears on results, flat."""
     groups = ("data", "model", "training", "teacher", "space", "stop", "sources")
     sections = ("family", *groups, "baseline", "report_every")
     return {
@@ -129,30 +127,20 @@ def _code(facts: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """One that was found whole."""
-
     place: str
-    """Folder or address."""
     epoch: int
     settings: Mapping[str, Any]
 
 
 class Checkpoints:
-    """The checkpoints of a search's trials, in its folder or in a bucket.
-
-    Every life of a search has folders of its own: ``t0007/checkpoint_000000``, then ``t0007.2/checkpoint_000000``.
-    """
+    """The checkpoints of a search's trials; each execution has its own folders: ``t0007/…``, then ``t0007.2/…``."""
 
     def __init__(self, place: str, steps_per_epoch: Callable[[TrialSpec], int], search: str | None = None) -> None:
-        """Args: ``search`` is the id of the search that the checkpoints must be of."""
         self._place, self._steps_per_epoch, self._search = place, steps_per_epoch, search
 
     def latest(self, log: TrialLog) -> Checkpoint | None:
-        """Return a trial's last checkpoint that can be read.
-
-        Raises:
-            ForeignCheckpointError: another search has written there.
-        """
+        """Return a trial's last readable checkpoint; raise ``ForeignCheckpointError`` if another search has written
+        there."""
         spec = TrialSpec.from_mapping(log.trial["settings"])
         found = [
             (int(life or 1), int(index), f"{self._place}/{folder}/{name}")
@@ -169,16 +157,17 @@ class Checkpoints:
             except (CheckpointError, OSError):
                 continue
             epoch = members[0][0].step // self._steps_per_epoch(spec)
-            # A report is on disk before the checkpoint that follows it, unless a power cut took it.
+            # A report is written before its checkpoint, but a power failure may lose it.
             if epoch <= log.last_epoch and all(state.step == members[0][0].step for state, _ in members):
                 return Checkpoint(place, epoch, members[0][1])
         return None
 
     @staticmethod
     def _named(place: str, pattern: str) -> list[tuple[str, str]]:
-        """Return the folders in ``place`` whose names are like ``pattern``, each with what its group holds."""
+        """Return the names of the folders in ``place`` that match ``pattern``, each with the text of its first
+        group."""
         base = tune.Checkpoint(place)
-        assert base.filesystem is not None  # it has been derived from the place
+        assert base.filesystem is not None  # it is derived from the place
         found = base.filesystem.get_file_info(FileSelector(base.path, allow_not_found=True))
         matches = [re.fullmatch(pattern, info.base_name) for info in found if info.type == FileType.Directory]
         return [(match.group(0), match.group(1) or "") for match in matches if match]
@@ -192,12 +181,9 @@ def reconcile(
     distributions: Mapping[str, BaseDistribution],
     epochs: int,
 ) -> Past:
-    """Find out how each trial stands, and tell Optuna what it does not know yet.
+    """Determine the state of each trial of ``epochs`` epochs and add missing results to Optuna's journal.
 
-    Args: ``distributions`` of the space; ``epochs`` of a whole trial.
-
-    Raises:
-        StudyFolderError: a record is damaged.
+    Raises ``StudyFolderError`` if a record is damaged.
     """
     past = Past()
     records, trials = {record.key: record for record in folder.read_trials()}, journal.trials()
@@ -247,7 +233,7 @@ def _configuration(record: TrialRecord | None) -> dict[str, Any]:
 
 
 def _bring_up_to_date(journal: Journal, record: TrialRecord, distributions: Mapping[str, BaseDistribution]) -> None:
-    """Write what a record has into a journal that has lost lines."""
+    """Add the results of a record to a journal that has lost lines."""
     if record.key not in journal.trials():
         journal.restore(_configuration(record), distributions)
     if record.validation_error is not None:
@@ -263,14 +249,14 @@ def _fill(
     state: TrialState | None,
     epochs: int,
 ) -> None:
-    """Write into the ledger what it lacks: epochs that the record or the journal has, and the end of the trial."""
+    """Add missing epochs, from the record or the journal, and the end of the trial to the ledger."""
     key, seconds = log.trial["key"], max(log.seconds, record.seconds if record is not None else 0.0)
     config = {**log.trial, **log.configurations[-1]}
     recorded = [_numbers(row) for row in record.epochs if row[EPOCH] not in log.rows] if record is not None else []
     if recorded:
         ledger.report(config, recorded, time_ms=None, seconds=seconds, end=None)
     if state is None:
-        return  # epochs that the journal alone has are trained and reported again, with all their metrics
+        return  # epochs in the journal only are trained and reported again, with all their metrics
     errors = dict(trial.intermediate_values) if trial is not None else {}
     if trial is not None and trial.value is not None and state == "COMPLETE":
         errors.setdefault(epochs, trial.value)
@@ -284,12 +270,11 @@ def _fill(
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of a record, in which null stands for what is no number."""
+    """Return a row of a record with NaN in place of null."""
     return {name: math.nan if value is None else value for name, value in row.items()}
 
 
 def _sort(past: Past, log: TrialLog, found: Checkpoint | None, journal: Journal, epochs: int) -> None:
-    """Put a trial that has a log among the ended or the unfinished ones."""
     key, last = log.trial["key"], log.last_epoch
     if log.end is not None and (log.end[0] != "COMPLETE" or (found is not None and found.epoch == last)):
         journal.end(key, log.end[0], log.rows[last][VALIDATION_ERROR] if log.rows else None)
@@ -298,14 +283,13 @@ def _sort(past: Past, log: TrialLog, found: Checkpoint | None, journal: Journal,
     if found is None or found.epoch >= epochs:
         past.unfinished.append(Unfinished(trial=log.trial, checkpoint=None, epoch=0))
         return
-    # Population based training may have changed its parameters since: weights and parameters belong together.
+    # Population based training may have changed the parameters since; use those that the weights were trained with.
     fitting = (own for own in reversed(log.configurations) if own["settings"] == found.settings)
     trial = {**log.trial, **next(fitting, log.configurations[-1])}
     past.unfinished.append(Unfinished(trial=trial, checkpoint=found.place, epoch=found.epoch))
 
 
 def _suggested(key: str, trial: FrozenTrial) -> dict[str, Any]:
-    """What is known of a trial that was suggested and never started."""
     name, settings = trial.user_attrs["name"], json.loads(trial.user_attrs["settings"])
     return {
         **dict(zip(IDENTITY, (key, number_of(key), name), strict=True)),

@@ -45,14 +45,14 @@ from ladder_search.trial import TrialSpec
 
 
 class Run:
-    """One life of a search.
+    """One execution of a search; a resume is a further one (a further "life").
 
     States::
 
-        Run(…)                 -> everything that needs no Ray is checked
-        recall()               -> with --resume: the state of each trial of the earlier lives is known
-        plan(private, …)       -> the study folder describes this life; returns the plan
-        go(plan, tracker, …)   -> all trials and runs have ended; ``records`` and ``problems`` hold the outcome
+        Run(…)                 -> everything that does not need Ray is checked
+        recall()               -> with --resume: the state of each trial of earlier executions is restored
+        plan(private, …)       -> the study folder describes this execution; returns the plan
+        go(plan, tracker, …)   -> all trials and runs have ended; ``records`` and ``problems`` hold the result
     """
 
     def __init__(
@@ -71,9 +71,9 @@ class Run:
         self._source_data = source_data
         self._folder, self._console = folder, console
         self._search = f"{study.name}/{folder.path.name}"
-        """Names the search in its journal and begins the keys of its runs: as it was called at first."""
+        """Original name of the search: its name in the journal and the prefix of its run keys."""
         self._id = secrets.token_hex(16)
-        """Names the search where its checkpoints lie, whatever it is called."""
+        """Identifies the search in its checkpoints, even if the folder is renamed."""
         self._epochs = study.training.epochs
         self._steps_per_epoch = own.member(dataset).steps_per_epoch
         self.halt = Halt(settings.time_budget)
@@ -83,9 +83,9 @@ class Run:
         self._description: dict[str, Any] = {}
         self._ledger = Ledger(folder.running)
         self._journal: Journal | None = None
-        """The journal of the earlier lives; None in a new search."""
+        """The journal of earlier executions; None in a new search."""
         self._arrangement: dict[str, Any] = {}
-        """How the latest life was carried out, see ``driver.begun``."""
+        """Arrangement of the latest execution, see ``driver.begun``."""
         self._kept_slots: int | None = None
 
         self._space = SearchSpace(space, study, own)
@@ -115,19 +115,18 @@ class Run:
         self._compiling = begun.new_compiling(settings)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Reached from a scheduler that Ray pickles into its snapshot, which nothing reads."""
+        """Exclude this object from Ray's snapshot, which is never read."""
         return {}
 
     def recall(self) -> None:
-        """Find out what the earlier lives of this search have left.
+        """Restore the state of the search from its study folder.
 
         Raises:
-            LadderSearchError: the space, a setting or the data are not those of the search, its journal or a record is
-                damaged.
+            LadderSearchError: the space, a setting or the data have changed, or the journal or a record is damaged.
         """
         self._description = self._folder.description()
         self._search = str(self._description.get("search", self._search))
-        self._id = str(self._description.get("id", self._id))  # earlier versions gave none
+        self._id = str(self._description.get("id", self._id))  # earlier versions wrote no id
         begun_in = self._folder.path.with_name(self._search.rpartition("/")[2])  # the folder may have been renamed
         self._place = place_for(self._storage, begun_in, resume=True)
         if self._place:
@@ -157,18 +156,17 @@ class Run:
 
     @property
     def complete(self) -> bool:
-        """Whether an earlier life of the search has brought it to its end."""
+        """Whether an earlier execution has completed the search."""
         return bool(self._description) and self._left() == 0 and not self._folder.running.exists()
 
     def outlook(self) -> str:
-        """What will be done, in a few words."""
         trials = self._trials
         if not self._description:
             return f"{trials} trials"
         return f"complete, all {trials} trials have ended" if self.complete else self._past.outlook(trials)
 
     def plan(self, private: bool, store: str, trainable: type[tune.Trainable]) -> Plan:
-        """Decide how trials share the cluster, and write the description of this life into the study folder."""
+        """Decide how trials share the cluster and write the description of this execution into the study folder."""
         settings = self._settings.resolved(self._own.request(), has_gpus=cluster.has_gpus(private=private))
         choice = choose_slots(
             settings,
@@ -304,7 +302,7 @@ class Run:
             status = "KILLED" if self.halt.interrupted else "FAILED" if self.halt.hopeless else "FINISHED"
             if self.halt.why():
                 self._console.print(f"{self.halt.why()}: what was running is stopped, what has been found is kept.")
-        finally:  # after an error or a second Ctrl-C, too: no trial and no run stays RUNNING
+        finally:  # also after an error or a second Ctrl-C: no trial and no run stays RUNNING
             callback.end_all()
             searcher.close()
             records = {record.key: record for record in past.halted} | callback.records
@@ -325,7 +323,7 @@ class Run:
         if trials == 0:
             return
         logging.getLogger("ray.tune").setLevel(logging.ERROR)
-        # A full disk's traceback at each snapshot, and nothing reads the snapshots.
+        # On a full disk, Tune logs a traceback at each snapshot, but snapshots are never read.
         logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(plan.pending)
         dataset = without_test_set(self._dataset)
@@ -350,7 +348,7 @@ class Run:
         tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                num_samples=trials + self._copies,  # never reached where the searcher says when there are no more
+                num_samples=trials + self._copies,  # an upper bound; the searcher reports the end
                 search_alg=searcher,
                 scheduler=self._scheduler(plan.programs),
                 max_concurrent_trials=plan.alive,
@@ -372,19 +370,17 @@ class Run:
         self._folder.describe(self._description)
 
     def _note(self, **more: Any) -> None:
-        """Describe what has been done already: a disk that is full then is a problem to report and ends nothing."""
+        """Record progress in ``study.json``; a full disk is reported as a problem and does not end the search."""
         try:
             self._describe(**more)
         except StudyFolderError as error:
             self.problems.append(str(error))
 
     def _left(self) -> int:
-        """Trials that have not ended, the unfinished ones among them."""
         return len(self._past.unfinished) + max(0, self._trials - self._past.suggested)
 
     @property
     def _copies(self) -> bool:
-        """Whether trials are paused and go on as copies of others."""
         return self._settings.scheduler == "pbt"
 
     @property
@@ -393,11 +389,10 @@ class Run:
 
     @property
     def _checkpoints(self) -> str:
-        """Folder or address of the trials' own folders."""
         return self._place.address if self._place else str(self._folder.checkpoints)
 
     def _scheduler(self, programs: Programs) -> Any:
-        """Return Ray's scheduler; None for fifo: every trial runs to its end."""
+        """Return Ray's scheduler; None for fifo, where every trial runs to its end."""
         if self._settings.scheduler == "asha":
             asha = schedulers.PatientASHA(
                 rungs=self._rungs, stop=self._study.stop, reasons=self._reasons, measure=self._study.measure

@@ -1,4 +1,4 @@
-"""What a search may suggest around the settings of its study, and the configurations that it tries first."""
+"""The search space of a study and the configurations that run first."""
 
 from __future__ import annotations
 
@@ -18,20 +18,17 @@ from ladder_search.trial import TrialSpec
 from ladder_search.wording import BASELINE, PUBLISHED
 
 ENUMERATED = 1000
-"""So many configurations of a finite space are listed, and twice as many as a search has trials: in a larger one, a
-configuration that no trial has yet is found by chance."""
+"""Number of configurations up to which a finite space is enumerated; larger ones are sampled until a new one is
+found."""
 _ATTEMPTS, _RANDOM_ATTEMPTS = 8, 64
-"""How often the sampler, and then chance, is asked for a configuration that no trial has yet."""
+"""Attempts of the sampler, and then of random sampling, to find a configuration that no trial has yet."""
 
 
 def enumerated_for(trials: int) -> int:
-    """Return how many configurations are listed at most in a search of so many trials."""
     return max(ENUMERATED, 2 * trials)
 
 
 class Space(Protocol):
-    """A family's search space, as the entry point hands it in."""
-
     @property
     def suggest(self) -> Callable[[optuna.trial.BaseTrial, Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]: ...
 
@@ -43,34 +40,29 @@ class Space(Protocol):
 
 
 class SearchSpace:
-    """The space of one search."""
-
     def __init__(self, space: Space, study: Study, own: TrialSpec) -> None:
-        """Args: ``own`` is the study's published configuration with the search's seeds.
+        """Args: ``own`` is the published configuration with the search's seeds.
 
-        Raises:
-            LadderSearchError: a combination of the space's choices is no trial.
+        Raises ``LadderSearchError`` if a combination of choices is not a valid trial.
         """
         self._space, self._study, self._own = space, study, own
         self._base, self._options = own.for_space(), as_mapping(study.space)
         self._may_repeat = False
         self.programs = 1
-        """How many programs the trials need, counted over the choices of one parameter after the other; trials of
-        different ones share no pack."""
+        """Number of programs that the trials need; trials of different programs share no pack."""
         self.distributions = self._probe()
 
     def settings(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
-        """Return the settings of a trial, drawn from ``trial``."""
         return self._trial(trial).as_mapping()
 
     def settings_at(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings of a trial with these flat parameters."""
         return self.settings(optuna.trial.FixedTrial(dict(params)))
 
     def points(self) -> list[FixedPoint]:
-        """The configurations that run first: the study's own, its supervised baseline on the same draw, others' grids.
+        """Return the configurations that run first: the study's own, its supervised baseline on the same draw, other
+        grids.
 
-        The first two have names and are never stopped; the others are suggestions as any.
+        The first two have names and are never stopped; the others are ordinary suggestions.
         """
         params = self._space.published(self._base, self._options)
         points = [FixedPoint(name=PUBLISHED, settings=self._own.as_mapping(), params=params)]
@@ -91,11 +83,7 @@ class SearchSpace:
         return points
 
     def limited(self, trials: int, points: Sequence[FixedPoint]) -> tuple[int, str]:
-        """Return in how many of ``trials`` no configuration comes twice, and what is to be said where those are fewer.
-
-        Args:
-            points: configurations that run first, in the space or beside it.
-        """
+        """Return the number of distinct trials, at most ``trials``, and a message if it is smaller."""
         inside = self.enumerated(enumerated_for(trials))
         if inside is None:
             return trials, ""
@@ -108,12 +96,10 @@ class SearchSpace:
         )
 
     def enumerated(self, limit: int) -> dict[str, dict[str, Any]] | None:
-        """Return the flat parameters of every configuration in the space by ``identity`` of its settings.
+        """Return the flat parameters of all configurations by ``identity`` of their settings; None if more than
+        ``limit``.
 
-        None: there are more than ``limit``, a continuous parameter for example.
-
-        Raises:
-            LadderSearchError: one of them is no trial.
+        Raises ``LadderSearchError`` if one of them is not a valid trial.
         """
         found: dict[str, dict[str, Any]] = {}
         prefixes: list[dict[str, Any]] = [{}]
@@ -126,7 +112,7 @@ class SearchSpace:
             trial = study.ask()
             found.setdefault(identity(self.settings(trial)), dict(trial.params))
             path = list(trial.params.items())
-            for place in range(len(prefix), len(path)):  # what depends on another value comes after it
+            for place in range(len(prefix), len(path)):  # parameters that depend on another value come after it
                 name, own = path[place]
                 values = _values(trial.distributions[name], limit)
                 if values is None:
@@ -141,13 +127,10 @@ class SearchSpace:
         number: int,
         tried: Collection[str],
     ) -> dict[str, Any] | None:
-        """Return flat parameters for trial ``number`` whose configuration is not in ``tried``; None: any will do.
+        """Return flat parameters of a configuration not in ``tried``; None if any suggestion will do.
 
-        They are the sampler's, if it finds some in a few attempts; seed, ``number`` and known trials determine them.
-
-        Args:
-            study: the sampler learns from it; it is not changed.
-            tried: ``identity`` of the settings of all trials so far.
+        The sampler gets a few attempts first. The result depends on the seed, ``number`` and the known trials only;
+        ``study`` is not changed.
         """
         if not self._may_repeat:
             return None
@@ -178,7 +161,7 @@ class SearchSpace:
         return spec
 
     def _probe(self) -> dict[str, BaseDistribution]:
-        """Return the parameters of the space; raise now what a suggestion would raise in the middle of the search."""
+        """Return the parameters of the space; errors of suggestions are raised here, before the search starts."""
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
         first = study.ask()
         own = self._trial(first).program()
@@ -197,12 +180,11 @@ class SearchSpace:
 
 
 def _is_continuous(distributions: Mapping[str, BaseDistribution]) -> bool:
-    """Whether a trial with these parameters has one that takes no value twice."""
     return any(_values(distribution, 1 << 20) is None for distribution in distributions.values())
 
 
 def _values(distribution: BaseDistribution, limit: int) -> list[Any] | None:
-    """Return the values of a parameter; None: there are more than ``limit``."""
+    """Return the values of a parameter; None if there are more than ``limit``."""
     if isinstance(distribution, CategoricalDistribution):
         values = list(distribution.choices)
     elif isinstance(distribution, IntDistribution):
