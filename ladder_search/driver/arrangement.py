@@ -1,8 +1,8 @@
-"""``--slots auto``: how many trials share a pack, from a short probe of real steps.
+"""Choose the number of trials per pack for ``--slots auto`` by a short benchmark.
 
-A larger pack makes a member's step cheaper, which is measured once per device and program. Each trial is a process,
-which takes seconds to start. Trials side by side cannot learn from each other: at most a quarter of a search trains at
-a time. And a pack has to fit into the device's memory.
+A larger pack makes the step of a member cheaper, which is measured once per device and program, but must fit into the
+device's memory. Starting a trial's process takes seconds. At most a quarter of the trials run concurrently, because
+they cannot learn from each other.
 """
 
 from __future__ import annotations
@@ -32,39 +32,36 @@ from ladder_search.trial import TrialSpec
 CPU_SIZES = (1, 2, 4, 8)
 GPU_SIZES = (1, 4, 16, 64, 128, 256)
 START_SECONDS = 2.5
-"""CPU time that it takes until a trial's process trains: Python, Ray and Tune."""
+"""CPU seconds until a trial's process trains: Python, Ray and Tune."""
 GENERATIONS = 4
 UNPROBED_ON_GPU = 16
-"""Where a cluster has still to grow: a pack of so many small networks takes about a gigabyte and fills no GPU."""
+"""Slots if the cluster must grow first: so many small networks take about a gigabyte and do not saturate a GPU."""
 _WAIT_SECONDS = 90.0
 _RECORDS = "slots.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """A size of the packs, and why."""
-
     slots: int
     why: str
     note: str = field(default="", compare=False)
-    """A line for the console."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Record:
-    """One entry of the file of records: the packs of one program that were probed on one device."""
+    """The benchmarks of one program on one device, as stored in the cache."""
 
     device: str
     signature: str
     tried: int
-    """Largest size that the probe was asked for; larger ones than the last of ``probed`` gained nothing."""
+    """Largest size requested; sizes beyond the last of ``probed`` did not gain."""
     probed: tuple[Probed, ...]
 
 
 def bounded(slots: int, *, trials: int, gpus: float) -> int:
-    """Return the configured size of the packs, or the number of trials if that is smaller.
+    """Return the configured number of slots, or the number of trials if that is smaller.
 
-    With several GPUs per pack the size stays, because a trial's share of them must be a whole number.
+    With several GPUs per pack it is unchanged, because a trial's share must be a whole number of GPUs.
     """
     return slots if gpus > 1 else min(slots, max(1, trials))
 
@@ -80,13 +77,12 @@ def choose(
     gpus: float,
     private: bool,
 ) -> Choice:
-    """Return how many trials should share ``cpus`` cores, or a GPU.
+    """Return how many trials should share ``cpus`` cores or a GPU.
 
     Args:
-        programs: how many the trials need; each has packs of its own.
-        compiled: whether the search will compile its steps; on a CPU such steps are a member's own in a pack of any
-            size, so trials stay alone.
-        private: this machine is all there is; the probe of a CPU then needs no other process.
+        programs: number of programs that the trials need; each has its own packs.
+        compiled: whether steps are compiled. Compiled CPU steps do not gain from a pack, so trials stay alone.
+        private: whether the cluster is this machine only, so that a CPU benchmark needs no other process.
     """
     have = ray.cluster_resources()  # type: ignore[no-untyped-call]
     packs = max(1, int(have.get("GPU", 0) / gpus if gpus else have.get("CPU", 1) / cpus))
@@ -115,7 +111,6 @@ def choose(
 
 
 def _elsewhere(look: partial[list[Probed]], cpus: float, gpus: float) -> list[Probed]:
-    """Probe where trials will train."""
     task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_call)
     answer = task.remote(look)
     try:
@@ -131,7 +126,7 @@ def _call(look: partial[list[Probed]]) -> list[Probed]:
 
 
 def _probed(spec: TrialSpec, dataset: Dataset, sizes: Sequence[int], device: str, threads: int) -> list[Probed]:
-    """Return the cost of packs of these sizes, from the device's record where that has all of them."""
+    """Return the cost of packs of these sizes, cached per device."""
     name = torch.cuda.get_device_name() if device == "cuda" else _cpu()
     member = spec.member(dataset, sources=spec.empty_sources())
     program = repr((name, threads, torch.__version__, spec.family, spec.draws, member.signature()))
@@ -153,7 +148,7 @@ def _probed(spec: TrialSpec, dataset: Dataset, sizes: Sequence[int], device: str
     finally:
         torch.set_num_threads(before)
     record = _Record(device=name, signature=program, tried=sizes[-1], probed=tuple(found))
-    with suppress(OSError):  # it will be probed again
+    with suppress(OSError):  # the benchmark is repeated next time
         place.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({name: as_mapping(one) for name, one in {**records, key: record}.items()}, indent=1).encode()
         write_atomically(place, text)
@@ -161,7 +156,6 @@ def _probed(spec: TrialSpec, dataset: Dataset, sizes: Sequence[int], device: str
 
 
 def _read(place: Path) -> dict[str, _Record]:
-    """Return the records by their keys; none where the file is absent or holds something else."""
     try:
         return {key: build(_Record, record) for key, record in dict(read_json(place, 1 << 20)).items()}
     except (OSError, ValueError, TypeError, LookupError):

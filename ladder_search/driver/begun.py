@@ -1,7 +1,7 @@
-"""Decisions about processes that a search makes when it begins and keeps when it is resumed.
+"""Decisions that a search makes when it begins and keeps when it is resumed.
 
-How many trials share a pack, and whether steps are compiled, change numbers in their last digits. ``study.json`` holds
-both as ``arrangement``; only an option on the command line of a resume changes them.
+The number of trials per pack and compiling change the last digits of results. ``study.json`` stores both as
+``arrangement``; only command-line options of a resume change them.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from ladder_search.training.compiling import compiler_problem
 
 
 def new_compiling(settings: SearchSettings) -> Compiling:
-    """Return what decides about compiling in a search that begins.
+    """Return the inputs of the decision to compile for a new search.
 
-    Raises:
-        SettingError: ``--compile on`` without a usable compiler.
+    Raises ``SettingError`` for ``--compile on`` without a working compiler.
     """
     problem = compiler_problem()
     if settings.compile == "on" and problem:
@@ -35,16 +34,13 @@ def new_compiling(settings: SearchSettings) -> Compiling:
 
 
 def kept_compiling(settings: SearchSettings, arrangement: Mapping[str, Any], folder: Path) -> Compiling:
-    """Return what decides about compiling in a search that is resumed.
-
-    Args:
-        arrangement: that of the search's latest life.
+    """Return the inputs of the decision to compile for a resumed search with this latest ``arrangement``.
 
     Raises:
-        SettingError: steps were compiled, and there is no usable compiler.
+        SettingError: steps were compiled, and there is no working compiler.
         StudyFolderError: ``study.json`` is damaged.
     """
-    if "compiling" not in arrangement:  # an older version began the search
+    if "compiling" not in arrangement:  # the search began with an earlier version
         return new_compiling(settings)
     try:
         kept = build(Compiling, arrangement["compiling"])
@@ -65,22 +61,18 @@ def kept_compiling(settings: SearchSettings, arrangement: Mapping[str, Any], fol
 
 
 def kept_slots(arrangement: Mapping[str, Any]) -> int | None:
-    """Return the slots of a pack that an earlier life of the search chose; None: no life has."""
+    """Return the slots that an earlier execution chose; None if there is none."""
     slots = arrangement.get("slots")
     return slots if isinstance(slots, int) and slots >= 1 else None
 
 
 def as_arrangement(choice: Choice, compiling: Compiling, *, compiled: bool) -> dict[str, Any]:
-    """Return what ``study.json`` keeps; ``compiled``: steps of the study's own configuration are."""
+    """Return the content of ``arrangement``; ``compiled`` is whether the study's own configuration is compiled."""
     return {"slots": choice.slots, "why": choice.why, "compiled": compiled, "compiling": asdict(compiling)}
 
 
 def in_words(compiling: Compiling, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Report whether steps are compiled, why, and what differs from the search's latest life.
-
-    Args:
-        before: the arrangement of that life; empty if there is none.
-    """
+    """Return lines on whether and why steps are compiled, and on changes since the arrangement ``before``."""
     compiled, earlier = now["compiled"], before.get("compiled")
     if compiling.mode != "auto":
         why = f"--compile {compiling.mode}"

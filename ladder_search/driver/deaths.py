@@ -1,8 +1,7 @@
-"""A trial whose process dies in any way restarts from its checkpoint.
+"""Restart a trial from its checkpoint whatever ended its process.
 
-Tune 2.60 recognises a death in the middle of a task by ``RayActorError`` alone and ends the whole search for other
-errors, such as the ``OutOfMemoryError`` of Ray's memory monitor. Tune has no hook for another rule, so the method that
-has it is replaced.
+Tune 2.60 restarts only after ``RayActorError`` and ends the whole search for other errors, such as the
+``OutOfMemoryError`` of Ray's memory monitor. It has no hook, so its method is replaced.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A search as Ray's experiment: where it keeps the trials' folders, what they are called, how often they are saved."""
+"""Ray's settings of an experiment: location and names of trial folders, and checkpoint frequency."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ray import tune
 from ladder_search.driver import schedulers
 
 UPDATES_AT_STAKE = 2000
-"""Updates, not reports, set what a lost worker costs: about so many of them."""
+"""Approximate number of updates between checkpoints, and therefore lost with a worker."""
 
 
 def run_config(
@@ -25,9 +25,9 @@ def run_config(
     """Return Ray's settings of an experiment.
 
     Args:
-        place: folder or address of the trials' own folders.
+        place: folder or address of the trial folders.
         report_every: epochs between two reports of a trial.
-        exploit_every: epochs between two comparisons of a population; None: trials are not copied.
+        exploit_every: epochs between two comparisons of a population; None without copies.
     """
     frequency = max(1, round(UPDATES_AT_STAKE / (report_every * steps_per_epoch)))
     storage, _, name = place.rpartition("/")
@@ -49,7 +49,6 @@ def run_config(
 
 
 def names(life: int) -> dict[str, Any]:
-    """Return the arguments of ``tune.TuneConfig`` that say how trials and their folders are called."""
     return {"trial_name_creator": _trial_name, "trial_dirname_creator": partial(_trial_folder, life=life)}
 
 
@@ -58,5 +57,5 @@ def _trial_name(trial: Any) -> str:
 
 
 def _trial_folder(trial: Any, life: int) -> str:
-    """Every life has its own: Ray would write over the checkpoints that a trial goes on from."""
+    """Return a folder name unique to the execution: Ray would overwrite the checkpoints that a trial continues from."""
     return _trial_name(trial) if life == 1 else f"{_trial_name(trial)}.{life}"

@@ -1,4 +1,4 @@
-"""How a search is ended before its last trial: by a signal, its time budget, or nothing but crashes."""
+"""Early end of a search: by a signal, its time budget, or repeated crashes."""
 
 from __future__ import annotations
 
@@ -12,45 +12,43 @@ from ray import tune
 from ladder_search.signals import deferred
 
 GRACE_S = 20.0
-"""How long a halted search waits for its trials' checkpoints: less than what a machine that shuts down allows."""
+"""How long a halted search waits for checkpoints; shorter than the time that a machine allows before it shuts down."""
 
 
 class Halt(tune.Stopper):
-    """Decides when all trials stop: after a signal, at the end of the time budget, or when all crash.
+    """Stops all trials after a signal, at the end of the time budget, or if all crash.
 
-    A trial that is stopped at a report writes a checkpoint; one that is stopped with all others does not. A halted
-    search therefore waits until each running trial has reported.
+    Only a trial that stops at a report writes a checkpoint, so a halted search waits until each running trial has
+    reported.
 
     States::
 
         Halt(budget=600)                      -> runs
         first signal                          -> interrupted: trials stop at their next report, then Tune returns
-        second Ctrl-C or SIGTERM              -> its usual effect, at once
+        second Ctrl-C or SIGTERM              -> its default effect, immediately
         600 s after the first turn            -> out of time: as interrupted
         three crashes without any report      -> hopeless: Tune stops all trials and returns
     """
 
     def __init__(self, budget: float | None, clock: Callable[[], float] = time.monotonic) -> None:
-        """Args: ``budget`` in seconds, None: no limit."""
         self._budget, self._clock = budget, clock
         self._deadline: float | None = None
         self._patience: float | None = None
         self._awaited: set[str] = set()
         self.running: Callable[[], set[str]] = set
-        """Keys of the trials that are being trained; the search's callback says."""
+        """Returns the keys of running trials; set by the callback."""
         self.ended = False
-        """Whether the trials have ended: what comes then is short, and a signal does not interrupt it."""
+        """Whether all trials have ended; a signal does not interrupt the short remainder."""
         self.interrupted = False
         self.out_of_time = False
         self.hopeless = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """Ray pickles stoppers into its snapshot, which nothing reads."""
+        """Exclude this object from Ray's snapshot, which is never read."""
         return {}
 
     @property
     def halting(self) -> bool:
-        """Whether no trial should go on or begin."""
         return self.interrupted or self.out_of_time or self.hopeless
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -58,7 +56,7 @@ class Halt(tune.Stopper):
 
     def stop_all(self) -> bool:
         if self._budget is not None:
-            if self._deadline is None:  # the budget is the trials', not that of starting Ray
+            if self._deadline is None:  # starting Ray does not count
                 self._deadline = self._clock() + self._budget
             self.out_of_time = self.out_of_time or self._clock() >= self._deadline
         if self.hopeless or not self.halting:
@@ -69,7 +67,6 @@ class Halt(tune.Stopper):
         return not self._awaited & self.running() or self._clock() >= self._patience
 
     def why(self) -> str:
-        """What ended the search, in a few words; empty: it ran to its end."""
         if self.interrupted:
             return "Interrupted"
         if self.hopeless:
@@ -77,7 +74,7 @@ class Halt(tune.Stopper):
         return "The time budget is used up" if self.out_of_time else ""
 
     def on_signals(self) -> AbstractContextManager[None]:
-        """While it holds, the first signal halts the search in good order; the second has its usual effect."""
+        """While active, the first signal halts the search with checkpoints; the second has its default effect."""
         return deferred(self._interrupt)
 
     def _interrupt(self, number: int) -> None:

@@ -1,12 +1,11 @@
-"""Reports of trials that have not ended, written to disk before anything else receives them.
+"""Reports of unfinished trials, written to disk before anything else receives them.
 
-Journal, spool, checkpoints and records are written one after another, so a kill leaves some of them a step behind. The
-ledger comes first: on a resume its reports are sent again with their first times, and nothing is lost or doubled. Its
-lines, as JSON, one file a trial::
+Journal, spool, checkpoints and records are written later, so a kill may leave them behind the ledger. A resume sends
+the reports again with their original times, so none is lost or duplicated. Each trial has a file of JSON lines::
 
     {"trial": {"key": "t0007", "number": 7, "name": "", "params": {…}, "settings": {…}}}
     {"rows": [{"epoch": 1, …}, …], "time_ms": 1700000000000, "seconds": 4.2}
-    {"changed": {"params": {…}, "settings": {…}}}                    population based training changed them
+    {"changed": {"params": {…}, "settings": {…}}}                    changed by population based training
     {"rows": […], "time_ms": …, "seconds": 8.1, "end": ["COMPLETE", "trained to its budget"]}
 """
 
@@ -28,34 +27,31 @@ from ladder_search.record.trial import TrialState, files_by_key
 IDENTITY = ("key", "number", "name")
 CONFIGURATION = ("params", "settings")
 BEST_FIRST: tuple[TrialState, ...] = ("COMPLETE", "PRUNED", "FAIL")
-"""Where different ends of one trial are known, the best one stays."""
+"""If a trial has different ends, the first of these is kept."""
 
 
 @dataclass(slots=True)
 class TrialLog:
-    """All that is known of one trial that has no place among the ended ones yet."""
-
     trial: dict[str, Any]
-    """``IDENTITY`` and ``CONFIGURATION`` as they were at its start."""
+    """``IDENTITY`` and ``CONFIGURATION`` at the start."""
     configurations: list[dict[str, Any]] = field(default_factory=list)
-    """``CONFIGURATION`` at its start, and after each change."""
+    """``CONFIGURATION`` at the start and after each change."""
     rows: dict[int, dict[str, Any]] = field(default_factory=dict)
     """Metrics by epoch."""
     times: dict[int, int | None] = field(default_factory=dict)
-    """When each epoch was reported first, in milliseconds since 1970; None: unknown, of rows that a record had."""
+    """Time of the first report of each epoch, in milliseconds since 1970; None for rows that come from a record."""
     reports: list[int] = field(default_factory=list)
-    """Last epoch of every report: what the sampler and the scheduler were told."""
+    """Last epoch of every report to the sampler and the scheduler."""
     seconds: float = 0.0
-    """Wall time of all its lives."""
     end: tuple[TrialState, str] | None = None
-    """State and reason, once they are decided."""
+    """State and reason, once decided."""
 
     @property
     def last_epoch(self) -> int:
         return max(self.rows, default=0)
 
     def take(self, line: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Take in one line of the file; return the rows that were not known."""
+        """Add one line of the file; return the new rows."""
         if "changed" in line:
             self.configurations.append(line["changed"])
         fresh = [row for row in line.get("rows", ()) if row[EPOCH] not in self.rows]
@@ -67,7 +63,7 @@ class TrialLog:
         self.seconds = line.get("seconds", self.seconds)
         if line.get("end"):
             state, reason = line["end"]
-            # What has ended stays so: a later fault costs weights, and no result.
+            # An end is final: a later fault loses weights, but no result.
             if self.end is None or BEST_FIRST.index(state) < BEST_FIRST.index(self.end[0]):
                 self.end = (state, reason)
         return fresh
@@ -78,19 +74,18 @@ class Ledger:
 
     State for one trial::
 
-        begin(trial)     -> it has a log; that of an earlier life if there is one
-        report(key, …)   -> its rows, and perhaps its end, are on disk
-        end(key, …)      -> so is the end of a trial that cannot report any more
-        settle(key)      -> everybody knows of its end: the log is gone
+        begin(trial)     -> it has a log, possibly from an earlier execution
+        report(key, …)   -> its rows, and possibly its end, are on disk
+        end(key, …)      -> the end of a trial that cannot report any more is on disk
+        settle(key)      -> its end is recorded everywhere, and the log is deleted
     """
 
     def __init__(self, folder: Path) -> None:
-        """Reads the logs of earlier lives in ``folder``."""
         self._folder = folder
         self.logs = _read_all(folder)
         self._waiting: dict[str, list[bytes]] = {}
         self.problems: set[str] = set()
-        """A disk that takes nothing: lines wait in memory, and the next one that is written takes all of them along."""
+        """Errors of writing; unwritten lines are buffered and written with the next ones."""
 
     def __getitem__(self, key: str) -> TrialLog:
         return self.logs[key]
@@ -112,7 +107,6 @@ class Ledger:
         seconds: float,
         end: tuple[TrialState, str] | None,
     ) -> list[dict[str, Any]]:
-        """Keep a report; return the rows that were not known."""
         key = trial["key"]
         log = self.logs[key]
         configuration = {name: trial[name] for name in CONFIGURATION}
@@ -125,13 +119,13 @@ class Ledger:
         self._take(key, {"seconds": seconds, "end": (state, reason)})
 
     def settle(self, key: str) -> None:
-        """Forget a trial that is known everywhere; its last rows stay readable in memory."""
+        """Delete the log of a recorded trial; its last rows stay in memory."""
         self._waiting.pop(key, None)
-        with suppress(OSError):  # told again by the next life, which harms nothing
+        with suppress(OSError):  # a remaining log is settled again by the next execution
             _path(self._folder, key).unlink()
 
     def flush(self) -> None:
-        """Write the lines that wait; those of a file that cannot be written go on waiting."""
+        """Write the buffered lines; keep those that cannot be written."""
         for key, lines in list(self._waiting.items()):
             try:
                 append_line(_path(self._folder, key), b"".join(lines))
@@ -141,7 +135,7 @@ class Ledger:
                 del self._waiting[key]
 
     def close(self) -> None:
-        """Remove the folder if no trial is left in it: its absence says that the search has ended."""
+        """Remove the folder if it is empty; its absence marks a completed search."""
         self.flush()
         with suppress(OSError):
             self._folder.rmdir()
@@ -156,7 +150,7 @@ class Ledger:
 
 
 def _read_all(folder: Path) -> dict[str, TrialLog]:
-    """Return the logs in ``folder`` by key; a line that a kill cut short ends its log."""
+    """Return the logs in ``folder`` by key; a log ends at its first incomplete line."""
     logs = {key: _read(path) for key, path in files_by_key(folder, ".jsonl").items()}
     return {key: log for key, log in logs.items() if log is not None}
 
@@ -181,7 +175,7 @@ def _read(path: Path) -> TrialLog | None:
             elif line["trial"]["key"] == path.stem:
                 log = _begun(line["trial"])
     except (ValueError, LookupError, TypeError, RecursionError):
-        pass  # a damaged disk; what comes before it counts
+        pass  # a damaged disk; the lines before are valid
     return log
 
 

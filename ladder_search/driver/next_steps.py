@@ -1,4 +1,4 @@
-"""What a search says last: where everything is, and which commands come next, as they can be pasted into a shell."""
+"""Closing lines of a search: locations and the next commands, ready to paste into a shell."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ladder_search.tracking.address import default_store, without_password
 
 
 def next_steps(result: SearchResult) -> list[str]:
-    """Return the lines. A store that is not the usual one of the root is named in each command that uses it."""
+    """Return the lines; commands name the store unless it is the root's default."""
     name, root = result.folder.path.name, result.folder.path.parent
     address, give_password = without_password(result.store) if result.store != default_store(root) else (None, "")
 
@@ -23,7 +23,7 @@ def next_steps(result: SearchResult) -> list[str]:
         lines.append(line("send the rest", "sync", name))
     if result.unfinished:
         lines.append(line("go on with it", "search", resume=True, name=name))
-    if result.store.startswith(("http://", "https://")):  # a server has its pages, and `ui` would refuse its address
+    if result.store.startswith(("http://", "https://")):  # a server has its own pages
         lines.append(f"look at it      {address} in a browser")
     else:
         lines.append(line("look at it", "ui"))

@@ -1,8 +1,8 @@
-"""What becomes of a trial when its search is resumed: a table over the ledger, the record and Optuna's journal.
+"""State of a trial on a resume, as a table over the ledger, the record and Optuna's journal.
 
-A kill or a full disk leaves these three one or more steps apart. Every combination has one outcome. An end that any of
-them holds stays; of different ends, the best one stays. A record written when the search was interrupted is ``halted``:
-its trial has not ended. If only the journal holds an end, the damaged record was deleted, as the error message says.
+A kill or a full disk may leave the three at different steps. An end that one of them contains is final; of different
+ends, the best one is kept. A record is ``halted`` if its trial was interrupted with the search. If only the journal
+contains an end, the user has deleted a damaged record.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ InJournal = Literal["absent", "open", "COMPLETE", "PRUNED", "FAIL"]
 """``open``: suggested, running, or waiting for a resume."""
 
 Outcome = Literal["nothing", "starts", "left-out", "goes-on", "recorded", "COMPLETE", "PRUNED", "FAIL"]
-"""nothing: there is no such trial; starts: it was suggested only; left-out: its record was deleted; goes-on: from its
-last checkpoint; recorded: it has ended as its record says, and the journal may lack that; COMPLETE, PRUNED and FAIL: it
-has ended so, and the journal, the record or the run in the tracking store may lack that."""
+"""nothing: no such trial; starts: suggested only; left-out: its record was deleted; goes-on: from its last checkpoint;
+recorded: ended as in its record, which the journal may lack; COMPLETE, PRUNED, FAIL: ended, and the journal, the record
+or the run may lack it."""
 
 _TABLE = """
 ledger     record    | absent     open       COMPLETE   PRUNED     FAIL       <- Optuna's journal
@@ -65,16 +65,15 @@ def _parsed() -> dict[tuple[str, str, str], Outcome]:
 
 
 OUTCOMES: Final = _parsed()
-"""(ledger, record, journal) -> what becomes of the trial."""
+"""(ledger, record, journal) -> outcome."""
 
 REASONS: Final[dict[TrialState, str]] = {
     "COMPLETE": "trained to its budget",
     "PRUNED": "stopped early",
     "FAIL": "crashed: see its log",
 }
-"""Why a trial ended, where Optuna's journal alone holds its end."""
+"""Reason of an end that only Optuna's journal contains."""
 
 
 def outcome_of(ledger: InLedger, record: InRecord, journal: InJournal) -> Outcome:
-    """Return what becomes of a trial of which the three say this."""
     return OUTCOMES[ledger, record, journal]

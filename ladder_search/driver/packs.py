@@ -1,4 +1,4 @@
-"""How the trials of a search come to share packs: which program a configuration needs, and the desk that seats it."""
+"""Sharing of packs: the program that each configuration needs, and the actor ("desk") that assigns slots."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from ladder_search.training.compiling import compile_pays
 from ladder_search.trial import TrialSpec
 
 SIDE_BY_SIDE = 2
-"""Trials at a time that the decision to compile counts with, on every machine, so that the same command has the same
-programs everywhere."""
+"""Number of concurrent trials assumed when deciding to compile. It is constant, so that a command chooses the same
+programs on every machine."""
 
 
 def stacks(family: str) -> bool:
-    """Whether networks of the family can be, and are worth being, one program."""
+    """Whether networks of the family can be stacked into one program, and gain from it."""
     return find_family(family).stacking != "none"
 
 
 def check_stacks(family: str, slots: int | str) -> None:
-    """Raise ``SettingError`` when a search asks for shared packs of a family that has none."""
+    """Raise ``SettingError`` if shared packs are configured for a family that does not support them."""
     if slots not in ("auto", 1) and not stacks(family):
         raise SettingError(
             f"trials of {family} share no packs, got --slots {slots}; leave it out, or share a GPU by a fraction with "
@@ -40,36 +40,35 @@ def check_stacks(family: str, slots: int | str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiling:
-    """What decides whether the steps of a search are compiled, as its first life had it; kept in ``study.json``."""
+    """Inputs of the decision to compile, fixed when the search begins and stored in ``study.json``."""
 
     mode: Literal["auto", "on", "off"]
     compiler: bool
-    """Whether a compiler was found."""
     trials: int
-    """Trials of the search when it began: those that a resume adds change nothing."""
+    """Number of trials when the search began; a resume does not change it."""
 
 
 class Programs:
-    """The program that trains each configuration of a search, and whether compiling it pays.
+    """The program of each configuration of a search, and whether compiling it pays.
 
-    The answers are a function of the study, the options of the search and ``Compiling``: neither the cache folder nor
-    the number of cores changes them.
+    The results depend on the study, the options and ``Compiling`` only, not on the cache folder or the number of cores.
     """
 
     def __init__(self, compiling: Compiling, programs: int, own: TrialSpec, dataset: Dataset, *, slots: int) -> None:
-        """Args: ``programs``, how many the trials need; ``slots``, trials in a pack."""
+        """Args: ``programs`` is the number of programs that the trials need; ``slots`` the trials per pack."""
         self._dataset, self._compiling, self._slots = dataset, compiling, slots
-        self._variants = programs  # each gets its part of the trials
+        self._variants = programs  # trials are divided evenly among them
         self._own = own.member(dataset).signature()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Ray pickles the scheduler, which refers to this object, into snapshots that nothing reads."""
+        """Exclude this object, which the scheduler refers to, from Ray's snapshot."""
         return {}
 
     def needed(self, settings: Mapping[str, Any], *, fixed: bool = False) -> dict[str, Any]:
-        """Return ``signature`` (of the pack), ``seats`` and ``compiled`` for a trial; ``fixed``: it is no suggestion.
+        """Return ``signature`` (of the pack), ``seats`` and ``compiled`` for a trial; ``fixed`` for a fixed point.
 
-        A configuration whose program no other trial needs gets a pack for itself: empty slots cost as taken ones do.
+        A fixed point whose program no other trial needs gets its own pack, because empty slots cost as much as used
+        ones.
         """
         spec = TrialSpec.from_mapping(settings)
         member = spec.member(self._dataset)
@@ -93,12 +92,10 @@ class Programs:
 
 @dataclass(slots=True, kw_only=True)
 class Sharing:
-    """The packs of a search that runs."""
-
     desk: str | None
-    """Name of the desk; None: every trial has a pack of its own."""
+    """Name of the desk actor; None: every trial has its own pack."""
     accounts: list[dict[str, Any]]
-    """Afterwards: what every host did, see ``trainables.pack_host.Account``."""
+    """Statistics of every host after the search, see ``trainables.pack_host.Account``."""
 
 
 @contextmanager
@@ -114,10 +111,10 @@ def shared(
     """Run the trials of a search in packs of ``slots`` trials.
 
     Args:
-        trainable: its ``open_desk`` starts the desk; one without trains each trial alone.
+        trainable: its ``open_desk`` starts the desk; without it, each trial trains alone.
         share: cores and GPUs of a pack.
-        keeper: name of the actor that keeps earlier stages.
-        copies: trials continue from each other's states, as in a population.
+        keeper: name of the actor that holds earlier stages.
+        copies: trials continue from each other's states, as in population based training.
     """
     if slots == 1 or not hasattr(trainable, "open_desk"):
         yield Sharing(desk=None, accounts=[])
@@ -136,7 +133,7 @@ def shared(
     try:
         yield sharing
     finally:
-        # Whatever does not answer now ends with its owner, this process.
+        # An actor that does not respond ends with its owner, this process.
         with suppress(RayError, GetTimeoutError):
             sharing.accounts = ray.get(desk.close.remote(), timeout=30)
         ray.kill(desk)
@@ -144,12 +141,12 @@ def shared(
 
 @contextmanager
 def kept(trainable: Any, folder: Path, data: Mapping[str, Dataset], ready: Mapping[str, Path]) -> Iterator[str | None]:
-    """Keep the earlier stages of a search's trials; yield the keeper's name, None where trials have no stages.
+    """Start the actor that holds earlier stages; yield its name, None if trials have no stages.
 
     Args:
-        folder: holds them as bundles.
+        folder: where stages are stored as bundles.
         data: the stages' data sets by name, without test sets.
-        ready: folders of bundles that stages name, by their keys.
+        ready: folders of existing bundles, by stage key.
     """
     if not data:
         yield None
@@ -163,7 +160,7 @@ def kept(trainable: Any, folder: Path, data: Mapping[str, Dataset], ready: Mappi
 
 
 def in_words(accounts: list[dict[str, Any]]) -> str | None:
-    """Say in a line how well the slots were used; None: there were no packs."""
+    """Return a line about the use of the slots; None if there were no packs."""
     intervals = sum(a["intervals"] for a in accounts)
     if not intervals:
         return None

@@ -1,4 +1,4 @@
-"""The search's own run in the tracking store: its settings and provenance, later its pictures and numbers."""
+"""The search's own run in the tracking store, with its settings, provenance, pictures and summary."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from ladder_search.tracking.clock import steady_time
 
 
 class ParentRun:
-    """The run that all trials' runs belong to.
+    """The parent of all trials' runs.
 
     States::
 
-        start(…)      -> it is RUNNING, and no run of an earlier life of the search is
+        start(…)      -> RUNNING; runs of earlier executions are ended
         summarise(…)  -> it has pictures, journal, leaderboard and numbers
         end(status)   -> it has ended
     """
 
     def __init__(self, tracker: Tracker, search: str, study: Study, folder: StudyFolder, life: int) -> None:
-        """Args: ``search`` begins the keys of all its runs; ``life`` counts from 1."""
+        """Args: ``search`` is the prefix of run keys; ``life`` counts the executions from 1."""
         self._tracker, self._search, self._key = tracker, search, f"{search}/search"
         self._study, self._folder, self._life = study, folder, life
 
@@ -42,7 +42,7 @@ class ParentRun:
         provenance: Mapping[str, Fact],
         dataset: DatasetInput,
     ) -> None:
-        """Args: ``settings`` that the search was begun with: the store keeps a parameter for ever."""
+        """Args: ``settings`` are those at the beginning of the search, because the store never changes a parameter."""
         target = self._study.target
         self._tracker.start_run(
             self._key,
@@ -60,23 +60,23 @@ class ParentRun:
             dataset=dataset,
         )
         self._tracker.log_artifact(self._key, self._folder.path / "study.json")
-        if self._life > 1:  # what still says RUNNING was told so by a life that was killed
+        if self._life > 1:  # runs that a killed execution left RUNNING
             self._tracker.close_stale_runs(f"{self._search}/", [self._key])
 
     def summarise(self, records: Sequence[TrialRecord], study: optuna.Study) -> list[str]:
-        """Draw the pictures, write the leaderboard, and hand all in; return what went wrong, a sentence each."""
+        """Draw the pictures, write the leaderboard and upload both; return a sentence for each problem."""
         problems: list[str] = []
         try:
             for path in draw_all(self._folder, self._study, list(records), study):
                 self._tracker.log_artifact(self._key, path, "pictures")
-        except Exception as error:  # a search of days does not end without its leaderboard for want of a picture
+        except Exception as error:  # a failed picture must not cost the leaderboard
             problems.append(f"pictures: {type(error).__name__}: {error}")
         self._tracker.log_artifact(self._key, self._folder.journal)
         table = self._folder.path / "leaderboard.md"
         try:
             table.write_text(leaderboard_markdown(self._study, records, top=50), encoding="utf-8")
             self._tracker.log_artifact(self._key, table)
-        except OSError as error:  # a full disk; the table is printed anyway
+        except OSError as error:  # a full disk; the table is still printed
             problems.append(f"{table.name}: {error}")
         found = summary(self._study, records)
         values = {

@@ -1,4 +1,4 @@
-"""How the trials of a search share the cluster: decided once, before the first trial."""
+"""Plan of how the trials of a search share the cluster, made once before the first trial."""
 
 from __future__ import annotations
 
@@ -13,25 +13,21 @@ from ladder_search.driver.settings import SearchSettings
 from ladder_search.trial import TrialSpec
 
 MOST_PENDING = 16
-"""Trials that wait at most on a cluster that may grow."""
+"""Maximum number of pending trials on a cluster that may grow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How the trials of a search share the cluster."""
-
     settings: SearchSettings
-    """With the resources of a trial filled in."""
+    """Settings with the resources of a trial filled in."""
     slots: int
-    """Trials in a pack."""
     share: cluster.Share
     """CPU cores and GPUs of a trial."""
     room: int
-    """Trials that fit now."""
     pending: int
-    """Trials that wait for resources ahead of time."""
+    """Number of trials that request resources ahead of time."""
     alive: int
-    """Trials that are alive together."""
+    """Maximum number of concurrent trials."""
     programs: Programs
     journal: Journal
 
@@ -55,11 +51,11 @@ def choose_slots(
     """Return how many trials share a pack.
 
     Args:
-        programs: number of programs in the space; each has packs of its own.
-        kept: the choice of an earlier life of the search.
-        trials: trials that have not ended.
-        private: the cluster belongs to this search.
-        shares_packs: the family's trainable can share packs.
+        programs: number of programs in the space; each has its own packs.
+        kept: the choice of an earlier execution of the search.
+        trials: number of trials that have not ended.
+        private: whether the cluster belongs to this search.
+        shares_packs: whether the family's trainable can share packs.
     """
     if settings.slots != "auto" and kept is None:
         slots = bounded(settings.slots, trials=trials, gpus=settings.gpus)
@@ -67,7 +63,7 @@ def choose_slots(
         return Choice(slots=slots, why=f"--slots {settings.slots}", note=note if slots < settings.slots else "")
     if not shares_packs or not stacks(own.family):
         return Choice(slots=1, why=f"trials of {own.family} share no packs")
-    # A resource that the machine does not have is reported before a probe waits for it.
+    # Report a missing resource before a benchmark waits for it.
     cluster.capacity(cluster.Share(cpus=settings.cpus, gpus=settings.gpus), private=private)
     if kept is not None:
         choice = Choice(slots=kept, why="as the search began")
@@ -88,11 +84,11 @@ def choose_slots(
 
 
 def at_a_time(settings: SearchSettings, *, trials: int, private: bool, slots: int, room: int) -> tuple[int, int]:
-    """Return how many trials wait for resources ahead of time, and how many are alive together."""
+    """Return the number of pending trials and the maximum number of concurrent ones."""
     most = settings.max_concurrent
     if settings.scheduler == "pbt":  # the trials of a population take turns
         return trials, most or trials
     if private:
         return slots, most or room
-    # A shared cluster may grow by as much as waits, but the sampler learns nothing from trials that wait.
+    # Pending trials make a shared cluster grow, but the sampler cannot learn from them.
     return max(1, min(room, MOST_PENDING)), most or trials

@@ -1,4 +1,4 @@
-"""What a search changes in its process for a while: environment, handlers of signals, loggers."""
+"""Restore the process state that a search changes: environment, signal handlers and loggers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from typing import Any
 from ladder_search import environment, signals
 
 _LOGGERS = ("", "optuna", "ray", "ray.tune", "ray.tune.execution.experiment_state")
-"""Loggers of the libraries that a search configures; they may not exist before."""
 
 
 @contextmanager
 def as_before() -> Iterator[None]:
-    """Put back at the end what a search, Ray, Tune and Optuna change for the whole process in between."""
+    """Restore what a search, Ray, Tune and Optuna change in the process."""
     loggers = {logger: _state(logger) for logger in map(logging.getLogger, _LOGGERS)}
     hook = sys.excepthook
     try:

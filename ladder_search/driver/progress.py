@@ -1,4 +1,4 @@
-"""The live view of a running search: how far it is, how good it is, how long it will take."""
+"""The live view of a running search: progress, best result and time left."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ladder_search.studies.study import Study
 from ladder_search.wording import BASELINE, finite
 
 QUIET_SECONDS = 30.0
-"""Without a terminal, the least time between two lines that no trial's end caused."""
+"""Minimum seconds between two printed lines without a terminal, except when a trial ends."""
 _HARMLESS = (Exception, SystemExit)
-"""What a display may raise and a search survives: Rich asks for an exit when whoever read the output is gone."""
+"""Errors of the display that are ignored; Rich raises SystemExit when the reader of the output has gone."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -32,7 +32,6 @@ class _Running:
 
     @property
     def fraction(self) -> float:
-        """Share of the budget that is trained."""
         return min(1.0, self.epoch / self.epochs) if self.epochs > 0 else 0.0
 
 
@@ -41,14 +40,14 @@ def time_left(
 ) -> float | None:
     """Estimate the seconds until a search ends; None until one trial has ended.
 
-    A waiting trial is expected to take the mean time of the ended ones; a running one the rest of it, or, if it has
-    already taken longer, the rest of its budget at its own pace.
+    A waiting trial is expected to take the mean time of ended trials. A running one takes the remainder of that time
+    or, if it has already taken longer, the remainder of its budget at its current speed.
 
     Args:
-        durations: seconds that each ended trial took.
-        running: (seconds so far, fraction of the budget trained) of each running trial.
-        waiting: trials that have not started.
-        concurrency: trials that run at a time.
+        durations: seconds of each ended trial.
+        running: (elapsed seconds, trained fraction of the budget) of each running trial.
+        waiting: number of trials that have not started.
+        concurrency: number of trials that run at the same time.
     """
     if not durations:
         return None
@@ -66,10 +65,9 @@ def time_left(
 
 
 class Progress:
-    """The live view of a search; a display that breaks never stops the search.
+    """The live view of a search; errors of the display never stop the search.
 
-    A terminal shows a view that is redrawn in place. Without a terminal, a line is printed whenever a trial ends, and
-    at most every 30 s besides.
+    On a terminal, the view is redrawn in place. Otherwise a line is printed when a trial ends, and at most every 30 s.
     """
 
     def __init__(
@@ -80,7 +78,7 @@ class Progress:
         console: Console,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Args: ``total_trials`` counts the reference trials, too; ``clock`` returns seconds."""
+        """Args: ``total_trials`` includes the reference trials; ``clock`` returns seconds."""
         self._study, self._total, self._concurrency = study, total_trials, concurrency
         self._shown = study.measure.text
         self._console, self._clock = console, clock
@@ -88,7 +86,7 @@ class Progress:
         self._running: dict[str, _Running] = {}
         self._ended: dict[str, TrialRecord] = {}
         self._begun = self._last_line = clock()
-        self._lock = threading.RLock()  # Live redraws from a thread of its own
+        self._lock = threading.RLock()  # the live view redraws from its own thread
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -104,21 +102,18 @@ class Progress:
             self._stack.close()
 
     def resumed(self, records: Iterable[TrialRecord]) -> None:
-        """Trials that ended in an earlier run of this search."""
         with suppress(*_HARMLESS), self._lock:
             self._ended.update({record.key: record for record in records})
 
     def started(self, key: str) -> None:
-        """A trial has started, or starts again."""
         with suppress(*_HARMLESS), self._lock:
             self._ended.pop(key, None)
             self._running.setdefault(key, _Running(since=self._clock()))
             self._line_when_quiet()
 
     def reported(self, key: str, epoch: int, epochs: int, validation_error: float | None) -> None:
-        """A running trial has trained ``epoch`` of its ``epochs``."""
         with suppress(*_HARMLESS), self._lock:
-            if key in self._ended:  # a report that was overtaken by the trial's end
+            if key in self._ended:  # the report arrived after the trial's end
                 return
             running = self._running.setdefault(key, _Running(since=self._clock()))
             running.epoch, running.epochs = epoch, epochs
@@ -126,7 +121,6 @@ class Progress:
             self._line_when_quiet()
 
     def ended(self, record: TrialRecord) -> None:
-        """A trial has ended."""
         with suppress(*_HARMLESS), self._lock:
             self._running.pop(record.key, None)
             self._ended[record.key] = record
@@ -134,7 +128,6 @@ class Progress:
             self._line(f"{record.key}{name} {record.state} {self._shown(record.validation_error)}: ")
 
     def summary(self) -> str:
-        """The state of the search in one line."""
         with self._lock:
             counts, best, left = self._counts(), self._best(), self._left()
         return f"{counts}; {best}; {left}"
@@ -177,7 +170,6 @@ class Progress:
         self._console.say(prefix + self.summary())
 
     def _view(self) -> View:
-        """The state of the search, and the trials that run."""
         with self._lock:
             return View(
                 lines=[self._study.name, self._counts(), self._best()],

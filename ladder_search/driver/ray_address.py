@@ -1,4 +1,4 @@
-"""The address of a Ray cluster: where it comes from, its form, and whether a search on this machine can join it."""
+"""Find and check the address of a Ray cluster that a search joins."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ OPTION = "--address"
 VARIABLE = "RAY_ADDRESS"
 _CONNECT_SECONDS = 4.0
 _JOIN_SECONDS = 7
-"""A cluster on this machine lets a driver in within 1 s, and within 2.5 s where ten processes share two cores."""
+"""Time limit on this machine, where joining takes 1 s, or 2.5 s if ten processes share two cores."""
 _REMOTE_JOIN_SECONDS = 30
-"""The same for other machines, which may still be starting; Ray itself gives a server up that is none after 20 s."""
+"""Time limit on other machines, which may still be starting; Ray takes 20 s to recognise a foreign server."""
 _START_SECONDS = 60.0
-"""Most that importing Ray may take on a machine that is busy."""
+"""Time limit of importing Ray on a busy machine."""
 _REMEDY = (
     f"start one with `{command_line('ray', 'start', head=True)}`, name another, or use --address local for a private "
     "Ray of this search"
 )
 
 _HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-"""What every HTTP/2 connection, and so every gRPC client, begins with: the preface and empty settings."""
+"""Start of every HTTP/2 connection, and therefore of every gRPC client: the preface and empty settings."""
 _SETTINGS = 4
-"""Type of the frame with which an HTTP/2 server begins, in the fourth byte."""
+"""Type, in the fourth byte, of the first frame of an HTTP/2 server."""
 
 _JOIN = """
 import signal, sys
@@ -45,15 +45,12 @@ ray.shutdown()
 
 @dataclass(frozen=True, slots=True)
 class RayAddress:
-    """A cluster that is to be joined."""
-
     value: str
     """``host:port``, or ``auto``: the cluster of this node."""
     source: str
-    """The option, variable or file that it comes from."""
+    """The option, variable or file that names it."""
 
     def error(self, reason: str) -> ResourceError:
-        """Return the error that says why the cluster cannot be joined."""
         return ResourceError(
             f"{self.source} must name a running Ray cluster, {self.value!r} is none: {reason[:200].rstrip('.')}; "
             f"{_REMEDY}."
@@ -61,17 +58,16 @@ class RayAddress:
 
 
 def find_address(option: str | None, source: str = OPTION) -> RayAddress | None:
-    """Return the address of the cluster that a search joins; None: it starts a private Ray.
+    """Return the address of the cluster to join; None: start a private Ray.
 
     Args:
-        option: the setting ``address``; None: the variable ``RAY_ADDRESS`` decides.
-        source: where the setting comes from, for messages.
+        option: the setting ``address``; None: use the variable ``RAY_ADDRESS``.
+        source: origin of the setting, for messages.
 
-    Raises:
-        ResourceError: the address has another form than ``host:port``, ``auto`` or ``local``.
+    Raises ``ResourceError`` if the address is not ``host:port``, ``auto`` or ``local``.
     """
     variable = os.environ.get(VARIABLE)
-    if variable and option in (None, "", "auto"):  # Ray, too, takes the variable for "auto"
+    if variable and option in (None, "", "auto"):  # as in Ray, the variable replaces "auto"
         option, source = variable, f"the variable {VARIABLE}"
     if not option or option == "local":
         return None
@@ -93,10 +89,10 @@ def find_address(option: str | None, source: str = OPTION) -> RayAddress | None:
 
 
 def check(address: RayAddress) -> None:
-    """Raise ``ResourceError`` unless a cluster can be joined at the address; Ray itself would try for minutes.
+    """Raise ``ResourceError`` unless the cluster can be joined, without Ray's retries, which take minutes.
 
-    Whatever does not speak gRPC, such as a dashboard, is refused within seconds. Then a process of its own joins and
-    leaves the cluster, as only Ray can tell whether version, login and this node fit.
+    Servers that do not speak gRPC, such as a dashboard, are refused within seconds. Then a separate process joins the
+    cluster, because only Ray can check version, login and node.
     """
     if address.value != "auto" and os.environ.get("RAY_USE_TLS", "0") != "1":
         _check_speaks_grpc(address)

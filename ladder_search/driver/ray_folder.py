@@ -1,4 +1,4 @@
-"""The folder that holds the sockets, logs and spilled objects of a private Ray: short, of one search, and removed."""
+"""Temporary folder for the sockets, logs and spilled objects of a private Ray."""
 
 from __future__ import annotations
 
@@ -15,36 +15,33 @@ from ladder_search.disk.lock import Lock
 from ladder_search.errors import ResourceError
 
 VARIABLES = ("RAY_TMPDIR", "TMPDIR")
-"""Variables that Ray takes its folder from, in this order."""
+"""Variables that Ray reads, in this order."""
 _PREFIX = "ray-"
 _LOCK = "search.lock"
 _LONGEST_SOCKET = "ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
-"""The longest name that Ray gives a socket below the folder; the kernel allows 107 bytes for the whole path."""
+"""Longest name of a socket below the folder; the kernel limits the whole path to 107 bytes."""
 _ENOUGH_BYTES = 4 << 20
-"""What the folder must have room for: the logs of a short search."""
+"""Required space: the logs of a short search."""
 _LEFT_SECONDS = 30.0
-"""After that time a folder without a process that holds its lock is one that a killed search has left."""
+"""Age after which a folder whose lock is free counts as left by a killed search."""
 
 
 @contextmanager
 def ray_folder(notify: Callable[[str], None]) -> Iterator[Path]:
-    """Let a Ray that starts meanwhile keep its files in a folder of its own, which is removed at the end.
+    """Make Ray store its files in a new folder while active, and remove it afterwards.
 
-    ``/tmp/ray``, Ray's own choice, is shared by all users of a machine, and belongs to the first of them. The folder is
-    made in the first place of ``RAY_TMPDIR``, ``TMPDIR``, ``/tmp``, ``/var/tmp`` and ``/dev/shm`` where Ray's sockets
-    and logs can be.
+    Ray's default ``/tmp/ray`` belongs to the first user of a machine. The folder is created in the first of
+    ``RAY_TMPDIR``, ``TMPDIR``, ``/tmp``, ``/var/tmp`` and ``/dev/shm`` that can hold Ray's sockets and logs.
 
-    Args:
-        notify: takes a line where the folder that a variable names could not be used.
+    Args: ``notify`` receives a line if the folder that a variable names is unusable.
 
-    Raises:
-        ResourceError: there is no such place.
+    Raises ``ResourceError`` if there is no such folder.
     """
     folder = _make(notify)
     lock = Lock(folder / _LOCK)
     lock.acquire()
     before = os.environ.get("RAY_TMPDIR")
-    os.environ["RAY_TMPDIR"] = str(folder)  # read by this process and by all that Ray starts
+    os.environ["RAY_TMPDIR"] = str(folder)  # read by this process and those that Ray starts
     try:
         yield folder
     finally:
@@ -70,7 +67,7 @@ def _make(notify: Callable[[str], None]) -> Path:
             _try(folder)
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
-            # Python refuses a path that is too long for a socket without a number.
+            # Python's error for a path that is too long for a socket has no number.
             reasons.append((variable, place, error.strerror or "its path is too long for Ray's sockets"))
             continue
         for variable, unused, reason in reasons:
@@ -78,15 +75,15 @@ def _make(notify: Callable[[str], None]) -> Path:
                 notify(f"{variable} names {unused}, where Ray cannot keep its files ({reason}); they are in {parent}.")
         _remove_leftovers(parent)
         return folder
-    told = "; ".join(f"{f'{variable}=' * bool(variable)}{place}: {reason}" for variable, place, reason in reasons)
+    places = "; ".join(f"{f'{variable}=' * bool(variable)}{place}: {reason}" for variable, place, reason in reasons)
     raise ResourceError(
-        f"Ray needs a folder with a short path and {_ENOUGH_BYTES >> 20} MB of room, and there is none ({told}); "
+        f"Ray needs a folder with a short path and {_ENOUGH_BYTES >> 20} MB of room, and there is none ({places}); "
         "free some space or set RAY_TMPDIR to such a folder."
     )
 
 
 def _try(folder: Path) -> None:
-    """Raise ``OSError`` unless Ray's sockets and logs can be in the folder."""
+    """Raise ``OSError`` unless the folder can hold Ray's sockets and logs."""
     (folder / "room").write_bytes(bytes(_ENOUGH_BYTES))
     (folder / "room").unlink()
     name = folder / ("s" * len(_LONGEST_SOCKET))
@@ -96,7 +93,6 @@ def _try(folder: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove the folder; Ray's processes may write into it for a moment after they were told to end."""
     for _ in range(20):
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():
@@ -105,7 +101,6 @@ def _remove(folder: Path) -> None:
 
 
 def _remove_leftovers(parent: Path) -> None:
-    """Remove the folders that killed searches of this user have left."""
     for lock in parent.glob(f"{_PREFIX}*/{_LOCK}"):
         with suppress(OSError):
             left = lock.parent.stat()

@@ -1,7 +1,7 @@
-"""Optuna's samplers, seeded anew for every suggestion.
+"""Optuna's samplers, with a new seed for every suggestion.
 
-A suggestion follows from the search's seed, its own number and the trials known by then. With one stream of random
-numbers for the whole search it would also depend on how often the search was interrupted.
+A suggestion depends on the search's seed, its number and the known trials. With one random stream, it would also depend
+on the number of interruptions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
 
 
 def sampler_for(name: str, seed: int, number: int) -> optuna.samplers.BaseSampler:
-    """Return the sampler of suggestion ``number`` in a search with this seed."""
     own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

@@ -1,4 +1,4 @@
-"""When a trial stops early. The paper's configurations are never stopped."""
+"""Schedulers that stop or copy trials early; the paper's configurations always run to their end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ladder_search.studies import StopConfig
 def rungs(epochs: int, steps_per_epoch: int, stop: StopConfig) -> list[int]:
     """Return the epochs at which trials are compared, lowest first.
 
-    The highest is ``epochs / reduction``, each lower one ``reduction`` times lower, and none lies before
+    The highest is ``epochs / reduction``; each lower one is ``reduction`` times lower, down to
     ``stop.first_rung_steps`` updates.
     """
     found: list[int] = []
@@ -35,19 +35,18 @@ def rungs(epochs: int, steps_per_epoch: int, stop: StopConfig) -> list[int]:
 class PatientASHA(FIFOScheduler):
     """Asynchronous successive halving (Li et al. 2020) that never stops protected trials.
 
-    A trial is stopped at a rung where its error is above the best ``1 / reduction`` of the errors recorded before it.
-    Between rungs it is stopped where its error is above the study's failure level after so many updates.
+    A trial stops at a rung if its error is above the best ``1 / reduction`` of the errors recorded there, and between
+    rungs if it is above the study's failure level after the configured number of updates.
     """
 
     def __init__(self, *, rungs: Sequence[int], stop: StopConfig, reasons: dict[str, str], measure: Measure) -> None:
-        """Args: ``rungs`` in epochs, may be empty; ``reasons`` receives, by key, why a trial was stopped."""
+        """Args: ``rungs`` are epochs, possibly none; ``reasons`` receives, by key, why a trial was stopped."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._recorded: dict[int, dict[str, float]] = {rung: {} for rung in sorted(rungs, reverse=True)}
-        """Rung, highest first -> key -> error."""
+        """Error by rung, highest first, and key."""
         self._stop, self._measure, self._reasons = stop, measure, reasons
 
     def recall(self, key: str, errors: Mapping[int, float | None]) -> None:
-        """Record the errors, by epoch, that a trial reported in an earlier life of the search."""
         for rung, recorded in self._recorded.items():
             if (error := errors.get(rung)) is not None:
                 recorded[key] = error
@@ -71,7 +70,7 @@ class PatientASHA(FIFOScheduler):
             self._is_worse(trial.config["key"], result[EPOCH], result[VALIDATION_ERROR])
 
     def _is_worse(self, key: str, epoch: int, error: float) -> bool:
-        """Record an error at the highest rung where the trial has none yet; return whether the trial should stop."""
+        """Record an error at the highest rung where the trial has none; return whether the trial should stop."""
         for rung, recorded in self._recorded.items():
             if epoch >= rung and key not in recorded:
                 earlier = list(recorded.values())
@@ -83,17 +82,17 @@ class PatientASHA(FIFOScheduler):
 def kept_for_exploits(interval: int, between: int) -> int:
     """Return how many checkpoints of a trial PBT needs, with an exploit every ``interval`` epochs.
 
-    A trial is told to go on from what another wrote when that was last compared, up to an interval ago, and the other
-    has written more since, one every ``between`` epochs.
+    A copy starts from the checkpoint at the last comparison, up to an interval ago; meanwhile the source writes another
+    one every ``between`` epochs.
     """
     return 3 + math.ceil(interval / between)
 
 
 class PatientPBT(AmendedPBT):
-    """Population based training (Jaderberg et al. 2017) over the parameters of our own space.
+    """Population based training (Jaderberg et al. 2017) over the parameters of a ``Space``.
 
-    Ray refuses a searcher beside PBT because it would not hear of changed parameters; ours draws the first generation
-    only, and the trial's last parameters are in its record.
+    Ray refuses a searcher with PBT because changed parameters are not reported to it. Here the searcher draws the first
+    generation only, and the record holds the trial's last parameters.
     """
 
     def __init__(
@@ -103,8 +102,8 @@ class PatientPBT(AmendedPBT):
         distributions: Mapping[str, optuna.distributions.BaseDistribution],
         resolve: Callable[[Mapping[str, Any]], dict[str, Any]],
     ) -> None:
-        """Args: ``interval`` epochs between two exploits; ``resolve`` turns flat parameters into what a trial's
-        configuration has of them: ``settings`` and the program that they need."""
+        """Args: ``interval`` is the number of epochs between two exploits; ``resolve`` returns ``settings`` and the
+        program of flat parameters."""
 
         def explore(config: dict[str, Any]) -> dict[str, Any]:
             params = {name: _clip(value, distributions[name]) for name, value in config["params"].items()}
@@ -117,11 +116,11 @@ class PatientPBT(AmendedPBT):
             perturbation_interval=interval,
             hyperparam_mutations={"params": {name: _sampler(d) for name, d in distributions.items()}},
             custom_explore_fn=explore,
-            log_config=False,  # it would print to files of its own; records and runs hold the same
+            log_config=False,  # Ray would write its own log files; records and runs contain the same
         )
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        # A protected trial is known, so that it gets its turn; without a score it is never copied and never replaced.
+        # A protected trial is scheduled with the others, but has no score, so it is never copied or replaced.
         super().on_trial_add(cast(Any, SimpleNamespace(search_alg=None)), trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
@@ -130,12 +129,12 @@ class PatientPBT(AmendedPBT):
         return str(super().on_trial_result(tune_controller, trial, result))
 
     def amended(self, trial: Any, config: dict[str, Any]) -> dict[str, Any]:
-        # Parameters and weights are the other's; the identity of the trial does not change.
+        # Take parameters and weights of the other trial, but keep the identity.
         return config | {name: trial.config[name] for name in ("key", "number", "name", "protected", "start")}
 
 
 def _clip(value: Any, distribution: optuna.distributions.BaseDistribution) -> Any:
-    """Return the value of the distribution that is nearest to a number, which a mutation has scaled."""
+    """Return the nearest value of the distribution to a number that a mutation has scaled."""
     if not isinstance(distribution, optuna.distributions.FloatDistribution | optuna.distributions.IntDistribution):
         return value
     kind = int if isinstance(distribution, optuna.distributions.IntDistribution) else float
@@ -145,7 +144,7 @@ def _clip(value: Any, distribution: optuna.distributions.BaseDistribution) -> An
 
 
 def _sampler(distribution: optuna.distributions.BaseDistribution) -> Any:
-    """Return what Ray draws a new value from; ``_clip`` brings it to the distribution's steps."""
+    """Return Ray's distribution for new values; ``_clip`` rounds them to steps."""
     if isinstance(distribution, optuna.distributions.FloatDistribution):
         kind = tune.loguniform if distribution.log else tune.uniform
         return kind(distribution.low, distribution.high)

@@ -1,4 +1,4 @@
-"""One search from its settings to its leaderboard, begun or resumed."""
+"""Run or resume one search, from its settings to its leaderboard."""
 
 from __future__ import annotations
 
@@ -42,22 +42,20 @@ from ladder_search.tracking.address import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResult:
-    """What a search leaves behind."""
-
     study: Study
     folder: StudyFolder
     records: list[TrialRecord]
     store: str
     stored: bool
-    """Whether the tracking store has everything; otherwise ``ladder-search sync`` sends the rest."""
+    """Whether the tracking store is complete; otherwise ``ladder-search sync`` sends the rest."""
     interrupted: bool
     unfinished: bool
-    """Whether trials were stopped, or not begun, because the search was: ``--resume`` goes on with them."""
+    """Whether trials were stopped or not started because the search was halted; ``--resume`` continues them."""
     problems: list[str]
 
     @property
     def all_failed(self) -> bool:
-        """Whether not one trial could be trained: something is wrong with the search or the machine."""
+        """Whether no trial could be trained, which indicates a problem of the search or the machine."""
         return bool(self.records) and all(record.state == "FAIL" for record in self.records)
 
 
@@ -71,18 +69,16 @@ def run_search(
 ) -> SearchResult:
     """Run a search to its end and return its result.
 
-    Settings, data, folders and the store are checked before Ray starts. Afterwards the environment, signal handlers,
-    loggers and Ray's classes are as before.
+    Everything is checked before Ray starts. Environment, signal handlers, loggers and Ray's classes are restored.
 
-    Raises:
-        LadderSearchError: a setting, data set, folder, store, machine or resume that cannot be used.
+    Raises ``LadderSearchError`` if a setting, data set, folder, store, machine or resume is invalid.
     """
     address = ray_address.find_address(settings.address, settings.address_from)
     study = settings.resolved_study()
     dataset = datasets.load(study.data.dataset, notify=console.say)
     own = study.trial(seed=settings.seed, label_seed=settings.label_seed, draws=settings.draws)
     own.check_fits(dataset)
-    named_bundles(own)  # a bundle that is named and not there shows now
+    named_bundles(own)  # raises if a named bundle is missing
     source_data = {}
     for stage in own.stages.values():
         source_data[stage.data.dataset] = datasets.load(stage.data.dataset, notify=console.say)
@@ -90,7 +86,7 @@ def run_search(
     if study.data.validation < 1:
         raise SettingError("a search compares validation errors and data.validation is 0; set it to 1 or more.")
     if address and not settings.resume:
-        _look_for(address, console)  # before a folder is made
+        _look_for(address, console)  # before a folder is created
     root = Path(lasting(settings.root))
     store = settings.tracking or default_store(root)
     with _held_folder(root, settings, study) as folder:
@@ -102,14 +98,14 @@ def run_search(
             busy = check_or_wait(store)
             if busy is not None:
                 console.say(f"note: {busy}")
-        # A password in the address is for the store alone: it belongs in no file and in no parameter of a run.
+        # A password in the address must not reach files or parameters of runs.
         shown = replace(settings, tracking=settings.tracking and redacted(settings.tracking))
         run = Run(shown, study, own, dataset, source_data, folder, find_space(find_family(study.family).space), console)
         if settings.resume:
             run.recall()
         if address and settings.resume and not run.complete:
             _look_for(address, console)
-        # Ray takes some seconds to start: say that something goes on, and where.
+        # Starting Ray takes seconds, so report first that the search runs, and where.
         line = f"{study.name}: {run.outlook()}, kept in {folder.path}"
         console.say(line)
         if source := _store_line(settings, store):
@@ -149,10 +145,10 @@ def _look_for(address: RayAddress, console: Console) -> None:
 
 
 def _store_line(settings: SearchSettings, store: str) -> str | None:
-    """Return what is to be said of a variable that names a store, the one of the search or another."""
+    """Return a note if ``MLFLOW_TRACKING_URI`` names the store of this search, or differs from it on a resume."""
     try:
         named = variable_store()
-    except TrackingError:  # no default was needed
+    except TrackingError:  # the variable is invalid, but not used
         return None
     if named == normal_store(store):
         return of_variable(named)
@@ -163,7 +159,7 @@ def _store_line(settings: SearchSettings, store: str) -> str | None:
 
 @contextmanager
 def _held_folder(root: Path, settings: SearchSettings, study: Study) -> Iterator[StudyFolder]:
-    """Hold the folder of the search: a free one, or with ``resume`` the one that has it."""
+    """Lock the folder of the search: a new one, or with ``resume`` the existing one."""
     name = settings.name
     if settings.resume and name is not None:
         folder = StudyFolder(root / name)

@@ -1,7 +1,7 @@
-"""Ray Tune's view of our Optuna study.
+"""Ray Tune's searcher on top of an Optuna study.
 
-Ray's own OptunaSearch reports a stopped trial as complete. Here a stopped trial is PRUNED with its intermediate values,
-a diverged or crashed one is FAIL, and only a trial that was trained to its end is COMPLETE.
+Unlike Ray's OptunaSearch, it reports stopped trials as PRUNED with their intermediate values, diverged and crashed ones
+as FAIL, and only completely trained ones as COMPLETE.
 """
 
 from __future__ import annotations
@@ -24,18 +24,15 @@ from ladder_search.record.trial import identity, key_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FixedPoint:
-    """A configuration that is run as it is, before any suggestion."""
-
     name: str
-    """"published" or "supervised baseline", which are never stopped; "": a point to begin with, a suggestion as any."""
+    """"published" or "supervised baseline", which are never stopped; "" for an ordinary suggestion."""
     settings: dict[str, Any]
-    """The whole trial's nested settings."""
     params: dict[str, Any] | None
-    """Its flat parameters where the space has that point: then the sampler learns from it; None: it does not."""
+    """Flat parameters if the point lies in the space, so that the sampler learns from it; None otherwise."""
 
 
 def outcome(result: Mapping[str, Any] | None, epochs: int, *, error: bool = False) -> State:
-    """Return the state of an ended trial from its last result and the epochs it was to be trained for."""
+    """Return the state of an ended trial from its last result; ``epochs`` is the configured length."""
     if error or not result or result.get(DIVERGED) or not math.isfinite(result.get(VALIDATION_ERROR, math.nan)):
         return "FAIL"
     return "COMPLETE" if result.get(EPOCH, 0) >= epochs else "PRUNED"
@@ -43,31 +40,27 @@ def outcome(result: Mapping[str, Any] | None, epochs: int, *, error: bool = Fals
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unfinished:
-    """A trial of an earlier life of the search that has not ended."""
-
     trial: dict[str, Any]
-    """Its key, number, name, params and settings."""
     checkpoint: str | None
-    """Folder or address of the checkpoint that it goes on from; None: it starts anew."""
+    """Folder or address of the checkpoint to continue from; None: restart."""
     epoch: int
-    """Epochs in that checkpoint."""
 
 
 Untried = Callable[
     [optuna.Study, Callable[[int], optuna.samplers.BaseSampler], int, Collection[str]], dict[str, Any] | None
 ]
-"""(study, sampler by number, number of the trial, identities of what was tried) -> flat parameters."""
+"""(study, sampler by number, trial number, identities of tried settings) -> flat parameters."""
 
 
 class OptunaSearcher(Searcher):
-    """Suggests trials from an Optuna study and tells it their ends.
+    """Suggests trials from an Optuna study and reports their results to it.
 
     State for one trial::
 
         suggest(id)             -> the Optuna trial is RUNNING
         on_trial_result(id, …)  -> one more intermediate value, by epoch
-        on_trial_complete(id,…) -> COMPLETE, PRUNED or FAIL; nothing changes it afterwards
-        close()                 -> no trial is RUNNING; what has not ended is WAITING, for a resume
+        on_trial_complete(id,…) -> COMPLETE, PRUNED or FAIL, which is final
+        close()                 -> no trial is RUNNING; unfinished ones are WAITING for a resume
     """
 
     def __init__(
@@ -88,17 +81,17 @@ class OptunaSearcher(Searcher):
         untried: Untried = lambda study, sampler, number, tried: None,
     ) -> None:
         """Args:
-        sampler: returns the sampler of a suggestion, by its number.
-        suggest_settings: turns an Optuna trial into a trial's nested settings.
-        common: part of the configuration of every trial.
-        needed: returns the program that settings need.
-        reasons: key -> why the scheduler stopped a trial; a trial without a reason was stopped with the search.
-        unfinished: trials that are resumed before anything new is suggested.
+        sampler: returns the sampler for a trial number.
+        suggest_settings: returns a trial's nested settings.
+        common: configuration entries that all trials share.
+        needed: returns the program for given settings.
+        reasons: why the scheduler stopped a trial, by key; trials without a reason were stopped with the search.
+        unfinished: trials to resume before new ones.
         first: number of the first new trial.
         over: whether the search is being halted.
-        most: trials to suggest. The searcher reports the end when all have ended: until then, Ray reuses
-            the process of a paused trial.
-        untried: returns parameters that no trial has yet; None where the sampler cannot repeat itself.
+        most: number of trials to suggest. The end is reported after all have ended, as Ray reuses the processes of
+        paused trials.
+        untried: returns parameters that no trial has yet; None if the sampler cannot repeat itself.
         """
         super().__init__(metric=VALIDATION_ERROR, mode="min")
         self._journal, self._sampler = journal, sampler
@@ -117,15 +110,15 @@ class OptunaSearcher(Searcher):
         self._tried = {identity(json.loads(trial.user_attrs["settings"])) for trial in journal.trials().values()}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Ray pickles searchers into its snapshot; a search is rebuilt from Optuna's journal instead."""
+        """Exclude this object from Ray's snapshot: a search is restored from Optuna's journal."""
         return {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """Return the configuration of the next trial, unfinished ones and fixed points first; None: none may begin."""
+        """Return the next configuration, unfinished trials and fixed points first; None if no trial may start."""
         if self._over():
             return None
         if not self._left:
-            return None if self._running else cast(Any, Searcher.FINISHED)  # a word, which the supertype leaves out
+            return None if self._running else cast(Any, Searcher.FINISHED)  # not in the supertype's annotation
         self._left -= 1
         if self._unfinished:
             found = self._unfinished.popleft()
@@ -163,13 +156,13 @@ class OptunaSearcher(Searcher):
         return {"key": key, "number": number, "name": name, "params": params, "settings": settings}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Report an intermediate value; one that was reported before (a restored trial) is not reported twice."""
+        """Report an intermediate value; known ones, for example of a restored trial, are ignored."""
         key = self._running.get(trial_id)
         if key is not None:
             self._report(key, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell Optuna how the trial ended."""
+        """Report the final state of a trial to Optuna."""
         key = self._running.pop(trial_id, None)
         if key is None:
             return
@@ -182,14 +175,14 @@ class OptunaSearcher(Searcher):
             self._journal.end(key, state, result.get(VALIDATION_ERROR) if result else None)
 
     def close(self) -> None:
-        """Leave no trial RUNNING that Tune left without an end, because the search was halted."""
+        """Set trials that a halted search left RUNNING to WAITING."""
         for key in (*self._running.values(), *(found.trial["key"] for found in self._unfinished)):
             self._journal.pause(key)
         self._running.clear()
         self._unfinished.clear()
 
     def save(self, checkpoint_path: str) -> None:
-        """Ray calls it for every snapshot and warns where it is missing; nothing reads one, so nothing is written."""
+        """Write nothing: Ray requires this method for its snapshots, which are never read."""
 
     def _report(self, key: str, result: Mapping[str, Any]) -> None:
         self._journal.report(key, result.get(VALIDATION_ERROR, math.nan), int(result.get(EPOCH, 0)))

@@ -15,83 +15,82 @@ if TYPE_CHECKING:
     from ladder_search.training.request import Request
 
 _SMALLEST_SHARE = 1e-4
-"""Ray counts resources in units of that."""
-# It becomes part of paths, run keys and addresses.
+"""Resolution of Ray's resource counts."""
+# used in paths, run keys and addresses
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchSettings:
-    """One search: which study, how many trials, with what, where."""
+    """Settings of one search: the study, the number of trials, resources and locations."""
 
     study: str
     """Row of ``studies.STUDIES``."""
     trials: int = 24
-    """Configurations to try, the paper's own and the supervised baseline among them."""
+    """Number of configurations to try, including the paper's and the supervised baseline."""
     draws: int = 1
     """Label draws that each configuration is trained on."""
     seed: int = 1
     """Seed of the sampler and of every trial's weights, noise and batches."""
     label_seed: int = 1
-    """Seed of the label draw: the same for all configurations, so that they are compared in pairs."""
+    """Seed of the label draw, shared by all configurations so that they are compared in pairs."""
     sampler: Literal["tpe", "random", "cma-es"] = "tpe"
-    """Optuna's sampler that suggests configurations."""
+    """Optuna's sampler."""
     scheduler: Literal["asha", "fifo", "pbt"] = "asha"
-    """asha: weak trials stop at rungs; fifo: none stops; pbt: weak trials continue from copies of strong ones."""
+    """asha: stop weak trials at rungs; fifo: stop none; pbt: replace weak trials by copies of strong ones."""
     max_concurrent: int | None = None
-    """Trials that run at the same time; none: as many as the machine or cluster has room for."""
+    """Maximum number of concurrent trials; none: as many as fit on the machine or cluster."""
     slots: int | Literal["auto"] = "auto"
-    """Trials that share a pack, and with it an accelerator or a CPU share: each asks for 1/slots of that; auto: as many
-    as a short probe finds best."""
+    """Trials per pack, each of which requests 1/slots of the pack's accelerator or cores; auto: the best of a short
+    benchmark."""
     cpus_per_trial: float | None = None
-    """Cores of a trial, or of a pack; none: as many as the family requests for the study's settings."""
+    """Cores per trial or pack; none: what the family requests for the study's settings."""
     gpus_per_trial: float | Literal["auto"] | None = None
-    """GPUs of a trial, or of a pack; auto: the share that the family requests for the study's settings; none: auto on
-    a cluster that has GPUs, otherwise 0."""
+    """GPUs per trial or pack; auto: what the family requests for the study's settings; none: auto on a cluster with
+    GPUs, otherwise 0."""
     time_budget: float | None = None
     """Seconds after which running trials are stopped; none: no limit."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Compile the training step; auto: when the search is long enough to earn it back."""
+    """Compile the training step; auto: if the search is long enough to amortize it."""
     epochs: int | None = None
-    """Length of each trial; none: the study's own. Another length is another schedule."""
+    """Length of each trial; none: the study's. The schedule changes with it."""
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    """Nested settings put over the study's own (--set)."""
+    """Nested settings that override the study's (--set)."""
     address: str | None = None
-    """Ray cluster to join ("auto": the one of this node); local: a private one of this search; none: the cluster of
+    """Ray cluster to join ("auto": that of this node); local: start a private one; none: the cluster of
     ``RAY_ADDRESS``, else a private one."""
     address_from: str = field(default="--address", init=False, compare=False)
-    """Where ``address`` comes from, for messages; no setting, and kept in no file."""
+    """Origin of ``address`` for messages; not stored."""
     root: str = "results"
-    """Folder that holds the study folders and the default tracking store."""
+    """Folder of the study folders and the default tracking store."""
     name: str | None = None
-    """Name of the study folder; none: the study's name and the time."""
+    """Name of the study folder; none: name of the study and time."""
     tracking: str | None = None
     """Address of the MLflow store; none: a SQLite file in the root folder. The command line's default is
     ``MLFLOW_TRACKING_URI``."""
     offline: bool = False
-    """Ask nothing of the store and send nothing; ``ladder-search sync`` does so later."""
+    """Do not contact the store; ``ladder-search sync`` uploads the results later."""
     storage: str | None = None
-    """Folder or bucket that every node can write, for checkpoints; none: the study folder."""
+    """Folder or bucket for checkpoints, writable by every node; none: the study folder."""
     resume: bool = False
-    """Go on with the search in the folder ``name`` instead of beginning one."""
+    """Resume the search in the folder ``name``."""
 
     @property
     def cpus(self) -> float:
-        """``cpus_per_trial`` of settings that are ``resolved``."""
+        """``cpus_per_trial`` of ``resolved`` settings."""
         assert self.cpus_per_trial is not None
         return self.cpus_per_trial
 
     @property
     def gpus(self) -> float:
-        """``gpus_per_trial`` of settings that are ``resolved``."""
+        """``gpus_per_trial`` of ``resolved`` settings."""
         assert isinstance(self.gpus_per_trial, (int, float))
         return self.gpus_per_trial
 
     def resolved(self, request: Request, *, has_gpus: bool) -> SearchSettings:
-        """Return these settings with unset resources filled in from the request of the study's own trial.
+        """Return these settings with unset resources filled in from the request of the study's trial.
 
-        Args:
-            has_gpus: whether the cluster has GPUs that trials can use.
+        Args: ``has_gpus`` is whether trials can use GPUs of the cluster.
         """
         cpus, gpus = self.cpus_per_trial, self.gpus_per_trial
         if gpus is None:
@@ -114,7 +113,7 @@ class SearchSettings:
                 f"--max-concurrent must be at least 1, got {self.max_concurrent}; give a positive whole number."
             )
         for name in ("seed", "label_seed"):
-            in_range(f"--{name.replace('_', '-')}", getattr(self, name), 0, 2**32 - 1)  # what the samplers take
+            in_range(f"--{name.replace('_', '-')}", getattr(self, name), 0, 2**32 - 1)  # the samplers' range
         if self.cpus_per_trial is not None:
             in_range("--cpus-per-trial", self.cpus_per_trial, 0.01, 1e4)
         together = 1 if self.slots == "auto" else min(self.slots, self.trials)
@@ -138,7 +137,7 @@ class SearchSettings:
             in_range("--time-budget", self.time_budget, 1.0, 1e9)
         for name in ("address", "root", "tracking", "storage"):
             value = getattr(self, name) or ""
-            if not value.isprintable():  # a NUL, a line's end, half of a character: no path and no address has them
+            if not value.isprintable():  # NUL, line breaks and lone surrogates are invalid in paths and addresses
                 raise SettingError(f"--{name} must be printable text, got {value!r:.80}; correct it.")
         if self.name is not None and not _FOLDER_NAME.fullmatch(self.name):
             raise SettingError(
@@ -147,12 +146,8 @@ class SearchSettings:
             )
 
     def resolved_study(self) -> Study:
-        """The study with ``--set`` and ``--epochs`` put over it.
-
-        Raises:
-            UnknownNameError, SettingError: an unknown study or setting, or a value out of range.
-        """
-        from ladder_search.studies import find_study  # imports torch: seconds that --help and a wrong option do without
+        """Return the study with ``--set`` and ``--epochs`` applied; raise ``LadderSearchError`` if they are invalid."""
+        from ladder_search.studies import find_study  # imports torch, which takes seconds
 
         overrides = dict(self.overrides)
         if self.epochs is not None:

@@ -1,4 +1,4 @@
-"""The place of a search's checkpoints below ``--storage``: it belongs to one search, which a marker file names."""
+"""Location of a search's checkpoints in ``--storage``, marked by a file with the id of the search."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ from ladder_search.errors import SettingError
 from ladder_search.tracking.address import redacted
 
 MARKER = "search.json"
-"""Names the search in its place: ``id`` and ``folder``, the study folder."""
+"""Marker file with ``id`` and ``folder``, the study folder."""
 FORMAT = "ladder-search storage 1"
 
 _LIMIT = 1 << 16
 
 
 def place_for(storage: str | None, folder: Path, *, resume: bool) -> Place | None:
-    """Return the place that the search in the study folder ``folder`` has, or will have, in ``storage``.
+    """Return the location in ``storage`` for the search in the study folder ``folder``.
 
-    Raises:
-        SettingError: the storage cannot be written, is the root folder, or has the place of another search.
+    Raises ``SettingError`` if it cannot be written, is the root folder, or is used by another search.
     """
     if not storage:
         return None
@@ -41,17 +40,15 @@ def place_for(storage: str | None, folder: Path, *, resume: bool) -> Place | Non
 
 
 class Place:
-    """Where the folders of a search's trials lie."""
-
     def __init__(self, address: str) -> None:
-        """Args: ``address`` is a folder, or one in a bucket: ``s3://…/NAME``."""
+        """Args: ``address`` is a folder, possibly in a bucket: ``s3://…/NAME``."""
         self.address = address
         found = FileSystem.from_uri(address) if "://" in address else (LocalFileSystem(), address)
         self._filesystem: FileSystem = found[0]
         self._path: str = found[1]
 
     def check_free(self) -> None:
-        """Raise ``SettingError`` where anything is in the place."""
+        """Raise ``SettingError`` unless the location is empty."""
         found = self._attempt(lambda: self._filesystem.get_file_info(FileSelector(self._path, allow_not_found=True)))
         if not found:
             return
@@ -63,7 +60,7 @@ class Place:
         )
 
     def check_own(self, search: str) -> None:
-        """Raise ``SettingError`` where another search has the place; ``search`` is the id of the one that asks."""
+        """Raise ``SettingError`` if the location belongs to a search with another id than ``search``."""
         owner = self._owner()
         if owner is not None and owner["id"] != search:
             raise SettingError(
@@ -72,23 +69,18 @@ class Place:
             )
 
     def claim(self, search: str, folder: Path) -> None:
-        """Mark the place as that of the search with this id, whose study folder is ``folder``.
-
-        Raises:
-            SettingError: another search was faster, or the place cannot be written.
-        """
+        """Mark the location as that of a search; raise ``SettingError`` if another one was faster or it cannot be
+        written."""
         if self._owner() is None:
             text = json.dumps({"format": FORMAT, "id": search, "folder": str(folder)}, indent=1).encode()
             self._attempt(lambda: self._write(text))
         self.check_own(search)
 
     def leave(self) -> None:
-        """Take the mark away again: the search could not begin."""
         with suppress(OSError):
             self._filesystem.delete_file(f"{self._path}/{MARKER}")
 
     def _owner(self) -> dict[str, Any] | None:
-        """Return what the marker says; None where there is none."""
         marker = f"{self._path}/{MARKER}"
         if self._attempt(lambda: self._filesystem.get_file_info(marker)).type == FileType.NotFound:
             return None
@@ -109,10 +101,10 @@ class Place:
         marker = f"{self._path}/{MARKER}"
         if isinstance(self._filesystem, LocalFileSystem):
             try:
-                with open(marker, "xb") as file:  # of two at the same moment one fails
+                with open(marker, "xb") as file:  # fails for the second of two concurrent searches
                     file.write(text)
             except FileExistsError:
-                return  # the check that follows says whose it is
+                return  # the following check reports the owner
             return
         with self._filesystem.open_output_stream(marker) as file:
             file.write(text)
@@ -128,10 +120,10 @@ class Place:
 
 
 def lasting(place: str) -> str:
-    """Return an address as it is, and a folder absolute, where it outlives the search.
+    """Return an address unchanged, and a folder as an absolute path that outlives the search.
 
-    What ``ray job submit --working-dir`` starts stands in a copy that Ray removes; it keeps its results under the home,
-    as what ``ray submit`` starts.
+    ``ray job submit --working-dir`` runs a search in a copy that Ray removes, so results go below the home directory,
+    as with ``ray submit``.
     """
     if "://" in place:
         return place
