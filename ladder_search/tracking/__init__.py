@@ -1,4 +1,4 @@
-"""Tracking: what a search records, kept in a spool on disk and sent to MLflow by a process of its own.
+"""Tracking: a spool on disk, and a separate process that sends it to MLflow.
 
 Start reading at ``protocol.py`` (what callers see), then ``spool_tracker.py``, ``spool.py``, ``courier.py``,
 ``mlflow_store.py``. ``writer.sync`` is not imported here, because ``python -m ladder_search.tracking.writer`` runs it.

@@ -1,7 +1,7 @@
-"""Tracking addresses: what a store may be called, whether it answers, and how to look at it. Imports no MLflow.
+"""Addresses of tracking stores: forms, checks, and the command that serves their pages. Does not import MLflow.
 
-A search checks its address here before it starts, within seconds, because MLflow itself would first retry for minutes.
-Servers and databases are asked by the client that will log into them, in a process of its own (``first_call``).
+A search checks its address within seconds before it starts, because MLflow would retry for minutes. Servers and
+databases are called by MLflow's client in a separate process (``first_call``).
 """
 
 from __future__ import annotations
@@ -25,28 +25,24 @@ from ladder_search.tracking.first_call import Answer
 from ladder_search.tracking.sqlite_store import BUSY_PATIENCE_S, artifact_root, read_tables
 
 _STARTING = ("starting up", "recovery mode", "not yet accepting connections")
-"""What PostgreSQL says while it starts, and while it repairs itself after a crash."""
+"""Messages of PostgreSQL while it starts or recovers from a crash."""
 DATABASES = ("postgresql", "mysql", "mssql")
-"""Database servers that MLflow speaks to."""
+"""Databases that MLflow supports."""
 VARIABLE = "MLFLOW_TRACKING_URI"
-"""MLflow's own, the default of ``--tracking``."""
+"""MLflow's variable, the default of ``--tracking``."""
 
 
 _LONGEST_SQLITE = 480
-"""SQLite itself takes 512, from which go the names of a draft and of a journal beside the file."""
+"""SQLite allows 512 characters, including the suffixes of temporary and journal files."""
 
 
 def default_store(root: Path) -> str:
-    """Return the address of the SQLite store in the folder ``root``, absolute because trials change their directory."""
+    """Return the address of the SQLite store in ``root``, absolute because trials change their directory."""
     return f"sqlite:///{root.resolve() / 'mlflow.db'}"
 
 
 def variable_store() -> str | None:
-    """Return the address in ``MLFLOW_TRACKING_URI``, the default of ``--tracking``; None where there is none.
-
-    Raises:
-        TrackingError: the address is of a kind that cannot be used.
-    """
+    """Return the address in ``MLFLOW_TRACKING_URI``, or None; raise ``TrackingError`` if it is not supported."""
     named = os.environ.get(VARIABLE, "").strip()
     try:
         return normal_store(expanded_address(named, VARIABLE)) if named else None
@@ -57,21 +53,19 @@ def variable_store() -> str | None:
 
 
 def of_variable(store: str) -> str:
-    """Return the line that says where the address of a store came from."""
     return f"Tracking store {redacted(store)}, as {VARIABLE} says."
 
 
 def with_login(store: str) -> str:
-    """Return the address of a store with its login, as far as that is known here.
+    """Return the address of a store with its login, if known.
 
-    What a search has recorded and what it prints has no password. An address that is the one in ``MLFLOW_TRACKING_URI``
-    but for the login becomes that; any other has none, and MLflow or the database's driver take the login from their
-    own variables or from files of mode 600 (``MLFLOW_TRACKING_USERNAME``, ``~/.mlflow/credentials``, ``~/.netrc``,
-    ``PGPASSWORD``, ``~/.pgpass``).
+    Recorded and printed addresses have no password. If ``MLFLOW_TRACKING_URI`` is the same address apart from the
+    login, it is returned. Otherwise MLflow or the database's driver read the login from their variables or files of
+    mode 600 (``MLFLOW_TRACKING_USERNAME``, ``~/.mlflow/credentials``, ``~/.netrc``, ``PGPASSWORD``, ``~/.pgpass``).
     """
     bare = without_password(store)[0]
     if bare != store and "***" not in store:
-        return store  # it has a login of its own
+        return store  # it has its own login
     with suppress(TrackingError):
         named = variable_store()
         if named is not None and without_password(named)[0] == normal_store(bare):
@@ -80,10 +74,7 @@ def with_login(store: str) -> str:
 
 
 def normal_store(store: str) -> str:
-    """Return the address in the form that all parts use (SQLite paths absolute, no slash at the end).
-
-    Raises ``TrackingError`` for an address of a kind that cannot be used.
-    """
+    """Return the address in normal form: absolute SQLite path, no trailing slash. Raises ``TrackingError``."""
     scheme, separator, rest = store.strip().partition("://")
     kind = scheme.partition("+")[0].lower()
     if not separator or kind == "file":
@@ -108,7 +99,7 @@ def normal_store(store: str) -> str:
         return f"sqlite:///{whole}"
     try:
         parts = urlsplit(store.strip())
-        names_host = bool(parts.hostname) and parts.port != 0  # reading a port that is no number raises
+        names_host = bool(parts.hostname) and parts.port != 0  # raises for a port that is not a number
     except ValueError:
         names_host = False
     if kind not in (*DATABASES, "http", "https") or not names_host:
@@ -116,17 +107,17 @@ def normal_store(store: str) -> str:
             "a tracking address starts with sqlite:///, http://, https://, postgresql://, mysql:// or mssql:// and "
             f"names a host, {redacted(store)!r} does not: use http://127.0.0.1:5000 or sqlite:////folder/mlflow.db."
         )
-    return f"{scheme.lower()}://{rest}".rstrip("/")  # as MLflow's and our own tests of a scheme are for small letters
+    return f"{scheme.lower()}://{rest}".rstrip("/")  # MLflow and this project compare schemes in lower case
 
 
 def redacted(text: str) -> str:
-    """Return an address, or a text with addresses, without the passwords that may be in it."""
+    """Return an address, or a text with addresses, without passwords."""
     text = re.sub(r"(?:(?<=://)|^)([^/@:\s]*):(?!//)\S*@", r"\1:***@", text)
     return re.sub(r"(?i)(passw(?:or)?d=)[^&\s]+", r"\1***", text)
 
 
 def without_password(store: str) -> tuple[str, str]:
-    """Return an address as it may be printed in a command, and how to give the password that was in it, else "".
+    """Return an address without its password, and how to set the password in the environment, or "".
 
     ``postgresql://ann:secret@db/runs`` becomes ``postgresql://ann@db/runs`` and "set PGPASSWORD or write ~/.pgpass".
     """
@@ -134,7 +125,7 @@ def without_password(store: str) -> tuple[str, str]:
     bare = re.sub(r"(?i)([?&])passw(?:or)?d=[^&\s]*&?", r"\1", bare).rstrip("?&")
     if bare == store:
         return store, ""
-    if bare.lower().startswith("http"):  # its user goes with its password
+    if bare.lower().startswith("http"):  # the user is removed with the password
         bare = re.sub(r"(?<=://)[^/@\s]*@", "", bare)
         return bare, "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
     if bare.lower().startswith("postgres"):
@@ -143,18 +134,17 @@ def without_password(store: str) -> tuple[str, str]:
 
 
 def sqlite_path(store: str) -> Path | None:
-    """Return the database file of a SQLite address, None for any other."""
+    """Return the file of a SQLite address; None for others."""
     return Path(store.removeprefix("sqlite:///")) if store.startswith("sqlite:") else None
 
 
 def is_loopback(store: str) -> bool:
-    """Whether the address is that of a server on this machine."""
     host = urlsplit(store).hostname or ""
     return store.startswith(("http://", "https://")) and (host in ("localhost", "::1") or host.startswith("127."))
 
 
 def check(store: str, timeout_s: float = 5.0) -> None:
-    """Raise ``TrackingError``, one sentence with the remedy, unless the store can be used; ask it for ``timeout_s``."""
+    """Raise ``TrackingError`` unless the store can be used within ``timeout_s``."""
     store = normal_store(store)
     path = sqlite_path(store)
     if path is not None:
@@ -164,7 +154,7 @@ def check(store: str, timeout_s: float = 5.0) -> None:
 
 
 def check_or_wait(store: str) -> str | None:
-    """Check a store as ``check`` does; return a sentence where it is only busy: what is recorded waits in the spool."""
+    """Check a store as ``check`` does; return a sentence if it is only busy, as events wait in the spool."""
     try:
         check(store)
     except StoreBusyError as error:
@@ -173,11 +163,10 @@ def check_or_wait(store: str) -> str | None:
 
 
 def ui_command(store: str, host: str = "127.0.0.1", port: int = 5000) -> list[str]:
-    """Return the command that serves MLflow's pages for ``store``, artifacts included; run it with ``ui_environment``.
+    """Return the command that serves MLflow's pages and artifacts for ``store``; run it with ``ui_environment``.
 
-    One worker, because the pages of one person need no more and each costs 250 MB. Experiments created by a search have
-    ``file://`` artifacts, which the server reads itself; runs logged through this server put theirs in the same folder.
-    Raises ``TrackingError`` for the address of a server, which has its pages already.
+    One worker suffices for one user and takes 250 MB. Experiments created by a search have ``file://`` artifacts, which
+    the server reads; runs logged through it use the same folder. Raises ``TrackingError`` for a server's address.
     """
     store = normal_store(store)
     if store.startswith(("http://", "https://")):
@@ -190,10 +179,10 @@ def ui_command(store: str, host: str = "127.0.0.1", port: int = 5000) -> list[st
 
 
 def ui_environment(store: str) -> dict[str, str]:
-    """Return what ``ui_command`` needs in its environment.
+    """Return the environment of ``ui_command``.
 
-    The address, because every user can read a command line and it may hold a password. No job runner, a second process
-    of 230 MB that only MLflow's GenAI pages use.
+    It passes the address, which may contain a password, because command lines are visible to all users. The job runner
+    is disabled: 230 MB that only MLflow's GenAI pages use.
     """
     return {
         "MLFLOW_BACKEND_STORE_URI": normal_store(store),
@@ -203,16 +192,15 @@ def ui_environment(store: str) -> dict[str, str]:
 
 
 def check_sqlite(path: Path, patience_s: float = BUSY_PATIENCE_S) -> None:
-    """Raise ``TrackingError`` unless ``path`` is MLflow's database of this version, or can become one.
+    """Raise ``TrackingError`` unless ``path`` is, or can become, a database of this version of MLflow.
 
-    Raises:
-        StoreBusyError: another process has had it locked for ``patience_s`` seconds.
+    Raises ``StoreBusyError`` if another process holds its lock for ``patience_s`` seconds.
     """
     _check_schema(f"sqlite:///{path}", *read_tables(path, patience_s))
 
 
 def _check_schema(store: str, tables: Collection[str], found: str | None) -> None:
-    """Raise ``TrackingError`` when a database is another program's, or another MLflow's."""
+    """Raise ``TrackingError`` for the database of another program or another version of MLflow."""
     shown = redacted(store)
     if tables and "alembic_version" not in tables:
         raise TrackingError(f"the tracking store must be MLflow's, {shown} holds something else: name another.")
@@ -227,7 +215,7 @@ def _check_schema(store: str, tables: Collection[str], found: str | None) -> Non
 
 
 def _schema_version() -> str | None:
-    """Return the newest schema of the installed MLflow, read from its migration files; None when they are unclear."""
+    """Return the newest schema of the installed MLflow from its migration files; None if unclear."""
     found = importlib.util.find_spec("mlflow")
     if found is None or not found.submodule_search_locations:
         raise TrackingError(f"tracking needs MLflow, which is not installed here: run `{installation()}`.")
@@ -244,7 +232,7 @@ def _schema_version() -> str | None:
 
 
 def _check_answer(store: str, timeout_s: float) -> None:
-    """Check a server or a database by a first call of MLflow's own client, in a process of its own."""
+    """Check a server or a database by a call of MLflow's own client in a separate process."""
     shown, answer = redacted(store), _first_call(store, timeout_s)
     reason = " ".join(redacted(answer.reason).split())
     database = not store.startswith(("http://", "https://"))

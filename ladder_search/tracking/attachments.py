@@ -1,7 +1,7 @@
-"""Sends the files and data sets of runs, after all else: parameters, metrics and ends never wait for an attachment.
+"""Sends files and data sets of runs after everything else.
 
-A server may name an artifact store that this machine cannot use, and a proxy may refuse a large file. The courier
-therefore notes attachments in its acknowledgement and goes on; this queue sends them when nothing else is left.
+A server may name an artifact store that this machine cannot use, and a proxy may refuse a large file. Therefore the
+courier lists attachments in its acknowledgement, and this queue sends them when nothing else is left.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ from ladder_search.tracking.folder import Ack, Attachment
 from ladder_search.tracking.protocol import EmptiedError, RejectedError
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
-"""Wait after the first failure, doubled up to the longest."""
+"""Seconds to wait after the first failure, doubled up to the maximum."""
 WAIT_FACTOR = 10.0
-"""The wait is at least so many times as long as the failed attempt, during which no metric is sent."""
+"""Minimum wait as a multiple of the duration of the failed attempt, during which no metric is sent."""
 
 _log = logging.getLogger(__name__)
 
 
 class AttachmentQueue:
-    """The attachments that an acknowledgement lists as waiting.
+    """The waiting attachments of an acknowledgement.
 
-    Each is sent once per life of the queue if the store refuses it, and repeatedly if the store cannot be reached.
+    A refused attachment is retried by the next execution only; one that failed because the store was unreachable is
+    retried until it is sent.
 
     States::
 
-        begin(ack)          -> all that the acknowledgement lists is to be sent
+        begin(ack)          -> all listed attachments are to be sent
         add(ack, …)         -> one more is listed, and is to be sent
         send_next(ack, …)   -> one is stored, or is listed with a reason
         wait()              -> None: nothing is to be sent
@@ -37,27 +38,26 @@ class AttachmentQueue:
 
     def __init__(self, spool: Path, now: Callable[[], float]) -> None:
         self.failures = 0
-        """Failed attempts since the last success, refusals not counted."""
         self.last_error: str | None = None
-        """Why the last of them failed."""
+        """Reason of the last of them."""
         self._spool, self._now = spool, now
         self._due_at = 0.0
         self._unsent: dict[str, None] = {}
-        """Targets of the attachments to send, in their order."""
+        """Targets of the attachments to send, in order."""
 
     def begin(self, ack: Ack) -> None:
         self.failures, self._due_at = 0, 0.0
         self._unsent = dict.fromkeys(ack.waiting)
 
     def add(self, ack: Ack, attachment: Attachment) -> None:
-        """Append an attachment; one that waits for the same place in the same run is outdated and is dropped."""
+        """Add an attachment; it replaces a waiting one with the same target."""
         for listing in (ack.waiting, self._unsent):
             listing.pop(attachment.target, None)
         ack.waiting[attachment.target] = attachment
         self._unsent[attachment.target] = None
 
     def wait(self) -> float | None:
-        """Return the seconds until the next attempt; None when each attachment was sent, or refused in this life."""
+        """Return the seconds until the next attempt; None if nothing is to be sent."""
         return max(0.0, self._due_at - self._now()) if self._unsent else None
 
     def send_next(self, ack: Ack, send: Callable[[Attachment], None]) -> bool:
@@ -83,7 +83,7 @@ class AttachmentQueue:
         except TrackingError as error:
             attachment.reason = self.last_error = str(error)
             del self._unsent[target]
-            self._unsent[target] = None  # at the end: another attachment may fare better
+            self._unsent[target] = None  # at the end, as others may succeed
             self.failures += 1
             wait = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(self.failures - 1, 16))
             self._due_at = self._now() + max(wait, WAIT_FACTOR * (self._now() - begun))

@@ -1,7 +1,7 @@
-"""Carries events from a spool to a store: few calls, each repeatable, acknowledged on disk, in order per run.
+"""Sends the events of a spool to a store in few, repeatable calls, acknowledged on disk and in order per run.
 
-No loop and no sleeping here: ``Courier.step`` does one round and says how long to wait before the next, so the writer
-process, ``sync`` and the tests drive the same code with a clock of their own.
+``Courier.step`` does one round and returns how long to wait, so the writer process, ``sync`` and the tests share the
+code but use their own clocks.
 """
 
 from __future__ import annotations
@@ -41,20 +41,19 @@ from ladder_search.tracking.protocol import (
 from ladder_search.tracking.spool import Record, SpoolReader
 
 PLAN_BYTES = 1 << 17
-"""How much of the spool is sent between two acknowledgements; a writer that is killed has so much sent again."""
+"""Bytes of the spool per acknowledgement, which a killed writer sends again."""
 MAX_BISECTIONS = 64
-"""Calls spent on finding the rejected items of one batch; beyond that what is left of it is given up."""
+"""Maximum number of calls to find the rejected items of one batch; the rest of the batch is then dropped."""
 MAX_FAILURES = 5
-"""Failures of one call in a row after which it counts as refused, if the store took other writes in between."""
+"""Consecutive failures of one call after which it counts as refused, if the store accepts other writes."""
 INTERRUPTED = "ladder.interrupted"
-"""Tag of a run that its search left open."""
 SPOOL = "ladder.spool"
-"""Tag of every run: the id of its spool."""
+"""Tag of every run with the id of its spool."""
 
 ATTACHMENTS_S = 1.0
-"""How long attachments are sent before the courier looks for events and notes on disk what is stored."""
+"""Seconds for which attachments are sent before checking for events and saving the acknowledgement."""
 TURN_POLL_S = 0.1
-"""Wait between two attempts at the lock of the spool."""
+"""Seconds between two attempts to lock the spool."""
 
 _log = logging.getLogger(__name__)
 _P = ParamSpec("_P")
@@ -64,15 +63,14 @@ _T = TypeVar("_T")
 class Courier:
     """Sends one spool to one store.
 
-    ``open_store`` is given the spool's id, at the first step and again after failures to open; ``now`` gives seconds
-    since 1970.
+    ``open_store`` receives the spool's id; ``now`` returns seconds since 1970.
 
     ::
 
         courier = Courier(folder, partial(open_store, uri, name, folder), address=uri, experiment=name, now=time.time)
         courier.step()  -> 0.0   there is more: call again at once
         courier.step()  -> None  everything in the file is stored
-        courier.step()  -> 8.0   the store failed: wait so long, then call again
+        courier.step()  -> 8.0   the store failed: call again after 8 s
     """
 
     def __init__(
@@ -87,7 +85,7 @@ class Courier:
         self.folder = SpoolFolder(path)
         self.status = WriterStatus(state="starting")
         self.failures = 0
-        """Failed steps since the last success."""
+        """Number of failed steps since the last success."""
         self.sent_events = 0
         self._open_store = open_store
         self._target = hashlib.sha256(f"{address}\n{experiment}".encode()).hexdigest()[:32]
@@ -102,27 +100,26 @@ class Courier:
         self._saved_status: WriterStatus | None = None
         self._attachments = AttachmentQueue(path, now)
         self._failing: tuple[str, str | None] | None = None
-        """Name and run of the call that failed last."""
+        """Name and run of the last failed call."""
         self._failures_of_call = 0
         self._turn_until: float | None = None
-        """Until when ``finish`` waits for the spool's lock; None while it has not found the lock held."""
+        """Deadline of ``finish`` for the spool's lock; None before the first attempt."""
 
     @property
     def struggling(self) -> bool:
-        """Whether the last attempt to send failed."""
         return bool(self.failures or self._attachments.failures)
 
     @property
     def ack(self) -> Ack | None:
-        """What the store has, None before the first step that reached the store."""
+        """Acknowledgement of the store; None before it was reached."""
         return self._ack
 
     def backlog(self) -> int:
-        """Bytes in the spool that the store has not confirmed."""
+        """Return the number of unconfirmed bytes in the spool."""
         return max(0, self._reader.size() - (self._ack.position if self._ack else 0))
 
     def step(self) -> float | None:
-        """Send one stretch of events. Returns seconds to wait, 0 when there is more, None when all is stored."""
+        """Send some events; return the seconds to wait, 0 if there are more, or None if all are stored."""
         try:
             done = self._step()
         except EmptiedError as error:
@@ -130,7 +127,7 @@ class Courier:
             return self._failed(str(error))
         except TrackingError as error:
             return self._failed(str(error))
-        except Exception as error:  # a defect of ours must not end the writer: the spool keeps everything
+        except Exception as error:  # an unexpected error must not end the writer: the spool keeps everything
             _log.exception("unexpected error while sending")
             return self._failed(f"unexpected {type(error).__name__}: {error}")
         if not done:
@@ -142,10 +139,10 @@ class Courier:
         return 0.0
 
     def finish(self) -> float | None:
-        """After ``step`` said None: end what the search left open as FAILED, tagged ``ladder.interrupted``.
+        """After ``step`` returned None: end runs that the search left open as FAILED, tagged ``ladder.interrupted``.
 
-        Does so only when the search has said goodbye or is gone (its lock is free). A process that dies holds its lock
-        a little longer than its pipe, so that a held lock is waited for. Returns what ``step`` returns.
+        Does nothing while the search runs, that is, has neither closed its tracker nor released its lock. A dying
+        process releases its lock shortly after its pipe, so the lock is retried. Returns what ``step`` returns.
         """
         ack, store, lock = self._ack, self._store, Lock(self.folder.appender_lock)
         if ack is None or store is None:
@@ -153,11 +150,11 @@ class Courier:
         try:
             if not ack.ended:
                 if not lock.acquire():
-                    return self._wait_for_turn()  # after that the search lives, or was resumed: its runs are its own
+                    return self._wait_for_turn()  # otherwise the search still runs or was resumed
                 self._turn_until = None
                 self._records.extend(self._reader.read())
                 if self._records:
-                    return 0.0  # resumed and gone again
+                    return 0.0  # resumed and ended meanwhile
             for key in list(ack.open):
                 run_id, time_ms = ack.runs[key], int(self._now() * 1000)
                 with self._rejections():
@@ -170,7 +167,7 @@ class Courier:
         except EmptiedError as error:
             self._start_over()
             return self._failed(str(error))
-        except OSError as error:  # of the store as of the disk
+        except OSError as error:  # of the store or the disk
             return self._failed(str(error))
         finally:
             lock.release()
@@ -182,7 +179,7 @@ class Courier:
         return TURN_POLL_S if self._now() < self._turn_until else None
 
     def save_status(self, state: str) -> None:
-        """Write ``writer.json`` if it would say something new; a disk that refuses is none of the search's business."""
+        """Write ``writer.json`` if it changed; errors of the disk are ignored."""
         ack = self._ack
         self.status = replace(self.status, state=state, pid=os.getpid(), backlog_bytes=self.backlog())
         if ack is not None:
@@ -207,7 +204,7 @@ class Courier:
             if not self._records:
                 self._records.extend(self._reader.read(PLAN_BYTES))
             if not self._records:
-                if self._reader.position > ack.position:  # nothing but damaged lines
+                if self._reader.position > ack.position:  # only damaged lines
                     ack.position = self._reader.position
                     ack.unreadable = self._unreadable_before + self._reader.unreadable
                     self._save_ack(ack)
@@ -252,7 +249,7 @@ class Courier:
         return sent
 
     def _resume(self, store: RunStore, header: Header) -> Ack:
-        """Find out what the store has; start from the beginning when that is unsure, which harms nothing."""
+        """Return the acknowledgement of the store; if it is unsure, an empty one, as repeated events are harmless."""
         ack = load_ack(self.folder)
         fits = ack is not None and ack.spool == header.spool and ack.store == self._target
         if ack is None or not fits or ack.position > self._reader.size():
@@ -266,9 +263,9 @@ class Courier:
         return ack
 
     def _check_runs(self, store: RunStore, ack: Ack, run_id: str | None = None) -> None:
-        """Raise ``EmptiedError`` when the store lost a run: the one named, or else the last one.
+        """Raise ``EmptiedError`` if the store lost the given run, or the last one.
 
-        The store is asked even when no run is known, because that brings a deleted experiment back.
+        The store is called even if no run is known, because this restores a deleted experiment.
         """
         known = run_id or next(reversed(ack.runs.values()), "")
         if not store.still_has(known) and known:
@@ -285,7 +282,7 @@ class Courier:
         self._reader.position = self._reader.unreadable = self._unreadable_before = 0
 
     def _send(self, store: RunStore, ack: Ack, work: RunWork) -> None:
-        """Bring one run up to date; on an error what is done stays done, and the rest is tried again."""
+        """Bring one run up to date; after an error, only the rest is repeated."""
         if work.run_id is None:
             with self._rejections(1 + len(work.params) + len(work.tags) + len(work.points)):
                 work.run_id = self._insist(None, self._run_id, store, ack, work)
@@ -296,7 +293,7 @@ class Courier:
         if work.start is not None:
             if work.start.dataset is not None:
                 self._attachments.add(ack, Attachment(work.key, dataset=asdict(work.start.dataset)))
-            work.start = None  # its params and tags travel with the next batch
+            work.start = None  # its params and tags are sent with the next batch
         while batch := work.next_batch():
             try:
                 self._insist(run_id, store.log_batch, run_id, batch)
@@ -318,7 +315,7 @@ class Courier:
         start = work.start
         if start is None:
             known = ack.runs.get(work.key) or store.find_run(work.key)
-            if known is None:  # its start was lost to a full disk
+            if known is None:  # a full disk lost its start
                 known = store.create_run_once(work.key, name=work.key, parent_id=None, time_ms=int(self._now() * 1000))
                 ack.open.append(work.key)
             ack.runs[work.key] = known
@@ -333,7 +330,7 @@ class Courier:
         return run_id
 
     def _bisect(self, store: RunStore, run_id: str, batch: Batch, calls: list[int]) -> None:
-        """Send a batch; when it is rejected, halve it until the rejected items stand alone, and give those up."""
+        """Send a batch; if it is rejected, bisect it to find and drop the rejected items."""
         calls[0] -= 1
         error = self._refusal(store, run_id, batch)
         if error is None:
@@ -346,7 +343,7 @@ class Courier:
                 self._bisect(store, run_id, half, calls)
 
     def _refusal(self, store: RunStore, run_id: str, batch: Batch) -> TrackingError | None:
-        """Send a batch; return why it was refused, by an answer or by failures while other writes succeed, or None."""
+        """Send a batch; return why it was refused, explicitly or by failing while other writes succeed, or None."""
         failure: TrackingError | None = None
         for attempt in range(1, MAX_FAILURES + 1):
             try:
@@ -363,20 +360,20 @@ class Courier:
         return failure
 
     def _check_writes(self, store: RunStore, run_id: str, times: int) -> None:
-        """Write a tag that the run has already; raise ``TrackingError`` when the store does not take that either.
+        """Write an existing tag of the run; raise ``TrackingError`` if the store does not accept that either.
 
-        The number of writes differs from failure to failure: behind a load balancer with one broken server every
-        second or third request fails, and must not be always the same one.
+        The number of writes varies, because behind a load balancer with one broken server every second or third request
+        fails, which must not always be the same one.
         """
         assert self._ack is not None
         for _ in range(times):
             store.log_batch(run_id, Batch(tags=((SPOOL, self._ack.spool),)))
 
     def _insist(self, run_id: str | None, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Call. A call that fails again and again while the store takes another write counts as refused.
+        """Call the store; treat a call as refused if it fails repeatedly while the store accepts another write.
 
-        Without that, one item at which a server or a proxy breaks would hold up all items after it for ever. A database
-        without room does not count: it takes a tag that it has already, and no new metric.
+        Otherwise one item that breaks a server or proxy would block all later ones. A full database does not count: it
+        accepts an existing tag, but no new metric.
         """
         assert self._store is not None and self._ack is not None
         try:
@@ -398,7 +395,7 @@ class Courier:
         return result
 
     def _repeat_if_emptied(self, run_id: str | None, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Call; refused, see whether the store still has its runs and call again."""
+        """Call the store; if it refuses, check that it still has its runs and call again."""
         assert self._store is not None and self._ack is not None
         try:
             return call(*args, **kwargs)
@@ -409,14 +406,14 @@ class Courier:
 
     @contextmanager
     def _rejections(self, count: int = 1) -> Iterator[None]:
-        """Count what the store refuses for good, and go on."""
+        """Count refused items and continue."""
         try:
             yield
         except RejectedError as error:
             self._reject(count, error)
 
     def _progress(self) -> None:
-        """Something was stored: the next failure is a first one again."""
+        """Reset the counters of failures after a success."""
         self.failures = 0
 
     def _reject(self, count: int, error: Exception) -> None:
@@ -434,5 +431,5 @@ class Courier:
         try:
             ack.save(self.folder)
             self._ack_error = None
-        except OSError as error:  # costs a replay, nothing else
+        except OSError as error:  # events are only sent again
             self._ack_error = f"the acknowledgement file cannot be written ({error.strerror or error})"

@@ -2,7 +2,7 @@
 
 ``{"n": 7, "e": "metrics", "key": "digits-100/ab/t0001", "points": [["valid_error", 0.25, 40, 1700000000000]]}``
 
-``n`` counts up from 1 without gaps, so a gap is an event that was lost. Line 0 is the header.
+``n`` counts from 1; a gap marks a lost event. Line 0 is the header.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ STATUSES = ("FINISHED", "KILLED", "FAILED")
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """First line: which spool this is and which experiment its runs belong to."""
-
     spool: str
     experiment: str
 
@@ -75,7 +73,7 @@ class CloseStale:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """The search said goodbye; a spool that does not end so was left by a crash."""
+    """The search closed its tracker; after a crash, this event is missing."""
 
     time_ms: int
 
@@ -89,7 +87,7 @@ def header_line(header: Header) -> bytes:
 
 
 def parse_header(line: bytes) -> Header:
-    """Read the first line; raise ``TrackingError`` when this is no spool, or one of a later version."""
+    """Parse the first line; raise ``TrackingError`` unless it is of a spool in a known version."""
     try:
         fields = json.loads(line)
         version, header = fields["ladder_spool"], Header(str(fields["spool"]), str(fields["experiment"]))
@@ -105,7 +103,6 @@ def parse_header(line: bytes) -> Header:
 
 
 def event_line(n: int, event: Event) -> bytes:
-    """Encode event number ``n`` as one line, newline included."""
     fields: dict[str, Any] = {"n": n}
     match event:
         case Start():
@@ -131,7 +128,7 @@ def event_line(n: int, event: Event) -> bytes:
 
 
 def parse_event(line: bytes) -> tuple[int, Event]:
-    """Decode one complete line into its number and event; raise ``ValueError`` when it is none of ours."""
+    """Decode one complete line into number and event; raise ``ValueError`` if it is invalid."""
     try:
         fields = json.loads(line)
         return int(fields["n"]), _event(fields)
@@ -177,5 +174,5 @@ def _texts(mapping: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _line(fields: dict[str, Any]) -> bytes:
-    # ASCII escapes keep a line free of newlines and lone surrogates; NaN never gets here and is refused if it does.
+    # ASCII escapes avoid newlines and lone surrogates in a line; NaN is filtered before and refused here.
     return json.dumps(fields, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"

@@ -1,8 +1,8 @@
-"""Ask a server or a database for a page with MLflow's own client, within a time limit: what a search does first.
+"""Call a server or a database with MLflow's own client, within a time limit.
 
-``main`` runs in a process of its own: MLflow takes 1.5 s of CPU and 170 MB to import, which the process of a search
-does without, and a process can be ended whatever it waits for. The address comes by standard input, because it may hold
-a password. The result is a line of JSON, see ``Answer``; ``tracking.address`` makes sentences of it.
+``main`` runs in a separate process, because importing MLflow takes 1.5 s of CPU and 170 MB, and a process can always be
+killed. It reads the address, which may contain a password, from standard input and prints ``Answer`` as JSON;
+``tracking.address`` interprets it.
 """
 
 from __future__ import annotations
@@ -24,27 +24,25 @@ _BODY_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came back."""
-
     kind: Literal["page", "tables", "moved", "failed", "driver", "late"]
-    """An HTTP answer; a database; a redirection that loses what is sent; no connection; no driver; out of time."""
+    """page: HTTP answer; tables: database; moved: redirection that loses the body; failed: no connection; driver:
+    missing; late: out of time."""
     status: int = 0
     body: str = ""
-    """Of an HTTP answer, its beginning."""
+    """Start of an HTTP answer."""
     reason: str = ""
-    """Why there is no answer; where a redirection leads."""
+    """Why there is no answer; the target of a redirection."""
     cause: Literal["", "proxy", "certificate"] = ""
-    """Of a connection that failed: what lies between."""
+    """The intermediary that made a connection fail."""
     tables: list[str] = field(default_factory=list)
     version: str | None = None
-    """Of MLflow's schema in a database."""
+    """Schema version of MLflow in a database."""
 
 
 def ask(store: str, timeout_s: float, start_clock: Callable[[], None] = lambda: None) -> Answer:
-    """Return what a server or database answers to the client that will log into it.
+    """Return the answer of a server or database.
 
-    Args:
-        start_clock: called when all is imported: how long that takes is no server's matter.
+    Args: ``start_clock`` is called after all imports, whose time does not count.
     """
     if (lacking := _import(store)) is not None:
         return lacking
@@ -78,13 +76,13 @@ def _page(store: str, timeout_s: float) -> Answer:
     answer = http_request(
         get_default_host_creds(store),  # type: ignore[no-untyped-call]
         _PAGE,
-        "POST",  # as most calls that log
+        "POST",  # most logging calls use POST
         max_retries=0,
         timeout=timeout_s,
         raise_on_status=False,
         json={"max_results": 1},
     )
-    # Of these redirections the client makes GETs, without what was to be sent.
+    # The client turns these redirections into GETs without a body.
     if any(step.status_code in (301, 302, 303) for step in answer.history):
         return Answer(kind="moved", status=answer.status_code, reason=answer.url.removesuffix(_PAGE))
     return Answer(kind="page", status=answer.status_code, body=answer.text[:_BODY_BYTES])
@@ -103,7 +101,7 @@ def _tables(store: str) -> Answer:
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
-    """Return an exception and those that it was raised for; MLflow and requests wrap one five times over."""
+    """Return an exception and its causes; MLflow and requests wrap one five times."""
     links: list[BaseException] = []
     while error is not None and error not in links:
         links.append(error)
@@ -114,7 +112,7 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 def _reason(error: Exception) -> str:
     links = _chain(error)
     system = [one for one in links if isinstance(one, OSError) and one.errno is not None]
-    # SQLAlchemy's own text has the statement and a link to its pages, its driver's has the reason.
+    # SQLAlchemy's text has the statement and a link, the driver's has the reason.
     driver = [original for one in links if (original := getattr(one, "orig", None)) is not None]
     return str((system or driver or [links[-1]])[0])
 
@@ -131,7 +129,7 @@ def main() -> None:
     environment.settle()
     question: dict[str, Any] = json.load(sys.stdin)
     console = os.dup(sys.stdout.fileno())
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what the libraries print is no answer
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the libraries print to standard output
 
     def end(answer: Answer) -> None:
         os.write(console, json.dumps(asdict(answer)).encode() + b"\n")

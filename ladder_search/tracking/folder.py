@@ -1,11 +1,11 @@
-"""The spool folder: its file names, its two locks, its acknowledgement and status files.
+"""The spool folder: file names, locks, acknowledgement and status files.
 
 ::
 
     events.jsonl     one event per line, appended only (events.py, spool.py)
     artifacts/       files, copied at the time of the call
-    ack.json         up to which byte everything is stored, except the files listed there, and the run id of each key
-    writer.json      how the background writer is doing; writer.log has its details
+    ack.json         up to which byte everything is stored, except listed files, and the run id of each key
+    writer.json      status of the background writer; details are in writer.log
     appender.lock    held by the search; writer.lock by the sender
 """
 
@@ -19,14 +19,12 @@ from typing import Any
 from ladder_search.disk.files import write_atomically
 
 MAX_LISTED = 20
-"""Files that a message names."""
+"""Maximum number of files in a message."""
 LOCK_PATIENCE_S = 5.0
-"""How long a lock is waited for that its holder may be about to free: a process that ends, or another sender."""
+"""Seconds to wait for a lock whose holder may be ending."""
 
 
 class SpoolFolder:
-    """The names of the files in one spool folder."""
-
     def __init__(self, path: Path) -> None:
         self.path = path
         self.events = path / "events.jsonl"
@@ -40,7 +38,7 @@ class SpoolFolder:
 
 @dataclass(slots=True)
 class Attachment:
-    """A file or a data set of a run that the store does not have yet."""
+    """A file or a data set of a run that is not stored yet."""
 
     key: str
     file: str = ""
@@ -48,13 +46,13 @@ class Attachment:
     folder: str = ""
     """Folder among the run's artifacts."""
     dataset: dict[str, Any] | None = None
-    """Name, digest and rows of a data set, instead of a file."""
+    """Name, digest and rows of a data set; None for a file."""
     reason: str = ""
-    """Why the last attempt failed; empty before the first."""
+    """Why the last attempt failed; empty before the first one."""
 
     @property
     def target(self) -> str:
-        """The run and the place in it that this attachment fills."""
+        """The run and the place in it where the attachment goes."""
         return f"{self._place} of {self.key}"
 
     @property
@@ -67,33 +65,30 @@ class Attachment:
 
 @dataclass(slots=True)
 class Ack:
-    """What one store has of one spool. Losing it costs time and nothing else: every event may be sent twice."""
+    """What a store has of a spool. If it is lost, events are sent again, which is harmless."""
 
     spool: str
-    """Id of the spool; an acknowledgement of another spool counts as none."""
+    """Id of the spool; acknowledgements of others are ignored."""
     store: str
-    """Digest of store address and experiment; an acknowledgement of another store counts as none."""
+    """Digest of store address and experiment; acknowledgements of others are ignored."""
     position: int = 0
     """Byte offset in ``events.jsonl`` up to which the store has everything."""
     last_event: int = 0
-    """Number of the last stored event."""
     runs: dict[str, str] = field(default_factory=dict)
-    """Our key of a run -> its id in the store."""
+    """Run ids of the store by key."""
     open: list[str] = field(default_factory=list)
-    """Keys of the runs that were started and not ended."""
+    """Keys of runs that have not ended."""
     ended: bool = False
-    """Whether the last stored event is the search's goodbye."""
+    """Whether the last stored event closes the tracker."""
     rejected: int = 0
-    """Items that the store refused for good."""
     unreadable: int = 0
-    """Lines that were no events."""
     missing: int = 0
-    """Events that never reached the spool (full disk), seen as gaps in the numbers."""
+    """Events that a full disk lost, detected by gaps in the numbers."""
     waiting: dict[str, Attachment] = field(default_factory=dict)
-    """Files and data sets up to ``position`` that the store does not have, by their targets."""
+    """Files and data sets up to ``position`` that are not stored, by their targets."""
 
     def refusals(self) -> list[str]:
-        """Return one sentence for each reason why attachments are not in the store."""
+        """Return one sentence per reason why attachments are not stored."""
         names: dict[str, list[str]] = {}
         for attachment in self.waiting.values():
             names.setdefault(attachment.reason or "not sent yet", []).append(str(attachment))
@@ -105,7 +100,7 @@ class Ack:
 
 
 def load_ack(folder: SpoolFolder) -> Ack | None:
-    """Return the acknowledgement, or None when there is none that can be read."""
+    """Return the acknowledgement; None if there is none or it is unreadable."""
     content = _load(folder.ack)
     try:
         waiting = {target: Attachment(**fields) for target, fields in content.pop("waiting", {}).items()}
@@ -116,7 +111,7 @@ def load_ack(folder: SpoolFolder) -> Ack | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WriterStatus:
-    """How sending goes, for people: written by the sender, shown by the driver and ``ladder-search doctor``."""
+    """Progress of sending, shown by the driver and ``ladder-search doctor``."""
 
     pid: int = 0
     state: str = "absent"
@@ -124,14 +119,14 @@ class WriterStatus:
     last_success: str | None = None
     """Time of the last stored batch, ISO 8601 in UTC."""
     last_error: str | None = None
-    """One sentence; None once a later attempt has succeeded."""
+    """None after a later attempt has succeeded."""
     backlog_bytes: int = 0
     rejected: int = 0
     last_rejection: str | None = None
     unreadable: int = 0
     missing: int = 0
     waiting: int = 0
-    """Files and data sets that the store does not have; ``ack.json`` lists them with the reasons."""
+    """Files and data sets that are not stored; ``ack.json`` lists the reasons."""
 
     def save(self, folder: SpoolFolder) -> None:
         """Raises ``OSError`` when the disk refuses."""
@@ -139,7 +134,7 @@ class WriterStatus:
 
 
 def load_status(folder: SpoolFolder) -> WriterStatus:
-    """Return the sender's last words; state ``absent`` when it has not said any."""
+    """Return the last status of the sender; state ``absent`` if there is none."""
     known = {f.name for f in fields(WriterStatus)}
     try:
         return WriterStatus(**{name: value for name, value in _load(folder.status).items() if name in known})

@@ -1,8 +1,8 @@
-"""MLflow's limits on names and values, enforced by rewriting and never by raising (measured with MLflow 3.17).
+"""MLflow's limits on names and values, applied by rewriting instead of raising (measured with MLflow 3.17).
 
-A name may hold letters, digits, ``_ - . : /`` and blanks, at most 250 characters, and must be a normal relative path
-(no ``//``, no ``..``). A parameter's value holds at most 6000 characters, a tag's 8000. A name that had to change ends
-in eight hexadecimal digits of its sha256, so that two different names never become one.
+A name has at most 250 letters, digits, ``_ - . : /`` and blanks, and is a normal relative path (no ``//``, no ``..``).
+A parameter has at most 6000 characters, a tag 8000. A rewritten name ends in eight hexadecimal digits of its sha256, so
+that names stay unique.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CUT = " [cut]"
 
 
 def safe_name(name: object) -> str:
-    """Return ``name`` where MLflow accepts it, else its nearest accepted form with a digest of the original."""
+    """Return ``name`` if MLflow accepts it, otherwise a similar name with a digest of the original."""
     raw = str(name)
     kept = _FORBIDDEN.sub("_", raw)
     if kept:
@@ -36,12 +36,12 @@ def safe_name(name: object) -> str:
 
 
 def safe_prefix(prefix: str) -> str:
-    """Return the beginning of names in the characters that names have."""
+    """Return a prefix of names with unsupported characters replaced."""
     return _FORBIDDEN.sub("_", prefix)
 
 
 def safe_value(value: object, limit: int) -> str:
-    """Return ``value`` as text that every database takes (no NUL, no lone surrogate), at most ``limit`` characters."""
+    """Return ``value`` as text without NUL and lone surrogates, at most ``limit`` characters."""
     text = str(value).replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
     return text if len(text) <= limit else text[: limit - len(_CUT)] + _CUT
 
@@ -55,5 +55,4 @@ def safe_tags(tags: Mapping[str, object]) -> dict[str, str]:
 
 
 def safe_folder(folder: str) -> str:
-    """Return an artifact folder that stays below the run's artifacts; the empty string is their root."""
     return safe_name(folder) if folder else ""

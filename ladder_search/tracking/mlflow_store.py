@@ -1,6 +1,6 @@
-"""The one file that talks to MLflow. Importing it imports MLflow (about a second), so only writers and ``sync`` do.
+"""Store of runs in MLflow. Importing it imports MLflow (about a second), so only writers and ``sync`` do.
 
-Explicit ``MlflowClient`` and run ids throughout; never the fluent API, whose active run is global.
+It uses ``MlflowClient`` with run ids throughout, because the fluent API has a global active run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from ladder_search import environment
 
-with warnings.catch_warnings(), environment.ours():  # MLflow reads some variables when it is imported
+with warnings.catch_warnings(), environment.ours():  # MLflow reads some variables on import
     warnings.simplefilter("ignore")
     import requests
     from mlflow.entities import Dataset, Experiment, InputTag, Metric, Param, Run, RunTag, ViewType
@@ -37,12 +37,12 @@ from ladder_search.tracking.protocol import Batch, DatasetInput, RejectedError, 
 from ladder_search.tracking.sqlite_store import artifact_root, move_artifacts
 
 _NO_MODES = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP)
-"""What setting the mode or the time of a copy fails with on some mounts of SMB, exFAT and FUSE. MLflow sets both."""
+"""Errors of setting a copy's mode or time, as MLflow does, on some mounts of SMB, exFAT and FUSE."""
 _FAILED_REQUESTS = (requests.ConnectionError, requests.Timeout, requests.exceptions.RetryError)
-"""The last one is an answer with 429 or one of 500 to 504, whose body MLflow's client does not pass on."""
+"""Errors of requests; RetryError replaces an answer with 429 or 500 to 504, whose body MLflow's client discards."""
 _UNAVAILABLE = "too many 503 error responses"
 KEY, SPOOL = "ladder.key", "ladder.spool"
-"""Tags that make creating a run idempotent; the second keeps apart two searches of one name in one store."""
+"""Tags that make creating a run idempotent; the second separates two searches of one name in one store."""
 INTERRUPTED = "ladder.interrupted"
 REFUSALS = {
     "BAD_REQUEST",
@@ -51,29 +51,27 @@ REFUSALS = {
     "RESOURCE_ALREADY_EXISTS",
     "RESOURCE_DOES_NOT_EXIST",
 }
-"""MLflow's codes for what it will never take; all others are worth another try."""
+"""MLflow's codes for permanent refusals; all others are retried."""
 
 
 def open_store(store: str, experiment: str, spool: Path, spool_id: str) -> MlflowStore:
-    """Open a store for the runs of one spool, create its database and the experiment where they are absent.
-
-    Raises ``TrackingError``.
-    """
+    """Open a store for the runs of one spool; create database and experiment if needed. Raises ``TrackingError``."""
     return MlflowStore(normal_store(store), experiment, spool, spool_id)
 
 
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Lets MLflow's pages open on runs and their charts; without it they open on those for language models."""
+"""Makes MLflow's pages open on runs and charts instead of those for language models."""
 
 
 class MlflowStore:
-    """Runs of one spool in one experiment of one MLflow store; satisfies ``RunStore``."""
+    """Runs of one spool in one experiment of an MLflow store; implements ``RunStore``."""
 
     def __init__(self, store: str, experiment: str, spool: Path, spool_id: str) -> None:
         self._address = redacted(store)
         self._name, self._spool = experiment, spool_id
         path = sqlite_path(store)
-        # A server says itself where artifacts go; a database does not. As a URI, since a '#' in a path is ambiguous.
+        # A server defines the location of artifacts; a database does not. It must be a URI, because a '#' in a path is
+        # ambiguous.
         root = path.parent if path is not None else spool.absolute().parents[1]
         self._elsewhere = path is None and not is_loopback(store)
         self._artifacts: Path | None = None
@@ -81,7 +79,7 @@ class MlflowStore:
         with self._calls():
             _silence()
             if path is not None:
-                check_sqlite(path)  # MLflow itself would try to open a hopeless file for two minutes
+                check_sqlite(path)  # MLflow would retry to open an invalid file for two minutes
                 if not path.exists():
                     _create_database(path)
                 move_artifacts(path)
@@ -127,7 +125,7 @@ class MlflowStore:
             )
 
     def log_dataset(self, run_id: str, dataset: DatasetInput) -> None:
-        """Log name and first 32 digits of the digest: MLflow takes 36, the run's tag ``data.sha256`` has all 64."""
+        """Log the name and the first 32 digits of the digest (MLflow allows 36); the tag ``data.sha256`` has all 64."""
         entity = Dataset(
             name=dataset.name,
             digest=dataset.digest[:32],
@@ -139,9 +137,9 @@ class MlflowStore:
             self.client.log_inputs(run_id, [MlflowDatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
 
     def log_artifact(self, run_id: str, path: Path, folder: str) -> None:
-        """Raises ``RejectedError`` for all that is not an outage: a missing library, no permission, no such bucket."""
-        # MLflow would make the folder here and put files into it that the server does not find. The folder of a new
-        # experiment alone may be absent.
+        """Raise ``RejectedError`` for permanent errors: a missing library, no permission, no such bucket."""
+        # MLflow would create the folder here and store files that the server cannot find. Only the folder of a new
+        # experiment may be missing.
         if self._elsewhere and self._artifacts is not None and not self._artifacts.parent.is_dir():
             raise RejectedError(
                 f"the artifacts of {self._address} are in the folder {self._artifacts}, which this machine does not "
@@ -157,7 +155,7 @@ class MlflowStore:
                     raise RejectedError(f"{self._address} did not take a file: {_brief(error)}") from error
 
     def _copy(self, run_id: str, path: Path, folder: str) -> bool:
-        """Copy a file or folder to the run's artifacts; return False where those are not in a folder."""
+        """Copy a file or folder to the run's artifacts; return False if they are not in a folder."""
         place = urlsplit(str(self.client.get_run(run_id).info.artifact_uri))
         if place.scheme not in ("", "file"):
             return False
@@ -189,7 +187,7 @@ class MlflowStore:
         self._each(lambda run: self.client.delete_run(run.info.run_id), twins)
 
     def _each(self, change: Callable[[Run], None], runs: Iterable[Run]) -> int:
-        """Change runs and return how many; one that another process deleted does not hold up the others."""
+        """Change runs and return their number; runs that another process deleted are skipped."""
         changed = 0
         for run in runs:
             with suppress(RejectedError), self._calls():
@@ -198,14 +196,14 @@ class MlflowStore:
         return changed
 
     def _experiment(self) -> str:
-        """Return the experiment's id; create it, or restore it where it was deleted."""
+        """Return the experiment's id; create or restore the experiment if needed."""
         name = self._name
         found: Experiment | None = self.client.get_experiment_by_name(name)
         if found is None:
             try:
                 self.client.create_experiment(name, artifact_location=self._location, tags=_KIND)
             except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # else another search was faster
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # otherwise another search created it first
                     raise
             found = self.client.get_experiment_by_name(name)
             assert found is not None
@@ -216,12 +214,11 @@ class MlflowStore:
         return str(found.experiment_id)
 
     def _find(self, key: str) -> Run | None:
-        """Return the run of ``key``; should there be twins, the one with metrics, and always the same one."""
+        """Return the run of ``key``; of duplicates, always the same one, preferably with metrics."""
         runs = self._search(f"tags.`{KEY}` = '{key}'")
         return min(runs, key=lambda run: (not run.data.metrics, run.info.run_id), default=None)
 
     def _search(self, query: str) -> Iterator[Run]:
-        """Yield the spool's active runs that fit."""
         query, token = f"tags.`{SPOOL}` = '{self._spool}' and {query}", None
         while True:
             page = self.client.search_runs([self.experiment_id], query, ViewType.ACTIVE_ONLY, 1000, None, token)
@@ -232,7 +229,7 @@ class MlflowStore:
 
     @contextmanager
     def _calls(self) -> Iterator[None]:
-        """Turn exceptions of MLflow and its libraries into those of the protocol, and keep warnings quiet."""
+        """Convert exceptions of MLflow and its libraries into those of the protocol, and suppress warnings."""
         try:
             with warnings.catch_warnings(), environment.ours():  # and others at each call
                 warnings.simplefilter("ignore")
@@ -241,11 +238,11 @@ class MlflowStore:
             raise
         except MlflowException as error:
             refused = error.error_code in REFUSALS
-            # MLflow's code for a database that is full, locked or away. From a server it arrives as a 503, whose body
-            # MLflow's client does not pass on.
+            # MLflow's code for a database that is full, locked or unreachable. A server sends it as a 503, whose body
+            # MLflow's client discards.
             unavailable = error.error_code == "TEMPORARILY_UNAVAILABLE" or _UNAVAILABLE in str(error.message)
             if not isinstance(error, RestException) and str(error.message).startswith("API request to endpoint"):
-                refused = False  # the answer of a proxy or a login page, not MLflow's
+                refused = False  # an answer of a proxy or login page, not of MLflow
             if (cause := _connection_error(error)) is not None:
                 raise TrackingError(f"{self._address} cannot be reached: {_brief(cause)}") from error
             kind = RejectedError if refused else UnavailableError if unavailable else TrackingError
@@ -256,10 +253,10 @@ class MlflowStore:
 
 
 def _create_database(path: Path) -> None:
-    """Create MLflow's tables in a draft and move it into place whole: a kill half-way leaves no half of a store.
+    """Create MLflow's tables in a temporary file and move it into place, so that a kill leaves no incomplete store.
 
-    MLflow runs its 60-odd migrations, each of which has SQLite wait for the disk several times: 6 to 7 s on a busy disk
-    of a 2-core machine. A draft need not survive a power cut, so the waiting is done once, at the end: 1 to 2 s.
+    MLflow's more than 60 migrations each make SQLite wait for the disk: 6 to 7 s on a busy disk of a 2-core machine.
+    Waiting once at the end takes 1 to 2 s.
     """
     import sqlalchemy
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
@@ -270,7 +267,7 @@ def _create_database(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        draft.touch(exist_ok=False)  # SQLite itself would take away what the umask allows the group
+        draft.touch(exist_ok=False)  # SQLite itself would remove group permissions that the umask allows
         sqlalchemy.event.listen(sqlalchemy.Engine, "connect", do_not_wait)
         try:
             tables = SqlAlchemyStore(f"sqlite:///{draft}", artifact_root(path.parent).as_uri())  # type: ignore[no-untyped-call]
@@ -280,10 +277,10 @@ def _create_database(path: Path) -> None:
         with draft.open("rb") as file:
             sync_file(file.fileno())
         try:
-            os.link(draft, path)  # unlike a rename, does not replace the store of a search that was faster
+            os.link(draft, path)  # unlike a rename, it does not replace the store of a concurrent search
         except FileExistsError:
             pass
-        except OSError:  # a file system without hard links
+        except OSError:  # the file system has no hard links
             if not path.exists():
                 draft.rename(path)
     finally:
@@ -292,8 +289,8 @@ def _create_database(path: Path) -> None:
 
 
 def _is_outage(error: BaseException | None) -> bool:
-    """Whether a server was away or overloaded, so that the same file may be taken later."""
-    while error is not None and not isinstance(error, TrackingError):  # that one is ours, of an earlier call
+    """Whether a server was unreachable or overloaded, so that the file may be accepted later."""
+    while error is not None and not isinstance(error, TrackingError):  # a TrackingError is of an earlier call
         if isinstance(error, MlflowException):
             status = re.search(r"^API request to endpoint .* failed with error code (\d+)", str(error.message))
             if status is not None:
@@ -311,13 +308,13 @@ def _is_outage(error: BaseException | None) -> bool:
 
 
 def _silence() -> None:
-    """MLflow and Alembic report every migration on the console; their errors reach us as exceptions."""
+    """Suppress the console output of MLflow and Alembic on migrations; errors are raised as exceptions."""
     for name in ("mlflow", "alembic", "sqlalchemy"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _connection_error(error: BaseException) -> OSError | None:
-    """Return the operating system's word on a connection, which MLflow and requests wrap five times over."""
+    """Return the operating system's error of a connection, which MLflow and requests wrap five times."""
     inner: BaseException | None = error
     while inner is not None:
         if isinstance(inner, OSError) and (inner.errno is not None or isinstance(inner, TimeoutError)):
@@ -328,7 +325,7 @@ def _connection_error(error: BaseException) -> OSError | None:
 
 def _user() -> str:
     try:
-        return safe_value(getpass.getuser(), 250)  # a name in an old encoding would make the store refuse every run
+        return safe_value(getpass.getuser(), 250)  # the store would refuse a name in an old encoding
     except (OSError, KeyError):  # a container without a user name
         return "unknown"
 

@@ -1,4 +1,4 @@
-"""A tracker that records nothing: what a search costs without one."""
+"""A tracker that records nothing, to measure the cost of tracking."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from ladder_search.tracking.protocol import DatasetInput, MetricPoint, RunStatus
 
 
 class NullTracker:
-    """Satisfies ``Tracker`` and forgets everything."""
-
     def start_run(
         self,
         key: str,

@@ -1,4 +1,4 @@
-"""What a stretch of a spool says about each run, merged so that few calls store it."""
+"""Merges the events of a stretch of a spool by run, so that few calls store them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ladder_search.tracking.protocol import Batch, MetricPoint
 from ladder_search.tracking.spool import Record
 
 MAX_ENTITIES = 1000
-"""Items per call that MLflow takes, of which at most ``MAX_NAMED`` parameters and as many tags."""
+"""Maximum number of items per call to MLflow, including at most ``MAX_NAMED`` parameters and ``MAX_NAMED`` tags."""
 MAX_NAMED = 100
 
 
 @dataclass(slots=True)
 class RunWork:
-    """What a stretch of events says about one run; parts vanish from it as the store gets them."""
+    """Merged events of one run; stored parts are removed."""
 
     key: str
     run_id: str | None = None
@@ -29,7 +29,7 @@ class RunWork:
     end: End | None = None
 
     def add(self, event: Event) -> bool:
-        """Merge one event; return False when it must wait until the rest is stored (a restart after an end)."""
+        """Merge one event; return False if it must wait for the rest (a restart after an end)."""
         match event:
             case Start():
                 if self.end is not None or self.start is not None:
@@ -62,8 +62,6 @@ class RunWork:
 
 @dataclass(slots=True)
 class Plan:
-    """Events that are stored and acknowledged together."""
-
     works: dict[str, RunWork] = field(default_factory=dict)
     stale: CloseStale | None = None
     closed: bool = False
@@ -73,11 +71,11 @@ class Plan:
 
 
 def take_plan(records: deque[Record], last_event: int) -> Plan:
-    """Take from the front of ``records`` the events that may be merged without changing what they mean."""
+    """Take the events from the front of ``records`` that can be merged without changing their meaning."""
     plan = Plan(last_event=last_event)
     while records:
         event = records[0].event
-        if isinstance(event, CloseStale):  # reaches beyond one run: alone
+        if isinstance(event, CloseStale):  # affects several runs: alone
             if plan.works or plan.stale is not None:
                 break
             plan.stale, plan.closed = event, False

@@ -1,7 +1,7 @@
-"""What a search reports to its tracker, and what the background writer needs of a store.
+"""Interfaces of tracking.
 
-``Tracker`` is called by the driver and by Ray's callback; it never raises into them and never blocks them.
-``RunStore`` is called by the background writer and by ``sync`` alone; it may be slow, and it may raise.
+``Tracker`` is called by the driver and Ray's callback; it never raises or blocks. ``RunStore`` is called only by the
+background writer and ``sync``; it may be slow and may raise.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from typing import Literal, Protocol
 from ladder_search.errors import TrackingError
 
 RunStatus = Literal["FINISHED", "KILLED", "FAILED"]
-"""End of a run: FINISHED = trained to its budget, KILLED = stopped by the scheduler, FAILED = diverged or crashed."""
+"""FINISHED: trained to its budget; KILLED: stopped by the scheduler; FAILED: diverged or crashed."""
 
 
 class RejectedError(TrackingError):
-    """The store works but does not accept this item; an immediate second attempt is pointless."""
+    """The store works but refuses this item; an immediate retry is pointless."""
 
 
 class UnavailableError(TrackingError):
-    """The database of the store is full, locked or away: no item is at fault, however often the call fails."""
+    """The database of the store is full, locked or unreachable, which no item causes."""
 
 
 class EmptiedError(TrackingError):
-    """The store lost runs that it had: everything is to be sent again."""
+    """The store has lost runs; everything is to be sent again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MetricPoint:
-    """One value of one metric at one step; the time is part of its identity, so a replay writes nothing twice."""
+    """One value of one metric at one step; the time is part of its identity, so a replay adds no duplicate."""
 
     name: str
     value: float
@@ -41,7 +41,7 @@ class MetricPoint:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetInput:
-    """The data a run was trained on: its name, the sha256 of its content, and how many examples of which kind."""
+    """The training data of a run: name, sha256 of its content, and numbers of examples by kind."""
 
     name: str
     digest: str
@@ -49,17 +49,17 @@ class DatasetInput:
 
 
 class Tracker(Protocol):
-    """Records runs by our own keys (``digits-100/ab12cd/t0007``); the store's run ids stay behind this interface.
+    """Records runs by keys (``digits-100/ab12cd/t0007``), not by the store's run ids.
 
     State after each call, for one key::
 
         start_run(key)      -> the run exists once and is RUNNING, also if it is called again after a crash
-        log_metrics(key, …) -> each point is stored once, whatever is replayed; a non-finite value is not stored,
-                               the tag ``non_finite.<metric>`` holds the first step at which it was seen
+        log_metrics(key, …) -> each point is stored once, also after a replay; for non-finite values,
+                               the tag ``non_finite.<metric>`` holds the first step
         set_tags(key, …)    -> last value wins
         log_artifact(key,…) -> the file (copied at the time of the call) is in the run's artifacts
         end_run(key, …)     -> the run has that status and an end time
-        close_stale_runs(…) -> no run of an earlier life of this search is RUNNING, except the live ones
+        close_stale_runs(…) -> of earlier executions, only the live runs are RUNNING
         close()             -> everything so far is stored, or is on disk for ``ladder-search sync``
     """
 
@@ -87,13 +87,13 @@ class Tracker(Protocol):
         ...
 
     def close(self, timeout_s: float = 60.0) -> bool:
-        """Wait until the store has everything, at most ``timeout_s`` seconds; return whether it has."""
+        """Wait at most ``timeout_s`` seconds until everything is stored; return whether it is."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Metrics, parameters and tags of one run that travel in one call; names and values already fit MLflow's limits."""
+    """Metrics, parameters and tags of one run for one call; names and values fit MLflow's limits."""
 
     points: tuple[MetricPoint, ...] = ()
     params: tuple[tuple[str, str], ...] = ()
@@ -103,7 +103,7 @@ class Batch:
         return len(self.points) + len(self.params) + len(self.tags)
 
     def halves(self) -> tuple[Batch, Batch]:
-        """Cut every kind in two, so that a rejected item can be found by bisection; single items go one by one."""
+        """Split all kinds in two, so that a rejected item can be found by bisection; single items one by one."""
         if len(self) == 1:
             return self, Batch()
         if sum(map(bool, (self.points, self.params, self.tags))) > 1:
@@ -116,19 +116,17 @@ class Batch:
 
 
 class RunStore(Protocol):
-    """Where the runs of one spool end up. Every call may be repeated; the second time changes nothing.
+    """The store of the runs of one spool. All calls are idempotent.
 
-    Each raises ``RejectedError`` when the store does not accept the item, ``TrackingError`` when another try may help.
+    They raise ``RejectedError`` if the store refuses the item, ``TrackingError`` if a retry may help.
     """
 
-    def create_run_once(self, key: str, *, name: str, parent_id: str | None, time_ms: int) -> str:
-        """Return the id of the RUNNING run of ``key``, found by its tags or created."""
-        ...
+    def create_run_once(self, key: str, *, name: str, parent_id: str | None, time_ms: int) -> str: ...
 
     def find_run(self, key: str) -> str | None: ...
 
     def still_has(self, run_id: str) -> bool:
-        """Return whether the run is there; its experiment is brought back first if someone deleted it."""
+        """Return whether the run exists; restore its experiment first if it was deleted."""
         ...
 
     def log_batch(self, run_id: str, batch: Batch) -> None: ...
@@ -140,12 +138,12 @@ class RunStore(Protocol):
     def set_terminated(self, run_id: str, status: RunStatus, time_ms: int) -> None: ...
 
     def close_stale_runs(self, prefix: str, live: Collection[str], time_ms: int) -> int:
-        """Close what ``Tracker.close_stale_runs`` says; return how many runs that were."""
+        """Apply ``Tracker.close_stale_runs``; return the number of runs."""
         ...
 
     def drop_twins(self, runs: Mapping[str, str]) -> None:
-        """Delete RUNNING runs that have a key of ``runs`` and not its id.
+        """Delete RUNNING runs that have a key of ``runs`` but another id.
 
-        A server that is too slow may create a run long after the client gave up and had it created again.
+        A slow server may create a run long after the client has given up and repeated the call.
         """
         ...

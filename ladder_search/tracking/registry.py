@@ -1,9 +1,8 @@
-"""Registers one network as a model in MLflow; beside ``mlflow_store`` the only file that talks to it.
+"""Registers one network as a model in MLflow.
 
-Seconds of exporting and checking: for the winner of a final training, never for trials. The model is saved by
-``torch.export`` (MLflow's ``pt2``), which holds no pickle; it takes batches of any size, because its example has
-several rows. MLflow's fluent calls are used here, as there are no others for this: the caller is a command about to
-end.
+Exporting and checking take seconds, so only the winner of a final training is registered. The model is saved by
+``torch.export`` (MLflow's ``pt2``) without pickle; it accepts any batch size, because its example has several rows.
+Only MLflow's fluent API can do this, which is safe in a command that is about to end.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import version
 from typing import Any
 
-# First, because it sets what MLflow reads when it is imported.
+# First, because it sets variables that MLflow reads when it is imported.
 from ladder_search.tracking import mlflow_store  # isort: skip  # noqa: F401
 
 import mlflow
@@ -28,9 +27,8 @@ from ladder_search.errors import TrackingError
 from ladder_search.tracking.address import redacted
 
 DIGEST = "ladder.bundle"
-"""Tag that makes registering idempotent: the digest of the bundle whose network it is."""
+"""Tag with the digest of the network's bundle, which makes registering idempotent."""
 REQUIRED = ("torch", "cloudpickle", "numpy")
-"""What a registered model needs beside MLflow."""
 
 
 def register_model(
@@ -44,20 +42,19 @@ def register_model(
     digest: str,
     tags: Mapping[str, str],
 ) -> str:
-    """Log ``network`` into a run as a model, register it under ``name`` and return its version; once per ``digest``.
+    """Log ``network`` as a model of a run, register it under ``name`` once per ``digest``, and return its version.
 
     Args:
         network: a ``torch.nn.Module`` in eval mode on the CPU.
-        example, output: what it takes and what it returns, float32 arrays of several rows.
+        example, output: its input and output, float32 arrays of several rows.
 
-    Raises:
-        TrackingError: the store cannot be reached or refuses the model.
+    Raises ``TrackingError`` if the store cannot be reached or refuses the model.
     """
     try:
         silent = redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO())
         with warnings.catch_warnings(), environment.ours(), silent[0], silent[1]:
             warnings.simplefilter("ignore")
-            # The registry is that of the store: MLFLOW_REGISTRY_URI of another program must not lead elsewhere.
+            # Ignore MLFLOW_REGISTRY_URI, which may be set for another program.
             client = MlflowClient(address, registry_uri=address)
             for known in client.search_model_versions(f"name = '{name}'"):
                 if known.tags.get(DIGEST) == digest:
@@ -72,7 +69,7 @@ def register_model(
                     input_example=example,
                     serialization_format="pt2",
                     registered_model_name=name,
-                    # Otherwise MLflow starts two interpreters to find out what a model needs.
+                    # Otherwise MLflow starts two interpreters to find the requirements.
                     pip_requirements=[f"{package}=={version(package).partition('+')[0]}" for package in REQUIRED],
                 )
             number = str(model.registered_model_version)

@@ -1,7 +1,7 @@
-"""The spool's event file: one process appends to it, one reads it, and either may die at any byte.
+"""The event file of a spool, with one writing and one reading process, which may be killed at any byte.
 
-The appender writes whole lines with one system call each, so nothing waits in the process; a line cut short by a
-crash is removed (and mentioned) when the file is next opened for appending, and ignored by readers until then.
+Each line is written by one system call without buffering. An incomplete last line is ignored by readers and removed
+when the file is next opened for appending.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from ladder_search.tracking.events import Event, Header, event_line, header_line
 from ladder_search.tracking.folder import LOCK_PATIENCE_S, SpoolFolder
 
 CHUNK_BYTES = 1 << 20
-"""How much is read at once: some thousand events, a few megabytes of memory."""
+"""Bytes per read: some thousand events, a few megabytes of memory."""
 
 PENDING_BYTES = 16 << 20
-"""How much may wait in memory while the disk takes nothing; what comes beyond is lost, counted and reported."""
+"""Limit of the buffer used while the disk is full; further events are lost, counted and reported."""
 
 PENDING_RETRY_S = 1.0
-"""A full disk is asked again this often, not at every call."""
+"""Seconds between two attempts to write to a full disk."""
 
 
 class SpoolAppender:
     """Appends events; holds the spool's ``appender.lock``.
 
-    ``write(fd, data) -> int`` and ``clock() -> seconds`` can be replaced by tests.
-    Raises ``TrackingError`` on opening when the folder is in use, cannot be written, or holds something else.
+    Tests may replace ``write(fd, data) -> int`` and ``clock() -> seconds``. Raises ``TrackingError`` if the folder is
+    in use, not writable, or holds something else.
     """
 
     def __init__(
@@ -49,9 +49,9 @@ class SpoolAppender:
     ) -> None:
         self.folder = SpoolFolder(path)
         self.lost = 0
-        """Events that found neither room on the disk nor in memory."""
+        """Number of events lost because disk and buffer were full."""
         self.cut_bytes = 0
-        """Length of the half line that a crash had left and that was removed."""
+        """Length of an incomplete line that was removed."""
         self.last_error: str | None = None
         self._experiment = experiment
         self._write = write
@@ -87,12 +87,10 @@ class SpoolAppender:
 
     @property
     def pending(self) -> int:
-        """Events that wait in memory for room on the disk."""
         return len(self._pending)
 
     @property
     def size(self) -> int:
-        """Bytes of complete lines in the file."""
         return self._size
 
     @property
@@ -100,7 +98,7 @@ class SpoolAppender:
         return self._n + 1
 
     def append(self, event: Event) -> None:
-        """Write one event, or keep it in memory while the disk refuses. Raises ``ValueError`` for an invalid one."""
+        """Write one event, or buffer it while the disk is full. Raises ``ValueError`` if it is invalid."""
         line = event_line(self._n + 1, event)
         self._n += 1
         if self._pending:
@@ -113,13 +111,13 @@ class SpoolAppender:
             self._keep(line)
 
     def fsync_soon(self) -> None:
-        """Have the disk keep what is written, in a thread of its own: on a busy disk this takes long."""
+        """Sync the file in a thread, as this takes long on a busy disk."""
         if self._fsync is None or not self._fsync.is_alive():
             self._fsync = threading.Thread(target=self._fsync_now, name="spool-fsync", daemon=True)
             self._fsync.start()
 
     def close(self) -> None:
-        """Write what waits, have the disk keep it, give the lock back. What still finds no room is counted as lost."""
+        """Write buffered events, sync the file and release the lock; events that cannot be written count as lost."""
         if self._fd < 0:
             return
         self.flush()
@@ -128,14 +126,14 @@ class SpoolAppender:
         self._release()
 
     def flush(self) -> None:
-        """Write what waits in memory and return when the disk has it, or has refused it."""
+        """Write buffered events and sync the file; return even if that fails."""
         self._write_pending()
         if self._fsync is not None:
             self._fsync.join()
         self._fsync_now()
 
     def _take_over(self) -> tuple[Header, int]:
-        """Remove a half line, read header and last number, or write the header of a new spool."""
+        """Remove an incomplete line and read header and last number, or write the header of a new spool."""
         self._size = os.fstat(self._fd).st_size
         end = _end_of_lines(self._fd, self._size)
         if end < self._size:
@@ -151,7 +149,7 @@ class SpoolAppender:
         found = reader.header()
         assert found is not None  # the file has at least one complete line
         records = reader.read()
-        if not records and self._size > reader.first_event:  # an unreadable last line: count them all
+        if not records and self._size > reader.first_event:  # the last line is unreadable: read all
             reader.position = 0
             while chunk := reader.read():
                 records = chunk
@@ -166,7 +164,7 @@ class SpoolAppender:
         except OSError as error:
             self.last_error = f"the spool in {self.folder.path} cannot be written ({error.strerror or error})"
             self._retry_at = self._clock() + PENDING_RETRY_S
-            if done:  # shrinking works on a full disk
+            if done:  # works on a full disk
                 os.ftruncate(self._fd, self._size)
             return False
         self._size += done
@@ -200,29 +198,27 @@ class SpoolAppender:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One event as it stands in the file."""
-
     n: int
     event: Event
     end: int
-    """Byte offset just after its line."""
+    """Byte offset after its line."""
 
 
 class SpoolReader:
-    """Reads complete lines from ``position`` on; never holds more than a chunk. A missing file is an empty one."""
+    """Reads complete lines from ``position``, at most a chunk at a time. A missing file counts as empty."""
 
     def __init__(self, path: Path, position: int = 0) -> None:
         self.folder = SpoolFolder(path)
         self.position = position
         self.unreadable = 0
-        """Lines since the start that were no events; they were skipped."""
+        """Number of invalid lines that were skipped."""
         self.first_event = 0
-        """Byte offset just after the header, once that is read."""
+        """Byte offset after the header, once it is read."""
         self._header: Header | None = None
         self._fd: int | None = None
 
     def header(self) -> Header | None:
-        """Return the header, or None while there is none. Raises ``TrackingError`` when this is no spool of ours."""
+        """Return the header, or None before it is written; raise ``TrackingError`` if this is not a spool."""
         if self._header is None:
             line, newline, _ = self._pread(CHUNK_BYTES, 0).partition(b"\n")
             if newline:
@@ -231,18 +227,16 @@ class SpoolReader:
         return self._header
 
     def size(self) -> int:
-        """Bytes in the file, a half line at its end included."""
         try:
             return self.folder.events.stat().st_size
         except OSError:
             return 0
 
     def backlog(self) -> int:
-        """Bytes that are not read yet."""
         return max(0, self.size() - self.position)
 
     def read(self, limit: int = CHUNK_BYTES) -> list[Record]:
-        """Return the next complete events, about ``limit`` bytes of them, and move on; empty at the end."""
+        """Return the next complete events, about ``limit`` bytes of them; empty at the end."""
         if self.header() is None:
             return []
         self.position = max(self.position, self.first_event)
@@ -252,8 +246,8 @@ class SpoolReader:
             cut = data.rfind(b"\n") + 1
             if cut == 0:
                 if len(data) < limit:
-                    return []  # at the end, or at a half line
-                limit *= 2  # a line longer than the chunk
+                    return []  # at the end or an incomplete line
+                limit *= 2  # the line is longer than the chunk
                 continue
             for line in data[:cut].splitlines(keepends=True):
                 self.position += len(line)
@@ -271,7 +265,7 @@ class SpoolReader:
             self._fd = None
 
     def _pread(self, length: int, offset: int) -> bytes:
-        # No buffer of our own: a half line read now may be removed and replaced by the next appender.
+        # Unbuffered, because the next appender may replace an incomplete line.
         try:
             if self._fd is None:
                 self._fd = os.open(self.folder.events, os.O_RDONLY | os.O_CLOEXEC)
@@ -283,7 +277,7 @@ class SpoolReader:
 
 
 def _end_of_lines(fd: int, size: int) -> int:
-    """Return the offset just after the last newline before ``size``, 0 when there is none."""
+    """Return the offset after the last newline before ``size``; 0 if there is none."""
     end = size
     while end > 0:
         start = max(0, end - CHUNK_BYTES)

@@ -1,7 +1,7 @@
-"""The tracker of a search: every call becomes a line in the spool, a process beside the search sends it on.
+"""The tracker of a search: it writes every call to the spool, and a separate process sends the spool to the store.
 
-MLflow's import (a second), its SQL and its servers' moods stay in that process (``writer.py``). It lives as long as the
-search: it notices the search's end, however that comes, by the end of its standard input, sends the rest and exits.
+The process (``writer.py``) imports MLflow, which takes a second, and isolates the search from databases and servers. It
+detects the search's end by the end of its standard input, sends the rest and exits.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from ladder_search.tracking.protocol import DatasetInput, MetricPoint, RunStatus
 from ladder_search.tracking.spool import SpoolAppender
 
 STORE_VARIABLE = "LADDER_SEARCH_WRITER_STORE"
-"""Hands the address to the writer; it may hold a password, which a command line would show to every user."""
+"""Passes the address to the writer; a command line would expose its password to all users."""
 LOG_BYTES = 1 << 20
 RESTART_S = 10.0
 MAX_RESTARTS = 5
@@ -50,7 +50,7 @@ _P = ParamSpec("_P")
 def _never_raises(
     call: Callable[Concatenate[SpoolTracker, _P], None],
 ) -> Callable[Concatenate[SpoolTracker, _P], None]:
-    """Turn an exception into a problem that is counted and reported at the end: no search stops for its records."""
+    """Convert exceptions into problems that are reported at the end: tracking never stops a search."""
 
     @wraps(call)
     def guarded(self: SpoolTracker, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
@@ -63,9 +63,9 @@ def _never_raises(
 
 
 class SpoolTracker:
-    """Satisfies ``Tracker``. Only opening it can raise: ``TrackingError`` for a folder or an address of no use.
+    """Implements ``Tracker``. Only opening raises: ``TrackingError`` for an unusable folder or address.
 
-    With ``start_writer=False`` nothing is sent until someone runs ``ladder-search sync`` (offline clusters).
+    With ``start_writer=False``, nothing is sent until ``ladder-search sync`` is run (offline clusters).
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class SpoolTracker:
         self._problem_count = 0
         self._stored: bool | None = None
         self.stored_but_files = False
-        """After ``close``: whether the store has all parameters, metrics, tags and ends."""
+        """After ``close``: whether all parameters, metrics, tags and ends are stored."""
         self._process: subprocess.Popen[bytes] | None = None
         self._restarts = 0
         self._look_at = 0.0
@@ -128,7 +128,7 @@ class SpoolTracker:
         finite: list[MetricPoint] = []
         first_bad: dict[str, str] = {}
         for point in points:
-            try:  # one strange point must not take its neighbours with it
+            try:  # an invalid point must not lose the others
                 clean = _clean(point)
             except (TypeError, ValueError, OverflowError) as error:
                 self._problem(f"a point of {point.name} was not recorded ({error})")
@@ -149,7 +149,7 @@ class SpoolTracker:
 
     @_never_raises
     def log_artifact(self, key: str, path: Path, folder: str = "") -> None:
-        """Copy the file (or folder) into the spool now: keep what is logged from a search's event loop small."""
+        """Copy the file or folder into the spool immediately; it should be small, as the search's event loop waits."""
         spool = self._spool.folder
         place = spool.artifacts / f"{self._spool.next_number:08d}"
         while place.exists():  # left by an event that was never written
@@ -171,9 +171,9 @@ class SpoolTracker:
         self._add(CloseStale(safe_prefix(prefix), tuple(map(safe_name, live)), self._time_ms()))
 
     def close(self, timeout_s: float = 60.0) -> bool:
-        """Say goodbye, wait for the writer to send all, end it. Returns whether the store has everything.
+        """Wait for the writer to send everything and end it; return whether the store is complete.
 
-        What this search had to leave out is logged as a warning and listed by ``problems``. A second call does nothing.
+        Problems are logged as warnings and listed by ``problems``. Further calls do nothing.
         """
         if self._stored is not None:
             return self._stored
@@ -185,7 +185,7 @@ class SpoolTracker:
             ack = load_ack(self._spool.folder)
             complete = self._spool.lost == self._spool.pending == 0
             self.stored_but_files = (
-                self._process is not None  # without a writer, an acknowledgement is that of an earlier life
+                self._process is not None  # without a writer, the acknowledgement is of an earlier execution
                 and complete
                 and ack is not None
                 and ack.spool == self._spool.header.spool
@@ -205,16 +205,15 @@ class SpoolTracker:
         return self._stored
 
     def problems(self) -> list[str]:
-        """Return what could not be recorded so far, one sentence each; the last counts those beyond the first few."""
+        """Return a sentence for each problem; beyond ``MAX_PROBLEMS``, the last one counts the rest."""
         more = self._problem_count - len(self._problems)
         return [*self._problems, *([f"{more} more of this kind"] if more else [])]
 
     def status(self) -> WriterStatus:
-        """Return how sending goes."""
         return load_status(self._spool.folder)
 
     def run_id(self, key: str) -> str | None:
-        """Return the store's id of a run, None while the store has not got it. Reads a file: not for hot paths."""
+        """Return the store's id of a run, or None if it is not stored yet. Reads a file, so avoid it in hot paths."""
         ack = load_ack(self._spool.folder)
         return None if ack is None else ack.runs.get(safe_name(key))
 
@@ -232,7 +231,7 @@ class SpoolTracker:
                 self._start_writer()
 
     def _start_writer(self) -> None:
-        """Start ``python -m ladder_search.tracking.writer`` away from the terminal: Ctrl-C does not reach it."""
+        """Start ``python -m ladder_search.tracking.writer`` in a new session, which Ctrl-C does not reach."""
         folder = self._spool.folder
         home = str(Path(ladder_search.__file__).parents[1])
         paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -262,7 +261,7 @@ class SpoolTracker:
             return
         assert process.stdin is not None
         with suppress(OSError):
-            process.stdin.close()  # the signal to finish
+            process.stdin.close()  # signals the writer to finish
         try:
             process.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -283,7 +282,7 @@ class SpoolTracker:
 
 
 def _clean(point: MetricPoint) -> MetricPoint:
-    """Return the point in plain numbers (not numpy's, not torch's) and within MLflow's limits; raise ``ValueError``."""
+    """Return the point with Python numbers within MLflow's limits; raise ``ValueError`` if they do not fit."""
     name, value, step, time_ms = safe_name(point.name), float(point.value), int(point.step), int(point.time_ms)
     if abs(step) > MAX_STEP or not 0 <= time_ms <= MAX_STEP:
         raise ValueError(f"step {step} or time {time_ms} does not fit 64 bits")

@@ -1,7 +1,7 @@
-"""The file of a SQLite store: whether it can be used, which process has it locked, and where its artifacts are.
+"""The file of a SQLite store: its validity, the processes that lock it, and the addresses of its artifacts.
 
-MLflow writes absolute addresses of artifacts into its tables. A results folder that was moved or copied has its
-artifacts beside its store as before, so the addresses are corrected when the store is opened. Imports no MLflow.
+MLflow stores absolute addresses of artifacts, so they are corrected when a moved or copied store is opened. Does not
+import MLflow.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from ladder_search.errors import StoreBusyError, TrackingError
 
 BUSY_PATIENCE_S = 10.0
-"""How long a locked store is waited for."""
+"""Seconds to wait for a locked store."""
 ARTIFACTS = "mlartifacts"
 _LOCATIONS = (
     ("experiments", "artifact_location"),
@@ -25,22 +25,22 @@ _LOCATIONS = (
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )
-"""MLflow's columns that hold addresses of artifacts."""
+"""MLflow's columns with addresses of artifacts."""
 
 
 def artifact_root(folder: Path) -> Path:
-    """Return where artifacts go that no server takes: beside a SQLite store, or beside the study folders."""
+    """Return the folder for artifacts without a server: beside a SQLite store or the study folders."""
     return folder / ARTIFACTS
 
 
 def read_tables(path: Path, patience_s: float) -> tuple[set[str], str | None]:
-    """Return the names of a database's tables and the version of MLflow's schema; a file that is absent has none.
+    """Return the names of a database's tables and the version of MLflow's schema; an absent file has none.
 
-    The file is opened for writing, because SQLite undoes the transaction of a writer that was killed only then.
+    The file is opened for writing, because only then SQLite rolls back the transaction of a killed writer.
 
     Raises:
-        StoreBusyError: another process has had it locked for ``patience_s`` seconds.
-        TrackingError: the file is no database, or cannot be written.
+        StoreBusyError: another process holds the lock for ``patience_s`` seconds.
+        TrackingError: the file is not a database, or cannot be written.
     """
     folder = next(parent for parent in path.parents if parent.exists())
     target = path if path.exists() else folder
@@ -69,12 +69,10 @@ def read_tables(path: Path, patience_s: float) -> tuple[set[str], str | None]:
 
 
 def move_artifacts(path: Path, patience_s: float = BUSY_PATIENCE_S) -> None:
-    """Let a store that was moved or copied together with its artifacts name them where they are now.
+    """Correct the addresses of artifacts in a store that was moved or copied together with them.
 
-    Addresses in a folder ``mlartifacts`` elsewhere are replaced, unless the artifacts are still there and not here.
-
-    Raises:
-        TrackingError: the store cannot be changed.
+    Addresses in another folder ``mlartifacts`` are replaced, unless the artifacts are still there and not here. Raises
+    ``TrackingError`` if the store cannot be changed.
     """
     if not path.exists() or path.stat().st_size == 0:
         return
@@ -99,7 +97,7 @@ def move_artifacts(path: Path, patience_s: float = BUSY_PATIENCE_S) -> None:
 
 
 def lock_holders(path: Path) -> str:
-    """Return the processes that have locked the database, for example "process 123 (sqlite3)", as Linux lists them."""
+    """Return the processes that lock the database, for example "process 123 (sqlite3)", as listed by Linux."""
     inodes = set()
     for file in (path, *(path.with_name(path.name + suffix) for suffix in ("-shm", "-wal"))):
         with suppress(OSError):
@@ -134,7 +132,7 @@ def _location_columns(database: sqlite3.Connection) -> Iterator[tuple[str, str]]
 
 
 def _prefixes(database: sqlite3.Connection, columns: list[tuple[str, str]]) -> set[str]:
-    """Return the addresses of all folders ``mlartifacts`` that the tables name."""
+    """Return the addresses of all ``mlartifacts`` folders in the tables."""
     prefixes = set()
     for table, column in columns:
         for (location,) in database.execute(f"SELECT DISTINCT {column} FROM {table} WHERE {column} LIKE 'file:%'"):
@@ -145,9 +143,9 @@ def _prefixes(database: sqlite3.Connection, columns: list[tuple[str, str]]) -> s
 
 
 def _is_moved(prefix: str, here: Path, store_name: str) -> bool:
-    """Whether artifacts of a store in the folder of ``here`` are named by the address of another folder.
+    """Whether ``prefix`` is an outdated address of the artifacts in ``here``.
 
-    They are not where both are the same folder under two names, and where the store was moved without its artifacts.
+    It is not if both are the same folder under two names, or if the store was moved without its artifacts.
     """
     there = unquote(urlsplit(prefix).path)
     if there == str(here):

@@ -1,7 +1,7 @@
-"""Sends a spool to its store: beside a search (``python -m ladder_search.tracking.writer``) or when ``sync`` is called.
+"""Sends a spool to its store: beside a search (``python -m ladder_search.tracking.writer``) or for ``sync``.
 
-The process reads nothing from its standard input but its end: that is the end of the search. While the search lives it
-tries again for ever; after the search it goes on as long as it gets somewhere, and leaves the rest to ``sync``.
+The end of standard input marks the end of the search. Until then the process retries forever; afterwards it continues
+while it makes progress and leaves the rest to ``sync``.
 """
 
 from __future__ import annotations
@@ -33,34 +33,32 @@ from ladder_search.tracking.spool import SpoolReader
 from ladder_search.tracking.spool_tracker import STORE_VARIABLE
 
 POLL_S = 1.0
-"""How long events gather before they are sent together; also the delay with which MLflow's pages follow the search."""
+"""Seconds in which events are collected before they are sent; also the delay of MLflow's pages."""
 GATHER_BYTES = 1 << 16
-"""With more than this waiting, the next round follows at once."""
+"""Backlog above which the next round follows immediately."""
 STATUS_S = 1.0
 ENDING_WAIT_S = 5.0
-"""Longest wait between attempts once the search has ended: someone may be waiting for it."""
+"""Maximum seconds between attempts after the search has ended, as a user may be waiting."""
 ENDING_PATIENCE_S, ORPHAN_PATIENCE_S = 10.0, 60.0
-"""How long a store may fail without success once the search has ended: while the search waits, and once it is gone."""
+"""Seconds of failures after which the writer gives up, while an ended search waits and after it is gone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SyncReport:
-    """What one ``sync`` did."""
-
     events: int
-    """Events sent now."""
+    """Sent by this call."""
     left_bytes: int
-    """What is still on disk only."""
+    """Bytes that are not stored."""
     rejected: int
-    """Items that the store refused for good, now or earlier."""
+    """Items that the store has refused permanently."""
     missing: int
-    """Events that never reached the spool, because the disk was full."""
+    """Events that a full disk lost."""
     unreadable: int
-    """Lines of the spool that were damaged."""
+    """Damaged lines of the spool."""
     error: str | None
-    """Why the rest could not be sent, one sentence."""
+    """Why the rest could not be sent."""
     files: tuple[str, ...] = ()
-    """Files that the store does not have, one sentence for each reason; the next ``sync`` sends them again."""
+    """Files that are not stored, one sentence per reason; the next ``sync`` retries them."""
 
     @property
     def complete(self) -> bool:
@@ -91,10 +89,10 @@ def sync(
     now: Callable[[], float] = steady_time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> SyncReport:
-    """Send what a spool still holds, here and now. Sending twice is harmless, so is a lost acknowledgement.
+    """Send the rest of a spool. Repeated calls are harmless.
 
-    ``experiment`` is the spool's own unless given; ``patience_s`` is how long a failing store is tried without success.
-    Raises ``TrackingError`` for a folder without spool, a wrong address, or a spool that another process is sending.
+    ``experiment`` defaults to the spool's own; ``patience_s`` is how long a failing store is retried. Raises
+    ``TrackingError`` for a folder without spool, an invalid address, or a spool that another process sends.
     """
     store = normal_store(store)
     if "***" in store:
@@ -113,7 +111,7 @@ def sync(
             raise TrackingError(
                 f"a spool's own store is where its search ran, {path.parent} is not here: name a store with --tracking."
             )
-        with suppress(StoreBusyError):  # it is waited for below
+        with suppress(StoreBusyError):  # retried below
             check(store)
         open_store = _open_mlflow
     experiment = experiment or header.experiment
@@ -137,7 +135,7 @@ def sync(
     ack = courier.ack
     return SyncReport(
         events=courier.sent_events,
-        left_bytes=0 if complete else courier.backlog(),  # a line cut short by a crash is nothing that can be sent
+        left_bytes=0 if complete else courier.backlog(),  # an incomplete line cannot be sent
         rejected=ack.rejected if ack else 0,
         missing=ack.missing if ack else 0,
         unreadable=ack.unreadable if ack else 0,
@@ -147,7 +145,7 @@ def sync(
 
 
 def _drain(courier: Courier, patience_s: float, now: Callable[[], float], sleep: Callable[[float], None]) -> bool:
-    """Send all that is there and end what was left open; return False when the store failed for too long."""
+    """Send everything and end open runs; return False if the store fails for too long."""
     give_up = now() + patience_s
     while True:
         wait = courier.step()
@@ -164,18 +162,17 @@ def _drain(courier: Courier, patience_s: float, now: Callable[[], float], sleep:
 
 
 class Parent:
-    """The search that started this process, watched through the pipe to our standard input and its process id."""
+    """The search that started this process, observed by its pipe to standard input and its process id."""
 
     def __init__(self, pid: int | None) -> None:
         self._pid = pid
         self.said_goodbye = False
-        """The pipe is closed: the search has closed its tracker, or is gone."""
+        """Whether the pipe is closed: the search has closed its tracker or has ended."""
 
     def gone(self) -> bool:
         return self.said_goodbye and (self._pid is None or os.getppid() != self._pid)
 
     def wait(self, seconds: float) -> None:
-        """Sleep, but wake up when the pipe closes."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             if self.said_goodbye:
@@ -183,7 +180,7 @@ class Parent:
                 if self.gone():
                     return
             elif self._pid is not None and os.getppid() != self._pid:
-                self.said_goodbye = True  # the pipe's other end lives on in some child of the search
+                self.said_goodbye = True  # a child of the search still holds the pipe
                 return
             elif select.select([sys.stdin], [], [], min(left, POLL_S))[0] and not os.read(sys.stdin.fileno(), 4096):
                 self.said_goodbye = True
@@ -191,7 +188,7 @@ class Parent:
 
 
 def run(spool_dir: Path, store: str, experiment: str, parent: Parent) -> None:
-    """Send until the search has ended and all is stored, or the store fails for too long after the search is gone."""
+    """Send until the search has ended and all is stored, or the store fails for too long afterwards."""
     lock = Lock(SpoolFolder(spool_dir).writer_lock)
     courier = Courier(
         spool_dir,
@@ -200,7 +197,7 @@ def run(spool_dir: Path, store: str, experiment: str, parent: Parent) -> None:
         experiment=experiment,
         now=steady_time,
     )
-    while not lock.acquire():  # the writer of the search's earlier life, or sync, may still be at it
+    while not lock.acquire():  # the writer of an earlier execution, or sync, may still hold it
         if parent.gone():
             if not lock.acquire(ORPHAN_PATIENCE_S):
                 return
@@ -209,7 +206,7 @@ def run(spool_dir: Path, store: str, experiment: str, parent: Parent) -> None:
     courier.save_status("starting")
     status_at = well_at = 0.0
     while True:
-        ending = parent.said_goodbye  # asked before the step, so that the last events are read after the goodbye
+        ending = parent.said_goodbye  # before the step, so that the last events are read
         wait = courier.step()
         if wait is None and ending:
             wait = courier.finish()
@@ -240,8 +237,8 @@ def main(arguments: list[str] | None = None) -> None:
     environment.settle()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(5)  # training comes first
-    atexit.register(gc.freeze)  # the search waits for our end, which a last collection would put off by half a second
+    os.nice(5)  # training has priority
+    atexit.register(gc.freeze)  # the final garbage collection would delay the waiting search by half a second
     run(
         options.spool,
         normal_store(options.store or os.environ[STORE_VARIABLE]),
@@ -251,13 +248,13 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _target(store: str, spool_dir: Path) -> str:
-    """Return what identifies a store: of a SQLite file its place relative to the spool, so that both may move."""
+    """Return what identifies a store; a SQLite file is relative to the spool, so that both may be moved together."""
     path = sqlite_path(store)
     return store if path is None else f"sqlite:{os.path.relpath(path, spool_dir.absolute())}"
 
 
 def _open_mlflow(store: str, experiment: str, spool: Path, spool_id: str) -> RunStore:
-    from ladder_search.tracking.mlflow_store import open_store  # imports MLflow: a second, and only where it is needed
+    from ladder_search.tracking.mlflow_store import open_store  # imports MLflow, which takes a second
 
     return open_store(store, experiment, spool, spool_id)
 
