@@ -1,4 +1,4 @@
-"""The console script ``ladder-search``: it finds the command, reads its options and runs it."""
+"""The console script ``ladder-search``."""
 
 from __future__ import annotations
 
@@ -23,19 +23,17 @@ COMMANDS = {
     "sync": "Upload recorded results that the tracking store does not have yet.",
     "doctor": "Report what works on this machine, what does not, and what to do.",
 }
-"""Command -> what it does. A command is the file of its name in ``commands``, with ``add_arguments`` and ``run``; only
-the one that is called is imported."""
+"""Help text by command; the module of the same name in ``commands`` is imported when it is called."""
 
 
 def main() -> None:
-    """Entry point of the console script."""
     sys.exit(run_command(_main))
 
 
 def _main() -> int | None:
     name, *words = sys.argv[1:] or [""]
     if name not in COMMANDS:
-        _list().parse_args(sys.argv[1:])  # prints the help, or refuses
+        _list().parse_args(sys.argv[1:])  # prints the help or an error
     command = importlib.import_module(f"ladder_search.commands.{name}")
     parser = Parser(name, COMMANDS[name])
     command.add_arguments(parser)

@@ -1,8 +1,6 @@
-"""Strict, typed settings: a mapping goes in, a frozen dataclass comes out, and every surprise is an error.
+"""Conversion between plain mappings (YAML, JSON, suggestions) and strict, frozen dataclasses of settings.
 
-Settings are frozen, keyword-only dataclasses that live beside what they configure. This module turns plain mappings
-(YAML, JSON, a search space's suggestion) into them and back. It coerces only where nothing is lost: int -> float, a
-whole float -> int (1e4 epochs), list -> tuple, text -> Path.
+Only lossless coercions are made: int -> float, a whole float -> int (1e4 epochs), list -> tuple, text -> Path.
 """
 
 from __future__ import annotations
@@ -23,26 +21,26 @@ from ladder_search.errors import SettingError, UnknownNameError
 T = TypeVar("T")
 
 DEPTH_LIMIT = 20
-"""Of nested settings, which have below 10: what walks through more may exhaust Python's stack."""
+"""Maximum depth of settings, which need less than 10; deeper ones may exhaust Python's stack."""
 
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 200
 _repr.maxlong = 60
-_shown = _repr.repr  # a sentence stays short, whatever value is in it
+_shown = _repr.repr  # limits the length of messages
 
 
 def build(cls: type[T], mapping: Mapping[str, Any], *, where: str = "") -> T:
-    """Build the dataclass ``cls`` from ``mapping``; nested dataclasses are built from nested mappings.
+    """Build the dataclass ``cls``, including nested dataclasses, from ``mapping``.
 
     Args:
         cls: a dataclass type; its ``__post_init__`` checks ranges and raises ``SettingError``.
-        mapping: field name -> value. Fields with a default may be left out.
-        where: dotted path of this mapping in the whole, for messages ("model").
+        mapping: field name -> value. Fields with a default are optional.
+        where: dotted path of this mapping for messages ("model").
 
     Raises:
-        UnknownNameError: a key that is no field, with the nearest field's name.
-        SettingError: a missing field, a value of another type, or a value that is not finite.
-        TypeError: a field is declared with a type that this module has no rule for; a defect of ours, not the user's.
+        UnknownNameError: a key is not a field; the message suggests the nearest one.
+        SettingError: a field is missing, or a value has another type or is not finite.
+        TypeError: the type of a field is not supported, which is a bug.
     """
     if not isinstance(mapping, Mapping):
         raise SettingError(
@@ -63,15 +61,12 @@ def build(cls: type[T], mapping: Mapping[str, Any], *, where: str = "") -> T:
 
 
 def as_mapping(settings: Any) -> dict[str, Any]:
-    """Return the nested mapping that ``build`` makes ``settings`` from: plain dicts, lists and scalars, JSON-ready."""
+    """Return the JSON-ready nested mapping from which ``build`` makes ``settings``."""
     return {f.name: _plain(getattr(settings, f.name)) for f in dataclasses.fields(settings) if f.init}
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``base`` with the values of ``overlay`` put over it, nested mapping by nested mapping.
-
-    The result shares no mapping with either, so changing it changes neither.
-    """
+    """Return a deep copy of ``base``, updated recursively with ``overlay``."""
     merged = {key: merge(value, {}) if isinstance(value, Mapping) else value for key, value in base.items()}
     for key, value in overlay.items():
         below = merged.get(key)
@@ -83,7 +78,7 @@ def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str | float | int | bool]:
-    """Return nested settings in one level, ``model/lr``; what is no number, no text and no flag becomes text."""
+    """Return nested settings in one level, ``model/lr``; values other than numbers, text and flags become text."""
     found: dict[str, str | float | int | bool] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping):
@@ -94,11 +89,9 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str | float
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
-    """Turn ``["model.combinator=gauss", "training.lr=0.002"]`` into a nested mapping; values are read by ``read_yaml``.
+    """Turn ``["model.combinator=gauss", "training.lr=0.002"]`` into a nested mapping; ``read_yaml`` parses the values.
 
-    Raises:
-        SettingError: an assignment without ``=``, a name with an empty part, a value that YAML cannot read, or two
-            assignments that give the same setting.
+    Raises ``SettingError`` for a missing ``=``, an empty part of a name, invalid YAML or contradicting assignments.
     """
     nested: dict[str, Any] = {}
     for text in assignments:
@@ -113,7 +106,7 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
                 f"a setting lies at most {DEPTH_LIMIT} levels deep, got {_shown(text)}; shorten its name."
             )
         name = ".".join(parts)
-        # Commas make a list, because brackets may not survive a shell that quotes nothing (`ray submit`).
+        # Commas make a list, because a shell without quoting (`ray submit`) may remove brackets.
         listed = f"[{raw}]" if "," in raw and not raw.lstrip().startswith(("[", "{", '"', "'")) else raw
         value = read_yaml(listed, what=f"the value of {name!r}")
         here = nested
@@ -129,21 +122,18 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
 
 
 def read_yaml(text: str, *, what: str = "the file") -> Any:
-    """Read one YAML document as plain data: scalars by the core schema of YAML 1.2, numbers in decimal.
+    """Read one YAML document as plain data by the core schema of YAML 1.2; integers are decimal.
 
-    YAML 1.1, which PyYAML reads otherwise, takes ``1e-3`` for text, ``no`` for false, ``010`` for eight and ``1:30``
-    for ninety; a researcher means none of these. Tags, aliases and repeated keys are errors.
-
-    Args:
-        what: what ``text`` is, for messages.
+    PyYAML's version 1.1 reads ``1e-3`` as text, ``no`` as false, ``010`` as eight and ``1:30`` as ninety. Tags, aliases
+    and repeated keys are errors. Args: ``what`` names ``text`` in messages.
     """
-    import yaml  # here, because the GPU benchmarks import this module on machines without PyYAML
+    import yaml  # GPU benchmarks import this module on machines without PyYAML
 
     try:
         check_yaml(text)
         return yaml.load(text, _core_schema())
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        # A ValueError that is no error of YAML is an int of more than 4300 digits.
+        # A ValueError that PyYAML does not raise is an int of more than 4300 digits.
         reason = getattr(error, "problem", None) or getattr(error, "reason", "it is out of all proportion")
         raise SettingError(
             f"{what} must be readable as YAML, got {reprlib.repr(text)}: {reason}; quote it or simplify it."
@@ -171,14 +161,13 @@ def check_yaml(text: str) -> None:
 
 
 def in_range(name: str, value: float, low: float, high: float, *, remedy: str = "") -> None:
-    """Raise ``SettingError`` unless ``low <= value <= high`` (NaN never is)."""
+    """Raise ``SettingError`` unless ``low <= value <= high``, also for NaN."""
     if not low <= value <= high:
         tail = remedy or f"choose a value between {low:g} and {high:g}"
         raise SettingError(f"{name} must lie in [{low:g}, {high:g}], got {value!r}; {tail}.")
 
 
 def at_least_one(name: str, value: float) -> None:
-    """Raise ``SettingError`` unless ``value >= 1``."""
     if not value >= 1:
         raise SettingError(f"{name} must be at least 1, got {value}; give a positive number.")
 
@@ -218,7 +207,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if hint in _SCALARS:
         return _convert_scalar(hint, value, where)
     if typing.Protocol in getattr(hint, "__bases__", ()) and dataclasses.is_dataclass(value):
-        return value  # settings of a family, which its own class has built before
+        return value  # settings of a family, built by its own class
     raise TypeError(
         f"{where} is declared as {hint}, for which there is no rule; declare it as one that _convert names."
     )
@@ -232,16 +221,16 @@ _SCALARS: dict[Any, str] = {
     Path: "a path",
     type(None): "null",
 }
-"""Types of single values, and how a message calls them."""
+"""Scalar types and their names in messages."""
 
 
 def _convert_scalar(hint: Any, value: Any, where: str) -> Any:
-    # bool is a subclass of int, but a user who writes true does not mean the number one.
+    # bool is a subclass of int, but true is not meant as the number one.
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if hint is float and number:
         try:
             finite = float(value)
-        except OverflowError:  # an int beyond the floats
+        except OverflowError:  # exceeds the range of floats
             finite = math.inf
         if math.isfinite(finite):
             return finite
@@ -257,7 +246,7 @@ def _convert_scalar(hint: Any, value: Any, where: str) -> Any:
 
 def _convert_union(hints: Sequence[Any], value: Any, where: str) -> Any:
     errors: list[SettingError | UnknownNameError] = []
-    # A value that needs no coercion keeps its type: 2 stays whole in `float | int`.
+    # Prefer the type that needs no coercion: 2 stays an int in `float | int`.
     for hint in sorted(hints, key=lambda h: type(value) is not h):
         try:
             return _convert(hint, value, where)
@@ -266,12 +255,12 @@ def _convert_union(hints: Sequence[Any], value: Any, where: str) -> Any:
     if all(hint in _SCALARS for hint in hints):
         kinds = " or ".join(_SCALARS[hint] for hint in hints)
         raise SettingError(f"{where} must be {kinds}, got {_shown(value)}; give {kinds}.")
-    raise errors[0]  # that of the member which was declared first
+    raise errors[0]  # the error of the first alternative
 
 
 def _convert_literal(choices: Sequence[Any], value: Any, where: str) -> Any:
     for choice in choices:
-        if type(choice) is type(value) and choice == value:  # 1 == True == 1.0, but they are three different settings
+        if type(choice) is type(value) and choice == value:  # 1 == True == 1.0, but they are different settings
             return choice
     if isinstance(value, str):
         raise UnknownNameError(where, value, [str(choice) for choice in choices])
@@ -310,7 +299,7 @@ def _core_schema() -> Any:
                 raise yaml.constructor.ConstructorError(None, None, "a key is given twice", node.start_mark)
             return mapping
 
-    CoreSchema.yaml_implicit_resolvers = {}  # instead of YAML 1.1's
+    CoreSchema.yaml_implicit_resolvers = {}  # instead of those of YAML 1.1
     for kind, pattern, first in (
         ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
         ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -319,6 +308,6 @@ def _core_schema() -> Any:
         ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
     ):
         CoreSchema.add_implicit_resolver(f"tag:yaml.org,2002:{kind}", re.compile(rf"^(?:{pattern})$"), first)
-    # SafeLoader's own reads a leading zero as octal.
+    # SafeLoader reads a leading zero as octal.
     CoreSchema.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
     return CoreSchema

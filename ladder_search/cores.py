@@ -1,4 +1,4 @@
-"""How many CPU cores this process may use: the one count that every part of the project takes."""
+"""Number of CPU cores that this process may use."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from pathlib import Path
 def usable_cores(system: Path = Path("/")) -> int:
     """Return the number of CPU cores that this process may use, at least 1.
 
-    A process is limited by its affinity (``taskset``, ``numactl``, a cpuset of a container or batch system) and by the
-    CPU quota of its control group and of every group above it (``docker --cpus``, a Kubernetes limit, Slurm,
-    ``systemd``), in version 1 and version 2 of the kernel's interface. A quota of 2.5 cores counts as 2.
+    It is limited by the affinity (``taskset``, ``numactl``, a cpuset of a container or batch system) and by the CPU
+    quotas of the process's control group and its parents (``docker --cpus``, a Kubernetes limit, Slurm, ``systemd``) in
+    versions 1 and 2 of cgroups. A quota of 2.5 cores counts as 2.
 
-    Args:
-        system: folder that holds ``proc`` and ``sys``; tests pass one of their own.
+    Args: ``system`` is the folder of ``proc`` and ``sys``, for tests.
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([affinity, *(int(quota) for quota in _quotas(system))]))
 
 
 def _quotas(system: Path) -> Iterator[float]:
-    """Yield the CPU quotas, in cores, of the process's control groups and of all groups above them."""
+    """Yield the CPU quotas, in cores, of the process's control groups and their parents."""
     for mount, group in _cpu_groups(system):
         for folder in (group, *group.parents):
             quota = _quota(folder)
@@ -39,7 +38,7 @@ def _cpu_groups(system: Path) -> Iterator[tuple[Path, Path]]:
         groups = (system / "proc/self/cgroup").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
         return  # not Linux, or /proc is not mounted
-    # Lines such as "4:cpu,cpuacct:/user.slice" (version 1) and "0::/user.slice" (version 2).
+    # Lines are "4:cpu,cpuacct:/user.slice" (version 1) or "0::/user.slice" (version 2).
     path_by_controller = {
         name: path for _, names, path in (g.split(":", 2) for g in groups) for name in names.split(",")
     }
@@ -51,14 +50,14 @@ def _cpu_groups(system: Path) -> Iterator[tuple[Path, Path]]:
             continue
         root, mount = fields[3], system / fields[4].lstrip("/")
         path = path_by_controller.get(controller, "/")
-        # A container may see its own group mounted as the root, and the path from outside of it.
+        # In a container, the process's own group may be mounted as the root, while the path is that outside of it.
         below = path.removeprefix(root.rstrip("/")).lstrip("/")
         group = mount / below
         yield mount, group if group.is_dir() and ".." not in below else mount
 
 
 def _quota(folder: Path) -> float | None:
-    """Return the quota of one control group in cores; None: it has none."""
+    """Return the quota of one control group in cores, or None."""
     for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
         try:
             quota, period = " ".join((folder / name).read_text(encoding="ascii") for name in names).split()

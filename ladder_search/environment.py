@@ -1,11 +1,10 @@
-"""Environment variables: one table of how each is treated, and two ways to apply it.
+"""Table of environment variables and how they are treated.
 
-The environment does not influence the results of a search. The libraries read about two thousand variables, so a name
-with the prefix of a library is removed unless a row below says otherwise; this includes variables of later releases.
-Variables that describe the machine (places, devices, logins, addresses) are kept.
+The environment must not influence the results of a search. The libraries read about two thousand variables, so those
+with the prefix of a library, including future ones, are removed unless a row below differs. Variables that describe the
+machine (paths, devices, logins, addresses) are kept.
 
-Rows are matched by the whole name, then by the longest prefix. A name without a row belongs to no library that a search
-uses, and is kept.
+Rows are matched by the whole name, then by the longest prefix. Names without a row are kept.
 """
 
 from __future__ import annotations
@@ -21,26 +20,25 @@ from dataclasses import dataclass
 from typing import Literal
 
 Treatment = Literal["input", "fixed", "removed", "harmless"]
-"""
-* ``input``: read on purpose, where our own documentation or that of the library says so.
-* ``fixed``: has our value, whatever the user's is.
+"""* ``input``: read as documented by this project or the library.
+* ``fixed``: set to a constant, overriding the user's value.
 * ``removed``: unset, so that the library's default holds.
-* ``harmless``: kept, because nothing that is computed or kept depends on it.
+* ``harmless``: kept, because no result depends on it.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What becomes of some variables."""
+    """Treatment of some variables."""
 
     names: tuple[str, ...]
-    """Whole names, or prefixes with a ``*`` at the end."""
+    """Whole names, or prefixes with a trailing ``*``."""
     treatment: Treatment
     reason: str
     value: str | None = None
-    """Of a fixed variable; of an input: the value where the user has set none, or one that is not ``allowed``."""
+    """Value of a fixed variable; default of an input that is unset or not ``allowed``."""
     allowed: str | None = None
-    """Pattern of the values that an input may have; another value would be an exception inside the library."""
+    """Pattern of an input's valid values; others would raise inside the library."""
 
 
 def _row(names: str, treatment: Treatment, reason: str, value: str | None = None, allowed: str | None = None) -> Row:
@@ -50,7 +48,7 @@ def _row(names: str, treatment: Treatment, reason: str, value: str | None = None
 _SWITCH = "(?i)true|false|1|0"
 
 TABLE = (
-    # Ours.
+    # This project.
     _row("LADDER_SEARCH_*", "input", "settings of this project; docs/tracking.md explains them"),
     # MLflow.
     _row("MLFLOW_* _MLFLOW_* DISABLE_MLFLOWDBFS ENABLE_MLFLOW_TRACING", "removed", "asynchronous logging, "
@@ -80,7 +78,7 @@ TABLE = (
     _row("OTEL_*", "removed", "they configure traces of MLflow and Ray, which a search does not make"),
     _row("DO_NOT_TRACK TQDM_*", "harmless", "telemetry and progress bars are off"),
     _row("ALEMBIC_CONFIG SQLALCHEMY_*", "removed", "MLflow has its own configuration of both"),
-    # Reaching servers, buckets and package indices.
+    # Connections to servers, buckets and package indices.
     _row("HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy", "input",
          "the proxy of this network; connections to loopback never use it"),
     _row("REQUESTS_CA_BUNDLE CURL_CA_BUNDLE SSL_CERT_FILE SSL_CERT_DIR SSLKEYLOGFILE NETRC OPENSSL_*", "input",
@@ -179,7 +177,7 @@ TABLE = (
     _row("APPDATA LOCALAPPDATA PROGRAM* Program* PROCESSOR_* SYSTEMROOT WINDIR WINDOWS_* VC* VSCMD_* MSYSTEM OSTYPE "
          "SVN_* MACOSX_* __PYVENV_LAUNCHER__ _MPLHIDEEXECUTABLES", "harmless", "other operating systems use them"),
 )  # fmt: skip
-"""``tests/unit/test_environment.py`` checks that it names every variable that the pinned packages read."""
+"""Rows of all variables that the pinned packages read; ``tests/unit/test_environment.py`` checks this."""
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _OUTERMOST: list[str] = []
@@ -187,7 +185,6 @@ _OUTERMOST: list[str] = []
 
 @functools.cache
 def row_of(name: str) -> Row | None:
-    """Return the row that decides about a variable."""
     best, length = None, -1
     for row in TABLE:
         for pattern in row.names:
@@ -200,17 +197,12 @@ def row_of(name: str) -> Row | None:
 
 @functools.cache
 def _values() -> dict[str, str]:
-    """What is set whether or not the user sets it."""
+    """Return the variables that are always set."""
     return {name: row.value for row in TABLE if row.value is not None for name in row.names}
 
 
 def settled(environment: Mapping[str, str], *, but: Iterable[str] = ()) -> dict[str, str]:
-    """Return an environment as the table has it.
-
-    Args:
-        environment: as the user has it.
-        but: prefixes of names that are left alone.
-    """
+    """Return an environment with the table applied; names with a prefix in ``but`` are left unchanged."""
     alone, result = tuple(but), {}
     for name, value in environment.items():
         row = None if name.startswith(alone) else row_of(name)
@@ -232,19 +224,19 @@ def _is_fixed(name: str) -> bool:
 
 
 def without_effect(environment: Mapping[str, str]) -> list[str]:
-    """Return the names of variables that are set to something and do nothing here, in order."""
+    """Return the sorted names of variables that are set but have no effect."""
     result = settled(environment)
     proxies = ("no_proxy", "NO_PROXY")
     return sorted(n for n, value in environment.items() if n not in proxies and result.get(n) != value)
 
 
 def ignored() -> list[str]:
-    """Return what the outermost ``ours`` of this process, or else this moment, leaves without effect."""
+    """Return the variables without effect, as of the outermost active ``ours`` if there is one."""
     return list(_OUTERMOST) if _OUTERMOST else without_effect(os.environ)
 
 
 def in_words(names: Sequence[str], most: int = 6) -> str:
-    """Return the sentence that says of variables that they have no effect."""
+    """Return a sentence that reports variables without effect."""
     shown = [*names[:most], *([f"{len(names) - most} more"] if len(names) > most else [])]
     listed = " and ".join(filter(None, [", ".join(shown[:-1]), shown[-1]]))
     have = "has" if len(names) == 1 else "have"
@@ -252,15 +244,15 @@ def in_words(names: Sequence[str], most: int = 6) -> str:
 
 
 def settle(*, but: Iterable[str] = ()) -> None:
-    """Give this process the environment of the table for good: for processes that are ours alone."""
+    """Apply the table to this process permanently; for processes that the project has started."""
     _become(settled(os.environ, but=but))
 
 
 @contextmanager
 def ours() -> Iterator[None]:
-    """Give this process the environment of the table; afterwards it is as before, whatever was set in between.
+    """Apply the table to this process while active, and restore the environment afterwards.
 
-    ``PYTHONWARNINGS`` was read when the process began: its filters are replaced by Python's own meanwhile.
+    The filters of ``PYTHONWARNINGS``, which Python reads at startup, are replaced by the defaults meanwhile.
     """
     before, outermost = dict(os.environ), not _OUTERMOST
     with ExitStack() as stack:
@@ -281,7 +273,7 @@ def ours() -> Iterator[None]:
 
 
 def start_anew_unoptimised() -> None:
-    """Start this process's program anew where ``PYTHONOPTIMIZE`` has changed how it was read."""
+    """Restart this process without ``PYTHONOPTIMIZE`` if that was set."""
     if sys.flags.optimize and os.environ.pop("PYTHONOPTIMIZE", None) is not None:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 

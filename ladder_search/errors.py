@@ -1,8 +1,8 @@
-"""Every error that a user can cause, under one root.
+"""All errors that a user can cause.
 
-A message is one sentence that says the rule, the value that broke it and the remedy. The command line prints it
-without a traceback and exits with code 2; anything else that escapes is a defect of ours and keeps its traceback. A
-remedy that is a command is made by ``command_line``.
+A message is one sentence with the rule, the invalid value and the remedy, in which ``command_line`` formats commands.
+The command line prints it without a traceback and exits with code 2; other exceptions are bugs and keep their
+traceback.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from pathlib import Path
 
 
 class LadderSearchError(Exception):
-    """Root of all errors that a user can cause and mend."""
+    """Base class of all errors that a user can cause and fix."""
 
 
 class SettingError(LadderSearchError, ValueError):
-    """A setting has a value that its rule does not allow."""
+    """A setting has an invalid value."""
 
 
 class UnknownNameError(LadderSearchError, LookupError):
-    """A name that no table knows; the message lists the valid names and suggests the nearest.
+    """An unknown name; the message lists the valid names and suggests the nearest.
 
-    Shown: ``UnknownNameError("study", "mnist-10-full", ["mnist-100-full", "mnist-all-full"])`` reads
-    ``unknown study 'mnist-10-full': did you mean 'mnist-100-full'? Known: mnist-100-full, mnist-all-full.``
+    ``UnknownNameError("study", "mnist-10-full", ["mnist-100-full", "mnist-all-full"])`` reads ``unknown study
+    'mnist-10-full': did you mean 'mnist-100-full'? Known: mnist-100-full, mnist-all-full.``
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
@@ -39,38 +39,38 @@ class UnknownNameError(LadderSearchError, LookupError):
         super().__init__(f"unknown {kind} {shown!r}: {hint}Known: {', '.join(self.known) or 'none'}.")
 
     def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, str, tuple[str, ...]]]:
-        # An exception is rebuilt from its message by default; this one crosses process boundaries as its arguments.
+        # Pickle from the arguments, as the default would pass the message.
         return type(self), (self.kind, self.name, self.known)
 
 
 class DataError(LadderSearchError, RuntimeError):
-    """A data set is absent, cannot be fetched, or is not what its digest says."""
+    """A data set is missing, cannot be downloaded, or has the wrong digest."""
 
 
 class CheckpointError(LadderSearchError, ValueError):
-    """A checkpoint or bundle is missing, cut short, or does not fit the model it is loaded into."""
+    """A checkpoint or bundle is missing, truncated, or does not fit the model."""
 
 
 class StudyFolderError(LadderSearchError, RuntimeError):
-    """A study folder is in use, of another version, or cannot be written."""
+    """A study folder is in use, of another version, or not writable."""
 
 
 class TrackingError(LadderSearchError, ConnectionError):
-    """The tracking store cannot be reached or refuses what it is sent."""
+    """The tracking store cannot be reached or refuses the data."""
 
 
 class StoreBusyError(TrackingError):
-    """The tracking store works, but another process has had it locked for too long."""
+    """The tracking store works, but another process holds its lock for too long."""
 
 
 class ResourceError(LadderSearchError, RuntimeError):
-    """The machine or cluster lacks what a search asks for."""
+    """The machine or cluster lacks the resources that a search requests."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name closest to ``name``, or None when nothing is close enough to be meant.
+    """Return the known name closest to ``name``; None if none is close.
 
-    Case is ignored, and so is the section that all names share: ``model.xyz`` is not close to ``model.abc``.
+    Case and a section that all names share are ignored: ``model.xyz`` is not close to ``model.abc``.
     """
     wanted, folded = name.casefold(), {n.casefold(): n for n in known}
     section = wanted.rpartition(".")[0] + "."
@@ -81,17 +81,16 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def command_line(command: str, *words: object, **options: object) -> str:
-    """Return a command of this project, quoted for a shell: it does what it says where it is pasted.
+    """Return a command of this project, quoted for a shell.
 
-    ``command_line("export", "first", root=Path("my results"), top=3)`` is
-    ``ladder-search export first --root 'my results' --top 3``.
+    ``command_line("export", "first", root=Path("my results"), top=3)`` is ``ladder-search export first --root 'my
+    results' --top 3``.
 
     Args:
         command: of ``ladder-search``; ``search`` is ``python search.py``; ``mlflow``, ``pip`` and ``ray`` are those of
             this Python.
-        words: what follows it; a path is written relative to the working directory where it lies inside.
-        options: name -> value; True is an option without a value. None and False are left out, and so is ``root`` where
-            it is the usual one.
+        words: positional arguments; paths inside the working directory become relative.
+        options: name -> value; True is an option without a value. None, False and the default ``root`` are omitted.
     """
     line = [*_program(command), *map(_shown, words)]
     for name, value in options.items():
@@ -104,7 +103,7 @@ def command_line(command: str, *words: object, **options: object) -> str:
 
 
 def installation() -> str:
-    """Return the command that installs what is missing of the pinned packages."""
+    """Return the command that installs missing pinned packages."""
     return command_line("pip", "install", "-c", _CHECKOUT / "constraints.txt", "-e", _CHECKOUT)
 
 
@@ -112,7 +111,7 @@ _CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 def _program(command: str) -> list[str]:
-    """The words that start a command: a name where the shell finds this environment's by it, else a path."""
+    """Return the start of a command: its name if the shell finds it in this environment, otherwise a path."""
     python = _found(Path(sys.executable))
     if command in ("mlflow", "pip"):
         return [python, "-m", command]
@@ -135,4 +134,4 @@ def _shown(word: object) -> str:
         return str(word)
     path, here = os.path.abspath(word), os.getcwd()
     text = os.path.relpath(path) if path == here or path.startswith(here.rstrip("/") + "/") else path
-    return path if text[0] in "-~" else text  # those would be an option and a home
+    return path if text[0] in "-~" else text  # these would be read as an option or a home folder

@@ -1,6 +1,6 @@
-"""Names of every metric that a trial reports; one spelling for pack, Ray, Optuna, MLflow and reports.
+"""Names of all metrics that a trial reports.
 
-What a search minimises is called its error, whatever it measures; ``MEASURES`` tells how it is shown. Classification
+The objective of a search is called its error, whatever it measures; ``MEASURES`` defines its format. Classification
 errors are fractions (0.0106 is 1.06 %); costs are in nats or mean squared units; times are in milliseconds.
 """
 
@@ -22,72 +22,72 @@ LEARNING_RATE = "learning_rate"
 STEP_TIME_MS = "step_time_ms"
 
 HISTORY = "history"
-"""Entry of a report to the search: one row of metrics per epoch since the last report."""
+"""Entry of a report: one row of metrics per epoch since the last report."""
 NOTE = "note"
-"""Entry of a report to the search: something to tell the user, or empty."""
+"""Entry of a report: a message for the user, or empty."""
 DIVERGED = "diverged"
-"""Entry of a report to the search: true when a member became non-finite or cannot be trained; it ends the trial."""
+"""Entry of a report: true if a member became non-finite or cannot be trained; it ends the trial."""
 REASON = "reason"
-"""Entry of a report to the search: why, in a few words."""
+"""Entry of a report: the reason, in a few words."""
 
 
 def validation_score(name: str) -> str:
-    """Name of what a trial is judged by besides its ``VALIDATION_ERROR``, see the networks' ``measures``."""
+    """Return the name of a further validation measure besides ``VALIDATION_ERROR``, see the networks' ``measures``."""
     return f"validation_{name}"
 
 
 def cost_denoising(layer: int) -> str:
-    """Name of layer ``layer``'s weighted denoising cost, ``lambda_l * mean squared error``."""
+    """Return the name of layer ``layer``'s weighted denoising cost, ``lambda_l * mean squared error``."""
     return f"cost_denoising_{layer}"
 
 
 NOTHING = "–"
-"""Stands where there is no value."""
+"""Placeholder for a missing value."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measure:
-    """What a search minimises, and how it is written: a smaller value is always the better one."""
+    """The objective of a search, which is minimised, and its format."""
 
     name: str
-    """As a model names it."""
+    """Name in models."""
     title: str
-    """In a sentence, after "validation" or "test"."""
+    """Title after "validation" or "test" in a sentence."""
     unit: str
-    """Of a shown value."""
+    """Unit of formatted values."""
     scale: float
-    """A shown value is this many times the value."""
+    """Factor of formatted values."""
     digits: int
-    """After the point of a shown value."""
+    """Decimal places of formatted values."""
     difference: str
-    """Unit of a shown difference."""
+    """Unit of formatted differences."""
     limit: float | None
-    """The largest value that there is; None: there is none."""
+    """Upper bound of the measure; None if unbounded."""
 
     @property
     def label(self) -> str:
-        """Title and unit, for an axis; a percentage has its unit at every tick."""
+        """Title of an axis; without the unit for a percentage, as every tick has it."""
         return self.title if self.unit == "%" else f"{self.title}, {self.unit}"
 
     def number(self, value: float) -> str:
-        """Value without its unit: 0.0106 -> ``1.06``."""
+        """Format a value without its unit: 0.0106 -> ``1.06``."""
         return f"{self.scale * value:.{self.digits}f}"
 
     def text(self, value: float | None) -> str:
-        """Value as text: 0.0106 -> ``1.06 %``; – where there is none."""
+        """Format a value: 0.0106 -> ``1.06 %``; – for None."""
         return NOTHING if value is None or not math.isfinite(value) else f"{self.number(value)} {self.unit}"
 
     def rounded(self, value: float) -> str:
-        """Value as text, as short as can be: 0.15 -> ``15 %``."""
+        """Format a value as short as possible: 0.15 -> ``15 %``."""
         return f"{self.scale * value:g} {self.unit}"
 
     def apart(self, difference: float) -> str:
-        """Difference of two values as text: 0.0014 -> ``0.14 points``."""
+        """Format a difference: 0.0014 -> ``0.14 points``."""
         return f"{self.number(difference)} {self.difference}"
 
 
 ERROR = Measure(name="error", title="error", unit="%", scale=100.0, digits=2, difference="points", limit=1.0)
-"""Share of wrong classes."""
+"""Fraction of misclassified examples."""
 NLL = Measure(name="nll", title="NLL", unit="nats per step", scale=1.0, digits=3, difference="nats", limit=None)
 """Negative log-likelihood of a sequence's next step."""
 PREDICTION_ERROR = Measure(
@@ -102,6 +102,6 @@ PREDICTION_ERROR = Measure(
 """Mean squared error of the next frame's pixels."""
 
 STUDENT_ERROR = replace(ERROR, name="student_error", title="student's error")
-"""Of the network that a mean teacher was the average of."""
+"""Error of the student of a mean teacher."""
 
 MEASURES: dict[str, Measure] = {m.name: m for m in (ERROR, NLL, PREDICTION_ERROR, STUDENT_ERROR)}

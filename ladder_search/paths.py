@@ -1,4 +1,4 @@
-"""Paths as people write them: ``~`` and ``$NAME`` in options, settings and variables that no shell has expanded."""
+"""Expansion of ``~`` and ``$NAME`` in paths that a user writes, and checks of such paths."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from pathlib import Path
 from ladder_search.errors import SettingError
 
 _LOCAL_SCHEMES = ("sqlite:///", "file://")
-"""Addresses that contain the path of a file on this machine."""
+"""Schemes of addresses that contain a local path."""
 _SHOWN = 100
-"""Characters of a path that a message repeats."""
+"""Maximum length of a path in a message."""
 
 
 def check_working_directory() -> None:
-    """Raise ``SettingError`` where relative paths lead nowhere, or to names that no record can contain.
+    """Raise ``SettingError`` if the working directory does not exist or is not valid UTF-8.
 
-    Every command begins with it: study folders, stores, bundles and reports have absolute paths, and what keeps those
-    (JSON, SQLite, addresses) is UTF-8.
+    Absolute paths of study folders, stores, bundles and reports are stored as UTF-8 (JSON, SQLite, addresses).
     """
     try:
         here = os.getcwd()
@@ -32,7 +31,7 @@ def check_working_directory() -> None:
 
 
 def check_text(path: str, what: str) -> None:
-    """Raise ``SettingError`` unless a path is text in UTF-8."""
+    """Raise ``SettingError`` unless a path is valid UTF-8."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -43,10 +42,10 @@ def check_text(path: str, what: str) -> None:
 
 
 def check_reachable(path: str, what: str) -> None:
-    """Raise ``SettingError`` where the system refuses to say whether a path exists.
+    """Raise ``SettingError`` if the system cannot determine whether a path exists; a missing path is allowed.
 
-    A path that does not exist is allowed. A name of more than 255 bytes, a folder above it that must not be searched or
-    a file server that does not answer would end later calls (``Path.exists``, ``Path.is_dir``) in an ``OSError``.
+    A name of more than 255 bytes, a folder without search permission or an unresponsive file server would raise
+    ``OSError`` in later calls (``Path.exists``, ``Path.is_dir``).
     """
     try:
         os.stat(path)
@@ -63,19 +62,14 @@ def check_reachable(path: str, what: str) -> None:
 
 
 def expanded(path: str, what: str = "a path") -> str:
-    """Return the path with a leading ``~`` or ``~user`` and every ``$NAME`` or ``${NAME}`` replaced, as a shell does.
+    """Return the path with a leading ``~`` or ``~user`` and every ``$NAME`` or ``${NAME}`` expanded, as a shell does.
 
-    A shell replaces neither in ``--root=~/x``, in a YAML file, or in a variable that a job's description sets. Every
-    path that a user writes is read through this function or ``expanded_address``, so that no folder is ever called
-    ``~`` or ``$HOME``.
+    A shell does not expand ``--root=~/x``, YAML files or variables in job descriptions. All paths of users are read by
+    this function or ``expanded_address``, so that no folder named ``~`` or ``$HOME`` is created.
 
-    Args:
-        path: as the user has written it.
-        what: the option, setting or variable that it comes from, for the message.
+    Args: ``what`` is the option, setting or variable for messages.
 
-    Raises:
-        SettingError: the home folder or a variable is unknown, the path is not UTF-8, or the system cannot look it up
-            (see ``check_reachable``).
+    Raises ``SettingError`` if the home folder or a variable is unknown, or the path is not UTF-8 or not reachable.
     """
     for variable in re.finditer(r"\$(\w+|\{[^}]*\})", path):
         if variable[1].strip("{}") not in os.environ:
@@ -96,12 +90,10 @@ def expanded(path: str, what: str = "a path") -> str:
 
 
 def expanded_address(address: str, what: str = "an address") -> str:
-    """Return an address with its local path expanded; the address of a server, a database or a bucket as it is.
+    """Return an address with its local path expanded; addresses of servers, databases and buckets are unchanged.
 
     A password may contain ``$`` and ``~``, so only plain paths, ``sqlite:///`` and ``file://`` addresses are expanded.
-
-    Raises:
-        SettingError: see ``expanded``.
+    Raises ``SettingError`` as ``expanded`` does.
     """
     if "://" not in address:
         return expanded(address, what)
@@ -113,5 +105,4 @@ def expanded_address(address: str, what: str = "an address") -> str:
 
 
 def expanded_path(path: Path, what: str = "a path") -> Path:
-    """Return ``expanded`` of a path."""
     return Path(expanded(str(path), what))

@@ -1,6 +1,6 @@
-"""Where a result comes from: state of the code, versions, machine, data, command. Facts only, and never an error.
+"""Provenance of a result: state of the code, versions, machine, data and command, without raising errors.
 
-One flat mapping of plain values, so that it is a JSON file of a bundle and the tags of a search's parent run alike.
+It is a flat mapping of plain values, stored as JSON in bundles and as tags of a search's parent run.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from ladder_search.cores import usable_cores
 Fact = str | int | bool | None
 
 DIFF_LIMIT = 200_000
-"""Bytes of the working tree's diff that are kept; its sha256 covers all of it."""
+"""Maximum number of stored bytes of the working tree's diff; its sha256 covers the whole diff."""
 
 _PACKAGES = ("torch", "numpy", "pyarrow", "ray", "optuna", "mlflow")
 _NOT_TAGS = ("git_diff", "git_untracked")
-_TAG_LIMIT = 500  # MLflow's oldest stores take 500 characters
+_TAG_LIMIT = 500  # MLflow's oldest stores allow 500 characters
 _GIT_TIMEOUT_S = 20.0
 
 
 def collect(
     *, data_name: str | None = None, data_digest: str | None = None, code: Path | None = None
 ) -> dict[str, Fact]:
-    """Return the facts; a fact that cannot be determined is None.
+    """Return the facts; unknown ones are None.
 
     Args:
         data_name, data_digest: the data set and the sha256 of its content.
@@ -63,7 +63,7 @@ def collect(
 
 
 def as_tags(provenance: Mapping[str, Fact]) -> dict[str, str]:
-    """Return the facts that fit into a tracking store's tags: those that are known, as text, without the long ones."""
+    """Return the known, short facts as text for a tracking store's tags."""
     known = {key: value for key, value in provenance.items() if value is not None and key not in _NOT_TAGS}
     return {key: str(value)[:_TAG_LIMIT] for key, value in known.items()}
 
@@ -71,18 +71,18 @@ def as_tags(provenance: Mapping[str, Fact]) -> dict[str, str]:
 def _git(folder: Path) -> dict[str, Fact]:
     unknown: dict[str, Fact] = dict.fromkeys(("git_sha", "git_dirty", "git_diff_sha256", "git_diff", "git_untracked"))
     try:
-        # An installed package may lie in the environment of some other repository: then git has nothing to say of it.
+        # An installed package may lie inside an unrelated repository, whose state is irrelevant.
         if _run_git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
             return unknown
         sha = _run_git(folder, "rev-parse", "--verify", "HEAD")
         top = _run_git(folder, "rev-parse", "--show-toplevel")
         if sha is None or top is None:
             return unknown
-        # --full-index names the content of binary files, too, so that the digest covers what the text leaves out.
+        # --full-index includes the digest of binary files, which the text omits.
         diff_options = ("--no-color", "--no-ext-diff", "--no-textconv", "--full-index")
         diff = _run_git(Path(top.text.strip()), "diff", *diff_options, "HEAD")
         untracked = _run_git(Path(top.text.strip()), "ls-files", "--others", "--exclude-standard")
-    except OSError:  # no git, no place for its output, a folder that is gone
+    except OSError:  # git, its output or the folder is unavailable
         return unknown
     return {
         "git_sha": sha.text.strip(),
@@ -94,7 +94,7 @@ def _git(folder: Path) -> dict[str, Fact]:
 
 
 class _Output:
-    """What a command printed: the first ``DIFF_LIMIT`` bytes as text, and the sha256 of everything."""
+    """Output of a command: the first ``DIFF_LIMIT`` bytes as text, and the sha256 of all."""
 
     def __init__(self, file: IO[bytes]) -> None:
         file.seek(0)
@@ -104,15 +104,15 @@ class _Output:
 
 
 def _run_git(folder: Path, *arguments: str) -> _Output | None:
-    """Return git's output, or None when it fails; nothing that a repository configures is run by it."""
-    # A variable of git may name another repository, other settings or a place for a trace.
+    """Return git's output, or None if it fails; programs configured in the repository are not run."""
+    # Variables of git may name another repository, other settings or a trace file.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     environment["GIT_OPTIONAL_LOCKS"] = "0"
-    # git refuses a repository of another user, because its settings may name programs to run. This process executes the
-    # code of that very repository.
+    # git refuses a repository of another user, because its settings may name programs to run; but this process executes
+    # its code anyway.
     settings = ("core.fsmonitor=false", "core.quotepath=off", "safe.directory=*")
     command = ["git", "-C", str(folder), *(word for setting in settings for word in ("-c", setting)), *arguments]
-    with tempfile.TemporaryFile() as output:  # not memory: someone may have changed a tracked file of gigabytes
+    with tempfile.TemporaryFile() as output:  # a changed tracked file may have gigabytes
         try:
             done = subprocess.run(
                 command,
@@ -141,7 +141,7 @@ def _cpu() -> str | None:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:
-        pass  # no Linux
+        pass  # not Linux
     return platform.processor() or platform.machine() or None
 
 
@@ -153,10 +153,10 @@ def _memory() -> int | None:
 
 
 def _accelerators() -> str | None:
-    """Return for example "2 x NVIDIA H200"; "" where there is none, None where that cannot be told."""
+    """Return for example "2 x NVIDIA H200"; "" if there are none, None if unknown."""
     if importlib.util.find_spec("torch") is None:
         return None
-    import torch  # here: a second, and only this fact needs it
+    import torch  # takes a second, only for this fact
 
     try:
         names = Counter(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))

@@ -1,7 +1,6 @@
-"""The facts of an ended search: its trials ranked, and what the best, the published and the baseline trial reached.
+"""Ranking and summary of an ended search.
 
-Errors are validation errors: they rank configurations within a search and are no measurement of the test error that a
-paper printed.
+Errors are validation errors, which rank configurations but do not estimate the test errors of papers.
 """
 
 from __future__ import annotations
@@ -21,19 +20,19 @@ STATES: tuple[TrialState, ...] = get_args(TrialState)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchSummary:
-    """What a search found; errors are those of the validation set, and what ``measure`` says."""
+    """Results of a search; errors are validation errors in the unit of ``measure``."""
 
     measure: Measure
     counts: dict[TrialState, int]
-    """Ended trials of each state; every state is present."""
+    """Number of ended trials of each state; all states are present."""
     found: TrialRecord | None
-    """Best COMPLETE suggestion of the sampler; None: there is none."""
+    """Best COMPLETE suggestion of the sampler, or None."""
     published: float | None
-    """Error of the published configuration; None: it did not run to its end."""
+    """Error of the published configuration; None if it is not COMPLETE."""
     baseline: float | None
-    """Error of the supervised baseline; None: it did not run to its end."""
+    """Error of the supervised baseline; None if it is not COMPLETE."""
     target: Target | None
-    """The published number: a test error."""
+    """The published test error."""
 
     @property
     def best(self) -> float | None:
@@ -43,12 +42,13 @@ class SearchSummary:
 
     @property
     def gap_points(self) -> float | None:
-        """Baseline minus best, as it is shown, errors in percentage points: above 0 the study beats its baseline."""
+        """Baseline minus best in displayed units (percentage points for errors); positive if the study beats its
+        baseline."""
         return None if self.baseline is None or self.best is None else self.measure.scale * (self.baseline - self.best)
 
     @property
     def gap_relative(self) -> float | None:
-        """Share of the baseline's error that the best takes away: 0.5 halves it."""
+        """Relative reduction of the baseline's error: 0.5 halves it."""
         return (self.baseline - self.best) / self.baseline if self.baseline and self.best is not None else None
 
 
@@ -58,14 +58,13 @@ def rank(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     def place(record: TrialRecord) -> tuple[int, float, int]:
         if is_ranked(record):
             return 0, record.validation_error or 0.0, record.number
-        # Errors at different budgets do not compare; how far a trial came does.
+        # Errors after different numbers of epochs are not comparable, but the epochs are.
         return 1 + STATES.index(record.state), -wording.epochs_trained(record), record.number
 
     return sorted(records, key=place)
 
 
 def summary(study: Study, records: Sequence[TrialRecord]) -> SearchSummary:
-    """Return what the search of ``study`` found."""
     ranked = [record for record in rank(records) if is_ranked(record)]
     errors: dict[str, float | None] = {}
     for record in ranked:
@@ -81,5 +80,5 @@ def summary(study: Study, records: Sequence[TrialRecord]) -> SearchSummary:
 
 
 def is_ranked(record: TrialRecord) -> bool:
-    """Whether the trial has an error that compares with others."""
+    """Whether the trial has an error that is comparable with others."""
     return record.state == "COMPLETE" and finite(record.validation_error)

@@ -1,7 +1,7 @@
-"""Signals that end a command in good order: Ctrl-C, SIGTERM, and SIGHUP of a terminal that goes away.
+"""Handling of Ctrl-C, SIGTERM and SIGHUP.
 
-Each raises an exception where the command is, so that all that is open is closed. What may end at certain points only,
-such as a training between two epochs, defers them.
+Each signal raises an exception, so that open resources are closed. Code that may end at certain points only, such as
+between two epochs, defers them.
 """
 
 from __future__ import annotations
@@ -17,16 +17,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interruption(KeyboardInterrupt):
-    """A signal has ended the command."""
-
     def __init__(self, number: int, kept: str = "") -> None:
-        """Args: ``kept`` says what the command leaves behind."""
+        """Args: ``kept`` describes the results that remain."""
         super().__init__(kept)
         self.number = number
 
 
 class Deferred:
-    """The signals that have arrived while they were deferred."""
+    """Signals that have arrived while they were deferred."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -35,14 +33,13 @@ class Deferred:
         self.number = number
 
     def check(self, kept: str = "") -> None:
-        """Raise ``Interruption`` if a signal has arrived."""
         if self.number is not None:
             raise Interruption(self.number, kept)
 
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """While it holds, SIGTERM and SIGHUP raise ``Interruption``, as Ctrl-C raises ``KeyboardInterrupt``."""
+    """While active, SIGTERM and SIGHUP raise ``Interruption``, as Ctrl-C raises ``KeyboardInterrupt``."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         _hang_up_no_more()
@@ -54,10 +51,9 @@ def listening() -> Iterator[None]:
 
 @contextmanager
 def deferred(arrive: Callable[[int], None]) -> Iterator[None]:
-    """While it holds, the first signal calls ``arrive`` alone; a second Ctrl-C or SIGTERM has its usual effect.
+    """While active, the first signal only calls ``arrive``; a second Ctrl-C or SIGTERM has its default effect.
 
-    A SIGHUP is nobody's second wish: a terminal that closes may send it twice, and a system that ends a session sends
-    it after SIGTERM.
+    A further SIGHUP is ignored, because a closing terminal may send it twice, or after SIGTERM.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -74,16 +70,16 @@ def deferred(arrive: Callable[[int], None]) -> Iterator[None]:
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """Restore the handlers that a library replaces meanwhile."""
+    """Restore the handlers that a library replaces while active."""
     with _handled({}):
         yield
 
 
 @contextmanager
 def _handled(handlers: dict[signal.Signals, Callable[[int, FrameType | None], Any]]) -> Iterator[None]:
-    """Set handlers, and restore what was there before; outside the main thread, which alone may set any, do nothing.
+    """Set handlers while active; do nothing outside the main thread, where Python does not allow it.
 
-    A SIGHUP that is ignored stays ignored: that is what ``nohup`` does.
+    An ignored SIGHUP stays ignored, as ``nohup`` requires.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -101,5 +97,5 @@ def _handled(handlers: dict[signal.Signals, Callable[[int, FrameType | None], An
 
 
 def _hang_up_no_more() -> None:
-    """Ignore SIGHUP until the process has ended: the command is ending already."""
+    """Ignore SIGHUP until the end of the process, as the command is ending already."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Settings of one trial, typed and checked: nested mappings are read here, and nowhere below."""
+"""Typed and validated settings of one trial."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from ladder_search.training.settings import TrainingConfig
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig:
-    """Which examples a trial sees."""
+    """The data of a trial."""
 
     dataset: str
     """Row of ``data.datasets.DATASETS``."""
     labels: int | None
-    """Labelled examples, the same number of each class; null: all training examples are labelled."""
+    """Number of labelled examples, equal for each class; null: all training examples."""
     validation: int
-    """Training examples held out to judge a configuration by; 0 in final training."""
+    """Number of training examples for validation; 0 in final training."""
     preprocessing: Literal["none", "gcn-zca"] = "none"
-    """none: pixels in 0..1; gcn-zca: contrast normalisation, then whitening, see ``data.whitening``.
+    """none: pixels in 0..1; gcn-zca: contrast normalisation and whitening, see ``data.whitening``.
 
-    Whitening is fitted on the images that are trained on, not on those held out, and applied to all others, too.
+    Whitening is fitted on the training images without the validation images, and applied to all.
     """
 
     def __post_init__(self) -> None:
@@ -59,21 +59,21 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceConfig:
-    """An earlier stage: a network that is trained once and shared by all trials with the same settings of it."""
+    """An earlier stage: a network that is trained once and shared by all trials with the same settings."""
 
     family: str = "ladder"
-    """Row of ``models.FAMILIES``: the ``stage`` of the family that reads the network."""
+    """Row of ``models.FAMILIES``: the ``stage`` of the family that uses the network."""
     data: DataConfig
     model: ModelConfig
     training: TrainingConfig
     weights: Literal["trained", "random"] = "trained"
-    """random: as initialised, with statistics of its own data (Rusu et al. 2016, baseline 4)."""
+    """random: the initial weights, with statistics of the source's data (Rusu et al. 2016, baseline 4)."""
     stop_at: float | None = None
     """Validation error at which training ends, so that sources of equal accuracy can be compared; null: full length."""
     statistics: Literal["source", "target"] = "source"
-    """target: batch statistics are computed anew on the target's pixels (AdaBN), which need no labels."""
+    """target: recompute batch statistics on the target's unlabelled pixels (AdaBN)."""
     bundle: str | None = None
-    """Folder of a bundle with these model settings, to be used instead of training one."""
+    """Folder of a bundle with these model settings to use instead of training."""
 
     def __post_init__(self) -> None:
         if self.bundle is not None:
@@ -91,7 +91,7 @@ class SourceConfig:
             )
 
     def trial(self, seed: int) -> TrialSpec:
-        """The source as a trial of its own; ``seed`` sets its weights and its label draw."""
+        """Return the source as a trial; ``seed`` sets weights and label draw."""
         return TrialSpec(
             family=self.family, data=self.data, model=self.model, training=self.training, seed=seed, label_seed=seed
         )
@@ -99,30 +99,28 @@ class SourceConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialSpec:
-    """One configuration with its seeds."""
-
     family: str
     """Row of ``models.FAMILIES``."""
     data: DataConfig
     model: ModelConfig
-    """Settings of the family's model; ``from_mapping`` takes their class from the row of ``family``."""
+    """Settings of the family's model; ``from_mapping`` determines their class from ``family``."""
     training: TrainingConfig
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
-    """A mean teacher of the network; weight 0: none."""
+    """Mean teacher of the network; none if its weight is 0."""
     sources: Mapping[str, SourceConfig] = field(default_factory=dict)
-    """Earlier stages by their names, in whose alphabetical order they are the columns of a progressive network."""
+    """Earlier stages by name; sorted by name, they are the columns of a progressive network."""
     seed: int = 1
     """Seed of weights, noise and batch order."""
     label_seed: int = 1
-    """Seed of the label draw: equal for all configurations of a search, so that they are compared on the same draw."""
+    """Seed of the label draw, equal for all configurations of a search so that they are comparable."""
     draws: int = 1
-    """Label draws that the configuration is trained on; its error is their mean. Draw i adds i to both seeds."""
+    """Number of label draws to train on; the error is their mean. Draw i adds i to both seeds."""
 
     def __post_init__(self) -> None:
         if self.draws < 1:
             raise SettingError(f"draws must be at least 1, got {self.draws}; give a positive whole number.")
         for training in (self.training, *(source.training for source in self.sources.values())):
-            # A window of music has its steps to take statistics over; whatever else is trained has its rows alone.
+            # Music has several steps per row for batch statistics; other data has only its rows.
             if self.measure is not NLL and min(training.labelled_batch, training.unlabelled_batch) < 2:
                 raise SettingError(
                     "training batches must have at least 2 rows, batch statistics need them, got "
@@ -146,7 +144,7 @@ class TrialSpec:
         return build(cls, raw)
 
     def as_mapping(self) -> dict[str, Any]:
-        """Plain nested settings for ``from_mapping``; sources and a teacher that are not used are omitted."""
+        """Return plain nested settings for ``from_mapping``; unused sources and teachers are omitted."""
         settings = as_mapping(self)
         if not self.sources:
             del settings["sources"]
@@ -155,32 +153,32 @@ class TrialSpec:
         return settings
 
     def for_space(self) -> dict[str, Any]:
-        """Nested settings as a search space reads them: ``as_mapping`` and the model's ``variation``."""
+        """Return nested settings for a search space: ``as_mapping`` and the model's ``variation``."""
         return {**self.as_mapping(), "variation": self.model.variation()}
 
     def suggested(self, suggestion: Mapping[str, Any]) -> TrialSpec:
-        """Return this trial with the settings that a search space suggests, see ``spaces.Space``."""
+        """Return this trial with the settings suggested by a search space, see ``spaces.Space``."""
         settings = {name: values for name, values in suggestion.items() if name != "variation"}
         spec = TrialSpec.from_mapping(merge(self.as_mapping(), settings))
         variation = suggestion.get("variation")
         return replace(spec, model=spec.model.varied(variation)) if variation else spec
 
     def changed(self, settings: Mapping[str, Any], *, epochs: int | None = None) -> TrialSpec:
-        """Return the trial with nested settings put over its own, and with a schedule of ``epochs`` where given."""
+        """Return the trial with nested settings applied, and with a schedule of ``epochs`` unless None."""
         length = {} if epochs is None else {"training": {"epochs": epochs}}
         return TrialSpec.from_mapping(merge(merge(self.as_mapping(), settings), length))
 
     @property
     def measure(self) -> Measure:
-        """What the trial is judged by."""
+        """The objective of the trial."""
         return self.model.measure
 
     def request(self) -> Request:
-        """Return the cores and the share of a GPU that the trial needs."""
+        """Return the requested cores and share of a GPU."""
         return request_of(self.model, self.training, find_family(self.family).stacking)
 
     def program(self) -> tuple[object, ...]:
-        """Return what decides which program trains the trial, its data set and sizes of batches apart."""
+        """Return a key of the training program, without data set and batch sizes."""
         training, stages = self.training, self.stages.values()
         return (
             *self.model.signature(),
@@ -191,12 +189,11 @@ class TrialSpec:
 
     @property
     def stages(self) -> dict[str, SourceConfig]:
-        """The sources that the network really uses, in the order of its columns."""
+        """The sources that the network uses, in the order of its columns."""
         staged = isinstance(self.model, StagedConfig) and self.model.staged
         return dict(sorted(self.sources.items())) if staged else {}
 
     def _columns(self) -> dict[str, ColumnConfig]:
-        """Return the models of all sources by name."""
         models, needed = {}, find_family(self.family).stage
         for name, source in sorted(self.sources.items()):
             if source.family != needed or not isinstance(source.model, ColumnConfig):
@@ -210,8 +207,7 @@ class TrialSpec:
     def member(self, dataset: Dataset, draw: int = 0, *, sources: Mapping[str, nn.Module] | None = None) -> MemberSpec:
         """Return the pack member that trains label draw number ``draw``, 0 <= draw < draws.
 
-        Args:
-            sources: the trained networks of ``stages``; without them the member can be inspected, not trained.
+        Args: ``sources`` are the trained networks of ``stages``; without them the member cannot be trained.
         """
         split = dataset.split(
             n_labelled=self.data.labels, n_validation=self.data.validation, seed=self.label_seed + draw
@@ -237,7 +233,7 @@ class TrialSpec:
         )
 
     def check_fits(self, dataset: Dataset) -> None:
-        """Raise ``SettingError`` when model and data do not fit each other, before anything is trained."""
+        """Raise ``SettingError`` unless model and data fit."""
         self.model.check_fits(dataset.numbers, dataset.n_classes, dataset.name)
         if self.data.preprocessing != "none" and (dataset.moving is not None or dataset.pieces is not None):
             raise SettingError(
@@ -252,17 +248,17 @@ class TrialSpec:
         self.member(dataset)
 
     def pack(self, dataset: Dataset, *, slots: int, compiled: bool, device: torch.device) -> Pack:
-        """Return an empty pack for trials with this one's signature."""
+        """Return an empty pack for trials with the signature of this one."""
         member, stacking = self.member(dataset), find_family(self.family).stacking
         feed = training_feed(member, dataset, device)
         return Pack(member, self._build, feed, slots=slots, compiled=compiled, stacking=stacking)
 
     def empty_network(self) -> Network:
-        """Return a network of this configuration, as a pack trains it, whose values are to be loaded."""
+        """Return a network of this configuration, as trained by a pack, for loading values."""
         return self._build(self.model, generator=torch.Generator())
 
     def empty_sources(self) -> dict[str, Network]:
-        """Return networks of ``stages`` whose values are to be loaded, or do not matter."""
+        """Return networks of ``stages`` for loading values."""
         generator = torch.Generator()
         return {name: find_family(s.family).build(s.model, generator=generator) for name, s in self.stages.items()}
 
@@ -280,14 +276,14 @@ class TrialSpec:
         return Taught(student, teacher, self.teacher)
 
     def empty_module(self) -> nn.Module:
-        """The same as it is exported: it takes pixels in 0..1, however they are prepared in training."""
+        """Return ``empty_network`` as exported: with preprocessing, so that it takes pixels in 0..1."""
         network = self.empty_network()
         if self.data.preprocessing == "none":
             return network
         return Prepared(network, math.prod(self.model.example_shape))
 
     def exported(self, network: nn.Module, dataset: Dataset, device: torch.device) -> nn.Module:
-        """Return a trained network as it is exported; ``device`` is where it was trained and its data may be cached."""
+        """Return a trained network as exported; ``device`` is where it was trained and its data may be cached."""
         whitening = whitening_of(self.member(dataset), dataset, device)
         if whitening is None:
             return network
@@ -316,5 +312,5 @@ def build_sources(raw: Mapping[str, Any]) -> dict[str, SourceConfig]:
 
 
 def _fitted_on(split: Split) -> str:
-    """Return a name of the set of images that are trained on, the same whatever their order."""
+    """Return a digest of the set of training images, independent of their order."""
     return hashlib.sha256(np.sort(split.unlabelled).tobytes()).hexdigest()[:16]

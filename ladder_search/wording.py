@@ -1,4 +1,4 @@
-"""How names, values, errors and times are written on the console, in reports and in pictures; one spelling for all."""
+"""Formatting of names, values, errors and times for the console, reports and pictures."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from ladder_search.record.trial import PUBLISHED as PUBLISHED
 from ladder_search.record.trial import TrialRecord
 
 BASELINE = "supervised baseline"
-"""Name of the trial that a study is measured against."""
+"""Name of the reference trial of a study."""
 NOTHING = metrics.NOTHING
 
 
 def finite(value: Any) -> TypeGuard[float]:
-    """Whether ``value`` is a number that can be compared and drawn."""
+    """Whether ``value`` is a finite number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def percent(share: float | None, digits: int = 2) -> str:
-    """Share as text: 0.0106 -> ``1.06 %``; – where there is none. Errors are written by their ``Measure``."""
+    """Format a fraction: 0.0106 -> ``1.06 %``; – for None. Errors are formatted by their ``Measure``."""
     return f"{100 * share:.{digits}f} %" if finite(share) else NOTHING
 
 
 def titles(measures: Iterable[Measure]) -> str:
-    """Titles of what several studies are judged by, each once: ``error / NLL``."""
+    """Return the distinct titles of the measures of several studies: ``error / NLL``."""
     return " / ".join(dict.fromkeys(measure.title for measure in measures))
 
 
 def duration(seconds: float | None) -> str:
-    """Time as text in two units at most: ``34 s``, ``4 min 10 s``, ``1 h 05 min``, ``2 d 03 h``; – where unknown."""
+    """Format seconds in at most two units: ``34 s``, ``4 min 10 s``, ``1 h 05 min``, ``2 d 03 h``; – if unknown."""
     if not finite(seconds):
         return NOTHING
     if 0 <= seconds < 9.95:
@@ -50,7 +50,7 @@ def duration(seconds: float | None) -> str:
 
 
 def value(setting: Any) -> str:
-    """Setting as text, three significant digits: 0.0020000001 -> ``0.002``, 1234.5 -> ``1230``."""
+    """Format a setting with three significant digits: 0.0020000001 -> ``0.002``, 1234.5 -> ``1230``."""
     if not isinstance(setting, float):
         return str(setting)
     text = f"{setting:.3g}"
@@ -58,19 +58,19 @@ def value(setting: Any) -> str:
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:
-    """Map ``model/lambda_0`` to ``lambda_0``; the section stays where two sections use the same name."""
+    """Map ``model/lambda_0`` to ``lambda_0``; the section is kept if two sections share the name."""
     unique = list(dict.fromkeys(names))
     leaves = Counter(name.rpartition("/")[2] for name in unique)
     return {name: leaf if leaves[leaf := name.rpartition("/")[2]] == 1 else name for name in unique}
 
 
 def assignments(params: Mapping[str, Any]) -> str:
-    """Parameters as text: ``lambda_0=1000 noise=0.3``; – where none were chosen."""
+    """Format parameters: ``lambda_0=1000 noise=0.3``; – if there are none."""
     names = short_names(params)
     return " ".join(f"{names[name]}={value(chosen)}" for name, chosen in params.items()) or NOTHING
 
 
 def epochs_trained(record: TrialRecord) -> int:
-    """Epoch of the trial's last report; 0 when it never reported."""
+    """Return the epoch of the trial's last report; 0 if it never reported."""
     last = record.epochs[-1].get(metrics.EPOCH) if record.epochs else None
     return int(last) if finite(last) else len(record.epochs)

@@ -1,1 +1,1 @@
-"""Files and locks that behave alike on every file system; knows nothing of the rest of the library."""
+"""Files and locks with the same behaviour on all file systems, independent of the rest of the library."""

@@ -1,4 +1,4 @@
-"""JSON files with a format: read in one way, refused in one way."""
+"""Reading of JSON files with a format field."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from ladder_search.disk.foreign import read_json
 from ladder_search.errors import CheckpointError, LadderSearchError
 
 LIMIT = 1 << 28
-"""Bytes of one file; the record of 100,000 epochs has about 30 MB."""
+"""Maximum file size in bytes; the record of 100,000 epochs has about 30 MB."""
 
 
 def read_document(path: Path, *formats: str, limit: int = LIMIT) -> dict[str, Any]:
     """Return the JSON object in ``path``, whose ``format`` is one of ``formats``; call it inside ``refused``.
 
-    Raises:
-        OSError, ValueError: there is no such file, or it has another format.
+    Raises ``OSError`` or ``ValueError`` if the file is missing or has another format.
     """
     document = read_json(path, limit)
     if not isinstance(document, dict) or document.get("format") not in formats:
@@ -28,7 +27,7 @@ def read_document(path: Path, *formats: str, limit: int = LIMIT) -> dict[str, An
 
 @contextmanager
 def refused(path: Path, rule: str, remedy: str) -> Iterator[None]:
-    """Turn every error that damaged content leads to into one ``CheckpointError``: ``path`` must ``rule``."""
+    """Convert every error caused by damaged content into a ``CheckpointError``: ``path`` must ``rule``."""
     try:
         yield
     except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, LadderSearchError) as error:

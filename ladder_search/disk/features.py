@@ -1,4 +1,4 @@
-"""What the file system of a folder lacks, found by trying it."""
+"""Detection of features that a folder's file system lacks."""
 
 from __future__ import annotations
 
@@ -15,15 +15,12 @@ CONSEQUENCES = {
     LINKS: "nothing here needs them",
     SYNC: "a power cut may cost the files of the last seconds",
 }
-"""What follows for a search, by what is lacking."""
+"""Consequences of each missing feature for a search."""
 
 
 def lacking(folder: Path) -> list[str]:
-    """Return which keys of ``CONSEQUENCES`` the file system of ``folder`` lacks; what is tried leaves nothing behind.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
+    """Return the keys of ``CONSEQUENCES`` that the file system of ``folder`` lacks; raise ``OSError`` if it is not
+    writable."""
     with tempfile.TemporaryDirectory(prefix=".ladder-search-", dir=folder) as name:
         place = Path(name)
         lock = Lock(place / "lock")

@@ -1,4 +1,4 @@
-"""Write a file, or a line of one, whole or not at all. The umask decides the modes of new files."""
+"""Atomic writing of files and lines. The umask determines the modes of new files."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ from pathlib import Path
 from typing import IO
 
 _NO_SYNC = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
-"""What ``fsync`` fails with where a file system has none (some of FUSE)."""
+"""Errors of ``fsync`` on file systems without it (some of FUSE)."""
 _NO_FOLDER_SYNC = _NO_SYNC | {errno.EBADF, errno.EISDIR, errno.EACCES, errno.EPERM}
-"""What the ``fsync`` of a folder, or opening it for one, fails with where a file system has none (exFAT, SMB)."""
+"""Errors of the ``fsync`` of a folder, or of opening it, on file systems without it (exFAT, SMB)."""
 
 
 def write_atomically(path: Path, content: bytes | Callable[[IO[bytes]], object], *, sync: bool = True) -> None:
-    """Write a file, whole or not at all; readers see the old file or the new one.
+    """Write a file atomically: readers see the old file or the new one.
 
-    The temporary file is ``.<name>.<random>.tmp``, which an error or an interrupt removes.
+    The temporary file ``.<name>.<random>.tmp`` is removed after an error or interrupt.
 
     Args:
         content: the bytes, or a function that writes them into an open file.
-        sync: wait until the disk has them.
+        sync: wait until the data is on disk.
 
-    Raises:
-        OSError: the folder cannot be made or written, or the disk is full.
+    Raises ``OSError`` if the folder cannot be created or written, or the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}.tmp"
@@ -45,17 +44,13 @@ def write_atomically(path: Path, content: bytes | Callable[[IO[bytes]], object],
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what writers of ``path`` left behind when they were killed. Only while no other writer can be at work."""
+    """Remove temporary files of killed writers of ``path``. Only safe while no other writer is active."""
     for leftover in path.parent.glob(f".{path.name}.*.tmp"):
         leftover.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> bool:
-    """Let the names in a folder survive a power cut; return False where the file system cannot do that.
-
-    Raises:
-        OSError: the disk refuses.
-    """
+    """Make the names in a folder durable; return False if the file system does not support that. Raises ``OSError``."""
     try:
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -70,11 +65,7 @@ def sync_folder(folder: Path) -> bool:
 
 
 def sync_file(handle: int) -> None:
-    """Wait until the disk has what was written to a file; a file system that cannot wait is no error.
-
-    Raises:
-        OSError: the disk refuses.
-    """
+    """Wait until a file's data is on disk, if the file system supports that. Raises ``OSError``."""
     try:
         os.fsync(handle)
     except OSError as error:
@@ -83,11 +74,7 @@ def sync_file(handle: int) -> None:
 
 
 def copy_content(source: Path, target: Path) -> None:
-    """Copy a file, or a folder into one that may exist, without permissions and times, which some disks refuse to set.
-
-    Raises:
-        OSError: the disk refuses the content.
-    """
+    """Copy a file, or a folder into a possibly existing one, without modes and times, which some disks cannot set."""
     if not source.is_dir():
         shutil.copyfile(source, target)
         return
@@ -97,11 +84,7 @@ def copy_content(source: Path, target: Path) -> None:
 
 
 def append_line(path: Path, line: bytes, *, wait: bool = False) -> None:
-    """Append to a file, whole or not at all; ``wait`` until the disk has it.
-
-    Raises:
-        OSError: the disk refuses.
-    """
+    """Append to a file atomically; ``wait`` until the data is on disk. Raises ``OSError``."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
     try:
         size, written = os.fstat(handle).st_size, 0
@@ -111,7 +94,7 @@ def append_line(path: Path, line: bytes, *, wait: bool = False) -> None:
             if wait:
                 sync_file(handle)
         except OSError:
-            os.ftruncate(handle, size)  # shrinking works on a full disk
+            os.ftruncate(handle, size)  # works on a full disk
             raise
     finally:
         os.close(handle)

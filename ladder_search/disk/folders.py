@@ -1,4 +1,4 @@
-"""Write a folder whole or not at all."""
+"""Atomic writing of folders."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from ladder_search.errors import StudyFolderError
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes], *, replace: bool = False) -> None:
-    """Write a folder, whole or not at all; readers see no folder, or the old one, until it is whole.
+    """Write a folder atomically: readers see no folder, or the old one, until it is complete.
 
     The files are written to ``.<name>.<random>.tmp``, which is renamed, or removed after an error or interrupt.
 
     Args:
         files: name -> content.
-        replace: replace a folder that holds only files of these names.
+        replace: replace a folder that contains only files of these names.
 
-    Raises:
-        StudyFolderError: something is at ``folder``, it cannot be written, or the disk is full.
+    Raises ``StudyFolderError`` if ``folder`` exists or cannot be written.
     """
     folder = folder.absolute()
     _check_free(folder, frozenset(files), replace)
@@ -45,12 +44,12 @@ def write_folder(folder: Path, files: Mapping[str, bytes], *, replace: bool = Fa
             raise taken(folder) from error
         raise unwritable(folder, error) from error
     shutil.rmtree(old, ignore_errors=True)
-    with suppress(OSError):  # the folder is whole and in place; only a power cut could still undo that
+    with suppress(OSError):  # the folder is complete; only a power failure could still undo that
         sync_folder(folder.parent)
 
 
 def unwritable(folder: Path, error: OSError) -> StudyFolderError:
-    """Return the error for a folder that could not be written; the message says that nothing was left behind."""
+    """Return the error for a folder that could not be written."""
     reason = error.strerror or str(error)
     return StudyFolderError(
         f"{folder} must be writable and its disk have space, found: {reason}; nothing was written, make room or choose "
@@ -59,7 +58,7 @@ def unwritable(folder: Path, error: OSError) -> StudyFolderError:
 
 
 def taken(folder: Path) -> StudyFolderError:
-    """Return the error for a place where something is already."""
+    """Return the error for a path that exists."""
     return StudyFolderError(
         f"an existing folder is never overwritten and {folder} exists; choose another place, or force it."
     )

@@ -1,4 +1,4 @@
-"""Read files that anyone may have written: no pipe or device, of a limited size, JSON without surprises."""
+"""Safe reading of files of unknown origin: regular files of limited size, and valid JSON."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 DEPTH_LIMIT = 50
-"""Of nested lists and objects; ours have below 10, and what walks through more may exhaust Python's stack."""
+"""Maximum depth of lists and objects, which need less than 10; deeper ones may exhaust Python's stack."""
 
 
 def read_file(path: Path, limit: int) -> bytes:
     """Return the content of the regular file ``path``, of at most ``limit`` bytes.
 
-    Raises:
-        OSError: it is absent, unreadable, longer, or no regular file (a pipe would wait for ever).
+    Raises ``OSError`` if it is missing, unreadable, longer, or not a regular file (a pipe would block).
     """
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
@@ -27,38 +26,30 @@ def read_file(path: Path, limit: int) -> bytes:
         if found.st_size > limit:
             raise OSError(errno.EFBIG, f"{found.st_size} bytes are more than the {limit} it may have", path.name)
         with open(handle, "rb", closefd=False) as file:
-            return file.read(found.st_size)  # not the limit, for which room would be made
+            return file.read(found.st_size)  # read(limit) would allocate the limit
     finally:
         os.close(handle)
 
 
 def parse_json(content: bytes) -> Any:
-    """Return what JSON text holds.
-
-    Raises:
-        ValueError: it is no JSON, nested too deeply, or holds text that no file or terminal can show.
-    """
+    """Parse JSON; raise ``ValueError`` if it is invalid, too deeply nested, or contains lone surrogates."""
     try:
         found = json.loads(content)
     except RecursionError:
         raise ValueError(f"it must be nested at most {DEPTH_LIMIT} levels deep") from None
     check_depth(found)
-    if b"\\ud" in content.lower():  # half of a character, which json lets through
+    if b"\\ud" in content.lower():  # json accepts lone surrogates
         json.dumps(found, ensure_ascii=False).encode()
     return found
 
 
 def read_json(path: Path, limit: int) -> Any:
-    """Return what the regular file ``path``, of at most ``limit`` bytes, holds as JSON.
-
-    Raises:
-        OSError, ValueError: see ``read_file`` and ``parse_json``.
-    """
+    """Return the JSON content of a file; raise ``OSError`` or ``ValueError`` as ``read_file`` and ``parse_json`` do."""
     return parse_json(read_file(path, limit))
 
 
 def check_depth(value: Any) -> None:
-    """Raise ``ValueError`` where plain lists and mappings are nested too deeply."""
+    """Raise ``ValueError`` if plain lists and mappings are nested too deeply."""
     here = [value]
     for _ in range(DEPTH_LIMIT):
         inner = [item.values() if isinstance(item, dict) else item for item in here if isinstance(item, (dict, list))]

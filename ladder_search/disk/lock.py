@@ -1,8 +1,8 @@
-"""The lock of the project: one process at a time, and free again when that process has ended, however it ends.
+"""A lock for one process at a time, released whenever that process ends.
 
-The kernel keeps it, as ``flock`` on a file. Some mounts of NFS, Lustre and SMB have no such locks. There a second file,
-``.NAME.held``, is the lock: it names the process and its machine, and a process of the same machine removes it once
-that process is gone. After a machine was lost, the file has to be removed by hand.
+It is a ``flock`` on a file. On mounts of NFS, Lustre and SMB without such locks, a second file ``.NAME.held`` is the
+lock: it contains process and machine, and processes of the same machine remove it once that process is gone. If the
+machine is lost, the file must be removed manually.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ if TYPE_CHECKING:
     from filelock import SoftFileLock
 
 LOCK = "lock"
-"""Name of the lock's file in a folder that is held as a whole."""
+"""Name of the lock file of a folder."""
 LOCK_FILES = frozenset({LOCK, f".{LOCK}.held"})
-"""All files of that lock."""
 
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
 _POLL_SECONDS = 0.05
 _SOFT_SECONDS = 1.0
-"""How long one attempt takes where a file is the lock: a dead process's file is removed first, then the lock taken."""
+"""Duration of one attempt with a lock file: that of a dead process is removed first, then the lock is taken."""
 
 
 class Lock:
@@ -34,23 +33,22 @@ class Lock:
 
     States::
 
-        lock = Lock(path)   -> nothing is touched
-        lock.acquire()      -> True: it is ours; False: another process has it
-        lock.release()      -> free; the file stays, or is removed
+        lock = Lock(path)   -> no file is created
+        lock.acquire()      -> True: the lock is held; False: another process holds it
+        lock.release()      -> free; the file is kept or removed
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.is_soft = False
-        """Whether, for want of the kernel's locks, a file is the lock."""
+        """Whether a file is the lock, because the file system has no ``flock``."""
         self._handle: int | None = None
         self._soft: SoftFileLock | None = None
 
     def acquire(self, timeout: float | None = 0.0) -> bool:
-        """Take the lock and return whether it is ours; wait for it at most ``timeout`` seconds, None: without limit.
+        """Acquire the lock within ``timeout`` seconds (None: without limit); return whether it is held.
 
-        Raises:
-            OSError: the file cannot be made or written.
+        Raises ``OSError`` if the file cannot be created or written.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while self._handle is None:
@@ -62,10 +60,10 @@ class Lock:
         return True
 
     def release(self, *, remove: bool = False) -> None:
-        """Let others have the lock; ``remove`` its file first, so that whoever waits for that one looks again."""
+        """Release the lock; with ``remove``, delete its file first, so that waiting processes notice."""
         if self._handle is None:
             return
-        with suppress(OSError):  # a file that stays is as it was before
+        with suppress(OSError):  # the file may keep its old content
             os.ftruncate(self._handle, 0)
         if remove:
             with suppress(OSError):
@@ -78,7 +76,7 @@ class Lock:
         self._handle = None
 
     def holder(self) -> str:
-        """Return the process id of the holder, or of one that was killed, or ``?``."""
+        """Return the process id of the last holder, or ``?``."""
         try:
             return self.path.read_text(encoding="ascii").strip() or "?"
         except (OSError, ValueError):
@@ -86,7 +84,7 @@ class Lock:
 
     @property
     def note(self) -> str:
-        """One sentence where a file is the lock, else nothing."""
+        """A sentence if a file is the lock, otherwise empty."""
         if not self.is_soft:
             return ""
         return (
@@ -100,7 +98,7 @@ class Lock:
             taken = self._take(handle) and self._is_seen(handle)
             if taken:
                 self._handle = handle
-                with suppress(OSError):  # a full disk may refuse the number, the lock holds all the same
+                with suppress(OSError):  # a full disk may refuse the number, but the lock holds
                     os.ftruncate(handle, 0)
                     os.write(handle, str(os.getpid()).encode())
             return taken
@@ -123,7 +121,7 @@ class Lock:
         return True
 
     def _take_softly(self) -> bool:
-        from filelock import SoftFileLock, Timeout  # here, because few file systems need it
+        from filelock import SoftFileLock, Timeout  # few file systems need it
 
         self.is_soft = True
         soft = SoftFileLock(_held(self.path), thread_local=False)
@@ -135,7 +133,7 @@ class Lock:
         return True
 
     def _is_seen(self, handle: int) -> bool:
-        """Whether others still find the file: one that was removed holds nothing, as they would make another."""
+        """Whether the path still refers to the file; a lock on a removed file is void."""
         try:
             return self.path.stat().st_ino == os.fstat(handle).st_ino
         except FileNotFoundError:
@@ -147,14 +145,13 @@ def _held(path: Path) -> Path:
 
 
 def hold(folder: Path, *, timeout: float = 0.0) -> Lock:
-    """Make the folder and hold it as a whole; return the lock for ``let_go``.
+    """Create the folder and lock it; return the lock for ``let_go``.
 
-    Args:
-        timeout: seconds to wait for another process.
+    Args: ``timeout`` is how many seconds to wait for another process.
 
     Raises:
-        BlockingIOError: another process holds the folder, or gave it up at this moment.
-        OSError: the folder cannot be made or written; then one that was made for it is removed again.
+        BlockingIOError: another process holds the folder, or has just released it.
+        OSError: the folder cannot be created or written; a new one is removed again.
     """
     is_new = not folder.exists()
     lock, deadline = Lock(folder / LOCK), time.monotonic() + timeout
@@ -164,7 +161,7 @@ def hold(folder: Path, *, timeout: float = 0.0) -> Lock:
             if lock.acquire():
                 return lock
         except FileNotFoundError:
-            pass  # whoever had the folder has just removed it, as nothing was begun in it
+            pass  # another process has just removed the unused folder
         except OSError:
             if is_new:
                 with suppress(OSError):
@@ -176,13 +173,8 @@ def hold(folder: Path, *, timeout: float = 0.0) -> Lock:
 
 
 def let_go(lock: Lock, *, unused: bool) -> None:
-    """Let others hold the folder.
-
-    Args:
-        lock: what ``hold`` returned.
-        unused: nothing was begun in the folder, so the lock's files go, and the folder where nothing else is in it.
-    """
+    """Release the lock of a folder; ``unused``: also remove the lock files, and the folder if it is empty."""
     lock.release(remove=unused)
     if unused:
-        with suppress(OSError):  # something else is in it
+        with suppress(OSError):  # it is not empty
             lock.path.parent.rmdir()

@@ -1,1 +1,1 @@
-"""Private names of other packages, one file per package: what to check when a package has a new release."""
+"""Private names of other packages, one file per package, to be checked with each new release."""

@@ -14,10 +14,10 @@ VERSION = "5.0"
 
 
 class ReplayedCmaEs(optuna.samplers.CmaEsSampler):
-    """CMA-ES whose state is computed from the trials of the study at every suggestion.
+    """CMA-ES that recomputes its state from the study's trials at every suggestion.
 
-    Optuna's own stores it as a pickle in the journal, which must not be loaded from a file. A replay costs a matrix
-    decomposition per generation: milliseconds.
+    Optuna's own stores it as a pickle in the journal, which is unsafe to load. Recomputing costs a matrix decomposition
+    per generation: milliseconds.
     """
 
     def sample_relative(
@@ -40,15 +40,14 @@ class ReplayedCmaEs(optuna.samplers.CmaEsSampler):
 
 
 def frozen_trial(study: optuna.Study, number: int) -> FrozenTrial:
-    """Return one trial of a study; the public methods copy all of them."""
+    """Return one trial of a study without copying all, as the public methods do."""
     return study._storage.get_trial(study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number))
 
 
 def set_intermediate_value(study: optuna.Study, trial: FrozenTrial, step: int, value: float) -> None:
-    """Report an intermediate value of a trial that another process may have begun."""
     study._storage.set_trial_intermediate_value(trial._trial_id, step, value)
 
 
 def set_state(study: optuna.Study, trial: FrozenTrial, state: TrialState) -> None:
-    """Set a trial that has not finished to another state that is not final."""
+    """Set an unfinished trial to another state that is not final."""
     study._storage.set_trial_state_values(trial._trial_id, state)

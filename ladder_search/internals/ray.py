@@ -16,16 +16,16 @@ from ray.tune.schedulers import PopulationBasedTraining
 VERSION = "2.60"
 
 TASK_FAILED = "_actor_task_failed"
-"""Method of ``RayActorManager`` that decides what the death of an actor in the middle of a task means."""
+"""Method of ``RayActorManager`` that handles the death of an actor during a task."""
 
 
 def set_driver_path(job: JobConfig, folders: list[str]) -> None:
-    """Let the workers of a job look for modules in ``folders``; Ray extends the list."""
+    """Set the folders in which a job's workers look for modules; Ray extends the list."""
     job._py_driver_sys_path = folders
 
 
 class AmendedPBT(PopulationBasedTraining):
-    """PBT in which a subclass can amend the configuration that a trial gets from another."""
+    """PBT whose subclasses can amend the configuration that a trial copies from another."""
 
     def amended(self, trial: Any, config: dict[str, Any]) -> dict[str, Any]:
         return config
@@ -36,12 +36,12 @@ class AmendedPBT(PopulationBasedTraining):
 
 
 def nothing_saved(trainable: tune.Trainable) -> Any:
-    """Return what ``Trainable.save`` returns if there is no checkpoint; it has no public name."""
+    """Return the result of ``Trainable.save`` without a checkpoint."""
     return _TrainingResult(checkpoint=None, metrics=dict(trainable._last_result or {}))
 
 
 def delete_checkpoint(trainable: tune.Trainable) -> None:
-    """Delete what has arrived in the experiment's storage of the checkpoint being saved."""
+    """Delete the partial upload of the checkpoint that is being saved."""
     storage = trainable._storage
     if storage is not None:
         storage.storage_filesystem.delete_dir(storage.checkpoint_fs_path)

@@ -23,19 +23,19 @@ def compile_package(exported: Any, path: Path, options: Mapping[str, Any]) -> No
 
 
 def library_runner(library: Path) -> Any:
-    """Return what runs a compiled program in place; ``aoti_load_package`` would extract a copy in every process."""
+    """Return the runner of a compiled program; unlike ``aoti_load_package``, it makes no copy per process."""
     return torch._C._aoti.AOTIModelContainerRunnerCpu(str(library), 1)
 
 
 def find_instruction_sets() -> None:
-    """Let inductor find out what the processor can do, by compiling small libraries into its cache folder."""
-    from torch._inductor import cpu_vec_isa  # takes seconds, which a process without a build does not need
+    """Detect the processor's instruction sets by compiling small libraries into inductor's cache folder."""
+    from torch._inductor import cpu_vec_isa  # takes seconds and is needed for builds only
 
     cpu_vec_isa.valid_vec_isa_list()
 
 
 def clear_inductor() -> None:
-    """Let inductor forget its files, which may lie in the folder of an earlier build."""
+    """Clear inductor's caches, which may refer to the folder of an earlier build."""
     from torch._inductor import utils
 
     utils.clear_caches()

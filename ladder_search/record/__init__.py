@@ -1,1 +1,1 @@
-"""What a search keeps on disk: a folder for each study, a file for each ended trial, marks in checkpoints."""
+"""Files of a search: study folders, records of ended trials, and marks in checkpoints."""

@@ -1,4 +1,4 @@
-"""The mark in a checkpoint of a trial: which search wrote it."""
+"""Mark in a trial's checkpoint with the search that wrote it."""
 
 from __future__ import annotations
 
@@ -10,31 +10,24 @@ from ladder_search.disk.foreign import read_json
 from ladder_search.errors import CheckpointError
 
 CHECKPOINT = "trial.json"
-"""In a checkpoint of a search's trial, beside its members: whose it is."""
+"""Name of the mark's file in a checkpoint."""
 CHECKPOINT_FORMAT = "ladder-search trial 1"
 
 
 class ForeignCheckpointError(CheckpointError):
-    """A checkpoint is of another search than the one that is to use it."""
+    """A checkpoint belongs to another search."""
 
 
 def mark_checkpoint(folder: Path, search: str, key: str) -> None:
-    """Write into a checkpoint of a trial whose it is: the id of its search, and its key.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
+    """Write the id of the search and the key of the trial into a checkpoint. Raises ``OSError``."""
     text = json.dumps({"format": CHECKPOINT_FORMAT, "search": search, "key": key}).encode()
     write_atomically(folder / CHECKPOINT, text)
 
 
 def check_checkpoint(folder: Path, search: str | None, where: str = "") -> None:
-    """Raise ``CheckpointError`` where the checkpoint in ``folder`` is of another search than the one with this id.
+    """Raise ``CheckpointError`` if the checkpoint in ``folder`` belongs to another search than this id.
 
-    One without a mark was written by an earlier version.
-
-    Args:
-        where: what the message calls the folder; "": its path.
+    Checkpoints of earlier versions have no mark. Args: ``where`` names the folder in messages; "": its path.
     """
     try:
         mark = read_json(folder / CHECKPOINT, 1 << 16)

@@ -1,15 +1,15 @@
-"""What a search keeps of each trial, and the folder it keeps it in.
+"""The study folder.
 
-A study folder::
+::
 
     study.json      settings of the search, versions, state of the code: written before the first trial
     optuna.journal  Optuna's journal: every suggestion, intermediate value and state
-    trials/         one JSON file per ended trial, ``t0007.json``, written whole
-    running/        reports of the trials that have not ended; gone when the search has
+    trials/         one JSON file per ended trial, ``t0007.json``, written atomically
+    running/        reports of unfinished trials; removed when the search is complete
     checkpoints/    Ray's experiment folder: logs and checkpoints of trials
     spool/          tracking events, stored and waiting
     pictures/       PNG and interactive HTML
-    leaderboard.md  the ended search in a table
+    leaderboard.md  table of the results
     lock            held while a search runs
 """
 
@@ -30,9 +30,9 @@ from ladder_search.errors import StudyFolderError, command_line
 from ladder_search.record.trial import TrialRecord, files_by_key, number_of
 
 FORMAT = "ladder-search study 1"
-_LIMIT = 1 << 28  # bytes of one file; a trial of 100,000 epochs needs some 30 MB
+_LIMIT = 1 << 28  # bytes per file; a trial of 100,000 epochs needs about 30 MB
 ROOT = Path("{root}")
-"""Stands in ``study.json`` for the folder that holds the study folders."""
+"""Placeholder in ``study.json`` for the folder of the study folders."""
 _SQLITE = "sqlite:///"
 
 
@@ -41,7 +41,7 @@ class FolderInUseError(StudyFolderError):
 
 
 class StudyFolder:
-    """Paths of one study folder, and the one way its files are read and written."""
+    """Paths of one study folder, and methods that read and write its files."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
@@ -52,26 +52,23 @@ class StudyFolder:
         self.spool = self.path / "spool"
         self.pictures = self.path / "pictures"
         self.notes: list[str] = []
-        """What is to be said of the file system, once the folder is held."""
+        """Notes on the file system, once the folder is locked."""
 
     def create(self, description: dict[str, Any]) -> None:
-        """Make the folder and write ``study.json``.
-
-        Raises:
-            StudyFolderError: the folder already holds a study, or cannot be written.
-        """
+        """Create the folder and write ``study.json``; raise ``StudyFolderError`` if it holds a study or cannot be
+        written."""
         self.check_free()
         try:
             self.describe(description)
         except StudyFolderError:
-            with suppress(OSError):  # of a search that cannot begin nothing stays
+            with suppress(OSError):  # remove what a search that cannot begin has created
                 self.journal.unlink(missing_ok=True)
                 self.trials.rmdir()
                 self.running.rmdir()
             raise
 
     def describe(self, description: dict[str, Any]) -> None:
-        """Write ``study.json``: ``description`` and the format; raises ``StudyFolderError`` if it cannot be written."""
+        """Write ``study.json``: ``description`` and the format; raise ``StudyFolderError`` if it cannot be written."""
         try:
             for folder in (self.trials, self.running):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -82,11 +79,7 @@ class StudyFolder:
             ) from error
 
     def description(self) -> dict[str, Any]:
-        """Return the content of ``study.json``.
-
-        Raises:
-            StudyFolderError: there is no study here, or one of another format.
-        """
+        """Return the content of ``study.json``; raise ``StudyFolderError`` if it is missing or has another format."""
         try:
             found = read_json(self.path / "study.json", _LIMIT)
         except FileNotFoundError as error:
@@ -112,15 +105,11 @@ class StudyFolder:
         return dict(found)
 
     def write_trial(self, record: TrialRecord) -> None:
-        """Write one ended trial, whole or not at all."""
+        """Write one ended trial atomically."""
         self._write_json(self.trials / f"{record.key}.json", as_mapping(record))
 
     def read_trials(self) -> list[TrialRecord]:
-        """Return the ended trials in the order of their numbers.
-
-        Raises:
-            StudyFolderError: a trial file is damaged.
-        """
+        """Return the ended trials by number; raise ``StudyFolderError`` if a file is damaged."""
         records = []
         for key, path in files_by_key(self.trials, ".json").items():
             try:
@@ -138,10 +127,9 @@ class StudyFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for one search; it is made for it, and removed again if no study was begun in it.
+        """Lock the folder while active. It is created if needed, and removed again if no study was begun in it.
 
-        Raises:
-            StudyFolderError: another search holds it, or it cannot be written.
+        Raises ``StudyFolderError`` if another search holds it or it cannot be written.
         """
         try:
             lock = hold(self.path)
@@ -161,7 +149,7 @@ class StudyFolder:
             let_go(lock, unused=not self.holds_study())
 
     def check_free(self) -> None:
-        """Raise ``StudyFolderError`` when a search was begun here."""
+        """Raise ``StudyFolderError`` if a search was begun here."""
         if self.holds_study():
             raise StudyFolderError(
                 f"a study folder is never overwritten and {self.path} holds a study; "
@@ -169,7 +157,6 @@ class StudyFolder:
             )
 
     def holds_study(self) -> bool:
-        """Whether a search was begun here."""
         return (self.path / "study.json").exists()
 
     @staticmethod
@@ -179,9 +166,9 @@ class StudyFolder:
 
 
 def relative_place(place: str, root: Path) -> str:
-    """Return an address or a folder as ``study.json`` names it: ``{root}`` stands for the results folder.
+    """Return an address or a folder as stored in ``study.json``, with ``{root}`` for the results folder.
 
-    A results folder is thereby found wherever it is moved to. What lies elsewhere keeps its name.
+    This allows moving the results folder. Locations elsewhere are unchanged.
     """
     scheme, path = _split(place)
     for folder in (root, root.resolve()):
@@ -191,9 +178,9 @@ def relative_place(place: str, root: Path) -> str:
 
 
 def absolute_place(place: str, root: Path) -> str:
-    """Return the address or folder that ``relative_place`` named, for the results folder where it is now.
+    """Return the address or folder that ``relative_place`` has encoded, for the present results folder.
 
-    Earlier versions kept absolute addresses: a SQLite file that is no longer there is looked for in ``root``.
+    Earlier versions stored absolute addresses: if a SQLite file is missing, it is searched in ``root``.
     """
     scheme, path = _split(place)
     if path.is_relative_to(ROOT):
@@ -208,16 +195,15 @@ def _split(place: str) -> tuple[str, Path]:
 
 
 def latest(description: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings and provenance of a search's latest life, from its ``study.json``."""
+    """Return settings and provenance of a search's latest execution from its ``study.json``."""
     lives: list[dict[str, Any]] = [dict(description), *description.get("resumed", [])]
     return lives[-1]
 
 
 def find_folder(root: Path, name: str) -> StudyFolder:
-    """Return the study folder that ``name`` means: a path, a folder in ``root``, or the latest search of a study.
+    """Return the study folder for ``name``: a path, a folder in ``root``, or the latest search of a study.
 
-    Raises:
-        StudyFolderError: there is no such study folder.
+    Raises ``StudyFolderError`` if there is none.
     """
     for path in (Path(name), root / name):
         if (path / "study.json").is_file():
@@ -233,10 +219,10 @@ def find_folder(root: Path, name: str) -> StudyFolder:
 
 
 def searches_of(root: Path, study: str) -> list[StudyFolder]:
-    """Return the folders of all searches of ``study`` in ``root``, the latest first."""
+    """Return the folders of all searches of ``study`` in ``root``, latest first."""
     searches = []
     for path in root.glob("*/study.json"):
-        with suppress(StudyFolderError):  # a damaged one is not what is meant, and does not hide the others
+        with suppress(StudyFolderError):  # skip damaged folders
             folder = StudyFolder(path.parent)
             if folder.description()["settings"]["study"] == study:
                 searches.append((path.stat().st_mtime_ns, path.parent.name, folder))
@@ -245,10 +231,9 @@ def searches_of(root: Path, study: str) -> list[StudyFolder]:
 
 @contextmanager
 def claim_folder(root: Path, name: str | None, otherwise: str) -> Iterator[StudyFolder]:
-    """Hold a folder in ``root`` for a new search: ``name``; for None the first free one of ``otherwise``, ``-2``, …
+    """Lock a folder in ``root`` for a new search: ``name``; if None, the first free one of ``otherwise``, ``-2``, …
 
-    Raises:
-        StudyFolderError: the named folder is in use or holds a study, or none can be written.
+    Raises ``StudyFolderError`` if the folder is in use, holds a study or cannot be written.
     """
     for attempt in itertools.count(1):
         folder = StudyFolder(root / (name or (otherwise if attempt == 1 else f"{otherwise}-{attempt}")))

@@ -1,4 +1,4 @@
-"""The record of one ended trial, and the keys that name trials."""
+"""The record of one ended trial, and the keys of trials."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 PUBLISHED = "published"
-"""Name of the trial that runs the paper's configuration."""
+"""Name of the trial with the paper's configuration."""
 STOPPED = "stopped with the search"
-"""Reason in the record of a trial that has not ended: a resume goes on with it."""
+"""Reason in the record of an unfinished trial, which a resume continues."""
 _KEY = re.compile(r"t(\d{4,})")
 
 TrialState = Literal["COMPLETE", "PRUNED", "FAIL"]
-"""COMPLETE: trained to its budget; PRUNED: stopped before it, by a rung, the failure rule or the search's end; FAIL:
-diverged or crashed."""
+"""COMPLETE: trained to its budget; PRUNED: stopped by a rung, the failure rule or the search's end; FAIL: diverged or
+crashed."""
 
 
 def key_of(number: int) -> str:
@@ -27,11 +27,8 @@ def key_of(number: int) -> str:
 
 
 def number_of(key: str) -> int:
-    """Return the number of the trial with this key; keys are sorted by it, as ``t10000`` comes after ``t9999``.
-
-    Raises:
-        ValueError: it is no key.
-    """
+    """Return the number of the trial with this key, for sorting: ``t10000`` comes after ``t9999``. Raises
+    ``ValueError``."""
     match = _KEY.fullmatch(key)
     if match is None or key_of(int(match[1])) != key:
         raise ValueError(f"a trial's key must be like t0007, got {key!r:.80}")
@@ -39,12 +36,12 @@ def number_of(key: str) -> int:
 
 
 def identity(settings: Mapping[str, Any]) -> str:
-    """Return what two trials have in common only if they train the same configuration with the same seeds."""
+    """Return a key that is equal for trials with the same configuration and seeds."""
     return json.dumps(settings, sort_keys=True)
 
 
 def files_by_key(folder: Path, suffix: str) -> dict[str, Path]:
-    """Return the files in ``folder`` that are named by a trial's key and ``suffix``, in the order of the numbers."""
+    """Return the files in ``folder`` named by a trial's key and ``suffix``, ordered by number."""
     paths = {}
     for path in folder.glob(f"t*{suffix}"):
         with suppress(ValueError):
@@ -54,28 +51,26 @@ def files_by_key(folder: Path, suffix: str) -> dict[str, Path]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialRecord:
-    """One ended trial."""
-
     key: str
-    """``t0007``: its name in Optuna (user attribute ``key``), Ray and MLflow."""
+    """``t0007``: name in Optuna (user attribute ``key``), Ray and MLflow."""
     number: int
     name: str
-    """"published", "supervised baseline", or "" for a suggestion of the sampler."""
+    """"published", "supervised baseline", or "" for a suggestion."""
     state: TrialState
     reason: str
-    """Why it ended, in a few words."""
+    """Why it ended."""
     params: dict[str, Any]
-    """What the sampler chose, flat: ``model/lambda_0`` -> 1000.0."""
+    """Flat parameters from the sampler: ``model/lambda_0`` -> 1000.0."""
     settings: dict[str, Any]
-    """The whole trial, for ``TrialSpec.from_mapping``."""
+    """Settings for ``TrialSpec.from_mapping``."""
     epochs: tuple[dict[str, Any], ...]
-    """Metrics of every epoch (names of ``metrics``), oldest first."""
+    """Metrics of every epoch, oldest first; see ``metrics``."""
     validation_error: float | None
-    """Error at the trial's last report, a fraction; None when it never reported a finite one."""
+    """Error at the last report, a fraction; None if no report was finite."""
     seconds: float
-    """Wall time from start to end."""
+    """Wall time."""
     checkpoint: str | None
-    """Folder of its last checkpoint, relative to the study folder or absolute; None: there is none."""
+    """Folder of the last checkpoint, relative to the study folder or absolute; or None."""
 
     @property
     def is_reference(self) -> bool:
@@ -84,11 +79,11 @@ class TrialRecord:
 
     @property
     def is_halted(self) -> bool:
-        """Whether the trial has not ended: the search was interrupted, and a resume goes on with it."""
+        """Whether the trial is unfinished because the search was interrupted."""
         return self.reason == STOPPED
 
 
 def best_trials(records: list[TrialRecord]) -> list[TrialRecord]:
-    """Return the trials that ran to their budget, by validation error and then by number."""
+    """Return the COMPLETE trials by validation error, then by number."""
     finished = [record for record in records if record.state == "COMPLETE" and record.validation_error is not None]
     return sorted(finished, key=lambda record: (record.validation_error, record.number))
