@@ -206,8 +206,8 @@ def settled(environment: Mapping[str, str], *, but: Iterable[str] = ()) -> dict[
     alone, result = tuple(but), {}
     for name, value in environment.items():
         row = None if name.startswith(alone) else row_of(name)
-        kept = row is None or row.treatment in ("input", "harmless")
-        if kept and (row is None or row.allowed is None or re.fullmatch(row.allowed, value)):
+        keep = row is None or row.treatment in ("input", "harmless")
+        if keep and (row is None or row.allowed is None or re.fullmatch(row.allowed, value)):
             result[name] = value
     for name, value in _values().items():
         if not name.startswith(alone) and (name not in result or _is_fixed(name)):
@@ -237,8 +237,8 @@ def ignored() -> list[str]:
 
 def in_words(names: Sequence[str], most: int = 6) -> str:
     """Return a sentence that reports variables without effect."""
-    shown = [*names[:most], *([f"{len(names) - most} more"] if len(names) > most else [])]
-    listed = " and ".join(filter(None, [", ".join(shown[:-1]), shown[-1]]))
+    first = [*names[:most], *([f"{len(names) - most} more"] if len(names) > most else [])]
+    listed = " and ".join(filter(None, [", ".join(first[:-1]), first[-1]]))
     have = "has" if len(names) == 1 else "have"
     return f"{listed} of the environment {have} no effect on a search; ladder_search/environment.py says why."
 

@@ -35,8 +35,8 @@ class UnknownNameError(LadderSearchError, LookupError):
         self.kind, self.name, self.known = kind, name, tuple(sorted(known))
         near = nearest(name, self.known)
         hint = f"did you mean {near!r}? " if near else ""
-        shown = name if len(name) <= 100 else f"{name[:99]}…"
-        super().__init__(f"unknown {kind} {shown!r}: {hint}Known: {', '.join(self.known) or 'none'}.")
+        text = name if len(name) <= 100 else f"{name[:99]}…"
+        super().__init__(f"unknown {kind} {text!r}: {hint}Known: {', '.join(self.known) or 'none'}.")
 
     def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, str, tuple[str, ...]]]:
         # Pickle from the arguments, as the default would pass the message.
@@ -76,8 +76,8 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     section = wanted.rpartition(".")[0] + "."
     shared = len(section) if all(n.startswith(section) for n in folded) else 0
     by_leaf = {n[shared:]: original for n, original in folded.items()}
-    found = difflib.get_close_matches(wanted[shared:], by_leaf, n=1, cutoff=0.5)
-    return by_leaf[found[0]] if found else None
+    matches = difflib.get_close_matches(wanted[shared:], by_leaf, n=1, cutoff=0.5)
+    return by_leaf[matches[0]] if matches else None
 
 
 def command_line(command: str, *words: object, **options: object) -> str:

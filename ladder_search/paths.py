@@ -55,9 +55,9 @@ def check_reachable(path: str, what: str) -> None:
         if error.errno == errno.ELOOP:
             return
         remedy = "shorten it" if error.errno == errno.ENAMETOOLONG else "mend that or choose another path"
-        shown = path if len(path) <= _SHOWN else f"{path[:_SHOWN]}…"
+        text = path if len(path) <= _SHOWN else f"{path[:_SHOWN]}…"
         raise SettingError(
-            f"{what} must be a path that can be looked up and {shown!r} is not ({error.strerror}); {remedy}."
+            f"{what} must be a path that can be looked up and {text!r} is not ({error.strerror}); {remedy}."
         ) from error
 
 

@@ -64,8 +64,8 @@ def collect(
 
 def as_tags(provenance: Mapping[str, Fact]) -> dict[str, str]:
     """Return the known, short facts as text for a tracking store's tags."""
-    known = {key: value for key, value in provenance.items() if value is not None and key not in _NOT_TAGS}
-    return {key: str(value)[:_TAG_LIMIT] for key, value in known.items()}
+    facts = {key: value for key, value in provenance.items() if value is not None and key not in _NOT_TAGS}
+    return {key: str(value)[:_TAG_LIMIT] for key, value in facts.items()}
 
 
 def _git(folder: Path) -> dict[str, Fact]:

@@ -37,8 +37,8 @@ class SearchSummary:
     @property
     def best(self) -> float | None:
         """The lower error of the best suggestion and the published configuration."""
-        found = self.found.validation_error if self.found else None
-        return min((error for error in (found, self.published) if error is not None), default=None)
+        suggestion = self.found.validation_error if self.found else None
+        return min((error for error in (suggestion, self.published) if error is not None), default=None)
 
     @property
     def gap_points(self) -> float | None:

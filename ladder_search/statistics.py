@@ -151,9 +151,9 @@ def holm(p_values: Iterable[float]) -> list[float]:
 
     The smallest of m is multiplied by m, the next by m - 1, and so on; the results do not decrease.
     """
-    given = list(p_values)
-    corrected, highest = [0.0] * len(given), 0.0
-    for place, index in enumerate(sorted(range(len(given)), key=given.__getitem__)):
-        highest = max(highest, min(1.0, (len(given) - place) * given[index]))
+    values = list(p_values)
+    corrected, highest = [0.0] * len(values), 0.0
+    for place, index in enumerate(sorted(range(len(values)), key=values.__getitem__)):
+        highest = max(highest, min(1.0, (len(values) - place) * values[index]))
         corrected[index] = highest
     return corrected

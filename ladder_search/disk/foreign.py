@@ -20,13 +20,13 @@ def read_file(path: Path, limit: int) -> bytes:
     """
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path.name)
-        if found.st_size > limit:
-            raise OSError(errno.EFBIG, f"{found.st_size} bytes are more than the {limit} it may have", path.name)
+        if status.st_size > limit:
+            raise OSError(errno.EFBIG, f"{status.st_size} bytes are more than the {limit} it may have", path.name)
         with open(handle, "rb", closefd=False) as file:
-            return file.read(found.st_size)  # read(limit) would allocate the limit
+            return file.read(status.st_size)  # read(limit) would allocate the limit
     finally:
         os.close(handle)
 
@@ -34,13 +34,13 @@ def read_file(path: Path, limit: int) -> bytes:
 def parse_json(content: bytes) -> Any:
     """Parse JSON; raise ``ValueError`` if it is invalid, too deeply nested, or contains lone surrogates."""
     try:
-        found = json.loads(content)
+        value = json.loads(content)
     except RecursionError:
         raise ValueError(f"it must be nested at most {DEPTH_LIMIT} levels deep") from None
-    check_depth(found)
+    check_depth(value)
     if b"\\ud" in content.lower():  # json accepts lone surrogates
-        json.dumps(found, ensure_ascii=False).encode()
-    return found
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 def read_json(path: Path, limit: int) -> Any:

@@ -95,13 +95,13 @@ class Lock:
     def _attempt(self) -> bool:
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            taken = self._take(handle) and self._is_seen(handle)
-            if taken:
+            locked = self._take(handle) and self._is_seen(handle)
+            if locked:
                 self._handle = handle
                 with suppress(OSError):  # a full disk may refuse the number, but the lock holds
                     os.ftruncate(handle, 0)
                     os.write(handle, str(os.getpid()).encode())
-            return taken
+            return locked
         finally:
             if self._handle is None:
                 os.close(handle)

@@ -95,8 +95,8 @@ def choose(
     if compiled and not gpus:
         return Choice(slots=1, why="one trial at a time: compiled steps of a CPU share nothing")
     look = partial(_probed, spec, dataset, sizes, "cuda" if gpus else "cpu", max(1, int(cpus)))
-    found = look() if private and not gpus else _elsewhere(look, cpus, gpus)
-    if not found:
+    costs = look() if private and not gpus else _elsewhere(look, cpus, gpus)
+    if not costs:
         unprobed = max(size for size in sizes if size <= (UNPROBED_ON_GPU if gpus else 1))
         return Choice(slots=unprobed, why="no node was free for a probe")
     steps = trials * spec.draws * spec.member(dataset).total_steps
@@ -105,8 +105,8 @@ def choose(
     def seconds(one: Probed) -> float:
         return steps * one.member_step_ms / 1e3 / packs + packs * one.slots * START_SECONDS / cores
 
-    best = min(found, key=seconds)
-    probes = ", ".join(f"{one.slots}: {one.member_step_ms:.3g} ms" for one in found)
+    best = min(costs, key=seconds)
+    probes = ", ".join(f"{one.slots}: {one.member_step_ms:.3g} ms" for one in costs)
     return Choice(slots=best.slots, why=f"a trial's step in packs of {probes}; at most {at_most} of {trials} trials")
 
 
@@ -133,13 +133,13 @@ def _probed(spec: TrialSpec, dataset: Dataset, sizes: Sequence[int], device: str
     key = hashlib.sha256(program.encode()).hexdigest()[:16]
     place = cache_folder() / _RECORDS
     records = _read(place)
-    known = records.get(key)
-    if known is not None and known.tried >= sizes[-1]:
-        return [one for one in known.probed if one.slots <= sizes[-1]]
+    cached = records.get(key)
+    if cached is not None and cached.tried >= sizes[-1]:
+        return [one for one in cached.probed if one.slots <= sizes[-1]]
     there, before = torch.device(device), torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        found = probe(
+        costs = probe(
             lambda slots: spec.pack(dataset, slots=slots * spec.draws, compiled=False, device=there),
             member,
             sizes,
@@ -147,12 +147,12 @@ def _probed(spec: TrialSpec, dataset: Dataset, sizes: Sequence[int], device: str
         )
     finally:
         torch.set_num_threads(before)
-    record = _Record(device=name, signature=program, tried=sizes[-1], probed=tuple(found))
+    record = _Record(device=name, signature=program, tried=sizes[-1], probed=tuple(costs))
     with suppress(OSError):  # the benchmark is repeated next time
         place.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({name: as_mapping(one) for name, one in {**records, key: record}.items()}, indent=1).encode()
         write_atomically(place, text)
-    return found
+    return costs
 
 
 def _read(place: Path) -> dict[str, _Record]:

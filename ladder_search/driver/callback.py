@@ -288,8 +288,8 @@ class SearchCallback(tune.Callback):
         lines = str(trial.get_error() or "").strip().splitlines() if hasattr(trial, "get_error") else []
         reason = f"{CRASHED}: {lines[-1] if lines else 'see its log'}"
         lives = (path for path in self._folder.checkpoints.glob(f"{key}*/error.txt"))
-        own = [path for path in lives if re.fullmatch(rf"{key}(\.\d+)?", path.parent.name)]  # not t10000
-        error_file = max(own, key=lambda path: path.stat().st_mtime_ns, default=None)
+        paths = [path for path in lives if re.fullmatch(rf"{key}(\.\d+)?", path.parent.name)]  # not t10000
+        error_file = max(paths, key=lambda path: path.stat().st_mtime_ns, default=None)
         self.note(key, f"{reason}{f' (see {error_file})' if error_file else ''}")
         return reason
 

@@ -113,14 +113,14 @@ class Journal:
         self._path = path
         self._backend, storage = _opened(path)
         pairs = []
-        for own in (name, f"{name}/{REFERENCES}"):
-            memory = optuna.create_study(study_name=own, direction="minimize")
+        for title in (name, f"{name}/{REFERENCES}"):
+            memory = optuna.create_study(study_name=title, direction="minimize")
             if new:
-                kept = optuna.create_study(storage=storage, study_name=own, direction="minimize")
+                stored = optuna.create_study(storage=storage, study_name=title, direction="minimize")
             else:
-                kept = _load(storage, own, path)
-                memory.add_trials(kept.get_trials(deepcopy=False))
-            pairs.append(_Pair(memory, kept))
+                stored = _load(storage, title, path)
+                memory.add_trials(stored.get_trials(deepcopy=False))
+            pairs.append(_Pair(memory, stored))
         if new and self._backend.error is not None:
             with suppress(OSError):
                 path.unlink()
@@ -237,7 +237,7 @@ class Journal:
 
 
 def space_as_json(distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:
-    texts = {name: optuna.distributions.distribution_to_json(found) for name, found in distributions.items()}
+    texts = {name: optuna.distributions.distribution_to_json(value) for name, value in distributions.items()}
     return {name: json.loads(text) for name, text in texts.items()}
 
 

@@ -93,9 +93,9 @@ class Ledger:
     def begin(self, trial: Mapping[str, Any]) -> TrialLog:
         key = trial["key"]
         if key not in self.logs:
-            own = {name: trial[name] for name in (*IDENTITY, *CONFIGURATION)}
-            self.logs[key] = _begun(own)
-            self._append(key, {"trial": own})
+            entries = {name: trial[name] for name in (*IDENTITY, *CONFIGURATION)}
+            self.logs[key] = _begun(entries)
+            self._append(key, {"trial": entries})
         return self.logs[key]
 
     def report(

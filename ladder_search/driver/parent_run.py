@@ -78,12 +78,12 @@ class ParentRun:
             self._tracker.log_artifact(self._key, table)
         except OSError as error:  # a full disk; the table is still printed
             problems.append(f"{table.name}: {error}")
-        found = summary(self._study, records)
+        numbers = summary(self._study, records)
         values = {
-            "best_validation_error": found.best,
-            "published_validation_error": found.published,
-            "baseline_validation_error": found.baseline,
-            **{f"trials_{state.lower()}": count for state, count in found.counts.items()},
+            "best_validation_error": numbers.best,
+            "published_validation_error": numbers.published,
+            "baseline_validation_error": numbers.baseline,
+            **{f"trials_{state.lower()}": count for state, count in numbers.counts.items()},
         }
         now = int(steady_time() * 1000)
         points = [

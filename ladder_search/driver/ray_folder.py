@@ -103,10 +103,10 @@ def _remove(folder: Path) -> None:
 def _remove_leftovers(parent: Path) -> None:
     for lock in parent.glob(f"{_PREFIX}*/{_LOCK}"):
         with suppress(OSError):
-            left = lock.parent.stat()
-            if left.st_uid != os.getuid() or time.time() - left.st_mtime < _LEFT_SECONDS:
+            status = lock.parent.stat()
+            if status.st_uid != os.getuid() or time.time() - status.st_mtime < _LEFT_SECONDS:
                 continue
-            held = Lock(lock)
-            if held.acquire():
+            owner = Lock(lock)
+            if owner.acquire():
                 shutil.rmtree(lock.parent, ignore_errors=True)
-                held.release()
+                owner.release()

@@ -80,10 +80,10 @@ def check_unchanged(
     folder: Path,
 ) -> list[str]:
     """Return a line about changed code; raise ``SettingError`` if settings, space or data have changed."""
-    begun = description.get("provenance", {})
-    if begun.get("data_digest") != provenance["data_digest"]:
+    original = description.get("provenance", {})
+    if original.get("data_digest") != provenance["data_digest"]:
         raise SettingError(
-            f"a search is resumed on its own data and that of {folder} has the digest {begun.get('data_digest')}, "
+            f"a search is resumed on its own data and that of {folder} has the digest {original.get('data_digest')}, "
             f"{provenance['data_name']} here has {provenance['data_digest']}; restore the data or start a new search."
         )
     study_then = _as_known_now(description.get("study", {}), study)
@@ -142,12 +142,12 @@ class Checkpoints:
         """Return a trial's last readable checkpoint; raise ``ForeignCheckpointError`` if another search has written
         there."""
         spec = TrialSpec.from_mapping(log.trial["settings"])
-        found = [
+        places = [
             (int(life or 1), int(index), f"{self._place}/{folder}/{name}")
             for folder, life in self._named(self._place, rf"{log.trial['key']}(?:\.(\d+))?")
             for name, index in self._named(f"{self._place}/{folder}", r"checkpoint_(\d+)")
         ]
-        for _, _, place in sorted(found, reverse=True):
+        for _, _, place in sorted(places, reverse=True):
             try:
                 with tune.Checkpoint(place).as_directory() as folder:
                     check_checkpoint(Path(folder), self._search, redacted(place))
@@ -168,8 +168,8 @@ class Checkpoints:
         group."""
         base = tune.Checkpoint(place)
         assert base.filesystem is not None  # it is derived from the place
-        found = base.filesystem.get_file_info(FileSelector(base.path, allow_not_found=True))
-        matches = [re.fullmatch(pattern, info.base_name) for info in found if info.type == FileType.Directory]
+        entries = base.filesystem.get_file_info(FileSelector(base.path, allow_not_found=True))
+        matches = [re.fullmatch(pattern, info.base_name) for info in entries if info.type == FileType.Directory]
         return [(match.group(0), match.group(1) or "") for match in matches if match]
 
 
@@ -265,8 +265,8 @@ def _fill(
         row = {EPOCH: epoch, VALIDATION_ERROR: errors[epoch]}
         ledger.report(config, [row], time_ms=time_ms, seconds=seconds, end=None)
     if log.end is None or log.end[0] != state:
-        known = record is not None and record.state == state and not record.is_halted
-        ledger.end(key, state, record.reason if record is not None and known else REASONS[state], seconds)
+        same_end = record is not None and record.state == state and not record.is_halted
+        ledger.end(key, state, record.reason if record is not None and same_end else REASONS[state], seconds)
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -284,7 +284,7 @@ def _sort(past: Past, log: TrialLog, found: Checkpoint | None, journal: Journal,
         past.unfinished.append(Unfinished(trial=log.trial, checkpoint=None, epoch=0))
         return
     # Population based training may have changed the parameters since; use those that the weights were trained with.
-    fitting = (own for own in reversed(log.configurations) if own["settings"] == found.settings)
+    fitting = (entry for entry in reversed(log.configurations) if entry["settings"] == found.settings)
     trial = {**log.trial, **next(fitting, log.configurations[-1])}
     past.unfinished.append(Unfinished(trial=trial, checkpoint=found.place, epoch=found.epoch))
 

@@ -22,7 +22,7 @@ SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
 
 
 def sampler_for(name: str, seed: int, number: int) -> optuna.samplers.BaseSampler:
-    own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+    sampler_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return SAMPLERS[name](own)
+        return SAMPLERS[name](sampler_seed)

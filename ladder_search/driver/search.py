@@ -99,8 +99,8 @@ def run_search(
             if busy is not None:
                 console.say(f"note: {busy}")
         # A password in the address must not reach files or parameters of runs.
-        shown = replace(settings, tracking=settings.tracking and redacted(settings.tracking))
-        run = Run(shown, study, own, dataset, source_data, folder, find_space(find_family(study.family).space), console)
+        clean = replace(settings, tracking=settings.tracking and redacted(settings.tracking))
+        run = Run(clean, study, own, dataset, source_data, folder, find_space(find_family(study.family).space), console)
         if settings.resume:
             run.recall()
         if address and settings.resume and not run.complete:

@@ -121,15 +121,15 @@ class OptunaSearcher(Searcher):
             return None if self._running else cast(Any, Searcher.FINISHED)  # not in the supertype's annotation
         self._left -= 1
         if self._unfinished:
-            found = self._unfinished.popleft()
-            self._journal.go_on(found.trial["key"])
-            trial, start = found.trial, found.checkpoint
+            resumed = self._unfinished.popleft()
+            self._journal.go_on(resumed.trial["key"])
+            trial, start = resumed.trial, resumed.checkpoint
         else:
             trial, start = self._new(), None
         self._running[trial_id] = trial["key"]
         fixed = bool(trial["name"])
-        needed = self._needed(trial["settings"], fixed=fixed)
-        return {**self.common, **trial, **needed, "protected": fixed, "start": start}
+        program = self._needed(trial["settings"], fixed=fixed)
+        return {**self.common, **trial, **program, "protected": fixed, "start": start}
 
     def _new(self) -> dict[str, Any]:
         number = self._suggested
@@ -176,7 +176,7 @@ class OptunaSearcher(Searcher):
 
     def close(self) -> None:
         """Set trials that a halted search left RUNNING to WAITING."""
-        for key in (*self._running.values(), *(found.trial["key"] for found in self._unfinished)):
+        for key in (*self._running.values(), *(unfinished.trial["key"] for unfinished in self._unfinished)):
             self._journal.pause(key)
         self._running.clear()
         self._unfinished.clear()

@@ -74,12 +74,12 @@ class SearchSpace:
                 training=replace(baseline.training, epochs=self._study.training.epochs),
             )
             points.append(FixedPoint(name=BASELINE, settings=self._judged_alike(spec).as_mapping(), params=None))
-        known = {identity(point.settings) for point in points}
+        identities = {identity(point.settings) for point in points}
         for params in self._space.first(self._base, self._options):
             settings = self.settings_at(params)
-            if identity(settings) not in known:
+            if identity(settings) not in identities:
                 points.append(FixedPoint(name="", settings=settings, params=params))
-                known.add(identity(settings))
+                identities.add(identity(settings))
         return points
 
     def limited(self, trials: int, points: Sequence[FixedPoint]) -> tuple[int, str]:
@@ -113,11 +113,11 @@ class SearchSpace:
             found.setdefault(identity(self.settings(trial)), dict(trial.params))
             path = list(trial.params.items())
             for place in range(len(prefix), len(path)):  # parameters that depend on another value come after it
-                name, own = path[place]
+                name, original = path[place]
                 values = _values(trial.distributions[name], limit)
                 if values is None:
                     return None
-                prefixes += [{**dict(path[:place]), name: value} for value in values if value != own]
+                prefixes += [{**dict(path[:place]), name: value} for value in values if value != original]
         return None
 
     def untried(
@@ -143,10 +143,10 @@ class SearchSpace:
             trial = scratch.ask()
             if identity(self.settings(trial)) not in tried:
                 return dict(trial.params)
-        left = [
-            params for own, params in (self.enumerated(enumerated_for(len(tried))) or {}).items() if own not in tried
+        candidates = [
+            params for key, params in (self.enumerated(enumerated_for(len(tried))) or {}).items() if key not in tried
         ]
-        return left[number % len(left)] if left else None
+        return candidates[number % len(candidates)] if candidates else None
 
     def _trial(self, trial: optuna.trial.BaseTrial) -> TrialSpec:
         return self._judged_alike(self._own.suggested(self._space.suggest(trial, self._base, self._options)))
@@ -164,19 +164,19 @@ class SearchSpace:
         """Return the parameters of the space; errors of suggestions are raised here, before the search starts."""
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
         first = study.ask()
-        own = self._trial(first).program()
-        found = dict(first.distributions)
-        self._may_repeat = not _is_continuous(found)
+        program = self._trial(first).program()
+        distributions = dict(first.distributions)
+        self._may_repeat = not _is_continuous(distributions)
         for name, distribution in first.distributions.items():
-            programs = {own}
+            programs = {program}
             for choice in distribution.choices if isinstance(distribution, CategoricalDistribution) else ():
                 study.enqueue_trial({**first.params, name: choice})
                 trial = study.ask()
                 programs.add(self._trial(trial).program())
-                found |= trial.distributions
+                distributions |= trial.distributions
                 self._may_repeat |= not _is_continuous(trial.distributions)
             self.programs *= len(programs)
-        return found
+        return distributions
 
 
 def _is_continuous(distributions: Mapping[str, BaseDistribution]) -> bool:

@@ -43,17 +43,17 @@ class Place:
     def __init__(self, address: str) -> None:
         """Args: ``address`` is a folder, possibly in a bucket: ``s3://…/NAME``."""
         self.address = address
-        found = FileSystem.from_uri(address) if "://" in address else (LocalFileSystem(), address)
-        self._filesystem: FileSystem = found[0]
-        self._path: str = found[1]
+        resolved = FileSystem.from_uri(address) if "://" in address else (LocalFileSystem(), address)
+        self._filesystem: FileSystem = resolved[0]
+        self._path: str = resolved[1]
 
     def check_free(self) -> None:
         """Raise ``SettingError`` unless the location is empty."""
-        found = self._attempt(lambda: self._filesystem.get_file_info(FileSelector(self._path, allow_not_found=True)))
-        if not found:
+        entries = self._attempt(lambda: self._filesystem.get_file_info(FileSelector(self._path, allow_not_found=True)))
+        if not entries:
             return
         owner = self._owner()
-        what = f"the checkpoints of the search in {owner['folder']}" if owner else repr(found[0].base_name)
+        what = f"the checkpoints of the search in {owner['folder']}" if owner else repr(entries[0].base_name)
         raise SettingError(
             f"a search needs a place of its own in --storage and {redacted(self.address)} holds {what}; choose another "
             "--name or --storage, or delete it."
@@ -86,15 +86,15 @@ class Place:
             return None
         try:
             with self._filesystem.open_input_stream(marker) as file:
-                found = parse_json(file.read(_LIMIT))
-            if found["format"] != FORMAT or not all(isinstance(found[name], str) for name in ("id", "folder")):
+                content = parse_json(file.read(_LIMIT))
+            if content["format"] != FORMAT or not all(isinstance(content[name], str) for name in ("id", "folder")):
                 raise ValueError(f"its format must be {FORMAT!r}")
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise SettingError(
                 f"{redacted(self.address)}/{MARKER} must say whose checkpoints these are, found: {str(error)[:200]}; "
                 "choose another --name or --storage."
             ) from error
-        return dict(found)
+        return dict(content)
 
     def _write(self, text: bytes) -> None:
         self._filesystem.create_dir(self._path, recursive=True)

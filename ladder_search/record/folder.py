@@ -81,7 +81,7 @@ class StudyFolder:
     def description(self) -> dict[str, Any]:
         """Return the content of ``study.json``; raise ``StudyFolderError`` if it is missing or has another format."""
         try:
-            found = read_json(self.path / "study.json", _LIMIT)
+            content = read_json(self.path / "study.json", _LIMIT)
         except FileNotFoundError as error:
             search = command_line("search", "STUDY", root=self.path.parent, name=self.path.name)
             raise StudyFolderError(
@@ -91,18 +91,18 @@ class StudyFolder:
             raise StudyFolderError(
                 f"{self.path / 'study.json'} must be readable JSON: {error}; restore it or start anew."
             ) from error
-        has = found.get("format") if isinstance(found, dict) else None
+        has = content.get("format") if isinstance(content, dict) else None
         if has != FORMAT:
             raise StudyFolderError(
                 f"study folders have the format {FORMAT!r}, {self.path} has {has!r:.80}; use the version that wrote it."
             )
-        settings = found.get("settings")
-        names = (found.get("store"), settings.get("study") if isinstance(settings, dict) else None)
+        settings = content.get("settings")
+        names = (content.get("store"), settings.get("study") if isinstance(settings, dict) else None)
         if not all(isinstance(name, str) for name in names):
             raise StudyFolderError(
                 f"{self.path / 'study.json'} must name its study and its store and does not; restore it or start anew."
             )
-        return dict(found)
+        return dict(content)
 
     def write_trial(self, record: TrialRecord) -> None:
         """Write one ended trial atomically."""
@@ -211,9 +211,9 @@ def find_folder(root: Path, name: str) -> StudyFolder:
     for folder in searches_of(root, name):
         return folder
     have = sorted(path.parent.name for path in root.glob("*/study.json"))
-    known = f"there are {', '.join(have)}" if have else "there is none yet"
+    searches = f"there are {', '.join(have)}" if have else "there is none yet"
     raise StudyFolderError(
-        f"{name!r} must be a study folder or a study that was searched, in {root} {known}; "
+        f"{name!r} must be a study folder or a study that was searched, in {root} {searches}; "
         f"run `{command_line('search', 'STUDY', root=root)}` or correct --root."
     )
 

@@ -78,10 +78,10 @@ def normal_store(store: str) -> str:
     scheme, separator, rest = store.strip().partition("://")
     kind = scheme.partition("+")[0].lower()
     if not separator or kind == "file":
-        shown = redacted(store)
-        plain = shown.removeprefix("file:").removeprefix("//") or "mlflow"
+        text = redacted(store)
+        plain = text.removeprefix("file:").removeprefix("//") or "mlflow"
         raise TrackingError(
-            f"a tracking store is a database or a server, {shown!r} is a plain folder, which MLflow no longer takes: "
+            f"a tracking store is a database or a server, {text!r} is a plain folder, which MLflow no longer takes: "
             f"use sqlite:///{Path(plain).absolute() / 'mlflow.db'}."
         )
     if kind == "sqlite":
@@ -201,15 +201,15 @@ def check_sqlite(path: Path, patience_s: float = BUSY_PATIENCE_S) -> None:
 
 def _check_schema(store: str, tables: Collection[str], found: str | None) -> None:
     """Raise ``TrackingError`` for the database of another program or another version of MLflow."""
-    shown = redacted(store)
+    text = redacted(store)
     if tables and "alembic_version" not in tables:
-        raise TrackingError(f"the tracking store must be MLflow's, {shown} holds something else: name another.")
+        raise TrackingError(f"the tracking store must be MLflow's, {text} holds something else: name another.")
     head = _schema_version()
     if head is not None and found is not None and found != head:
         bare, give_password = without_password(store)
         upgrade = command_line("mlflow", "db", "upgrade", bare)
         raise TrackingError(
-            f"store and MLflow must have the same schema, {shown} has {found} and this MLflow {head}: stop all that "
+            f"store and MLflow must have the same schema, {text} has {found} and this MLflow {head}: stop all that "
             f"use the store, copy it, then {f'{give_password} and ' if give_password else ''}run `{upgrade}`."
         )
 
@@ -233,7 +233,7 @@ def _schema_version() -> str | None:
 
 def _check_answer(store: str, timeout_s: float) -> None:
     """Check a server or a database by a call of MLflow's own client in a separate process."""
-    shown, answer = redacted(store), _first_call(store, timeout_s)
+    text, answer = redacted(store), _first_call(store, timeout_s)
     reason = " ".join(redacted(answer.reason).split())
     database = not store.startswith(("http://", "https://"))
     match answer.kind:
@@ -241,64 +241,62 @@ def _check_answer(store: str, timeout_s: float) -> None:
             _check_schema(store, answer.tables, answer.version)
         case "driver":
             raise TrackingError(
-                f"a database store needs its Python driver, {shown} finds none ({reason}): install it, or use a server."
+                f"a database store needs its Python driver, {text} finds none ({reason}): install it, or use a server."
             )
         case "late":
             raise TrackingError(
-                f"a tracking {'database' if database else 'server'} answers within {timeout_s:g} s, {shown} did not: "
+                f"a tracking {'database' if database else 'server'} answers within {timeout_s:g} s, {text} did not: "
                 "check host, port and firewall."
             )
         case "failed" if database and any(words in reason for words in _STARTING):
-            raise StoreBusyError(f"the database must be ready, {shown} is not yet ({reason}): wait.")
+            raise StoreBusyError(f"the database must be ready, {text} is not yet ({reason}): wait.")
         case "failed" if database:
             raise TrackingError(
-                f"the database must be reachable and let us in, {shown} does not ({reason}): start it, or check host, "
+                f"the database must be reachable and let us in, {text} does not ({reason}): start it, or check host, "
                 "port, user, password and database."
             )
         case "failed" if answer.cause == "proxy":
             raise TrackingError(
-                f"the proxy must lead to the tracking server, to {shown} it does not ({reason}): name the host in "
+                f"the proxy must lead to the tracking server, to {text} it does not ({reason}): name the host in "
                 "NO_PROXY, or correct HTTP_PROXY and HTTPS_PROXY."
             )
         case "failed" if answer.cause == "certificate":
             raise TrackingError(
-                f"the certificate of the server must be trusted, that of {shown} is not ({reason}): name its authority "
+                f"the certificate of the server must be trusted, that of {text} is not ({reason}): name its authority "
                 "in MLFLOW_TRACKING_SERVER_CERT_PATH or REQUESTS_CA_BUNDLE, and a client's own certificate in "
                 "MLFLOW_TRACKING_CLIENT_CERT_PATH."
             )
         case "failed":
             raise TrackingError(
-                f"a tracking server must be reachable, {shown} is not ({reason}): start it, or check host and port."
+                f"a tracking server must be reachable, {text} is not ({reason}): start it, or check host and port."
             )
         case "moved":
-            raise TrackingError(
-                f"the address must be the server's final one, {shown} leads to {reason}: name that one."
-            )
+            raise TrackingError(f"the address must be the server's final one, {text} leads to {reason}: name that one.")
         case "page":
             _check_page(store, answer.status, answer.body)
 
 
 def _check_page(store: str, status: int, body: str) -> None:
-    shown = redacted(store)
+    text = redacted(store)
     if status == 403 and "Host" in body:
         raise TrackingError(
-            f"the server must accept the name it is called by, {shown} answered 403 'Invalid Host header': "
+            f"the server must accept the name it is called by, {text} answered 403 'Invalid Host header': "
             f"restart it with --allowed-hosts {urlsplit(store).netloc.rpartition('@')[2]}, or use its IP address."
         )
     if status in (401, 403):
         raise TrackingError(
-            f"the server must know the user, {shown} answered {status}: set MLFLOW_TRACKING_USERNAME and "
+            f"the server must know the user, {text} answered {status}: set MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, or keep a login in ~/.mlflow/credentials or ~/.netrc."
         )
     if status >= 500:
-        raise TrackingError(f"the tracking server must work, {shown} answered {status}: look at its log.")
+        raise TrackingError(f"the tracking server must work, {text} answered {status}: look at its log.")
     try:
         is_mlflow = status == 200 and isinstance(json.loads(body), dict)
     except ValueError:
         is_mlflow = False
     if not is_mlflow:
         raise TrackingError(
-            f"the address must be that of an MLflow server, {shown} answered {status} and not in its manner: check it."
+            f"the address must be that of an MLflow server, {text} answered {status} and not in its manner: check it."
         )
 
 

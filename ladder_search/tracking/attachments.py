@@ -71,7 +71,7 @@ class AttachmentQueue:
             del ack.waiting[target], self._unsent[target]
             ack.rejected += 1
             return True
-        begun = self._now()
+        start = self._now()
         try:
             send(attachment)
         except EmptiedError:
@@ -86,7 +86,7 @@ class AttachmentQueue:
             self._unsent[target] = None  # at the end, as others may succeed
             self.failures += 1
             wait = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(self.failures - 1, 16))
-            self._due_at = self._now() + max(wait, WAIT_FACTOR * (self._now() - begun))
+            self._due_at = self._now() + max(wait, WAIT_FACTOR * (self._now() - start))
         else:
             del ack.waiting[target], self._unsent[target]
             self.failures, self._due_at, self.last_error = 0, 0.0, None

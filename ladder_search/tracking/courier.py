@@ -267,8 +267,8 @@ class Courier:
 
         The store is called even if no run is known, because this restores a deleted experiment.
         """
-        known = run_id or next(reversed(ack.runs.values()), "")
-        if not store.still_has(known) and known:
+        last = run_id or next(reversed(ack.runs.values()), "")
+        if not store.still_has(last) and last:
             raise EmptiedError("the store no longer has what was sent before: everything is sent again.")
 
     def _start_over(self) -> None:
@@ -314,12 +314,12 @@ class Courier:
     def _run_id(self, store: RunStore, ack: Ack, work: RunWork) -> str:
         start = work.start
         if start is None:
-            known = ack.runs.get(work.key) or store.find_run(work.key)
-            if known is None:  # a full disk lost its start
-                known = store.create_run_once(work.key, name=work.key, parent_id=None, time_ms=int(self._now() * 1000))
+            run = ack.runs.get(work.key) or store.find_run(work.key)
+            if run is None:  # a full disk lost its start
+                run = store.create_run_once(work.key, name=work.key, parent_id=None, time_ms=int(self._now() * 1000))
                 ack.open.append(work.key)
-            ack.runs[work.key] = known
-            return known
+            ack.runs[work.key] = run
+            return run
         parent_id = None
         if start.parent is not None:
             parent_id = ack.runs.get(start.parent) or store.find_run(start.parent)
@@ -381,12 +381,12 @@ class Courier:
         except (RejectedError, UnavailableError, EmptiedError):
             raise
         except TrackingError as error:
-            known = run_id or next(reversed(self._ack.runs.values()), None)
+            last = run_id or next(reversed(self._ack.runs.values()), None)
             before, self._failing = self._failing, None
             call_and_run = (getattr(call, "__name__", ""), run_id)
             self._failures_of_call = self._failures_of_call + 1 if before == call_and_run else 1
-            if known is not None:
-                self._check_writes(self._store, known, self._failures_of_call - 1)
+            if last is not None:
+                self._check_writes(self._store, last, self._failures_of_call - 1)
                 if self._failures_of_call >= MAX_FAILURES:
                     raise RejectedError(str(error)) from error
             self._failing = call_and_run

@@ -96,8 +96,8 @@ def _tables(store: str) -> Answer:
     with engine.connect() as connection:
         tables = sqlalchemy.inspect(connection).get_table_names()
         version = "SELECT version_num FROM alembic_version"
-        found = connection.execute(sqlalchemy.text(version)).scalar() if "alembic_version" in tables else None
-    return Answer(kind="tables", tables=tables, version=found)
+        schema = connection.execute(sqlalchemy.text(version)).scalar() if "alembic_version" in tables else None
+    return Answer(kind="tables", tables=tables, version=schema)
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

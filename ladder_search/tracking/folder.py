@@ -135,22 +135,22 @@ class WriterStatus:
 
 def load_status(folder: SpoolFolder) -> WriterStatus:
     """Return the last status of the sender; state ``absent`` if there is none."""
-    known = {f.name for f in fields(WriterStatus)}
+    names = {f.name for f in fields(WriterStatus)}
     try:
-        return WriterStatus(**{name: value for name, value in _load(folder.status).items() if name in known})
+        return WriterStatus(**{name: value for name, value in _load(folder.status).items() if name in names})
     except TypeError:
         return WriterStatus()
 
 
 def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:MAX_LISTED])
+    listed = ", ".join(names[:MAX_LISTED])
     more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
-    return f"{len(names)} file(s) ({shown}{more})"
+    return f"{len(names)} file(s) ({listed}{more})"
 
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}

@@ -24,15 +24,15 @@ _CUT = " [cut]"
 def safe_name(name: object) -> str:
     """Return ``name`` if MLflow accepts it, otherwise a similar name with a digest of the original."""
     raw = str(name)
-    kept = _FORBIDDEN.sub("_", raw)
-    if kept:
-        kept = posixpath.normpath(kept).lstrip("/")
-    if kept.startswith("..") or kept in ("", "."):
-        kept = kept.replace(".", "_") or "_"
-    if kept == raw and len(kept) <= MAX_NAME:
-        return kept
+    cleaned = _FORBIDDEN.sub("_", raw)
+    if cleaned:
+        cleaned = posixpath.normpath(cleaned).lstrip("/")
+    if cleaned.startswith("..") or cleaned in ("", "."):
+        cleaned = cleaned.replace(".", "_") or "_"
+    if cleaned == raw and len(cleaned) <= MAX_NAME:
+        return cleaned
     digest = hashlib.sha256(raw.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return f"{kept[: MAX_NAME - 9].rstrip('/ ')}_{digest}"
+    return f"{cleaned[: MAX_NAME - 9].rstrip('/ ')}_{digest}"
 
 
 def safe_prefix(prefix: str) -> str:

@@ -88,13 +88,13 @@ class MlflowStore:
 
     def create_run_once(self, key: str, *, name: str, parent_id: str | None, time_ms: int) -> str:
         with self._calls():
-            known = self._find(key)
-            if known is not None:
-                if known.info.status != "RUNNING":
-                    self.client.update_run(known.info.run_id, status="RUNNING")
-                if known.data.tags.get(INTERRUPTED) == "true":
-                    self.client.set_tag(known.info.run_id, INTERRUPTED, "false")
-                return str(known.info.run_id)
+            existing = self._find(key)
+            if existing is not None:
+                if existing.info.status != "RUNNING":
+                    self.client.update_run(existing.info.run_id, status="RUNNING")
+                if existing.data.tags.get(INTERRUPTED) == "true":
+                    self.client.set_tag(existing.info.run_id, INTERRUPTED, "false")
+                return str(existing.info.run_id)
             tags = {KEY: key, SPOOL: self._spool, "mlflow.user": _user()}
             tags |= {"mlflow.source.name": "search.py", "mlflow.source.type": "LOCAL"}
             if parent_id is not None:
@@ -104,8 +104,8 @@ class MlflowStore:
 
     def find_run(self, key: str) -> str | None:
         with self._calls():
-            found = self._find(key)
-            return None if found is None else str(found.info.run_id)
+            run = self._find(key)
+            return None if run is None else str(run.info.run_id)
 
     def still_has(self, run_id: str) -> bool:
         with self._calls():
@@ -198,20 +198,20 @@ class MlflowStore:
     def _experiment(self) -> str:
         """Return the experiment's id; create or restore the experiment if needed."""
         name = self._name
-        found: Experiment | None = self.client.get_experiment_by_name(name)
-        if found is None:
+        experiment: Experiment | None = self.client.get_experiment_by_name(name)
+        if experiment is None:
             try:
                 self.client.create_experiment(name, artifact_location=self._location, tags=_KIND)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":  # otherwise another search created it first
                     raise
-            found = self.client.get_experiment_by_name(name)
-            assert found is not None
-        if found.lifecycle_stage == "deleted":
-            self.client.restore_experiment(found.experiment_id)
-        location = urlsplit(str(found.artifact_location))
+            experiment = self.client.get_experiment_by_name(name)
+            assert experiment is not None
+        if experiment.lifecycle_stage == "deleted":
+            self.client.restore_experiment(experiment.experiment_id)
+        location = urlsplit(str(experiment.artifact_location))
         self._artifacts = Path(unquote(location.path)) if location.scheme in ("", "file") else None
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)
 
     def _find(self, key: str) -> Run | None:
         """Return the run of ``key``; of duplicates, always the same one, preferably with metrics."""

@@ -56,9 +56,9 @@ def register_model(
             warnings.simplefilter("ignore")
             # Ignore MLFLOW_REGISTRY_URI, which may be set for another program.
             client = MlflowClient(address, registry_uri=address)
-            for known in client.search_model_versions(f"name = '{name}'"):
-                if known.tags.get(DIGEST) == digest:
-                    return str(known.version)
+            for model_version in client.search_model_versions(f"name = '{name}'"):
+                if model_version.tags.get(DIGEST) == digest:
+                    return str(model_version.version)
             mlflow.set_tracking_uri(address)
             mlflow.set_registry_uri(address)
             with mlflow.start_run(run_id=run_id):

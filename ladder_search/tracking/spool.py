@@ -146,15 +146,15 @@ class SpoolAppender:
                 raise OSError(self.last_error)
             return header, 0
         reader = SpoolReader(self.folder.path, position=_start_of_last_line(self._fd, self._size))
-        found = reader.header()
-        assert found is not None  # the file has at least one complete line
+        spool_header = reader.header()
+        assert spool_header is not None  # the file has at least one complete line
         records = reader.read()
         if not records and self._size > reader.first_event:  # the last line is unreadable: read all
             reader.position = 0
             while chunk := reader.read():
                 records = chunk
         reader.close()
-        return found, records[-1].n if records else 0
+        return spool_header, records[-1].n if records else 0
 
     def _write_line(self, line: bytes) -> bool:
         done = 0
@@ -281,9 +281,9 @@ def _end_of_lines(fd: int, size: int) -> int:
     end = size
     while end > 0:
         start = max(0, end - CHUNK_BYTES)
-        found = os.pread(fd, end - start, start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
+        index = os.pread(fd, end - start, start).rfind(b"\n")
+        if index >= 0:
+            return start + index + 1
         end = start
     return 0
 

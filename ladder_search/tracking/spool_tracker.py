@@ -235,7 +235,7 @@ class SpoolTracker:
         folder = self._spool.folder
         home = str(Path(ladder_search.__file__).parents[1])
         paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
-        own = {STORE_VARIABLE: self._store, "PYTHONPATH": os.pathsep.join(paths)}
+        variables = {STORE_VARIABLE: self._store, "PYTHONPATH": os.pathsep.join(paths)}
         command = [sys.executable, "-P", "-m", "ladder_search.tracking.writer", "--spool", str(folder.path)]
         command += ["--experiment", self._experiment, "--parent", str(os.getpid())]
         with suppress(OSError):
@@ -248,7 +248,7 @@ class SpoolTracker:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL,
                     stderr=log,
-                    env={**environment.settled(os.environ), **own},
+                    env={**environment.settled(os.environ), **variables},
                     start_new_session=True,
                 )
         except OSError as error:

@@ -67,8 +67,8 @@ class SyncReport:
     def __str__(self) -> str:
         parts = [f"{self.events} event(s) sent"]
         parts += [f"{count} {what}" for count, what in self._oddities() if count]
-        left = [*([f"not all: {self.error}"] if self.error else []), *self.files]
-        return "; ".join([", ".join(parts), *left])
+        problems = [*([f"not all: {self.error}"] if self.error else []), *self.files]
+        return "; ".join([", ".join(parts), *problems])
 
     def _oddities(self) -> list[tuple[int, str]]:
         return [
