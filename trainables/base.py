@@ -1,7 +1,7 @@
-"""The Ray side of every family: one Tune trial trains one configuration, with its label draws as members of a pack.
+"""The Ray Tune trainable of every family: one trial trains one configuration, one pack member per label draw.
 
-It imports no PyTorch. A trial that shares a pack with others stays a thin process, which asks the pack's host to train
-it; a trial for itself finds its host in its own process.
+It imports no PyTorch: trials that share a pack are thin processes that call the pack's host. A trial with a pack of
+its own creates the host in its own process.
 """
 
 from __future__ import annotations
@@ -29,36 +29,40 @@ if TYPE_CHECKING:
 
 
 class MachineGoesError(TrialMovesError):
-    """A trial's process has received SIGTERM and has left its work in a checkpoint; Ray starts the trial elsewhere."""
+    """Raised after SIGTERM, once the trial's checkpoint is written; Ray restarts the trial elsewhere."""
 
 
 class PackTrainable(tune.Trainable):
     """Trains one trial's label draws in a pack and reports their mean validation error.
 
-    ``config`` holds ``search`` (the search's id), ``key``, ``settings`` (a ``TrialSpec`` as a mapping), ``share`` (of
-    Ray's resources that the search gives each trial; None: what the trial's family requests), ``start``
-    (folder or address of the checkpoint to go on from, or None), ``compiled``, ``report_every`` and ``report_at``
-    (epochs), ``threads``, ``device``, and ``desk`` (name of the desk that gives out seats in packs; None: the trial has
-    one for itself), to which it tells ``signature`` (of its pack) and ``seats`` (of a host that has to be started);
-    ``keeper`` is the name of whoever keeps the trials' sources (None: they have none).
-    Actors are reused: a following trial of the same signature trains in the same compiled program.
+    Actors are reused: the next trial with the same signature trains in the same compiled program. ``config`` contains:
+
+    * ``search``: ID of the search;
+    * ``key``, ``settings``: the trial's key and its ``TrialSpec`` as a mapping;
+    * ``share``: Ray resources of a trial, or None for what its family requests;
+    * ``start``: folder or address of the checkpoint to resume from, or None;
+    * ``report_every``, ``report_at``: epochs;
+    * ``compiled``, ``threads``, ``device``;
+    * ``desk``: name of the actor that assigns seats in packs, or None for a pack of the trial's own;
+    * ``signature``, ``seats``: the pack's signature and the number of seats of a new host;
+    * ``keeper``: name of the actor that stores the trials' sources, or None without sources.
     """
 
     _epoch: int
     _kept_epoch: int
-    """That of the newest checkpoint; 0 needs none."""
+    """Epoch of the newest checkpoint; 0 needs no checkpoint."""
 
     open_desk = staticmethod(partial(open_desk, Desk))
-    """Called by the driver of a search whose trials share packs."""
+    """Called by the driver if trials share packs."""
     open_keeper = staticmethod(open_keeper)
-    """Called by the driver of a search whose trials have sources."""
+    """Called by the driver if trials have sources."""
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
         """Called by Ray for each trial before it has a process."""
         share: dict[str, float] | None = config["share"]
         if share is None:
-            from ladder_search.trial import TrialSpec  # PyTorch, which a thin trial does without
+            from ladder_search.trial import TrialSpec  # imports PyTorch, which thin trials avoid
 
             request = TrialSpec.from_mapping(config["settings"]).request()
             share = {"CPU": request.cpus, "GPU": request.gpus if config["device"] == "cuda" else 0.0}
@@ -67,7 +71,7 @@ class PackTrainable(tune.Trainable):
     def setup(self, config: dict[str, Any], dataset: Dataset | None = None) -> None:
         """Called by Ray in the trial's process.
 
-        ``dataset`` comes from the object store, without its test set; a trial that is given a seat needs none.
+        ``dataset`` comes from the object store, without its test set; a trial with a desk does not need it.
         """
         self._seat = _find_seat(config, dataset)
         self._notice = Notice()
@@ -75,18 +79,18 @@ class PackTrainable(tune.Trainable):
         self._take(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Become the next trial in the same process."""
+        """Switch to the next trial in the same process."""
         self._take(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
         """Train until the next report, with an evaluation after every epoch.
 
-        Reports come every ``report_every`` epochs and at those of ``report_at``, where the scheduler compares trials:
-        one that is to stop there trains no longer. A notice to leave is a reason to report at once, with a checkpoint.
+        Reports are due every ``report_every`` epochs and at the epochs of ``report_at``, where the scheduler compares
+        trials, so that a stopped trial does not train further. SIGTERM triggers an early report with a checkpoint.
 
         Raises:
-            MachineGoesError: there was a notice, and everything is in a checkpoint.
+            MachineGoesError: SIGTERM was received and the checkpoint is complete.
         """
         if self._notice.given and self._epoch == self._kept_epoch:
             raise MachineGoesError(
@@ -121,10 +125,9 @@ class PackTrainable(tune.Trainable):
         }
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
-        """Called by Ray: ``save_checkpoint``, and the way to the experiment's storage.
+        """Called by Ray: run ``save_checkpoint`` and upload the folder to the experiment's storage.
 
-        A disk that is full or gone costs this checkpoint and not the trial: the one before stays, and the next may
-        succeed.
+        On ``OSError``, such as a full disk, this checkpoint is skipped: the trial continues and the previous one stays.
         """
         if not self._seat.taken:
             return nothing_saved(self)
@@ -139,25 +142,25 @@ class PackTrainable(tune.Trainable):
         return result
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write every member into the folder; Ray takes the folder to the experiment's storage."""
+        """Write every member into the folder, which Ray uploads to the experiment's storage."""
         self._seat.save(Path(checkpoint_dir))
         mark_checkpoint(Path(checkpoint_dir), self._search, self._key)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Go on from a checkpoint folder of this search, with the settings of this trial.
+        """Resume from a checkpoint folder of this search, with this trial's settings.
 
         Raises:
-            CheckpointError: the checkpoint is of another search.
+            CheckpointError: the checkpoint belongs to another search.
         """
         check_checkpoint(Path(checkpoint), self._search)
         self._epoch = self._kept_epoch = self._seat.load(Path(checkpoint))
 
     def cleanup(self) -> None:
-        """Called by Ray when the process ends in peace."""
+        """Called by Ray when the process ends normally."""
         self._seat.leave()
 
     def _take(self, config: dict[str, Any]) -> None:
-        """Know the trial to train; the first step seats it, where Ray starts it again should its process die."""
+        """Set the trial to train; the first step seats it, so that Ray can restart it if its process dies."""
         self._search, self._key = config["search"], config["key"]
         self._every, self._at = config["report_every"], config["report_at"]
         self._epochs = config["settings"]["training"]["epochs"]
@@ -169,7 +172,7 @@ class PackTrainable(tune.Trainable):
 def _find_seat(config: dict[str, Any], dataset: Dataset | None) -> Seat:
     if config["desk"] is not None:
         return HostSeat(config["desk"])
-    from trainables.host import OwnSeat  # PyTorch, which a thin trial does without
+    from trainables.host import OwnSeat  # imports PyTorch, which thin trials avoid
 
     assert dataset is not None, "the driver hands the data set to tune.with_parameters"
     return OwnSeat(dataset, config)

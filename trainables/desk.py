@@ -1,9 +1,9 @@
-"""The desk that gives out seats in packs, and a trial's view of its seat.
+"""The desk, an actor that assigns seats in packs, and a trial's view of its seat.
 
     trial ── seat ──> desk ── starts ──> host (one per accelerator or lane of cores, and signature)
       └── train, save, leave ──────────────┘
 
-The desk owns the hosts. It is owned by the driver, so that whatever ends the driver ends all of them.
+The driver owns the desk and the desk owns the hosts, so all of them end with the driver.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from ladder_search.data.dataset import Dataset
 
 LINGER_SECONDS = 10.0
-"""How long a host without trials is kept: the next trial of its signature would have to compile again."""
+"""How long a host without trials is kept, because a new host would have to compile again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a trial runs."""
+    """Location of a trial."""
 
     node: str
     gpu: str
-    """The one GPU that it has a share of, as CUDA names it; "" without one."""
+    """The trial's GPU as named by CUDA; "" without one."""
 
 
 @dataclass(slots=True)
@@ -51,11 +51,11 @@ class _Entry:
 
 
 class Desk:
-    """A Ray actor that gives out seats: the host of a trial's accelerator, or of the emptiest lane of its node's cores.
+    """A Ray actor that assigns trials to hosts.
 
-    A node has as many lanes as packs that its cores have room for; a GPU that several packs share has lanes, too.
-
-    A host is started by the first trial that needs it and ended when it has had no trial for ``LINGER_SECONDS``.
+    A node has one lane per pack that fits on its cores; a GPU shared by several packs has lanes as well. A trial gets
+    the host of its accelerator or of the emptiest lane. The first trial that needs a host starts it; the host ends
+    after ``LINGER_SECONDS`` without trials.
     """
 
     host = PackHost
@@ -63,7 +63,7 @@ class Desk:
     def __init__(
         self, name: str, data: Sequence[ray.ObjectRef[Any]], how: Mapping[str, Any], share: tuple[float, float]
     ) -> None:
-        """Args: ``share``: cores and GPUs of one pack; the rest as for the hosts."""
+        """Args: ``share``: cores and GPUs of one pack; the others as for ``PackHost``."""
         self._name, self._data, self._how = name, data, how
         self._cpus, self._gpus = share
         self._hosts: dict[tuple[Place, int, str], _Entry] = {}
@@ -73,7 +73,7 @@ class Desk:
         self._started = 0
 
     async def seat(self, key: str, place: Place, signature: str, seats: int) -> Any:
-        """Return the handle of the host that seats the trial; ``seats`` of a host that has to be started."""
+        """Return the handle of the trial's host; ``seats`` is the size of a host that has to be started."""
         self._sweeper = self._sweeper or asyncio.get_running_loop().create_task(self._sweep())
         self._release(key)
         spot = (place, self._lane(place, signature), signature)
@@ -84,45 +84,45 @@ class Desk:
             try:
                 await entry.handle.ping.remote()
                 return entry.handle
-            except RayError:  # it died: nobody else may be sent there
+            except RayError:  # the host died: assign no more trials to it
                 if self._hosts.get(spot) is entry:
                     del self._hosts[spot]
         raise SeatLostError(f"the host of {key} did not start; the trial is tried again.")
 
     async def vacate(self, key: str) -> None:
-        """The trial has left its host."""
+        """Release the seat of a trial that has left its host."""
         self._release(key)
 
     async def accounts(self) -> list[dict[str, Any]]:
-        """What all hosts did, those that are gone and those that are there."""
-        there = [await self._account(entry) for entry in list(self._hosts.values())]
-        return [asdict(account) for account in (*self._accounts, *filter(None, there))]
+        """Return the accounts of all hosts, ended ones included."""
+        accounts = [await self._account(entry) for entry in list(self._hosts.values())]
+        return [asdict(account) for account in (*self._accounts, *filter(None, accounts))]
 
     async def hosts(self) -> dict[str, list[str]]:
-        """Name of each host -> keys of its trials."""
+        """Return the name of each host and the keys of its trials."""
         return {self._host_name(*spot): sorted(entry.trials) for spot, entry in self._hosts.items()}
 
     async def close(self) -> list[dict[str, Any]]:
-        """End all hosts; return what they did."""
-        found = await self.accounts()
+        """End all hosts and return their accounts."""
+        accounts = await self.accounts()
         for spot in list(self._hosts):
             ray.kill(self._hosts.pop(spot).handle)
-        return found
+        return accounts
 
     def _lane(self, place: Place, signature: str) -> int:
-        room = 1 / self._gpus if place.gpu else _cores(place.node) / self._cpus
-        lanes = max(1, math.ceil(room - 1e-6))
-        taken = [0] * lanes
+        packs = 1 / self._gpus if place.gpu else _cores(place.node) / self._cpus
+        lanes = max(1, math.ceil(packs - 1e-6))
+        trials = [0] * lanes
         for there, lane, _ in self._seats.values():
             if there == place:
-                taken[lane] += 1
-        return min(range(lanes), key=lambda lane: (taken[lane], (place, lane, signature) not in self._hosts, lane))
+                trials[lane] += 1
+        return min(range(lanes), key=lambda lane: (trials[lane], (place, lane, signature) not in self._hosts, lane))
 
     def _start(self, place: Place, lane: int, signature: str, seats: int) -> _Entry:
         account = Account(node=place.node, place=_where(place, lane), signature=signature, trials=seats)
         self._started += 1
         host: Any = ray.remote(self.host).options(
-            # A number, because Ray gives the name of an actor that has died free some time later.
+            # Numbered, because Ray frees the name of a dead actor with a delay.
             name=f"{self._host_name(place, lane, signature)}, {self._started}",
             num_cpus=0,
             num_gpus=0,
@@ -155,7 +155,7 @@ class Desk:
             await asyncio.sleep(1.0)
             for spot, entry in list(self._hosts.items()):
                 if not entry.trials and time.monotonic() - entry.idle_since > LINGER_SECONDS:
-                    del self._hosts[spot]  # first: nobody is seated there while it is asked
+                    del self._hosts[spot]  # first, so that no trial is seated while the account is fetched
                     account = await self._account(entry)
                     if account is not None:
                         self._accounts.append(account)
@@ -179,14 +179,14 @@ def _cores(node: str) -> float:
 def open_desk(
     kind: type[Desk], dataset: Dataset, how: Mapping[str, Any], *, name: str, share: tuple[float, float]
 ) -> Any:
-    """Start a desk beside this process, which owns it, and return its handle; arguments as for ``Desk``."""
+    """Start a desk on this node, owned by this process, and return its handle; arguments as for ``Desk``."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     desk: Any = ray.remote(kind).options(name=name, num_cpus=0, max_concurrency=1000, scheduling_strategy=here)
     return desk.remote(name, [ray.put(dataset)], how, share)
 
 
 class HostSeat:
-    """A seat with the host that the desk names: see ``trainables.seat.Seat``."""
+    """A seat on the host assigned by the desk; see ``trainables.seat.Seat``."""
 
     def __init__(self, desk: str) -> None:
         self._desk = ray.get_actor(desk)
@@ -210,11 +210,11 @@ class HostSeat:
             except (MemoryError, ResourceError) as error:
                 return Stretch(epoch=0, step=0, history=[], refused=_first_line(error))
         with self._lost_with_its_host():
-            answer, told = self._host.train.remote(self._key, until), False
+            answer, stopping = self._host.train.remote(self._key, until), False
             while not ray.wait([answer], timeout=0.5)[0]:
-                if stop() and not told:
+                if stop() and not stopping:
                     self._host.hurry.remote(self._key)
-                    told = True
+                    stopping = True
             stretch: Stretch = ray.get(answer)
         if stretch.refused:
             self._host = None
@@ -252,7 +252,7 @@ class HostSeat:
         except RayActorError as error:
             self._host = None
             self._desk.vacate.remote(self._key)
-            # Tune takes the error of another actor for the end of the trial's own.
+            # Tune treats an actor error of the host as the death of the trial's own actor.
             raise SeatLostError(
                 f"the process that trained {self._key} has died; it starts again from its checkpoint."
             ) from error

@@ -1,4 +1,4 @@
-"""A pack and the trials that are seated in it, trained interval by interval. An interval is an epoch. Knows no Ray."""
+"""A pack and its seated trials, trained epoch by epoch. Independent of Ray."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from trainables.seat import Stretch
 from trainables.snapshots import Snapshots
 
 BEST = "best.json"
-"""In a trial's checkpoint beside its members: its best error so far, where that is what it is judged by."""
+"""File of a trial checkpoint that stores the best error so far, if the best epoch counts."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,38 +38,38 @@ class _Guest:
     steps_per_epoch: int
     epoch: int
     best: float | None
-    """Of the errors so far, where the best epoch counts; None: every epoch's own does."""
+    """Best error so far, if the best epoch counts; None if every epoch's own error counts."""
     goal: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def with_best(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Judge the trial by its best epoch so far, as its final training is; the row keeps the epoch's own, too."""
+        """Replace the row's error by the best so far, as in final training; the epoch's error is kept as a score."""
         assert self.best is not None, "every epoch's own error counts"
-        own: float = row[VALIDATION_ERROR]
-        if own < self.best:  # NaN never is
-            self.best = own
-        judged = self.best if math.isfinite(own) else own
-        return {**row, VALIDATION_ERROR: judged, validation_score(self.spec.measure.name): own}
+        error: float = row[VALIDATION_ERROR]
+        if error < self.best:  # NaN never is
+            self.best = error
+        judged = self.best if math.isfinite(error) else error
+        return {**row, VALIDATION_ERROR: judged, validation_score(self.spec.measure.name): error}
 
     def end(self, *, diverged: bool = False, note: str = "", refused: str = "") -> Stretch:
-        """What the trial did since its last report; it has no goal any more."""
+        """Return the stretch since the last report and clear the goal."""
         step, history = self.epoch * self.steps_per_epoch, self.history
         self.history, self.goal = [], self.epoch
         return Stretch(epoch=self.epoch, step=step, history=history, diverged=diverged, note=note, refused=refused)
 
 
 class Host:
-    """Holds one pack for trials of one signature, ``trials`` at most at a time.
+    """Holds one pack for at most ``trials`` trials of one signature.
 
     States of a trial::
 
-        host.seat("t0007", settings)  -> seated at epoch 0; with a checkpoint, where that left off
-        host.head_for("t0007", 20)    -> it takes part in the following intervals
+        host.seat("t0007", settings)  -> seated at epoch 0, or at the checkpoint's epoch
+        host.head_for("t0007", 20)    -> takes part in the following intervals
         host.interval()               -> {} or, when epoch 20 is reached, {"t0007": Stretch}
         host.save("t0007", folder)
-        host.unseat("t0007")          -> its slots are free for the next
+        host.unseat("t0007")          -> its slots are free
 
-    A seated trial without a goal stands still; it costs nothing that the pack does not cost anyway.
+    A seated trial without a goal does not train; its slots are computed with the pack anyway.
     """
 
     def __init__(
@@ -81,12 +81,12 @@ class Host:
         sources: Networks | None = None,
         snapshots: int = 0,
     ) -> None:
-        """Make a host without a pack.
+        """Create a host without a pack.
 
         Args:
-            trials: seats.
-            sources: hands out the networks of earlier stages, where trials have any.
-            snapshots: of so many trials the state at their checkpoint stays on the device, for others to start from.
+            trials: number of seats.
+            sources: networks of earlier stages, if trials have any.
+            snapshots: number of trials whose checkpointed state stays on the device, for others to start from.
         """
         if device.type == "cuda" and not torch.cuda.is_available():
             raise ResourceError(
@@ -96,14 +96,14 @@ class Host:
         prepare()
         self._guests: dict[str, _Guest] = {}
         self.pack: Pack | None = None
-        """None before the first trial, and after one that did not fit into memory."""
+        """None before the first trial, and after the pack did not fit into memory."""
         self.told: Callable[[str, int], None] = lambda key, epoch: None
-        """Is told of every epoch that a trial has trained."""
+        """Called with (key, epoch) after every epoch of a trial."""
         self._snapshots = Snapshots(snapshots)
         self.copied = 0
-        """Trials that were seated with a copy of another's members, made on the device."""
+        """Trials seated with another trial's members, copied on the device."""
         self.read = 0
-        """Trials that were seated with what files of a checkpoint hold."""
+        """Trials seated from checkpoint files."""
 
     @property
     def guests(self) -> Collection[str]:
@@ -116,17 +116,17 @@ class Host:
 
     @property
     def busy(self) -> bool:
-        """Whether a trial has a goal that it has not reached."""
+        """Whether a trial has a goal that it has not reached yet."""
         return any(guest.epoch < guest.goal for guest in self._guests.values())
 
     def seat(self, key: str, settings: Mapping[str, Any], *, compiled: bool, checkpoint: Path | None = None) -> int:
         """Seat a trial and return its epoch: 0, or that of the checkpoint.
 
-        Of a checkpoint that a trial has written here lately no tensor is read: its members are still on the device.
+        A recent checkpoint of this host is restored from its snapshot on the device, without reading tensors from disk.
 
         Raises:
             SettingError: the pack is full, or has another signature.
-            CheckpointError: the checkpoint is not of this trial.
+            CheckpointError: the checkpoint does not belong to this trial.
             ResourceError: a source of the trial could not be trained.
         """
         self.unseat(key)
@@ -149,25 +149,25 @@ class Host:
         return epoch
 
     def networks(self, spec: TrialSpec, draw: int) -> Mapping[str, torch.nn.Module] | None:
-        """Return the trained networks of a trial's earlier stages; the first who asks may train them."""
+        """Return the trained networks of a trial's earlier stages; the first call may train them."""
         if not spec.stages:
             return None
         assert self._sources is not None, "the driver keeps the sources of a search whose study has any"
         return self._sources.networks(spec, draw)
 
     def unseat(self, key: str) -> None:
-        """Free the slots of a trial; one that is not seated is none."""
+        """Free the slots of a trial; do nothing if it is not seated."""
         guest = self._guests.pop(key, None)
         if guest is not None and self.pack is not None:
             for slot in guest.slots:
                 self.pack.leave(slot)
 
     def head_for(self, key: str, epoch: int) -> None:
-        """Let a trial train until ``epoch``; an epoch that it has reached already ends its stretch."""
+        """Train a trial until ``epoch`` in the following intervals."""
         self._guests[key].goal = epoch
 
     def hurry(self, key: str) -> Stretch | None:
-        """End a trial's stretch here, if it has trained an epoch of it, or else with the next interval (None)."""
+        """End a trial's stretch now if it has trained an epoch of it, otherwise after the next interval (None)."""
         guest = self._guests.get(key)
         if guest is None or guest.epoch >= guest.goal:
             return None
@@ -177,27 +177,31 @@ class Host:
         return None
 
     def interval(self) -> dict[str, Stretch]:
-        """Train all trials that have a goal for one epoch; return those that have reached it or diverged."""
+        """Train all trials with a goal for one epoch; return those that reached it or diverged."""
         training = {key: guest for key, guest in self._guests.items() if guest.epoch < guest.goal}
         assert self.pack is not None and training, "an interval needs trials with a goal"
         slots = [slot for guest in training.values() for slot in guest.slots]
-        steps = next(iter(training.values())).steps_per_epoch  # of all: the signature fixes rows and batches
+        steps = next(iter(training.values())).steps_per_epoch  # the same for all: the signature fixes rows and batches
         reports = self.pack.run(steps, slots=slots)
         scores = self.pack.validation_scores(slots=slots)
         arrived: dict[str, Stretch] = {}
         for key, guest in training.items():
-            own = [reports[slot] for slot in guest.slots]
+            trial_reports = [reports[slot] for slot in guest.slots]
             guest.epoch += 1
             self.told(key, guest.epoch)
-            diverged = not all(report.finite for report in own)
-            row = _row(guest.epoch, own, [scores[slot] for slot in guest.slots], diverged)
+            diverged = not all(report.finite for report in trial_reports)
+            row = _row(guest.epoch, trial_reports, [scores[slot] for slot in guest.slots], diverged)
             guest.history.append(row if guest.best is None else guest.with_best(row))
             if diverged or guest.epoch >= guest.goal:
                 arrived[key] = guest.end(diverged=diverged, note=_note(self.pack))
         return arrived
 
     def save(self, key: str, folder: Path) -> None:
-        """Write every member of a trial into the folder; ``OSError`` when that fails."""
+        """Write every member of a trial into the folder.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
         guest, folders = self._guests[key], _folders(folder, self._guests[key].spec)
         states = self._copies(guest.slots)
         for place, state in zip(folders, states, strict=True):
@@ -208,14 +212,14 @@ class Host:
             (folder / BEST).write_text(json.dumps({VALIDATION_ERROR: guest.best}), encoding="utf-8")
 
     def give_up(self, reason: str) -> dict[str, Stretch]:
-        """Drop the pack, which did not fit into memory; return how it ends for every trial that was seated."""
+        """Drop the pack, which did not fit into memory; return the last stretch of every seated trial."""
         ended = {key: guest.end(refused=reason) for key, guest in self._guests.items()}
         self._guests, self.pack = {}, None
         self._snapshots.clear()
         return ended
 
     def _copies(self, slots: list[int]) -> list[MemberState]:
-        """Copies of members, on the device if they are to stay there."""
+        """Return copies of members, on the device if snapshots are kept."""
         pack = self.pack
         assert pack is not None
         if not self._snapshots.room:
@@ -225,11 +229,11 @@ class Host:
         except (MemoryError, RuntimeError) as error:
             if out_of_memory(error) is None:
                 raise
-            self._snapshots.clear()  # what trains needs the room
+            self._snapshots.clear()  # training needs the memory
             return [pack.state(slot) for slot in slots]
 
     def _states(self, key: str, folders: list[Path]) -> list[MemberState]:
-        """What a checkpoint holds: a snapshot, or else read from its files."""
+        """Return the states in a checkpoint, from a snapshot or from its files."""
         snapshot = self._snapshots.find(folders)
         if snapshot is None:
             states = [read_member(folder)[0] for folder in folders]
@@ -242,14 +246,14 @@ class Host:
         slots = self._trials * spec.draws
         pack = self.pack
         if pack is None or (not self._guests and (pack.signature != member.signature() or pack.slots != slots)):
-            self.pack = pack = None  # the room of the last one is needed for the next
+            self.pack = pack = None  # free the memory of the last pack for the next one
             self._snapshots.clear()
             self.pack = pack = spec.pack(self._dataset, slots=slots, compiled=compiled, device=self._device)
         return pack
 
 
 class OwnSeat:
-    """A trial that trains in its own process, alone in a pack: see ``trainables.seat.Seat``."""
+    """A trial that trains in its own process, alone in a pack; see ``trainables.seat.Seat``."""
 
     def __init__(self, dataset: Dataset, config: Mapping[str, Any]) -> None:
         torch.set_num_threads(config["threads"])

@@ -1,10 +1,10 @@
-"""Sources of a search: one actor beside the driver keeps them, and the processes that train trials ask it for them.
+"""The keeper, an actor that stores the sources of a search, and the client of the processes that train trials.
 
-    trial or host ── ask ──> keeper: here it is | train it | somebody does, wait
+    trial or host ── ask ──> keeper: files | train it | another process trains it, wait
                   ── put ──> keeper ── study folder
 
-A source is trained by the first process that needs it, with the cores or the GPU of its trial, and travels through
-Ray: the nodes need no common disk.
+The first process that needs a source trains it, with the cores or the GPU of its trial. Sources travel through Ray, so
+the nodes need no shared disk.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
     from ladder_search.trial import TrialSpec
 
 PATIENCE_SECONDS, PATIENCE_EPOCHS = 120.0, 5
-"""Whoever trains a source and has not been heard of for so long has died: until its first epoch, which may compile, and
-then so many of its longest epochs, 15 s at least."""
+"""Silence after which a process that trains a source is considered dead: seconds until its first epoch, which may
+compile, and then multiples of its longest epoch, at least 15 s."""
 _LEAST_SECONDS = 15.0
 _POLL_SECONDS = 0.3
 
 Files = dict[str, bytes]
-"""A bundle: name of each file -> content."""
+"""A bundle: file name -> content."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What the keeper knows of a source. Neither files nor a failure nor leave to train it: somebody else does."""
+    """The state of a source. By default, another process is training it."""
 
     files: Files | None = None
     failure: str = ""
@@ -52,10 +52,10 @@ class Answer:
 
 
 class Keeper:
-    """A Ray actor that has every source of a search once, in memory and in the study folder."""
+    """A Ray actor that holds every source of a search, in memory and in the study folder."""
 
     def __init__(self, folder: str, data: Mapping[str, Any]) -> None:
-        """Args: ``folder`` of the bundles; ``data``: name of a data set -> a list with its reference in it."""
+        """Args: ``folder``: folder of the bundles; ``data``: data set name -> a list with its object reference."""
         self._folder, self._data = Path(folder), data
         self._files: dict[str, Files] = {}
         self._failures: dict[str, str] = {}
@@ -63,11 +63,11 @@ class Keeper:
         self._patience: dict[str, float] = {}
 
     def dataset(self, name: str) -> Any:
-        """Return the reference of a data set, in a list so that Ray does not fetch what it names."""
+        """Return the reference of a data set, in a list so that Ray does not resolve it."""
         return self._data[name]
 
     def ask(self, key: str) -> Answer:
-        if key not in self._files and (self._folder / key).is_dir():  # of an earlier life of the search
+        if key not in self._files and (self._folder / key).is_dir():  # from an earlier run of the search
             self._files[key] = read_files(self._folder / key)
         if key in self._files:
             return Answer(files=self._files[key])
@@ -80,14 +80,14 @@ class Keeper:
         return Answer(train=True)
 
     def at_work(self, key: str) -> None:
-        """Somebody has trained an epoch of the source."""
+        """Record that the source's training has finished an epoch."""
         now = time.monotonic()
         epoch = now - self._heard.get(key, now)
         self._patience[key] = max(_LEAST_SECONDS, PATIENCE_EPOCHS * epoch, self._patience.get(key, 0.0))
         self._heard[key] = now
 
     def put(self, key: str, files: Files) -> None:
-        """Take a trained source; the first one counts. A disk that takes nothing costs the bundle, not the search."""
+        """Store a trained source; the first one counts. If the disk fails, the source stays in memory only."""
         if key not in self._files:
             from ladder_search.disk.folders import write_folder
 
@@ -96,18 +96,18 @@ class Keeper:
                 write_folder(self._folder / key, files, replace=True)
 
     def fail(self, key: str, why: str) -> None:
-        """Nobody needs to try again."""
+        """Record that the source cannot be trained."""
         self._failures[key] = why
 
     def give_up(self, key: str) -> None:
-        """The next who asks may try: the process, not the source, was at fault."""
+        """Allow the next process to train the source: this process failed, not the source."""
         self._heard.pop(key, None)
 
 
 def open_keeper(folder: Path, data: Mapping[str, Dataset], ready: Mapping[str, Path], *, name: str) -> Any:
-    """Start a keeper beside this process, which owns it, and return its handle; ``ready``: key -> a bundle's folder."""
+    """Start a keeper on this node, owned by this process, and return its handle; ``ready``: key -> bundle folder."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    # One call at a time: who asks first and who second is decided in `ask`.
+    # One call at a time, so that `ask` has a strict order.
     keeper: Any = ray.remote(Keeper).options(name=name, num_cpus=0, scheduling_strategy=here)
     handle = keeper.remote(str(folder), {which: [ray.put(dataset)] for which, dataset in data.items()})
     ray.get([handle.put.remote(key, read_files(place)) for key, place in ready.items()])
@@ -115,7 +115,7 @@ def open_keeper(folder: Path, data: Mapping[str, Dataset], ready: Mapping[str, P
 
 
 class KeptSources:
-    """A process's view of the keeper: see ``ladder_search.bundles.stages.Networks``."""
+    """A process's client of the keeper; see ``ladder_search.bundles.stages.Networks``."""
 
     def __init__(self, keeper: str, device: torch.device) -> None:
         self._keeper: Any = ray.get_actor(keeper)
@@ -168,7 +168,7 @@ class KeptSources:
 
 
 def read_files(folder: Path) -> Files:
-    """Return the files of a bundle; whoever unpacks them checks them."""
+    """Return the files of a bundle; they are checked when unpacked."""
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
 
 

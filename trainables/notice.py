@@ -1,4 +1,4 @@
-"""Why a trial moves to another process: among others SIGTERM, which leaves time to finish an epoch."""
+"""Reasons for a trial to move to another process, such as SIGTERM."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from types import FrameType
 
 
 class TrialMovesError(Exception):
-    """A message from a trial to Ray, which starts the trial again from its checkpoint; not a mistake of a user."""
+    """Signals Ray to restart the trial from its checkpoint; not a user error."""
 
 
 class Notice:
-    """Remembers the first SIGTERM, for the trial to act on where it loses nothing; the second has its usual effect.
+    """Records the first SIGTERM, so that the trial can finish its epoch; the second one has its usual effect.
 
-    Ray's workers have a handler of their own, which ends the process at once, in the middle of a step or of a
-    checkpoint. Ray itself ends workers in other ways, and with SIGKILL those that outlive their node.
+    The default handler of Ray's workers ends the process at once, even in the middle of a step or a checkpoint. Ray
+    itself also ends workers in other ways, and uses SIGKILL for those that outlive their node.
 
     States::
 
         notice.listen()    -> not given
         a first SIGTERM    -> given
-        a second           -> the handler that was there before
+        a second           -> the previous handler
     """
 
     def __init__(self) -> None:
         self.given = False
 
     def listen(self) -> None:
-        """Take the place of the handler that is there; in a thread that may not set any, nothing happens."""
+        """Replace the current handler; do nothing outside the main thread, which alone can set one."""
         if threading.current_thread() is threading.main_thread():
             self._usual = signal.signal(signal.SIGTERM, self._hear)
 

@@ -1,8 +1,7 @@
-"""The Ray actor that owns a pack which trials share.
+"""The Ray actor that owns a pack shared by trials.
 
-A trial is a thin process: it tells the host which configuration it has and how far to train, waits, and reports to
-Ray. The host trains all trials that are seated with it as one program, interval by interval, and answers calls between
-two intervals.
+A trial is a thin process that sends its configuration and the next epoch to the host, waits, and reports to Ray. The
+host trains all its seated trials as one program, interval by interval, and handles calls between intervals.
 """
 
 from __future__ import annotations
@@ -28,49 +27,51 @@ if TYPE_CHECKING:
     from trainables.host import Host
 
 _LOOK_SECONDS = 2.0
-"""Between two looks at which trials' processes still exist."""
+"""Interval between checks for dead trial processes."""
 _SHORTEST_GRACE, _LONGEST_GRACE = 0.1, 0.25
 
 
 @dataclass(slots=True, kw_only=True)
 class Account:
-    """What a host did in its life."""
+    """Statistics of a host."""
 
     node: str
     place: str
     """GPU, or lane of the node's cores."""
     signature: str
     trials: int
-    """Seats."""
+    """Number of seats."""
     intervals: int = 0
     trial_intervals: int = 0
-    """Sum over the intervals of the trials that trained in them."""
+    """Sum over the intervals of the number of trials trained."""
     trained_s: float = 0.0
     waited_s: float = 0.0
-    """Time without any trial to train, between the first interval and the last."""
+    """Time without a trial to train, between the first interval and the last."""
     seated: int = 0
-    """Trials seated, one that came back counted again."""
+    """Trials seated; a trial that returns counts again."""
     copied: int = 0
-    """Of these, trials that went on from another's members, copied on the device: exploits of a population."""
+    """Of these, trials that continued from another trial's members, copied on the device (exploits of a population)."""
     read: int = 0
-    """Of these, trials that went on from the files of a checkpoint."""
+    """Of these, trials that continued from checkpoint files."""
 
 
 class SeatLostError(TrialMovesError):
-    """A trial's seat is gone, with its host or with its process; Ray starts the trial again from its checkpoint."""
+    """Raised if a trial loses its seat with its host or its process; Ray restarts the trial from its checkpoint."""
 
 
 class PackHost:
-    """A Ray actor that owns a pack: see ``trainables.host.Host``, whose calls it makes between two intervals.
+    """A Ray actor that runs a ``trainables.host.Host``, with its calls between two intervals.
 
-    One thread does all the training and all the calls; the actor's own event loop only waits. A trial whose process
-    has died loses its seat within seconds.
+    One thread runs all training and all calls; the actor's event loop only waits. A trial whose process died loses its
+    seat within seconds.
     """
 
     def __init__(self, data: Sequence[ray.ObjectRef[Any]], how: Mapping[str, Any], account: Account, gpu: str) -> None:
-        """Args: ``data`` the data set, in a list so that Ray hands over the reference; ``how``: ``trials``,
-        ``threads``, ``device``, ``keeper``, ``copies`` (trials go on from each other); ``gpu``: what CUDA is to see, ""
-        for none."""
+        """Args:
+        data: the data set's object reference, in a list so that Ray does not resolve it.
+        how: ``trials``, ``threads``, ``device``, ``keeper`` and ``copies`` (trials continue from each other).
+        gpu: the value of ``CUDA_VISIBLE_DEVICES``, "" for none.
+        """
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
         self._data, self._how, self._account = data, how, account
         self._host: Host | None = None
@@ -85,30 +86,30 @@ class PackHost:
         threading.Thread(target=self._work, name="pack", daemon=True).start()
 
     async def ping(self) -> int:
-        """Return the process id: the host is there."""
+        """Return the process ID, to confirm that the host is alive."""
         return os.getpid()
 
     async def account(self) -> Account:
         return self._account
 
     async def seat(self, key: str, settings: Mapping[str, Any], compiled: bool, checkpoint: str, process: int) -> int:
-        """Seat a trial, where ``checkpoint`` left off unless that is empty; return its epoch.
+        """Seat a trial and return its epoch: 0 if ``checkpoint`` is empty, otherwise that of the checkpoint.
 
         Raises:
-            MemoryError: the pack does not fit; the message tells the amount.
-            SeatLostError: all seats are taken by trials that live.
+            MemoryError: the pack does not fit; the message contains the amount.
+            SeatLostError: all seats belong to live trials.
             ResourceError: a source of the trial could not be trained.
         """
         if self._how.get("keeper") is not None:
             if self._how["device"] == "cuda":
-                # The capture of a graph bears no other thread's work on the device.
+                # No other thread may use the device during the capture of a CUDA graph.
                 await self._call(lambda: self._fetch_sources(settings))
-            else:  # in a thread of its own: the trials that are seated go on while a source is trained
+            else:  # in a separate thread: seated trials continue while a source is trained
                 await asyncio.get_running_loop().run_in_executor(None, self._fetch_sources, settings)
 
         def seat() -> int:
             host = self._host_in_use()
-            self._forget(key)  # it comes back from a process that has died
+            self._forget(key)  # present if the trial's process died
             if host.full:
                 self._look_for_dead()
             if host.full:
@@ -127,7 +128,7 @@ class PackHost:
         return epoch
 
     async def train(self, key: str, until: int) -> Stretch:
-        """Train a seated trial to epoch ``until`` and return what came of it."""
+        """Train a seated trial to epoch ``until`` and return its stretch."""
         loop, future = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
 
         def head_for() -> None:
@@ -145,7 +146,7 @@ class PackHost:
         return stretch
 
     async def hurry(self, key: str) -> None:
-        """Let a trial's stretch end with the interval that runs."""
+        """End a trial's stretch after the current interval."""
 
         def hurry() -> None:
             stretch = self._host_in_use().hurry(key)
@@ -155,7 +156,11 @@ class PackHost:
         await self._call(hurry)
 
     async def save(self, key: str, folder: str) -> None:
-        """Write a trial's checkpoint into a folder of this node; ``OSError`` when that fails."""
+        """Write a trial's checkpoint into a folder of this node.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
         await self._call(lambda: self._host_in_use().save(key, Path(folder)))
 
     async def leave(self, key: str) -> None:
@@ -163,7 +168,7 @@ class PackHost:
         await self._call(lambda: self._forget(key))
 
     async def _call(self, run: Callable[[], Any]) -> Any:
-        """Have something done by the training thread, before its next interval."""
+        """Run a function in the training thread, before its next interval."""
         loop, future = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
 
         def done() -> None:
@@ -183,18 +188,17 @@ class PackHost:
                 if self._host is not None and self._host.busy:
                     self._interval(self._host)
             except BaseException as error:
-                # The pack, and on a GPU the whole process, is not to be trusted any more: its trials go back to their
-                # checkpoints, with a host that starts anew.
+                # The pack, and on a GPU the process, may be corrupt: its trials restart from checkpoints on a new host.
                 for settle in self._waiting.values():
                     settle(error)
-                time.sleep(1.0)  # the answers are on their way
+                time.sleep(1.0)  # let the replies reach the trials
                 os._exit(1)
 
     def _answer(self) -> None:
-        """Answer all calls; with nothing to train, wait for one.
+        """Handle all queued calls; without a trial to train, wait for one.
 
-        Trials that have just reported come back within milliseconds unless they are stopped: they are waited for, for
-        no longer than an interval takes, so that a pack does not fall into two halves that train in turns.
+        Trials that have just reported return within milliseconds unless they are stopped. The host waits for them, for
+        at most one interval, so that a pack does not split into halves that train alternately.
         """
         busy = self._host is not None and self._host.busy
         grace = self._ended + min(_LONGEST_GRACE, max(_SHORTEST_GRACE, self._last_s)) if self._expected else 0.0
@@ -241,7 +245,7 @@ class PackHost:
 
         from ladder_search.trial import TrialSpec
 
-        torch.set_num_threads(self._how["threads"])  # each thread has a number of its own
+        torch.set_num_threads(self._how["threads"])  # a setting of the current thread
         spec = TrialSpec.from_mapping(settings)
         for draw in range(spec.draws if spec.stages else 0):
             self._sources_in_use().networks(spec, draw)
@@ -301,7 +305,7 @@ class PackHost:
 
 
 def _reason(error: Exception) -> str | None:
-    from ladder_search.training.memory import out_of_memory  # PyTorch, once the host has it anyway
+    from ladder_search.training.memory import out_of_memory  # imports PyTorch, which the host has loaded by then
 
     return out_of_memory(error)
 

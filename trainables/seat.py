@@ -1,4 +1,4 @@
-"""A trial's seat in a pack: what the Ray side of a trial asks of whatever trains it. Imports no PyTorch."""
+"""A trial's seat in a pack: the interface between its Ray process and the process that trains it. No PyTorch."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
-    """What a trial did until its next report."""
+    """A trial's training since its last report."""
 
     epoch: int
-    """Epochs done since the trial's start."""
+    """Epochs since the trial's start."""
     step: int
-    """Updates done since then."""
+    """Updates since the trial's start."""
     history: list[dict[str, Any]]
-    """A row of metrics for every epoch of the stretch."""
+    """One row of metrics per epoch of the stretch."""
     diverged: bool = False
     note: str = ""
-    """Not empty: something to tell the user, such as why steps are not compiled."""
+    """Message for the user, such as why steps are not compiled; may be empty."""
     refused: str = ""
-    """Not empty: the trial cannot be trained, and why: its pack does not fit into memory, or its source failed."""
+    """Why the trial cannot be trained (its pack does not fit into memory, or its source failed); empty otherwise."""
 
 
 class Seat(Protocol):
-    """A place in a pack, for one trial after the other.
+    """A place in a pack, used by one trial at a time.
 
     States::
 
         seat.take(config)        -> nothing is built yet
-        seat.load(folder)        -> seated, where the checkpoint left off
-        seat.train(until, stop)  -> seated, at epoch `until` or where `stop` was heard
+        seat.load(folder)        -> seated, at the checkpoint's epoch
+        seat.train(until, stop)  -> seated, at epoch `until` or where `stop` became true
         seat.save(folder)        -> the same, with a checkpoint in the folder
         seat.leave()             -> free
     """
@@ -43,11 +43,11 @@ class Seat(Protocol):
         ...
 
     def take(self, config: dict[str, Any]) -> None:
-        """Leave, and know the trial that is trained next; ``config`` is that of the trainable."""
+        """Leave and set the next trial; ``config`` is that of the trainable."""
         ...
 
     def load(self, folder: Path) -> int:
-        """Go on from a checkpoint; return its epoch."""
+        """Resume from a checkpoint and return its epoch."""
         ...
 
     def train(self, until: int, stop: Callable[[], bool]) -> Stretch:
@@ -59,5 +59,5 @@ class Seat(Protocol):
         ...
 
     def leave(self) -> None:
-        """Give the place back; the next trial may need it."""
+        """Free the seat for the next trial."""
         ...

@@ -1,4 +1,4 @@
-"""States of members that stay on the device when their checkpoint is written, to be copied into the slots of others."""
+"""Snapshots of members on the device, taken with their checkpoints and copied into the slots of other trials."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from ladder_search.training.pack import MemberState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """A trial as it was when it wrote a checkpoint."""
+    """A trial's state at a checkpoint."""
 
     key: str
-    """Of the trial."""
+    """Key of the trial."""
     states: list[MemberState]
-    """One for each of its draws."""
+    """One state per label draw."""
 
 
 class Snapshots:
-    """The trials that wrote the last checkpoints of a host, as they were then.
+    """The states of the trials that wrote a host's latest checkpoints.
 
-    In population based training Ray tells a trial from which checkpoint it is to go on, and the trial that wrote it has
-    trained on since: its slot is no more what is to be copied. A checkpoint's description names the bits of its
-    members, so that a snapshot is either the same as the files or is not found.
+    In population based training a trial resumes from another trial's checkpoint. That trial has trained since, so its
+    slot no longer holds the weights to copy. Snapshots are keyed by the members' digests: one is either identical to
+    the files or not found.
 
     States::
 
-        snapshots.keep("t0003", states, folders)  -> the oldest is dropped when there are too many
-        snapshots.find(folders)                   -> that of "t0003"; None: the files must be read
+        snapshots.keep("t0003", states, folders)  -> drops the oldest beyond the limit
+        snapshots.find(folders)                   -> the snapshot of "t0003"; None: read the files
     """
 
     def __init__(self, room: int) -> None:
-        """Args: ``room`` for so many trials, each of which takes as much memory as a seated one, without its work."""
+        """Args: ``room``: number of snapshots; each uses the memory of a seated trial without its workspace."""
         self.room = room
         self._found: OrderedDict[tuple[str, ...], Snapshot] = OrderedDict()
 
     def keep(self, key: str, states: list[MemberState], folders: Sequence[Path]) -> None:
-        """Remember a trial whose members have just been written to ``folders``."""
+        """Store a trial whose members have just been written to ``folders``."""
         digests = tuple(map(member_digest, folders))
         self._found.pop(digests, None)
         self._found[digests] = Snapshot(key=key, states=states)
@@ -48,13 +48,13 @@ class Snapshots:
             self._found.popitem(last=False)
 
     def find(self, folders: Sequence[Path]) -> Snapshot | None:
-        """Return the trial that is described in ``folders``.
+        """Return the snapshot of the checkpoint in ``folders``, if any.
 
         Raises:
-            CheckpointError: a folder holds no description of a member.
+            CheckpointError: a folder has no description of a member.
         """
         return self._found.get(tuple(map(member_digest, folders))) if self._found else None
 
     def clear(self) -> None:
-        """Give the memory back."""
+        """Drop all snapshots to free their memory."""
         self._found.clear()

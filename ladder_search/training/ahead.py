@@ -1,9 +1,8 @@
-"""Functions of tensors, compiled ahead of time into programs that are kept on disk and know nothing of Python.
+"""Ahead-of-time compilation of functions of tensors into programs that are cached on disk and run without Python.
 
-A function is traced once into a plain graph of operations, its gradients, its ``vmap`` and its changes in place
-included. For a CPU that graph becomes a shared library, found by the graph's digest in the cache folder: a process that
-finds it there loads it in milliseconds, and a call of it costs no guards, no interpreter and no launches. On another
-device the graph goes to ``torch.compile``, where a CUDA graph takes the launches away.
+A function is traced into a plain graph of operations, including gradients, ``vmap`` and in-place updates. For CPU the
+graph is compiled into a shared library, cached by its digest: it loads in milliseconds and runs without guards,
+interpreter or launches. For other devices the graph goes to ``torch.compile``, and CUDA graphs remove the launches.
 """
 
 from __future__ import annotations
@@ -33,36 +32,36 @@ from ladder_search.training.compiling import keep_programs, programs_folder
 
 Function = Callable[..., None]
 Program = Callable[[Sequence[Tensor]], None]
-"""Does what the function did to a list of tensors of the same shapes, strides and types."""
+"""Applies the function to a list of tensors of the same shapes, strides and types."""
 
 
 _OPTIONS = {
-    # Rows of tables and data lie within them, pack and feeds see to that; a check of each would stand in every loop.
+    # Row indices are valid, pack and feeds guarantee it; a check of each would be part of every loop.
     "assert_indirect_indexing": False,
-    # Torch 2.13 writes into a part of a concatenation in place when the part is read for the last time, though the
-    # whole has been given to another tensor by then: gradients of a ladder with groups of unequal size came out as 0.
+    # Torch 2.13 writes in place into a part of a concatenation at the part's last read, although the whole was
+    # passed on: gradients of a ladder with groups of unequal size came out as 0.
     "inplace_buffers": False,
 }
 _AHEAD_OPTIONS = {
     **_OPTIONS,
-    # 283 MB in the temporary folder, which torch never removes.
+    # Would leave 283 MB in the temporary folder, which torch never removes.
     "aot_inductor.precompile_headers": False,
 }
 _SUMS = "sha256.json"
-"""In a program's folder: the digest of every other file there."""
+"""File in a program's folder with the digests of the other files."""
 _TRIAL_SECONDS = 3600.0
-"""A trial of the compiler takes seconds: an older folder of one was left."""
+"""Age from which a folder of a compiler check, which takes seconds, is considered abandoned."""
 _KEPT = 64
-"""Programs in the cache folder; the least recently loaded ones are removed beyond that. One takes 2 to 5 MB."""
+"""Programs kept in the cache folder, by last load; one takes 2 to 5 MB."""
 
 
 def compile_ahead(function: Function, tensors: Sequence[Tensor]) -> Program:
-    """Return ``function`` as a compiled program; the tensors are examples and stay as they are.
+    """Return ``function`` as a compiled program.
 
     Args:
-        function: of tensors alone, some of which it changes; returns nothing, and no number of a tensor decides what it
-            does.
-        tensors: all on one device.
+        function: takes tensors only, modifies some in place and returns nothing; its operations do not depend on the
+            tensors' values.
+        tensors: examples, which stay unchanged; all on one device.
     """
     prepare()
     examples = [_copy(tensor) for tensor in tensors]
@@ -86,10 +85,9 @@ def compile_ahead(function: Function, tensors: Sequence[Tensor]) -> Program:
 
 
 def prepare() -> None:
-    """Let torch keep its files in the cache folder, and remove what killed processes have left there.
+    """Let torch store its files in the cache folder, and remove leftovers of killed processes.
 
-    Once torch has been asked for a compiler's service without knowing of the cache folder, it makes a folder in the
-    temporary folder, which stays.
+    Must precede the first use of torch's compiler, which otherwise creates a permanent folder in the temporary folder.
     """
     keep_programs()
     folder = programs_folder()
@@ -98,8 +96,8 @@ def prepare() -> None:
 
 
 def in_time(graph: GraphModule) -> Program:
-    """Return the graph compiled on its first call, for fixed sizes."""
-    # Every graph has code of its own: torch gives up on a function after eight programs and runs it uncompiled.
+    """Return the graph as a program that is compiled on its first call, for fixed sizes."""
+    # Each graph has its own code object: after eight programs of one, torch stops compiling it.
     compiled = torch.compile(graph, dynamic=False, options=dict(_OPTIONS))
 
     def program(given: Sequence[Tensor]) -> None:
@@ -109,15 +107,15 @@ def in_time(graph: GraphModule) -> Program:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what processes that were killed left of their builds, and the programs that were not loaded for longest.
+    """Remove unfinished builds of killed processes, and the least recently loaded programs.
 
-    A program that another process has loaded stays whole in that process.
+    Processes that have loaded a removed program can continue to use it.
     """
-    with suppress(OSError):  # another process removes the same
-        begun = [path for suffix in ("building", "lock") for path in folder.glob(f"program-*.{suffix}")]
-        for name in {path.name.partition(".")[0] for path in begun}:
+    with suppress(OSError):  # another process removes the same files
+        unfinished = [path for suffix in ("building", "lock") for path in folder.glob(f"program-*.{suffix}")]
+        for name in {path.name.partition(".")[0] for path in unfinished}:
             lock = _lock_of(folder / name)
-            if lock.acquire():  # no process builds it
+            if lock.acquire():  # no other process builds it
                 for work in folder.glob(f"{name}.*.building"):
                     shutil.rmtree(work, ignore_errors=True)
                 lock.release(remove=True)
@@ -130,12 +128,12 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _lock_of(path: Path) -> Lock:
-    """Return the lock of the process that makes the program at ``path``: processes that begin together compile once."""
+    """Return the lock for building the program at ``path``: concurrent processes compile once."""
     return Lock(path.with_name(f"{path.name}.lock"))
 
 
 def _kept(path: Path) -> Program | None:
-    """Return the program that is kept at ``path``, or None where there is none or a damaged one."""
+    """Return the program cached at ``path``; None if it is missing or damaged."""
     try:
         sums = json.loads((path / _SUMS).read_bytes())
         if any(_sum(path / name) != digest for name, digest in sums.items()):
@@ -143,30 +141,30 @@ def _kept(path: Path) -> Program | None:
         program = _load(path)
     except (OSError, RuntimeError, ValueError, AttributeError):
         return None
-    with suppress(OSError):  # another user's
+    with suppress(OSError):  # the program belongs to another user
         os.utime(path)
     return program
 
 
 def _copy(tensor: Tensor) -> Tensor:
-    """A copy with the same strides, which a view of a larger tensor's rows loses in ``clone``."""
+    """Return a copy with the same strides; ``clone`` would not keep those of a view."""
     copy = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device=tensor.device)
     return copy.copy_(tensor)
 
 
 def _build(graph: GraphModule, examples: list[Tensor], path: Path) -> Path:
-    """Make the folder of a program at ``path``: the library, what it reads when it is loaded, and their digests.
+    """Create a program's folder at ``path``: the library, the files that it loads, and their digests.
 
-    All files of the build lie in a folder beside it, which is removed; other processes see the whole program or none.
+    The build runs in a temporary folder beside it, so that other processes see the complete program or none.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{path.name}.", suffix=".building"))
     try:
         package = work / "program.pt2"
         with _surroundings(work), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch, about its own use of itself
+            warnings.simplefilter("ignore")  # from torch, about its own code
             exported = torch.export.export(graph, tuple(examples), strict=False)
-            # A copy, in which torch notes settings of its own.
+            # A copy of the options, because torch adds its own.
             compile_package(exported, package, _AHEAD_OPTIONS)
         whole = work / "program"
         whole.mkdir()
@@ -176,7 +174,7 @@ def _build(graph: GraphModule, examples: list[Tensor], path: Path) -> Path:
                 if name.endswith((".so", ".json")):
                     (whole / name).write_bytes(archive.read(member))
         (whole / _SUMS).write_text(json.dumps({file.name: _sum(file) for file in whole.iterdir()}), encoding="utf-8")
-        shutil.rmtree(path, ignore_errors=True)  # a damaged one
+        shutil.rmtree(path, ignore_errors=True)  # a damaged program
         whole.rename(path)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -185,13 +183,13 @@ def _build(graph: GraphModule, examples: list[Tensor], path: Path) -> Path:
 
 @contextmanager
 def _surroundings(work: Path) -> Iterator[None]:
-    """Let torch and the compiler keep their files in ``work``: those of a killed process can be found there."""
-    tempfile.gettempdir()  # remembered by Python before the variable changes
+    """Let torch and the compiler use ``work`` for their files, so that those of killed processes can be found."""
+    tempfile.gettempdir()  # cached by Python before the variable changes
     with _variables(TMPDIR=str(work)):
-        # What the processor can do is tried by small libraries, once for all programs.
+        # Instruction sets are detected by small libraries, built once for all programs.
         with _variables(TORCHINDUCTOR_CACHE_DIR=str(work.parent / "processor")):
             find_instruction_sets()
-        clear_inductor()  # what torch remembers may lie in the folder of an earlier build
+        clear_inductor()  # cached paths may be in the folder of an earlier build
         with _variables(TORCHINDUCTOR_CACHE_DIR=str(work / "inductor")):
             yield
         clear_inductor()
@@ -228,7 +226,7 @@ def _sum(file: Path) -> str:
 
 
 def _digest(graph: GraphModule, examples: Sequence[Tensor]) -> str:
-    """All that the machine code depends on: operations, constants, layouts, compiler, processor and threads."""
+    """Return the digest of everything that affects the machine code, including compiler, processor and threads."""
     digest = hashlib.sha256(graph.code.encode())
     for name, constant in sorted(graph.named_buffers()):
         digest.update(f"{name}{_layout(constant)}".encode())
@@ -243,7 +241,7 @@ def _layout(tensor: Tensor) -> tuple[Any, ...]:
 
 
 def _processor() -> str:
-    """Code for one processor may not run on another that sees the same cache folder."""
+    """Return the CPU's features: machine code may not run on another processor that shares the cache folder."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         flags = next(line for line in lines if line.startswith(("flags", "Features")))

@@ -1,6 +1,6 @@
-"""A member on disk: safetensors for its tensors, JSON for the rest; nothing in it is ever executed.
+"""Checkpoints of members: safetensors and JSON, nothing that is executed.
 
-Files of a checkpoint folder: ``tensors.safetensors`` with keys ``params/…``, ``first/…``, ``second/…`` and
+A checkpoint folder contains ``tensors.safetensors``, with keys ``params/…``, ``first/…``, ``second/…`` and
 ``carried/…``, and ``member.json`` with the format, the step, the settings and the sha256 of the tensors. Noise and
 batches need no state: they derive from (seed, step).
 """
@@ -30,10 +30,10 @@ _REMEDY = "delete this checkpoint and use an older one, or train again"
 
 
 def write_member(folder: Path, state: MemberState, settings: Mapping[str, Any]) -> None:
-    """Write a member into ``folder``; the description comes last, so that a folder with one is whole.
+    """Write a member into ``folder``. The description is written last, so that a folder with one is complete.
 
     Raises:
-        OSError: the folder cannot be written or the disk is full; no description is left then.
+        OSError: the folder cannot be written or the disk is full; no description is left in this case.
     """
     tensors = {
         f"{group}/{name}": value.cpu().contiguous()
@@ -53,7 +53,7 @@ def write_member(folder: Path, state: MemberState, settings: Mapping[str, Any]) 
 
 
 def member_digest(folder: Path) -> str:
-    """Return what two members share only if all of their bits are the same; the tensors are not read for it.
+    """Return a string that identifies all bits of a member, without reading its tensors.
 
     Raises:
         CheckpointError: the folder holds no description of a checkpoint.
@@ -63,7 +63,7 @@ def member_digest(folder: Path) -> str:
 
 
 def member_settings(folder: Path) -> dict[str, Any]:
-    """Return the settings of a member; the tensors are not read for it.
+    """Return the settings of a member, without reading its tensors.
 
     Raises:
         CheckpointError: the folder holds no description of a checkpoint.
@@ -78,7 +78,7 @@ def read_member(folder: Path) -> tuple[MemberState, dict[str, Any]]:
     """Return the member in ``folder`` and its settings.
 
     Raises:
-        CheckpointError: the folder holds no whole checkpoint, or its tensors are not those that were written.
+        CheckpointError: the checkpoint is incomplete, or its tensors do not match their digest.
     """
     description, remedy = _describe(folder), _REMEDY
     try:

@@ -1,7 +1,8 @@
-"""Whether compiling a training step pays, and where compiled programs are kept.
+"""When compiling a training step is worthwhile, and where compiled programs are stored.
 
-Decided by arithmetic, so that the same command always has the same program, whatever the cache folder holds. Measured
-on a CPU of two cores (torch 2.13, one thread, float32), milliseconds per step::
+The decision is arithmetic, so that the same command always runs the same program, whatever the cache contains. It is a
+straight line through the first two of these measurements, in milliseconds per step on a CPU with two cores (torch 2.13,
+one thread, float32)::
 
     step                                          products      eager   compiled   saved
     MNIST, 784-1000-500-250-250-250-10, 100+100   3.2 GFLOP      54.7       29.0    25.7
@@ -10,9 +11,9 @@ on a CPU of two cores (torch 2.13, one thread, float32), milliseconds per step::
     digits, a pack of 4                                          30.4        7.6    22.8
     digits, a pack of 8                                          53.3       15.1    38.2
 
-Compiling costs 20 to 60 s the first time and a few seconds from then on, when the program is traced and found on disk.
-What is saved is launches, about the same for every size, and passes over memory, which grow with the rows and widths as
-the products do: a straight line through the first two measurements. In a pack it grows less than the members do.
+Compiling takes 20 to 60 s the first time, and a few seconds once the program is cached. It saves launches, about the
+same for every size, and passes over memory, which grow with the products. In a pack the saving grows less than the
+number of members.
 """
 
 from __future__ import annotations
@@ -29,41 +30,41 @@ from pathlib import Path
 from ladder_search.errors import LadderSearchError
 
 COMPILE_SECONDS = 60.0
-"""The slower end of what was measured: when in doubt, a run starts at once."""
+"""Upper end of the measured times, so that a run compiles only if it clearly pays."""
 
 _SAVED_BASE_S = 6.3e-3
 _SAVED_PER_FLOP_S = 6.0e-12
 _SAVED_BY_MEMBERS = 0.7
-"""Power of the number of members that fits the other run."""
+"""Exponent of the number of members, fitted to the last three measurements."""
 
 
 _TRIAL = '#include <cstddef>\nextern "C" int answer() { return 42; }\n'
 
 
 def compile_pays(flops_per_step: float, steps: int, *, members: int = 1) -> bool:
-    """Tell whether a run of ``steps`` updates ends earlier with a compiled step than with an eager one.
+    """Return whether a run of ``steps`` updates ends earlier with a compiled step than with an eager one.
 
-    The break-even lies near 2,350 steps of MNIST's size (four epochs) and near 8,700 of the digits' size.
+    The break-even is near 2,350 steps of MNIST's size (four epochs) and near 8,700 of the digits' size.
 
     Args:
         flops_per_step: matrix products of one member's step, see ``MemberSpec.flops``.
-        steps: updates that are still to be done under this signature.
-        members: of the pack.
+        steps: remaining updates under this signature.
+        members: number of members in the pack.
     """
     saved: float = steps * (_SAVED_BASE_S + _SAVED_PER_FLOP_S * flops_per_step) * members**_SAVED_BY_MEMBERS
     return saved > COMPILE_SECONDS
 
 
 def keep_programs() -> None:
-    """Let torch keep compiled programs in the cache folder, where they last, unless its user has named another."""
+    """Let torch store compiled programs in the cache folder, unless the user has configured another one."""
     folder = programs_folder()
     if folder is not None:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
 
 
 def programs_folder() -> Path | None:
-    """Folder of compiled programs, in being; None where there is none to write to."""
-    # Here, because it needs PyArrow, which bare machines may lack.
+    """Return the folder of compiled programs, which exists; None if no folder is writable."""
+    # Imported here, because it needs PyArrow, which bare machines may lack.
     try:
         from ladder_search.data.cache import cache_folder
 
@@ -75,16 +76,16 @@ def programs_folder() -> Path | None:
 
 
 def compiler_found() -> bool:
-    """Return whether a step can be compiled for the CPU here, see ``compiler_problem``."""
+    """Return whether a step can be compiled for the CPU, see ``compiler_problem``."""
     return compiler_problem() is None
 
 
 def compiler_problem() -> str | None:
-    """Return why no step can be compiled for the CPU; None: nothing prevents it.
+    """Return why no step can be compiled for the CPU, or None.
 
-    A C++ compiler must be installed, and PyTorch must lie in a folder without spaces, because it writes its own folders
-    into the compiler's command as they are. A tiny library is built and loaded where programs are kept: a compiler may
-    lack its headers, and a file system may be mounted such that nothing in it can be executed (``noexec``).
+    A C++ compiler is required, and PyTorch must be in a path without spaces, because it does not quote its own paths
+    in the compiler's command. A tiny library is built and loaded in the programs' folder, to detect missing headers and
+    file systems mounted with ``noexec``.
     """
     torch_at = importlib.util.find_spec("torch")
     if torch_at is None:
@@ -99,7 +100,7 @@ def compiler_problem() -> str | None:
 
 @functools.cache
 def _build_problem(compiler: str, folder: Path) -> str | None:
-    """Return why a library cannot be built and loaded in the folder; tried once per process."""
+    """Return why a library cannot be built and loaded in the folder; checked once per process."""
     try:
         with tempfile.TemporaryDirectory(dir=folder, prefix="trial-") as place:
             source, library = Path(place, "trial.cpp"), Path(place, "trial.so")

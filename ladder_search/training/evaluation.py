@@ -1,7 +1,7 @@
-"""What members are judged by, the classification error of most, under test-time statistics.
+"""Evaluation of members with test-time statistics; most are judged by their classification error.
 
-Source: the paper's section 4 and the original code: the clean path classifies by argmax, normalised with averages
-over labelled training minibatches; running averages and the evaluated batch's own statistics are never used.
+Source: the paper's section 4 and the original code. The clean path classifies by argmax, normalised with averages over
+labelled training minibatches; running averages and the evaluated batch's own statistics are never used.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ladder_search.training.feeds import Feed
 from ladder_search.training.program import Stack, in_turn, over_members
 from ladder_search.training.stepping import Capture
 
-# Bounds the activations of one call: rows times members, and numbers of the widest layer, which are 32 MB in float32. A
-# CUDA device takes eight times as many: its time goes into launches.
+# Limits on the activations of one call: rows times members, and numbers in the widest layer (32 MB in float32). A CUDA
+# device takes eight times as many, because launches dominate its time.
 _ROWS_AT_ONCE = 8192
 _NUMBERS_AT_ONCE = 8192 * 1000
 _ON_CUDA = 8
@@ -47,15 +47,12 @@ class _Scores(nn.Module):
 def labelled_statistics(
     model: Network, params: Stack, feed: Feed, rows: Tensor, *, stacking: Stacking = "vmap"
 ) -> Stack:
-    """Return the test-time statistics of K members.
+    """Return the test-time statistics of K members: buffer name -> (K, units).
 
     Args:
-        feed: of the training data.
+        feed: the training data.
         rows: each member's labelled minibatches of an epoch, (K, minibatches, rows) indices into the data.
-        stacking: the family's, see ``models.Family``.
-
-    Returns:
-        buffer name -> (K, units).
+        stacking: of the family, see ``models.Family``.
     """
     call, dtype = _over_members(_Statistics(model), stacking), _dtype(params)
     members, minibatches, size = rows.shape
@@ -63,8 +60,8 @@ def labelled_statistics(
     total: Stack = {}
     with torch.no_grad():
         for chunk in torch.split(rows, at_once, dim=1):
-            found = call(params, *feed.minibatches(chunk, dtype))
-            for name, value in found.items():
+            averages = call(params, *feed.minibatches(chunk, dtype))
+            for name, value in averages.items():
                 weighted = value * (chunk.shape[1] / minibatches)
                 total[name] = total[name] + weighted if name in total else weighted
     return total
@@ -73,13 +70,13 @@ def labelled_statistics(
 def scores(
     model: Network, state: Stack, feed: Feed, rows: Tensor | None = None, *, stacking: Stacking = "vmap"
 ) -> Tensor:
-    """Return each member's means of what its network is judged by (``measures``), (K, measures) float64.
+    """Return the mean of each measure of each member, (K, measures) float64; see the networks' ``measures``.
 
     Args:
         state: parameters and statistics of K members.
-        feed: of the examples.
-        rows: each member's own examples, (K, m) indices into the data; None for all of them.
-        stacking: the family's, see ``models.Family``.
+        feed: the examples.
+        rows: each member's examples, (K, m) indices into the data; None for all.
+        stacking: of the family, see ``models.Family``.
     """
     if rows is None:
         rows = feed.everything().expand(_count(state), -1)
@@ -90,8 +87,8 @@ def scores(
 class Evaluation:
     """Validation scores of a pack's members: statistics and classification in one call.
 
-    Eager it serves the members that are asked for; captured it is one program over all slots. It is never compiled:
-    that would take its time from 6 to 3 % of an epoch of digits and cost some seconds.
+    Eager, it serves the requested members; captured, it is one program for all slots. It is never compiled: that would
+    reduce its share of an epoch of digits from 6 to 3 % and cost some seconds.
     """
 
     def __init__(
@@ -106,10 +103,10 @@ class Evaluation:
         stacking: Stacking = "vmap",
     ) -> None:
         """Args:
-        params: of all slots; they and the two tables of rows stay where they are, their values may change.
+        params: of all slots; they and both tables of rows must not move in memory, their values may change.
         labelled: minibatches of the test-time statistics, (K, minibatches, rows) indices into the data.
-        rows: examples to be judged by, (K, m) indices into the data.
-        stacking: the family's, see ``models.Family``.
+        rows: validation examples, (K, m) indices into the data.
+        stacking: of the family, see ``models.Family``.
         """
         self._params, self._labelled, self._rows = params, labelled, rows
         self._sums = torch.zeros((len(rows), len(model.measures) + 1), dtype=torch.float64, device=rows.device)
@@ -123,7 +120,7 @@ class Evaluation:
         self._sum = sums
 
     def scores(self, slots: list[int]) -> list[list[float]]:
-        """Return the means of what each of ``slots`` is judged by, (slots, measures)."""
+        """Return the mean of each measure of each of ``slots``, (slots, measures)."""
         if self._capture is not None:
             if self._into_place is None:
                 self._into_place = self._capture(self._one, ())
@@ -134,8 +131,8 @@ class Evaluation:
         else:
             params = {name: stacked[slots] for name, stacked in self._params.items()}
             sums = self._sum(params, self._labelled[slots], self._rows[slots])
-        found: list[list[float]] = [[one / row[-1] for one in row[:-1]] for row in sums.tolist()]
-        return found
+        means: list[list[float]] = [[one / row[-1] for one in row[:-1]] for row in sums.tolist()]
+        return means
 
     def _one(self) -> None:
         self._sums.copy_(self._sum(self._params, self._labelled, self._rows))

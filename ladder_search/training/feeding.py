@@ -1,4 +1,4 @@
-"""Data sets on a device, prepared and read as a member of a pack trains on them, and statistics of earlier stages."""
+"""Data sets on a device, prepared for a member's training and evaluation, and adapted statistics of earlier stages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ladder_search.training.music_feed import MusicFeed
 
 _ADAPTED_ROWS = 100
 _KEPT = 2
-"""Data sets that stay on a device: a trial's own and that of its sources, which two threads of a host use in turn."""
+"""Data sets kept on a device: a trial's and its sources', which two threads of a host use alternately."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +42,17 @@ _lock = threading.Lock()
 
 
 def training_feed(member: MemberSpec, dataset: Dataset, device: torch.device) -> Feed:
-    """Return the training set on ``device``, prepared and read as the member has it."""
+    """Return the training set on ``device``, prepared for the member."""
     return _prepare(member, dataset, device).feed
 
 
 def whitening_of(member: MemberSpec, dataset: Dataset, device: torch.device) -> Whitening | None:
-    """Return the whitening that the member's images went through; None: its data are as they are."""
+    """Return the whitening applied to the member's images; None if there is none."""
     return _prepare(member, dataset, device).whitening
 
 
 def feed_of_test_set(member: MemberSpec, dataset: Dataset, device: torch.device) -> Feed:
-    """Return the test set, prepared and read in the same way: for final training only."""
+    """Return the test set, prepared in the same way; for final training only."""
     whitening = whitening_of(member, dataset, device)
     x, y = _tensor(dataset.test_x, device), _tensor(dataset.test_y, device).long()
     if whitening is not None:
@@ -66,12 +66,12 @@ def feed_of_test_set(member: MemberSpec, dataset: Dataset, device: torch.device)
 
 
 def adapted(source: nn.Module, dataset: Dataset, rows: NDArray[np.int64], scale: float) -> Network:
-    """Return the network with its batch statistics computed anew on rows of a data set (AdaBN, Li et al. 2016).
+    """Return a copy of a network with batch statistics of another data set's rows (AdaBN, Li et al. 2016).
 
     Args:
         source: a trained network of an earlier stage.
-        rows: training rows, whose labels are not used; minibatches of 100 are averaged, a rest is left out.
-        scale: what pixels in 0..1 are multiplied by.
+        rows: training rows, without labels; minibatches of 100 are averaged, an incomplete one is dropped.
+        scale: factor applied to pixels in 0..1.
     """
     network = copy.deepcopy(source)
     assert isinstance(network, Network)
@@ -86,14 +86,14 @@ def adapted(source: nn.Module, dataset: Dataset, rows: NDArray[np.int64], scale:
 
 
 def _prepare(member: MemberSpec, dataset: Dataset, device: torch.device) -> _Prepared:
-    """Return the training set on the device; the ones that were used last stay there."""
+    """Return the training set on the device; the most recently used ones are cached."""
     rows = member.training.labelled_batch + member.training.unlabelled_batch
     shape, validates = member.model.example_shape, len(member.split.validation) > 0
     key = (dataset.digest, device, member.data, shape, validates, rows)
     with _lock:
         prepared = _prepared.pop(key, None)
         if prepared is None:
-            while len(_prepared) >= _KEPT:  # before the next one takes its memory
+            while len(_prepared) >= _KEPT:  # before memory is allocated for the next one
                 _prepared.popitem(last=False)
             x, y = _tensor(dataset.train_x, device), _tensor(dataset.train_y, device).long()
             if member.data:
@@ -106,7 +106,7 @@ def _prepare(member: MemberSpec, dataset: Dataset, device: torch.device) -> _Pre
 
 
 def _feed(member: MemberSpec, dataset: Dataset, x: Tensor, y: Tensor, part: int) -> Feed:
-    """Return how examples are made of the rows of a data set; ``part``: which fixed sequences moving digits have."""
+    """Return the feed of a data set's rows; ``part`` selects the fixed sequences of moving digits."""
     moving, pieces, training = dataset.moving, dataset.pieces, member.training
     if pieces is not None:
         corpus = FlatCorpus(notes=dataset.train_x, first=pieces.first, lengths=pieces.lengths)
@@ -127,6 +127,6 @@ def _feed(member: MemberSpec, dataset: Dataset, x: Tensor, y: Tensor, part: int)
 
 def _tensor(array: Any, device: torch.device) -> Tensor:
     with warnings.catch_warnings():
-        # Memory-mapped arrays are read-only and stay so: nothing here writes to a data set.
+        # Memory-mapped arrays are read-only; data sets are never written to.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array).to(device)

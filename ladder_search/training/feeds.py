@@ -1,8 +1,8 @@
-"""What a pack reads: the data on its device, and the way from the rows that a step's tables name to a batch.
+"""Feeds: the data of a pack on its device, and how a step's batch is made from row indices.
 
-A feed has two halves. On the host a member's *stream* tells which rows a step reads, as tables that are made for many
-steps at once; on the device ``gather`` turns one line of those tables into tensors, inside the step's program. Nothing
-there is a generator: a batch is a function of (data, rows, key of the step), so members may join, move and stand still.
+On the host a member's *stream* returns the row indices of many steps as tables; on the device ``gather`` turns one line
+of these tables into tensors, within the step's program. Batches are functions of (data, rows, key of the step) without
+generators, so that members can join, move and pause.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from ladder_search.training.member import MemberSpec
 
 
 class Stream(Protocol):
-    """Which rows a member reads, a pure function of its seed and the step."""
+    """The rows that a member reads, as a pure function of its seed and the step."""
 
     def tables(self, start: int, count: int) -> tuple[NDArray[np.int64], ...]:
-        """Return the tables of steps from ``start`` on, each [count, ...], of the same shape for all members."""
+        """Return the tables of ``count`` steps from ``start``, each [count, ...], with equal shapes for all members."""
         ...
 
     def statistics_rows(self) -> NDArray[np.int64]:
-        """Return the minibatches of training rows that the test-time statistics average, [minibatches, rows]."""
+        """Return the minibatches of training rows for the test-time statistics, [minibatches, rows]."""
         ...
 
 
 class Feed(Protocol):
-    """Data on a device; ``x`` and ``y`` go through a step's arguments, because a captured program holds no data."""
+    """Data on a device; ``x`` and ``y`` are arguments of a step, because a captured program contains no data."""
 
     @property
     def x(self) -> Tensor: ...
@@ -47,37 +47,37 @@ class Feed(Protocol):
     def stream(self, spec: MemberSpec) -> Stream: ...
 
     def rows(self, spec: MemberSpec) -> tuple[int, int]:
-        """Labelled and unlabelled rows of a step, as ``noise_size`` of a network counts them."""
+        """Return the labelled and unlabelled rows of a step, for a network's ``noise_size``."""
         ...
 
     def gather(
         self, x: Tensor, y: Tensor, rows: Sequence[Tensor], keys: Tensor, dtype: torch.dtype
     ) -> tuple[Tensor, ...]:
-        """Return what ``batch`` needs of K members; rows are one line of each table, (K, ...), and keys (K,)."""
+        """Return the inputs of ``batch`` for K members; rows are one line of each table, (K, ...), and keys (K,)."""
         ...
 
     def batch(self, gathered: Sequence[Tensor], carried: Mapping[str, Tensor]) -> Batch | Windows:
-        """Return one member's batch; ``carried`` is what its last step left, empty for most."""
+        """Return one member's batch; ``carried`` is the state of its last step, usually empty."""
         ...
 
     def minibatches(self, rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        """Return what a network's ``statistics`` takes: (K, minibatches, ...), of rows (K, minibatches, rows)."""
+        """Return the input of a network's ``statistics``, (K, minibatches, ...), for rows (K, minibatches, rows)."""
         ...
 
     def chunks(self, rows: Tensor, at_once: int, dtype: torch.dtype) -> Iterator[tuple[Tensor, ...]]:
-        """Yield what a network's ``scores`` takes, (K, ...), of rows (K, m), at most so many of a member at a time."""
+        """Yield inputs of a network's ``scores``, (K, ...), for rows (K, m), ``at_once`` of a member at a time."""
         ...
 
     def everything(self) -> Tensor:
-        """Return all rows, (m,)."""
+        """Return the indices of all examples, (m,)."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingData:
-    """A data set of rows with classes: ``x`` (n, ...), ``y`` (n,) int64; models are trained on ``x / full_scale``.
+    """A data set with classes: ``x`` (n, ...), ``y`` (n,) int64; models are trained on ``x / full_scale``.
 
-    ``x`` is of whole numbers and the quotient in 0..1, or float32 and whitened.
+    ``x`` contains whole numbers, with the quotient in 0..1, or whitened float32 numbers.
     """
 
     x: Tensor
@@ -112,31 +112,31 @@ class TrainingData:
         return torch.arange(len(self.x), device=self.x.device)
 
     def drawn(self, x: Tensor, rows: Tensor, keys: Tensor, first: int, dtype: torch.dtype) -> Tensor:
-        """Return the inputs of a training step, (K, n, ...) of rows (K, n); ``first`` counts the rows before them."""
+        """Return the inputs of a training step, (K, n, ...), for rows (K, n); ``first`` counts earlier rows."""
         return x[rows].to(dtype) / self.full_scale
 
     def fixed(self, rows: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return the inputs that networks are evaluated on, (..., *shape) of rows (...): the same in every call."""
+        """Return the inputs for evaluation, (..., *shape), for rows (...); identical in every call."""
         return self.x[rows].to(dtype) / self.full_scale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MovingDigits(TrainingData):
-    """Digits that move behind bars: a row is a digit, ``x`` (n, d, d); the network sees frames, or what they showed.
+    """Digits that move behind bars: ``x`` is (n, d, d), and the network sees frames or the parts that they showed.
 
-    In training each step draws trajectories of its own; evaluations have a fixed one for every row.
+    Each training step draws new trajectories; evaluations use a fixed one per row.
     """
 
     renderer: Renderer
     fixed_key: int
-    """Of the stream of fixed trajectories, see ``data.occluded_sets.stream_key``."""
+    """Key of the fixed trajectories, see ``data.occluded_sets.stream_key``."""
     reconstructed: bool = False
-    """Inputs are what the frames have shown of the digits, d x d pixels, in place of the T frames of S x S."""
+    """Inputs are the visible parts of the digits, d x d pixels, instead of the T frames of S x S."""
     numbers: Tensor
-    """0, 1, ... as many as a step has rows: a table in memory and no arithmetic of a program, see
+    """0, 1, ... for the rows of a step, stored as a tensor instead of computed by the program, see
     ``Renderer.positions``."""
     shape: tuple[int, ...]
-    """Of an input, as the network takes it."""
+    """Shape of a network input."""
 
     @property
     def scene(self) -> Scene:
@@ -155,14 +155,14 @@ class MovingDigits(TrainingData):
         positions = self.renderer.positions(key, numbers)
         if self.reconstructed:
             seen = seen_so_far(self.renderer.visible(positions))[:, -1]
-            found = flat * seen
+            inputs = flat * seen
         else:
-            found = self.renderer.frames(flat, positions)
-        return found.view(*digits.shape[:-2], *self.shape).to(dtype) / self.full_scale
+            inputs = self.renderer.frames(flat, positions)
+        return inputs.view(*digits.shape[:-2], *self.shape).to(dtype) / self.full_scale
 
 
 class BatchRows:
-    """The stream of a data set of rows: a batch of labelled and one of unlabelled rows for each step."""
+    """The stream of a data set with classes: a batch of labelled and one of unlabelled rows per step."""
 
     def __init__(self, spec: MemberSpec) -> None:
         self._spec = spec
@@ -177,7 +177,7 @@ class BatchRows:
         return labelled, self._unlabelled.batches(start, count)
 
     def statistics_rows(self) -> NDArray[np.int64]:
-        # Where one minibatch is the whole labelled set, every minibatch of the epoch has the same statistics.
+        # If one minibatch is the whole labelled set, all minibatches of the epoch have the same statistics.
         stream, spec = self._labelled, self._spec
-        whole = stream.batches_per_pass == 1 and stream.batch_size == len(spec.split.labelled)
-        return stream.batches(0, 1 if whole else min(spec.model.statistics_batches, spec.steps_per_epoch))
+        one_batch = stream.batches_per_pass == 1 and stream.batch_size == len(spec.split.labelled)
+        return stream.batches(0, 1 if one_batch else min(spec.model.statistics_batches, spec.steps_per_epoch))

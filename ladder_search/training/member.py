@@ -1,4 +1,4 @@
-"""One member of a pack: what it trains, and its clock."""
+"""The specification of a member of a pack, and its schedules."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ladder_search.training.settings import TrainingConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberSpec:
-    """One member: what it trains, on which rows, from which seed."""
+    """One member: model, training settings, rows and seed."""
 
     model: ModelConfig
     training: TrainingConfig
@@ -25,23 +25,23 @@ class MemberSpec:
     seed: int
     """Seed of weights, noise and batch order; the label draw is in ``split``."""
     data: str = ""
-    """Names what was made of the data set for it; a pack holds one data set, made in one way."""
+    """Name of the preparation of the data set; all members of a pack share one prepared data set."""
     lengths: NDArray[np.int64] | None = field(default=None, compare=False)
-    """Steps of each piece of music that is trained on; None: examples are rows."""
+    """Steps of each training piece of music; None if examples are rows."""
     stages: tuple[object, ...] = ()
-    """Signatures of the networks of earlier stages."""
+    """Signatures of the earlier stages' networks."""
     taken_over: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
-    """Values from networks of an earlier stage by their names in the network's state: initial ones of parameters, and
-    the constants of source columns (``nn.protocol.SOURCES``)."""
+    """Tensors from an earlier stage by name in the network's state: initial parameters, and the constants of source
+    columns (``nn.protocol.SOURCES``)."""
 
     def signature(self) -> tuple[object, ...]:
-        """What members of one pack must share."""
+        """Return the values that all members of a pack share."""
         training, split = self.training, self.split
         sizes = (len(split.labelled), len(split.unlabelled), len(split.validation))
         batches = (training.labelled_batch, training.unlabelled_batch, training.dtype, training.precision)
         windows = () if self.lengths is None else (training.window,)
         clipping = () if training.clip_norm is None else ("clipping",)
-        made = (self.data,) if self.data else ()
+        preparation = (self.data,) if self.data else ()
         return (
             type(self.model).__name__,
             *self.model.signature(),
@@ -49,7 +49,7 @@ class MemberSpec:
             *batches,
             *windows,
             *clipping,
-            *made,
+            *preparation,
             *self.stages,
         )
 
@@ -57,12 +57,12 @@ class MemberSpec:
     def labelled_rows(self) -> int:
         """Labelled rows of a step."""
         if self.lengths is not None:
-            return self.training.labelled_batch  # each plays piece after piece
+            return self.training.labelled_batch  # each row plays one piece after another
         return min(self.training.labelled_batch, len(self.split.labelled))
 
     @property
     def unlabelled_rows(self) -> int:
-        """Unlabelled rows of a step; 0 where the network reads none."""
+        """Unlabelled rows of a step; 0 if the network reads none."""
         if not self.model.reads_unlabelled:
             return 0
         return min(self.training.unlabelled_batch, len(self.split.unlabelled))
@@ -89,7 +89,7 @@ class MemberSpec:
 
 
 class Clock:
-    """Where a member stands, and what its schedules say."""
+    """A member's current step and its schedules."""
 
     def __init__(self, spec: MemberSpec) -> None:
         self.spec = spec
@@ -106,10 +106,10 @@ class Clock:
         length = self.spec.steps_per_epoch
         epochs = steps // length
         of_epoch = [self.rate(epoch * length) for epoch in range(epochs[0], epochs[-1] + 1)]
-        found: NDArray[np.float64] = np.array(of_epoch)[epochs - epochs[0]]
-        return found
+        rates: NDArray[np.float64] = np.array(of_epoch)[epochs - epochs[0]]
+        return rates
 
     def progress(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Share of the whole run that is done before each of ``steps``, 1 past its end."""
-        found: NDArray[np.float64] = np.minimum(steps / self.spec.total_steps, 1.0)
-        return found
+        """Fraction of the run completed before each of ``steps``; 1 past its end."""
+        fractions: NDArray[np.float64] = np.minimum(steps / self.spec.total_steps, 1.0)
+        return fractions

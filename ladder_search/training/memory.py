@@ -1,4 +1,4 @@
-"""Memory of a process that trains: how its lack is told, and how its pages are kept."""
+"""Memory of a training process: detection of out-of-memory errors, and reuse of freed blocks."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch
 
 _NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|ALLOC_FAILED|size calculation overflowed")
 LARGE_BLOCK = 1 << 25
-"""Bytes from which glibc asks the system for a block, however often it is needed; below, it learns to keep them."""
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of mallopt, from malloc.h
+"""Largest size in bytes whose freed blocks glibc learns to keep; larger blocks are requested from the system anew."""
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # options of mallopt, from malloc.h
 
 _AMOUNT = re.compile(r"(?:ried|nable) to allocate ([\d.]+ [A-Za-z]+)")
 
 
 def out_of_memory(error: Exception) -> str | None:
-    """Return in a few words what could not be allocated; None: the error is another one."""
+    """Return a short message with the amount that could not be allocated; None for any other error."""
     text = str(error)
     if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and not _NO_MEMORY.search(text):
         return None
@@ -26,11 +26,10 @@ def out_of_memory(error: Exception) -> str | None:
 
 
 def keep_large_blocks() -> None:
-    """Let this process keep freed memory of any size for its next request, on Linux; elsewhere nothing happens.
+    """Let this process reuse freed memory of any size on Linux; do nothing on other systems.
 
-    A block above 32 MiB is otherwise a fresh one every time, and each of its pages is cleared when it is first touched.
-    A step of the Conv-Small network on 100+100 MNIST rows takes 0.73 s of a core then, and 0.44 s so:
-    ``benchmarks/step.py``.
+    By default a block above 32 MiB is new each time, and its pages are cleared on first access. A step of Conv-Small
+    on 100+100 MNIST rows then takes 0.73 s of a core instead of 0.44 s (``benchmarks/step.py``).
     """
     with suppress(OSError, AttributeError, TypeError):
         c = ctypes.CDLL(None)

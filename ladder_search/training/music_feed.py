@@ -1,8 +1,8 @@
-"""What a pack reads of music: windows of pieces in training, whole pieces in evaluations.
+"""The feed of music: windows of pieces for training, whole pieces for evaluation.
 
-Every row of a batch plays piece after piece, window after window, and its state goes on from window to window; at a new
-piece it starts at zero. Evaluations play each piece from its beginning, pieces of like length side by side; as the
-published code does, they leave a piece's first step, which is predicted from silence, out of the score.
+In training, every row of a batch plays pieces window by window and carries its state on; a new piece starts with a zero
+state. Evaluations play each piece from its start, in groups of similar length. As in the published code, a piece's
+first step, which is predicted from silence, is not scored.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _STATISTICS_WINDOWS = 8
 
 
 class MusicFeed:
-    """Pieces of music: see ``feeds.Feed``. The rows that evaluations ask for are those of this feed's own pieces."""
+    """A feed of pieces of music, see ``feeds.Feed``; row indices in evaluations are indices of its pieces."""
 
     def __init__(
         self, corpus: FlatCorpus, x: Tensor, *, training: NDArray[np.int64], judged: NDArray[np.int64]
     ) -> None:
         """Args:
         corpus: all pieces.
-        x: its notes on the device.
-        training: pieces to train on, or to take statistics from.
-        judged: pieces that networks are judged by.
+        x: the corpus's notes on the device.
+        training: pieces for training, or for statistics.
+        judged: pieces for evaluation.
         """
         self.x = x
         self.y = torch.zeros(len(x), dtype=torch.int64, device=x.device)
@@ -63,12 +63,12 @@ class MusicFeed:
         return Windows(inputs=inputs, targets=targets, present=present, scored=present, carried=state)
 
     def minibatches(self, rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        # The same windows for every member: pieces from their beginnings or their middles, without a state.
+        # The same windows for every member, from the start or the middle of a piece, without a state.
         if not self._statistics:
             width = int(min(self._lengths.max(), 64))
             stream = WindowStream(self._lengths, rows=16, width=width, seed=_STATISTICS_SEED)
-            found = steps(self._corpus, stream.windows(0, _STATISTICS_WINDOWS), width)
-            self._statistics = self._on_device(found.inputs, found.present)
+            windows = steps(self._corpus, stream.windows(0, _STATISTICS_WINDOWS), width)
+            self._statistics = self._on_device(windows.inputs, windows.present)
         inputs, present = self._statistics
         shape = (len(rows), *present.shape)
         return self.x[inputs].to(dtype).expand(*shape, -1), present.expand(shape)
@@ -76,14 +76,14 @@ class MusicFeed:
     def chunks(self, rows: Tensor, at_once: int, dtype: torch.dtype) -> Iterator[tuple[Tensor, ...]]:
         members = len(rows)
         for inputs, targets, scored in self._pieces(at_once):
-            found = (self.x[inputs].to(dtype), self.x[targets].to(dtype), scored)
-            yield tuple(value.expand(members, *value.shape) for value in found)
+            tensors = (self.x[inputs].to(dtype), self.x[targets].to(dtype), scored)
+            yield tuple(value.expand(members, *value.shape) for value in tensors)
 
     def everything(self) -> Tensor:
         return torch.from_numpy(self._judged).to(self.x.device)
 
     def _pieces(self, at_once: int) -> list[tuple[Tensor, ...]]:
-        """Tables of whole pieces, made once: a captured program must not talk to the host."""
+        """Return tables of whole pieces, cached: a captured program must not synchronise with the host."""
         if at_once not in self._chunks:
             lengths = self._corpus.lengths
             batches = evaluation_batches(lengths[self._judged], max(1, at_once))
@@ -92,15 +92,15 @@ class MusicFeed:
 
     def _whole(self, pieces: NDArray[np.int64]) -> tuple[Tensor, ...]:
         segments = whole(pieces, self._corpus.lengths)
-        found = steps(self._corpus, segments, int(segments.length.max()), score_first=False)
-        return self._on_device(found.inputs, found.targets, found.scored)
+        tables = steps(self._corpus, segments, int(segments.length.max()), score_first=False)
+        return self._on_device(tables.inputs, tables.targets, tables.scored)
 
     def _on_device(self, *arrays: NDArray[np.int64] | NDArray[np.bool_]) -> tuple[Tensor, ...]:
         return tuple(torch.from_numpy(array).to(self.x.device) for array in arrays)
 
 
 class MusicStream:
-    """The windows that a member plays: see ``feeds.Stream``."""
+    """The windows of a member's training, see ``feeds.Stream``."""
 
     def __init__(self, spec: MemberSpec, corpus: FlatCorpus) -> None:
         training = spec.training
@@ -109,12 +109,12 @@ class MusicStream:
         self._windows = WindowStream(lengths, rows=training.labelled_batch, width=training.window, seed=spec.seed)
 
     def tables(self, start: int, count: int) -> tuple[NDArray[np.int64], ...]:
-        found = self._windows.windows(start, count)
+        windows = self._windows.windows(start, count)
         segments = Segments(
-            piece=self._pieces[found.piece], start=found.start, length=found.length, continues=found.continues
+            piece=self._pieces[windows.piece], start=windows.start, length=windows.length, continues=windows.continues
         )
         played: Steps = steps(self._corpus, segments, self._width)
         return played.inputs, played.targets, segments.continues.astype(np.int64)
 
     def statistics_rows(self) -> NDArray[np.int64]:
-        return np.zeros((1, 1), np.int64)  # they are the feed's own
+        return np.zeros((1, 1), np.int64)  # unused: the feed has its own

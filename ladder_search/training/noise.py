@@ -1,11 +1,10 @@
-"""Gaussian noise as a pure function of (seed, step, index): no generator, no state, the same on every device.
+"""Gaussian noise as a pure function of (seed, step, index), without generator or state, equal on all devices.
 
-A (seed, step) has a key; SplitMix64, started at the key, gives 64-bit words, and each word two uniform numbers of 24
-bits, which Box and Muller's transform turns into two normal ones. The hash is integer arithmetic and exact anywhere;
-logarithm, sine and cosine differ between devices and programs by a rounding.
-
-Two ways to the same numbers: ``normals`` is tensor operations, which a compiler fuses into the step, ``fill_normals``
-works in place on a CPU, where as many passes over memory as ``normals`` makes would cost three times as much.
+Each (seed, step) has a key. SplitMix64, started at the key, yields 64-bit words; each word gives two uniform numbers of
+24 bits, and the Box-Muller transform turns them into two normal ones. The hash is exact integer arithmetic; logarithm,
+sine and cosine may differ by a rounding between devices and programs. ``normals`` consists of tensor operations that
+the compiler fuses into the step; ``fill_normals`` works in place on a CPU, where ``normals`` would take three times as
+long because of its passes over memory.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from torch import Tensor
 from ladder_search.data.hashing import GAMMA, MIXERS, SHIFTS, finalise, signed
 from ladder_search.training.seeding import NOISE, derive_range
 
-_UNIFORM_BITS = 24  # what a float32 holds exactly; the largest draw is sqrt(2 * 24 * ln 2) = 5.77
+_UNIFORM_BITS = 24  # exact in float32; the largest draw is sqrt(2 * 24 * ln 2) = 5.77
 _UNIT = 2.0**-_UNIFORM_BITS
 _LOW_BITS = (1 << _UNIFORM_BITS) - 1
-# Large enough that a call costs little beside its work, small enough that all buffers stay in a core's cache.
+# Large enough to amortise the overhead of a call, small enough for all buffers to stay in a core's cache.
 _WORDS_AT_ONCE = 1 << 15
 
 
@@ -35,16 +34,16 @@ def noise_keys(seed: int, start: int, steps: int) -> NDArray[np.int64]:
 
 
 def counters(size: int, device: torch.device) -> Tensor:
-    """Return what SplitMix64 adds to a key for the words of ``size`` draws: int64 (words,).
+    """Return the increments of SplitMix64 for the words of ``size`` draws: int64 (words,).
 
-    They are a table and no arithmetic of the program, because a compiler of C++ may take it for granted that the
-    multiples of a large signed number do not overflow, and then cut loops short or run them over their end.
+    They are stored rather than computed in the program: a C++ compiler may assume that multiples of a large signed
+    number do not overflow, and then shorten loops or run past their end.
     """
     return torch.arange(1, -(-size // 2) + 1, device=device) * signed(GAMMA)
 
 
 def normals(keys: Tensor, counters: Tensor, size: int) -> Tensor:
-    """Return ``size`` draws of every key: int64 (K,) -> float32 (K, size); ``counters`` are those of ``size``."""
+    """Return ``size`` draws per key: int64 (K,) -> float32 (K, size); ``counters`` are those of ``size``."""
     z = finalise(keys.unsqueeze(-1) + counters)
     radius = (-2.0 * torch.log((((z >> 40) & _LOW_BITS) + 1).float() * _UNIT)).sqrt()
     angle = ((z >> 8) & _LOW_BITS).float() * (2.0 * math.pi * _UNIT)
@@ -52,7 +51,7 @@ def normals(keys: Tensor, counters: Tensor, size: int) -> Tensor:
 
 
 def fill_normals(out: Tensor, key: int) -> None:
-    """Fill ``out``, a vector in the memory of the CPU, with the draws of ``key``; of float64 are float32's numbers."""
+    """Fill ``out``, a vector on the CPU, with the draws of ``key``; float64 vectors get the float32 numbers."""
     half = -(-len(out) // 2)
     if not half:
         return
@@ -79,7 +78,7 @@ def fill_normals(out: Tensor, key: int) -> None:
 
 @lru_cache(maxsize=8)
 def _scratch(count: int, thread: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64], Tensor]:
-    """Multiples of gamma, and a thread's room to work in, kept: memory that is new has to be paged in at every step."""
+    """Return multiples of gamma and a thread's workspace, cached: new memory would be paged in at every step."""
     steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(GAMMA)
     words, part = np.empty((2, count), np.uint64)
     return steps, words, part, torch.empty((3, count))

@@ -1,9 +1,9 @@
-"""The training program: K >= 1 members trained together, stacked along a leading trial axis.
+"""Packs: K >= 1 members trained together, stacked along a leading trial axis.
 
-A pack has a fixed number of slots. Members join and leave at interval boundaries; a freed slot is refilled in place,
-so a member at step 0 trains beside one at step 50,000. All that differs between members is data of the program: their
-parameters, optimiser state, batches, noise, learning rates and hyper-parameters. A member's numbers depend on its own
-settings and seed alone, and a member that becomes non-finite is reported so and hurts nobody.
+A pack has a fixed number of slots. Members join and leave at interval boundaries, and freed slots are reused, so that a
+member at step 0 can train beside one at step 50,000. Members differ only in data of the program: parameters, optimiser
+state, batches, noise, learning rates and hyper-parameters. A member's results depend only on its own settings and seed;
+a non-finite member is reported and does not affect the others.
 """
 
 from __future__ import annotations
@@ -42,30 +42,30 @@ class Build(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberState:
-    """All that a member needs to go on elsewhere; tensors are copies, without the trial axis."""
+    """The full state of a member; tensors are copies, without the trial axis."""
 
     step: int
     params: dict[str, Tensor]
     first: dict[str, Tensor]
     second: dict[str, Tensor]
     carried: dict[str, Tensor] = field(default_factory=dict)
-    """What its last step left to the next, see ``nn.protocol.Windows``; empty for most."""
+    """State of the last step for the next one, see ``nn.protocol.Windows``; usually empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntervalReport:
-    """What one member did in one interval."""
+    """Results of one member in one interval."""
 
     step: int
-    """Updates done since the member's start."""
+    """Updates since the member's start."""
     terms: dict[str, float]
     """Mean of every cost term over the interval."""
     learning_rate: float
-    """Rate of the interval's last step."""
+    """Learning rate of the interval's last step."""
     step_time_ms: float
     """Wall time of one step of the whole pack."""
     finite: bool
-    """False: the member diverged; its slot should be freed."""
+    """False if the member diverged; its slot should be freed."""
 
 
 class Pack:
@@ -77,8 +77,8 @@ class Pack:
         slot = pack.join(spec)                    -> at step 0
         pack.run(600)[slot].step                  -> 600
         state = pack.state(slot)                  -> a copy, for a checkpoint or another slot
-        pack.leave(slot)                          -> empty, to be refilled
-        slot = pack.join(spec, state=state)       -> at step 600 again, in this pack or any other
+        pack.leave(slot)                          -> empty
+        slot = pack.join(spec, state=state)       -> at step 600 again, in this or another pack
     """
 
     def __init__(
@@ -92,15 +92,15 @@ class Pack:
         captured: bool | None = None,
         stacking: Stacking = "vmap",
     ) -> None:
-        """Make a pack of empty slots.
+        """Create a pack of empty slots.
 
         Args:
-            like: fixes the signature.
-            build: makes the network of one member.
-            data: the training set, on the device where the pack is to be, and how it is read.
-            compiled: the step is compiled on its first use.
-            captured: steps and evaluations become CUDA graphs on their first use; None: on CUDA.
-            stacking: the family's; members of one that does not stack take turns, step by step.
+            like: a member that determines the signature.
+            build: returns the network of one member.
+            data: the training set, on the pack's device.
+            compiled: compile the step on its first use.
+            captured: capture steps and evaluations as CUDA graphs on their first use; None: on CUDA only.
+            stacking: of the family; without stacking, members take turns in every step.
         """
         if slots < 1:
             raise SettingError(f"a pack needs at least 1 slot, got {slots}; give a positive whole number.")
@@ -130,7 +130,7 @@ class Pack:
         }
         self._seats: list[_Seat | None] = [None] * slots
         self._term_names, self._measures = self._model.term_names, self._model.measures
-        # Rows that evaluations read: one place for a member as long as it sits, as a captured program wants it.
+        # Rows for evaluation, at a fixed address per slot, as captured programs require.
         self._statistics_rows, self._validation_rows = (
             torch.zeros((slots, *rows.shape), dtype=torch.int64, device=self._device)
             for rows in (data.stream(like).statistics_rows(), like.split.validation)
@@ -150,8 +150,8 @@ class Pack:
             data.x,
             data.y,
             terms=len(self._term_names),
-            # A program for a CPU has no launches left that members could share, and larger products gain nothing: one
-            # for a single member, which they take turns with, is as fast, and is compiled once for packs of all sizes.
+            # A compiled CPU program has no launches to share, and larger products are not faster. A program for a
+            # single member, used in turn, is equally fast, and is compiled once for packs of all sizes.
             stacking="none" if compiled and self._device.type == "cpu" else stacking,
             compiled=compiled,
             precision=like.training.precision,
@@ -173,12 +173,12 @@ class Pack:
 
     @property
     def compiled(self) -> bool:
-        """Whether the step is compiled; after the first step, whether it could be."""
+        """Whether the step is compiled; False after a failed compilation."""
         return self._stepper.compiled
 
     @property
     def compile_failure(self) -> str:
-        """Why the step is not compiled though it was to be; empty: it is, or was not to be."""
+        """Why the step could not be compiled; empty if it was, or was not meant to be."""
         return self._stepper.failure
 
     @property
@@ -187,11 +187,11 @@ class Pack:
         return [slot for slot, seat in enumerate(self._seats) if seat is not None]
 
     def join(self, spec: MemberSpec, *, state: MemberState | None = None) -> int:
-        """Seat a member in a free slot, at its start or where ``state`` left off, and return the slot.
+        """Seat a member in a free slot, at its start or at ``state``, and return the slot.
 
         Raises:
             SettingError: the pack is full, or the member has another signature.
-            CheckpointError: ``state`` is not of this model.
+            CheckpointError: ``state`` does not fit the model.
         """
         if spec.signature() != self.signature:
             raise SettingError(
@@ -233,7 +233,7 @@ class Pack:
         return slot
 
     def leave(self, slot: int) -> None:
-        """Free a slot; its tensors are cleared, so that nothing of a diverged member is left to compute on."""
+        """Free a slot and clear its tensors, so that a diverged member's values are not computed on."""
         self._seat(slot)
         self._seats[slot] = None
         for stack in (self._params, self._first, self._second, self._hyper, self._constants, self._carried):
@@ -241,37 +241,36 @@ class Pack:
                 stacked[slot].zero_()
 
     def state(self, slot: int, *, device: torch.device | None = None) -> MemberState:
-        """Return a copy of the member in ``slot``, on ``device`` or, without one, on the CPU."""
-        seat, there = self._seat(slot), device or torch.device("cpu")
+        """Return a copy of the member in ``slot``, on ``device`` or the CPU."""
+        seat, target = self._seat(slot), device or torch.device("cpu")
         params, first, second, carried = (
-            {name: stacked[slot].detach().to(there, copy=True) for name, stacked in stack.items()}
+            {name: stacked[slot].detach().to(target, copy=True) for name, stacked in stack.items()}
             for stack in (self._params, self._first, self._second, self._carried)
         )
         return MemberState(step=seat.clock.step, params=params, first=first, second=second, carried=carried)
 
     def run(self, steps: int, slots: Collection[int] | None = None) -> dict[int, IntervalReport]:
-        """Train seated members for ``steps`` steps and return a report per slot. Nothing is read back in between.
+        """Train seated members for ``steps`` steps, without synchronisation, and return a report per slot.
 
         Args:
-            slots: who advances, all that are seated unless told. The others stand still bit for bit, whatever the
-                program computes in their rows meanwhile, and get no report.
+            slots: slots to train, by default all seated ones. The others keep their state exactly and get no report.
         """
         if steps < 1:
             raise SettingError(f"an interval needs at least 1 step, got {steps}; give a positive whole number.")
         seated = {slot: self._seat(slot) for slot in self._chosen(slots)}
         standing = [slot for slot in self.active if slot not in seated]
-        # Copied aside and put back: one program serves any choice, and no mask has to survive a NaN.
+        # Saved and restored: one program serves any choice of slots, without masks, which would not stop NaN.
         stacks = (self._params, self._first, self._second, self._carried)
         moving = [stacked for stack in stacks for stacked in stack.values()] if standing else []
-        aside = [stacked[standing] for stacked in moving]
+        saved = [stacked[standing] for stacked in moving]
         tables = self._tables(seated, steps)
         begun = time.perf_counter()
         total = self._stepper.run(tables)
-        for stacked, kept in zip(moving, aside, strict=True):
+        for stacked, kept in zip(moving, saved, strict=True):
             stacked[standing] = kept
-        # Second moments, too: they overflow first, and a parameter whose moment is infinite stands still for good.
+        # Includes second moments: they overflow first, and a parameter with an infinite moment never changes again.
         healthy = torch.isfinite(total).all(1) & _finite([*self._params.values(), *self._second.values()])
-        means, finite = (total / steps).tolist(), healthy.tolist()  # the read-back, which waits for the device
+        means, finite = (total / steps).tolist(), healthy.tolist()  # synchronises with the device
         milliseconds = (time.perf_counter() - begun) * 1e3 / steps
         reports = {}
         for slot, seat in seated.items():
@@ -287,19 +286,19 @@ class Pack:
         return reports
 
     def statistics(self, slots: Collection[int] | None = None) -> tuple[list[int], Stack]:
-        """Return seated slots, all unless told, and their test-time statistics: buffer name -> (members, units).
+        """Return ``slots``, by default all seated ones, and their test-time statistics: name -> (members, units).
 
         Raises:
-            SettingError: nobody is seated.
+            SettingError: no member is seated.
         """
         chosen = self._chosen(slots)
         params, rows = self._params_of(chosen), self._statistics_rows[chosen]
         return chosen, labelled_statistics(self._model, params, self._data, rows, stacking=self._stacking)
 
     def validation_scores(self, slots: Collection[int] | None = None) -> dict[int, dict[str, float]]:
-        """Return what seated members, all unless told, are judged by, each on the validation rows of its split.
+        """Return each member's scores on the validation rows of its split, for ``slots``, by default all seated ones.
 
-        The first entry is what searches minimise; see the networks' ``measures``.
+        The first score is what searches minimise; see the networks' ``measures``.
         """
         chosen = self._chosen(slots)
         if not self._validation_rows.shape[1]:
@@ -309,39 +308,39 @@ class Pack:
         return {slot: self._named(row) for slot, row in zip(chosen, self._evaluation.scores(chosen), strict=True)}
 
     def validation_errors(self, slots: Collection[int] | None = None) -> dict[int, float]:
-        """Return the first of ``validation_scores``."""
-        return {slot: found[self._measures[0]] for slot, found in self.validation_scores(slots).items()}
+        """Return the first of the ``validation_scores``."""
+        return {slot: by_measure[self._measures[0]] for slot, by_measure in self.validation_scores(slots).items()}
 
     def test_scores(self, test: Feed) -> dict[int, dict[str, float]]:
-        """Return each seated member's scores on all rows of a test set."""
+        """Return the scores of all seated members on a whole test set."""
         slots, statistics = self.statistics()
         state = {**self._params_of(slots), **statistics}
-        found = scores(self._model, state, test, stacking=self._stacking).tolist()
-        return {slot: self._named(row) for slot, row in zip(slots, found, strict=True)}
+        rows = scores(self._model, state, test, stacking=self._stacking).tolist()
+        return {slot: self._named(row) for slot, row in zip(slots, rows, strict=True)}
 
     def test_errors(self, test: Feed) -> dict[int, float]:
-        """Return the first of ``test_scores``."""
-        return {slot: found[self._measures[0]] for slot, found in self.test_scores(test).items()}
+        """Return the first of the ``test_scores``."""
+        return {slot: by_measure[self._measures[0]] for slot, by_measure in self.test_scores(test).items()}
 
     def _named(self, row: list[float]) -> dict[str, float]:
         return dict(zip(self._measures, row, strict=True))
 
     def module(self, slot: int) -> Network:
-        """Return the member as a plain module with its test-time statistics in place, on the CPU."""
+        """Return the member as a plain module on the CPU, with its test-time statistics."""
         return self.modules([slot])[slot]
 
     def modules(self, slots: Collection[int] | None = None) -> dict[int, Network]:
-        """Return seated members, all unless told, as plain modules with their test-time statistics, on the CPU."""
+        """Return seated members, by default all, as plain modules on the CPU with their test-time statistics."""
         chosen, statistics = self.statistics(slots)
-        found = {}
+        networks = {}
         for row, slot in enumerate(chosen):
             module = self._build(self._seat(slot).clock.spec.model, generator=seeding.generator(0)).to(self._dtype)
-            own = {**self._params, **self._constants}
-            tensors = {name: stacked[slot].detach().cpu().clone() for name, stacked in own.items()}
+            stacks = {**self._params, **self._constants}
+            tensors = {name: stacked[slot].detach().cpu().clone() for name, stacked in stacks.items()}
             tensors |= {name: value[row].cpu() for name, value in statistics.items()}
             module.load_state_dict(tensors)
-            found[slot] = module
-        return found
+            networks[slot] = module
+        return networks
 
     def _seat(self, slot: int) -> _Seat:
         seat = self._seats[slot]
@@ -350,7 +349,7 @@ class Pack:
         return seat
 
     def _chosen(self, slots: Collection[int] | None) -> list[int]:
-        """The named slots in their order, each of them seated; all seated ones for None."""
+        """Return ``slots`` in ascending order, checked to be seated; all seated ones for None."""
         chosen = self.active if slots is None else sorted(set(slots))
         if not chosen:
             raise SettingError("a pack trains and evaluates members and no slot is taken or named; let one join first.")
@@ -359,14 +358,14 @@ class Pack:
         return chosen
 
     def _params_of(self, slots: list[int]) -> Stack:
-        """Parameters and constants of some slots."""
-        everything = self._params | self._constants
+        """Return parameters and constants of ``slots``."""
+        stacks = self._params | self._constants
         if len(slots) == self.slots:
-            return everything
-        return {name: stacked[slots] for name, stacked in everything.items()}
+            return stacks
+        return {name: stacked[slots] for name, stacked in stacks.items()}
 
     def _tables(self, seated: dict[int, _Seat], steps: int) -> tuple[Tensor, ...]:
-        """What the steps of an interval read, each (steps, K, ...): see ``make_step``, from ``rate`` to ``rows``."""
+        """Return the inputs of an interval's steps, each (steps, K, ...); see ``make_step``, ``rate`` to ``rows``."""
         scales = np.zeros((4, steps, self.slots))  # rate, root, progress, clip
         scales[[1, 3]] = 1.0
         keys = np.zeros((steps, self.slots), np.int64)
@@ -389,23 +388,23 @@ class Pack:
 
 @dataclass(frozen=True, slots=True)
 class _Seat:
-    """The host-side half of a member."""
+    """The host side of a member."""
 
     clock: Clock
     stream: Stream
 
 
 def parted(module: Network) -> tuple[Stack, Stack]:
-    """Return a module's parameters, followers that are buffers among them, and its constants: earlier stages."""
-    everything, followers = module.state_dict(), module.followers
+    """Return a module's parameters, including followers that are buffers, and its constants (earlier stages)."""
+    entries, followers = module.state_dict(), module.followers
     params = {name: v.detach() for name, v in module.named_parameters() if not name.startswith(SOURCES)}
-    params |= {name: everything[name] for name in followers if name not in params}
-    return params, {name: v for name, v in everything.items() if name.startswith(SOURCES)}
+    params |= {name: entries[name] for name in followers if name not in params}
+    return params, {name: v for name, v in entries.items() if name.startswith(SOURCES)}
 
 
 def _finite(stacks: list[Tensor]) -> Tensor:
-    """Whether every number of a member is finite, (K,)."""
-    # A sum that is finite has finite terms, and costs a tenth; one that is not may have overflowed.
+    """Return whether all numbers of each member are finite, (K,)."""
+    # A finite sum has finite terms and takes a tenth of the time; an infinite sum may be an overflow.
     sums = torch.stack([stacked.reshape(len(stacked), -1).sum(1) for stacked in stacks])
     if torch.isfinite(sums).all():
         return torch.ones_like(sums[0], dtype=torch.bool)
@@ -413,12 +412,12 @@ def _finite(stacks: list[Tensor]) -> Tensor:
 
 
 def _check_fits(stack: Stack, values: dict[str, Tensor]) -> None:
-    # Copying alone would let a tensor with an axis of length 1 spread over a longer one.
+    # A plain copy would broadcast a tensor with an axis of length 1.
     needed = {name: tuple(stacked.shape[1:]) for name, stacked in stack.items()}
-    found = {name: tuple(value.shape) for name, value in values.items()}
-    for name in sorted(needed.keys() | found.keys()):
-        if needed.get(name) != found.get(name):
+    shapes = {name: tuple(value.shape) for name, value in values.items()}
+    for name in sorted(needed.keys() | shapes.keys()):
+        if needed.get(name) != shapes.get(name):
             raise CheckpointError(
                 f"a member's state must fit its model, whose {name!r} has the shape {needed.get(name)}, "
-                f"got {found.get(name)}; join it with the settings it was trained with."
+                f"got {shapes.get(name)}; join it with the settings it was trained with."
             )

@@ -1,4 +1,4 @@
-"""What a member's step costs in packs of several sizes on this device: a second or two of real steps."""
+"""Measures a member's step in packs of several sizes on this device, with a second or two of real steps."""
 
 from __future__ import annotations
 
@@ -16,66 +16,66 @@ from ladder_search.training.pack import MemberSpec, Pack
 _ROUNDS = 3
 _ROUND_SECONDS = 0.15
 GAIN = 0.03
-"""A larger pack has to save so much of a member's step; after two in a row that do not, no larger one is tried."""
+"""Saving that a larger pack must reach; after two in a row that do not reach it, probing stops."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probed:
-    """A size of the pack and its cost."""
+    """The cost of one pack size."""
 
     slots: int
-    """Trials in it."""
+    """Trials in the pack."""
     member_step_ms: float
     """Wall time of a step of the pack divided by its members."""
     member_bytes: int
-    """Memory that a member takes on the device, activations of a step among it; 0 where it cannot be told."""
+    """Device memory of a member, including a step's activations; 0 if unknown."""
 
 
 def probe(make: Callable[[int], Pack], member: MemberSpec, sizes: Sequence[int], device: torch.device) -> list[Probed]:
-    """Time packs of these sizes, smallest first, until a larger one gains nothing or does not fit into memory.
+    """Time packs of the given sizes, smallest first, until larger ones gain nothing or do not fit into memory.
 
     Args:
-        make: returns an empty pack for so many trials.
-        member: what is trained; every member gets a seed of its own.
-        device: the packs' own.
+        make: returns an empty pack for a number of trials.
+        member: a member to train; every slot gets another seed.
+        device: the packs' device.
 
     Raises:
-        MemoryError, RuntimeError: not even the smallest fits into memory, or something else is wrong.
+        MemoryError, RuntimeError: the smallest pack does not fit into memory, or another error occurred.
     """
-    found: list[Probed] = []
-    best, in_vain = float("inf"), 0
+    results: list[Probed] = []
+    best, without_gain = float("inf"), 0
     for slots in sizes:
         try:
             probed = _probe_one(make, member, slots, device)
         except (MemoryError, RuntimeError) as error:
-            if not found or out_of_memory(error) is None:
+            if not results or out_of_memory(error) is None:
                 raise
             break
-        found.append(probed)
-        in_vain = 0 if probed.member_step_ms <= (1 - GAIN) * best else in_vain + 1
+        results.append(probed)
+        without_gain = 0 if probed.member_step_ms <= (1 - GAIN) * best else without_gain + 1
         best = min(best, probed.member_step_ms)
-        if in_vain == 2:
+        if without_gain == 2:
             break
-    return found
+    return results
 
 
 def _probe_one(make: Callable[[int], Pack], member: MemberSpec, trials: int, device: torch.device) -> Probed:
     on_gpu = device.type == "cuda"
     if on_gpu:
-        gc.collect()  # the last pack
+        gc.collect()  # frees the last pack
         torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated() if on_gpu else 0
     pack = make(trials)
     for number in range(pack.slots):
         pack.join(replace(member, seed=member.seed + number))
-    pack.run(2)  # what is only done once
+    pack.run(2)  # one-time work
     begun = time.perf_counter()
     pack.run(2)
     steps = max(2, round(2 * _ROUND_SECONDS / (time.perf_counter() - begun)))
-    taken = []
+    times = []
     for _ in range(_ROUNDS):
         begun = time.perf_counter()
         pack.run(steps)
-        taken.append((time.perf_counter() - begun) / steps)
+        times.append((time.perf_counter() - begun) / steps)
     used = torch.cuda.max_memory_allocated() - before if on_gpu else 0
-    return Probed(slots=trials, member_step_ms=median(taken) * 1e3 / pack.slots, member_bytes=round(used / pack.slots))
+    return Probed(slots=trials, member_step_ms=median(times) * 1e3 / pack.slots, member_bytes=round(used / pack.slots))

@@ -1,8 +1,8 @@
-"""One training step of K members as one function of tensors: forward, backward and Adam, with a leading trial axis.
+"""One training step of K members as a function of tensors: forward, backward and Adam, with a leading trial axis.
 
-The model is an ordinary module for one trial; ``vmap`` stacks it. Compiled, noise, forward, backward and update become
-one graph. Run eagerly, the gradient comes from plain autograd on the sum over members, which costs half of a functional
-gradient's launches and is the same gradient, because no member's cost depends on another member's parameters.
+The model is an ordinary module for one trial; ``vmap`` stacks it. A compiled step is one graph. In an eager step the
+gradient is plain autograd of the sum over members: it equals the functional gradient, because no member's cost depends
+on another's parameters, and needs half of its launches.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Step = Callable[..., Tensor]
 
 _MODEL = "model."
 _LONG_AGO = 1e9
-"""A number of updates after which Adam's corrections are 1 in double precision."""
+"""Number of updates after which Adam's corrections are 1 in double precision."""
 
 
 class _Cost(nn.Module):
@@ -49,10 +49,10 @@ class _Cost(nn.Module):
 
 
 class Bfloat16Products(TorchFunctionMode):
-    """Inside it layers multiply in bfloat16 and give float32, so that statistics and costs stay what they are.
+    """Runs layers in bfloat16 and returns float32, so that statistics and costs keep their precision.
 
-    ``torch.autocast`` would hand bfloat16 on to all that follows a product, batch statistics first of all. What is
-    rounded are the layers of ``torch.nn.functional``; a product written with ``@`` (combinators) stays float32.
+    ``torch.autocast`` would pass bfloat16 on to batch statistics and other later operations. Only layers of
+    ``torch.nn.functional`` are rounded; products written with ``@`` (combinators) stay float32.
     """
 
     LAYERS = (functional.linear, functional.conv1d, functional.conv2d, functional.conv3d, functional.conv_transpose2d)
@@ -79,22 +79,22 @@ def make_step(
     The step updates ``params``, Adam's moments ``first`` and ``second`` and ``carried`` (stacks) in place.
 
     Args:
-        feed: makes batches of rows.
-        noise_size: standard normal draws of one member's step.
-        compiled: the step is going to be, and is written for it: as operations that a compiler fuses.
-        precision: of the matrix products, see ``TrainingConfig.precision``.
-        clipping: whether gradients that are too long are shortened.
+            feed: creates batches from rows.
+            noise_size: standard normal draws of one member's step.
+            compiled: write the step for the compiler, as operations that it can fuse.
+            precision: of the matrix products, see ``TrainingConfig.precision``.
+            clipping: whether gradients are clipped.
 
     Args of the step, with K members:
         hyper: name -> (K, ...) tensors of hyper-parameters.
-        constants: name -> (K, ...) tensors of networks of an earlier stage, see ``nn.protocol.SOURCES``.
-        carried: name -> (K, rows, ...), what the last step left, see ``nn.protocol.Windows``; mostly empty.
-        rate, root: Adam's bias-corrected learning rate and second correction, each (K,).
-        progress: share of the run that is done, (K,).
-        clip: largest norm of a member's gradient, (K,).
-        keys: keys of the step's noise, (K,) int64.
-        rows: what the feed reads, (K, ...) int64 each.
-        x, y: the whole data set on the device, the feed's own.
+            constants: name -> (K, ...) tensors of an earlier stage's networks, see ``nn.protocol.SOURCES``.
+            carried: name -> (K, rows, ...) state of the last step, see ``nn.protocol.Windows``; usually empty.
+            rate, root: Adam's bias-corrected learning rate and second correction, each (K,).
+            progress: fraction of the run that is completed, (K,).
+            clip: maximum norm of a member's gradient, (K,).
+            keys: keys of the step's noise, (K,) int64.
+            rows: row indices for the feed, (K, ...) int64 each.
+            x, y: the feed's whole data set on the device.
 
     Returns of the step: cost terms, (K, len(model.term_names)).
     """
@@ -111,22 +111,22 @@ def make_step(
         return functional_call(cost, named, (batch, noise, hyper))
 
     def functional_gradient(params: Stack, *inputs: Any) -> tuple[Stack, Tensor, Stack]:
-        found, (terms, carried) = over_members(grad(member_cost, has_aux=True))(params, *inputs)
-        return found, terms, carried
+        gradients, (terms, carried) = over_members(grad(member_cost, has_aux=True))(params, *inputs)
+        return gradients, terms, carried
 
     def plain_gradient(params: Stack, *inputs: Any) -> tuple[Stack, Tensor, Stack]:
-        alone = _members(params) == 1
-        # One member's leaves are its own rows: a gradient that came through the choice of a row would be written twice.
-        leaves = {name: (value[0] if alone else value).detach().requires_grad_() for name, value in params.items()}
-        if alone:
+        single = _members(params) == 1
+        # A single member's leaves are its own rows: differentiating through the row selection would copy the gradient.
+        leaves = {name: (value[0] if single else value).detach().requires_grad_() for name, value in params.items()}
+        if single:
             total, (terms, carried) = member_cost(leaves, *_each(lambda value: value[0], inputs))
         else:
             totals, (terms, carried) = vmap(member_cost)(leaves, *inputs)
             total = totals.sum()
-        found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)
-        gradients = {name: value.reshape(params[name].shape) for name, value in zip(leaves, found, strict=True)}
-        left = {name: (value.unsqueeze(0) if alone else value).detach() for name, value in carried.items()}
-        return gradients, terms.detach().reshape(len(inputs[-1]), -1), left
+        flat = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)
+        gradients = {name: value.reshape(params[name].shape) for name, value in zip(leaves, flat, strict=True)}
+        new_state = {name: (value.unsqueeze(0) if single else value).detach() for name, value in carried.items()}
+        return gradients, terms.detach().reshape(len(inputs[-1]), -1), new_state
 
     gradient = functional_gradient if compiled else plain_gradient
 
@@ -157,56 +157,56 @@ def make_step(
         trained = {name: value for name, value in params.items() if name not in followers}
         constants = constants | {name: params[name] for name in followers}
         settings = hyper | {PROGRESS: progress}
-        gradients, terms, left = gradient(trained, settings, constants, carried, gathered, noise)
+        gradients, terms, new_state = gradient(trained, settings, constants, carried, gathered, noise)
         with torch.no_grad():
             if clipping:
                 gradients = clipped(gradients, clip)
             (fused_adam if eager_on_cpu else adam)(trained, gradients, first, second, rate, root)
             if followers:
-                follow(params, params | left, followers, over_members(model.follow_rate)(settings))
+                follow(params, params | new_state, followers, over_members(model.follow_rate)(settings))
             for name, place in carried.items():
-                place.copy_(left[name])
+                place.copy_(new_state[name])
         return terms
 
     return step
 
 
 def clipped(gradients: Stack, limit: Tensor) -> Stack:
-    """Return gradients of which no member's is longer than its ``limit``, (K,), over all its parameters together."""
+    """Return gradients with each member's norm over all its parameters clipped to its ``limit``, (K,)."""
     squares = torch.stack([value.square().reshape(len(value), -1).sum(1) for value in gradients.values()]).sum(0)
     share = (limit / squares.sqrt().clamp_min(1e-30)).clamp(max=1.0)
     return {name: value * share.view(-1, *(1,) * (value.dim() - 1)) for name, value in gradients.items()}
 
 
 def follow(params: Stack, targets: Stack, followers: Mapping[str, str], rate: Tensor) -> None:
-    """Move every follower by the share ``rate``, (K,), of its way to what it follows, by name, in place."""
+    """Move every follower by the fraction ``rate``, (K,), towards the parameter or buffer that it follows, in place."""
     for name, followed in followers.items():
         value = params[name]
         value.lerp_(targets[followed], rate.view(-1, *(1,) * (value.dim() - 1)))
 
 
 def adam(params: Stack, gradients: Stack, first: Stack, second: Stack, rate: Tensor, root: Tensor) -> None:
-    """Kingma and Ba 2015, Algorithm 1, in place; ``rate`` and ``root`` (K,) are those of ``schedules.adam_scale``."""
+    """Update in place: Kingma and Ba 2015, Algorithm 1; ``rate`` and ``root`` (K,) come from ``adam_scale``."""
     for name, value in params.items():
         d, m, v = gradients[name], first[name], second[name]
         over = (-1,) + (1,) * (value.dim() - 1)
         m.lerp_(d, 1.0 - BETA1)
         v.mul_(BETA2).addcmul_(d, d, value=1.0 - BETA2)
-        # rate m / (sqrt(v) / root + epsilon) with one quotient in place of two; and in place where it can be: eagerly
-        # every temporary of this size is a pass over memory.
+        # rate m / (sqrt(v) / root + epsilon) with a single quotient, and in place where possible: in eager mode every
+        # temporary of this size is a pass over memory.
         below = v.sqrt().add_(ADAM_EPSILON * root.view(over))
         value.sub_(((rate * root).view(over) * m).div_(below))
 
 
 def fused_adam(params: Stack, gradients: Stack, first: Stack, second: Stack, rate: Tensor, root: Tensor) -> None:
-    """The same update by torch.optim's own kernel, one pass over memory instead of eight; on a CPU.
+    """Run the same update with torch.optim's CPU kernel: one pass over memory instead of eight.
 
-    The kernel is told that it has run for ever, where its own corrections are 1, and gets the members' corrections
-    with the rate and with epsilon: rate * m / (sqrt(v) / root + eps) = rate * root * m / (sqrt(v) + eps * root).
+    A very large step number makes the kernel's own corrections 1; the members' corrections enter with the rate and
+    with epsilon: rate * m / (sqrt(v) / root + eps) = rate * root * m / (sqrt(v) + eps * root).
     """
     stacks = (params, gradients, first, second)
     updates = [torch.tensor(_LONG_AGO)] * len(params)
-    # The kernel walks through memory as if all four were laid out alike; a gradient may come transposed.
+    # The kernel assumes that all four have the same layout; a gradient may be transposed.
     rows = [[stack[name].contiguous().unbind(0) for name in params] for stack in stacks]
     for k, (step_size, correction) in enumerate(zip(rate.tolist(), root.tolist(), strict=True)):
         values, d, m, v = ([views[k] for views in stack] for stack in rows)
@@ -228,7 +228,7 @@ def fused_adam(params: Stack, gradients: Stack, first: Stack, second: Stack, rat
 
 
 def over_members(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return ``function`` over a leading axis of all arguments; one member alone is called without vmap's dispatch."""
+    """Return ``function`` over a leading axis of all arguments; a single member is called without vmap's overhead."""
 
     def call(*stacked: Any) -> Any:
         if _members(stacked[0]) > 1:
@@ -239,16 +239,16 @@ def over_members(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def in_turn(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return ``function``, which takes and gives stacks, called for one member after the other."""
+    """Return ``function``, which takes and returns stacks, called for one member after another."""
 
     def call(*stacked: Any) -> Any:
-        found = [
+        results = [
             function(*_each(lambda value, k=k: value[k : k + 1], stacked))  # type: ignore[misc]
             for k in range(_members(stacked[0]))
         ]
-        if isinstance(found[0], dict):
-            return {name: torch.cat([one[name] for one in found]) for name in found[0]}
-        return torch.cat(found)
+        if isinstance(results[0], dict):
+            return {name: torch.cat([one[name] for one in results]) for name in results[0]}
+        return torch.cat(results)
 
     return call
 
@@ -269,9 +269,10 @@ def _each(change: Callable[[Tensor], Tensor], nested: Any) -> Any:
 
 @contextmanager
 def float32_products_of(precision: str, device: torch.device) -> Iterator[None]:
-    """Let products of float32 be computed as ``TrainingConfig.precision`` says, on CUDA.
+    """Set the precision of float32 products on CUDA as in ``TrainingConfig.precision``.
 
-    torch's setting for the products of float32 is one of the whole process; packs of both kinds share a process."""
+    The setting is global in torch, and packs of both kinds may share a process.
+    """
     if device.type != "cuda":
         yield
         return

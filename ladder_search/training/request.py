@@ -1,4 +1,4 @@
-"""The cores and the share of a GPU that a trial needs, from its settings."""
+"""The cores and the share of a GPU required by a trial."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ladder_search.nn.protocol import ModelConfig, Stacking
 from ladder_search.training.settings import TrainingConfig
 
 LARGE_STEP = 128e9
-"""Floating-point operations, of products that do not wait for one another, at which one step occupies a whole GPU."""
+"""Floating-point operations, of independent products, at which one step occupies a whole GPU."""
 SMALLEST_SHARE = 0.125
 
 
@@ -19,14 +19,14 @@ class Request:
 
     cpus: float = 1.0
     gpus: float = 1.0
-    """Share of a GPU, where there are any."""
+    """Share of a GPU, if there are any."""
 
 
 def request_of(model: ModelConfig, training: TrainingConfig, stacking: Stacking) -> Request:
-    """Return what a trial of a family with this ``stacking`` needs: one core, which feeds a GPU or trains itself.
+    """Return the requirements of a trial of a family with this ``stacking``: one core, and a GPU or a share of it.
 
-    Trials that can be stacked share a whole GPU as one program, see ``--slots``. The others get a share of 1/8 to 1,
-    by powers of two, in proportion to the operations of one step; this rule is ours and was not measured.
+    Stacked trials share a whole GPU as one program, see ``--slots``. Others get a share of 1/8 to 1, a power of two in
+    proportion to the operations of one step; this rule is ours and was not measured.
     """
     if stacking != "none":
         return Request()

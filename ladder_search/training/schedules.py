@@ -13,16 +13,16 @@ ADAM_EPSILON = 1e-8
 
 
 def learning_rate(epoch: int, *, base: float, epochs: int, decay_start: float) -> float:
-    """Learning rate of the epoch that follows ``epoch`` completed ones: constant, then linear to zero.
+    """Return the learning rate after ``epoch`` completed epochs: constant, then linear to zero.
 
-    Stays at ``base`` while ``epoch <= D``, with ``D = decay_start * epochs``; afterwards
-    ``base * (epochs - epoch) / (epochs - D)``. Constant within an epoch. Source: the original code's per-epoch
+    It is ``base`` while ``epoch <= D``, with ``D = decay_start * epochs``, then
+    ``base * (epochs - epoch) / (epochs - D)``, and constant within an epoch. Source: the original code's per-epoch
     decay (paper, section 4.1: 100 epochs, then 50 of linear annealing).
 
     Args:
-        epoch: completed epochs, 0..epochs-1; past the end the rate is zero, or still ``base`` where it never decays.
+        epoch: completed epochs; from ``epochs`` on the rate is zero, or ``base`` if it never decays.
         base: learning rate before the decay.
-        epochs: length E of the whole run.
+        epochs: length E of the run.
         decay_start: fraction of E after which the decay begins, in 0..1; 1 never decays.
     """
     start = decay_start * epochs
@@ -32,7 +32,7 @@ def learning_rate(epoch: int, *, base: float, epochs: int, decay_start: float) -
 
 
 def adam_scale(step: NDArray[np.int64], lr: Numbers) -> tuple[Numbers, Numbers]:
-    """Return Adam's bias-corrected rates and the roots of its second correction for updates number ``step`` >= 1.
+    """Return Adam's bias-corrected rates and the roots of its second correction for update numbers ``step`` >= 1.
 
     Kingma and Ba 2015, Algorithm 1: ``lr / (1 - beta1^t)`` and ``sqrt(1 - beta2^t)``, elementwise.
     """

@@ -1,7 +1,7 @@
-"""Randomness as a function: every draw of a member derives from (its seed, what the draw is for, the step).
+"""Randomness as a function: every draw of a member derives from its seed, the draw's purpose and the step.
 
-Nothing here reads or moves a global stream, so a member draws the same numbers alone, in a pack, after a checkpoint
-and on another machine.
+No global stream is used, so a member draws the same numbers alone, in a pack, after a checkpoint and on another
+machine.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ladder_search.data.hashing import GAMMA, MIXERS, SHIFTS, mixed
 
-# What a draw is for; part of the derived seed, so that no two purposes share a stream.
+# Purposes of draws; part of the derived seed, so that no two purposes share a stream.
 INITIAL_WEIGHTS = 1
 NOISE = 2
 DISTURBANCE = 3
@@ -20,7 +20,7 @@ PROBE = 4
 
 
 def derive(seed: int, *path: int) -> int:
-    """Return a 63-bit seed for ``path`` below ``seed``; SplitMix64's finaliser mixes each part in."""
+    """Return a 63-bit seed for ``path`` below ``seed``, mixed with SplitMix64's finaliser."""
     return mixed(seed, path) >> 1
 
 
@@ -34,5 +34,5 @@ def derive_range(seed: int, *path: int, start: int, count: int) -> NDArray[np.in
 
 
 def generator(seed: int, *path: int) -> torch.Generator:
-    """Return a CPU generator that stands at the start of the stream (seed, path)."""
+    """Return a CPU generator at the start of the stream (seed, path)."""
     return torch.Generator().manual_seed(derive(seed, *path))

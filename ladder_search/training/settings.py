@@ -1,4 +1,4 @@
-"""Settings of a training run that are not the model's own."""
+"""Settings of a training run, except those of the model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ladder_search.errors import SettingError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingConfig:
-    """How long and how fast a member trains; the defaults are the ladder paper's for MNIST."""
+    """Length and optimiser of a training run; the defaults are those of the ladder paper for MNIST."""
 
     epochs: int = 150
     """Length E of the schedule; an epoch is one pass over the unlabelled set."""
@@ -21,22 +21,22 @@ class TrainingConfig:
     decay_start: float = 0.67
     """Fraction of the epochs after which the rate falls linearly to zero; 1 never decays."""
     labelled_batch: int = 100
-    """Labelled rows of a step; fewer when fewer are labelled."""
+    """Labelled rows of a step; fewer if the data set has fewer."""
     unlabelled_batch: int = 100
     """Unlabelled rows of a step."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of parameters, statistics and products."""
     precision: Literal["float32", "tf32", "bf16"] = "float32"
-    """Precision of a step's matrix products and convolutions, dtype's own for float32; unverified against the papers.
+    """Precision of a step's matrix products and convolutions; float32 is that of dtype. Unverified against the papers.
 
-    bf16 rounds their factors and results to bfloat16 and leaves all else, evaluations included, as it is. tf32 rounds
-    the factors to TensorFloat-32 on a CUDA device; on a CPU it is float32.
+    bf16 rounds factors and results of products to bfloat16 and changes nothing else; evaluations are unaffected. tf32
+    rounds factors to TensorFloat-32 on a CUDA device; on a CPU it is float32.
     """
 
     window: int = 64
-    """Steps of a piece of music that gradients flow through at once; a row's state goes on from window to window."""
+    """Steps of a piece of music per window; gradients are truncated there, states are carried on."""
     clip_norm: float | None = None
-    """Longest gradient, as a norm over all parameters; a longer one is shortened to it. null: none is."""
+    """Maximum norm of the gradient over all parameters; null disables clipping."""
 
     def __post_init__(self) -> None:
         if self.clip_norm is not None and not 0.0 < self.clip_norm < math.inf:
@@ -47,7 +47,7 @@ class TrainingConfig:
             value = getattr(self, name)
             if value < 1:
                 raise SettingError(f"training.{name} must be at least 1, got {value}; give a positive whole number.")
-            if value > 10**9:  # numbers of updates and rows are 64-bit integers on the device
+            if value > 10**9:  # counts of updates and rows are 64-bit integers on the device
                 raise SettingError(f"training.{name} must be at most 1000000000, got {value!r:.20}; give less.")
         if self.dtype == "float64" and self.precision != "float32":
             raise SettingError(

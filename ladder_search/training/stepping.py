@@ -1,8 +1,8 @@
-"""Many steps in a row without a word from the host: a step reads its inputs from tables, at a counter it moves itself.
+"""Runs many steps in a row without host synchronisation: a step reads its inputs from tables, at a counter.
 
-Tables, counter and sum lie in fixed places on the device, so "one step and on to the next" is a function without
-arguments. On a CPU it is called as it is, or as one compiled program. On CUDA it is captured once as a graph and
-replayed, and nothing is synchronised until the interval's sum is read.
+Tables, counter and sum have fixed addresses on the device, so that a step and its advance of the counter form a
+function without arguments. On a CPU it is called directly or as one compiled program. On CUDA it is captured once as
+a graph and replayed, and the host synchronises only to read the interval's sum.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from ladder_search.training.memory import out_of_memory
 from ladder_search.training.program import Stack, Step, float32_products_of
 
 Capture = Callable[[Callable[[], None], Iterable[Tensor]], Callable[[], None]]
-"""(function without arguments, the tensors that it changes) -> a function that does the same, only faster."""
+"""Returns a faster equivalent of a function without arguments; also takes the tensors that the function modifies."""
 
 _TABLE_STEPS = 128
 _TABLE_BYTES = 1 << 26
-"""Bounds of the tables' places; an interval whose tables are longer is cut."""
+"""Limits on the tables' buffers; longer tables are processed in parts."""
 _WARM_UP = 3
 
 
 class Stepper:
-    """One step of a pack, run many times in a row."""
+    """Runs a pack's step many times in a row."""
 
     def __init__(
         self,
@@ -47,37 +47,37 @@ class Stepper:
         capture: Capture | None = None,
     ) -> None:
         """Args:
-        stacks: parameters, Adam's two moments, hyper-parameters, constants, what steps carry on; they stay where
-                they are.
-        terms: cost terms of a member.
-        stacking: the family's; "none": the members take turns in every step.
-        compiled: the step is compiled on its first use; where that fails, it is called as it is.
+        stacks: parameters, Adam's two moments, hyper-parameters, constants and carried state; their addresses are
+            fixed.
+        terms: number of cost terms of a member.
+        stacking: of the family; "none": the members take turns in every step.
+        compiled: compile the step on its first use; if that fails, it runs eagerly.
         precision: of the products, see ``TrainingConfig.precision``.
-        capture: how the step gets fast, ``capture_graph`` on CUDA; None calls it as it is.
+        capture: ``capture_graph`` on CUDA; None runs the step directly.
         """
         self._step, self._stacks, self._x, self._y = step, stacks, x, y
         self._members = len(next(iter(stacks[0].values())))
         self._stacking, self._precision, self._capture = stacking, precision, capture
         self.compiled = compiled
-        """Whether the step is compiled; after the first step, whether it could be."""
+        """Whether the step is compiled; False after a failed compilation."""
         self.failure = ""
-        """Why it could not be compiled."""
+        """Why the step could not be compiled."""
         self._total = torch.zeros((self._members, terms), dtype=torch.float64, device=x.device)
         self._at = torch.zeros(1, dtype=torch.int64, device=x.device)
         self._places: list[Tensor] = []
         self._advance: Callable[[], None] | None = None
 
     def run(self, tables: Sequence[Tensor]) -> Tensor:
-        """Do one step per row of ``tables`` and return the sum of the steps' terms, (K, terms) float64.
+        """Run one step per row of ``tables`` and return the sum of the steps' terms, (K, terms) float64.
 
         Args:
-            tables: learning rates, second corrections, progress, limits of gradients, keys of the noise, and what
-                the feed reads, each (steps, K, ...) and on the device.
+            tables: learning rates, second corrections, progress, gradient limits, noise keys and row indices, each
+                (steps, K, ...) and on the device.
         """
         steps = len(tables[0])
         if not self._places:
             per_step = sum(table[0].nbytes for table in tables)
-            length = max(_WARM_UP, min(_TABLE_STEPS, _TABLE_BYTES // per_step))  # the warm-up moves the counter, too
+            length = max(_WARM_UP, min(_TABLE_STEPS, _TABLE_BYTES // per_step))  # the warm-up also moves the counter
             self._places = [torch.zeros_like(table[:1]).repeat_interleave(length, 0) for table in tables]
         self._total.zero_()
         length = len(self._places[0])
@@ -94,7 +94,7 @@ class Stepper:
         return self._total.clone()
 
     def _ready(self) -> Callable[[], None]:
-        """Return one step of all members and on to the next row of the tables, as fast as it gets here."""
+        """Return a function that runs one step of all members and advances to the next row of the tables."""
         leaves, structure = tree_flatten(self._stacks)
         places = len(self._places)
 
@@ -104,7 +104,7 @@ class Stepper:
             row = [table.index_select(0, at).squeeze(0) for table in tables]
             total += self._step(*tree_unflatten(stacked, structure), *row, x, y)
 
-        # Where members take turns, each is a share of its own, and they have one program.
+        # Members that take turns are separate shares with one program.
         turns = [slice(k, k + 1) for k in range(self._members)] if self._stacking == "none" else [slice(None)]
         shares = [
             [self._at, self._total[k], *(p[:, k] for p in self._places), *(v[k] for v in leaves), self._x, self._y]
@@ -130,7 +130,7 @@ class Stepper:
             except (RuntimeError, OSError, SubprocessError) as error:
                 if out_of_memory(error) is not None:
                     raise
-                # For example a temporary folder that was mounted noexec meanwhile, or a full disk.
+                # For example, the temporary folder has since been mounted with noexec, or the disk is full.
                 self.compiled = False
                 self.failure = " ".join(str(error).split())[:300] or type(error).__name__
                 warnings.warn(f"steps are not compiled, which failed: {self.failure}", RuntimeWarning, stacklevel=2)
@@ -138,24 +138,24 @@ class Stepper:
 
 
 def warm_up(function: Callable[[], object], changed: Iterable[Tensor]) -> None:
-    """Call ``function`` a few times and take back what it did to the tensors ``changed``."""
+    """Call ``function`` a few times and restore the tensors ``changed``."""
     places = list(changed)
-    kept = [place.clone() for place in places]
+    saved = [place.clone() for place in places]
     for _ in range(_WARM_UP):
         function()
-    for place, value in zip(places, kept, strict=True):
+    for place, value in zip(places, saved, strict=True):
         place.copy_(value)
 
 
 def capture_graph(function: Callable[[], None], changed: Iterable[Tensor] = ()) -> Callable[[], None]:
-    """Return a function that replays what ``function`` launches on the current CUDA device.
+    """Return a function that replays the CUDA launches of ``function``.
 
     Args:
-        function: reads and writes tensors that stay where they are, and waits for nothing.
-        changed: what it changes; the calls that warm it up leave no trace there. Twice their memory is needed for that.
+        function: reads and writes tensors at fixed addresses, and does not synchronise.
+        changed: tensors that it modifies; they are restored after the warm-up, which needs twice their memory.
 
     Raises:
-        ResourceError: it cannot be captured. Memory that does not suffice is torch's own error.
+        ResourceError: it cannot be captured. An out-of-memory error is torch's own.
     """
     try:
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
