@@ -1,4 +1,4 @@
-"""The families: one row per model file."""
+"""The families of models, with one entry per model file."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ class BuildNetwork(Protocol):
 
         Args:
             config: settings of the family.
-            generator: of the initial weights.
-            sources: networks of an earlier stage; a family without one ignores them.
+            generator: draws the initial weights.
+            sources: networks of an earlier stage, ignored by families without one.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """A kind of model: its settings, how a network is built from them, and how searches and packs treat it."""
+    """A kind of model: its settings, its network, and its properties for searches and packs."""
 
     config: type[ModelConfig]
     build: BuildNetwork
-    """The network's class."""
+    """Class of the network."""
     space: str
-    """Name of the file in ``spaces/`` with the family's search space."""
+    """Name of the file of the search space in ``spaces/``."""
     stacking: Stacking
-    """none: the members of a pack take turns and trials share none, because stacking is impossible or does not pay."""
+    """none: members of a pack take turns and trials share no pack, because stacking is impossible or not worthwhile."""
     compiling: bool = True
     """Whether ``--compile auto`` may compile the steps of long runs."""
     stage: str | None = None
-    """Family of the networks of the earlier stage; None: there is no such stage."""
+    """Family of the earlier stage's networks; None without such a stage."""
     small: ModelConfig
-    """A network for a data set of the tests (``tests/contracts``) that trains in about a second."""
+    """A network for a test data set (``tests/contracts``) that trains in about a second."""
 
 
 _SMALL_CONVOLUTIONS = ("convf:4:3:1", "maxpool:2:2", "convv:10:3:1", "globalmeanpool")
@@ -60,13 +60,13 @@ FAMILIES: dict[str, Family] = {
         stacking="vmap",
         small=LadderConfig(widths=(64, 12, 10), noise_std=(0.3,) * 3, lambda_=(10.0, 1.0, 0.1)),
     ),
-    # On a CPU stacking gains convolutions of the papers' sizes 4 % at best (benchmarks/step.py), and compiling
-    # nothing: a step of Conv-Small takes 0.44 s of a core eagerly and 0.46 s compiled, one on 8 x 8 digits 21 and
-    # 15 ms, which makes up for a compilation after some 10,000 steps (benchmarks/step.py). GPUs are unmeasured.
+    # On a CPU stacking speeds up convolutions of the papers' sizes by at most 4 %, and compiling does not: a step of
+    # Conv-Small takes 0.44 s of a core eagerly and 0.46 s compiled; one on 8 x 8 digits takes 21 and 15 ms, which
+    # amortises compilation after some 10,000 steps (benchmarks/step.py). GPUs are unmeasured.
     "ladder-conv": Family(
         config=ConvLadderConfig,
         build=ConvLadder,
-        space="ladder",  # the same noise, denoising weights and combinators; only the number of layers is another
+        space="ladder",  # the same noise, denoising weights and combinators
         stacking="none",
         compiling=False,
         small=ConvLadderConfig(
@@ -88,14 +88,14 @@ FAMILIES: dict[str, Family] = {
     "progressive-conv": Family(
         config=ProgressiveConvConfig,
         build=ProgressiveConv,
-        space="progressive",  # the same adapters, alphas and sources; only the layers are others
+        space="progressive",  # the same adapters, alphas and sources
         stacking="none",
         compiling=False,
         stage="ladder-conv",
         small=ProgressiveConvConfig(image=(1, 8, 8), layers=_SMALL_CONVOLUTIONS),
     ),
-    # Stacked, a step on video takes 1.5 times as long. Compiled it takes a tenth less at best, after 7 to 171 s;
-    # one on music, 64 steps in a row, does not earn its compilation back (benchmarks/step.py).
+    # Stacked, a step on video takes 1.5 times as long. Compiled, it takes at most a tenth less, after 7 to 171 s of
+    # compilation; for music, with 64 steps in a row, compiling does not pay (benchmarks/step.py).
     "recurrent": Family(
         config=RecurrentConfig,
         build=RecurrentLadder,
@@ -110,7 +110,7 @@ FAMILIES: dict[str, Family] = {
             unlabelled=True,
         ),
     ),
-    # 64 steps in a row are a program that takes minutes to compile, and a training is over in that time.
+    # Compiling 64 steps in a row takes minutes, as long as a training run.
     "sequence": Family(
         config=SequenceConfig,
         build=SequenceNetwork,

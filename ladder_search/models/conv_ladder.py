@@ -1,13 +1,13 @@
-"""The convolutional ladder network (Rasmus et al. 2015, section 4): Conv-FC, Conv-Small, Conv-Large and their like.
+"""The convolutional ladder network (Rasmus et al. 2015, section 4), such as Conv-FC, Conv-Small and Conv-Large.
 
 Legend: ``z`` clean and ``z_tilde`` corrupted pre-activations after batch normalisation, ``h`` activations, ``u`` the
 signal from the layer above in the decoder, ``g`` the combinator, ``z_hat = g(z_tilde, u)`` the denoised estimate,
-``lambda_`` the denoising weights, ``noise_std`` the sigmas; layer 0 is the image and layer L the softmax.
+``lambda_`` the denoising weights, ``noise_std`` the sigmas; layer 0 is the image and layer L the softmax. Maps are
+(rows, height, width, channels), see ``nn.maps``.
 
-What differs from the ladder of full connections: a channel is normalised over its places, too; pools have neither beta
-nor gamma and no nonlinearity, and are normalised and corrupted like every layer; the combinator has one set of numbers
-for each channel where the layer above is a convolution or a pool, and one for each unit otherwise. Nothing is detached.
-Maps are (rows, height, width, channels) throughout, see ``nn.maps``.
+Differences from the fully connected ladder: statistics are per channel, over rows and positions; pools have no beta,
+gamma or nonlinearity, but are normalised and corrupted like every layer; a combinator has one set of parameters per
+channel below a convolution or a pool, and one per unit otherwise. No gradient is stopped.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from ladder_search.nn.protocol import Batch
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConvLadderConfig(DenoisingConfig):
-    """Settings of one convolutional ladder; the defaults are the paper's Conv-Small Gamma model on 100 MNIST labels."""
+    """Settings of a convolutional ladder; the defaults are the paper's Conv-Small Gamma model on 100 MNIST labels."""
 
     image: tuple[int, int, int] = (1, 28, 28)
-    """Channels, height and width; an example's numbers come in this order."""
+    """Channels, height and width; pixels of an example are in this order."""
     layers: tuple[str, ...] = (
         "convf:32:5:1",
         "maxpool:2:2",
@@ -52,7 +52,7 @@ class ConvLadderConfig(DenoisingConfig):
     lambda_: tuple[float, ...] = (*(0.0,) * 9, 1.0)
     decoder: Decoder = "gamma"
     top_gamma: bool = True
-    """Whether the softmax layer has a gamma beside its beta; the paper's CIFAR-10 networks have none."""
+    """Whether the softmax layer has a gamma besides its beta; in the paper's CIFAR-10 networks it has none."""
 
     def __post_init__(self) -> None:
         read_network(self.layers, self.image)
@@ -60,7 +60,7 @@ class ConvLadderConfig(DenoisingConfig):
 
     @property
     def network(self) -> Stack:
-        """The layers, typed, and their sizes."""
+        """The parsed layers and their sizes."""
         return read_network(self.layers, self.image)
 
     @property
@@ -85,10 +85,10 @@ class ConvLadderConfig(DenoisingConfig):
         return (*shape, self.lateral, self.activation, self.top_gamma)
 
     def flops(self, labelled: int, unlabelled: int) -> float:
-        """Floating-point operations of one step's products, convolutions among them, for that many rows of each kind.
+        """Return the floating-point operations of one step's products and convolutions for these numbers of rows.
 
-        Backward a product is two, but for the first layer with weights, whose input needs no gradient. Zeros around a
-        map are counted, because they are multiplied.
+        The backward pass takes two per product, but one for the first layer with weights, whose input needs no
+        gradient. Products with padding are counted.
         """
         layers, sizes = self.network.layers, self.network.sizes
         up = [layer.flops(below) for layer, below in zip(layers, sizes, strict=False)]
@@ -98,7 +98,7 @@ class ConvLadderConfig(DenoisingConfig):
         return encoder + (unlabelled * 3 * sum(down) if self.decoder == "full" else 0.0)
 
     def on_network_of(self, other: ConvLadderConfig) -> ConvLadderConfig:
-        """These settings on the layers of ``other``; a vector keeps its entries 0 and 1 and repeats the last."""
+        """Return these settings on the layers of ``other``; vectors keep entries 0 and 1 and repeat the last."""
         return replace(
             self,
             image=other.image,
@@ -119,11 +119,11 @@ class ConvLadderConfig(DenoisingConfig):
 
 
 class ConvLadder(Column):
-    """One convolutional ladder. ``cost`` is what a training step differentiates, ``forward`` classifies clean images.
+    """A convolutional ladder; ``cost`` is the training cost, ``forward`` classifies clean images.
 
-    Parameters, by layer: ``W`` of layers with weights; ``beta`` of all but pools, and of the top; ``gamma`` of the top;
-    ``V[l]``, own weights of the decoder's way from layer l+1 to l; one combinator ``g`` per decoded layer.
-    Buffers ``mean_l``, ``variance_l``, one number per channel: the test-time statistics, see ``statistics``.
+    Parameters, by layer: ``W`` of layers with weights; ``beta`` of the top and of all layers but pools; ``gamma`` of
+    the top; ``V[l]``, the decoder's weights from layer l+1 to l; one combinator ``g`` per decoded layer. Buffers
+    ``mean_l`` and ``variance_l``, per channel, are the test-time statistics, see ``statistics``.
     """
 
     config: ConvLadderConfig
@@ -139,7 +139,7 @@ class ConvLadder(Column):
         self.beta = nn.ParameterDict({str(i): torch.zeros(sizes[i][0]) for i in shifted})
         self.gamma = nn.Parameter(torch.ones(sizes[depth][0])) if config.top_gamma else None
         top_down = config.decoded_layers
-        # Layer l is decoded by its upper neighbour's inverse; the top layer takes its u from the softmax instead.
+        # The inverse of layer l+1 decodes to layer l; the top layer takes its u from the softmax instead.
         shapes = {str(i): self.layers[i].shape_down(sizes[i]) for i in top_down[1:]}
         self.V = nn.ParameterDict({name: start(shape, generator) for name, shape in shapes.items() if shape})
         build, std = find_combinator(config.combinator), config.combinator_std
@@ -149,7 +149,7 @@ class ConvLadder(Column):
             self.register_buffer(f"variance_{i}", torch.ones(sizes[i][0]))
 
     def _combined(self, layer: int) -> int:
-        """Entries of a combinator's vectors: channels below a convolution or a pool, units below full connections."""
+        """Return the size of a combinator's vectors: channels below convolutions and pools, else units."""
         size = self.sizes[layer]
         maps = layer < self.config.depth and len(self.layers[layer].shape_down(size)) != 2
         return size[0] if maps else math.prod(size)
@@ -167,11 +167,11 @@ class ConvLadder(Column):
         return (labelled + (unlabelled if self.config.decoded_layers else 0)) * sum(map(math.prod, self.sizes))
 
     def pre_activations(self, h: Tensor, layer: int) -> Tensor:
-        """The layer's own values before normalisation, from the map below: no bias."""
+        """Return the layer's values before normalisation, from the map below; there is no bias."""
         return self.layers[layer - 1].up(h, self.W.get(str(layer)))
 
     def activate(self, z: Tensor, layer: int) -> Tensor:
-        """``h = phi(z + beta)``, a pool's z as it is; at the softmax layer the logits, ``gamma * (z + beta)``."""
+        """Return ``h = phi(z + beta)``, ``z`` for pools, and the logits ``gamma * (z + beta)`` at the softmax layer."""
         if str(layer) not in self.beta:
             return z
         shifted: Tensor = z + self.beta[str(layer)]
@@ -183,14 +183,14 @@ class ConvLadder(Column):
         """Return the training cost of one step and its terms (paper, equations of the total cost C).
 
         Args:
-            batch: labelled rows, their classes and unlabelled rows, each row an image of channels, height and width.
-            noise: standard normal draws, shape (noise_size,), laid out layer by layer, labelled rows first, each row
-                by height, width and channels.
+            batch: labelled rows, their classes and unlabelled rows; a row is an image of channels, height and width.
+            noise: standard normal draws, shape (noise_size,), by layer, with labelled rows first, each row by height,
+                width and channels.
             hyper: ``noise_std`` and ``lambda_``, each of shape (L+1,).
 
         Returns:
-            the scalar cost, and the terms named by ``term_names``: cost, cross-entropy, each layer's weighted
-            denoising cost.
+            the scalar cost, and the terms named by ``term_names``: cost, cross-entropy and the weighted denoising cost
+            of each layer.
         """
         config, depth, decoded = self.config, self.config.depth, self.config.decoded_layers
         n_lab = batch.x_labelled.shape[0]
@@ -199,8 +199,8 @@ class ConvLadder(Column):
         noisy = n_lab + n_unl
         draws = torch.split(noise, [noisy * math.prod(size) for size in self.sizes], dim=-1)
 
-        # Rows: corrupted labelled, corrupted unlabelled, clean unlabelled, in one product per layer. The labelled
-        # clean path gets no gradient and serves the test-time statistics alone: see ``statistics``.
+        # Rows: corrupted labelled, corrupted unlabelled, clean unlabelled, in one product per layer. The clean path of
+        # labelled rows gets no gradient; it is only needed in ``statistics``.
         x = as_map(torch.cat([batch.x_labelled, batch.x_unlabelled]) if n_unl else batch.x_labelled, config.image)
         h = x + sigma[0] * draws[0].view(x.shape)
         z_tilde, z = {0: h[n_lab:]}, {0: x[n_lab:]}
@@ -212,7 +212,7 @@ class ConvLadder(Column):
         for layer in range(1, depth + 1):
             z_all, mean, scale = _normalise_maps(self.pre_activations(h, layer), groups)
             corrupted = z_all[:noisy] + sigma[layer] * draws[layer].view(noisy, *z_all.shape[1:])
-            if layer in decoded:  # the maps of the others need not be kept
+            if layer in decoded:  # other maps are not needed again
                 z_tilde[layer], z[layer] = corrupted[n_lab:], z_all[noisy:]
                 means[layer], scales[layer] = mean, scale
             both = torch.cat([corrupted, z_all[noisy:]]) if layer < depth and n_unl else corrupted
@@ -221,15 +221,15 @@ class ConvLadder(Column):
         logits = h.flatten(1)
         supervised = functional.cross_entropy(logits[:n_lab], batch.y)
         total, terms = supervised, {COST_SUPERVISED: supervised}
-        # Probabilities, not logits, go to the decoder's top.
+        # The decoder's top gets probabilities, not logits.
         above = torch.softmax(logits[n_lab:], dim=-1)
         lambda_ = hyper["lambda_"].unbind(-1)
         for layer in decoded:
             u = self._from_above(above, layer)
             lateral = z_tilde[layer] if config.lateral else torch.zeros_like(z_tilde[layer])
-            # Below full connections a map's units stand side by side, each with a combinator of its own.
+            # Below full connections every unit of a map has its own combinator, so u is flat.
             z_hat = self.g[str(layer)](lateral.reshape(u.shape), u).reshape(lateral.shape)
-            # Clean unlabelled statistics on z_hat; the input layer is compared as it is.
+            # z_hat is normalised with the clean unlabelled statistics; the input layer is compared unnormalised.
             estimate = z_hat if layer == 0 else scaled(z_hat.flatten(0, -2), means[layer], scales[layer])
             denoising = lambda_[layer] * (z[layer] - estimate.view(z_hat.shape)).square().mean()
             terms[cost_denoising(layer)] = denoising
@@ -239,17 +239,17 @@ class ConvLadder(Column):
         return total, torch.stack([terms[name] for name in self.term_names])
 
     def _from_above(self, above: Tensor, layer: int) -> Tensor:
-        """u: what comes down to a layer, normalised over rows, and over places where it is a map."""
+        """Return u: the layer's signal from above, normalised over rows and, for maps, positions."""
         u = above
         if layer < self.config.depth:
             u = self.layers[layer].down(above, self.V.get(str(layer)), self.sizes[layer])
         return batch_normalise(u.flatten(0, -2)).view(u.shape)
 
     def statistics(self, x_labelled: Tensor) -> dict[str, Tensor]:
-        """Test-time statistics: averages over labelled minibatches of each one's mean and unbiased variance.
+        """Return the test-time statistics: averages over labelled minibatches of mean and unbiased variance.
 
-        Every minibatch is normalised by its own (biased) statistics on its way up the clean path. Unbiased is meant as
-        in the original code, which counts a minibatch's rows, N / (N - 1), and not the places that a channel has.
+        In the clean path every minibatch is normalised with its own biased statistics. As in the original code, the
+        unbiased variance counts rows, N / (N - 1), and not the positions of a channel.
 
         Args:
             x_labelled: the labelled minibatches of an epoch, shape (minibatches, rows, d); rows >= 2.
@@ -258,27 +258,26 @@ class ConvLadder(Column):
             buffer name -> value, shape (channels of layer l,).
         """
         minibatches, rows = x_labelled.shape[:2]
-        h, found = as_map(x_labelled.flatten(0, 1), self.config.image), {}
+        h, statistics = as_map(x_labelled.flatten(0, 1), self.config.image), {}
         for layer in range(1, self.config.depth + 1):
             z_pre = self.pre_activations(h, layer)
             places = z_pre.reshape(minibatches, -1, z_pre.shape[-1])
             mean, variance = batch_statistics(places)
-            found[f"mean_{layer}"] = mean.mean(0)
-            found[f"variance_{layer}"] = variance.mean(0) * (rows / (rows - 1))
+            statistics[f"mean_{layer}"] = mean.mean(0)
+            statistics[f"variance_{layer}"] = variance.mean(0) * (rows / (rows - 1))
             h = self.activate(normalise(places, mean, variance).view(z_pre.shape), layer)
-        return found
+        return statistics
 
     def features(self, x: Tensor, *, noise: Mapping[int, Tensor] | None = None) -> list[Tensor]:
-        """Activations of the clean path under the stored statistics.
+        """Return the activations of the clean path, normalised with the stored statistics.
 
         Args:
             x: images, shape (rows, d).
-            noise: layer -> what is added to its activations, in the shape that they are returned in; the layers above
-                read the sum.
+            noise: layer -> values added to its activations, in their returned shape; the layers above read the sum.
 
         Returns:
-            h_0..h_L: the image and the layers, each (rows, channels, height, width), a vector being a map of one
-            place, and the logits, (rows, classes).
+            h_0..h_L: the image and the layers, each (rows, channels, height, width), where vectors are maps of one
+            position, and the logits, (rows, classes).
         """
         added = {layer: value.permute(0, 2, 3, 1) for layer, value in (noise or {}).items()}
         image = as_map(x, self.config.image)
@@ -292,12 +291,12 @@ class ConvLadder(Column):
         return [*(each.permute(0, 3, 1, 2) for each in h[:-1]), h[-1].flatten(1)]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Class probabilities of the clean path under the stored statistics: (rows, d) -> (rows, classes)."""
+        """Return class probabilities with the stored statistics: (rows, d) -> (rows, classes)."""
         return torch.softmax(self.features(x)[-1], dim=-1)
 
 
 def _normalise_maps(z_pre: Tensor, rows: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """``normalise_groups`` of maps: each group's statistics are over its rows and their places, per channel."""
+    """Apply ``normalise_groups`` to maps: statistics are per channel, over a group's rows and their positions."""
     places = z_pre.shape[1] * z_pre.shape[2]
     z, mean, scale = normalise_groups(z_pre.flatten(0, -2), [n * places for n in rows])
     return z.view(z_pre.shape), mean, scale

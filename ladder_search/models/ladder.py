@@ -4,8 +4,8 @@ Legend: ``z`` clean and ``z_tilde`` corrupted pre-activations after batch normal
 signal from the layer above in the decoder, ``g`` the combinator, ``z_hat = g(z_tilde, u)`` the denoised estimate,
 ``lambda_`` the denoising weights, ``noise_std`` the sigmas; layer 0 is the input and layer L the softmax.
 
-The full model, bottom-only, Gamma and the supervised baseline are settings of this one model: the vector ``lambda_``
-and how much of the decoder is built. Nothing is detached: the denoising cost trains the clean encoder as well.
+The full model, bottom-only, Gamma and the supervised baseline differ only in the vector ``lambda_`` and in the part of
+the decoder that is built. No gradient is stopped: the denoising cost also trains the clean encoder.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ladder_search.nn.protocol import Batch
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LadderConfig(DenoisingConfig):
-    """Settings of one ladder network; the defaults are the paper's 100-label MNIST model."""
+    """Settings of a ladder network; the defaults are the paper's 100-label MNIST model."""
 
     widths: tuple[int, ...] = (784, 1000, 500, 250, 250, 250, 10)
     """Units of layers 0..L: input, hidden layers, classes."""
@@ -67,10 +67,10 @@ class LadderConfig(DenoisingConfig):
         return (self.widths, self.decoder, self.combinator, self.lateral, self.activation)
 
     def flops(self, labelled: int, unlabelled: int) -> float:
-        """Floating-point operations of one step's matrix products for that many rows of each kind.
+        """Return the floating-point operations of one step's matrix products for these numbers of rows.
 
-        A product of (rows, m) and (m, n) takes 2 rows m n operations; its backward pass is two such products, one for
-        the first layer, whose input needs no gradient.
+        A product of (rows, m) and (m, n) takes 2 rows m n operations. Its backward pass takes two such products, but
+        one for the first layer, whose input needs no gradient.
         """
         products = [2.0 * n_in * n_out for n_in, n_out in pairwise(self.widths)]
         rows = labelled + (2 * unlabelled if self.decoded_layers else 0)
@@ -78,7 +78,7 @@ class LadderConfig(DenoisingConfig):
         return encoder + (unlabelled * 3 * sum(products) if self.decoder == "full" else 0.0)
 
     def on_network_of(self, other: LadderConfig) -> LadderConfig:
-        """These settings on the layers of ``other``; a vector keeps its entries 0 and 1 and repeats the last."""
+        """Return these settings on the layers of ``other``; vectors keep entries 0 and 1 and repeat the last."""
         return replace(
             self,
             widths=other.widths,
@@ -96,16 +96,16 @@ class LadderConfig(DenoisingConfig):
 
     @property
     def teachable(self) -> bool:
-        """Whether the network can have a mean teacher: with a decoder it passes unlabelled rows up."""
+        """Whether the network can have a mean teacher: only with a decoder does it read unlabelled rows."""
         return bool(self.decoded_layers)
 
 
 class Ladder(Teachable, Column):
-    """One ladder network. ``cost`` is what a training step differentiates, ``forward`` classifies clean inputs.
+    """A ladder network; ``cost`` is the training cost, ``forward`` classifies clean inputs.
 
     Parameters: ``W[l-1]`` (n_l, n_{l-1}) and ``V[l-1]`` (n_{l-1}, n_l), normal with variance 1/fan_in and without bias;
-    ``beta`` of every layer, zero; ``gamma`` of the softmax layer, one; one combinator per decoded layer.
-    Buffers ``mean_l``, ``variance_l``: the test-time statistics, which ``statistics`` computes from labelled rows.
+    ``beta`` of every layer, zero; ``gamma`` of the softmax layer, one; one combinator per decoded layer. Buffers
+    ``mean_l`` and ``variance_l`` are the test-time statistics, see ``statistics``.
     """
 
     config: LadderConfig
@@ -122,7 +122,7 @@ class Ladder(Teachable, Column):
         self.beta = nn.ParameterList([torch.zeros(widths[i]) for i in range(1, depth + 1)])
         self.gamma = nn.Parameter(torch.ones(widths[depth]))
         top_down = config.decoded_layers
-        # V[l] carries z_hat[l+1] down to layer l; the top layer takes its u from the softmax instead.
+        # V[l] maps z_hat[l+1] to layer l; the top layer takes its u from the softmax instead.
         self.V = nn.ParameterDict({str(i): gaussian(widths[i], widths[i + 1]) for i in top_down[1:]})
         build = find_combinator(config.combinator)
         self.g = nn.ModuleDict({str(i): build(widths[i], config.combinator_std, generator) for i in top_down})
@@ -143,7 +143,7 @@ class Ladder(Teachable, Column):
         return (labelled + (unlabelled if self.config.decoded_layers else 0)) * sum(self.config.widths)
 
     def activate(self, z: Tensor, layer: int) -> Tensor:
-        """``h = phi(z + beta)``; at the softmax layer the logits ``gamma * (z + beta)``."""
+        """Return ``h = phi(z + beta)``, or the logits ``gamma * (z + beta)`` at the softmax layer."""
         shifted: Tensor = z + self.beta[layer - 1]
         if layer == self.config.depth:
             return self.gamma * shifted
@@ -160,8 +160,8 @@ class Ladder(Teachable, Column):
 
         Args:
             x: inputs, (rows, d), normalised as one group; rows >= 2.
-            noise: standard normal draws, (logits_noise_size,), laid out layer by layer.
-            found: where their statistics are noted, as ``statistics`` returns them, of this path; None: nowhere.
+            noise: standard normal draws, (logits_noise_size,), by layer.
+            found: receives the statistics of this path, named as in ``statistics``, unless it is None.
         """
         sigma, widths, rows = hyper["noise_std"].unbind(-1), self.config.widths, len(x)
         draws = torch.split(noise, [rows * n for n in widths], dim=-1)
@@ -185,12 +185,12 @@ class Ladder(Teachable, Column):
 
         Args:
             batch: labelled rows, their classes and unlabelled rows.
-            noise: standard normal draws, shape (noise_size,), laid out layer by layer, labelled rows first.
+            noise: standard normal draws, shape (noise_size,), by layer, with labelled rows first.
             hyper: ``noise_std`` and ``lambda_``, each of shape (L+1,).
 
         Returns:
-            the scalar cost, and the terms named by ``term_names``: cost, cross-entropy, each layer's weighted
-            denoising cost; and the corrupted path's logits, of labelled and, where there is a decoder, unlabelled rows.
+            the scalar cost; the terms named by ``term_names``: cost, cross-entropy and the weighted denoising cost of
+            each layer; the corrupted path's logits of labelled and, with a decoder, unlabelled rows.
         """
         config, depth = self.config, self.config.depth
         n_lab = batch.x_labelled.shape[-2]
@@ -199,18 +199,18 @@ class Ladder(Teachable, Column):
         noisy = n_lab + n_unl
         draws = torch.split(noise, [noisy * n for n in config.widths], dim=-1)
 
-        # Rows: corrupted labelled, corrupted unlabelled, clean unlabelled, in one product per layer. The labelled
-        # clean path gets no gradient and serves the test-time statistics alone: see ``statistics``.
+        # Rows: corrupted labelled, corrupted unlabelled, clean unlabelled, in one product per layer. The clean path of
+        # labelled rows gets no gradient; it is only needed in ``statistics``.
         groups = [n_lab, n_unl, n_unl] if n_unl else [n_lab]
         inputs = [batch.x_labelled, batch.x_unlabelled] if n_unl else [batch.x_labelled]
         corrupted = [x + sigma[0] * d for x, d in zip(inputs, self._draws(draws[0], groups, 0), strict=True)]
         z_tilde, z = [corrupted[-1]], [batch.x_unlabelled]
         h = torch.cat([*corrupted, batch.x_unlabelled] if n_unl else corrupted, dim=-2)
-        means: list[Tensor] = [h]  # entry 0 is never read: layer 0 is not normalised
+        means: list[Tensor] = [h]  # entry 0 is not used: layer 0 is not normalised
         scales: list[Tensor] = [h]
         for layer in range(1, depth + 1):
             z_all, mean, scale = normalise_groups(functional.linear(h, self.W[layer - 1]), groups)
-            # Split, not sliced: the gradient of a slice is a tensor of zeros with a part filled in.
+            # Split instead of sliced: the gradient of a slice is a tensor of zeros with one part filled in.
             parts = torch.split(z_all, groups, dim=-2)
             noises = self._draws(draws[layer], groups, layer)
             corrupted = [part + sigma[layer] * d for part, d in zip(parts, noises, strict=False)]
@@ -225,14 +225,14 @@ class Ladder(Teachable, Column):
         labelled, *unlabelled = torch.split(h, groups[:2], dim=-2)
         supervised = functional.cross_entropy(labelled, batch.y)
         total, terms = supervised, {COST_SUPERVISED: supervised}
-        # Probabilities, not logits, go to the decoder's top.
+        # The decoder's top gets probabilities, not logits.
         logits, above = h, torch.softmax(unlabelled[0], dim=-1) if n_unl else h
         lambda_ = hyper["lambda_"].unbind(-1)
         for layer in config.decoded_layers:
             u = batch_normalise(above if layer == depth else functional.linear(above, self.V[str(layer)]))
             lateral = z_tilde[layer] if config.lateral else torch.zeros_like(z_tilde[layer])
             z_hat = self.g[str(layer)](lateral, u)
-            # Clean unlabelled statistics on z_hat; the input layer is compared as it is.
+            # z_hat is normalised with the clean unlabelled statistics; the input layer is compared unnormalised.
             estimate = z_hat if layer == 0 else scaled(z_hat, means[layer], scales[layer])
             denoising = lambda_[layer] * (z[layer] - estimate).square().mean()
             terms[cost_denoising(layer)] = denoising
@@ -242,14 +242,14 @@ class Ladder(Teachable, Column):
         return total, torch.stack([terms[name] for name in self.term_names]), logits
 
     def _draws(self, draws: Tensor, groups: list[int], layer: int) -> list[Tensor]:
-        """A layer's noise, labelled rows first, one tensor per corrupted group of rows."""
+        """Return a layer's noise per corrupted group of rows, labelled rows first."""
         rows = groups[:2]
         return list(torch.split(draws.view(sum(rows), self.config.widths[layer]), rows, dim=-2))
 
     def statistics(self, x_labelled: Tensor) -> dict[str, Tensor]:
-        """Test-time statistics: averages over labelled minibatches of each one's mean and unbiased variance.
+        """Return the test-time statistics: averages over labelled minibatches of mean and unbiased variance.
 
-        Every minibatch is normalised by its own (biased) statistics on its way up the clean path.
+        In the clean path every minibatch is normalised with its own biased statistics.
 
         Args:
             x_labelled: the labelled minibatches of an epoch, shape (minibatches, rows, d); rows >= 2.
@@ -258,22 +258,22 @@ class Ladder(Teachable, Column):
             buffer name -> value, shape (n_l,).
         """
         rows = x_labelled.shape[-2]
-        h, found = x_labelled, {}
+        h, statistics = x_labelled, {}
         for layer in range(1, self.config.depth + 1):
             z_pre = functional.linear(h, self.W[layer - 1])
             mean, variance = batch_statistics(z_pre)
-            found[f"mean_{layer}"] = mean.mean(0)
-            found[f"variance_{layer}"] = variance.mean(0) * (rows / (rows - 1))
+            statistics[f"mean_{layer}"] = mean.mean(0)
+            statistics[f"variance_{layer}"] = variance.mean(0) * (rows / (rows - 1))
             h = self.activate(normalise(z_pre, mean, variance), layer)
-        return found
+        return statistics
 
     def features(self, x: Tensor, *, noise: Mapping[int, Tensor] | None = None) -> list[Tensor]:
-        """Activations h_0..h_L of the clean path under the stored statistics: (rows, d) -> L+1 tensors (rows, n_l).
+        """Return the clean path's activations h_0..h_L with the stored statistics: (rows, d) -> tensors (rows, n_l).
 
         The last are the logits, before the softmax.
 
         Args:
-            noise: layer -> what is added to its activations, (rows, n_l) or (n_l,); the layers above read the sum.
+            noise: layer -> values added to its activations, (rows, n_l) or (n_l,); the layers above read the sum.
         """
         added = noise or {}
         h = [x + added[0] if 0 in added else x]
@@ -285,5 +285,5 @@ class Ladder(Teachable, Column):
         return h
 
     def forward(self, x: Tensor) -> Tensor:
-        """Class probabilities of the clean path under the stored statistics: (rows, d) in 0..1 -> (rows, classes)."""
+        """Return class probabilities with the stored statistics: (rows, d) in 0..1 -> (rows, classes)."""
         return torch.softmax(self.features(x)[-1], dim=-1)

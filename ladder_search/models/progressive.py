@@ -1,14 +1,14 @@
 """Progressive networks (Rusu et al. 2016) on ladder sources (Thaker's progressive ladder network), as MLPs.
 
 Legend: ``h`` activations of the target column, ``W``, ``beta``, ``gamma`` its weights, shift and the softmax layer's
-scale, named as the ladder's; ``sources`` frozen columns of an earlier stage, ``alpha`` the scalars on their features,
+scale, named as in the ladder; ``sources`` frozen columns of an earlier stage, ``alpha`` the scalars on their features,
 ``V`` and ``U`` an adapter's two projections. Layer 0 is the input, layer L the softmax.
 
     h_i = s( norm( W_i h_{i-1} + U_i s( V_i [alpha_{i,j} h_{i-1}(j)]_j ) ) + beta_i ),   i = 2..L
 
-is Rusu's equation 2 with the target's batch normalisation ``norm`` around the sum, where the paper has none. Nothing
-lateral enters layer 1, whose input is shared. The four approaches of Thaker's report are settings of this one model:
-scratch, fine-tuned, and progressive on a ladder's or on a supervised source.
+This is Rusu's equation 2 with the target's batch normalisation ``norm`` of the sum, which the paper does not have.
+Layer 1, whose input is shared, has no lateral. The four approaches of Thaker's report are settings of this model:
+scratch, fine-tuned, and progressive on a ladder or on a supervised source.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ _BYTE = 255.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProgressiveConfig(TargetConfig):
-    """Settings of one target column; the defaults are Thaker's sizes with Rusu's adapter."""
+    """Settings of a target column; the defaults are Thaker's sizes with Rusu's adapter."""
 
     widths: tuple[int, ...] = (784, 1000, 500, 250, 250, 250, 10)
     """Units of layers 0..L of the target column."""
     batch_norm: bool = True
     """Normalise the target column's pre-activations; otherwise beta is a plain bias."""
     initial: Literal["he", "xavier", "fan-in"] = "he"
-    """Initial weights: N(0, 2/fan_in), uniform with variance 2/(fan_in + fan_out), N(0, 1/fan_in)."""
+    """Initial weights: N(0, 2/fan_in), uniform with variance 2/(fan_in + fan_out), or N(0, 1/fan_in)."""
     head: Literal["softmax", "double-softmax", "relu"] = "softmax"
-    """double-softmax: probabilities are taken for logits, a defect of the published baseline; relu: logits are cut at
-    zero, as in the published progressive columns."""
+    """double-softmax: use probabilities as logits, a defect of the published baseline; relu: apply a rectifier to the
+    logits, as in the published progressive columns."""
     pixels: Literal["unit", "raw"] = "unit"
-    """raw: all columns see 0..255 instead of 0..1, as the published ones did."""
+    """raw: all columns read pixels in 0..255 instead of 0..1, as the published ones did."""
     colour: bool = False
-    """The target column sees 3 x 32 x 32 pixels and its sources their luminance at 28 x 28."""
+    """The target column reads 3 x 32 x 32 pixels and its sources their luminance at 28 x 28."""
 
     def __post_init__(self) -> None:
         if len(self.widths) < 2 or min(self.widths) < 1:
@@ -79,11 +79,11 @@ class ProgressiveConfig(TargetConfig):
 
     @property
     def scale(self) -> float:
-        """What pixels in 0..1 are multiplied by."""
+        """Factor applied to pixels in 0..1."""
         return _BYTE if self.pixels == "raw" else 1.0
 
     def signature(self) -> tuple[object, ...]:
-        # Where training starts from is data; a fine-tuned column's program is that of one from scratch.
+        # Initial weights are data: a fine-tuned column runs the same program as one from scratch.
         lateral = (self.adapter, self.adapter_width, self.alpha) if self.approach == "progressive" else ()
         return (self.widths, lateral, self.batch_norm, self.head, self.pixels, self.colour)
 
@@ -93,7 +93,7 @@ class ProgressiveConfig(TargetConfig):
         return (self.widths[0],)
 
     def check_fits(self, pixels: int, classes: int, dataset: str) -> None:
-        """Raise ``SettingError`` unless input and output are as wide as the data set's examples and classes."""
+        """Raise ``SettingError`` unless input and output have the sizes of the data set's examples and classes."""
         if (self.widths[0], self.widths[-1]) != (pixels, classes):
             raise SettingError(
                 f"model.widths must start with the {pixels} pixels and end with the {classes} classes of {dataset}, "
@@ -106,16 +106,15 @@ class ProgressiveConfig(TargetConfig):
             )
 
     def flops(self, labelled: int, unlabelled: int) -> float:
-        """Floating-point operations of a step's products in the target column, ``labelled`` rows; laterals apart.
+        """Return the floating-point operations of a step's products in the target column, for ``labelled`` rows.
 
-        The source columns and the adapters add up to as much again; whoever asks decides about compiling, where a
-        factor of two decides nothing.
+        Source columns and adapters, about as much again, are not counted; the number only decides about compiling.
         """
         products = [2.0 * n_in * n_out for n_in, n_out in pairwise(self.widths)]
         return labelled * (3 * sum(products) - products[0])
 
     def on_network_of(self, other: ProgressiveConfig) -> ProgressiveConfig:
-        """These settings with the sizes and the input of ``other``."""
+        """Return these settings with the sizes and the input of ``other``."""
         return replace(self, widths=other.widths, alpha_init=other.alpha_init, pixels=other.pixels, colour=other.colour)
 
     def check_sources(self, models: Mapping[str, ColumnConfig]) -> None:
@@ -129,20 +128,20 @@ class ProgressiveConfig(TargetConfig):
                 )
             if self.approach == "fine-tuned":
                 check_continues(model)
-            seen = GREY_PIXELS if self.colour else self.widths[0]
-            if self.approach == "progressive" and widths[0] != seen:
+            pixels = GREY_PIXELS if self.colour else self.widths[0]
+            if self.approach == "progressive" and widths[0] != pixels:
                 raise SettingError(
-                    f"source {name} must read the {seen} pixels that the target gets, its widths begin with "
+                    f"source {name} must read the {pixels} pixels that the target gets, its widths begin with "
                     f"{widths[0]}; train the source on images of that size."
                 )
 
 
 class Progressive(Target):
-    """One target column beside its frozen sources; ``cost`` trains the column and its adapters, ``forward`` classifies.
+    """A target column with its frozen sources; ``cost`` trains the column and its adapters, ``forward`` classifies.
 
-    Parameters: ``W[l-1]`` (n_l, n_{l-1}), ``beta`` zero, ``gamma`` of the softmax layer one where there is batch norm;
-    per lateral ``alpha`` (sources,), ``V`` (m, sum of the sources' n_{l-1}), ``c`` its bias, ``U``. Tensors under
-    ``sources`` are constants. Buffers ``mean_l``, ``variance_l``: test-time statistics of the target column.
+    Parameters: ``W[l-1]`` (n_l, n_{l-1}); ``beta``, zero; with batch normalisation ``gamma`` of the softmax layer, one;
+    per lateral ``alpha`` (sources,), ``V`` (m, sum of the sources' n_{l-1}), its bias ``c``, and ``U``. Tensors under
+    ``sources`` are constants. Buffers ``mean_l`` and ``variance_l`` are the target column's test-time statistics.
     """
 
     def __init__(
@@ -171,13 +170,13 @@ class Progressive(Target):
         self.sources.requires_grad_(False)
         sizes = [[channels for channels, _, _ in source.config.sizes] for source in columns]
         for i in range(2, depth + 1):
-            reached = [size[i - 1] for size in sizes if i - 1 < len(size)]
-            if not reached:
+            below = [size[i - 1] for size in sizes if i - 1 < len(size)]
+            if not below:
                 continue
-            key, n_in, n_out = str(i), sum(reached), widths[i]
+            key, n_in, n_out = str(i), sum(below), widths[i]
             if config.alpha != "absent":
                 at = config.alpha_init[i - 2 if len(config.alpha_init) > 1 else 0]
-                self.alpha[key] = nn.Parameter(torch.full((len(reached),), at))
+                self.alpha[key] = nn.Parameter(torch.full((len(below),), at))
             if config.adapter == "rusu":
                 hidden = config.adapter_width or n_out
                 self.V[key], self.c[key] = weights(hidden, n_in), torch.zeros(hidden)
@@ -189,7 +188,7 @@ class Progressive(Target):
 
     @property
     def widest(self) -> int:
-        """Units of the largest layer, joined source features among them."""
+        """Units of the largest layer, including joined source features."""
         adapters = (*self.V.values(), *self.U.values())
         return max([*self.config.widths, *(int(weight.shape[1]) for weight in adapters)])
 
@@ -207,30 +206,29 @@ class Progressive(Target):
         return cost_of(logits, batch.y, weights, hyper["weight_decay"][0])
 
     def statistics(self, x_labelled: Tensor) -> dict[str, Tensor]:
-        """Test-time statistics of the target column: averages over minibatches of mean and unbiased variance.
+        """Return the target column's test-time statistics: averages over minibatches of mean and unbiased variance.
 
         Args:
             x_labelled: minibatches, (minibatches, rows, d); rows >= 2.
 
         Returns:
-            buffer name -> value, (n_l,); nothing without batch norm.
+            buffer name -> value, (n_l,); empty without batch normalisation.
         """
         if not self.config.batch_norm:
             return {}
         rows = x_labelled.shape[-2]
-        _, found = self._features(x_labelled, None, {})
-        means = {f"mean_{layer}": mean.mean(0) for layer, (mean, _) in found.items()}
-        variances = {f"variance_{layer}": v.mean(0) * (rows / (rows - 1)) for layer, (_, v) in found.items()}
+        _, statistics = self._features(x_labelled, None, {})
+        means = {f"mean_{layer}": mean.mean(0) for layer, (mean, _) in statistics.items()}
+        variances = {f"variance_{layer}": v.mean(0) * (rows / (rows - 1)) for layer, (_, v) in statistics.items()}
         return means | variances
 
     def features(self, x: Tensor, *, noise: Mapping[tuple[int, int], Tensor] | None = None) -> list[Tensor]:
-        """Activations h_0..h_L of the target column under the stored statistics; the last are the logits.
+        """Return the target column's activations h_0..h_L with the stored statistics; the last are the logits.
 
         Args:
             x: (rows, d) in 0..1.
-            noise: (column, layer) -> what is added to that layer's activations, (rows, n_l) or (n_l,), and goes up
-                from there in its own column and through the laterals; columns count the sources from 0, the target
-                comes last. For analyses.
+            noise: (column, layer) -> values added to that layer's activations, (rows, n_l) or (n_l,), and propagated in
+                its own column and through the laterals; columns are the sources from 0, then the target. For analyses.
         """
         names = range(1, self.config.depth + 1) if self.config.batch_norm else ()
         stored = {i: (self.get_buffer(f"mean_{i}"), self.get_buffer(f"variance_{i}")) for i in names}
@@ -239,9 +237,9 @@ class Progressive(Target):
     def source_features(
         self, x: Tensor, *, noise: Mapping[tuple[int, int], Tensor] | None = None
     ) -> list[list[Tensor]]:
-        """Activations of every source column on the target's pixels ``x``; ``noise`` as for ``features``."""
-        seen = self.config.scale * (grey_of(x) if self.config.colour else x)
-        return features_of(self.sources, seen, noise)
+        """Return the activations of every source column on the target's pixels ``x``; ``noise`` as for ``features``."""
+        pixels = self.config.scale * (grey_of(x) if self.config.colour else x)
+        return features_of(self.sources, pixels, noise)
 
     def _features(
         self,
@@ -249,20 +247,20 @@ class Progressive(Target):
         stored: Mapping[int, tuple[Tensor, Tensor]] | None,
         noise: Mapping[tuple[int, int], Tensor],
     ) -> tuple[list[Tensor], dict[int, tuple[Tensor, Tensor]]]:
-        """All layers, normalised by ``stored`` statistics, or by those of the minibatches, which are returned."""
+        """Return all layers and the statistics used: ``stored``, or those of the minibatches if it is None."""
         config, target = self.config, len(self.sources)
-        seen = self.source_features(x, noise=noise)
-        found: dict[int, tuple[Tensor, Tensor]] = {}
+        features = self.source_features(x, noise=noise)
+        statistics: dict[int, tuple[Tensor, Tensor]] = {}
         h = [config.scale * x]
         for layer in range(1, config.depth + 1):
             below = h[-1] + noise[target, layer - 1] if (target, layer - 1) in noise else h[-1]
             z = functional.linear(below, self.W[layer - 1])
-            lateral = self._lateral(layer, seen)
+            lateral = self._lateral(layer, features)
             if lateral is not None and config.adapter != "sum":
                 z = z + lateral
             if config.batch_norm:
-                found[layer] = batch_statistics(z) if stored is None else stored[layer]
-                z = normalise(z, *found[layer])
+                statistics[layer] = batch_statistics(z) if stored is None else stored[layer]
+                z = normalise(z, *statistics[layer])
             z = z + self.beta[layer - 1]
             top = layer == config.depth
             if top and config.batch_norm:
@@ -270,7 +268,7 @@ class Progressive(Target):
             if not top or config.head == "relu":
                 z = functional.relu(z)
             h.append(z + lateral if lateral is not None and config.adapter == "sum" else z)
-        return h, found
+        return h, statistics
 
     def _lateral(self, layer: int, seen: Sequence[Sequence[Tensor]]) -> Tensor | None:
         key = str(layer)

@@ -1,13 +1,13 @@
-"""Progressive networks (Rusu et al. 2016) of convolutions, on sources that are convolutional ladders.
+"""Convolutional progressive networks (Rusu et al. 2016) on convolutional ladder sources.
 
-Legend as in the progressive family of full connections: ``h`` activations of the target column, ``W``, ``beta``,
-``gamma``, frozen ``sources``, ``alpha``, ``V`` and ``U`` of the adapters. Layer 0 is the image, layer L the softmax.
+Legend as in ``models.progressive``: ``h`` activations of the target column, ``W``, ``beta``, ``gamma``, frozen
+``sources``, ``alpha``, ``V`` and ``U`` of the adapters. Layer 0 is the image, layer L the softmax.
 
     h_i = s( norm( W_i * h_{i-1} + U_i * s( V_i * [alpha_{i,j} h_{i-1}(j)]_j ) ) + beta_i )
 
-where ``*`` is the layer's own operation; V is a convolution of 1 x 1, as in the paper, and U has the layer's kernel,
-so that both sums have one size. Pools have no weights and hence no lateral. ``laterals`` keeps them to the fully
-connected layers, as Thaker's report has an AlexNet. Maps are (rows, height, width, channels), see ``nn.maps``.
+Here ``*`` is the layer's own operation. V is a 1 x 1 convolution, as in the paper, and U has the layer's kernel, so
+that both terms have one size. Pools have no lateral. ``laterals`` can restrict laterals to fully connected layers, as
+for the AlexNet of Thaker's report. Maps are (rows, height, width, channels), see ``nn.maps``.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ Found = dict[int, tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProgressiveConvConfig(TargetConfig):
-    """Settings of one convolutional target column; the defaults are the ladder paper's Conv-Small."""
+    """Settings of a convolutional target column; the defaults are the ladder paper's Conv-Small."""
 
     image: tuple[int, int, int] = (1, 28, 28)
-    """Channels, height and width; an example's numbers come in this order."""
+    """Channels, height and width; pixels of an example are in this order."""
     layers: tuple[str, ...] = (
         "convf:32:5:1",
         "maxpool:2:2",
@@ -59,14 +59,14 @@ class ProgressiveConvConfig(TargetConfig):
     )
     """Layers 1..L, in the notation of ``nn.maps``."""
     laterals: Literal["all", "connected"] = "all"
-    """all: into every layer with weights but the first; connected: into the fully connected ones."""
+    """all: laterals into every layer with weights but the first; connected: into fully connected layers only."""
 
     def __post_init__(self) -> None:
         self.check_laterals(len(self.lateral_layers))
 
     @property
     def network(self) -> Stack:
-        """The layers, typed, and their sizes."""
+        """The parsed layers and their sizes."""
         return read_network(self.layers, self.image)
 
     @property
@@ -76,7 +76,7 @@ class ProgressiveConvConfig(TargetConfig):
 
     @property
     def lateral_layers(self) -> tuple[int, ...]:
-        """Layers that source features enter."""
+        """Layers with a lateral."""
         only = FullyConnected if self.laterals == "connected" else object
         return tuple(i for i, x in enumerate(self.network.layers, 1) if i > 1 and not x.pools and isinstance(x, only))
 
@@ -90,12 +90,12 @@ class ProgressiveConvConfig(TargetConfig):
         return (self.image, self.layers, lateral)
 
     def flops(self, labelled: int, unlabelled: int) -> float:
-        """Floating-point operations of a step's products in the target column; sources and laterals apart."""
+        """Return the floating-point operations of the target column's products, without sources and laterals."""
         up = [layer.flops(below) for layer, below in zip(self.network.layers, self.network.sizes, strict=False)]
         return labelled * (3 * sum(up) - next(filter(None, up), 0.0))
 
     def on_network_of(self, other: ProgressiveConvConfig) -> ProgressiveConvConfig:
-        """These settings with the layers and the image of ``other``."""
+        """Return these settings with the layers and the image of ``other``."""
         return replace(
             self, image=other.image, layers=other.layers, laterals=other.laterals, alpha_init=other.alpha_init
         )
@@ -130,11 +130,11 @@ class ProgressiveConvConfig(TargetConfig):
 
 
 class ProgressiveConv(Target):
-    """One convolutional target column beside its frozen sources.
+    """A convolutional target column with its frozen sources.
 
-    Parameters, by layer: ``W`` of layers with weights, ``beta`` of the same and of the top, ``gamma`` of the top, as
-    the convolutional ladder has them; per lateral ``alpha`` (sources,), ``V`` (m, channels below, 1, 1), ``c``, ``U``.
-    Tensors under ``sources`` are constants. Buffers ``mean_l``, ``variance_l``: test-time statistics per channel.
+    Parameters, by layer: ``W`` of layers with weights, ``beta`` of these and of the top, ``gamma`` of the top, as in
+    the convolutional ladder; per lateral ``alpha`` (sources,), ``V`` (m, channels below, 1, 1), ``c`` and ``U``.
+    Tensors under ``sources`` are constants. Buffers ``mean_l`` and ``variance_l`` are test-time statistics per channel.
     """
 
     def __init__(
@@ -180,36 +180,36 @@ class ProgressiveConv(Target):
         return max(map(math.prod, self.sizes)) * (1 + len(self.sources))
 
     def cost(self, batch: Batch, noise: Tensor, hyper: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the cost of one step on the labelled rows and its terms; see the family of full connections."""
+        """Return the cost of one step on the labelled rows and its terms; see ``models.progressive``."""
         h, _ = self._column(batch.x_labelled, None, {})
         weights = (*self.W.values(), *self.V.values(), *self.U.values())
         return cost_of(h[-1].flatten(1), batch.y, weights, hyper["weight_decay"][0])
 
     def statistics(self, x_labelled: Tensor) -> dict[str, Tensor]:
-        """Test-time statistics of the target column: averages over minibatches of mean and unbiased variance.
+        """Return the target column's test-time statistics: averages over minibatches of mean and unbiased variance.
 
         Args:
-            x_labelled: minibatches, (minibatches, rows, d); rows >= 2. Unbiased counts rows, as the ladder's does.
+            x_labelled: minibatches, (minibatches, rows, d); rows >= 2. The variance's correction counts rows only.
 
         Returns:
             buffer name -> value, (channels of layer l,).
         """
         rows = x_labelled.shape[1]
-        found: dict[str, list[Tensor]] = {}
+        statistics: dict[str, list[Tensor]] = {}
         for x in x_labelled:
             for layer, (mean, variance) in self._column(x, None, {})[1].items():
-                found.setdefault(f"mean_{layer}", []).append(mean)
-                found.setdefault(f"variance_{layer}", []).append(variance * (rows / (rows - 1)))
-        return {name: torch.stack(values).mean(0) for name, values in found.items()}
+                statistics.setdefault(f"mean_{layer}", []).append(mean)
+                statistics.setdefault(f"variance_{layer}", []).append(variance * (rows / (rows - 1)))
+        return {name: torch.stack(values).mean(0) for name, values in statistics.items()}
 
     def features(self, x: Tensor, *, noise: Mapping[tuple[int, int], Tensor] | None = None) -> list[Tensor]:
-        """Activations h_0..h_L of the target column under the stored statistics.
+        """Return the target column's activations h_0..h_L with the stored statistics.
 
         Args:
             x: images, (rows, d).
-            noise: (column, layer) -> what is added to that layer's activations, in the shape that ``features`` gives
-                them, and goes up from there in its own column and through the laterals; columns count the sources
-                from 0, the target comes last. For analyses.
+            noise: (column, layer) -> values added to that layer's activations, in their returned shape, and propagated
+                in its own column and through the laterals; columns are the sources from 0, then the target. For
+                analyses.
 
         Returns:
             the image and the layers, (rows, channels, height, width), and the logits, (rows, classes).
@@ -222,33 +222,33 @@ class ProgressiveConv(Target):
     def source_features(
         self, x: Tensor, *, noise: Mapping[tuple[int, int], Tensor] | None = None
     ) -> list[list[Tensor]]:
-        """Activations of every source column, in the shapes of ``features``; ``noise`` as for ``features``."""
+        """Return the activations of every source column; shapes and ``noise`` as for ``features``."""
         return features_of(self.sources, x, noise)
 
     def _column(
         self, x: Tensor, stored: Mapping[int, tuple[Tensor, Tensor]] | None, noise: Mapping[tuple[int, int], Tensor]
     ) -> tuple[list[Tensor], Found]:
-        """All layers as maps, normalised by ``stored`` statistics, or by the rows' own, which are returned."""
+        """Return all layers as maps and the statistics used: ``stored``, or those of the rows if it is None."""
         config, target = self.config, len(self.sources)
-        seen = self.source_features(x, noise=noise)
-        found: Found = {}
+        features = self.source_features(x, noise=noise)
+        statistics: Found = {}
         h = [as_map(x, config.image)]
         for i, layer in enumerate(self.layers, 1):
             below = h[-1]
             if (target, i - 1) in noise:
                 below = below + _as_map(noise[target, i - 1])
             z = layer.up(below, self.W.get(str(i)))
-            lateral = self._lateral(i, seen)
+            lateral = self._lateral(i, features)
             if lateral is not None and config.adapter != "sum":
                 z = z + lateral
             places = z.flatten(0, -2)
-            found[i] = batch_statistics(places) if stored is None else stored[i]
-            z = normalise(places, *found[i]).view(z.shape)
+            statistics[i] = batch_statistics(places) if stored is None else stored[i]
+            z = normalise(places, *statistics[i]).view(z.shape)
             if str(i) in self.beta:
                 z = z + self.beta[str(i)]
                 z = self.gamma * z if i == config.depth else functional.relu(z)
             h.append(z + lateral if lateral is not None and config.adapter == "sum" else z)
-        return h, found
+        return h, statistics
 
     def _lateral(self, i: int, seen: Sequence[Sequence[Tensor]]) -> Tensor | None:
         key = str(i)
@@ -257,7 +257,7 @@ class ProgressiveConv(Target):
         parts = [_as_map(features[i - 1]) for features in seen if i - 1 < len(features)]
         below = joined(parts, self.alpha.get(key), learned=self.config.alpha == "learned")
         if self.config.adapter == "rusu":
-            # A convolution of 1 x 1 is a product over channels.
+            # A 1 x 1 convolution is a product over channels.
             below = functional.relu(functional.linear(below, self.V[key].flatten(1)) + self.c[key])
         lateral = self.layers[i - 1].up(below, self.U[key])
         return functional.relu(lateral + self.c[key]) if self.config.adapter == "sum" else lateral

@@ -1,12 +1,12 @@
-"""The recurrent ladder (Prémont-Schwarz et al. 2017, "Recurrent Ladder Networks"), on video and on music.
+"""The recurrent ladder (Prémont-Schwarz et al. 2017, "Recurrent Ladder Networks"), for video and music.
 
-Legend: levels l = 1..L, frames (or steps of music) t; ``x`` the input, ``e`` outputs of encoder cells, ``d`` those of
-decoder cells. The encoder goes up and the decoder down at every frame, see ``nn.recurrence``; the decoder's bottom
-predicts the next frame, and the top level's last ``e`` tells the class.
+Legend: levels l = 1..L, frames (or steps of music) t; ``x`` the input, ``e`` outputs of encoder cells, ``d`` outputs of
+decoder cells. At every frame the encoder runs bottom-up and the decoder top-down, see ``nn.recurrence``. The decoder's
+bottom predicts the next frame, and the top level's last ``e`` classifies.
 
-The published text leaves the layers open. Ours, beside what ``nn.cells`` says: ``d`` and all states begin with zeros; a
-fully connected top level gives ``d = leaky(W e + b)`` at the size of its features and reads none back; each frame's
-prediction is that of its last iteration, and the last frame of a video is not decoded, because nothing comes after it.
+The paper does not specify the layers. Our choices, besides those of ``nn.cells``: ``d`` and all states start at zero;
+a fully connected top level returns ``d = leaky(W e + b)`` at the size of its features and gets no feedback; a frame's
+prediction is that of its last iteration; the last frame of a video is not decoded, because it has no successor.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ from ladder_search.nn.recurrence import Bottom, Recurrence
 from ladder_search.nn.steps import Found, Kind, Steps, as_maps, as_rows, averages, by_step, in_turn
 
 _WEIGHTS = ("W", "D", "U", "V")
-"""Parameters that are decayed: not biases, scales and shifts."""
+"""Parameters with weight decay; biases, scales and shifts have none."""
 
 _HYPER = (("lambda_c", 1e6), ("lambda_p", 1e6), ("noise_std", 10.0), ("dropout", 0.95), ("weight_decay", 1.0))
-"""Settings that enter a step as tensors, and the largest value of each."""
+"""Settings that enter a step as tensors, and their largest values."""
 
 _AT_ONCE = 64
-"""Steps of music that are scored together: bounds their memory."""
+"""Steps of music scored at once, to limit memory."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecurrentConfig(ModelConfig):
-    """Settings of one recurrent ladder; the defaults are our reading of the paper's network for occluded digits."""
+    """Settings of a recurrent ladder; the defaults are our reading of the paper's network for occluded digits."""
 
     task: Literal["video", "music"] = "video"
-    """video: classes after the last frame, and each next frame; music: the notes of each next step."""
+    """video: classify after the last frame, and predict each next frame; music: predict the notes of each next step."""
     frame: tuple[int, ...] = (1, 32, 32)
-    """Channels, height and width of a frame; channels and pitches of a step of music."""
+    """Channels, height and width of a frame; for music channels and pitches of a step."""
     frames: int = 5
-    """Of a video; music is as long as its windows."""
+    """Frames of a video; not used for music."""
     levels: tuple[str, ...] = (
         "conv:32:3:1 conv:32:3:2 lstm:32:3",
         "conv:64:3:2 lstm:64:3",
@@ -60,34 +60,34 @@ class RecurrentConfig(ModelConfig):
     )
     """Levels 1..L in the notation of ``nn.levels``. Ours."""
     decoder: bool = True
-    """False: an encoder only, which predicts no frame; the notes of music are then read from the top level."""
+    """False: only an encoder, without frame prediction; in music the top level then predicts the notes."""
     decoder_cell: Literal["g1", "g2", "g3"] = "g3"
     """Kind of decoder cell, see ``nn.cells``. That g1's function is the ladder's is unverified; g2 and g3 are ours."""
     feedback: bool = True
-    """Whether convolutional cells read what their level's decoder cell gave last."""
+    """Whether convolutional cells read the last output of their level's decoder cell."""
     iterations: int = 1
     """Times that encoder and decoder run on each frame."""
     normalisation: Kind = "ln"
-    """Of the inputs of convolutional cells and in decoder cells: by layer, as in the paper's video and music, or by
-    batch, as in its grouping."""
+    """Normalisation of the inputs of convolutional cells and of decoder cells: by layer, as in the paper's video and
+    music experiments, or by batch, as in its grouping experiments."""
     classes: int = 10
-    """Of a video; 0: none are told. Music has none, whatever is set."""
+    """Classes of a video; 0: no classification. Not used for music."""
     unlabelled: bool = False
-    """Whether unlabelled sequences are trained on: for their prediction, and for a teacher."""
+    """Whether to train on unlabelled sequences, for prediction and for a teacher."""
     prediction: Literal["mse", "bce"] = "bce"
-    """Cost of a predicted pixel: squared error or cross-entropy, of the same sigmoid. Music has the latter."""
+    """Cost of a predicted pixel: squared error or cross-entropy of a sigmoid. Music always uses the latter."""
     lambda_c: float = 1.0
-    """Weight of the classification cost. Ours. 0: classes are not told."""
+    """Weight of the classification cost. Ours. 0: no classification."""
     lambda_p: float = 10.0
-    """Weight of the prediction cost, which is a mean over pixels and predicted frames. Ours. 0: decoder and feedback
-    are there, but predict nothing. In music the cost is the notes' negative log-likelihood a step, whatever is set."""
+    """Weight of the prediction cost, a mean over pixels and predicted frames. Ours. 0: decoder and feedback exist, but
+    nothing is predicted. Not used for music, whose cost is the notes' negative log-likelihood per step."""
     noise_std: float = 0.0
-    """Standard deviation of the Gaussian noise on the input; what is predicted has none."""
+    """Standard deviation of the Gaussian noise on the input; predicted frames have none."""
     dropout: float = 0.0
-    """Of the top level's output, where classes are told from it; of every level's output, where decoder or output
-    layer of a network for music reads it. A map loses whole channels. Up the encoder and on in time nothing is lost."""
+    """Dropout of the top level's output before classification; for music of every level's output before decoder or
+    output layer. Maps lose whole channels. Connections within the encoder and over time have no dropout."""
     weight_decay: float = 0.0
-    """Multiplies half the sum of squared weights."""
+    """Coefficient of half the sum of squared weights."""
 
     def __post_init__(self) -> None:
         self.assembly.check()
@@ -114,38 +114,38 @@ class RecurrentConfig(ModelConfig):
 
     @property
     def example_shape(self) -> tuple[int, ...]:
-        """Shape of one example: a video, or music of one step, which may have any number of them."""
+        """Shape of one example: a video, or one step of music, which may have any number of steps."""
         frame = self.frame if self.frame[0] > 1 else self.frame[1:]
         return (self.frames if self.task == "video" else 1, *frame)
 
     @property
     def assembly(self) -> Assembly:
-        """How the levels are put together."""
+        """The structure of the levels."""
         levels = read_levels(self.levels, self.frame)
         return Assembly(levels, self.decoder_cell if self.decoder else None, self.feedback, self.iterations)
 
     @property
     def told(self) -> int:
-        """Numbers that are read from the top level: classes, or notes where nothing else predicts them."""
+        """Number of outputs of the top level: classes, or notes without a decoder."""
         if self.task == "video":
             return self.classes if self.lambda_c > 0 else 0
         return 0 if self.decoder else math.prod(self.frame)
 
     @property
     def predicts(self) -> bool:
-        """Whether the decoder's bottom is there. Without a cost nothing reads it, nor the top level's classes."""
+        """Whether the decoder has a bottom; without a prediction cost it is not built."""
         return self.decoder and (self.lambda_p > 0 or self.task == "music")
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """What the network is judged by: what it is trained for."""
+        """What the network is judged by, according to its task."""
         if self.task == "music":
             return ("nll",)
         return ("error",) * (self.told > 0) + ("prediction_error",) * self.predicts
 
     @property
     def teachable(self) -> bool:
-        """Whether the network can have a mean teacher: it classifies, unlabelled sequences among others."""
+        """Whether the network can have a mean teacher: it classifies and reads unlabelled sequences."""
         return self.task == "video" and self.told > 0 and self.unlabelled
 
     @property
@@ -154,12 +154,12 @@ class RecurrentConfig(ModelConfig):
 
     @property
     def statistics_batches(self) -> int:
-        """Largest number of minibatches that test-time statistics are averaged over: more change little. Ours."""
+        """Largest number of minibatches for test-time statistics; more change little. Ours."""
         return 50
 
     @property
     def in_turn(self) -> int:
-        """How many times a step runs encoder and decoder one after the other."""
+        """Number of sequential runs of encoder and decoder in a step."""
         return self.iterations * (self.frames if self.task == "video" else 1)
 
     def variation(self) -> dict[str, int | str]:
@@ -175,12 +175,12 @@ class RecurrentConfig(ModelConfig):
         return (*shape, *rest, self.measures)
 
     def on_network_of(self, other: RecurrentConfig) -> RecurrentConfig:
-        """These settings on the levels of ``other``."""
+        """Return these settings on the levels of ``other``."""
         return replace(self, frame=other.frame, frames=other.frames, levels=other.levels, classes=other.classes)
 
     def check_fits(self, pixels: int, classes: int, dataset: str) -> None:
-        told = self.classes if self.task == "video" else 0
-        if math.prod(self.example_shape) != pixels or told not in (0, classes):
+        n_classes = self.classes if self.task == "video" else 0
+        if math.prod(self.example_shape) != pixels or n_classes not in (0, classes):
             raise SettingError(
                 f"model.frames, model.frame and model.classes must be those of {dataset}, whose examples have {pixels} "
                 f"numbers and {classes} classes, got {self.frames}, {list(self.frame)} and {self.classes}; correct."
@@ -190,27 +190,26 @@ class RecurrentConfig(ModelConfig):
         return {name: [getattr(self, name)] for name, _ in _HYPER}
 
     def flops(self, labelled: int, unlabelled: int) -> float:
-        """Floating-point operations of one step's products, for that many rows of each kind, or steps of music."""
+        """Return the floating-point operations of one step's products for these numbers of rows, or steps of music."""
         music, rows = self.task == "music", labelled + (unlabelled if self.unlabelled else 0)
         frames = 1 if music else self.frames
         return rows * self.assembly.flops(frames=frames, begun=music, predicts=self.predicts, told=self.told)
 
 
 class Trace(NamedTuple):
-    """What a network for video makes of every frame, under the stored statistics."""
+    """Outputs of a video network for every frame, with the stored statistics."""
 
-    predicted: Tensor | None  # (rows, T, ...): each next frame; None where nothing is predicted
+    predicted: Tensor | None  # (rows, T, ...): each next frame; None without prediction
     probabilities: Tensor | None  # (rows, T, classes); None without classes
     bottom: Tensor | None  # (rows, T, channels, height, width): d^1; None without a decoder
 
 
 class RecurrentLadder(Teachable):
-    """One recurrent ladder. ``cost`` is what a training step differentiates, ``forward`` tells classes or predicts.
+    """A recurrent ladder; ``cost`` is the training cost, ``forward`` classifies or predicts.
 
-    Parts: ``body``, encoder and decoder; ``bottom``, which predicts; ``W`` and ``b``, which tell classes by the top
-    level, or notes where there is no decoder.
-
-    Rows of a step, labelled and unlabelled, have their batch statistics together: that is ours.
+    Parts: ``body``, encoder and decoder; ``bottom``, which predicts; ``W`` and ``b``, which classify from the top
+    level, or predict notes without a decoder. Labelled and unlabelled rows of a step share batch statistics, which is
+    ours.
     """
 
     def __init__(self, config: RecurrentConfig, *, generator: torch.Generator, sources: Sequence[Column] = ()) -> None:
@@ -221,10 +220,10 @@ class RecurrentLadder(Teachable):
         self.body = Recurrence(config.assembly, config.normalisation, generator)
         self.bottom = Bottom(frame, levels[0], generator) if config.predicts else None
         self._decoded = (config.frames - 1) * config.assembly.decodes(predicts=config.predicts)
-        """Frames of a video that are decoded."""
-        told = config.told
-        self.W = drawn(told, math.prod(levels[-1].size), None, generator) if told else None
-        self.b = nn.Parameter(torch.zeros(told)) if told else None
+        """Decoded frames of a video."""
+        outputs = config.told
+        self.W = drawn(outputs, math.prod(levels[-1].size), None, generator) if outputs else None
+        self.b = nn.Parameter(torch.zeros(outputs)) if outputs else None
         output = self.b if self.bottom is None else self.bottom.c
         if config.task == "music" and output is not None:
             nn.init.constant_(output, RARE)
@@ -233,8 +232,8 @@ class RecurrentLadder(Teachable):
     def term_names(self) -> tuple[str, ...]:
         if self.config.task == "music":
             return (COST, COST_SUPERVISED, COST_DECAY)
-        told, predicted = self.config.told > 0, self.config.predicts
-        return (COST, *[COST_SUPERVISED] * told, *[COST_PREDICTION] * predicted, COST_DECAY)
+        classifies, predicted = self.config.told > 0, self.config.predicts
+        return (COST, *[COST_SUPERVISED] * classifies, *[COST_PREDICTION] * predicted, COST_DECAY)
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -247,14 +246,14 @@ class RecurrentLadder(Teachable):
 
     @property
     def widest(self) -> int:
-        """Numbers in the largest map of one row, with all frames and gates that are evaluated together."""
+        """Numbers in the largest map of one row, including all frames and gates that are evaluated together."""
         frames = self.config.frames if self.config.task == "video" else _AT_ONCE
         maps = [size for level in self.levels for size in level.sizes]
         return frames * max(*map(math.prod, maps), *(4 * math.prod(level.size) for level in self.levels))
 
     @property
     def _dropped(self) -> list[int]:
-        """Channels of the outputs that dropout acts on."""
+        """Channels of the outputs with dropout."""
         if self.config.task == "video":
             return [self.levels[-1].size[0]] if self.config.told else []
         return [level.size[0] for level in self.levels[0 if self.config.decoder else -1 :]]
@@ -269,13 +268,13 @@ class RecurrentLadder(Teachable):
     def cost(
         self, batch: Batch | Windows, noise: Tensor, hyper: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Return the training cost of one step and its terms, and for windows the state in which they end.
+        """Return the training cost of one step and its terms, and for windows their final state.
 
         Args:
-            batch: each row of it (frames, height, width); or windows.
-            noise: (noise_size,): of the input, laid out as it is, and then of dropout, channels of the lowest level
-                first, rows by rows; in music steps of a row by steps.
-            hyper: those of ``RecurrentConfig.hyper``.
+            batch: rows of shape (frames, height, width); or windows.
+            noise: (noise_size,): first of the input, in its layout, then of dropout, by row, or by row and step for
+                music, with channels of the lowest level first.
+            hyper: as in ``RecurrentConfig.hyper``.
         """
         if isinstance(batch, Windows):
             return self._cost_of_windows(batch, noise, hyper)
@@ -284,7 +283,7 @@ class RecurrentLadder(Teachable):
     def cost_with_logits(
         self, batch: Batch, noise: Tensor, hyper: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return the cost of a batch of videos, its terms, and the logits of the labelled, then the unlabelled rows."""
+        """Return the cost of a batch of videos, its terms, and the logits of labelled rows, then unlabelled ones."""
         config, n_lab = self.config, len(batch.x_labelled)
         x = torch.cat([batch.x_labelled, batch.x_unlabelled]) if config.unlabelled else batch.x_labelled
         rows, clean = len(x), as_maps(x, self.frame)
@@ -295,11 +294,11 @@ class RecurrentLadder(Teachable):
             logits = self._told(run.top[-rows:] * drop[0])
             terms[COST_SUPERVISED] = hyper["lambda_c"][0] * functional.cross_entropy(logits[:n_lab], batch.y)
         if self.bottom is not None and run.bottom is not None:
-            predicted, wanted = self.bottom(noisy[:-rows], run.bottom), clean[rows:]
+            predicted, targets = self.bottom(noisy[:-rows], run.bottom), clean[rows:]
             if config.prediction == "bce":
-                error = functional.binary_cross_entropy_with_logits(predicted, wanted)
+                error = functional.binary_cross_entropy_with_logits(predicted, targets)
             else:
-                error = (torch.sigmoid(predicted) - wanted).square().mean()
+                error = (torch.sigmoid(predicted) - targets).square().mean()
             terms[COST_PREDICTION] = hyper["lambda_p"][0] * error
         total, stacked = self._summed(terms)
         return total, stacked, logits
@@ -320,21 +319,21 @@ class RecurrentLadder(Teachable):
         self, x: Tensor, noise: Tensor, hyper: Mapping[str, Tensor], found: dict[str, Tensor] | None = None
     ) -> Tensor:
         noisy, drop = self._disturbed(x, noise, hyper)
-        noted: Found | None = None if found is None else {}
-        # A decoder's norms have statistics, too, whether or not the logits need it.
-        decoder = self.body.fed or (noted is not None and self.body.decoder_norms)
-        run = self.body(noisy, Steps(len(x), found=noted), decoded=self._decoded if decoder else 0)
-        if found is not None and noted is not None:
-            found |= averages(self, noted)
+        statistics: Found | None = None if found is None else {}
+        # Statistics also include the decoder's norms, whether or not the logits depend on it.
+        decoder = self.body.fed or (statistics is not None and self.body.decoder_norms)
+        run = self.body(noisy, Steps(len(x), found=statistics), decoded=self._decoded if decoder else 0)
+        if found is not None and statistics is not None:
+            found |= averages(self, statistics)
         return self._told(run.top[-len(x) :] * drop[0])
 
     def statistics(self, x: Tensor, present: Tensor | None = None) -> dict[str, Tensor]:
-        """Test-time statistics: averages over minibatches and steps of each one's mean and biased variance.
+        """Return the test-time statistics: averages over minibatches and steps of mean and biased variance.
 
         Args:
-            x: minibatches of videos, (minibatches, rows, frames, height, width), or of music from zero states,
-                (minibatches, rows, steps, pitches).
-            present: of music, (minibatches, rows, steps), see ``Windows``.
+            x: minibatches of videos, (minibatches, rows, frames, height, width), or of music that starts from zero
+                states, (minibatches, rows, steps, pitches).
+            present: for music, (minibatches, rows, steps), see ``Windows``.
 
         Returns:
             buffer name -> value, (channels,).
@@ -347,14 +346,14 @@ class RecurrentLadder(Teachable):
         return averages(self, found)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what is told under the stored statistics.
+        """Return the network's output with the stored statistics.
 
         Args:
             x: videos, (rows, frames, height, width), or music, (rows, steps, pitches).
 
         Returns:
-            class probabilities, (rows, classes); without classes each next frame, as x; the probabilities of each next
-            step's notes, as x.
+            class probabilities, (rows, classes); without classes every next frame, as x; for music the probabilities of
+            every next step's notes, as x.
         """
         if self.config.task == "music":
             frames, steps = as_maps(x, self.frame), Steps(len(x), stored=True)
@@ -369,16 +368,16 @@ class RecurrentLadder(Teachable):
         return torch.softmax(self._told(run.top[-len(x) :]), dim=-1)
 
     def scores(self, x: Tensor, y: Tensor, scored: Tensor | None = None) -> Tensor:
-        """Return a sum over rows for every entry of ``measures``, and at last what they are divided by.
+        """Return a sum over rows for every entry of ``measures``, followed by their common divisor.
 
         Args:
-            x: videos, (rows, frames, height, width), or whole pieces of music from their first step on, (rows, steps,
-                pitches), zero where they have ended.
-            y: classes, (rows,); of music the targets, as x.
-            scored: of music, (rows, steps): which steps count.
+            x: videos, (rows, frames, height, width), or whole pieces of music, (rows, steps, pitches), with zeros after
+                their end.
+            y: classes, (rows,); for music the targets, as x.
+            scored: for music, (rows, steps): the steps that count.
 
         Returns:
-            wrong rows, each row's squared error per pixel and predicted frame, rows; of music nats and steps, float64.
+            wrong rows, each row's squared error per pixel and predicted frame, rows; for music nats and steps, float64.
         """
         rows, steps = len(x), Steps(len(x), stored=True)
         if scored is not None:
@@ -391,16 +390,16 @@ class RecurrentLadder(Teachable):
                 )
             return total
         frames = as_maps(x, self.frame)
-        run, found = self.body(frames, steps, decoded=self._decoded), dict[str, Tensor]()
+        run, sums = self.body(frames, steps, decoded=self._decoded), dict[str, Tensor]()
         if self.W is not None:
-            found["error"] = (self._told(run.top[-rows:]).argmax(-1) != y).sum().to(x.dtype)
+            sums["error"] = (self._told(run.top[-rows:]).argmax(-1) != y).sum().to(x.dtype)
         if self.bottom is not None and run.bottom is not None:
             predicted = torch.sigmoid(self.bottom(frames[:-rows], run.bottom))
-            found["prediction_error"] = (predicted - frames[rows:]).square().mean() * rows
-        return torch.stack([*(found[name] for name in self.measures), x.new_full((), rows)])
+            sums["prediction_error"] = (predicted - frames[rows:]).square().mean() * rows
+        return torch.stack([*(sums[name] for name in self.measures), x.new_full((), rows)])
 
     def trace(self, x: Tensor) -> Trace:
-        """Return what becomes of videos, (rows, frames, ...), frame by frame, under the stored statistics."""
+        """Return the outputs for videos, (rows, frames, ...), at every frame, with the stored statistics."""
         rows, frames = len(x), as_maps(x, self.frame)
         run = self.body(frames, Steps(rows, stored=True), decoded=x.shape[1])
         predicted = probabilities = bottom = None
@@ -415,22 +414,22 @@ class RecurrentLadder(Teachable):
     # --- parts --------------------------------------------------------------------------------------------------------
 
     def _disturbed(self, x: Tensor, noise: Tensor, hyper: Mapping[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Return the frames with noise, and what outputs are multiplied by, (…, 1, 1, channels) each."""
+        """Return the frames with noise, and the dropout factors of outputs, (…, 1, 1, channels) each."""
         noisy = as_maps(x + hyper["noise_std"][0] * noise[: x.numel()].view(x.shape), self.frame)
         draws, music = noise[x.numel() :], self.config.task == "music"
         draws = in_turn(draws.view(*x.shape[:2], -1)) if music else draws.view(len(x), -1)
-        kept = dropped(torch.ones_like(draws), draws, hyper["dropout"][0])
-        return noisy, [each[:, None, None] for each in torch.split(kept, self._dropped, -1)]
+        factors = dropped(torch.ones_like(draws), draws, hyper["dropout"][0])
+        return noisy, [each[:, None, None] for each in torch.split(factors, self._dropped, -1)]
 
     def _told(self, e: Tensor) -> Tensor:
-        """What the top level tells: (rows, height, width, channels) -> (rows, classes or notes)."""
+        """Return the top level's outputs: (rows, height, width, channels) -> (rows, classes or notes)."""
         assert self.W is not None
         return product(e.flatten(1), self.W, bias=self.b)
 
     def _notes(
         self, x: Tensor, steps: Steps, state: Mapping[str, Tensor], drop: list[Tensor] | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the logits of each next step of music, as its frames, and the last state."""
+        """Return the logits of each next step of music, as its frames, and the final state."""
         run = self.body(x, steps, decoded=len(x) // steps.rows, state=state, drop=drop)
         if self.bottom is not None:
             return self.bottom(x, run.bottom), run.state
@@ -438,9 +437,9 @@ class RecurrentLadder(Teachable):
         return self._told(top).view(-1, *self.frame).permute(0, 2, 3, 1), run.state
 
     def _scored(self, logits: Tensor, targets: Tensor, scored: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the nats of the steps that are scored, and their number."""
-        wanted = as_maps(targets, self.frame)
-        return scored_nats(logits.flatten(1), wanted.flatten(1), in_turn(scored))
+        """Return the nats of the scored steps, and their number."""
+        notes = as_maps(targets, self.frame)
+        return scored_nats(logits.flatten(1), notes.flatten(1), in_turn(scored))
 
     def _summed(self, terms: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         terms[COST] = torch.stack(list(terms.values())).sum()

@@ -4,13 +4,12 @@ Legend: ``x`` a layer's input and ``h`` its output at a step, ``c`` an LSTM's ce
 the layer's own past, ``beta`` biases; ``v`` direction and ``g`` length of a weight-normalised filter. The notes of a
 step are independent given all earlier steps.
 
-All kinds go through windows of sequences: what they know of the past when a window begins is handed to them, and what
-they know at its end is handed on (``carried``), so that windows give what the whole sequence would. A window's steps
-behind the end of its sequence are computed like others and change the state, which nobody reads: where a sequence has
-ended, the row's next window begins another one, with a state of zeros.
+All kinds process sequences in windows and pass their state from window to window (``carried``), so that the result is
+that of the whole sequence. Steps after the end of a sequence are computed as well, but the state that they change is
+not used: the row's next window starts another sequence from zeros.
 
-Bai et al. 2018 have a TCN of 4 blocks of 150 filters with 5 taps, and dropout 0.25, as their code tells. The sizes of
-their recurrent networks it does not tell.
+Bai et al. 2018 use a TCN of 4 blocks of 150 filters with 5 taps and dropout 0.25, according to their code, which does
+not give the sizes of their recurrent networks.
 """
 
 from __future__ import annotations
@@ -35,29 +34,29 @@ from ladder_search.nn.notes import RARE, scored_nats
 from ladder_search.nn.protocol import ModelConfig, Windows
 
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
-"""Recurrent kinds, and by how many times a layer's units its products at each step are."""
+"""Recurrent kinds, and the ratio of their products' size to a layer's units."""
 
 Drop = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SequenceConfig(ModelConfig):
-    """Settings of one network; the defaults are ours: an LSTM with the nats of the published one on JSB chorales."""
+    """Settings of a network; the defaults are ours: an LSTM with the nats of the published one on JSB chorales."""
 
     kind: Literal["rnn", "gru", "lstm", "tcn"] = "lstm"
     """rnn: one layer of tanh units; tcn: dilated causal convolutions over the steps."""
     notes: int = 88
-    """Of a step: width of input and output."""
+    """Notes of a step: size of input and output."""
     hidden: int = 200
     """Units of a layer, or filters of each convolution."""
     layers: int = 1
-    """Recurrent layers, or residual blocks of two convolutions; block i skips 2**(i-1) - 1 steps between two taps."""
+    """Recurrent layers, or residual blocks of two convolutions; the taps of block i are 2**(i-1) steps apart."""
     kernel: int = 5
-    """Taps of a tcn's filters; others do not read it."""
+    """Taps of a tcn's filters; not used by other kinds."""
     dropout: float = 0.5
-    """Probability with which a number that a layer, or a convolution of a block, hands on is zero in training."""
+    """Dropout probability for each number in the output of a layer, or of a convolution in a block."""
     weight_decay: float = 0.0
-    """Coefficient of half the sum of squared weights in the cost; biases are no weights."""
+    """Coefficient of half the sum of squared weights in the cost; biases are excluded."""
 
     def __post_init__(self) -> None:
         for name, low, high in (("notes", 1, 10**4), ("hidden", 1, 10**5), ("layers", 1, 16), ("kernel", 2, 10**3)):
@@ -67,7 +66,7 @@ class SequenceConfig(ModelConfig):
 
     @property
     def example_shape(self) -> tuple[int, ...]:
-        """Shape of one example: a sequence may have any number of steps, here one."""
+        """Shape of one example: one step, because sequences may have any number of steps."""
         return (1, self.notes)
 
     @property
@@ -83,29 +82,29 @@ class SequenceConfig(ModelConfig):
         return {"dropout": [self.dropout], "weight_decay": [self.weight_decay]}
 
     def on_network_of(self, other: SequenceConfig) -> SequenceConfig:
-        """These settings on the layers of ``other``."""
+        """Return these settings on the layers of ``other``."""
         sizes = {"notes": other.notes, "hidden": other.hidden, "layers": other.layers, "kernel": other.kernel}
         return replace(self, kind=other.kind, **sizes)
 
     def flops(self, labelled: int, unlabelled: int) -> float:
-        """Floating-point operations of the products for that many steps; ``unlabelled`` counts none.
+        """Return the floating-point operations of the products for ``labelled`` steps; ``unlabelled`` is not used.
 
-        Backward a product is two, but for those with the network's input, which needs no gradient.
+        The backward pass takes two per product, but one for products with the input, which needs no gradient.
         """
         total, n_in = 0.0, self.notes
         for layer in range(self.layers):
             backward = 2 if layer else 1
             if self.kind == "tcn":
                 below = n_in * self.hidden * (self.kernel + (n_in != self.hidden))
-                own = self.hidden * self.hidden * self.kernel
+                recurrent = self.hidden * self.hidden * self.kernel
             else:
-                below, own = (GATES[self.kind] * self.hidden * n for n in (n_in, self.hidden))
-            total += 2.0 * (below * (1 + backward) + own * 3)
+                below, recurrent = (GATES[self.kind] * self.hidden * n for n in (n_in, self.hidden))
+            total += 2.0 * (below * (1 + backward) + recurrent * 3)
             n_in = self.hidden
         return labelled * (total + 6.0 * self.hidden * self.notes)
 
     def check_fits(self, pixels: int, classes: int, dataset: str) -> None:
-        """Raise ``SettingError`` unless a step of the data has as many notes as the network; there are no classes."""
+        """Raise ``SettingError`` unless a step of the data has as many notes as the network."""
         if self.notes != pixels:
             raise SettingError(
                 f"model.notes must be the {pixels} notes of a step of {dataset}, got {self.notes}; correct it."
@@ -113,26 +112,26 @@ class SequenceConfig(ModelConfig):
 
 
 class Layer(nn.Module, ABC):
-    """One layer of any kind, on windows of sequences."""
+    """A layer of any kind, applied to windows of sequences."""
 
     dropouts: ClassVar[int]
-    """How many dropouts the layer has."""
+    """Number of dropouts in the layer."""
 
     @property
     @abstractmethod
     def state(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the state that a row's next window begins with."""
+        """Shapes of a row's state at the start of a window."""
 
     @abstractmethod
     def weights(self) -> list[Tensor]:
-        """Tensors whose squares are the layer's squared weights."""
+        """Return tensors whose squares sum to the layer's squared weights."""
 
 
 class RecurrentLayer(Layer):
-    """One recurrent layer. Its gates stand side by side, in one product with the input and one with the past.
+    """A recurrent layer, with one product for the inputs of all gates and one for the past.
 
-    The plain one is tanh(W x_t + U h_{t-1} + beta). The GRU (Cho et al. 2014) is that of cuDNN, whose reset gate is
-    applied to U h, not to h: only so is there one product. The LSTM's forget gates begin open, their beta at 1.
+    The plain layer is tanh(W x_t + U h_{t-1} + beta). The GRU (Cho et al. 2014) is cuDNN's variant, whose reset gate
+    applies to U h instead of h, so that one product suffices. The LSTM's forget gates start open, with beta 1.
     """
 
     dropouts = 1
@@ -150,22 +149,22 @@ class RecurrentLayer(Layer):
 
     @property
     def state(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the state that a row's next window begins with."""
+        """Shapes of a row's state at the start of a window."""
         return {name: (self.hidden,) for name in (("h", "c") if self.kind == "lstm" else ("h",))}
 
     def weights(self) -> list[Tensor]:
-        """Tensors whose squares are the layer's squared weights."""
+        """Return tensors whose squares sum to the layer's squared weights."""
         return [self.W, self.U]
 
     def forward(self, x: Tensor, state: Sequence[Tensor], drops: Iterator[Drop]) -> tuple[Tensor, Sequence[Tensor]]:
-        """Return the layer's outputs, which went through dropout, and its state behind the last step, which did not.
+        """Return the layer's outputs, with dropout, and its state after the last step, without.
 
         Args:
             x: (rows, width, n_in).
             state: of the step before the first, each (rows, hidden).
-            drops: hands out what each dropout does.
+            drops: yields the function of each dropout.
         """
-        # The input's products do not wait for one another: all steps at once, in time's order in memory.
+        # Products of the input are independent: all steps at once, ordered by time in memory.
         driven = functional.linear(x.transpose(0, 1), self.W, self.beta)
         h = []
         for drive in driven.unbind(0):
@@ -174,16 +173,16 @@ class RecurrentLayer(Layer):
         return next(drops)(torch.stack(h, 1)), state
 
     def _step(self, drive: Tensor, h: Tensor, c: Tensor | None = None) -> tuple[Tensor, ...]:
-        own = functional.linear(h, self.U)
+        past = functional.linear(h, self.U)
         if self.kind == "rnn":
-            return (torch.tanh(drive + own),)
+            return (torch.tanh(drive + past),)
         if self.kind == "gru":
-            several = [2 * self.hidden, self.hidden]
-            (gates, candidate), (own_gates, own_candidate) = (torch.split(part, several, -1) for part in (drive, own))
-            reset, keep = torch.sigmoid(gates + own_gates).chunk(2, -1)
-            return (torch.lerp(torch.tanh(candidate + reset * own_candidate), h, keep),)
+            sizes = [2 * self.hidden, self.hidden]
+            (gates, candidate), (past_gates, past_candidate) = (torch.split(part, sizes, -1) for part in (drive, past))
+            reset, keep = torch.sigmoid(gates + past_gates).chunk(2, -1)
+            return (torch.lerp(torch.tanh(candidate + reset * past_candidate), h, keep),)
         assert c is not None
-        gates, candidate = torch.split(drive + own, [3 * self.hidden, self.hidden], -1)
+        gates, candidate = torch.split(drive + past, [3 * self.hidden, self.hidden], -1)
         write, forget, read = torch.sigmoid(gates).chunk(3, -1)
         c = forget * c + write * torch.tanh(candidate)
         return read * torch.tanh(c), c
@@ -192,9 +191,9 @@ class RecurrentLayer(Layer):
 class Block(Layer):
     """A residual block of Bai et al. 2018: x plus twice (causal convolution, relu, dropout), then relu.
 
-    A filter is g v / |v| (Salimans and Kingma 2016), one g for each, which begins at |v|. Where x has another width
-    than h it goes through the matrix ``P``. Dropout is of single numbers, as in the authors' code; their text has whole
-    maps. Initial weights are uniform within 1 / sqrt(fan-in).
+    A filter is g v / |v| (Salimans and Kingma 2016), with one g per filter, initially |v|. If x and h differ in width,
+    x is projected with the matrix ``P``. Dropout acts on single numbers, as in the authors' code; their text describes
+    whole maps. Initial weights are uniform within 1 / sqrt(fan-in).
     """
 
     dropouts = 2
@@ -211,16 +210,16 @@ class Block(Layer):
 
     @property
     def state(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of what a row's next window needs to know: the last inputs of either convolution."""
+        """Shapes of a row's state at the start of a window: the last inputs of both convolutions."""
         past = (self.kernel - 1) * self.dilation
         return {"x": (past, self.n_in), "a": (past, self.hidden)}
 
     def weights(self) -> list[Tensor]:
-        """Tensors whose squares are the block's squared weights: those of g v / |v| add up to the square of g."""
+        """Return tensors whose squares sum to the block's squared weights: those of g v / |v| sum to g squared."""
         return [*self.g, *([] if self.P is None else [self.P])]
 
     def forward(self, x: Tensor, state: Sequence[Tensor], drops: Iterator[Drop]) -> tuple[Tensor, Sequence[Tensor]]:
-        """Return the block's outputs and its state behind the last step; see ``RecurrentLayer.forward``."""
+        """Return the block's outputs and its state after the last step; see ``RecurrentLayer.forward``."""
         a, after = x, []
         for i, before in enumerate(state):
             z, past = self._convolved(a, before, i)
@@ -230,9 +229,9 @@ class Block(Layer):
         return torch.relu(a + skip), after
 
     def _convolved(self, x: Tensor, before: Tensor, i: int) -> tuple[Tensor, Tensor]:
-        """Convolution i of inputs behind those of earlier windows, and the inputs that the next window needs."""
+        """Return convolution i of ``x`` after earlier windows' inputs, and the inputs for the next window."""
         width, joined = x.shape[1], torch.cat([before, x], 1)
-        # The taps side by side, the oldest first: one product for all, which stacks better than convolutions do.
+        # The taps side by side, oldest first: one product, which stacks better than convolutions do.
         taps = [joined[:, j * self.dilation : j * self.dilation + width] for j in range(self.kernel)]
         v = self.v[i]
         filters = v * (self.g[i] / v.square().sum(1, keepdim=True).sqrt())
@@ -240,9 +239,9 @@ class Block(Layer):
 
 
 class SequenceNetwork(Network):
-    """One network of any kind. ``cost`` is what a training step differentiates, ``forward`` tells the next notes.
+    """A network of any kind; ``cost`` is the training cost, ``forward`` predicts the next notes.
 
-    Parameters: those of ``layers``; ``V``, (notes, hidden), and ``gamma``, its bias, of the output.
+    Parameters: those of ``layers``; of the output ``V``, (notes, hidden), and its bias ``gamma``.
     """
 
     def __init__(self, config: SequenceConfig, *, generator: torch.Generator, sources: Sequence[Column] = ()) -> None:
@@ -268,7 +267,7 @@ class SequenceNetwork(Network):
 
     @property
     def carried(self) -> Mapping[str, tuple[int, ...]]:
-        """Shape of what a row's next window needs to know of this one, without the row's axis; by name and layer."""
+        """Shapes of a row's state from window to window, without the row's axis, by name and layer."""
         return {f"{name}_{i}": shape for i, layer in enumerate(self._layers, 1) for name, shape in layer.state.items()}
 
     @property
@@ -293,17 +292,16 @@ class SequenceNetwork(Network):
     def cost(
         self, windows: Windows, noise: Tensor, hyper: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Return the training cost of one step, its terms, and the state behind the windows.
+        """Return the training cost of one step, its terms, and the state after the windows.
 
         Args:
-            windows: of sequences, with the state in which they begin.
-            noise: standard normal draws, shape (noise_size,), laid out dropout by dropout from the input up, each
-                (rows, width, hidden).
+            windows: of sequences, with their initial state.
+            noise: standard normal draws, shape (noise_size,), by dropout from the input up, each (rows, width, hidden).
             hyper: ``dropout`` and ``weight_decay``, (1,).
 
         Returns:
-            the scalar cost; the terms named by ``term_names``: cost, nats per step that is scored, weight decay; and
-            the new state by the names of ``carried``, which no gradient goes through.
+            the scalar cost; the terms named by ``term_names``: cost, nats per scored step, weight decay; and the new
+            state by the names of ``carried``, detached.
         """
         rows, width = windows.inputs.shape[:2]
         masks = noise.view(self._dropouts, rows, width, self.config.hidden).unbind(0)
@@ -318,20 +316,20 @@ class SequenceNetwork(Network):
         return total, terms, {name: value.detach() for name, value in state.items()}
 
     def scores(self, inputs: Tensor, targets: Tensor, scored: Tensor) -> Tensor:
-        """Return the nats of all steps that are scored, and their number: float64 (2,).
+        """Return the nats of all scored steps, and their number: float64 (2,).
 
         Args:
             inputs, targets: of whole sequences, (rows, T, notes).
-            scored: bool (rows, T). The published numbers leave out each piece's first step.
+            scored: bool (rows, T). The published numbers exclude each piece's first step.
         """
-        found = scored_nats(self._from_silence(inputs), targets, scored)
-        return torch.stack([value.double() for value in found])
+        nats_and_steps = scored_nats(self._from_silence(inputs), targets, scored)
+        return torch.stack([value.double() for value in nats_and_steps])
 
     def statistics(self, inputs: Tensor, present: Tensor) -> dict[str, Tensor]:
         return {}
 
     def forward(self, x: Tensor) -> Tensor:
-        """Probability of every note in the step that follows upon each: (rows, T, notes) -> (rows, T, notes)."""
+        """Return the probability of every note in the step after each: (rows, T, notes) -> (rows, T, notes)."""
         return torch.sigmoid(self._from_silence(x))
 
     def _from_silence(self, x: Tensor) -> Tensor:

@@ -79,22 +79,22 @@ def make_step(
     The step updates ``params``, Adam's moments ``first`` and ``second`` and ``carried`` (stacks) in place.
 
     Args:
-            feed: creates batches from rows.
-            noise_size: standard normal draws of one member's step.
-            compiled: write the step for the compiler, as operations that it can fuse.
-            precision: of the matrix products, see ``TrainingConfig.precision``.
-            clipping: whether gradients are clipped.
+        feed: creates batches from rows.
+        noise_size: standard normal draws of one member's step.
+        compiled: write the step for the compiler, as operations that it can fuse.
+        precision: of the matrix products, see ``TrainingConfig.precision``.
+        clipping: whether gradients are clipped.
 
     Args of the step, with K members:
         hyper: name -> (K, ...) tensors of hyper-parameters.
-            constants: name -> (K, ...) tensors of an earlier stage's networks, see ``nn.protocol.SOURCES``.
-            carried: name -> (K, rows, ...) state of the last step, see ``nn.protocol.Windows``; usually empty.
-            rate, root: Adam's bias-corrected learning rate and second correction, each (K,).
-            progress: fraction of the run that is completed, (K,).
-            clip: maximum norm of a member's gradient, (K,).
-            keys: keys of the step's noise, (K,) int64.
-            rows: row indices for the feed, (K, ...) int64 each.
-            x, y: the feed's whole data set on the device.
+        constants: name -> (K, ...) tensors of an earlier stage's networks, see ``nn.protocol.SOURCES``.
+        carried: name -> (K, rows, ...) state of the last step, see ``nn.protocol.Windows``; usually empty.
+        rate, root: Adam's bias-corrected learning rate and second correction, each (K,).
+        progress: fraction of the run that is completed, (K,).
+        clip: maximum norm of a member's gradient, (K,).
+        keys: keys of the step's noise, (K,) int64.
+        rows: row indices for the feed, (K, ...) int64 each.
+        x, y: the feed's whole data set on the device.
 
     Returns of the step: cost terms, (K, len(model.term_names)).
     """
