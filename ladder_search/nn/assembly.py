@@ -1,4 +1,4 @@
-"""How the levels of a recurrent ladder are put together, what can run ahead, and how much work that is."""
+"""The structure of a recurrent ladder's levels: which levels can run ahead, and the number of operations."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Assembly:
 
     levels: tuple[Level, ...]
     decoder_cell: str | None
-    """Key of ``nn.cells.DECODER_CELLS``; None: no decoder."""
+    """Key of ``nn.cells.DECODER_CELLS``; None without a decoder."""
     feedback: bool
     """Whether convolutional cells read the decoder's last d."""
     iterations: int
     """Times that encoder and decoder run on each frame."""
 
     def check(self) -> None:
-        """Raise ``SettingError`` unless the levels can be put together so."""
+        """Raise ``SettingError`` unless the levels fit together."""
         if self.iterations < 1:
             raise SettingError(f"model.iterations must be at least 1, got {self.iterations}; choose 1 or more.")
         if self.decoder_cell is not None and any(level.cell.dense for level in self.levels[:-1]):
@@ -42,28 +42,28 @@ class Assembly:
 
     @property
     def ahead(self) -> int:
-        """How many levels, from below, run over all frames before the next level does.
+        """Number of levels, from below, that run over all frames before the next level does.
 
-        Those that neither remember nor are above one that does; all, where no frame waits for the decoder.
+        These are the levels below the first recurrent one, or all levels if no frame depends on the decoder.
         """
         if self.iterations == 1 and not self.fed:
             return len(self.levels)
         return next((i for i, level in enumerate(self.levels) if level.cell.recurrent), len(self.levels))
 
     def decodes(self, *, predicts: bool) -> bool:
-        """Whether anything comes of decoding: a prediction, or what cells read of it."""
+        """Whether the decoder is needed, for predictions or for feedback."""
         return predicts or bool(self.fed)
 
     def flops(self, *, frames: int, begun: bool, predicts: bool, told: int) -> float:
         """Return the floating-point operations of one row's products, forward and backward.
 
-        Backward a product is two, but for the first layer, whose input needs no gradient.
+        The backward pass takes two per product, but one for the first layer, whose input needs no gradient.
 
         Args:
-            begun: whether the row goes on from a state and has a target for its last frame, as music does. A video's
-                first states are zero, and their products are not made; its last frame is not decoded.
+            begun: whether the row continues from a state and has a target for its last frame, as in music. A video's
+                first states are zero, which saves their products, and its last frame is not decoded.
             predicts: whether frames are predicted.
-            told: numbers that are read from the top level, once.
+            told: number of outputs of the top level.
         """
         decoded = (frames - (not begun)) * self.decodes(predicts=predicts)
         passes = decoded + (self.iterations - 1) * frames * bool(self.fed)
@@ -75,34 +75,34 @@ class Assembly:
         return 2.0 * (3 * products - frames * self._first())
 
     def _encoder(self, frames: int, *, begun: bool) -> int:
-        found = 0
+        total = 0
         for i, level in enumerate(self.levels):
             features, runs = level.features, frames * (1 if i < self.ahead else self.iterations)
-            often = frames if i <= self.ahead else runs  # the first that waits has its features made ahead
-            found += often * sum(
+            times = frames if i <= self.ahead else runs  # features of the first sequential level are computed ahead
+            total += times * sum(
                 layer.channels * below[0] * math.prod(layer.kernel) * math.prod(size[1:])
                 for layer, below, size in zip(level.convolutions, level.sizes, level.sizes[1:], strict=False)
             )
             if level.cell.units:
                 outputs = math.prod(level.size) * ENCODER_CELLS[level.cell.kind].parts
                 filters = math.prod(level.cell.kernel or (1, 1))
-                found += often * outputs * filters * (math.prod(features) if level.cell.dense else features[0])
+                total += times * outputs * filters * (math.prod(features) if level.cell.dense else features[0])
                 read = level.cell.units * (level.cell.recurrent + (i in self.fed))
-                found += (runs - (not begun)) * outputs * filters * read
-        return found
+                total += (runs - (not begun)) * outputs * filters * read
+        return total
 
     def _decoder(self) -> int:
         if self.decoder_cell is None:
             return 0
         top, cell = self.levels[-1], DECODER_CELLS[self.decoder_cell]
-        found = math.prod(top.decoded) * top.size[0] * (1 if top.cell.dense else math.prod(top.kernels[-1]))
+        total = math.prod(top.decoded) * top.size[0] * (1 if top.cell.dense else math.prod(top.kernels[-1]))
         for level, above in pairwise(self.levels):
             weights = cell.weights(level.size[0], above.decoded[0]) * math.prod(level.kernels[-1])
-            found += weights * math.prod(level.size[1:])
-        return found
+            total += weights * math.prod(level.size[1:])
+        return total
 
     def _first(self) -> int:
-        """Of the product with the input."""
+        """Return the product size of the layer that reads the input."""
         level = self.levels[0]
         if level.convolutions:
             layer = level.convolutions[0]

@@ -1,6 +1,6 @@
-"""Batch normalisation as plain functions of the batch: no running statistics, no affine part.
+"""Batch normalisation as functions of the batch, without running statistics or affine parameters.
 
-Source: Rasmus et al. 2015, section 3 and the original code; epsilon 1e-10, variance biased while training.
+Source: Rasmus et al. 2015, section 3 and the original code; epsilon is 1e-10, the variance is biased in training.
 """
 
 from __future__ import annotations
@@ -13,20 +13,13 @@ from torch import Tensor
 
 from ladder_search.nn.closed_form import ClosedForm, computed_once
 
-# 1e-10, not the usual 1e-5: z_hat starts at zero, so the decoder's normalisation of u divides by about
-# sqrt(epsilon) in the first steps and another epsilon is another start.
+# 1e-10 instead of the usual 1e-5: z_hat starts at zero, so in the first steps the decoder divides u by about
+# sqrt(epsilon), and another epsilon would change the start.
 EPSILON = 1e-10
 
 
 def batch_statistics(z_pre: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and biased variance over the rows of ``z_pre``.
-
-    Args:
-        z_pre: pre-activations, shape (rows, units).
-
-    Returns:
-        mean and variance, each of shape (units,).
-    """
+    """Return mean and biased variance over the rows of ``z_pre``, shape (rows, units), each of shape (units,)."""
     mean = z_pre.mean(-2)
     return mean, (z_pre - mean.unsqueeze(-2)).square().mean(-2)
 
@@ -37,7 +30,7 @@ def normalise(z_pre: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
 
 
 class _BatchNormalise(ClosedForm):
-    """Groups of rows (groups, rows, units) -> the same normalised, and mean and scale of the last group, (units,)."""
+    """Normalises groups of rows (groups, rows, units); also returns mean and scale of the last group, (units,)."""
 
     @staticmethod
     def forward(z_pre: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -60,7 +53,7 @@ class _BatchNormalise(ClosedForm):
         last = groups - 1
         shift = -scale * dz.mean(-2, keepdim=True)
         slope = -scale * (dz * z).mean(-2, keepdim=True)
-        # Mean and scale are those of the last group; the scale's gradient is -z scale^2 / rows for every row.
+        # Mean and scale belong to the last group; the scale's gradient is -z scale^2 / rows for every row.
         shift = torch.cat([shift[:last], shift[last:] + d_mean / rows])
         slope = torch.cat([slope[:last], slope[last:] - d_scale * scale[last:].square() / rows])
         return scale * dz + z * slope + shift
@@ -73,7 +66,7 @@ def batch_normalise(z_pre: Tensor) -> Tensor:
 
 
 def scaled(z_pre: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
-    """Return ``(z_pre - mean) * scale``, normalised as the group of rows that both are of; see ``normalise_groups``."""
+    """Return ``(z_pre - mean) * scale``, with the statistics of a group of rows; see ``normalise_groups``."""
     return (z_pre - mean.unsqueeze(-2)) * scale.unsqueeze(-2)
 
 
@@ -85,11 +78,11 @@ def normalise_groups(z_pre: Tensor, rows: Sequence[int]) -> tuple[Tensor, Tensor
         rows: number of rows of each group.
 
     Returns:
-        the normalised rows, shape (sum(rows), units), and of the **last** group mean and scale,
-        ``1 / sqrt(variance + 1e-10)``, shape (units,).
+        the normalised rows, shape (sum(rows), units), and mean and scale, ``1 / sqrt(variance + 1e-10)``, of the
+        **last** group, shape (units,).
     """
     if len(set(rows)) == 1:
-        # Equal groups, the usual case: one operation for all instead of one per group, half the launches of a step.
+        # Equal groups, the usual case, need one operation instead of one per group: half the launches of a step.
         grouped = z_pre.reshape(len(rows), rows[0], z_pre.shape[-1])
         z, mean, scale, _ = _BatchNormalise.of(grouped)
         return z.reshape(z_pre.shape), mean, scale

@@ -1,15 +1,15 @@
-"""Cells of recurrent ladders: those of the encoder, which have a state, and those of the decoder, which have none.
+"""Cells of recurrent ladders: encoder cells, which may have a state, and decoder cells, which have none.
 
-Source: Prémont-Schwarz et al. 2017. An encoder cell reads the features from below, what its own level's decoder cell
-gave last, and its state, and gives one output, ``e``, up and sideways. A decoder cell reads ``e`` and ``u``, what comes
-from above, and gives ``d`` down and, at the next step, to its encoder cell.
+Source: Prémont-Schwarz et al. 2017. An encoder cell reads the features from below, the last output of its level's
+decoder cell, and its state; its output ``e`` goes to the level above and to the decoder. A decoder cell reads ``e`` and
+``u``, the signal from above; its output ``d`` goes down and, at the next step, to its encoder cell.
 
-Legend: maps are (rows, height, width, channels), vectors maps of one place; ``features`` from below, ``W`` their
-weights, ``D`` those of ``d``, ``U`` those of the state; ``z`` pre-activations of all gates, side by side. One product
-makes all gates. Weights are (out, in) or (out, in, height, width), filters are odd and maps are padded with zeros.
+Legend: maps are (rows, height, width, channels), vectors are maps of one position; ``W`` weights of the ``features``
+from below, ``D`` of ``d``, ``U`` of the state; ``z`` pre-activations of all gates, concatenated and computed by one
+product. Weights are (out, in) or (out, in, height, width); filters have odd sizes and maps are padded with zeros.
 
-``z = norm(W features + D d) + U state``: what comes from inputs is normalised, the recurrence is not (appendix A.4);
-fully connected cells have a bias instead of the norm.
+``z = norm(W features + D d) + U state``: inputs are normalised, the recurrence is not (appendix A.4); fully connected
+cells have a bias instead of the norm.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from ladder_search.nn.levels import Cell, Pair
 from ladder_search.nn.steps import BatchNorm, Kind, Steps, make_norm
 
 State = tuple[Tensor, ...]
-"""What a cell remembers, () at the first step of all: zeros, which need no product."""
+"""State of a cell; () at the very first step, for zeros without a product."""
 
 
 def product(h: Tensor, weight: Tensor, stride: Pair = (1, 1), bias: Tensor | None = None) -> Tensor:
-    """Return weights times a map: a full connection of its channels, or a convolution that keeps its places."""
+    """Return the product of weights and a map: a full connection of its channels, or a padded convolution."""
     if weight.dim() == 2:
         return functional.linear(h, weight, bias)
     padding = (weight.shape[2] // 2, weight.shape[3] // 2)
@@ -37,12 +37,12 @@ def product(h: Tensor, weight: Tensor, stride: Pair = (1, 1), bias: Tensor | Non
 
 
 def leaky(z: Tensor) -> Tensor:
-    """Return the rectifier's value of ``z``."""
+    """Return the leaky rectifier of ``z``."""
     return functional.leaky_relu(z, LEAKY_SLOPE)
 
 
 def drawn(out: int, read: int, kernel: Pair | None, generator: torch.Generator, *, gain: float = 1.0) -> nn.Parameter:
-    """Return initial weights, normal with variance gain / fan_in; in the layout that convolutions are fast in."""
+    """Return initial weights, normal with variance gain / fan_in."""
     if kernel is None:
         return nn.Parameter(torch.randn((out, read), generator=generator) * math.sqrt(gain / read))
     shape, fan_in = (out, read, *kernel), read * math.prod(kernel)
@@ -51,11 +51,11 @@ def drawn(out: int, read: int, kernel: Pair | None, generator: torch.Generator, 
 
 
 RECTIFIED = 2.0
-"""Gain of weights below a rectifier (He et al. 2015)."""
+"""Gain of weights before a rectifier (He et al. 2015)."""
 
 
 class Convolved(nn.Module):
-    """A convolution, batch-normalised and leaky: a layer between two cells."""
+    """A convolution with batch normalisation and leaky rectifier, between two cells."""
 
     def __init__(self, channels: int, read: int, kernel: Pair, stride: Pair, generator: torch.Generator) -> None:
         super().__init__()
@@ -68,22 +68,22 @@ class Convolved(nn.Module):
 
 
 class EncoderCell(nn.Module):
-    """An encoder cell: gates are made in two moves, so that what does not depend on the state is made for many steps.
+    """An encoder cell, evaluated in two parts so that all terms without the state are computed for many steps at once.
 
     ``z = cell.gates(cell.inputs(features), d, steps)``, then step by step ``e, state = cell.advance(z_t, state)``.
     """
 
     states: tuple[str, ...] = ()
-    """Names of its states."""
+    """Names of the state's tensors."""
     parts = 1
-    """Gates, and whatever else is made with them."""
+    """Number of gates, including candidates."""
 
     def __init__(self, cell: Cell, read: int, fed: int, norm: Kind, generator: torch.Generator) -> None:
         """Args:
         cell: its description.
         read: channels of the features.
-        fed: channels of d; 0 where nothing is fed back.
-        norm: of the inputs, in a convolutional cell.
+        fed: channels of d; 0 without feedback.
+        norm: normalisation of the inputs of a convolutional cell.
         """
         super().__init__()
         out = self.parts * cell.units
@@ -95,15 +95,15 @@ class EncoderCell(nn.Module):
         self.dense = cell.dense
 
     def first_shift(self, units: int) -> Tensor:
-        """Where the bias, or the norm's shift, starts."""
+        """Return the initial value of the bias, or of the norm's shift."""
         return torch.zeros(self.parts * units)
 
     def inputs(self, features: Tensor) -> Tensor:
-        """Return the product of the features, of any number of steps."""
+        """Return the product of the features of any number of steps."""
         return product(features.flatten(1)[:, None, None] if self.dense else features, self.W)
 
     def gates(self, z: Tensor, d: Tensor | None, steps: Steps) -> Tensor:
-        """Return all that ``advance`` needs beside the state, from ``inputs`` and from d; None is zero."""
+        """Return the input of ``advance``, from the result of ``inputs`` and d; None is zero."""
         if self.D is not None and d is not None:
             z = z + product(d, self.D)
         if self.norm is not None:
@@ -143,7 +143,7 @@ class LSTM(EncoderCell):
 
 
 class GRU(EncoderCell):
-    """Gated recurrent unit; it resets the state's product instead of the state, so that one product is enough."""
+    """Gated recurrent unit; the reset gate applies to the state's product instead of the state, to save a product."""
 
     states = ("h",)
     parts = 3
@@ -170,7 +170,7 @@ class RNN(EncoderCell):
 
 
 class Rectifier(EncoderCell):
-    """A fully connected layer without a state, batch-normalised and leaky."""
+    """A fully connected layer without a state, with batch normalisation and leaky rectifier."""
 
     def __init__(self, cell: Cell, read: int, fed: int, norm: Kind, generator: torch.Generator) -> None:
         super().__init__(cell, read, 0, norm, generator)
@@ -181,7 +181,7 @@ class Rectifier(EncoderCell):
 
 
 class NoCell(nn.Module):
-    """The features, as they are."""
+    """No cell: returns the features unchanged."""
 
     states: tuple[str, ...] = ()
     D = None
@@ -206,16 +206,16 @@ ENCODER_CELLS: dict[str, type[EncoderCell]] = {
 }
 
 
-# --- the decoder's ----------------------------------------------------------------------------------------------------
+# --- decoder cells ----------------------------------------------------------------------------------------------------
 
 
 class DecoderCell(nn.Module):
-    """A decoder cell: e and u, both as large as the level's map, to d.
+    """A decoder cell, which maps e and u, both of the level's size, to d.
 
-    Args of all:
+    Args:
         units: channels of e and d.
         above: channels of u.
-        norm: of what is made of both.
+        norm: normalisation of the combined input.
     """
 
     def __init__(self, units: int, above: int, kernel: Pair, norm: Kind, generator: torch.Generator) -> None:
@@ -223,7 +223,7 @@ class DecoderCell(nn.Module):
 
     @classmethod
     def weights(cls, units: int, above: int) -> int:
-        """Numbers of one place of its filters, for ``flops``."""
+        """Return the number of filter weights per position, for ``flops``."""
         raise NotImplementedError
 
     def forward(self, e: Tensor, u: Tensor, steps: Steps) -> Tensor:
@@ -234,7 +234,7 @@ class DecoderCell(nn.Module):
 class G1(DecoderCell):
     """``d = (e - mu(w)) * v(w) + mu(w)`` with ``w`` the batch-normalised ``W u``.
 
-    That mu and v are the ladder's, linear plus sigmoid, is unverified.
+    That mu and v are those of the ladder, linear plus sigmoid, is unverified.
     """
 
     def __init__(self, units: int, above: int, kernel: Pair, norm: Kind, generator: torch.Generator) -> None:
@@ -252,9 +252,9 @@ class G1(DecoderCell):
 
 
 class _Concatenating(DecoderCell):
-    """``V c`` with ``c = leaky(norm(W [u, e]))`` of twice the level's channels.
+    """``V c`` with ``c = leaky(norm(W [u, e]))``, which has twice the level's channels.
 
-    The paper has it that the first product is one of both inputs and is normalised; the rest is ours.
+    According to the paper the first product has both inputs and is normalised; the rest is ours.
     """
 
     outputs = 1
@@ -278,7 +278,7 @@ class _Concatenating(DecoderCell):
 
 
 class G2(_Concatenating):
-    """``d = (e - mu(w)) * sigmoid(v(w)) + mu(w)`` with ``w = V c``: ours, of the same mu and v."""
+    """``d = (e - mu(w)) * sigmoid(v(w)) + mu(w)`` with ``w = V c``; ours, with the same mu and v."""
 
     def __init__(self, units: int, above: int, kernel: Pair, norm: Kind, generator: torch.Generator) -> None:
         super().__init__(units, above, kernel, norm, generator)
@@ -289,7 +289,7 @@ class G2(_Concatenating):
 
 
 class G3(_Concatenating):
-    """``d = sigmoid(a) * e + (1 - sigmoid(a)) * w`` with ``(a, w) = V c``: ours."""
+    """``d = sigmoid(a) * e + (1 - sigmoid(a)) * w`` with ``(a, w) = V c``; ours."""
 
     outputs = 2
 

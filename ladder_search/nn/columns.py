@@ -1,4 +1,4 @@
-"""What columns of all kinds share: the settings of their laterals, what they take over from sources, their cost.
+"""Settings, initial values and cost shared by target columns of all kinds.
 
 Source: Rusu et al. 2016, "Progressive Neural Networks"; the sum after the nonlinearity is Thaker's.
 """
@@ -20,39 +20,39 @@ from ladder_search.nn.network import Column, Columns
 from ladder_search.nn.protocol import SOURCES, ColumnConfig, StagedConfig
 
 Approach = Literal["scratch", "fine-tuned", "progressive"]
-"""scratch: no source; fine-tuned: starts from the source's weights; progressive: looks at frozen sources."""
+"""scratch: no source; fine-tuned: start from the source's weights; progressive: read frozen sources."""
 Adapter = Literal["rusu", "sum", "linear"]
-"""rusu: U relu(V alpha h) added before the nonlinearity; linear: U alpha h, added there too; sum: Thaker's
+"""rusu: U relu(V alpha h), added before the nonlinearity; linear: U alpha h, added there; sum: Thaker's
 relu(U alpha h + c), added after it."""
 Alpha = Literal["learned", "fixed", "absent"]
-"""fixed: stays where it starts; absent: source features enter as they are."""
+"""fixed: stays at its initial value; absent: source features are not scaled."""
 
 
 _ENCODER = ("W", "beta", "gamma")
-"""What a column and a ladder's encoder call by the same names."""
+"""Parameters with the same names in a column and in a ladder's encoder."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TargetConfig(StagedConfig):
-    """Settings that target columns of every kind have."""
+    """Settings shared by target columns of every kind."""
 
     approach: Approach = "progressive"
-    """scratch: no source; fine-tuned: starts from the source's weights; progressive: reads frozen sources."""
+    """scratch: no source; fine-tuned: start from the source's weights; progressive: read frozen sources."""
     adapter: Adapter = "rusu"
-    """rusu: U relu(V alpha h) added before the nonlinearity; linear: U alpha h, added there too; sum: Thaker's
+    """rusu: U relu(V alpha h), added before the nonlinearity; linear: U alpha h, added there; sum: Thaker's
     relu(U alpha h + c), added after it."""
     adapter_width: int | None = None
     """Units or channels between V and U; null: as many as the layer has (n_i, the text of Rusu et al. 2016)."""
     alpha: Alpha = "learned"
-    """fixed: stays at ``alpha_init``; absent: source features enter as they are."""
+    """fixed: stays at ``alpha_init``; absent: source features are not scaled."""
     alpha_init: tuple[float, ...] = (1.0,)
-    """Initial alpha: one for all laterals, or one for each layer with a lateral, from the bottom up; Rusu et al. drew
-    from 1, 0.1 and 0.01."""
+    """Initial alpha: one value for all laterals, or one per layer with a lateral, from the bottom up; Rusu et al.
+    sampled from 1, 0.1 and 0.01."""
     weight_decay: float = 0.0
     """Coefficient of half the sum of squared weights (W, V, U) in the cost."""
 
     def check_laterals(self, laterals: int) -> None:
-        """Raise ``SettingError`` unless the settings of a column with so many laterals are in their ranges."""
+        """Raise ``SettingError`` unless the settings are valid for a column with this number of laterals."""
         if len(self.alpha_init) not in (1, laterals):
             raise SettingError(
                 f"model.alpha_init must have 1 entry or one for each of the {laterals} layers with a lateral, got "
@@ -91,7 +91,7 @@ class TargetConfig(StagedConfig):
 
 
 class Target(Columns):
-    """What target columns of every kind have beside their layers."""
+    """Base class of target columns."""
 
     @property
     def term_names(self) -> tuple[str, ...]:
@@ -101,12 +101,12 @@ class Target(Columns):
         return 0
 
     def forward(self, x: Tensor) -> Tensor:
-        """Class probabilities under the stored statistics: (rows, d) in 0..1 -> (rows, classes)."""
+        """Return class probabilities with the stored statistics: (rows, d) in 0..1 -> (rows, classes)."""
         return torch.softmax(self.features(x)[-1], dim=-1)
 
 
 def check_needed(approach: Approach, models: Mapping[str, object]) -> None:
-    """Raise ``SettingError`` when a column has no source and needs one."""
+    """Raise ``SettingError`` if a column needs a source and has none."""
     if approach != "scratch" and not models:
         raise SettingError(
             f"a {approach} column needs a source, got none; give sources.NAME, or model.approach=scratch."
@@ -114,7 +114,7 @@ def check_needed(approach: Approach, models: Mapping[str, object]) -> None:
 
 
 def check_continues(model: ColumnConfig) -> None:
-    """Raise ``SettingError`` unless a column, whose nonlinearity is the rectifier, can go on from such a source."""
+    """Raise ``SettingError`` unless a fine-tuned column, which has rectifiers, can continue such a source."""
     if model.activation != "relu":
         raise SettingError(
             f"a fine-tuned column has rectifiers and its source's model.activation is {model.activation}; choose a "
@@ -125,16 +125,16 @@ def check_continues(model: ColumnConfig) -> None:
 def features_of(
     sources: Iterable[nn.Module], x: Tensor, noise: Mapping[tuple[int, int], Tensor] | None
 ) -> list[list[Tensor]]:
-    """Return the activations of every source; ``noise`` is by (column, layer), other columns' is left out."""
-    found = []
+    """Return the activations of every source; ``noise`` is by (column, layer), where sources are columns from 0."""
+    activations = []
     for number, source in enumerate(sources):
-        own = {layer: added for (column, layer), added in (noise or {}).items() if column == number}
-        found.append(cast(Column, source).features(x, noise=own))
-    return found
+        added = {layer: value for (column, layer), value in (noise or {}).items() if column == number}
+        activations.append(cast(Column, source).features(x, noise=added))
+    return activations
 
 
 def joined(parts: Sequence[Tensor], alpha: Tensor | None, *, learned: bool) -> Tensor:
-    """Return the features of all sources side by side, each times its alpha; None: as they are."""
+    """Return the concatenated features of all sources, each multiplied by its alpha unless that is None."""
     if alpha is None:
         return torch.cat(list(parts), dim=-1)
     scalars = alpha if learned else alpha.detach()
@@ -142,7 +142,7 @@ def joined(parts: Sequence[Tensor], alpha: Tensor | None, *, learned: bool) -> T
 
 
 def cost_of(logits: Tensor, y: Tensor, weights: Iterable[Tensor], weight_decay: Tensor) -> tuple[Tensor, Tensor]:
-    """Return cross-entropy plus half the weighted sum of squared weights, and the three: sum, first, second."""
+    """Return the total cost, and the terms: total, cross-entropy, and half the weighted sum of squared weights."""
     supervised = functional.cross_entropy(logits, y)
     decay = 0.5 * weight_decay * torch.stack([weight.square().sum() for weight in weights]).sum()
     total = supervised + decay

@@ -1,8 +1,8 @@
-"""Combinator functions g(z_tilde, u): how a decoder layer mixes its lateral and its vertical signal.
+"""Combinator functions g(z_tilde, u), which combine the lateral and the vertical signal of a decoder layer.
 
-Legend: ``z_tilde`` corrupted lateral signal, ``u`` normalised signal from above, ``z_hat`` their denoised estimate,
-all of shape (rows, units). Products are elementwise and every parameter is a vector over units, except in the MLP
-combinators, whose few weights are shared by the units of a layer.
+Legend: ``z_tilde`` corrupted lateral signal, ``u`` normalised signal from above, ``z_hat`` the denoised estimate, all
+of shape (rows, units). Products are elementwise and parameters are vectors over units, except in the MLP combinators,
+whose few weights are shared by the units of a layer.
 
 Sources: Gaussian: Rasmus et al. 2015, equation for mu and v of the denoising function. All others: Pezeshki et al.
 2016, section 3 and its appendix; the initial standard deviation of the MLP kinds was tuned there per variant.
@@ -26,14 +26,14 @@ LEAKY_SLOPE = 0.1
 
 
 def _mu_and_v(u: Tensor, a: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return mu and v, before a gate, and the sigmoid in either."""
+    """Return mu, v before a gate, and the sigmoid of each."""
     a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 = a.unbind(0)
     s_mu, s_v = torch.sigmoid(a2 * u + a3), torch.sigmoid(a7 * u + a8)
     return a1 * s_mu + a4 * u + a5, a6 * s_v + a9 * u + a10, s_mu, s_v
 
 
 class _Gauss(ClosedForm):
-    """``Gauss`` without a gate: (..., units) twice and its parameters (10, units) -> (..., units)."""
+    """``Gauss`` without a gate: z_tilde and u (..., units), parameters (10, units) -> (..., units)."""
 
     @staticmethod
     def forward(z_tilde: Tensor, u: Tensor, a: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class _Gauss(ClosedForm):
         a1, a2, _, a4, _, a6, a7, _, a9, _ = a.unbind(0)
         mu, v, s_mu, s_v = _mu_and_v(u, a)
         d_mu, d_v = d * (1.0 - v), d * (z_tilde - mu)
-        # Of the sigmoids' arguments.
+        # Gradients of the sigmoids' arguments.
         d_mu_in, d_v_in = d_mu * a1 * (s_mu * (1.0 - s_mu)), d_v * a6 * (s_v * (1.0 - s_v))
         d_u = d_mu_in * a2 + d_mu * a4 + d_v_in * a7 + d_v * a9
         of_a = (d_mu * s_mu, d_mu_in * u, d_mu_in, d_mu * u, d_mu, d_v * s_v, d_v_in * u, d_v_in, d_v * u, d_v)
@@ -60,7 +60,7 @@ class _Gauss(ClosedForm):
 class Gauss(nn.Module):
     """``z_hat = (z_tilde - mu(u)) * v(u) + mu(u)``, with mu and v each linear plus sigmoid in u.
 
-    ``a`` holds a1..a10, shape (10, units). a2 = a7 = 1, all others 0, so that z_hat starts at zero.
+    ``a`` contains a1..a10, shape (10, units). Initially a2 = a7 = 1 and all others 0, so that z_hat is zero.
     """
 
     def __init__(self, units: int, std: float, generator: torch.Generator, *, gated: bool = False) -> None:
@@ -81,8 +81,7 @@ class Gauss(nn.Module):
 class Vanilla(nn.Module):
     """``b0 + w0z*z + w0u*u + w0zu*z*u + wS*sigmoid(b1 + w1z*z + w1u*u + w1zu*z*u)`` and its ablations.
 
-    ``w`` holds the vectors in the order of ``NAMES``, shape (9, units); the terms that an ablation lacks are absent
-    from the sum and their rows from ``w``.
+    ``w`` contains the vectors in the order of ``NAMES``, shape (9, units), without the terms that an ablation removes.
     """
 
     NAMES = ("b0", "w0z", "w0u", "w0zu", "ws", "b1", "w1z", "w1u", "w1zu")
@@ -118,10 +117,10 @@ class Vanilla(nn.Module):
 
 
 class MultiLayer(nn.Module):
-    """A small MLP applied to (u, z_tilde) of each unit, or to (u, z_tilde, u*z_tilde) when ``augmented``.
+    """A small MLP of each unit's (u, z_tilde), or (u, z_tilde, u*z_tilde) if ``augmented``.
 
     Weights are shared by the units of a layer; hidden layers are leaky rectified (slope 0.1), the output is linear.
-    Weights start normal with the given standard deviation, biases at zero.
+    Initial weights are normal with the given standard deviation, initial biases zero.
     """
 
     def __init__(
@@ -159,7 +158,7 @@ COMBINATORS: dict[str, Build] = {
     "no-mult": lambda n, std, g: Vanilla(n, std, g, without=("w0zu", "w1zu")),
     "linear": lambda n, std, g: Vanilla(n, std, g, without=("w0zu", *_SIGMOID_TERM)),
 }
-"""Name -> constructor (units, initial standard deviation, generator). ``mlp-…`` and ``amlp-…`` carry their sizes."""
+"""Name -> constructor (units, initial standard deviation, generator); ``mlp-…`` and ``amlp-…`` are parsed."""
 
 MLP_EXAMPLES = ("mlp-4", "mlp-2-2", "mlp-2-2-2", "amlp-4", "amlp-2-2", "amlp-2-2-2")
 

@@ -1,4 +1,4 @@
-"""What ladder networks of every kind have in common beside their layers: settings by layer and the rectifiers.
+"""Settings and rectifiers shared by ladder networks of every kind.
 
 Legend: layer 0 is the input and layer L the softmax; ``noise_std`` the sigmas, ``lambda_`` the denoising weights.
 """
@@ -18,29 +18,29 @@ from ladder_search.nn.combinators import LEAKY_SLOPE, find_combinator
 from ladder_search.nn.protocol import ColumnConfig
 
 Decoder = Literal["full", "gamma", "none"]
-"""full: every layer is decoded; gamma: the top layer alone; none: the supervised baseline."""
+"""full: decode every layer; gamma: decode the top layer only; none: the supervised baseline."""
 
 Activation = Literal["relu", "leaky-relu"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DenoisingConfig(ColumnConfig):
-    """Settings that ladders of every kind have; vectors have one entry for each of the layers 0..L."""
+    """Settings shared by ladders of every kind; vectors have one entry per layer 0..L."""
 
     noise_std: tuple[float, ...]
-    """Standard deviation of the Gaussian noise added at layers 0..L; entry 0 is the input's own."""
+    """Standard deviation of the Gaussian noise added at layers 0..L; entry 0 is that of the input."""
     lambda_: tuple[float, ...]
-    """Denoising weight of layers 0..L; multiplies the squared error averaged over batch and units."""
+    """Denoising weights of layers 0..L, coefficients of the squared error averaged over batch and units."""
     decoder: Decoder
-    """full: every layer is decoded; gamma: the top layer alone; none: the supervised baseline."""
+    """full: decode every layer; gamma: decode the top layer only; none: the supervised baseline."""
     combinator: str = "gauss"
-    """Row of ``nn.combinators.COMBINATORS``, or mlp-… / amlp-… with hidden sizes."""
+    """Key of ``nn.combinators.COMBINATORS``, or mlp-… / amlp-… with hidden sizes."""
     combinator_std: float = 0.025
-    """Initial standard deviation of the combinators that start at random (rand-init, mlp, amlp)."""
+    """Initial standard deviation of the randomly initialised combinators (rand-init, mlp, amlp)."""
     lateral: bool = True
-    """False: g sees u alone (Pezeshki's NoLateral): z_tilde is replaced by zero, so its terms vanish."""
+    """False: g reads only u, with z_tilde replaced by zero (Pezeshki's NoLateral)."""
     activation: Activation = "relu"
-    """Nonlinearity of all layers but pools and the softmax; the leaky slope is 0.1."""
+    """Nonlinearity of all layers except pools and the softmax; the leaky slope is 0.1."""
 
     @property
     def depth(self) -> int:
@@ -56,7 +56,7 @@ class DenoisingConfig(ColumnConfig):
         return {"noise_std": list(self.noise_std), "lambda_": list(self.lambda_)}
 
     def check_layers(self) -> None:
-        """Raise ``SettingError`` unless both vectors have a possible entry for every layer and suit the decoder."""
+        """Raise ``SettingError`` unless both vectors have a valid entry for every layer and fit the decoder."""
         depth = self.depth
         for name, vector, high in (("noise_std", self.noise_std, 10.0), ("lambda_", self.lambda_, 1e7)):
             if len(vector) != depth + 1:
@@ -79,12 +79,12 @@ class DenoisingConfig(ColumnConfig):
 
 
 def stretched(vector: tuple[float, ...], depth: int) -> tuple[float, ...]:
-    """Return a setting by layer for a network of another depth: entries 0 and 1 stay, the last one is repeated."""
+    """Return a per-layer setting for another depth: entries 0 and 1 stay, the last is repeated."""
     return (*vector[:2], *(vector[-1],) * depth)[: depth + 1]
 
 
 class _Relu(ClosedForm):
-    """``relu``; its gradient is a product, since a choice by a mask keeps loops over odd widths from being vectors."""
+    """``relu`` with a product as its gradient, because a mask would prevent vectorised loops over odd widths."""
 
     @staticmethod
     def forward(z: Tensor) -> Tensor:
@@ -101,8 +101,8 @@ class _Relu(ClosedForm):
 
 
 def rectified(z: Tensor, activation: Activation) -> Tensor:
-    """Return the rectifier's value of ``z``, elementwise."""
+    """Return the rectifier of ``z``, elementwise."""
     if activation == "relu":
-        found: Tensor = _Relu.of(z)
-        return found
+        h: Tensor = _Relu.of(z)
+        return h
     return functional.leaky_relu(z, LEAKY_SLOPE)

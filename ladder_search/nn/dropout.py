@@ -1,4 +1,4 @@
-"""Dropout whose rate is a tensor and whose masks are given, as every draw of a step is."""
+"""Dropout with the rate as a tensor, and masks derived from given draws."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from torch import Tensor
 
 
 def dropped(x: Tensor, normals: Tensor, rate: Tensor) -> Tensor:
-    """Return ``x`` with a share of its entries zero and the others larger, so that the mean stays (inverted dropout).
+    """Return ``x`` with inverted dropout: entries are zero with probability ``rate``, others scaled to keep the mean.
 
     Args:
         x: of any shape.
-        normals: standard normal draws of that shape; an entry is kept where its draw is below the quantile of 1 - rate.
+        normals: standard normal draws of that shape; an entry is kept if its draw is below the quantile of 1 - rate.
         rate: probability of zero, a scalar, 0 <= rate < 1.
     """
-    kept = 1.0 - rate
-    return torch.where(normals < torch.special.ndtri(kept), x / kept, 0.0)
+    keep = 1.0 - rate
+    return torch.where(normals < torch.special.ndtri(keep), x / keep, 0.0)

@@ -1,4 +1,4 @@
-"""Images inside a network: what a column of grey pixels sees of colour ones."""
+"""Conversion of colour images for columns that read grey pixels."""
 
 from __future__ import annotations
 

@@ -1,21 +1,20 @@
-"""Levels of recurrent ladders: how they are written, and how large they are.
+"""The notation of a recurrent ladder's levels, and their sizes.
 
-A level is written as its convolutions, from below, and the cell that reads the last of them::
+A level is written as its convolutions, from below, and its cell, which reads the last of them::
 
     conv:32:3:2        32 filters of 3 x 3, stride 2; batch-normalised, leaky
-    lstm:32:3          a convolutional LSTM of 32 channels, all its filters 3 x 3
+    lstm:32:3          a convolutional LSTM of 32 channels with 3 x 3 filters
     gru:32:3           a convolutional GRU
-    dense-lstm:256     a fully connected LSTM of 256 units; it reads a map place by place, its channels within
+    dense-lstm:256     a fully connected LSTM of 256 units; it reads a map position by position, channels innermost
     dense-gru:256      a fully connected GRU
-    dense-rnn:256      a fully connected layer with itself as its state, tanh
+    dense-rnn:256      a fully connected layer with its output as its state, tanh
     dense:256          a fully connected layer without a state, batch-normalised, leaky
-    none               no cell: the level gives what its last convolution gives
+    none               no cell: the level returns the output of its last convolution
 
-"conv:32:3:1 conv:32:3:2 lstm:32:3" is one level; on a command line that quotes nothing a + does for each space. Maps
-keep their size but for strides, where a side of n becomes ceil(n / stride). A step of music is a map of one row, the
-pitches; its filters are 1 x KERNEL, its strides along it.
-
-``Size`` is (channels, height, width); units of a fully connected cell are channels of a map of one place.
+"conv:32:3:1 conv:32:3:2 lstm:32:3" is one level; on an unquoted command line a + can replace each space. A stride
+reduces a side of n to ceil(n / stride); otherwise maps keep their size. A step of music is a map with one row, the
+pitches; its filters are 1 x KERNEL, with strides along it. ``Size`` is (channels, height, width); units of a fully
+connected cell are channels of a map of one position.
 """
 
 from __future__ import annotations
@@ -34,21 +33,21 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class LevelConvolution:
-    """Filters and strides as (height, width)."""
+    """A convolution, with kernel and stride as (height, width)."""
 
     channels: int
     kernel: Pair
     stride: Pair
 
     def size(self, below: Size) -> Size:
-        """Size of its map."""
+        """Return the size of its map."""
         _, height, width = below
         return self.channels, -(-height // self.stride[0]), -(-width // self.stride[1])
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What a level ends with; ``kernel`` is None where it is fully connected, and of ``none``."""
+    """The cell of a level; ``kernel`` is None for fully connected cells and for ``none``."""
 
     kind: str
     units: int = 0
@@ -56,16 +55,16 @@ class Cell:
 
     @property
     def dense(self) -> bool:
-        """Whether it is fully connected."""
+        """Whether the cell is fully connected."""
         return self.kind.startswith("dense")
 
     @property
     def recurrent(self) -> bool:
-        """Whether it has a state."""
+        """Whether the cell has a state."""
         return self.kind not in ("dense", "none")
 
     def size(self, features: Size) -> Size:
-        """Size of its output."""
+        """Return the size of its output."""
         if self.kind == "none":
             return features
         return (self.units, 1, 1) if self.dense else (self.units, *features[1:])
@@ -73,7 +72,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One level on what is below it: ``sizes[0]`` is the map below, ``sizes[i]`` that of convolution i."""
+    """A level; ``sizes[0]`` is the size of the map below and ``sizes[i]`` that of convolution i."""
 
     convolutions: tuple[LevelConvolution, ...]
     cell: Cell
@@ -81,30 +80,30 @@ class Level:
 
     @property
     def features(self) -> Size:
-        """Size of what the cell reads from below."""
+        """Size of the cell's input from below."""
         return self.sizes[-1]
 
     @property
     def size(self) -> Size:
-        """Size of e, what the level gives up and sideways."""
+        """Size of the level's output e."""
         return self.cell.size(self.features)
 
     @property
     def stride(self) -> Pair:
-        """By how much its maps are smaller than the one below."""
+        """Ratio of the size of the map below to that of the level's maps."""
         strides = [layer.stride for layer in self.convolutions]
         return math.prod(s[0] for s in strides), math.prod(s[1] for s in strides)
 
     @property
     def decoded(self) -> Size:
-        """Size of d, what its decoder cell gives: a fully connected cell's is that of its features."""
+        """Size of d, the output of its decoder cell; for a fully connected cell that of its features."""
         return self.features if self.cell.dense else self.size
 
     @property
     def kernels(self) -> tuple[Pair, ...]:
-        """Of its convolutions and, at last, of its cell; some at least."""
-        own = () if self.cell.kernel is None else (self.cell.kernel,)
-        return (*(layer.kernel for layer in self.convolutions), *own) or ((1, 1),)
+        """Kernels of its convolutions and of its cell; at least one."""
+        cell = () if self.cell.kernel is None else (self.cell.kernel,)
+        return (*(layer.kernel for layer in self.convolutions), *cell) or ((1, 1),)
 
 
 _NUMBERS = {
@@ -117,19 +116,19 @@ _NUMBERS = {
     "dense": "dense:UNITS",
     "none": "none",
 }
-"""Word -> how it is written."""
+"""Word -> notation."""
 _MAP_CELLS = ("lstm", "gru")
-"""Kinds of convolutional cells, and with dense- of fully connected ones."""
+"""Kinds of convolutional cells; with the prefix dense- of fully connected ones."""
 _NUMBER = re.compile(r"[1-9][0-9]{0,5}")
 
 
 @functools.lru_cache(maxsize=256)
 def read_levels(levels: tuple[str, ...], frame: tuple[int, ...]) -> tuple[Level, ...]:
-    """Return the levels that are written as ``levels``, on frames of channels, height and width, or channels and width.
+    """Return the parsed ``levels`` on frames of channels, height and width, or channels and width.
 
     Raises:
-        UnknownNameError: a word that is none of the notation.
-        SettingError: a level that cannot be read, or that does not fit on the one below.
+        UnknownNameError: a word is not part of the notation.
+        SettingError: a level cannot be parsed, or does not fit on the one below.
     """
     if len(frame) not in (2, 3) or min(frame) < 1:
         raise SettingError(
@@ -139,23 +138,23 @@ def read_levels(levels: tuple[str, ...], frame: tuple[int, ...]) -> tuple[Level,
     if not levels:
         raise SettingError("model.levels must list at least 1 level, got none; write for example dense-lstm:200.")
     below: Size = (frame[0], 1, frame[1]) if len(frame) == 2 else (frame[0], frame[1], frame[2])
-    found: list[Level] = []
+    parsed: list[Level] = []
     for text in levels:
         level = _read_level(text, below, flat=len(frame) == 2)
-        if found and found[-1].cell.dense and (level.convolutions or not level.cell.dense):
+        if parsed and parsed[-1].cell.dense and (level.convolutions or not level.cell.dense):
             raise SettingError(
                 f"in model.levels only a fully connected cell may follow a fully connected one, got {text!r:.80}; put "
                 "it below."
             )
-        found.append(level)
+        parsed.append(level)
         below = level.size
-    return tuple(found)
+    return tuple(parsed)
 
 
 def variation_of(levels: tuple[str, ...]) -> dict[str, int | str]:
-    """Return what a search may vary of levels.
+    """Return the entries that a search may vary.
 
-    That is ``channels`` of the lowest convolution (1 without one), ``kernel`` and ``cell`` of the lowest convolutional
+    These are ``channels`` of the lowest convolution (default 1), ``kernel`` and ``cell`` of the lowest convolutional
     cell (0 and lstm), and ``top``, the units of the highest fully connected layer (0).
     """
     words = [word.split(":") for level in levels for word in _words(level)]
@@ -166,7 +165,7 @@ def variation_of(levels: tuple[str, ...]) -> dict[str, int | str]:
 
 
 def vary_levels(levels: tuple[str, ...], variation: Mapping[str, int | str]) -> tuple[str, ...]:
-    """Return levels with some entries of ``variation_of`` replaced; all channels stay in proportion."""
+    """Return levels with some entries of ``variation_of`` replaced; all channels are scaled in proportion."""
     lowest = int(variation_of(levels)["channels"])
     channels = int(variation.get("channels", lowest))
 
@@ -211,21 +210,21 @@ def _read_word(word: str, *, flat: bool) -> LevelConvolution | Cell:
     kind, *numbers = word.split(":")
     if kind not in _NUMBERS:
         raise UnknownNameError("word in model.levels", kind, _NUMBERS)
-    written = _NUMBERS[kind]
-    if len(numbers) != written.count(":") or not all(_NUMBER.fullmatch(number) for number in numbers):
+    notation = _NUMBERS[kind]
+    if len(numbers) != notation.count(":") or not all(_NUMBER.fullmatch(number) for number in numbers):
         raise SettingError(
-            f"a {kind} in model.levels is written {written}, with whole numbers above 0, got {word!r:.60}; correct it."
+            f"a {kind} in model.levels is written {notation}, with whole numbers above 0, got {word!r:.60}; correct it."
         )
-    found = list(map(int, numbers))
-    if "KERNEL" in written and found[1] % 2 == 0:
+    sizes = list(map(int, numbers))
+    if "KERNEL" in notation and sizes[1] % 2 == 0:
         raise SettingError(
             f"filters in model.levels have an odd size, so that they have a middle, got {word!r:.60}; write "
-            f"{found[1] + 1} or {found[1] - 1}."
+            f"{sizes[1] + 1} or {sizes[1] - 1}."
         )
     if kind == "conv":
-        channels, kernel, stride = found
+        channels, kernel, stride = sizes
         return LevelConvolution(channels, _pair(kernel, flat=flat), _pair(stride, flat=flat))
-    return Cell(kind, found[0] if found else 0, _pair(found[1], flat=flat) if len(found) == 2 else None)
+    return Cell(kind, sizes[0] if sizes else 0, _pair(sizes[1], flat=flat) if len(sizes) == 2 else None)
 
 
 def _pair(number: int, *, flat: bool) -> Pair:

@@ -1,19 +1,20 @@
-"""Layers of networks on images: how they are written, how large they are, their way up and a decoder's way down.
+"""Layers of networks for images: notation, sizes, encoder and decoder operations.
 
 A layer is written in the notation of Rasmus et al.'s code::
 
-    convv:64:3:1     64 filters of 3 x 3, stride 1, only where they fit ("valid"): a map shrinks by 2
-    convf:64:3:1     the same wherever they touch the map ("full"): it grows by 2
+    convv:64:3:1     64 filters of 3 x 3, stride 1, without padding ("valid"): a map shrinks by 2
+    convf:64:3:1     the same with full padding ("full"): a map grows by 2
     maxpool:2:2      maxima of 2 x 2, stride 2; windows cut by the border count, so 15 becomes 8
-    globalmeanpool   mean over all places, one number per channel
-    fc:10            10 units, each connected with everything below
+    globalmeanpool   mean over all positions, one number per channel
+    fc:10            10 units, each connected to all numbers below
 
-A decoder inverts them: a valid convolution by a full one and the reverse, with filters of its own, a stride by zeros in
-between; a pool by repeating; a mean by spreading; what stands out over the layer below is cut off at the far sides.
+The decoder inverts a valid convolution with a full one and vice versa, with its own filters, a stride with zeros in
+between, a pool with repetition, and a mean with broadcasting; positions beyond the size of the layer below are cut.
 
-Maps have the shape (rows, height, width, channels), so that a channel's places are to batch statistics and combinators
-what a unit's rows are; a vector is a map of one place. ``Size`` is (channels, height, width), as images are told.
-On their way up filters are compared and not flipped; the original flipped them, which only names other filters.
+Maps have the shape (rows, height, width, channels), so that batch statistics and combinators treat a channel's
+positions like rows of a unit; a vector is a map of one position. ``Size`` is (channels, height, width). Encoder filters
+are correlated with the map without flipping them; the original code flips them, which is equivalent up to the naming of
+weights.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ Shape = tuple[int, ...]
 
 
 class Layer:
-    """One layer between a map of size ``below`` and the next; ``read_network`` makes them, models call them.
+    """A layer on a map of size ``below``, see ``read_network``.
 
     The defaults are those of a layer without weights.
     """
@@ -45,40 +46,40 @@ class Layer:
     __slots__ = ()
 
     pools: ClassVar[bool] = False
-    """Whether it has neither weights nor, unless it is the last, a nonlinearity."""
+    """Whether the layer has neither weights nor, unless it is the last, a nonlinearity."""
 
     def size(self, below: Size) -> Size:
-        """Size of the layer's own map."""
+        """Return the size of the layer's map."""
         raise NotImplementedError
 
     def shape(self, below: Size) -> Shape:
-        """Shape of its weights, (out, in, ...); () without weights."""
+        """Return the shape of its weights, (out, in, ...); () without weights."""
         return ()
 
     def shape_down(self, below: Size) -> Shape:
-        """Shape of the decoder's weights, the same way."""
+        """Return the shape of the decoder's weights, likewise."""
         return ()
 
     def flops(self, below: Size) -> float:
-        """Floating-point operations of one row's product on the way up."""
+        """Return the floating-point operations of one row's product in the encoder."""
         return 0.0
 
     def flops_down(self, below: Size) -> float:
-        """The same on the way down."""
+        """Return those of one row's product in the decoder."""
         return self.flops(below)
 
     def up(self, h: Tensor, weight: Tensor | None) -> Tensor:
-        """Map below -> pre-activations of the layer, both (rows, height, width, channels)."""
+        """Return the layer's pre-activations from the map below, both (rows, height, width, channels)."""
         raise NotImplementedError
 
     def down(self, z_hat: Tensor, weight: Tensor | None, below: Size) -> Tensor:
-        """The layer's estimate -> signal for the layer below: a map, or (rows, units) where it is fully connected."""
+        """Return the signal for the layer below from the estimate: a map, or (rows, units) if fully connected."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
 class Convolution(Layer):
-    """``channels`` filters of ``kernel`` x ``kernel``; see the module for valid and full."""
+    """``channels`` filters of ``kernel`` x ``kernel``, valid or full as described in the module."""
 
     channels: int
     kernel: int
@@ -120,12 +121,12 @@ class Convolution(Layer):
         assert weight is not None
         u, s = _first(z_hat), self.stride
         if not self.full:
-            # Each value spreads a filter, which is the full convolution without its zeros: for Conv-FC's filters of
-            # 26 x 26 on a map of 3 x 3 a hundredth of the products. What no filter reaches, if s > 1, is zero.
+            # Each value adds a filter, which equals the full convolution without its zeros: a hundredth of the products
+            # for Conv-FC's 26 x 26 filters on a 3 x 3 map. Positions that no filter reaches, if s > 1, are zero.
             short = tuple((n - self.kernel) % s for n in below[1:])
             return _last(functional.conv_transpose2d(u, weight.transpose(0, 1), stride=s, output_padding=short))
         if s > 1:
-            # An axis of length s after each of the two, zero but for its first entry.
+            # Insert an axis of length s after height and width, zero except for its first entry.
             u = functional.pad(u[:, :, :, None, :, None], (0, s - 1, 0, 0, 0, s - 1))
             u = u.flatten(4, 5).flatten(2, 3)
         return _last(functional.conv2d(u, weight))[:, : below[1], : below[2]]
@@ -133,7 +134,7 @@ class Convolution(Layer):
 
 @dataclass(frozen=True, slots=True)
 class MaxPool(Layer):
-    """Maxima of ``window`` x ``window`` places that do not overlap."""
+    """Maxima over non-overlapping windows of ``window`` x ``window`` positions."""
 
     window: int
     pools: ClassVar[bool] = True
@@ -152,7 +153,7 @@ class MaxPool(Layer):
 
 @dataclass(frozen=True, slots=True)
 class GlobalMeanPool(Layer):
-    """Mean over all places, times width * sqrt(3): the original's scale, of which batch statistics take most away."""
+    """Mean over all positions times width * sqrt(3), the original scale, which batch normalisation mostly removes."""
 
     pools: ClassVar[bool] = True
 
@@ -168,7 +169,7 @@ class GlobalMeanPool(Layer):
 
 @dataclass(frozen=True, slots=True)
 class FullyConnected(Layer):
-    """``units`` units; a map below is read place by place, its channels within."""
+    """``units`` units; a map below is read position by position, channels innermost."""
 
     units: int
 
@@ -202,14 +203,14 @@ class Stack:
 
 
 def start(shape: Shape, generator: torch.Generator) -> Tensor:
-    """Return initial weights of that shape: variance 1/fan_in, uniform for filters and normal for full connections."""
+    """Return initial weights with variance 1/fan_in, uniform for filters and normal for full connections."""
     fan_in = math.prod(shape[1:])
     if len(shape) == 4:
         return (2.0 * torch.rand(shape, generator=generator) - 1.0) * math.sqrt(3.0 / fan_in)
     return torch.randn(shape, generator=generator) / math.sqrt(fan_in)
 
 
-# kind: how it is written with an example's numbers, and what makes it of them
+# kind: its notation and its constructor
 _KINDS: dict[str, tuple[str, Callable[..., Layer]]] = {
     "convv": ("convv:CHANNELS:KERNEL:STRIDE", lambda c, k, s: Convolution(c, k, s, full=False)),
     "convf": ("convf:CHANNELS:KERNEL:STRIDE", lambda c, k, s: Convolution(c, k, s, full=True)),
@@ -221,19 +222,19 @@ _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 
 def read_layer(text: str) -> Layer:
-    """Return the layer that is written as ``text``.
+    """Return the layer with the notation ``text``.
 
     Raises:
         UnknownNameError: no such kind of layer.
-        SettingError: other numbers than its kind has.
+        SettingError: the numbers do not fit the kind.
     """
     kind, *numbers = text.split(":")
     if kind not in _KINDS:
         raise UnknownNameError("layer in model.layers", kind, _KINDS)
-    written, make = _KINDS[kind]
-    if len(numbers) != written.count(":") or not all(_NUMBER.fullmatch(number) for number in numbers):
+    notation, make = _KINDS[kind]
+    if len(numbers) != notation.count(":") or not all(_NUMBER.fullmatch(number) for number in numbers):
         raise SettingError(
-            f"a layer {kind} in model.layers is written {written}, with whole numbers above 0, got {text!r:.60}; "
+            f"a layer {kind} in model.layers is written {notation}, with whole numbers above 0, got {text!r:.60}; "
             "correct it."
         )
     if kind == "maxpool" and (numbers[0] != numbers[1] or numbers[0] == "1"):
@@ -246,11 +247,11 @@ def read_layer(text: str) -> Layer:
 
 @functools.lru_cache(maxsize=256)
 def read_network(layers: tuple[str, ...], image: Size) -> Stack:
-    """Return the network of the layers that are written as ``layers``, on images of size ``image``.
+    """Return the network with the notation ``layers`` on images of size ``image``.
 
     Raises:
-        UnknownNameError, SettingError: a layer that cannot be read, that does not fit on the one below, or a last
-            layer that is not one number per class.
+        UnknownNameError, SettingError: a layer cannot be parsed or does not fit on the one below, or the last one
+            does not return one number per class.
     """
     if min(image) < 1:
         raise SettingError(
@@ -258,7 +259,7 @@ def read_network(layers: tuple[str, ...], image: Size) -> Stack:
         )
     if not layers:
         raise SettingError("model.layers must list at least 1 layer, got none; end them with fc:CLASSES.")
-    found, sizes, connected = [], [image], False
+    parsed, sizes, connected = [], [image], False
     for text in layers:
         layer = read_layer(text)
         if connected and not isinstance(layer, FullyConnected):
@@ -266,7 +267,7 @@ def read_network(layers: tuple[str, ...], image: Size) -> Stack:
                 f"in model.layers only fc may follow fc, got {text!r}; put it before the first fully connected layer."
             )
         connected = isinstance(layer, FullyConnected)
-        found.append(layer)
+        parsed.append(layer)
         sizes.append(layer.size(sizes[-1]))
     channels, height, width = sizes[-1]
     if (height, width) != (1, 1):
@@ -274,16 +275,16 @@ def read_network(layers: tuple[str, ...], image: Size) -> Stack:
             f"the last of model.layers must leave one number per class, got {channels} x {height} x {width} from "
             f"{layers[-1]!r}; end with globalmeanpool or fc:CLASSES."
         )
-    return Stack(tuple(found), tuple(sizes))
+    return Stack(tuple(parsed), tuple(sizes))
 
 
 def as_map(x: Tensor, size: Size) -> Tensor:
-    """Rows of an image's numbers in the order of ``size``, (rows, d) -> maps, (rows, height, width, channels)."""
+    """Return maps (rows, height, width, channels) from rows of pixels in the order of ``size``, (rows, d)."""
     return _last(x.reshape(-1, *size)).contiguous()
 
 
 def _first(h: Tensor) -> Tensor:
-    """(rows, height, width, channels) -> (rows, channels, height, width), the same memory."""
+    """Return (rows, height, width, channels) as (rows, channels, height, width), in the same memory."""
     return h.permute(0, 3, 1, 2)
 
 

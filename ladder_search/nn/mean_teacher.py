@@ -1,12 +1,12 @@
-"""Mean Teacher (Tarvainen and Valpola 2017) around a network that classifies: a teacher whose weights follow.
+"""Mean Teacher (Tarvainen and Valpola 2017): a classifier, the student, with a teacher of averaged weights.
 
-The student trains with its own cost and is pulled, on all rows of a batch, towards what the teacher makes of the same
-inputs under other noise. The teacher's weights are an exponential average of the student's; it is what is judged,
-exported and evaluated. What the recurrent ladder's authors used is not known: the defaults are those of Mean Teacher's
-own code, its steps turned into shares of the run, so that short trials see the teacher, too.
+The student is trained with its own cost and a consistency cost, which pulls it on all rows of a batch towards the
+teacher's output for the same inputs under other noise. The teacher's weights are an exponential average of the
+student's; the teacher is evaluated and exported. The settings of the recurrent ladder's authors are unknown: the
+defaults are those of Mean Teacher's code, with steps converted to fractions of the run, so that they suit short trials.
 
-In a step each network is normalised by the batch statistics of its own rows. What the teacher is normalised by where it
-is judged and exported is ``TeacherConfig.statistics``: an average over steps, as its weights are, or measured then.
+In a step each network is normalised with the batch statistics of its own rows. For evaluation and export see
+``TeacherConfig.statistics``.
 """
 
 from __future__ import annotations
@@ -26,39 +26,39 @@ from ladder_search.nn.network import Network, Teachable
 from ladder_search.nn.protocol import PROGRESS, Batch, ModelConfig
 
 STEEPNESS = 5.0
-"""Of the ramp, exp(-5 (1 - s)^2)."""
+"""Coefficient of the ramp, exp(-5 (1 - s)^2)."""
 
 _FOUND = "found."
-"""Prefix of a step's batch statistics of the teacher, in ``Taught.cost``'s third result."""
+"""Prefix of the teacher's batch statistics of a step, in the third result of ``Taught.cost``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TeacherConfig:
-    """Settings of the teacher. ``weight`` 0 is none."""
+    """Settings of the teacher; ``weight`` 0 disables it."""
 
     weight: float = 0.0
-    """Largest weight of the consistency cost, a mean over all rows of a step.
+    """Maximum weight of the consistency cost, a mean over all rows of a step.
 
-    Mean Teacher's own code has 10 to 100 with mse and ten classes, 1 to 10 with kl, times the share of all examples
-    that is labelled where few are; but it divides the labelled rows' cost by all rows of a step, and here that cost is
-    their mean: its weights are to be multiplied by all rows over labelled rows, 3.5 where 20 of 70 are labelled.
+    Mean Teacher's code uses 10 to 100 with mse and ten classes, and 1 to 10 with kl, multiplied by the fraction of
+    labelled examples. It divides the labelled rows' cost by all rows of a step, whereas here that cost is a mean over
+    labelled rows: multiply its weights by all rows over labelled rows, 3.5 if 20 of 70 are labelled.
     """
     consistency: Literal["mse", "kl"] = "mse"
     """mse: squared difference of the probabilities, mean over classes; kl: from the teacher's to the student's."""
     decay: float = 0.999
-    """Of the average of weights, per step, after the ramp."""
+    """Decay of the average of weights, per step, after the ramp."""
     decay_at_first: float = 0.99
-    """The same during the ramp, when the student's weights change fast."""
+    """Decay during the ramp, while the student's weights change fast."""
     ramp: float = 0.1
-    """Share of the run in which the weight grows to its largest; 0: it has it from the start."""
+    """Fraction of the run in which the weight grows to its maximum; 0: it is constant."""
     statistics: Literal["measured", "averaged"] = "measured"
-    """What the teacher is normalised by where it is judged.
+    """Statistics that normalise the teacher in evaluations.
 
-    measured: then, with its weights, on clean labelled minibatches, as all networks here are. averaged: over steps,
-    with the decay of its weights and from mean 0 and variance 1 on; each step's are those of its rows under the
-    teacher's noise, as in Mean Teacher's own code. Measured ones belong to the weights of the moment and have no start
-    to forget, so that short trials are judged fairly: hence the default. Where both were tried they came to the same,
-    11.52 % +- 0.42 and 11.49 +- 0.49 (static classifier at half size, 1,000 labels, 3 passes, n = 2).
+    measured: computed with its weights on clean labelled minibatches, as for all other networks. averaged: averaged
+    over steps with the decay of its weights, from mean 0 and variance 1; each step's are those of its rows under the
+    teacher's noise, as in Mean Teacher's code. Measured statistics do not depend on their start, which is fairer to
+    short trials, and are therefore the default. Both were equally good, 11.52 % +- 0.42 and 11.49 +- 0.49 (static
+    classifier at half size, 1,000 labels, 3 passes, n = 2).
     """
 
     def __post_init__(self) -> None:
@@ -80,7 +80,7 @@ class TeacherConfig:
 
 @dataclass(frozen=True, slots=True)
 class TaughtConfig(ModelConfig):
-    """Settings of a network and its teacher, to the training program those of one network."""
+    """Settings of a network with its teacher, which the training program treats as one network."""
 
     student: ModelConfig
     teacher: TeacherConfig
@@ -100,7 +100,7 @@ class TaughtConfig(ModelConfig):
         return replace(self, student=self.student.on_network_of(other.student))
 
     def flops(self, labelled: int, unlabelled: int) -> float:
-        """Backward a product is two, which the teacher does not need."""
+        """Return the operations including the teacher's, which needs no backward pass: two of a product's three."""
         return self.student.flops(labelled, unlabelled) * 4 / 3
 
     @property
@@ -109,12 +109,12 @@ class TaughtConfig(ModelConfig):
 
     @property
     def statistics_batches(self) -> int:
-        """As many as the student averages."""
+        """The student's number."""
         return self.student.statistics_batches
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """Those of the teacher, and the student's error."""
+        """The teacher's measures, and the student's error."""
         return (*self.student.measures, "student_error")
 
     @property
@@ -128,8 +128,7 @@ class TaughtConfig(ModelConfig):
 class Taught(Network):
     """A student and its teacher, two networks of one kind.
 
-    They have ``cost_with_logits``, ``noisy_logits`` and ``logits_noise_size`` besides what all networks have, and no
-    buffers but test-time statistics; the noise of a step is the student's, then the teacher's.
+    Their only buffers are test-time statistics. The noise of a step is the student's, then the teacher's.
     """
 
     def __init__(self, student: Teachable, teacher: Teachable, config: TeacherConfig) -> None:
@@ -154,13 +153,13 @@ class Taught(Network):
         return weights | {f"teacher.{name}": f"{_FOUND}{name}" for name, _ in self.teacher.named_buffers()}
 
     def follow_rate(self, hyper: Mapping[str, Tensor]) -> Tensor:
-        """1 - decay: the share of its way that the teacher goes in a step."""
+        """Return 1 - decay."""
         _, decay, at_first, ramp = hyper["teacher"].unbind(-1)
         return 1.0 - torch.where(hyper[PROGRESS] < ramp, at_first, decay)
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """The teacher's, and the student's error."""
+        """The teacher's measures, and the student's error."""
         return (*self.teacher.measures, "student_error")
 
     def noise_size(self, labelled: int, unlabelled: int) -> int:
@@ -169,32 +168,32 @@ class Taught(Network):
     def cost(
         self, batch: Batch, noise: Tensor, hyper: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Return the student's cost with the consistency cost added, the terms of both, and what averages follow."""
+        """Return the student's cost plus the consistency cost, their terms, and the statistics that averages follow."""
         x = torch.cat([batch.x_labelled, batch.x_unlabelled])
         size = self.teacher.logits_noise_size(len(x))
-        own, other = torch.split(noise, [noise.shape[-1] - size, size], dim=-1)
-        total, terms, logits = self.student.cost_with_logits(batch, own, hyper)
+        student_noise, teacher_noise = torch.split(noise, [noise.shape[-1] - size, size], dim=-1)
+        total, terms, logits = self.student.cost_with_logits(batch, student_noise, hyper)
         assert logits is not None, "a network with a teacher classifies"
-        found: dict[str, Tensor] | None = {} if self.config.statistics == "averaged" else None
-        wanted = self.teacher.noisy_logits(x, other, hyper, found).detach()
+        statistics: dict[str, Tensor] | None = {} if self.config.statistics == "averaged" else None
+        target = self.teacher.noisy_logits(x, teacher_noise, hyper, statistics).detach()
         weight, _, _, ramp = hyper["teacher"].unbind(-1)
         share = torch.where(ramp > 0, hyper[PROGRESS] / ramp.clamp_min(1e-12), 1.0).clamp(max=1.0)
-        pull = weight * torch.exp(-STEEPNESS * (1.0 - share).square()) * self._difference(logits, wanted)
+        pull = weight * torch.exp(-STEEPNESS * (1.0 - share).square()) * self._difference(logits, target)
         total = total + pull
-        # The first of all networks' terms is their sum.
+        # The first term of every network is the total.
         stacked = torch.stack([total, *terms[1:].unbind(0), pull])
-        if found is None:
+        if statistics is None:
             return total, stacked
-        return total, stacked, {_FOUND + name: value.detach() for name, value in found.items()}
+        return total, stacked, {_FOUND + name: value.detach() for name, value in statistics.items()}
 
     def _difference(self, logits: Tensor, wanted: Tensor) -> Tensor:
         if self.config.consistency == "mse":
             return (torch.softmax(logits, -1) - torch.softmax(wanted, -1)).square().mean()
-        mine, theirs = torch.log_softmax(logits, -1), torch.log_softmax(wanted, -1)
-        return functional.kl_div(mine, theirs, reduction="none", log_target=True).sum(-1).mean()
+        log_p, log_q = torch.log_softmax(logits, -1), torch.log_softmax(wanted, -1)
+        return functional.kl_div(log_p, log_q, reduction="none", log_target=True).sum(-1).mean()
 
     def statistics(self, x_labelled: Tensor) -> dict[str, Tensor]:
-        """Test-time statistics of the networks that have none from their steps: the student, and a measured teacher."""
+        """Return test-time statistics of the student, and of a teacher with measured statistics."""
         networks = {"student": self.student}
         if self.config.statistics == "measured":
             networks["teacher"] = self.teacher
@@ -205,11 +204,11 @@ class Taught(Network):
         }
 
     def scores(self, x: Tensor, y: Tensor) -> Tensor:
-        """Sums of what the teacher is judged by, of the student's errors, and the number of rows."""
+        """Return the sums of the teacher's measures, the student's errors, and the number of rows."""
         *judged, rows = self.teacher.scores(x, y).unbind(-1)
         return torch.stack([*judged, self.student.scores(x, y)[0], rows])
 
     def forward(self, x: Tensor) -> Tensor:
-        """The teacher's class probabilities."""
+        """Return the teacher's class probabilities."""
         probabilities: Tensor = self.teacher(x)
         return probabilities

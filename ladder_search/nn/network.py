@@ -1,4 +1,4 @@
-"""Networks as the training program sees them; families derive their modules from these classes, packs call them."""
+"""Base classes of networks: the interface between families and the training program."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ladder_search.nn.protocol import Batch, ColumnConfig
 
 
 class Network(nn.Module, ABC):
-    """An ordinary module for one trial; a pack stacks K of them along a leading axis.
+    """A module for one trial; a pack stacks K of them along a leading axis.
 
-    The defaults are those of a network that is judged by its classification errors and carries nothing from one step
-    to the next. A step may compute the layers of ``torch.nn.functional`` (linear, convolutions) in a lower precision;
-    see ``training.program.Bfloat16Products``. Networks of an earlier stage are its submodule ``sources``. Calling a
-    network returns class probabilities of clean inputs under the stored statistics.
+    The defaults are those of a network that is judged by its classification error and carries no state between steps.
+    A step may compute the layers of ``torch.nn.functional`` (linear, convolutions) in a lower precision; see
+    ``training.program.Bfloat16Products``. Networks of an earlier stage are the submodule ``sources``. Calling a network
+    returns class probabilities of clean inputs with the stored statistics.
     """
 
     @property
@@ -29,23 +29,21 @@ class Network(nn.Module, ABC):
     @property
     @abstractmethod
     def widest(self) -> int:
-        """Numbers in the largest layer of one row: of a large network an evaluation takes fewer rows at once."""
+        """Numbers in the largest layer of one row, which limits the rows of an evaluation's calls."""
 
     @property
     def carried(self) -> Mapping[str, tuple[int, ...]]:
-        """Names and shapes, without the row's axis, of the state that a row's next window begins with."""
+        """Names and shapes, without the row's axis, of a row's state at the start of a window."""
         return {}
 
     @property
     def followers(self) -> Mapping[str, str]:
-        """Parameters and buffers that no gradient moves, and what each of them follows.
-
-        That is a parameter, or an entry of ``cost``'s third result.
-        """
+        """Parameters and buffers without a gradient, and what each follows: a parameter or an entry of ``cost``'s third
+        result."""
         return {}
 
     def follow_rate(self, hyper: Mapping[str, Tensor]) -> Tensor:
-        """Return the share of its way that a follower goes in a step, a scalar."""
+        """Return the fraction by which followers move in a step, a scalar."""
         raise NotImplementedError(f"{type(self).__name__} has no followers")
 
     @property
@@ -55,23 +53,23 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def noise_size(self, labelled: int, unlabelled: int) -> int:
-        """Number of standard normal draws that one step takes for that many rows; windows count as their steps."""
+        """Return the number of standard normal draws of a step with these rows; windows count as their steps."""
 
     @abstractmethod
     def cost(
         self, batch: Any, noise: Tensor, hyper: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Return the scalar that a step differentiates, and its terms, shape (len(term_names),).
+        """Return the scalar cost of a step, and its terms, shape (len(term_names),).
 
-        A network that takes ``Windows`` instead of a ``Batch`` also returns the new state, by the same names; one
-        whose followers follow values of the step returns these.
+        A network for ``Windows`` instead of a ``Batch`` also returns its new state; one whose followers follow values
+        of the step returns these.
         """
 
     def scores(self, *examples: Any, **named: Any) -> Tensor:
-        """Return a sum over rows for every entry of ``measures``, and at last the divisor of them all.
+        """Return a sum over rows for every entry of ``measures``, followed by their common divisor.
 
-        The arguments are inputs (rows, ...) and classes (rows,); of sequences inputs, targets and scored steps, as in
-        ``Windows``, from their beginning.
+        The arguments are inputs (rows, ...) and classes (rows,); for sequences inputs, targets and scored steps of
+        whole sequences, as in ``Windows``.
         """
         x, y = examples
         wrong = (self(x).argmax(-1) != y).sum()
@@ -81,11 +79,11 @@ class Network(nn.Module, ABC):
     def statistics(self, *minibatches: Any, **named: Any) -> dict[str, Tensor]:
         """Return test-time statistics of labelled minibatches, (minibatches, rows, ...): buffer name -> value.
 
-        Of sequences the arguments are inputs and present steps, as in ``Windows`` behind an axis of minibatches.
+        For sequences the arguments are inputs and present steps, as in ``Windows`` with a leading axis of minibatches.
         """
 
     def half_squares(self, names: Container[str]) -> Tensor:
-        """Return what weight decay multiplies: half the sum of the squared parameters that have one of these names."""
+        """Return half the sum of the squared parameters with one of these names, for weight decay."""
         named = self.named_parameters()
         squares = [value.square().sum() for name, value in named if name.rpartition(".")[2] in names]
         return 0.5 * torch.stack(squares).sum()
@@ -98,7 +96,7 @@ class Teachable(Network):
     def cost_with_logits(
         self, batch: Batch, noise: Tensor, hyper: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return the cost of one step, its terms, and the logits of all rows that the network classified."""
+        """Return the cost of one step, its terms, and the logits of all classified rows."""
 
     @abstractmethod
     def noisy_logits(
@@ -109,30 +107,30 @@ class Teachable(Network):
         Args:
             x: inputs, normalised as one group; rows >= 2.
             noise: standard normal draws, (logits_noise_size,).
-            found: receives the statistics of this path, named as ``statistics`` names them; None: they are not kept.
+            found: receives the statistics of this path, named as in ``statistics``, unless it is None.
         """
 
     @abstractmethod
     def logits_noise_size(self, rows: int) -> int:
-        """Number of standard normal draws that ``noisy_logits`` takes."""
+        """Return the number of standard normal draws of ``noisy_logits``."""
 
 
 class Column(Network):
-    """A network whose activations a network of a later stage reads."""
+    """A network whose activations a network of a later stage can read."""
 
     config: ColumnConfig
 
     @abstractmethod
     def features(self, x: Tensor, *, noise: Mapping[int, Tensor] | None = None) -> list[Tensor]:
-        """Return the activations h_0..h_L of clean inputs under the stored statistics; the last are the logits.
+        """Return the activations h_0..h_L of clean inputs with the stored statistics; the last are the logits.
 
         Args:
-            noise: layer -> what is added to its activations; the layers above read the sum.
+            noise: layer -> values added to its activations; the layers above read the sum.
         """
 
 
 class Columns(Network):
-    """A network of several columns, whose activations an analysis reads and disturbs."""
+    """A network of several columns, whose activations an analysis can read and perturb."""
 
     @abstractmethod
     def source_features(
@@ -142,9 +140,9 @@ class Columns(Network):
 
     @abstractmethod
     def features(self, x: Tensor, *, noise: Mapping[tuple[int, int], Tensor] | None = None) -> list[Tensor]:
-        """Return the activations h_0..h_L of the target column under the stored statistics; the last are the logits.
+        """Return the target column's activations h_0..h_L with the stored statistics; the last are the logits.
 
         Args:
-            noise: (column, layer) -> what is added to that layer's activations, and goes up from there in its own
-                column and through the laterals; columns count the sources from 0, the target comes last.
+            noise: (column, layer) -> values added to that layer's activations, and propagated in its own column and
+                through the laterals; columns are the sources from 0, then the target.
         """

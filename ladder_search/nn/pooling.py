@@ -1,4 +1,4 @@
-"""Pooling of feature maps, for the convolutional ladders (Rasmus et al. 2015, Conv-Small and Conv-Large)."""
+"""Pooling of feature maps for convolutional ladders (Rasmus et al. 2015, Conv-Small and Conv-Large)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch.nn import functional
 
 
 def max_pool(h: Tensor, size: int) -> Tensor:
-    """Return the maxima of ``size`` by ``size`` windows that do not overlap; windows cut by the border count.
+    """Return the maxima of non-overlapping ``size`` x ``size`` windows, including windows cut by the border.
 
-    A map of 15 by 15 pooled by 2 gives 8 by 8, as the original code's pooling did; frameworks drop the rest by default
-    and give 7, which is another network from there on.
+    As in the original code, a 15 x 15 map pooled by 2 becomes 8 x 8; frameworks drop the rest by default and return
+    7 x 7, which results in another network.
 
     Args:
         h: activations, shape (rows, channels, height, width).

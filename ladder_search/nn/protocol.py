@@ -1,4 +1,4 @@
-"""What the training program requires of a family's settings, and what a step of it reads; packs call it."""
+"""Interface between a family's settings and the training program, and the inputs of a step."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from ladder_search.metrics import MEASURES, Measure
 
 Stacking = Literal["vmap", "none"]
-"""How K networks of a family become one program: ``torch.func.vmap`` over the model, or not at all, one by one."""
+"""How K networks of a family become one program: with ``torch.func.vmap``, or one after another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One step's rows: ``x_labelled`` (labelled, ...), ``y`` (labelled,) int64, ``x_unlabelled`` (unlabelled, ...).
+    """Rows of a step: ``x_labelled`` (labelled, ...), ``y`` (labelled,) int64, ``x_unlabelled`` (unlabelled, ...).
 
-    Inputs are pixels in 0..1; they are never standardised, the denoising weights assume raw pixels.
+    Inputs are pixels in 0..1 without standardisation, because the denoising weights assume raw pixels.
     """
 
     x_labelled: Tensor
@@ -28,11 +28,11 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """One step's windows of sequences, whose state goes on from window to window.
+    """Windows of sequences of a step, with a state that is passed from window to window.
 
     ``inputs`` and ``targets`` (rows, width, channels) are 0 or 1; an input is the step before its target, and zero
-    before a sequence's first. ``present`` (rows, width) marks where there is such a step, from each row's first on, and
-    ``scored`` the steps that count; ``carried`` is the state in which rows begin, name -> (rows, ...).
+    before a sequence's first. ``present`` (rows, width) marks existing steps, which come first in each row, and
+    ``scored`` the steps that count; ``carried`` is the rows' initial state, name -> (rows, ...).
     """
 
     inputs: Tensor
@@ -43,37 +43,37 @@ class Windows:
 
 
 PROGRESS = "progress"
-"""Entry of the hyper-parameters that a step adds to the settings' own: the share of the run that is done, a scalar."""
+"""Hyper-parameter added by the training program: the fraction of the run that is completed, a scalar."""
 
 SOURCES = "sources."
-"""Prefix of a module's tensors that belong to networks of an earlier stage: constants of the program, one set per
-member, which a step reads and never changes."""
+"""Prefix of a module's tensors of earlier stages: constants of the program, one set per member, which steps do not
+change."""
 
 
 class ModelConfig(Protocol):
-    """Settings of a family's model: a frozen dataclass that inherits from this class.
+    """Settings of a family's model; implementations are frozen dataclasses that inherit from this class.
 
-    Members with a body are optional; their defaults are those of a classifier of rows that stand alone.
+    Methods with a body are optional; their defaults are those of a classifier of independent rows.
     """
 
     __slots__ = ()
 
     def signature(self) -> tuple[object, ...]:
-        """Return what members of one pack must share: all that shapes the program rather than fills its tensors."""
+        """Return what members of a pack must share: all settings that shape the program and not only its data."""
         ...
 
     def hyper(self) -> dict[str, list[float]]:
-        """Return the hyper-parameters that enter the step as tensors, one value per member."""
+        """Return the hyper-parameters that enter the step as tensors, with their values."""
         ...
 
     def on_network_of(self, other: Self) -> Self:
-        """Return these settings on the network of ``other``, for a baseline of a study whose sizes were changed."""
+        """Return these settings on the network of ``other``, for baselines of a study with changed sizes."""
         ...
 
     def flops(self, labelled: int, unlabelled: int) -> float:
-        """Return the floating-point operations of the matrix products in one step of that many rows.
+        """Return the floating-point operations of a step's matrix products for these numbers of rows.
 
-        Rows of sequences are counted as their steps.
+        Sequences are counted by their steps.
         """
         ...
 
@@ -83,12 +83,12 @@ class ModelConfig(Protocol):
         ...
 
     def check_fits(self, pixels: int, classes: int, dataset: str) -> None:
-        """Raise ``SettingError``, naming the settings to correct, unless the network suits the data set.
+        """Raise ``SettingError``, naming the settings to correct, unless the network fits the data set.
 
         Args:
             pixels: numbers in one example.
-            classes: of the examples.
-            dataset: its name, for the message.
+            classes: number of classes.
+            dataset: name for the message.
         """
         ...
 
@@ -99,7 +99,7 @@ class ModelConfig(Protocol):
 
     @property
     def measure(self) -> Measure:
-        """What searches minimise."""
+        """The measure that searches minimise."""
         return MEASURES[self.measures[0]]
 
     @property
@@ -114,16 +114,16 @@ class ModelConfig(Protocol):
 
     @property
     def statistics_batches(self) -> int:
-        """Largest number of minibatches that test-time statistics are averaged over."""
+        """Largest number of minibatches for test-time statistics."""
         return 10**9
 
     @property
     def in_turn(self) -> int:
-        """How many times a step runs the network one after the other on each row: on frames of a video, for example."""
+        """Number of sequential runs of the network on each row of a step, for example on frames of a video."""
         return 1
 
     def variation(self) -> dict[str, int | str]:
-        """Return the numbers and names in a notation of layers that a search may vary; none by default."""
+        """Return the entries of a layer notation that a search may vary; none by default."""
         return {}
 
     def varied(self, variation: Mapping[str, int | str]) -> Self:
@@ -143,17 +143,17 @@ class ColumnConfig(ModelConfig):
 
     @property
     def architecture(self) -> tuple[object, ...]:
-        """The layers as they are written; columns with the same ones have weights of the same shapes."""
+        """The layers in their notation; columns with equal ones have weights of equal shapes."""
         raise NotImplementedError
 
     @property
     def sizes(self) -> Sequence[tuple[int, int, int]]:
-        """Channels, height and width of layers 0..L; units of a fully connected layer are channels of one place."""
+        """Channels, height and width of layers 0..L; units of a fully connected layer are channels of one position."""
         raise NotImplementedError
 
 
 class StagedConfig(ModelConfig):
-    """Settings of a network that may be trained beside, or from, networks of an earlier stage: its sources."""
+    """Settings of a network that may use or start from networks of an earlier stage, its sources."""
 
     __slots__ = ()
 
@@ -164,13 +164,13 @@ class StagedConfig(ModelConfig):
 
     @property
     def scale(self) -> float:
-        """What pixels in 0..1 are multiplied by before sources read them."""
+        """Factor applied to pixels in 0..1 before sources read them."""
         raise NotImplementedError
 
     def check_sources(self, models: Mapping[str, ColumnConfig]) -> None:
-        """Raise ``SettingError`` when sources with these settings cannot serve the network."""
+        """Raise ``SettingError`` if sources with these settings do not fit the network."""
         raise NotImplementedError
 
     def taken_over(self, sources: Sequence[nn.Module]) -> dict[str, Tensor]:
-        """Return what a network of these settings takes over from its sources: names in its state -> values."""
+        """Return the initial values and constants taken from sources: name in the network's state -> value."""
         raise NotImplementedError

@@ -1,12 +1,12 @@
-"""The levels of a recurrent ladder from frame to frame: encoder and decoder, without a task.
+"""Encoder and decoder of a recurrent ladder, from frame to frame, without a task.
 
-Legend: levels l = 1..L, frames t; ``e`` outputs of encoder cells, ``d`` outputs of decoder cells, ``u`` what comes from
-above in the decoder. At each frame the encoder goes up, every cell reading the level below, its own state, and the
-``d`` that its level's decoder cell gave last; then the decoder goes down, ``d^l = g(e^l, u)`` with ``u`` made of
-``d^(l+1)``. Maps are (rows, height, width, channels); frames lie one after the other in the rows, see ``nn.steps``.
+Legend: levels l = 1..L, frames t; ``e`` outputs of encoder cells, ``d`` outputs of decoder cells, ``u`` the decoder's
+signal from above. At each frame the encoder runs bottom-up, every cell reading the level below, its own state and the
+last ``d`` of its level; then the decoder runs top-down, ``d^l = g(e^l, u)`` with ``u`` computed from ``d^(l+1)``. Maps
+are (rows, height, width, channels), with frames concatenated along the rows, see ``nn.steps``.
 
-Not every frame waits for another. A level that neither remembers nor is above one that does runs over all frames at
-once; without feedback from the decoder level after level does, and the decoder over all frames together.
+Levels below the first recurrent one run over all frames at once. Without feedback from the decoder all levels run one
+after another, each over all frames, and so does the decoder.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class EncoderLevel(nn.Module):
     def __init__(self, level: Level, *, feedback: bool, norm: Kind, generator: torch.Generator) -> None:
         """Args:
         feedback: whether its cell reads d.
-        norm: of a convolutional cell's inputs.
+        norm: normalisation of a convolutional cell's inputs.
         """
         super().__init__()
         self.layers = nn.ModuleList(
@@ -61,13 +61,13 @@ class EncoderLevel(nn.Module):
             self.cell = ENCODER_CELLS[cell.kind](cell, read, fed, norm, generator)
 
     def inputs(self, h: Tensor, steps: Steps) -> Tensor:
-        """Return the product of the features, from the map below; of any number of steps."""
+        """Return the product of the features, from the map below, for any number of steps."""
         for layer in self.layers:
             h = layer(h, steps)
         return self.cell.inputs(h)
 
     def run(self, h: Tensor, state: State, steps: Steps) -> tuple[Tensor, State]:
-        """Return the outputs of all steps and the last state, from the maps below; nothing is fed back."""
+        """Return the outputs of all steps and the last state, from the maps below, without feedback."""
         z = self.cell.gates(self.inputs(h, steps), None, steps)
         if not self.cell.states:
             return self.cell.advance(z, ())
@@ -79,7 +79,7 @@ class EncoderLevel(nn.Module):
 
 
 class Top(nn.Module):
-    """The top level's decoder cell, which has nothing above it: ``d = leaky(W e + b)``, as large as the features."""
+    """The top level's decoder cell: ``d = leaky(W e + b)``, of the size of the level's features."""
 
     def __init__(self, level: Level, generator: torch.Generator) -> None:
         super().__init__()
@@ -114,20 +114,22 @@ class Bottom(nn.Module):
 
 
 class Run(NamedTuple):
-    """What becomes of frames."""
+    """Results of a run over frames."""
 
     top: Tensor  # e^L of all frames
-    bottom: Tensor | None  # d^1 of the decoded ones
-    state: dict[str, Tensor]  # after the last, see ``Recurrence.carried``
+    bottom: Tensor | None  # d^1 of the decoded frames
+    state: dict[str, Tensor]  # after the last frame, see ``Recurrence.carried``
 
 
 class Recurrence(nn.Module):
-    """Encoder and decoder of all levels. Parts: ``encoder``, the levels from below; ``top`` and ``g``, their decoder
-    cells, ``g[l - 1]`` that of level l < L."""
+    """Encoder and decoder of all levels.
+
+    Parts: ``encoder``, the levels from below; ``top`` and ``g``, their decoder cells, ``g[l - 1]`` that of level l < L.
+    """
 
     def __init__(self, assembly: Assembly, norm: Kind, generator: torch.Generator) -> None:
         """Args:
-        norm: of the inputs of convolutional cells and in decoder cells.
+        norm: normalisation of convolutional cells' inputs and in decoder cells.
         """
         super().__init__()
         self.levels, self.iterations = assembly.levels, assembly.iterations
@@ -156,12 +158,12 @@ class Recurrence(nn.Module):
 
     @property
     def decoder_norms(self) -> bool:
-        """Whether cells of the decoder normalise by the batch."""
+        """Whether decoder cells have batch normalisation."""
         return any(isinstance(part, BatchNorm) for part in self.g.modules())
 
     @property
     def carried(self) -> dict[str, tuple[int, int, int]]:
-        """Shapes of a row's states and d, by names: ``h1`` and ``c1`` of an LSTM at level 1 that reads ``d1``."""
+        """Shapes of a row's states and d by name, such as ``h1`` and ``c1`` of an LSTM at level 1 that reads ``d1``."""
         shapes: dict[str, tuple[int, int, int]] = {}
         for i, (level, cell) in enumerate(zip(self.levels, self._cells, strict=True)):
             channels, height, width = level.size
@@ -182,9 +184,9 @@ class Recurrence(nn.Module):
 
         Args:
             x: frames, (frames * rows, height, width, channels).
-            decoded: how many of them, from the first, are decoded.
-            state: where they begin; None: zeros.
-            drop: what the decoder's inputs e are multiplied by, level by level; None: nothing.
+            decoded: number of decoded frames, from the first.
+            state: initial state; None: zeros.
+            drop: dropout factors of the decoder's inputs e, by level; None: no dropout.
         """
         states, d = self._taken(state or {})
         e: list[Tensor] = []
@@ -209,10 +211,10 @@ class Recurrence(nn.Module):
         d: list[Tensor | None],
         drop: Sequence[Tensor] | None,
     ) -> Run:
-        """The rest of ``forward``, frame by frame, above the levels whose outputs are ``e``, the last being ``h``."""
+        """Run the levels above those with outputs ``e``, the last of which is ``h``, frame by frame."""
         rows, lowest, rest = steps.rows, self.ahead, self._rungs[self.ahead :]
         tops, bottoms = [], []
-        for t, inputs in enumerate(torch.split(rest[0].inputs(h, steps), rows)):  # no frame waits for these
+        for t, inputs in enumerate(torch.split(rest[0].inputs(h, steps), rows)):  # independent of earlier frames
             now, here = steps.at(t), slice(t * rows, (t + 1) * rows)
             for iteration in range(1, self.iterations + 1):
                 e_t = [each[here] for each in e]
@@ -230,10 +232,10 @@ class Recurrence(nn.Module):
         return Run(torch.cat(tops), bottom, self._given(states, d))
 
     def _decode(self, e: Sequence[Tensor], steps: Steps, drop: Sequence[Tensor] | None) -> list[Tensor]:
-        """Return d of all levels, from below, of any number of frames."""
+        """Return d of all levels, from below, for any number of frames."""
         assert self.top is not None
         if drop is not None:
-            e = [each * kept for each, kept in zip(e, drop, strict=True)]
+            e = [each * factor for each, factor in zip(e, drop, strict=True)]
         d = [self.top(e[-1])]
         for i in range(len(self.levels) - 2, -1, -1):
             u = upsampled(d[0], self._strides[i + 1], self._sizes[i])
@@ -249,15 +251,15 @@ class Recurrence(nn.Module):
         return states, [state.get(f"d{number}") for number in range(1, len(self.levels) + 1)]
 
     def _given(self, states: Iterable[State], d: Sequence[Tensor | None]) -> dict[str, Tensor]:
-        """The reverse."""
-        found: dict[str, Tensor] = {}
+        """Return the state by name, the inverse of ``_taken``."""
+        state: dict[str, Tensor] = {}
         for number, (cell, values) in enumerate(zip(self._cells, states, strict=True), 1):
-            found |= {f"{name}{number}": value for name, value in zip(cell.states, values, strict=True)}
-        return found | {f"d{i + 1}": value for i in self.fed if (value := d[i]) is not None}
+            state |= {f"{name}{number}": value for name, value in zip(cell.states, values, strict=True)}
+        return state | {f"d{i + 1}": value for i in self.fed if (value := d[i]) is not None}
 
 
 def upsampled(d: Tensor, stride: Pair, size: Size) -> Tensor:
-    """Return a map at the size of the level below: every place ``stride`` times, cut at the far sides."""
+    """Return a map repeated ``stride`` times in each direction and cut to ``size``."""
     for axis, times in ((1, stride[0]), (2, stride[1])):
         if times > 1:
             d = d.repeat_interleave(times, axis)

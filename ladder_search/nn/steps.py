@@ -1,10 +1,8 @@
-"""Steps of sequences in one batch, and their normalisation: by the batch of each step, or by the map of each row.
+"""Steps of sequences in one batch, and their batch and layer normalisation.
 
-Maps are (rows, height, width, channels). Several steps may stand one after the other in the rows, all rows of the first
-step before those of the second; each step of a batch has statistics of its own.
-
-Scale and shift are shared by all steps. A network keeps one mean and one variance per batch norm for all steps at test
-time, which are averages over minibatches and steps: that is ours.
+Maps are (rows, height, width, channels). Several steps may be concatenated along the rows, all rows of the first step
+before those of the second; each step has its own batch statistics, while scale and shift are shared. At test time a
+batch norm has one mean and one variance for all steps, averages over minibatches and steps, which is ours.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from ladder_search.nn.levels import Size
 Kind = Literal["ln", "bn"]
 
 EPSILON = 1e-5
-"""Ours, the usual one: features behind bars are nearly constant in some channels, and their rounding is no signal."""
+"""Ours, the usual value: behind bars some channels are nearly constant, and rounding must not be amplified."""
 
 
 Found = dict[nn.Module, list[tuple[Tensor, Tensor, Tensor]]]
@@ -29,50 +27,50 @@ Found = dict[nn.Module, list[tuple[Tensor, Tensor, Tensor]]]
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """Which steps a call of a network's part is about, and what it is normalised with."""
+    """The steps of a call, and their statistics."""
 
     rows: int
-    """Of one step."""
+    """Rows of one step."""
     present: Tensor | None = None
-    """0 or 1 for every row of every step, (steps * rows,): which of them statistics are taken from; None: all."""
+    """0 or 1 for every row of every step, (steps * rows,): the rows used for statistics; None: all."""
     stored: bool = False
-    """Whether batch norms use the statistics that they have stored, instead of the batch's own."""
+    """Whether batch norms use their stored statistics instead of the batch's."""
     found: Found | None = field(default=None, compare=False)
-    """Where batch norms note what they find: mean, variance and the number of rows, step by step; None: nowhere."""
+    """Receives each batch norm's mean, variance and number of rows by step, unless it is None."""
 
     def at(self, step: int) -> Steps:
-        """Return one of the steps alone."""
+        """Return a single step."""
         if self.present is None:
             return self
         return replace(self, present=self.present[step * self.rows : (step + 1) * self.rows])
 
     def until(self, step: int) -> Steps:
-        """Return the first steps alone."""
+        """Return the steps before ``step``."""
         return self if self.present is None else replace(self, present=self.present[: step * self.rows])
 
 
 def in_turn(x: Tensor) -> Tensor:
-    """(rows, steps, ...) -> (steps * rows, ...)."""
+    """Return (rows, steps, ...) as (steps * rows, ...)."""
     return x.transpose(0, 1).flatten(0, 1)
 
 
 def by_step(x: Tensor, rows: int) -> Tensor:
-    """(steps * rows, ...) -> (steps, rows, ...)."""
+    """Return (steps * rows, ...) as (steps, rows, ...)."""
     return x.reshape(-1, rows, *x.shape[1:])
 
 
 def as_maps(x: Tensor, size: Size) -> Tensor:
-    """Inputs, (rows, steps, ...) whose numbers are in the order of ``size`` -> maps, step after step."""
+    """Return maps, step by step, from inputs (rows, steps, ...) with numbers in the order of ``size``."""
     return in_turn(x.reshape(*x.shape[:2], *size)).permute(0, 2, 3, 1)
 
 
 def as_rows(maps: Tensor, like: Tensor) -> Tensor:
-    """Maps, step after step, (steps * rows, height, width, channels) -> the shape of the inputs ``like``."""
+    """Return maps, step by step, (steps * rows, height, width, channels), in the shape of the inputs ``like``."""
     return by_step(maps, len(like)).permute(1, 0, 4, 2, 3).reshape(like.shape)
 
 
 class BatchNorm(nn.Module):
-    """``scale * (z - mean) / sqrt(variance + epsilon) + shift`` per channel, over a step's rows and places.
+    """``scale * (z - mean) / sqrt(variance + epsilon) + shift`` per channel, over a step's rows and positions.
 
     Buffers ``mean`` and ``variance`` are the test-time statistics.
     """
@@ -100,8 +98,8 @@ class BatchNorm(nn.Module):
 
     def _alone(self, z: Tensor) -> Tensor:
         first = z.permute(0, 3, 1, 2)
-        found = functional.batch_norm(first, None, None, self.scale, self.shift, True, 0.0, EPSILON)
-        return found.permute(0, 2, 3, 1)
+        normalised = functional.batch_norm(first, None, None, self.scale, self.shift, True, 0.0, EPSILON)
+        return normalised.permute(0, 2, 3, 1)
 
     def _scaled(self, z: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
         scale = (variance + EPSILON).rsqrt()
@@ -111,7 +109,7 @@ class BatchNorm(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """The same over the channels and places of each row, with scale and shift by channel."""
+    """The same over the channels and positions of each row, with scale and shift per channel."""
 
     def __init__(self, channels: int, *, shift: Tensor | None = None) -> None:
         super().__init__()
@@ -119,20 +117,20 @@ class LayerNorm(nn.Module):
         self.shift = nn.Parameter(torch.zeros(channels) if shift is None else shift)
 
     def forward(self, z: Tensor, steps: Steps) -> Tensor:
-        found = functional.group_norm(z.permute(0, 3, 1, 2), 1, self.scale, self.shift, EPSILON)
-        return found.permute(0, 2, 3, 1)
+        normalised = functional.group_norm(z.permute(0, 3, 1, 2), 1, self.scale, self.shift, EPSILON)
+        return normalised.permute(0, 2, 3, 1)
 
 
 def make_norm(kind: Kind, channels: int, *, shift: Tensor | None = None) -> BatchNorm | LayerNorm:
-    """Return a norm of that kind; ``shift`` is where its shift starts."""
+    """Return a norm of that kind; ``shift`` is its initial shift."""
     return LayerNorm(channels, shift=shift) if kind == "ln" else BatchNorm(channels, shift=shift)
 
 
 def averages(network: nn.Module, found: Found) -> dict[str, Tensor]:
-    """Return the test-time statistics of a network's batch norms by the names of their buffers.
+    """Return the test-time statistics of a network's batch norms by buffer name.
 
     Args:
-        found: what its norms have noted; a step counts by its rows.
+        found: statistics of its norms by step; steps are weighted by their rows.
     """
     values = {}
     for name, norm in network.named_modules():
@@ -146,7 +144,7 @@ def averages(network: nn.Module, found: Found) -> dict[str, Tensor]:
 def _statistics(z: Tensor, steps: Steps) -> tuple[Tensor, Tensor, Tensor]:
     """Return each step's mean and biased variance, (steps, channels), and number of rows, (steps,).
 
-    A step without rows has mean 0 and variance 1: nobody looks at what comes of it, as long as it is finite.
+    A step without rows has mean 0 and variance 1; its outputs are not used, but must be finite.
     """
     places = by_step(z.flatten(1, 2), steps.rows)  # (steps, rows, places, channels)
     present = z.new_ones(len(z)) if steps.present is None else steps.present.to(z.dtype)
