@@ -1,7 +1,7 @@
-"""Search spaces, one file per family. A space is an importable function: saved searches refer to it by its path.
+"""Search spaces, one file per family. Spaces are importable functions: saved searches refer to them by path.
 
-A row of ``ladder_search.models.FAMILIES`` names the file of its space, and the entry point passes ``find_space`` to the
-driver. So this package needs no table, and neither it nor the library imports the other.
+``ladder_search.models.FAMILIES`` names each family's file, and the entry point passes ``find_space`` to the driver, so
+that this package and the library do not import each other.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ def _no_points(base: Settings, options: Settings) -> list[dict[str, Any]]:
 class Space:
     """A family's space and its paper points.
 
-    The arguments are the study's own settings with ``variation`` (see ``nn.protocol.ModelConfig``), and the options of
-    its space.
+    All functions take the study's own settings including ``variation`` (see ``nn.protocol.ModelConfig``), and the
+    options of the space.
     """
 
     suggest: Callable[[optuna.trial.BaseTrial, Settings, Settings], dict[str, Any]]
-    """Returns nested settings that replace the study's own; ``variation`` holds replaced entries of that."""
+    """Returns nested settings that replace the study's own, with replaced entries of the notation in ``variation``."""
     published: Callable[[Settings, Settings], dict[str, Any] | None]
-    """Returns the flat parameters at which ``suggest`` gives the study's own settings, None where there is no point."""
+    """Returns flat parameters for which ``suggest`` returns the study's own settings; None if there are none."""
     first: Callable[[Settings, Settings], list[dict[str, Any]]] = _no_points
-    """Returns the flat parameters of points to suggest before the sampler suggests any."""
+    """Returns flat parameters of points to suggest before those of the sampler."""
 
 
 def find_space(name: str) -> Space:
-    """Return the space in the file ``spaces/NAME.py``, the functions of which have the names of ``Space``'s fields."""
+    """Return the space in ``spaces/NAME.py``, whose functions are named like the fields of ``Space``."""
     module = importlib.import_module(f"spaces.{name}")
     return Space(suggest=module.suggest, published=module.published, first=getattr(module, "first", _no_points))

@@ -1,10 +1,10 @@
-"""The search space of the ladder families, of full connections and of convolutions.
+"""The search space of the ladder families, fully connected and convolutional.
 
-Ranges follow what the paper, its code and a later automatic search chose (Rasmus et al. 2015; section B.3 of the facts
-behind this project): scientific are the noise, the denoising weights and the combinator; the learning rate and the
-decay are nuisance parameters, which the paper kept fixed; sizes, batches and epochs are fixed by the study.
+Ranges follow the paper, its code and a later automatic search (Rasmus et al. 2015; section B.3 of this project's
+facts). Scientific hyper-parameters are the noise, the denoising weights and the combinator; nuisance hyper-parameters
+are the learning rate and its decay, which the paper kept fixed; sizes, batches and epochs are fixed by the study.
 
-Parameters are flat and named ``section/field``; what ``suggest`` returns is nested like a trial's settings.
+Parameters are flat and named ``section/field``; the result of ``suggest`` is nested like a trial's settings.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "training/decay_start": (0.5, 0.86, False),
 }
 LAMBDA_TOP = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
-"""The paper's grid for models with one weight at the top."""
+"""The paper's grid for models with a single weight, at the top."""
 LAMBDA_TOP_CONV = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 5.0, 10.0, 20.0)
-"""The same for convolutional networks, one of which was published with 4."""
+"""The grid for convolutional networks, one of which was published with 4."""
 
 
 def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings to put over ``base``, drawn from ``trial``.
+    """Return settings that replace those of ``base``, drawn from ``trial``.
 
     Args:
-        trial: an Optuna trial; a ``FixedTrial`` turns flat parameters into settings.
+        trial: an Optuna trial; a ``FixedTrial`` converts flat parameters to settings.
         base: the study's own settings, nested (``model``, ``training``).
         options: which parameters vary, see ``SpaceConfig``.
     """
@@ -61,7 +61,7 @@ def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Map
 
 
 def published(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the flat parameters at which ``suggest`` gives back ``base``, None when it has no such point."""
+    """Return the flat parameters for which ``suggest`` returns ``base``; None if there are none."""
     noise, lambda_ = base["model"]["noise_std"], base["model"]["lambda_"]
     values = {
         "model/noise": noise[0],

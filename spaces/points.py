@@ -1,4 +1,4 @@
-"""The point of a space that a study's own settings are, found by the space's own ``suggest``."""
+"""Finds the point of a space that corresponds to a study's own settings, with the space's ``suggest``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Suggest = Callable[[optuna.trial.BaseTrial, Mapping[str, Any], Mapping[str, Any]
 
 
 class _OwnTrial(optuna.trial.FixedTrial):
-    """A trial that answers each suggestion with the study's own value and records the answers."""
+    """A trial that returns the study's own value for each suggestion and records it."""
 
     def __init__(self, base: Mapping[str, Any], values: Mapping[str, Any]) -> None:
         super().__init__({})
@@ -37,16 +37,16 @@ class _OwnTrial(optuna.trial.FixedTrial):
 def published_point(
     suggest: Suggest, base: Mapping[str, Any], options: Mapping[str, Any], values: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """Return the flat parameters at which ``suggest`` gives back the settings ``base``, None where there is no point.
+    """Return the flat parameters for which ``suggest`` returns the settings ``base``; None if there are none.
 
     Args:
-        values: the study's own values of parameters whose names are not the paths of settings.
+        values: the study's own values of parameters whose names are not paths of settings.
     """
     trial = _OwnTrial(base, values)
     suggest(trial, base, options)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # Optuna warns of a value outside its range
+            warnings.simplefilter("error")  # Optuna warns about values outside their range
             suggested = suggest(optuna.trial.FixedTrial(trial.own), base, options)
     except (ValueError, UserWarning):
         return None
@@ -55,14 +55,14 @@ def published_point(
 
 def _agrees(suggested: Mapping[str, Any], base: Mapping[str, Any]) -> bool:
     for name, value in suggested.items():
-        own = base[name]
+        expected = base[name]
         if isinstance(value, Mapping):
-            if not _agrees(value, own):
+            if not _agrees(value, expected):
                 return False
         elif isinstance(value, list):
-            # Settings may say with one value what the space says with as many equal ones.
-            if list(own) != value and not (len(own) == 1 and set(value) == set(own)):
+            # One value in the settings may correspond to several equal ones in the space.
+            if list(expected) != value and not (len(expected) == 1 and set(value) == set(expected)):
                 return False
-        elif value != own:
+        elif value != expected:
             return False
     return True

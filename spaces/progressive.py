@@ -1,10 +1,10 @@
 """The progressive family's search space.
 
-Source: Rusu et al. 2016 searched learning rate and initial alpha over categories, which come first here; Thaker's
-report says of neither how it was chosen, and its code has one setting, which comes next. Scientific are the adapter,
-alpha, what is done with the source's batch statistics, and the source's own noise and denoising weights; learning rate
-and weight decay are nuisance parameters; sizes, batches and epochs are fixed by the study. A search over a source's
-settings trains a source for every trial.
+Source: Rusu et al. 2016 searched learning rate and initial alpha over categories, which are tried first; Thaker's code
+has a single setting, which comes next, and the report does not explain its choice. Scientific hyper-parameters are the
+adapter, alpha, the treatment of the source's batch statistics, and the source's noise and denoising weights; nuisance
+hyper-parameters are learning rate and weight decay; sizes, batches and epochs are fixed by the study. A search over a
+source's settings trains a source for every trial.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from spaces.points import published_point
 
 LR = (0.0001, 0.003)
 ALPHA = (0.003, 3.0)
-"""Ranges of log-uniform values; around the categories of the paper's search."""
+"""Ranges of log-uniform values, which contain the categories of the paper's search."""
 RUSU_LR, RUSU_ALPHA = (0.001, 0.0005, 0.0001), (1.0, 0.1, 0.01)
 """The categories of Rusu et al. 2016, appendix, whose grid is tried first."""
 WEIGHT_DECAY = (0.0, 1e-6, 1e-5)
 ADAPTERS = ("rusu", "sum", "linear")
 ADAPTER_SHARES = (0.25, 0.5, 1.0)
-"""Width of the adapters' hidden layers, as a share of the target's second layer."""
+"""Width of the adapters' hidden layers as a fraction of the target's second layer."""
 LABELS = (100, 1000)
 NOISE = (0.1, 0.6)
 LAMBDA_0 = (100.0, 10_000.0)
 
 
 def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings to put over ``base``, drawn from ``trial``.
+    """Return settings that replace those of ``base``, drawn from ``trial``.
 
     Args:
-        trial: an Optuna trial; a ``FixedTrial`` turns flat parameters into settings.
+        trial: an Optuna trial; a ``FixedTrial`` converts flat parameters to settings.
         base: the study's own settings, nested (``model``, ``training``, ``sources``).
         options: which parameters vary, see ``studies.progressive.ProgressiveSpaceConfig``.
     """
@@ -66,7 +66,7 @@ def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Map
 
 
 def published(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the flat parameters at which ``suggest`` gives back ``base``, None when it has no such point."""
+    """Return the flat parameters for which ``suggest`` returns ``base``; None if there are none."""
     model = base["model"]
     values = {"model/alpha": model["alpha_init"][0]}
     alphas = model["alpha_init"] if len(model["alpha_init"]) > 1 else model["alpha_init"] * _laterals(model)
@@ -81,18 +81,18 @@ def published(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, 
 
 
 def first(base: Mapping[str, Any], options: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return points to try before the sampler suggests any: Rusu's grid around the study's own point, Thaker's setting.
+    """Return points to try before those of the sampler: Rusu's grid around the study's own point, Thaker's setting.
 
-    They are compared and stopped like every suggestion.
+    They are compared and stopped like all other trials.
     """
-    own = published(base, options)
-    if own is None or "training/lr" not in own or not any(name.startswith("model/alpha") for name in own):
+    paper = published(base, options)
+    if paper is None or "training/lr" not in paper or not any(name.startswith("model/alpha") for name in paper):
         return []
-    alphas = [name for name in own if name.startswith("model/alpha")]
-    grid = [{**own, "training/lr": lr, **dict.fromkeys(alphas, alpha)} for lr in RUSU_LR for alpha in RUSU_ALPHA]
+    alphas = [name for name in paper if name.startswith("model/alpha")]
+    grid = [{**paper, "training/lr": lr, **dict.fromkeys(alphas, alpha)} for lr in RUSU_LR for alpha in RUSU_ALPHA]
     thaker = {"training/lr": 0.0001, "model/adapter": "sum", "model/weight_decay": 1e-6, **dict.fromkeys(alphas, 1.0)}
-    grid.append({**own, **{name: value for name, value in thaker.items() if name in own}})
-    return [point for number, point in enumerate(grid) if point != own and point not in grid[:number]]
+    grid.append({**paper, **{name: value for name, value in thaker.items() if name in paper}})
+    return [point for number, point in enumerate(grid) if point != paper and point not in grid[:number]]
 
 
 def _source(
@@ -113,5 +113,5 @@ def _source(
 
 
 def _laterals(model: Mapping[str, Any]) -> int:
-    """Alphas of a column: one for each layer above the first, or, of convolutions, as many as the settings have."""
+    """Return the number of alphas: one per layer above the first, or the settings' number for convolutions."""
     return len(model["widths"]) - 2 if "widths" in model else len(model["alpha_init"])

@@ -1,9 +1,9 @@
-"""The recurrent family's search space, on video and on music.
+"""The recurrent family's search space, for video and music.
 
-Source: the paper tells of no search; ranges are ours, around what is usual for convolutional LSTMs and, of the teacher,
-what Mean Teacher's authors swept. Scientific are the weight of the prediction, the decoder cell, whose formulas are
-uncertain, and the teacher; learning rate, noise, dropout and weight decay are nuisance parameters. A weight of zero is
-an ablation of its own study and is never suggested.
+Source: the paper does not mention a search. Ranges are ours, based on common values for convolutional LSTMs and, for
+the teacher, on the sweeps of Mean Teacher's authors. Scientific hyper-parameters are the weight of the prediction, the
+decoder cell, whose formulas are uncertain, and the teacher; nuisance hyper-parameters are learning rate, noise, dropout
+and weight decay. A weight of zero, which is an ablation with its own study, is never suggested.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ DECAYS = (0.99, 0.995, 0.999)
 
 
 def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings to put over ``base``, drawn from ``trial``.
+    """Return settings that replace those of ``base``, drawn from ``trial``.
 
     Args:
-        trial: an Optuna trial; a ``FixedTrial`` turns flat parameters into settings.
+        trial: an Optuna trial; a ``FixedTrial`` converts flat parameters to settings.
         base: the study's own settings, nested (``model``, ``training``, ``teacher``), and the ``variation`` of its
             levels.
         options: which parameters vary, see ``studies.recurrent.RecurrentSpaceConfig``.
     """
-    own = base["model"]
+    network = base["model"]
     model: dict[str, Any] = {}
     variation: dict[str, Any] = {}
     settings: dict[str, Any] = {"model": model, "training": {}, "variation": variation}
@@ -49,9 +49,9 @@ def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Map
         model[name] = _float(trial, f"model/{name}")
     if options["weight_decay"]:
         model["weight_decay"] = trial.suggest_categorical("model/weight_decay", list(WEIGHT_DECAY))
-    if options["prediction"] and _predicts(own):
+    if options["prediction"] and _predicts(network):
         model["prediction"] = trial.suggest_categorical("model/prediction", list(PREDICTIONS))
-    if options["decoder_cell"] and own["decoder"]:
+    if options["decoder_cell"] and network["decoder"]:
         model["decoder_cell"] = trial.suggest_categorical("model/decoder_cell", list(DECODER_CELLS))
     if options["normalisation"]:
         model["normalisation"] = trial.suggest_categorical("model/normalisation", ["ln", "bn"])
@@ -69,13 +69,13 @@ def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Map
 
 
 def published(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the flat parameters at which ``suggest`` gives back ``base``, None when it has no such point."""
+    """Return the flat parameters for which ``suggest`` returns ``base``; None if there are none."""
     values = {f"model/{name}": value for name, value in base["variation"].items()}
     return published_point(suggest, base, options, values)
 
 
 def _floats(base: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
-    """Names of the model's searched numbers."""
+    """Return the names of the model's numeric hyper-parameters to search."""
     model = base["model"]
     names = [name for name in ("noise_std", "dropout") if options[name.removesuffix("_std")]]
     if options["lambda_p"] and _predicts(model):

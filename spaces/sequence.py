@@ -1,7 +1,6 @@
 """The search space of the music baselines.
 
-Ranges are ours: on the chorales dropout is the largest lever, because a network knows them by heart after some twenty
-passes.
+Ranges are ours. Dropout matters most on the chorales, which a network memorises after some twenty passes.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ WEIGHT_DECAY = (0.0, 1e-6, 1e-5, 1e-4)
 
 
 def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings to put over ``base``, drawn from ``trial``.
+    """Return settings that replace those of ``base``, drawn from ``trial``.
 
     Args:
-        trial: an Optuna trial; a ``FixedTrial`` turns flat parameters into settings.
+        trial: an Optuna trial; a ``FixedTrial`` converts flat parameters to settings.
         base: the study's own settings, nested (``model``, ``training``).
         options: which parameters vary, see ``studies.music.SequenceSpaceConfig``.
     """
@@ -40,5 +39,5 @@ def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Map
 
 
 def published(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the flat parameters at which ``suggest`` gives back ``base``, None when it has no such point."""
+    """Return the flat parameters for which ``suggest`` returns ``base``; None if there are none."""
     return published_point(suggest, base, options, {})

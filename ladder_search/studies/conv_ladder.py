@@ -1,7 +1,7 @@
 """Rasmus et al. 2015: the convolutional rows on MNIST (100 labels) and CIFAR-10 (4,000), and a small one on digits.
 
-Settings are those of the original code's commands, whose ``top-c`` is ``top_gamma`` here. The supervised networks
-overfit easily, say its authors, and train for 20 epochs only.
+Settings are those of the original code's commands, whose ``top-c`` is ``top_gamma`` here. According to the authors the
+supervised networks overfit easily, and are therefore trained for 20 epochs only.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class _Net:
     top_gamma: bool = True
 
     def model(self, decoder: Decoder, lambda_: tuple[float, ...], local: float = 0.3) -> ConvLadderConfig:
-        """The network with its lowest or highest weights as given, and the others' (0.1 if every layer is decoded)."""
+        """Return the network with the given lowest or highest weights; the others are 0.1 in a full decoder, else 0."""
         depth = len(self.layers)
         rest = depth + 1 - len(lambda_)
         weights = (*lambda_, *(0.1,) * rest) if decoder == "full" else (*(0.0,) * rest, *lambda_)
         return ConvLadderConfig(
             image=self.image,
             layers=self.layers,
-            # The input's noise stays 0.3 in every row; only the layers' own changes.
+            # The input's noise is 0.3 in every row; only that of the layers differs.
             noise_std=(0.3, *(local,) * depth),
             lambda_=weights,
             decoder=decoder,
@@ -49,7 +49,7 @@ def _read(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-# A fully connected network as convolutions: its one filter of 26 x 26 is seen at 3 x 3 places.
+# A fully connected network as convolutions: its filter of 26 x 26 is applied at 3 x 3 positions.
 CONV_FC = _Net(
     image=(1, 28, 28),
     layers=_read("convv:1000:26:1 convv:500:1:1 convv:250:1:1 convv:250:1:1 convv:250:1:1 convv:10:1:1 globalmeanpool"),
@@ -70,7 +70,7 @@ CONV_LARGE = _Net(
     activation="leaky-relu",
     top_gamma=False,
 )
-# Ours: Conv-Small with a quarter of its channels on an image of 8 x 8, where a step takes a hundredth of the products.
+# Ours: Conv-Small with a quarter of its channels on 8 x 8 images, with a hundredth of the operations per step.
 CONV_TINY = _Net(
     image=(1, 8, 8),
     layers=_read(
@@ -80,11 +80,12 @@ CONV_TINY = _Net(
 
 _SHORT = TrainingConfig(epochs=20, decay_start=0.5)
 
-# Errors of Conv-Small wander for some 30 epochs before they fall, as a public re-implementation's log shows, so trials
-# are not compared before that; none of 10,000 held out, 500 updates are an epoch. A trial that guesses has failed.
+# Errors of Conv-Small fluctuate for some 30 epochs before they fall, as a public re-implementation's log shows, so
+# trials are not compared earlier; with 10,000 validation rows an epoch is 500 updates. A trial at chance level has
+# failed.
 _STOP = StopConfig(first_rung_steps=15_000, failure_error=0.5, failure_steps=5000)
 _STOP_SHORT = StopConfig(first_rung_steps=4000, failure_error=0.5, failure_steps=3000)
-# CIFAR-10's ten classes: 0.9 is guessing.
+# CIFAR-10 has ten classes: 0.9 is chance level.
 _STOP_CIFAR = StopConfig(first_rung_steps=8000, failure_error=0.7, failure_steps=4000)
 
 

@@ -1,8 +1,8 @@
-"""Pezeshki et al. 2016, "Deconstructing the ladder network architecture": every variant at 100, 1000 and all labels.
+"""Pezeshki et al. 2016, "Deconstructing the ladder network architecture": all variants at 100, 1000 and all labels.
 
-The paper tuned noise and denoising weights for every variant and label count; those settings could not be read. Each
-study therefore starts from the settings of Rasmus et al. for its label count, and its search is what finds better ones.
-Figures are means with standard errors over ten seeds; all but the AMLP rows are from memory and shown as unverified.
+The paper tuned noise and denoising weights per variant and label count, but these settings were not available. Each
+study therefore starts from the settings of Rasmus et al. for its label count. Results are means with standard errors
+over ten seeds; all but the AMLP rows are from memory and marked as unverified.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PEZESHKI = "Pezeshki et al. 2016, variants of the ladder network"
 _LABELS: tuple[int | None, ...] = (100, 1000, None)
 _SUPERVISED: dict[str, Any] = {"decoder": "none", "lambda_": (0.0,) * 7}
 
-# What a variant changes in the full model of its label count; "first only" keeps entry 0 of a vector.
+# Changes of a variant to the full model of its label count; "first only" keeps entry 0 of a vector.
 _CHANGES: dict[str, dict[str, Any]] = {
     "baseline": {**_SUPERVISED, "noise_std": (0.0,) * 7},
     "baseline-noise": _SUPERVISED,
@@ -39,7 +39,7 @@ _CHANGES: dict[str, dict[str, Any]] = {
     **{name: {"combinator": name} for name in ("mlp-4", "mlp-2-2", "mlp-2-2-2", "amlp-4", "amlp-2-2", "amlp-2-2-2")},
 }
 
-# Error and standard error in per cent at 100, 1000 and all labels. "no-noise" was not recalled by anyone.
+# Error and standard error in per cent at 100, 1000 and all labels; those of "no-noise" are unknown.
 _RESULTS: dict[str, tuple[tuple[float, float], ...]] = {
     "baseline": ((25.804, 0.40), (8.734, 0.058), (1.182, 0.010)),
     "baseline-noise": ((23.034, 0.48), (6.113, 0.105), (0.820, 0.009)),
@@ -63,7 +63,7 @@ _RESULTS: dict[str, tuple[tuple[float, float], ...]] = {
     "amlp-2-2-2": ((1.002, 0.038), (0.979, 0.025), (0.578, 0.013)),
 }
 
-# Rows of a public restatement of the paper's table: (variant, column), column 0 for 100 labels.
+# Rows of a public reproduction of the paper's table: (variant, column), column 0 for 100 labels.
 _VERIFIED = {("amlp-4", 0), ("amlp-4", 1), ("amlp-4", 2), ("amlp-2-2", 2)} | {("amlp-2-2-2", i) for i in range(3)}
 
 
@@ -96,7 +96,7 @@ def _study(variant: str, column: int) -> Study:
         name=f"pezeshki-{group}-{variant}",
         title=f"variant {variant}",
         model=replace(model, **changes),
-        # What a variant leaves out is not searched back in.
+        # Parts that a variant removes are not searched.
         space=SpaceConfig(
             noise="fixed" if silent or first_only else "input-and-local",
             combinator_std=variant == "rand-init" or "mlp" in variant,

@@ -1,7 +1,7 @@
 """Rasmus et al. 2015: every MLP row of the permutation-invariant MNIST table, and the same models on digits.
 
-Settings are those of the original code's commands. "text" marks results that were confirmed in a source that could be
-read; "memory" marks those that could not, and are shown as unverified.
+Settings are those of the original code's commands. Results that were not confirmed in a readable source are marked as
+unverified.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TITLES: dict[Kind, str] = {
 }
 
 _MNIST_WIDTHS = (784, 1000, 500, 250, 250, 250, 10)
-# A tenth of MNIST's pixels and about a fifth of its widths: a step costs what its launches cost, on any machine.
+# A tenth of MNIST's pixels and about a fifth of its widths: launches dominate the time of a step on any machine.
 _DIGITS_WIDTHS = (64, 200, 100, 50, 50, 50, 10)
 
 
@@ -38,7 +38,7 @@ def _model(widths: tuple[int, ...], kind: Kind, lambda_: tuple[float, ...], loca
         "base": (0.0,) * (depth + 1),
     }[kind]
     decoder = {"full": "full", "bottom": "full", "gamma": "gamma", "base": "none"}[kind]
-    # The input's noise stays 0.3 in every row; only the layers' own changes.
+    # The input's noise is 0.3 in every row; only that of the layers differs.
     return LadderConfig(widths=widths, noise_std=(0.3, *(local,) * depth), lambda_=weights, decoder=decoder)  # type: ignore[arg-type]
 
 
@@ -84,7 +84,7 @@ def _mnist(row: _Row) -> Study:
         data=DataConfig(dataset="mnist", labels=labels, validation=10_000),
         model=_model(_MNIST_WIDTHS, kind, lambda_, local),
         training=TrainingConfig(),
-        # Errors after less than about 4,000 updates rank good settings badly; before that only failures stop.
+        # Errors before about 4,000 updates rank good settings low; until then only failed trials stop.
         stop=StopConfig(first_rung_steps=4000, failure_error=0.15 if kind != "base" else 0.5, failure_steps=3000),
         target=Target(
             error=error / 100,

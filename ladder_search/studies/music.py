@@ -1,12 +1,11 @@
-"""Prémont-Schwarz et al. 2017 on polyphonic music: the recurrent ladder of table 3, and models to hold it against.
+"""Prémont-Schwarz et al. 2017 on polyphonic music: the recurrent ladder of table 3, and baselines.
 
-Numbers are nats per step. Those of the recurrent ladder are from memory, and the one on the chorales does not fit what
-the text says of others: it stands here as doubtful. Rows of table 3 that are joint models of a step's notes (NADE, RBM
-and their like) are other people's networks, and no studies here. The baselines' references are those of Bai et al. 2018
-where they had the corpus, else the marginal models of table 3.
+Numbers are nats per step. Those of the recurrent ladder are from memory, and the one on the chorales, which contradicts
+the text, is marked as doubtful. Joint models of a step's notes in table 3 (NADE, RBM and similar) have no studies here.
+References of the baselines are from Bai et al. 2018 if they used the corpus, otherwise from the marginal models of
+table 3.
 
-Pieces have parts of their own: searches go by the validation pieces, and final trainings keep the epoch that is best
-on them.
+The corpora have their own parts: searches use the validation pieces, and final training keeps the best epoch on them.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ JOZEFOWICZ = "Jozefowicz et al. 2015"
 DOUBTFUL = "from memory; better than rows that the text says it did not beat"
 
 Baseline = Literal["rnn", "gru", "lstm", "tcn", "tcn-small"]
-"""tcn-small: as large as the LSTM."""
+"""tcn-small: of the LSTM's size."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,28 +41,28 @@ class SequenceSpaceConfig:
     weight_decay: bool = True
     """Search the weight decay: 0, 1e-6, 1e-5, 1e-4."""
     hidden: tuple[int, ...] = ()
-    """Units of a layer to choose from; none: the study's own."""
+    """Units of a layer to choose from; empty: the study's own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Corpus:
     name: str
-    """Of its studies."""
+    """Prefix of its studies' names."""
     dataset: str
     validation: int
-    """Pieces."""
+    """Number of pieces."""
     training: TrainingConfig
     steps: int
-    """Of an epoch, about."""
+    """Approximate number of steps of an epoch."""
     rladder_epochs: int
-    """The recurrent ladder learns a corpus in fewer passes than networks that see no pitches side by side."""
+    """Epochs of the recurrent ladder, which needs fewer than networks without convolutions over pitches."""
     piece: int
-    """Steps of the window that holds three pieces of four whole, or all of them."""
+    """Steps of a window that contains at least three of four pieces completely."""
     pieces: int
-    """Such windows of an epoch."""
+    """Number of such windows in an epoch."""
 
     def trained(self, kind: Literal["rladder", Baseline]) -> tuple[TrainingConfig, StopConfig]:
-        """How a model is trained, and how much grace a search gives it: a third of its time."""
+        """Return a model's training settings and stop rules; the grace period is a third of the training."""
         training, steps = self.training, self.steps
         if kind == "rladder":
             training = replace(training, epochs=self.rladder_epochs)
@@ -74,11 +73,11 @@ class _Corpus:
             training = replace(training, lr=0.001, labelled_batch=1, window=self.piece, clip_norm=None)
             steps = self.pieces
         grace = max(1, steps * training.epochs // 3)
-        # 11 is what the notes' frequencies give: a model that is no better after its grace has failed.
+        # The notes' frequencies give 11: a model that is no better after the grace period has failed.
         return training, StopConfig(first_rung_steps=grace, failure_error=12.0, failure_steps=grace)
 
 
-# A step of music is nothing to a machine: rows of many pieces at once, and windows as long as chorales are.
+# A step of music is small: use rows of many pieces at once, and windows as long as chorales.
 _TRAINING = TrainingConfig(epochs=40, lr=0.003, decay_start=0.5, labelled_batch=16, window=64, clip_norm=1.0)
 _CORPORA = (
     _Corpus(
@@ -123,14 +122,14 @@ _CORPORA = (
     ),
 )
 
-# corpus -> error and spread of table 3
+# corpus -> error, spread and standing of table 3
 _TABLE_3: dict[str, tuple[float, float, str]] = {
     "piano-midi": (6.181, 0.02, FROM_MEMORY),
     "nottingham": (2.42, 0.03, FROM_MEMORY),
     "musedata": (5.69, 0.02, FROM_MEMORY),
     "jsb": (5.64, 0.02, DOUBTFUL),
 }
-# (corpus, model) -> reference, its source, and whether it could be read
+# (corpus, model) -> reference, its source, and whether it was confirmed
 _REFERENCES: dict[tuple[str, Baseline], tuple[float, str, bool]] = {
     ("jsb", "rnn"): (8.91, BAI, False),
     ("jsb", "gru"): (8.43, BAI, False),
@@ -145,23 +144,23 @@ _REFERENCES: dict[tuple[str, Baseline], tuple[float, str, bool]] = {
     ("piano-midi", "lstm"): (6.866, JOZEFOWICZ, True),
 }
 _NETWORKS: dict[Baseline, SequenceConfig] = {
-    # Of about as many parameters as the LSTM has, 249 thousand.
+    # About as many parameters as the LSTM, 249 thousand.
     "rnn": SequenceConfig(kind="rnn", hidden=418),
     "gru": SequenceConfig(kind="gru", hidden=234),
     "lstm": SequenceConfig(kind="lstm", hidden=200),
     "tcn-small": SequenceConfig(kind="tcn", hidden=76, layers=4, kernel=5, dropout=0.25),
-    # The published code's, of 880 thousand.
+    # The published code's network, 880 thousand parameters.
     "tcn": SequenceConfig(kind="tcn", hidden=150, layers=4, kernel=5, dropout=0.25),
 }
-# The code's own settings are for Nottingham, and end 0.3 nats above the number for the chorales; these, from memory of
-# the text's table of settings, come near it.
+# The code's settings are for Nottingham and end 0.3 nats above the published number for the chorales; these, from
+# memory of the text's table of settings, come close to it.
 _SHALLOW = SequenceConfig(kind="tcn", hidden=220, layers=2, kernel=3, dropout=0.5)
 _OWN: dict[tuple[str, Baseline], SequenceConfig] = {
     ("jsb", "tcn"): _SHALLOW,
     ("jsb", "tcn-small"): replace(_SHALLOW, hidden=143),
 }
 
-# Eighteen layers, five convolutional LSTMs and a fully connected one, as the text says; the rest is ours.
+# Eighteen layers, five convolutional LSTMs and a fully connected one, as in the text; the rest is ours.
 PAPER_LEVELS = (
     "conv:32:5:1 lstm:32:5",
     "conv:32:5:2 lstm:32:5",
@@ -170,12 +169,12 @@ PAPER_LEVELS = (
     "conv:32:5:2 lstm:32:5",
     "conv:32:5:1 dense-lstm:256",
 )
-# Two convolutional LSTMs, the first wide enough for an octave, and as many parameters as the LSTM of the baselines has.
+# Two convolutional LSTMs, the first spanning an octave, with as many parameters as the baselines' LSTM.
 SMALL_LEVELS = ("conv:16:13:2 lstm:16:13", "conv:16:5:2 lstm:16:5", "conv:16:5:2 dense-lstm:112")
 
 
 def _rladder(corpus: _Corpus, suffix: str, levels: tuple[str, ...], title: str) -> Study:
-    """The paper's row, or with a suffix a network of our own, which no number was published for."""
+    """Return the paper's row, or with a suffix a network of ours without a published number."""
     error, spread, standing = _TABLE_3[corpus.name]
     training, stop = corpus.trained("rladder")
     target = Target(
@@ -203,7 +202,7 @@ def _rladder(corpus: _Corpus, suffix: str, levels: tuple[str, ...], title: str) 
 
 
 def _baseline(corpus: _Corpus, kind: Baseline) -> Study:
-    found = _REFERENCES.get((corpus.name, kind))
+    reference = _REFERENCES.get((corpus.name, kind))
     model = _OWN.get((corpus.name, kind), _NETWORKS[kind])
     training, stop = corpus.trained(kind)
     title = "temporal convolutional network" if model.kind == "tcn" else kind.upper()
@@ -219,13 +218,13 @@ def _baseline(corpus: _Corpus, kind: Baseline) -> Study:
         space=SequenceSpaceConfig(),
         stop=stop,
         target=None
-        if found is None
+        if reference is None
         else Target(
-            error=found[0],
+            error=reference[0],
             spread=None,
             seeds=1,
-            source=found[1],
-            verified=found[2],
+            source=reference[1],
+            verified=reference[2],
             spread_verified=False,
             measure="nll",
         ),

@@ -1,9 +1,9 @@
-"""Thaker's report: MNIST to street digits by progressive ladder networks, as published and done right.
+"""Thaker's report: MNIST to street digits with progressive ladder networks, as published and corrected.
 
-The published numbers are of single runs whose source weights were never used: the code restored them into one session
-and trained another. Their rows say so. Beside them are the controls without which nothing follows: a random frozen
-source, and one wider column of as many trainable weights. The same rows exist on stand-ins for the street digits,
-under the stand-ins' own names.
+The published numbers are single runs whose source weights were never used, because the code restored them into one
+session and trained another; the rows are marked accordingly. Further rows are the necessary controls: a random frozen
+source, and a single wider column with as many trainable weights. The same rows exist for stand-ins of the street
+digits, under their own names.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ NEVER_USED = "one run; its source's weights were never used"
 ONE_RUN = "one run"
 
 MNIST_WIDTHS = (784, 1000, 500, 250, 250, 250, 10)
-# A quarter of the report's widths: for images that a laptop has to search through in minutes.
+# A quarter of the report's widths, for data sets that a laptop searches in minutes.
 SMALL_WIDTHS = (784, 250, 125, 60, 60, 60, 10)
 MATCHED = 0.05
-"""Validation error at which sources stop, so that what they learned and not how well decides: the report's 95 %."""
+"""Validation error at which sources stop, to compare sources of equal quality: the report's 95 %."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +35,7 @@ class ProgressiveSpaceConfig:
     """What a search of the progressive family varies around the study's own settings; see ``spaces/progressive.py``."""
 
     alpha: Literal["fixed", "tied", "per-layer"] = "tied"
-    """Initial alpha of the laterals, 0.003..3, one for all layers or one each."""
+    """Initial alpha of the laterals, 0.003..3; tied: one for all layers, per-layer: one each."""
     adapter: bool = True
     """Search the adapter's kind: rusu, sum, linear."""
     adapter_width: bool = False
@@ -47,16 +47,16 @@ class ProgressiveSpaceConfig:
     lr: bool = True
     """Search the learning rate, 0.0001..0.003."""
     statistics: bool = True
-    """Search whether the source's batch statistics are its own or computed anew on the target's pixels."""
+    """Search whether the source's batch statistics are its own or recomputed on the target's pixels."""
     source_labels: bool = False
-    """Search the source's labels, 100 or 1000; every choice is another source to train."""
+    """Search the source's labels, 100 or 1000; each value needs its own source."""
     source_noise: bool = False
-    """Search the noise and the lowest denoising weight of a ladder source; every trial trains its own."""
+    """Search the noise and the lowest denoising weight of a ladder source; every trial trains its own source."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Domain:
-    """A source and a target of equal classes."""
+    """A source and a target with the same classes."""
 
     prefix: str
     target: str
@@ -120,7 +120,7 @@ _PLAIN: dict[str, Any] = {"decoder": "none"}
 
 
 def ladder_source(domain: _Domain, **changes: Any) -> SourceConfig:
-    """The clean encoder of a ladder with 100 labels."""
+    """Return a ladder with 100 labels as the source."""
     depth = len(domain.widths) - 1
     return SourceConfig(
         data=DataConfig(dataset=domain.source, labels=100, validation=domain.source_validation),
@@ -136,7 +136,7 @@ def ladder_source(domain: _Domain, **changes: Any) -> SourceConfig:
 
 
 def supervised_source(domain: _Domain, **changes: Any) -> SourceConfig:
-    """A plain network of the same sizes, trained with all labels."""
+    """Return a plain network of the same sizes, trained with all labels, as the source."""
     zeros = (0.0,) * len(domain.widths)
     return SourceConfig(
         data=DataConfig(dataset=domain.source, labels=None, validation=domain.source_validation),
@@ -148,15 +148,15 @@ def supervised_source(domain: _Domain, **changes: Any) -> SourceConfig:
 
 
 def random_source(domain: _Domain) -> SourceConfig:
-    """Rusu's baseline 4: the same network as it was initialised."""
+    """Return Rusu's baseline 4: the same network with its initial weights."""
     return replace(supervised_source(domain), weights="random", stop_at=None)
 
 
 def wider(widths: tuple[int, ...]) -> tuple[int, ...]:
-    """Return widths of one column with as many trainable weights as a progressive one has with its adapters.
+    """Return the widths of a column with as many trainable weights as a progressive one including its adapters.
 
     Rusu's adapter adds n_{i-1} n_i + n_i^2 weights to layer i >= 2; all hidden layers are widened by one factor m,
-    which solves a m^2 + b m = c with a the weights between hidden layers and b the others.
+    which solves a m^2 + b m = c, where a are the weights between hidden layers and b the others.
     """
     hidden = widths[1:-1]
     a = sum(n_in * n_out for n_in, n_out in pairwise(hidden))
@@ -179,7 +179,7 @@ def _rows(domain: _Domain) -> tuple[Study, ...]:
     ladder = {domain.source: ladder_source(domain)}
     supervised = {domain.source: supervised_source(domain)}
     random = {domain.source: random_source(domain)}
-    # The published columns: raw pixels, no batch norm; their code's lateral is relu(FC) added after the nonlinearity.
+    # The published columns: raw pixels, no batch norm; in their code relu(FC) is added after the nonlinearity.
     raw = replace(progressive, adapter="sum", batch_norm=False, initial="xavier", head="relu", pixels="raw")
     decay = 1e-6
 
@@ -209,7 +209,7 @@ def _rows(domain: _Domain) -> tuple[Study, ...]:
 
     base = f"{domain.prefix}-scratch"
     main = "progressive-digits" if domain.prefix == "house-numbers" else "from-ladder"
-    found = [
+    studies = [
         study(main, "progressive column on a ladder with 100 labels", progressive, ladder,
               baseline=base, published=(0.223, NEVER_USED)),
         study("from-supervised", "progressive column on a supervised source", progressive, supervised, baseline=base),
@@ -232,7 +232,7 @@ def _rows(domain: _Domain) -> tuple[Study, ...]:
         study("raw-no-alpha", "as published on a ladder's weights, no scalars",
               replace(raw, alpha="absent", weight_decay=decay), ladder, lr=1e-4, published=(0.93, NEVER_USED)),
     ]  # fmt: skip
-    return tuple(found)
+    return tuple(studies)
 
 
 STUDIES: tuple[Study, ...] = tuple(study for domain in _DOMAINS.values() for study in _rows(domain))

@@ -1,8 +1,8 @@
 """Thaker's report, convolutional part: Conv-Small on a Gamma source, and an AlexNet's fully connected layers.
 
-The published convolutional source was a supervised network on 100 labels, because its unsupervised cost was
-overwritten, and the published AlexNet had no pretrained weights, whatever the report says; here the source is the
-Gamma model itself, and the AlexNet's source is trained on MNIST. Both columns see 28 x 28 grey pixels, as published.
+The published convolutional source was a supervised network with 100 labels, because its unsupervised cost was
+overwritten, and the published AlexNet had no pretrained weights, contrary to the report. Here the source is the Gamma
+model, and the AlexNet's source is trained on MNIST. Both columns read 28 x 28 grey pixels, as published.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from ladder_search.studies.study import StopConfig, Study, Target
 from ladder_search.training.settings import TrainingConfig
 from ladder_search.trial import DataConfig, SourceConfig
 
-# After Krizhevsky et al. 2012, whose 11 x 11 filters of stride 4 leave little of such a small image; it ends in a map
-# of 250 x 1 x 1, as the published one.
+# After Krizhevsky et al. 2012, whose 11 x 11 filters with stride 4 reduce such a small image strongly; the convolutions
+# end in a map of 250 x 1 x 1, as in the published network.
 ALEXNET = (
     "convf:64:11:4",
     "maxpool:2:2",

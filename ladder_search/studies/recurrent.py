@@ -1,11 +1,10 @@
-"""Prémont-Schwarz et al. 2017 on occluded moving digits: tables 1 and 2, at full size, at half of it, and in minutes.
+"""Prémont-Schwarz et al. 2017 on occluded moving digits: tables 1 and 2, at full size, at half size, and in minutes.
 
-The paper's numbers could not be read again and stand here from memory, its network's layers and its training are not
-known at all: both are marked, the latter is ours. What the paper's text says, and what can therefore be tested, is the
-order: the recurrent ladder is as good as a classifier of optimal reconstructions, and each ablation is almost as bad as
-a network without recurrence below its top.
+The paper's numbers are from memory and marked as such; its layers and its training are unknown, and are ours. Its text
+states the order, which can be tested: the recurrent ladder is as good as a classifier of optimal reconstructions, and
+each ablation is almost as bad as a network without recurrence below its top.
 
-Rows of table 1 are named after the network; the small ones have the names of their data sets.
+Rows of table 1 are named after the network; the small studies are named after their data sets.
 """
 
 from __future__ import annotations
@@ -42,24 +41,24 @@ class RecurrentSpaceConfig:
     weight_decay: bool = False
     """Search the weight decay: 0, 1e-6, 1e-5, 1e-4."""
     iterations: tuple[int, ...] = ()
-    """Iterations per frame to choose from; none: the study's own."""
+    """Iterations per frame to choose from; empty: the study's own."""
     channels: tuple[int, ...] = ()
-    """Channels of the lowest level to choose from, the others in proportion; none: the study's own."""
+    """Channels of the lowest level to choose from, the others in proportion; empty: the study's own."""
     kernels: tuple[int, ...] = ()
-    """Kernels of the convolutional cells to choose from; none: the study's own."""
+    """Kernels of the convolutional cells to choose from; empty: the study's own."""
     cells: tuple[Literal["lstm", "gru"], ...] = ()
-    """Kinds of recurrent cells to choose from; none: the study's own."""
+    """Kinds of recurrent cells to choose from; empty: the study's own."""
     top: bool = False
     """Search the top level's units: 64, 128, 256, 512."""
     normalisation: bool = False
     """Search the normalisation of cells and decoder: ln, bn."""
     teacher: bool = True
-    """Search the teacher's weight, 1..300, and its decay, where the study has one."""
+    """Search the teacher's weight, 1..300, and its decay, if the study has a teacher."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Size:
-    """One of the sizes that the experiments have."""
+    """One of the sizes of the experiments."""
 
     dataset: str
     rows: int = 60_000
@@ -69,30 +68,30 @@ class _Size:
     channels: int
     top: int
     stride: int
-    """Of the convolution before the first recurrent cell: digits move by less than a cell's kernel either way."""
+    """Stride before the first recurrent cell; digits move by less than a cell's kernel in each direction."""
     training: TrainingConfig
     labelled: int
-    """Labelled rows of a batch, of half as many rows as there are labels for."""
+    """Labelled rows of a batch with unlabelled sequences."""
 
     @property
     def name(self) -> str:
-        """Of its studies."""
+        """Prefix of its studies' names."""
         return self.dataset.replace("occluded-digits-mini", "occluded-digits")
 
     @property
     def steps(self) -> int:
-        """Updates of a search's trial."""
+        """Updates of a trial in a search."""
         return self.training.epochs * ((self.rows - self.validation) // self.training.unlabelled_batch)
 
     def levels(self, cell: Literal["lstm", "none"], top: str) -> tuple[str, ...]:
-        """The encoder: two convolutions, one, one; without recurrence a third convolution is in the cell's place."""
+        """Return the encoder, with two, one and one convolutions; without recurrence a third one replaces the cell."""
         c = self.channels
         lowest, middle = ((f"lstm:{n}:3" if cell == "lstm" else f"conv:{n}:3:1 none") for n in (c, 2 * c))
         first = f"conv:{c}:3:1 conv:{c}:3:{self.stride}" if self.stride > 1 else f"conv:{c}:3:1"
         return (f"{first} {lowest}", f"conv:{2 * c}:3:2 {middle}", f"conv:{4 * c}:3:2 {top}:{self.top}")
 
     def model(self, kind: str, *, unlabelled: bool = False) -> RecurrentConfig:
-        """The network of a row of table 1."""
+        """Return the network of a row of table 1."""
         video = RecurrentConfig(frame=(1, self.side, self.side), levels=self.levels("lstm", "dense-lstm"))
         video = replace(video, unlabelled=unlabelled)
         changes: dict[str, dict[str, Any]] = {
@@ -134,7 +133,7 @@ _HALF = _Size(
     ),
     labelled=20,
 )
-# One velocity and no bounce, the first cells at full resolution: what minutes on one core are enough for.
+# One velocity, no bounce, first cells at full resolution: suited to minutes on one core.
 _MINI = _Size(
     dataset="occluded-mnist-mini",
     side=16,
@@ -165,7 +164,7 @@ _TITLES = {
     "rladder": "recurrent ladder",
 }
 
-# Row -> error % and spread of table 1; of the row without classes its prediction error and spread, x 1e-5.
+# Row -> error % and spread of table 1; for the row without classes its prediction error and spread, x 1e-5.
 _TABLE_1: dict[str, tuple[float, float]] = {
     "static": (0.71, 0.03),
     "temporal": (2.02, 0.16),
@@ -189,10 +188,10 @@ _TABLE_2: dict[tuple[str, bool, bool], tuple[float, float]] = {
 
 
 def table_1_model(kind: str, data: str = "occluded-mnist", *, channels: int | None = None) -> RecurrentConfig:
-    """Return the network of a row of table 1 with another number of channels, which the paper leaves open.
+    """Return the network of a row of table 1 with another number of channels, which the paper does not specify.
 
     Args:
-        kind: ``rladder``, ``static`` …, as studies are called after the name of their data.
+        kind: row, such as ``rladder`` or ``static``.
         data: ``occluded-mnist``, with ``-half`` or ``-mini`` for the other sizes.
         channels: of the lowest level, the others in proportion; None: the study's own.
     """
@@ -201,7 +200,7 @@ def table_1_model(kind: str, data: str = "occluded-mnist", *, channels: int | No
 
 
 def _target(size: _Size, kind: str, found: tuple[float, float]) -> Target | None:
-    """The published number of the full size; the smaller ones are ours and have none."""
+    """Return the published number for the full size; the smaller sizes are ours and have none."""
     if size is not _FULL:
         return None
     scale = 1e-5 if kind == "no-classes" else 0.01
@@ -218,7 +217,7 @@ def _target(size: _Size, kind: str, found: tuple[float, float]) -> Target | None
 
 
 def _stop(steps: int, kind: str) -> StopConfig:
-    # Early on the baselines lead and the recurrent ladder starts slowest: a third of the budget for everybody.
+    # The recurrent ladder starts slowest and baselines lead early on: all trials get a third of the budget.
     failure = 0.02 if kind == "no-classes" else 0.85
     return StopConfig(first_rung_steps=max(1, steps // 3), failure_error=failure, failure_steps=max(1, steps // 3))
 
@@ -242,16 +241,16 @@ def _supervised(size: _Size, kind: str) -> Study:
 
 
 def _few_labels(size: _Size, kind: str, unlabelled: bool, taught: bool) -> Study:
-    # All labelled rows are a pass of 1,000: without unlabelled ones an epoch is as long as with them.
+    # All labelled rows are a pass of 1,000: without unlabelled rows an epoch is as long as with them.
     training = replace(size.training, labelled_batch=size.labelled if unlabelled else size.training.labelled_batch)
     model, teacher = size.model(kind, unlabelled=unlabelled), TeacherConfig()
     if taught and size is _HALF and kind == "static":
-        # The best of 12 trials by validation error after 4 passes, one seed and draw of labels: 12.1 %, 16.0 with the
-        # settings below, of which the noise alone makes 2.5 points; 14.0 without a teacher.
+        # The best of 12 trials by validation error after 4 passes, one seed and draw of labels: 12.1 %, compared with
+        # 16.0 for the settings below, 2.5 points of which are due to the noise; 14.0 without a teacher.
         model, teacher = replace(model, noise_std=0.05, dropout=0.385), TeacherConfig(weight=2.8, decay=0.995)
     elif taught:
-        # A teacher needs noise that differs from the student's. On frames, empty but for a few pixels, that of
-        # reconstructions drowns what is seen of the digit: 76 % validation error after 1,000 steps, 52 so (n = 1).
+        # A teacher needs noise that differs from the student's. On frames, which are mostly empty, the noise level of
+        # reconstructions hides the digit: 76 % validation error after 1,000 steps, compared with 52 here (n = 1).
         model = replace(model, noise_std=0.15 if kind == "static" else 0.03, dropout=0.2)
         teacher = TeacherConfig(weight=30.0)
     suffix = "-mt" if taught else "-unlabelled" if unlabelled else ""

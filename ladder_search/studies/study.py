@@ -1,4 +1,4 @@
-"""What a study is: a published experiment as data, with the number that it must reach."""
+"""Studies: published experiments as data, with the result to reproduce."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from ladder_search.trial import DataConfig, SourceConfig, TrialSpec, build_sourc
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """A published test error, or what its study is judged by instead. Errors are fractions: 0.0106 is 1.06 %."""
+    """A published test error or other measure. Errors are fractions: 0.0106 is 1.06 %."""
 
     error: float
     spread: float | None
     spread_kind: Literal["standard deviation", "standard error"] = "standard deviation"
     seeds: int = 10
-    """Runs behind the published number."""
+    """Number of runs behind the published number."""
     source: str
     verified: bool
-    """Whether the error was confirmed in a source that could be read."""
+    """Whether the error was confirmed in a readable source."""
     spread_verified: bool
     margin: float | None = None
-    """How far above the published error a mean may be and count as reproduced; None: one published standard deviation.
+    """Largest excess over the published error that counts as reproduced; None: one published standard deviation.
 
-    It is fixed in the study's table, before anything is trained.
+    It is fixed in the study's table before any training.
     """
     standing: str = ""
-    """What speaks against taking the number as evidence, in a few words; "": nothing is known."""
+    """Why the number is weak evidence, in a few words; "" without known reason."""
     measure: str = ERROR.name
-    """Row of ``metrics.MEASURES``."""
+    """Key of ``metrics.MEASURES``."""
 
     def __post_init__(self) -> None:
         if self.measure not in MEASURES:
@@ -50,19 +50,19 @@ class Target:
 
     @property
     def deviation(self) -> float | None:
-        """Standard deviation of single runs, whichever of the two the paper prints; None: it prints none."""
+        """Standard deviation of single runs, converted from a standard error if necessary; None without spread."""
         if self.spread is None or self.spread_kind == "standard deviation":
             return self.spread
         return self.spread * math.sqrt(self.seeds)
 
     @property
     def largest_excess(self) -> float | None:
-        """How far above the published error a mean may be and count as reproduced; None: nothing was fixed."""
+        """Largest excess of a mean over the published error that counts as reproduced; None if undefined."""
         return self.deviation or None if self.margin is None else self.margin
 
     @property
     def withheld(self) -> str:
-        """Why there is no verdict on this number, whatever is trained; "": there can be one."""
+        """Why this number allows no verdict; "" if it allows one."""
         if self.seeds < 2:
             return "the published number is a single run"
         if self.largest_excess is None:
@@ -86,13 +86,13 @@ class SpaceConfig:
     """What a search of the ladder family varies around the study's own settings; see ``spaces/`` for the ranges."""
 
     noise: Literal["fixed", "tied", "input-and-local", "per-layer"] = "input-and-local"
-    """tied: one sigma everywhere; input-and-local: the input's own and one for layers 1..L."""
+    """tied: one sigma for all layers; input-and-local: one for the input and one for layers 1..L."""
     lambda_: Literal["fixed", "tied", "per-layer"] = "tied"
-    """tied: lambda_0, lambda_1 and one value for layers 2..L; one kind (bottom-only, Gamma) has one value anyway."""
+    """tied: lambda_0, lambda_1 and one value for layers 2..L; bottom-only and Gamma models always have one value."""
     combinators: tuple[str, ...] = ()
-    """Combinators to choose from; none: the study's own."""
+    """Combinators to choose from; empty: the study's own."""
     combinator_std: bool = False
-    """Search the initial standard deviation of combinators that start at random."""
+    """Search the initial standard deviation of randomly initialised combinators."""
     lr: bool = False
     """Search the learning rate, 0.0005..0.005; the paper fixed 0.002."""
     decay_start: bool = False
@@ -101,16 +101,16 @@ class SpaceConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StopConfig:
-    """When a trial is stopped before its end."""
+    """When a trial is stopped early."""
 
     first_rung_steps: int
-    """No trial is compared with others before this many updates."""
+    """Updates before the first comparison of trials."""
     reduction: int = 3
-    """The best 1/reduction of a rung goes on; rungs are reduction times apart."""
+    """The best 1/reduction of a rung continue; successive rungs differ by this factor."""
     failure_error: float
-    """A trial whose validation error is above this after ``failure_steps`` updates has failed and stops.
+    """A trial whose validation error is above this after ``failure_steps`` updates has failed and is stopped.
 
-    At most the limit of the study's measure, which the study checks.
+    At most the limit of the study's measure.
     """
     failure_steps: int
     """Number of updates after which ``failure_error`` applies."""
@@ -126,32 +126,32 @@ class StopConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Study:
-    """A named experiment: fixed settings, what to search, when to stop, and the published target."""
+    """A named experiment: fixed settings, search space, stop rules, and the published target."""
 
     name: str
     family: str
     title: str
-    """What was trained, in a few words; the name says on which data and labels."""
+    """The model in a few words; data and labels are in the name."""
     data: DataConfig
-    """The split of a search; final training holds nothing out."""
+    """Data and split of a search; final training has no validation rows."""
     model: ModelConfig
-    """The published configuration's model settings."""
+    """Model settings of the published configuration."""
     training: TrainingConfig
     space: object = field(default_factory=SpaceConfig)
-    """What a search varies, a dataclass of the family's own kind."""
+    """What a search varies, a dataclass of the family."""
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
-    """A mean teacher of the networks; weight 0: none."""
+    """Mean teacher of the networks; weight 0: none."""
     sources: Mapping[str, SourceConfig] = field(default_factory=dict)
     """Earlier stages of the trials; see ``TrialSpec.sources``."""
     stop: StopConfig
     target: Target | None
-    """None: no paper reports this experiment."""
+    """None if no paper reports this experiment."""
     baseline: str | None = None
-    """Study of the supervised baseline that this one is measured against."""
+    """Study of the supervised baseline for comparison."""
     report_every: int = 1
-    """Epochs between two reports of a trial to the search."""
+    """Epochs between two reports of a trial."""
     changes: Mapping[str, Any] = field(default_factory=dict)
-    """Settings that were put over the published ones, nested; none: the study is as published."""
+    """Nested settings that replaced the published ones; empty for the published study."""
 
     def __post_init__(self) -> None:
         high, remedy = self.measure.limit, ""
@@ -166,11 +166,11 @@ class Study:
 
     @property
     def measure(self) -> Measure:
-        """What its trials are judged by."""
+        """The measure of its trials."""
         return self.model.measure
 
     def trial(self, **seeds: int) -> TrialSpec:
-        """The published configuration as a trial; ``seeds`` are ``seed``, ``label_seed`` and ``draws``."""
+        """Return the published configuration as a trial; ``seeds`` are ``seed``, ``label_seed`` and ``draws``."""
         return TrialSpec(
             family=self.family,
             data=self.data,
@@ -182,15 +182,14 @@ class Study:
         )
 
     def is_of(self, spec: TrialSpec) -> bool:
-        """Whether a trial answers this study's question: trained on its data, with as many labels, judged alike."""
-        own = (self.data.dataset, self.data.labels, self.measure)
-        return (spec.data.dataset, spec.data.labels, spec.measure) == own
+        """Return whether a trial has this study's data set, number of labels and measure."""
+        study = (self.data.dataset, self.data.labels, self.measure)
+        return (spec.data.dataset, spec.data.labels, spec.measure) == study
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> Study:
-        """Return this study with nested settings put over its data, model, training, teacher, sources, space and stop
-        rules.
+        """Return this study with nested settings that replace its own.
 
-        Where its model is then judged by another measure, it has neither target nor baseline.
+        If the model then has another measure, target and baseline are removed.
 
         Raises:
             UnknownNameError: no such setting.
@@ -203,12 +202,12 @@ class Study:
                 raise UnknownNameError("group of settings", section, sections)
             if not isinstance(values, Mapping):
                 raise SettingError(f"{section} is a group of settings, got {values!r}; write {section}.NAME=VALUE.")
-            own = getattr(self, section)
+            current = getattr(self, section)
             if section == "sources":
-                before = {name: as_mapping(source) for name, source in own.items()}
+                before = {name: as_mapping(source) for name, source in current.items()}
                 changed[section] = build_sources(merge(before, values))
                 continue
-            changed[section] = build(type(own), merge(as_mapping(own), values), where=section)
+            changed[section] = build(type(current), merge(as_mapping(current), values), where=section)
         if changed.get("model", self.model).measure != self.measure:
             changed |= {"target": None, "baseline": None}
         return dataclasses.replace(self, **changed, changes=merge(self.changes, overrides))
