@@ -13,8 +13,7 @@ def usable_cores(system: Path = Path("/")) -> int:
     It is limited by the affinity (``taskset``, ``numactl``, a cpuset of a container or batch system) and by the CPU
     quotas of the process's control group and its parents (``docker --cpus``, a Kubernetes limit, Slurm, ``systemd``) in
     versions 1 and 2 of cgroups. A quota of 2.5 cores counts as 2.
-
-    Args: ``system`` is the folder of ``proc`` and ``sys``, for tests.
+    ``system`` is the folder of ``proc`` and ``sys``, for tests.
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([affinity, *(int(quota) for quota in _quotas(system))]))
@@ -57,7 +56,6 @@ def _cpu_groups(system: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _quota(folder: Path) -> float | None:
-    """Return the quota of one control group in cores, or None."""
     for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
         try:
             quota, period = " ".join((folder / name).read_text(encoding="ascii") for name in names).split()

@@ -29,8 +29,6 @@ Treatment = Literal["input", "fixed", "removed", "harmless"]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Treatment of some variables."""
-
     names: tuple[str, ...]
     """Whole names, or prefixes with a trailing ``*``."""
     treatment: Treatment
@@ -197,7 +195,6 @@ def row_of(name: str) -> Row | None:
 
 @functools.cache
 def _values() -> dict[str, str]:
-    """Return the variables that are always set."""
     return {name: row.value for row in TABLE if row.value is not None for name in row.names}
 
 

@@ -83,8 +83,8 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 def command_line(command: str, *words: object, **options: object) -> str:
     """Return a command of this project, quoted for a shell.
 
-    ``command_line("export", "first", root=Path("my results"), top=3)`` is ``ladder-search export first --root 'my
-    results' --top 3``.
+    For example, ``command_line("export", "first", root=Path("my results"), top=3)`` is
+    ``ladder-search export first --root 'my results' --top 3``.
 
     Args:
         command: of ``ladder-search``; ``search`` is ``python search.py``; ``mlflow``, ``pip`` and ``ray`` are those of

@@ -50,17 +50,12 @@ class Measure:
     """The objective of a search, which is minimised, and its format."""
 
     name: str
-    """Name in models."""
     title: str
     """Title after "validation" or "test" in a sentence."""
     unit: str
-    """Unit of formatted values."""
     scale: float
-    """Factor of formatted values."""
     digits: int
-    """Decimal places of formatted values."""
     difference: str
-    """Unit of formatted differences."""
     limit: float | None
     """Upper bound of the measure; None if unbounded."""
 

@@ -12,7 +12,6 @@ from ladder_search.errors import SettingError
 _LOCAL_SCHEMES = ("sqlite:///", "file://")
 """Schemes of addresses that contain a local path."""
 _SHOWN = 100
-"""Maximum length of a path in a message."""
 
 
 def check_working_directory() -> None:

@@ -24,7 +24,6 @@ class SearchSummary:
 
     measure: Measure
     counts: dict[TrialState, int]
-    """Number of ended trials of each state; all states are present."""
     found: TrialRecord | None
     """Best COMPLETE suggestion of the sampler, or None."""
     published: float | None
@@ -32,7 +31,6 @@ class SearchSummary:
     baseline: float | None
     """Error of the supervised baseline; None if it is not COMPLETE."""
     target: Target | None
-    """The published test error."""
 
     @property
     def best(self) -> float | None:

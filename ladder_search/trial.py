@@ -170,11 +170,9 @@ class TrialSpec:
 
     @property
     def measure(self) -> Measure:
-        """The objective of the trial."""
         return self.model.measure
 
     def request(self) -> Request:
-        """Return the requested cores and share of a GPU."""
         return request_of(self.model, self.training, find_family(self.family).stacking)
 
     def program(self) -> tuple[object, ...]:

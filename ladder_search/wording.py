@@ -18,7 +18,6 @@ NOTHING = metrics.NOTHING
 
 
 def finite(value: Any) -> TypeGuard[float]:
-    """Whether ``value`` is a finite number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -15,7 +15,6 @@ CONSEQUENCES = {
     LINKS: "nothing here needs them",
     SYNC: "a power cut may cost the files of the last seconds",
 }
-"""Consequences of each missing feature for a search."""
 
 
 def lacking(folder: Path) -> list[str]:

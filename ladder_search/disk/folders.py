@@ -49,7 +49,6 @@ def write_folder(folder: Path, files: Mapping[str, bytes], *, replace: bool = Fa
 
 
 def unwritable(folder: Path, error: OSError) -> StudyFolderError:
-    """Return the error for a folder that could not be written."""
     reason = error.strerror or str(error)
     return StudyFolderError(
         f"{folder} must be writable and its disk have space, found: {reason}; nothing was written, make room or choose "
@@ -58,7 +57,6 @@ def unwritable(folder: Path, error: OSError) -> StudyFolderError:
 
 
 def taken(folder: Path) -> StudyFolderError:
-    """Return the error for a path that exists."""
     return StudyFolderError(
         f"an existing folder is never overwritten and {folder} exists; choose another place, or force it."
     )

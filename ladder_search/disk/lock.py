@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from filelock import SoftFileLock
 
 LOCK = "lock"
-"""Name of the lock file of a folder."""
 LOCK_FILES = frozenset({LOCK, f".{LOCK}.held"})
 
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
@@ -29,14 +28,7 @@ _SOFT_SECONDS = 1.0
 
 
 class Lock:
-    """An exclusive lock on the file ``path``.
-
-    States::
-
-        lock = Lock(path)   -> no file is created
-        lock.acquire()      -> True: the lock is held; False: another process holds it
-        lock.release()      -> free; the file is kept or removed
-    """
+    """An exclusive lock on the file ``path``, which ``acquire`` creates."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -147,10 +139,8 @@ def _held(path: Path) -> Path:
 def hold(folder: Path, *, timeout: float = 0.0) -> Lock:
     """Create the folder and lock it; return the lock for ``let_go``.
 
-    Args: ``timeout`` is how many seconds to wait for another process.
-
     Raises:
-        BlockingIOError: another process holds the folder, or has just released it.
+        BlockingIOError: another process holds the folder after ``timeout`` seconds, or has just released it.
         OSError: the folder cannot be created or written; a new one is removed again.
     """
     is_new = not folder.exists()

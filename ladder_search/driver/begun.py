@@ -61,7 +61,6 @@ def kept_compiling(settings: SearchSettings, arrangement: Mapping[str, Any], fol
 
 
 def kept_slots(arrangement: Mapping[str, Any]) -> int | None:
-    """Return the slots that an earlier execution chose; None if there is none."""
     slots = arrangement.get("slots")
     return slots if isinstance(slots, int) and slots >= 1 else None
 

@@ -29,7 +29,6 @@ from ladder_search.tracking import DatasetInput, MetricPoint, RunStatus, Tracker
 from ladder_search.tracking.clock import steady_time
 
 CRASHED = "crashed"
-"""Prefix of the reason of a crashed trial."""
 HOPELESS = 3
 """The search stops after this many crashes if no trial has reported: the configurations are not the cause."""
 
@@ -151,7 +150,6 @@ class SearchCallback(tune.Callback):
         self._settle(log, self._fetched(key, tune.Checkpoint(checkpoint) if checkpoint else None))
 
     def end_all(self) -> None:
-        """Record the trials that were still running when the search stopped."""
         self._ledger.flush()  # a disk that was full may have space again, here and below
         for trial in [trial for key, trial in self._trials.items() if key not in self.records]:
             self._halted(trial)

@@ -26,7 +26,6 @@ def _actor_task_failed(self: RayActorManager, tracked_actor_task: Any, exception
 
 @contextmanager
 def survived() -> Iterator[None]:
-    """Make such deaths non-fatal for the searches of this process while active."""
     before = getattr(RayActorManager, TASK_FAILED)
     setattr(RayActorManager, TASK_FAILED, _actor_task_failed)
     try:

@@ -37,7 +37,6 @@ class TrialLog:
     configurations: list[dict[str, Any]] = field(default_factory=list)
     """``CONFIGURATION`` at the start and after each change."""
     rows: dict[int, dict[str, Any]] = field(default_factory=dict)
-    """Metrics by epoch."""
     times: dict[int, int | None] = field(default_factory=dict)
     """Time of the first report of each epoch, in milliseconds since 1970; None for rows that come from a record."""
     reports: list[int] = field(default_factory=list)
@@ -51,7 +50,6 @@ class TrialLog:
         return max(self.rows, default=0)
 
     def take(self, line: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Add one line of the file; return the new rows."""
         if "changed" in line:
             self.configurations.append(line["changed"])
         fresh = [row for row in line.get("rows", ()) if row[EPOCH] not in self.rows]
@@ -180,7 +178,6 @@ def _read(path: Path) -> TrialLog | None:
 
 
 def _checked(line: Any) -> dict[str, Any]:
-    """Return a line whose rows hold numbers; raise ``TypeError`` otherwise."""
     if not isinstance(line, dict):
         raise TypeError(line)
     for row in line.get("rows", ()):

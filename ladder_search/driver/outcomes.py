@@ -65,7 +65,6 @@ def _parsed() -> dict[tuple[str, str, str], Outcome]:
 
 
 OUTCOMES: Final = _parsed()
-"""(ledger, record, journal) -> outcome."""
 
 REASONS: Final[dict[TrialState, str]] = {
     "COMPLETE": "trained to its budget",

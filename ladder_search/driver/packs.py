@@ -143,10 +143,8 @@ def shared(
 def kept(trainable: Any, folder: Path, data: Mapping[str, Dataset], ready: Mapping[str, Path]) -> Iterator[str | None]:
     """Start the actor that holds earlier stages; yield its name, None if trials have no stages.
 
-    Args:
-        folder: where stages are stored as bundles.
-        data: the stages' data sets by name, without test sets.
-        ready: folders of existing bundles, by stage key.
+    Args: ``folder`` receives the stages as bundles; ``data`` are their data sets by name, without test sets; ``ready``
+    are folders of existing bundles by stage key.
     """
     if not data:
         yield None

@@ -21,14 +21,7 @@ from ladder_search.tracking.clock import steady_time
 
 
 class ParentRun:
-    """The parent of all trials' runs.
-
-    States::
-
-        start(…)      -> RUNNING; runs of earlier executions are ended
-        summarise(…)  -> it has pictures, journal, leaderboard and numbers
-        end(status)   -> it has ended
-    """
+    """The parent of all trials' runs; ``start`` also ends the runs of earlier executions."""
 
     def __init__(self, tracker: Tracker, search: str, study: Study, folder: StudyFolder, life: int) -> None:
         """Args: ``search`` is the prefix of run keys; ``life`` counts the executions from 1."""

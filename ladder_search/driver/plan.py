@@ -19,10 +19,8 @@ MOST_PENDING = 16
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     settings: SearchSettings
-    """Settings with the resources of a trial filled in."""
     slots: int
     share: cluster.Share
-    """CPU cores and GPUs of a trial."""
     room: int
     pending: int
     """Number of trials that request resources ahead of time."""
@@ -54,7 +52,6 @@ def choose_slots(
         programs: number of programs in the space; each has its own packs.
         kept: the choice of an earlier execution of the search.
         trials: number of trials that have not ended.
-        private: whether the cluster belongs to this search.
         shares_packs: whether the family's trainable can share packs.
     """
     if settings.slots != "auto" and kept is None:
@@ -84,7 +81,6 @@ def choose_slots(
 
 
 def at_a_time(settings: SearchSettings, *, trials: int, private: bool, slots: int, room: int) -> tuple[int, int]:
-    """Return the number of pending trials and the maximum number of concurrent ones."""
     most = settings.max_concurrent
     if settings.scheduler == "pbt":  # the trials of a population take turns
         return trials, most or trials

@@ -16,7 +16,6 @@ _LOGGERS = ("", "optuna", "ray", "ray.tune", "ray.tune.execution.experiment_stat
 
 @contextmanager
 def as_before() -> Iterator[None]:
-    """Restore what a search, Ray, Tune and Optuna change in the process."""
     loggers = {logger: _state(logger) for logger in map(logging.getLogger, _LOGGERS)}
     hook = sys.excepthook
     try:

@@ -46,7 +46,6 @@ ray.shutdown()
 @dataclass(frozen=True, slots=True)
 class RayAddress:
     value: str
-    """``host:port``, or ``auto``: the cluster of this node."""
     source: str
     """The option, variable or file that names it."""
 

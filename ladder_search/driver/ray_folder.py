@@ -33,9 +33,7 @@ def ray_folder(notify: Callable[[str], None]) -> Iterator[Path]:
     Ray's default ``/tmp/ray`` belongs to the first user of a machine. The folder is created in the first of
     ``RAY_TMPDIR``, ``TMPDIR``, ``/tmp``, ``/var/tmp`` and ``/dev/shm`` that can hold Ray's sockets and logs.
 
-    Args: ``notify`` receives a line if the folder that a variable names is unusable.
-
-    Raises ``ResourceError`` if there is no such folder.
+    ``notify`` receives a line if the folder that a variable names is unusable. Raises ``ResourceError`` if all are.
     """
     folder = _make(notify)
     lock = Lock(folder / _LOCK)
@@ -83,7 +81,6 @@ def _make(notify: Callable[[str], None]) -> Path:
 
 
 def _try(folder: Path) -> None:
-    """Raise ``OSError`` unless the folder can hold Ray's sockets and logs."""
     (folder / "room").write_bytes(bytes(_ENOUGH_BYTES))
     (folder / "room").unlink()
     name = folder / ("s" * len(_LONGEST_SOCKET))

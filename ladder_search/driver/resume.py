@@ -61,7 +61,6 @@ class Past:
     suggested: int = 0
     """Number of trials suggested so far, which is the number of the next trial."""
     errors: dict[str, dict[int, float | None]] = field(default_factory=dict)
-    """Validation error by key and epoch of all trials that reported one."""
 
     def outlook(self, trials: int) -> str:
         """Return for example "3 of 24 trials have ended; going on with t0003 from epoch 40, t0004 from its start"."""
@@ -270,7 +269,6 @@ def _fill(
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of a record with NaN in place of null."""
     return {name: math.nan if value is None else value for name, value in row.items()}
 
 

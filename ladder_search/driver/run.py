@@ -45,7 +45,7 @@ from ladder_search.trial import TrialSpec
 
 
 class Run:
-    """One execution of a search; a resume is a further one (a further "life").
+    """One execution of a search; every resume is another one.
 
     States::
 
@@ -109,7 +109,6 @@ class Run:
                 "pbt needs parameters to change and the space of this search has none; choose --scheduler asha."
             )
         self._generation = max(self._study.report_every, self._epochs // 10)
-        """Epochs between two comparisons of a population."""
         self._provenance = collect(data_name=dataset.name, data_digest=dataset.digest)
         check_stacks(own.family, settings.slots)
         self._compiling = begun.new_compiling(settings)
@@ -156,7 +155,6 @@ class Run:
 
     @property
     def complete(self) -> bool:
-        """Whether an earlier execution has completed the search."""
         return bool(self._description) and self._left() == 0 and not self._folder.running.exists()
 
     def outlook(self) -> str:

@@ -144,7 +144,6 @@ def _clip(value: Any, distribution: optuna.distributions.BaseDistribution) -> An
 
 
 def _sampler(distribution: optuna.distributions.BaseDistribution) -> Any:
-    """Return Ray's distribution for new values; ``_clip`` rounds them to steps."""
     if isinstance(distribution, optuna.distributions.FloatDistribution):
         kind = tune.loguniform if distribution.log else tune.uniform
         return kind(distribution.low, distribution.high)

@@ -82,13 +82,10 @@ class OptunaSearcher(Searcher):
     ) -> None:
         """Args:
         sampler: returns the sampler for a trial number.
-        suggest_settings: returns a trial's nested settings.
-        common: configuration entries that all trials share.
         needed: returns the program for given settings.
         reasons: why the scheduler stopped a trial, by key; trials without a reason were stopped with the search.
         unfinished: trials to resume before new ones.
         first: number of the first new trial.
-        over: whether the search is being halted.
         most: number of trials to suggest. The end is reported after all have ended, as Ray reuses the processes of
         paused trials.
         untried: returns parameters that no trial has yet; None if the sampler cannot repeat itself.
@@ -162,7 +159,6 @@ class OptunaSearcher(Searcher):
             self._report(key, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Report the final state of a trial to Optuna."""
         key = self._running.pop(trial_id, None)
         if key is None:
             return

@@ -59,8 +59,7 @@ class SearchSpace:
         return self.settings(optuna.trial.FixedTrial(dict(params)))
 
     def points(self) -> list[FixedPoint]:
-        """Return the configurations that run first: the study's own, its supervised baseline on the same draw, other
-        grids.
+        """Return the configurations that run first: the study's, its supervised baseline on the same draw, and grids.
 
         The first two have names and are never stopped; the others are ordinary suggestions.
         """
@@ -96,8 +95,7 @@ class SearchSpace:
         )
 
     def enumerated(self, limit: int) -> dict[str, dict[str, Any]] | None:
-        """Return the flat parameters of all configurations by ``identity`` of their settings; None if more than
-        ``limit``.
+        """Return the flat parameters of all configurations by their ``identity``; None if more than ``limit``.
 
         Raises ``LadderSearchError`` if one of them is not a valid trial.
         """

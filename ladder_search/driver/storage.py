@@ -48,7 +48,6 @@ class Place:
         self._path: str = resolved[1]
 
     def check_free(self) -> None:
-        """Raise ``SettingError`` unless the location is empty."""
         entries = self._attempt(lambda: self._filesystem.get_file_info(FileSelector(self._path, allow_not_found=True)))
         if not entries:
             return

@@ -105,7 +105,6 @@ class StudyFolder:
         return dict(content)
 
     def write_trial(self, record: TrialRecord) -> None:
-        """Write one ended trial atomically."""
         self._write_json(self.trials / f"{record.key}.json", as_mapping(record))
 
     def read_trials(self) -> list[TrialRecord]:

@@ -58,17 +58,14 @@ class TrialRecord:
     """"published", "supervised baseline", or "" for a suggestion."""
     state: TrialState
     reason: str
-    """Why it ended."""
     params: dict[str, Any]
     """Flat parameters from the sampler: ``model/lambda_0`` -> 1000.0."""
     settings: dict[str, Any]
-    """Settings for ``TrialSpec.from_mapping``."""
     epochs: tuple[dict[str, Any], ...]
     """Metrics of every epoch, oldest first; see ``metrics``."""
     validation_error: float | None
     """Error at the last report, a fraction; None if no report was finite."""
     seconds: float
-    """Wall time."""
     checkpoint: str | None
     """Folder of the last checkpoint, relative to the study folder or absolute; or None."""
 

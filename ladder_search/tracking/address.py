@@ -27,7 +27,6 @@ from ladder_search.tracking.sqlite_store import BUSY_PATIENCE_S, artifact_root, 
 _STARTING = ("starting up", "recovery mode", "not yet accepting connections")
 """Messages of PostgreSQL while it starts or recovers from a crash."""
 DATABASES = ("postgresql", "mysql", "mssql")
-"""Databases that MLflow supports."""
 VARIABLE = "MLFLOW_TRACKING_URI"
 """MLflow's variable, the default of ``--tracking``."""
 
@@ -134,7 +133,6 @@ def without_password(store: str) -> tuple[str, str]:
 
 
 def sqlite_path(store: str) -> Path | None:
-    """Return the file of a SQLite address; None for others."""
     return Path(store.removeprefix("sqlite:///")) if store.startswith("sqlite:") else None
 
 

@@ -39,11 +39,9 @@ class AttachmentQueue:
     def __init__(self, spool: Path, now: Callable[[], float]) -> None:
         self.failures = 0
         self.last_error: str | None = None
-        """Reason of the last of them."""
         self._spool, self._now = spool, now
         self._due_at = 0.0
         self._unsent: dict[str, None] = {}
-        """Targets of the attachments to send, in order."""
 
     def begin(self, ack: Ack) -> None:
         self.failures, self._due_at = 0, 0.0

@@ -48,12 +48,10 @@ MAX_FAILURES = 5
 """Consecutive failures of one call after which it counts as refused, if the store accepts other writes."""
 INTERRUPTED = "ladder.interrupted"
 SPOOL = "ladder.spool"
-"""Tag of every run with the id of its spool."""
 
 ATTACHMENTS_S = 1.0
 """Seconds for which attachments are sent before checking for events and saving the acknowledgement."""
 TURN_POLL_S = 0.1
-"""Seconds between two attempts to lock the spool."""
 
 _log = logging.getLogger(__name__)
 _P = ParamSpec("_P")
@@ -63,9 +61,7 @@ _T = TypeVar("_T")
 class Courier:
     """Sends one spool to one store.
 
-    ``open_store`` receives the spool's id; ``now`` returns seconds since 1970.
-
-    ::
+    ``open_store`` receives the spool's id; ``now`` returns seconds since 1970::
 
         courier = Courier(folder, partial(open_store, uri, name, folder), address=uri, experiment=name, now=time.time)
         courier.step()  -> 0.0   there is more: call again at once
@@ -85,7 +81,6 @@ class Courier:
         self.folder = SpoolFolder(path)
         self.status = WriterStatus(state="starting")
         self.failures = 0
-        """Number of failed steps since the last success."""
         self.sent_events = 0
         self._open_store = open_store
         self._target = hashlib.sha256(f"{address}\n{experiment}".encode()).hexdigest()[:32]
@@ -100,7 +95,6 @@ class Courier:
         self._saved_status: WriterStatus | None = None
         self._attachments = AttachmentQueue(path, now)
         self._failing: tuple[str, str | None] | None = None
-        """Name and run of the last failed call."""
         self._failures_of_call = 0
         self._turn_until: float | None = None
         """Deadline of ``finish`` for the spool's lock; None before the first attempt."""
@@ -115,7 +109,6 @@ class Courier:
         return self._ack
 
     def backlog(self) -> int:
-        """Return the number of unconfirmed bytes in the spool."""
         return max(0, self._reader.size() - (self._ack.position if self._ack else 0))
 
     def step(self) -> float | None:
@@ -191,7 +184,6 @@ class Courier:
                 self._saved_status = self.status
 
     def _step(self) -> bool:
-        """Return whether something was sent."""
         header = self._reader.header()
         if header is None:
             return False  # no spool yet
@@ -406,14 +398,12 @@ class Courier:
 
     @contextmanager
     def _rejections(self, count: int = 1) -> Iterator[None]:
-        """Count refused items and continue."""
         try:
             yield
         except RejectedError as error:
             self._reject(count, error)
 
     def _progress(self) -> None:
-        """Reset the counters of failures after a success."""
         self.failures = 0
 
     def _reject(self, count: int, error: Exception) -> None:

@@ -29,14 +29,12 @@ class Answer:
     missing; late: out of time."""
     status: int = 0
     body: str = ""
-    """Start of an HTTP answer."""
     reason: str = ""
     """Why there is no answer; the target of a redirection."""
     cause: Literal["", "proxy", "certificate"] = ""
     """The intermediary that made a connection fail."""
     tables: list[str] = field(default_factory=list)
     version: str | None = None
-    """Schema version of MLflow in a database."""
 
 
 def ask(store: str, timeout_s: float, start_clock: Callable[[], None] = lambda: None) -> Answer:

@@ -19,7 +19,6 @@ from typing import Any
 from ladder_search.disk.files import write_atomically
 
 MAX_LISTED = 20
-"""Maximum number of files in a message."""
 LOCK_PATIENCE_S = 5.0
 """Seconds to wait for a lock whose holder may be ending."""
 
@@ -44,7 +43,6 @@ class Attachment:
     file: str = ""
     """Relative to the spool folder."""
     folder: str = ""
-    """Folder among the run's artifacts."""
     dataset: dict[str, Any] | None = None
     """Name, digest and rows of a data set; None for a file."""
     reason: str = ""
@@ -75,9 +73,7 @@ class Ack:
     """Byte offset in ``events.jsonl`` up to which the store has everything."""
     last_event: int = 0
     runs: dict[str, str] = field(default_factory=dict)
-    """Run ids of the store by key."""
     open: list[str] = field(default_factory=list)
-    """Keys of runs that have not ended."""
     ended: bool = False
     """Whether the last stored event closes the tracker."""
     rejected: int = 0
@@ -95,7 +91,6 @@ class Ack:
         return [f"{_listed(each)} not stored: {reason.rstrip('.')}" for reason, each in names.items()]
 
     def save(self, folder: SpoolFolder) -> None:
-        """Raises ``OSError`` when the disk refuses."""
         write_atomically(folder.ack, json.dumps(asdict(self)).encode(), sync=False)
 
 
@@ -129,7 +124,6 @@ class WriterStatus:
     """Files and data sets that are not stored; ``ack.json`` lists the reasons."""
 
     def save(self, folder: SpoolFolder) -> None:
-        """Raises ``OSError`` when the disk refuses."""
         write_atomically(folder.status, json.dumps(asdict(self)).encode(), sync=False)
 
 

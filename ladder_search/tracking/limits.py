@@ -36,7 +36,6 @@ def safe_name(name: object) -> str:
 
 
 def safe_prefix(prefix: str) -> str:
-    """Return a prefix of names with unsupported characters replaced."""
     return _FORBIDDEN.sub("_", prefix)
 
 

@@ -229,7 +229,6 @@ class MlflowStore:
 
     @contextmanager
     def _calls(self) -> Iterator[None]:
-        """Convert exceptions of MLflow and its libraries into those of the protocol, and suppress warnings."""
         try:
             with warnings.catch_warnings(), environment.ours():  # and others at each call
                 warnings.simplefilter("ignore")

@@ -28,7 +28,6 @@ PENDING_BYTES = 16 << 20
 """Limit of the buffer used while the disk is full; further events are lost, counted and reported."""
 
 PENDING_RETRY_S = 1.0
-"""Seconds between two attempts to write to a full disk."""
 
 
 class SpoolAppender:
@@ -201,7 +200,6 @@ class Record:
     n: int
     event: Event
     end: int
-    """Byte offset after its line."""
 
 
 class SpoolReader:
@@ -211,7 +209,6 @@ class SpoolReader:
         self.folder = SpoolFolder(path)
         self.position = position
         self.unreadable = 0
-        """Number of invalid lines that were skipped."""
         self.first_event = 0
         """Byte offset after the header, once it is read."""
         self._header: Header | None = None

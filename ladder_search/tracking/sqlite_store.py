@@ -16,7 +16,6 @@ from urllib.parse import unquote, urlsplit
 from ladder_search.errors import StoreBusyError, TrackingError
 
 BUSY_PATIENCE_S = 10.0
-"""Seconds to wait for a locked store."""
 ARTIFACTS = "mlartifacts"
 _LOCATIONS = (
     ("experiments", "artifact_location"),
@@ -132,7 +131,6 @@ def _location_columns(database: sqlite3.Connection) -> Iterator[tuple[str, str]]
 
 
 def _prefixes(database: sqlite3.Connection, columns: list[tuple[str, str]]) -> set[str]:
-    """Return the addresses of all ``mlartifacts`` folders in the tables."""
     prefixes = set()
     for table, column in columns:
         for (location,) in database.execute(f"SELECT DISTINCT {column} FROM {table} WHERE {column} LIKE 'file:%'"):

@@ -46,17 +46,13 @@ ENDING_PATIENCE_S, ORPHAN_PATIENCE_S = 10.0, 60.0
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SyncReport:
     events: int
-    """Sent by this call."""
     left_bytes: int
-    """Bytes that are not stored."""
     rejected: int
     """Items that the store has refused permanently."""
     missing: int
     """Events that a full disk lost."""
     unreadable: int
-    """Damaged lines of the spool."""
     error: str | None
-    """Why the rest could not be sent."""
     files: tuple[str, ...] = ()
     """Files that are not stored, one sentence per reason; the next ``sync`` retries them."""
 
