@@ -27,8 +27,8 @@ class SettingError(LadderSearchError, ValueError):
 class UnknownNameError(LadderSearchError, LookupError):
     """An unknown name; the message lists the valid names and suggests the nearest.
 
-    ``UnknownNameError("study", "mnist-10-full", ["mnist-100-full", "mnist-all-full"])`` reads ``unknown study
-    'mnist-10-full': did you mean 'mnist-100-full'? Known: mnist-100-full, mnist-all-full.``
+    ``UnknownNameError("study", "mnist-10-full", ["mnist-100-full", "mnist-all-full"])`` reads
+    ``unknown study 'mnist-10-full': did you mean 'mnist-100-full'? Known: mnist-100-full, mnist-all-full.``
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:

@@ -40,8 +40,7 @@ class SearchSummary:
 
     @property
     def gap_points(self) -> float | None:
-        """Baseline minus best in displayed units (percentage points for errors); positive if the study beats its
-        baseline."""
+        """Baseline minus best in displayed units (percentage points for errors); positive if the study is better."""
         return None if self.baseline is None or self.best is None else self.measure.scale * (self.baseline - self.best)
 
     @property

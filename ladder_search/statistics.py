@@ -117,7 +117,7 @@ class AgainstTarget:
 def paired(
     a: Sequence[float], b: Sequence[float], *, alternative: Literal["two-sided", "greater"] = "two-sided"
 ) -> float:
-    """Return the p-value of the paired t-test on common seeds; ``greater``: that the mean of a is not higher.
+    """Return the p-value of the paired t-test on common seeds; ``greater``: one-sided, whether a has the higher mean.
 
     It is 1 for fewer than two pairs and for equal differences, which have no variance.
     """

@@ -18,8 +18,7 @@ CONSEQUENCES = {
 
 
 def lacking(folder: Path) -> list[str]:
-    """Return the keys of ``CONSEQUENCES`` that the file system of ``folder`` lacks; raise ``OSError`` if it is not
-    writable."""
+    """Return the keys of ``CONSEQUENCES`` that the file system of ``folder`` lacks. Raises ``OSError``."""
     with tempfile.TemporaryDirectory(prefix=".ladder-search-", dir=folder) as name:
         place = Path(name)
         lock = Lock(place / "lock")

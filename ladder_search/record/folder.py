@@ -55,8 +55,7 @@ class StudyFolder:
         """Notes on the file system, once the folder is locked."""
 
     def create(self, description: dict[str, Any]) -> None:
-        """Create the folder and write ``study.json``; raise ``StudyFolderError`` if it holds a study or cannot be
-        written."""
+        """Create the folder and write ``study.json``; raise ``StudyFolderError`` if that is impossible."""
         self.check_free()
         try:
             self.describe(description)

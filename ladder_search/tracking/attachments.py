@@ -25,8 +25,8 @@ _log = logging.getLogger(__name__)
 class AttachmentQueue:
     """The waiting attachments of an acknowledgement.
 
-    A refused attachment is retried by the next execution only; one that failed because the store was unreachable is
-    retried until it is sent.
+    A refused attachment is retried by the next queue only; one that failed because the store was unreachable is retried
+    until it is sent.
 
     States::
 

@@ -25,8 +25,8 @@ _BODY_BYTES = 1 << 16
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     kind: Literal["page", "tables", "moved", "failed", "driver", "late"]
-    """page: HTTP answer; tables: database; moved: redirection that loses the body; failed: no connection; driver:
-    missing; late: out of time."""
+    """page: HTTP answer; tables: database; moved: redirection that loses the body; failed: no connection; driver: no
+    Python driver; late: out of time."""
     status: int = 0
     body: str = ""
     reason: str = ""

@@ -1,4 +1,4 @@
-"""Sends a spool to its store: beside a search (``python -m ladder_search.tracking.writer``) or for ``sync``.
+"""Sends a spool to its store: alongside a search (``python -m ladder_search.tracking.writer``) or for ``sync``.
 
 The end of standard input marks the end of the search. Until then the process retries forever; afterwards it continues
 while it makes progress and leaves the rest to ``sync``.
