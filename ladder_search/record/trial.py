@@ -27,7 +27,7 @@ def key_of(number: int) -> str:
 
 
 def number_of(key: str) -> int:
-    """Return the number of the trial with this key, to sort by: ``t10000`` is after ``t9999``. Raises ``ValueError``."""
+    """Return the number of the trial with this key, as ``t10000`` sorts before ``t9999``. Raises ``ValueError``."""
     match = _KEY.fullmatch(key)
     if match is None or key_of(int(match[1])) != key:
         raise ValueError(f"a trial's key must be like t0007, got {key!r:.80}")

@@ -254,7 +254,7 @@ class MlflowStore:
 def _create_database(path: Path) -> None:
     """Create MLflow's tables in a temporary file and move it into place, so that a kill leaves no incomplete store.
 
-    Each of MLflow's more than 60 migrations makes SQLite wait for the disk: 6 to 7 s on a busy disk of a 2-core machine.
+    Each of MLflow's 60-odd migrations makes SQLite wait for the disk: 6 to 7 s on a busy disk of a 2-core machine.
     Waiting once at the end takes 1 to 2 s.
     """
     import sqlalchemy
