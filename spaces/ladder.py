@@ -1,10 +1,8 @@
 """The search space of the ladder families, fully connected and convolutional.
 
-Ranges follow the paper, its code and a later automatic search (Rasmus et al. 2015; section B.3 of this project's
-facts). Scientific hyper-parameters are the noise, the denoising weights and the combinator; nuisance hyper-parameters
-are the learning rate and its decay, which the paper kept fixed; sizes, batches and epochs are fixed by the study.
-
-Parameters are flat and named ``section/field``; the result of ``suggest`` is nested like a trial's settings.
+Ranges follow the paper, its code and a later automatic search (Rasmus et al. 2015). Scientific hyper-parameters are the
+noise, the denoising weights and the combinator; nuisance hyper-parameters are the learning rate and its decay, which
+the paper kept fixed. Parameters are flat and named ``section/field``; the result of ``suggest`` is nested.
 """
 
 from __future__ import annotations
@@ -34,12 +32,9 @@ LAMBDA_TOP_CONV = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 5.0, 10.0, 20.0)
 
 
 def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings that replace those of ``base``, drawn from ``trial``.
+    """Return settings that replace those of ``base``, the study's own; ``options`` as in ``SpaceConfig``.
 
-    Args:
-        trial: an Optuna trial; a ``FixedTrial`` converts flat parameters to settings.
-        base: the study's own settings, nested (``model``, ``training``).
-        options: which parameters vary, see ``SpaceConfig``.
+    An Optuna ``FixedTrial`` converts flat parameters to settings.
     """
     model: dict[str, Any] = {}
     training: dict[str, Any] = {}
@@ -61,7 +56,6 @@ def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Map
 
 
 def published(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the flat parameters for which ``suggest`` returns ``base``; None if there are none."""
     noise, lambda_ = base["model"]["noise_std"], base["model"]["lambda_"]
     values = {
         "model/noise": noise[0],

@@ -39,8 +39,7 @@ def published_point(
 ) -> dict[str, Any] | None:
     """Return the flat parameters for which ``suggest`` returns the settings ``base``; None if there are none.
 
-    Args:
-        values: the study's own values of parameters whose names are not paths of settings.
+    ``values`` are the study's own values of parameters whose names are not paths of settings.
     """
     trial = _OwnTrial(base, values)
     suggest(trial, base, options)

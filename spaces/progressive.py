@@ -1,10 +1,9 @@
 """The progressive family's search space.
 
-Source: Rusu et al. 2016 searched learning rate and initial alpha over categories, which are tried first; Thaker's code
-has a single setting, which comes next, and the report does not explain its choice. Scientific hyper-parameters are the
-adapter, alpha, the treatment of the source's batch statistics, and the source's noise and denoising weights; nuisance
-hyper-parameters are learning rate and weight decay; sizes, batches and epochs are fixed by the study. A search over a
-source's settings trains a source for every trial.
+Source: Rusu et al. 2016 searched learning rate and initial alpha over categories, which are tried first; Thaker's
+single setting comes next. Scientific hyper-parameters are the adapter, alpha, the treatment of the source's batch
+statistics, and the source's noise and denoising weights; nuisance hyper-parameters are learning rate and weight decay.
+A search over a source's settings trains a source for every trial.
 """
 
 from __future__ import annotations
@@ -31,13 +30,7 @@ LAMBDA_0 = (100.0, 10_000.0)
 
 
 def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings that replace those of ``base``, drawn from ``trial``.
-
-    Args:
-        trial: an Optuna trial; a ``FixedTrial`` converts flat parameters to settings.
-        base: the study's own settings, nested (``model``, ``training``, ``sources``).
-        options: which parameters vary, see ``studies.progressive.ProgressiveSpaceConfig``.
-    """
+    """Return settings that replace those of ``base``, the study's own; ``options`` as in ``ProgressiveSpaceConfig``."""
     model: dict[str, Any] = {}
     training: dict[str, Any] = {}
     lateral = base["model"]["approach"] == "progressive"
@@ -66,7 +59,6 @@ def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Map
 
 
 def published(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the flat parameters for which ``suggest`` returns ``base``; None if there are none."""
     model = base["model"]
     values = {"model/alpha": model["alpha_init"][0]}
     alphas = model["alpha_init"] if len(model["alpha_init"]) > 1 else model["alpha_init"] * _laterals(model)
@@ -81,10 +73,7 @@ def published(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, 
 
 
 def first(base: Mapping[str, Any], options: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return points to try before those of the sampler: Rusu's grid around the study's own point, Thaker's setting.
-
-    They are compared and stopped like all other trials.
-    """
+    """Return points to try before the sampler's: Rusu's grid around the study's own point, and Thaker's setting."""
     paper = published(base, options)
     if paper is None or "training/lr" not in paper or not any(name.startswith("model/alpha") for name in paper):
         return []

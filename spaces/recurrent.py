@@ -1,9 +1,9 @@
 """The recurrent family's search space, for video and music.
 
-Source: the paper does not mention a search. Ranges are ours, based on common values for convolutional LSTMs and, for
-the teacher, on the sweeps of Mean Teacher's authors. Scientific hyper-parameters are the weight of the prediction, the
-decoder cell, whose formulas are uncertain, and the teacher; nuisance hyper-parameters are learning rate, noise, dropout
-and weight decay. A weight of zero, which is an ablation with its own study, is never suggested.
+The paper does not mention a search. Ranges are ours, based on common values for convolutional LSTMs and on the sweeps
+of Mean Teacher's authors. Scientific hyper-parameters are the prediction weight, the decoder cell, whose formulas are
+uncertain, and the teacher; nuisance hyper-parameters are learning rate, noise, dropout and weight decay. A weight of
+zero, which is an ablation with its own study, is never suggested.
 """
 
 from __future__ import annotations
@@ -31,14 +31,7 @@ DECAYS = (0.99, 0.995, 0.999)
 
 
 def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings that replace those of ``base``, drawn from ``trial``.
-
-    Args:
-        trial: an Optuna trial; a ``FixedTrial`` converts flat parameters to settings.
-        base: the study's own settings, nested (``model``, ``training``, ``teacher``), and the ``variation`` of its
-            levels.
-        options: which parameters vary, see ``studies.recurrent.RecurrentSpaceConfig``.
-    """
+    """Return settings that replace those of ``base``, the study's own; ``options`` as in ``RecurrentSpaceConfig``."""
     network = base["model"]
     model: dict[str, Any] = {}
     variation: dict[str, Any] = {}
@@ -69,7 +62,6 @@ def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Map
 
 
 def published(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the flat parameters for which ``suggest`` returns ``base``; None if there are none."""
     values = {f"model/{name}": value for name, value in base["variation"].items()}
     return published_point(suggest, base, options, values)
 

@@ -1,7 +1,4 @@
-"""The search space of the music baselines.
-
-Ranges are ours. Dropout matters most on the chorales, which a network memorises after some twenty passes.
-"""
+"""The search space of the music baselines; ranges are ours. A network memorises the chorales within some 20 passes."""
 
 from __future__ import annotations
 
@@ -18,13 +15,7 @@ WEIGHT_DECAY = (0.0, 1e-6, 1e-5, 1e-4)
 
 
 def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings that replace those of ``base``, drawn from ``trial``.
-
-    Args:
-        trial: an Optuna trial; a ``FixedTrial`` converts flat parameters to settings.
-        base: the study's own settings, nested (``model``, ``training``).
-        options: which parameters vary, see ``studies.music.SequenceSpaceConfig``.
-    """
+    """Return settings that replace those of ``base``, the study's own; ``options`` as in ``SequenceSpaceConfig``."""
     model: dict[str, Any] = {}
     training: dict[str, Any] = {}
     if options["lr"]:
@@ -39,5 +30,4 @@ def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Map
 
 
 def published(base: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the flat parameters for which ``suggest`` returns ``base``; None if there are none."""
     return published_point(suggest, base, options, {})

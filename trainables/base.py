@@ -147,11 +147,7 @@ class PackTrainable(tune.Trainable):
         mark_checkpoint(Path(checkpoint_dir), self._search, self._key)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Resume from a checkpoint folder of this search, with this trial's settings.
-
-        Raises:
-            CheckpointError: the checkpoint belongs to another search.
-        """
+        """Resume from a checkpoint folder of this search, or raise ``CheckpointError`` if it belongs to another one."""
         check_checkpoint(Path(checkpoint), self._search)
         self._epoch = self._kept_epoch = self._seat.load(Path(checkpoint))
 

@@ -81,12 +81,9 @@ class Host:
         sources: Networks | None = None,
         snapshots: int = 0,
     ) -> None:
-        """Create a host without a pack.
+        """Create a host without a pack, with ``trials`` seats; ``sources`` are networks of earlier stages, if any.
 
-        Args:
-            trials: number of seats.
-            sources: networks of earlier stages, if trials have any.
-            snapshots: number of trials whose checkpointed state stays on the device, for others to start from.
+        ``snapshots`` is the number of trials whose checkpointed state stays on the device, for others to start from.
         """
         if device.type == "cuda" and not torch.cuda.is_available():
             raise ResourceError(
@@ -197,11 +194,7 @@ class Host:
         return arrived
 
     def save(self, key: str, folder: Path) -> None:
-        """Write every member of a trial into the folder.
-
-        Raises:
-            OSError: the folder cannot be written.
-        """
+        """Write every member of a trial into the folder, or raise ``OSError``."""
         guest, folders = self._guests[key], _folders(folder, self._guests[key].spec)
         states = self._copies(guest.slots)
         for place, state in zip(folders, states, strict=True):

@@ -124,11 +124,7 @@ class KeptSources:
         self._one_at_a_time = threading.Lock()
 
     def networks(self, spec: TrialSpec, draw: int = 0) -> dict[str, nn.Module]:
-        """Return the networks of a trial's stages.
-
-        Raises:
-            ResourceError: a source could not be trained.
-        """
+        """Return the networks of a trial's stages, or raise ``ResourceError`` if a source could not be trained."""
         from ladder_search.bundles.stages import stages_of
 
         with self._one_at_a_time:

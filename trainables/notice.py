@@ -16,12 +16,6 @@ class Notice:
 
     The default handler of Ray's workers ends the process at once, even in the middle of a step or a checkpoint. Ray
     itself also ends workers in other ways, and uses SIGKILL for those that outlive their node.
-
-    States::
-
-        notice.listen()    -> not given
-        a first SIGTERM    -> given
-        a second           -> the previous handler
     """
 
     def __init__(self) -> None:

@@ -156,11 +156,7 @@ class PackHost:
         await self._call(hurry)
 
     async def save(self, key: str, folder: str) -> None:
-        """Write a trial's checkpoint into a folder of this node.
-
-        Raises:
-            OSError: the folder cannot be written.
-        """
+        """Write a trial's checkpoint into a folder of this node, or raise ``OSError``."""
         await self._call(lambda: self._host_in_use().save(key, Path(folder)))
 
     async def leave(self, key: str) -> None:

@@ -22,16 +22,11 @@ class Snapshot:
 
 
 class Snapshots:
-    """The states of the trials that wrote a host's latest checkpoints.
+    """The states of the trials that wrote a host's latest checkpoints, the oldest dropped beyond the limit.
 
     In population based training a trial resumes from another trial's checkpoint. That trial has trained since, so its
     slot no longer holds the weights to copy. Snapshots are keyed by the members' digests: one is either identical to
     the files or not found.
-
-    States::
-
-        snapshots.keep("t0003", states, folders)  -> drops the oldest beyond the limit
-        snapshots.find(folders)                   -> the snapshot of "t0003"; None: read the files
     """
 
     def __init__(self, room: int) -> None:
@@ -48,11 +43,7 @@ class Snapshots:
             self._found.popitem(last=False)
 
     def find(self, folders: Sequence[Path]) -> Snapshot | None:
-        """Return the snapshot of the checkpoint in ``folders``, if any.
-
-        Raises:
-            CheckpointError: a folder has no description of a member.
-        """
+        """Return the snapshot of the checkpoint in ``folders``, or raise ``CheckpointError`` without a description."""
         return self._found.get(tuple(map(member_digest, folders))) if self._found else None
 
     def clear(self) -> None:

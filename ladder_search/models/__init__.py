@@ -21,13 +21,7 @@ from ladder_search.nn.protocol import ModelConfig, Stacking
 
 class BuildNetwork(Protocol):
     def __call__(self, config: Any, *, generator: torch.Generator, sources: Sequence[Column] = ()) -> Network:
-        """Return a network.
-
-        Args:
-            config: settings of the family.
-            generator: draws the initial weights.
-            sources: networks of an earlier stage, ignored by families without one.
-        """
+        """Return a network with initial weights from ``generator``; ``sources`` are networks of an earlier stage."""
         ...
 
 
@@ -123,11 +117,7 @@ FAMILIES: dict[str, Family] = {
 
 
 def find_family(name: str) -> Family:
-    """Return the family ``name``.
-
-    Raises:
-        UnknownNameError: no such family.
-    """
+    """Return the family ``name``, or raise ``UnknownNameError``."""
     if name not in FAMILIES:
         raise UnknownNameError("family", name, FAMILIES)
     return FAMILIES[name]

@@ -1,13 +1,9 @@
 """The convolutional ladder network (Rasmus et al. 2015, section 4), such as Conv-FC, Conv-Small and Conv-Large.
 
-Legend: ``z`` clean and ``z_tilde`` corrupted pre-activations after batch normalisation, ``h`` activations, ``u`` the
-signal from the layer above in the decoder, ``g`` the combinator, ``z_hat = g(z_tilde, u)`` the denoised estimate,
-``lambda_`` the denoising weights, ``noise_std`` the sigmas; layer 0 is the image and layer L the softmax. Maps are
-(rows, height, width, channels), see ``nn.maps``.
-
+Legend as in ``models.ladder``; layer 0 is the image. Maps are (rows, height, width, channels), see ``nn.maps``.
 Differences from the fully connected ladder: statistics are per channel, over rows and positions; pools have no beta,
 gamma or nonlinearity, but are normalised and corrupted like every layer; a combinator has one set of parameters per
-channel below a convolution or a pool, and one per unit otherwise. No gradient is stopped.
+channel below a convolution or a pool, and one per unit otherwise.
 """
 
 from __future__ import annotations
@@ -60,12 +56,10 @@ class ConvLadderConfig(DenoisingConfig):
 
     @property
     def network(self) -> Stack:
-        """The parsed layers and their sizes."""
         return read_network(self.layers, self.image)
 
     @property
     def depth(self) -> int:
-        """L, the number of layers above the image."""
         return len(self.layers)
 
     @property
@@ -85,11 +79,7 @@ class ConvLadderConfig(DenoisingConfig):
         return (*shape, self.lateral, self.activation, self.top_gamma)
 
     def flops(self, labelled: int, unlabelled: int) -> float:
-        """Return the floating-point operations of one step's products and convolutions for these numbers of rows.
-
-        The backward pass takes two per product, but one for the first layer with weights, whose input needs no
-        gradient. Products with padding are counted.
-        """
+        """Return a step's operations in products and convolutions, including those with padding."""
         layers, sizes = self.network.layers, self.network.sizes
         up = [layer.flops(below) for layer, below in zip(layers, sizes, strict=False)]
         down = [layer.flops_down(below) for layer, below in zip(layers, sizes, strict=False)]
@@ -98,7 +88,6 @@ class ConvLadderConfig(DenoisingConfig):
         return encoder + (unlabelled * 3 * sum(down) if self.decoder == "full" else 0.0)
 
     def on_network_of(self, other: ConvLadderConfig) -> ConvLadderConfig:
-        """Return these settings on the layers of ``other``; vectors keep entries 0 and 1 and repeat the last."""
         return replace(
             self,
             image=other.image,
@@ -160,7 +149,6 @@ class ConvLadder(Column):
 
     @property
     def widest(self) -> int:
-        """Numbers in the largest layer of one row."""
         return max(map(math.prod, self.sizes))
 
     def noise_size(self, labelled: int, unlabelled: int) -> int:
@@ -180,17 +168,13 @@ class ConvLadder(Column):
         return rectified(shifted, self.config.activation)
 
     def cost(self, batch: Batch, noise: Tensor, hyper: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the training cost of one step and its terms (paper, equations of the total cost C).
+        """Return the training cost of one step and its terms, as ``Ladder.cost``.
 
         Args:
             batch: labelled rows, their classes and unlabelled rows; a row is an image of channels, height and width.
             noise: standard normal draws, shape (noise_size,), by layer, with labelled rows first, each row by height,
                 width and channels.
             hyper: ``noise_std`` and ``lambda_``, each of shape (L+1,).
-
-        Returns:
-            the scalar cost, and the terms named by ``term_names``: cost, cross-entropy and the weighted denoising cost
-            of each layer.
         """
         config, depth, decoded = self.config, self.config.depth, self.config.decoded_layers
         n_lab = batch.x_labelled.shape[0]
@@ -246,16 +230,9 @@ class ConvLadder(Column):
         return batch_normalise(u.flatten(0, -2)).view(u.shape)
 
     def statistics(self, x_labelled: Tensor) -> dict[str, Tensor]:
-        """Return the test-time statistics: averages over labelled minibatches of mean and unbiased variance.
+        """Return test-time statistics, (channels of layer l,), as ``Ladder.statistics``.
 
-        In the clean path every minibatch is normalised with its own biased statistics. As in the original code, the
-        unbiased variance counts rows, N / (N - 1), and not the positions of a channel.
-
-        Args:
-            x_labelled: the labelled minibatches of an epoch, shape (minibatches, rows, d); rows >= 2.
-
-        Returns:
-            buffer name -> value, shape (channels of layer l,).
+        As in the original code, the unbiased variance counts rows, N / (N - 1), and not the positions of a channel.
         """
         minibatches, rows = x_labelled.shape[:2]
         h, statistics = as_map(x_labelled.flatten(0, 1), self.config.image), {}
@@ -269,15 +246,10 @@ class ConvLadder(Column):
         return statistics
 
     def features(self, x: Tensor, *, noise: Mapping[int, Tensor] | None = None) -> list[Tensor]:
-        """Return the activations of the clean path, normalised with the stored statistics.
+        """Return the clean path's activations h_0..h_L with the stored statistics, for images (rows, d).
 
-        Args:
-            x: images, shape (rows, d).
-            noise: layer -> values added to its activations, in their returned shape; the layers above read the sum.
-
-        Returns:
-            h_0..h_L: the image and the layers, each (rows, channels, height, width), where vectors are maps of one
-            position, and the logits, (rows, classes).
+        The image and the layers are (rows, channels, height, width), where vectors are maps of one position, and the
+        logits (rows, classes). ``noise``, layer -> values in that shape, is added for the layers above.
         """
         added = {layer: value.permute(0, 2, 3, 1) for layer, value in (noise or {}).items()}
         image = as_map(x, self.config.image)
@@ -291,7 +263,6 @@ class ConvLadder(Column):
         return [*(each.permute(0, 3, 1, 2) for each in h[:-1]), h[-1].flatten(1)]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return class probabilities with the stored statistics: (rows, d) -> (rows, classes)."""
         return torch.softmax(self.features(x)[-1], dim=-1)
 
 

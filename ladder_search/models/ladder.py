@@ -67,10 +67,10 @@ class LadderConfig(DenoisingConfig):
         return (self.widths, self.decoder, self.combinator, self.lateral, self.activation)
 
     def flops(self, labelled: int, unlabelled: int) -> float:
-        """Return the floating-point operations of one step's matrix products for these numbers of rows.
+        """Return the floating-point operations of one step's matrix products.
 
-        A product of (rows, m) and (m, n) takes 2 rows m n operations. Its backward pass takes two such products, but
-        one for the first layer, whose input needs no gradient.
+        A product of (rows, m) and (m, n) takes 2 rows m n operations, and its backward pass twice as many, or as many
+        for the first layer, whose input needs no gradient.
         """
         products = [2.0 * n_in * n_out for n_in, n_out in pairwise(self.widths)]
         rows = labelled + (2 * unlabelled if self.decoded_layers else 0)
@@ -136,7 +136,6 @@ class Ladder(Teachable, Column):
 
     @property
     def widest(self) -> int:
-        """Units of the largest layer."""
         return max(self.config.widths)
 
     def noise_size(self, labelled: int, unlabelled: int) -> int:
@@ -150,19 +149,12 @@ class Ladder(Teachable, Column):
         return rectified(shifted, self.config.activation)
 
     def cost(self, batch: Batch, noise: Tensor, hyper: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the training cost of one step and its terms, see ``cost_with_logits``."""
         return self.cost_with_logits(batch, noise, hyper)[:2]
 
     def noisy_logits(
         self, x: Tensor, noise: Tensor, hyper: Mapping[str, Tensor], found: dict[str, Tensor] | None = None
     ) -> Tensor:
-        """Return the logits of the corrupted path, (rows, classes).
-
-        Args:
-            x: inputs, (rows, d), normalised as one group; rows >= 2.
-            noise: standard normal draws, (logits_noise_size,), by layer.
-            found: receives the statistics of this path, named as in ``statistics``, unless it is None.
-        """
+        """Return the logits of the corrupted path, (rows, classes), with ``noise`` by layer; see the base class."""
         sigma, widths, rows = hyper["noise_std"].unbind(-1), self.config.widths, len(x)
         draws = torch.split(noise, [rows * n for n in widths], dim=-1)
         h = x + sigma[0] * draws[0].view(x.shape)
@@ -247,15 +239,9 @@ class Ladder(Teachable, Column):
         return list(torch.split(draws.view(sum(rows), self.config.widths[layer]), rows, dim=-2))
 
     def statistics(self, x_labelled: Tensor) -> dict[str, Tensor]:
-        """Return the test-time statistics: averages over labelled minibatches of mean and unbiased variance.
+        """Return the test-time statistics: averages over labelled minibatches of mean and unbiased variance, (n_l,).
 
-        In the clean path every minibatch is normalised with its own biased statistics.
-
-        Args:
-            x_labelled: the labelled minibatches of an epoch, shape (minibatches, rows, d); rows >= 2.
-
-        Returns:
-            buffer name -> value, shape (n_l,).
+        In the clean path every minibatch (minibatches, rows >= 2, d) is normalised with its own biased statistics.
         """
         rows = x_labelled.shape[-2]
         h, statistics = x_labelled, {}
@@ -268,12 +254,10 @@ class Ladder(Teachable, Column):
         return statistics
 
     def features(self, x: Tensor, *, noise: Mapping[int, Tensor] | None = None) -> list[Tensor]:
-        """Return the clean path's activations h_0..h_L with the stored statistics: (rows, d) -> tensors (rows, n_l).
+        """Return the clean path's activations h_0..h_L with the stored statistics, (rows, n_l); the last are the
+        logits.
 
-        The last are the logits, before the softmax.
-
-        Args:
-            noise: layer -> values added to its activations, (rows, n_l) or (n_l,); the layers above read the sum.
+        ``noise``, layer -> (rows, n_l) or (n_l,), is added to its activations for the layers above.
         """
         added = noise or {}
         h = [x + added[0] if 0 in added else x]
@@ -285,5 +269,4 @@ class Ladder(Teachable, Column):
         return h
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return class probabilities with the stored statistics: (rows, d) in 0..1 -> (rows, classes)."""
         return torch.softmax(self.features(x)[-1], dim=-1)

@@ -74,12 +74,10 @@ class ProgressiveConfig(TargetConfig):
 
     @property
     def depth(self) -> int:
-        """L, the number of weight layers."""
         return len(self.widths) - 1
 
     @property
     def scale(self) -> float:
-        """Factor applied to pixels in 0..1."""
         return _BYTE if self.pixels == "raw" else 1.0
 
     def signature(self) -> tuple[object, ...]:
@@ -89,11 +87,9 @@ class ProgressiveConfig(TargetConfig):
 
     @property
     def example_shape(self) -> tuple[int, ...]:
-        """Shape of one example: a row of pixels."""
         return (self.widths[0],)
 
     def check_fits(self, pixels: int, classes: int, dataset: str) -> None:
-        """Raise ``SettingError`` unless input and output have the sizes of the data set's examples and classes."""
         if (self.widths[0], self.widths[-1]) != (pixels, classes):
             raise SettingError(
                 f"model.widths must start with the {pixels} pixels and end with the {classes} classes of {dataset}, "
@@ -106,15 +102,11 @@ class ProgressiveConfig(TargetConfig):
             )
 
     def flops(self, labelled: int, unlabelled: int) -> float:
-        """Return the floating-point operations of a step's products in the target column, for ``labelled`` rows.
-
-        Source columns and adapters, about as much again, are not counted; the number only decides about compiling.
-        """
+        """Return a step's operations in the target column, without sources and adapters, about as much again."""
         products = [2.0 * n_in * n_out for n_in, n_out in pairwise(self.widths)]
         return labelled * (3 * sum(products) - products[0])
 
     def on_network_of(self, other: ProgressiveConfig) -> ProgressiveConfig:
-        """Return these settings with the sizes and the input of ``other``."""
         return replace(self, widths=other.widths, alpha_init=other.alpha_init, pixels=other.pixels, colour=other.colour)
 
     def check_sources(self, models: Mapping[str, ColumnConfig]) -> None:
@@ -188,32 +180,18 @@ class Progressive(Target):
 
     @property
     def widest(self) -> int:
-        """Units of the largest layer, including joined source features."""
         adapters = (*self.V.values(), *self.U.values())
         return max([*self.config.widths, *(int(weight.shape[1]) for weight in adapters)])
 
     def cost(self, batch: Batch, noise: Tensor, hyper: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the cost of one step on the labelled rows and its terms.
-
-        Args:
-            batch: labelled rows (labelled, d) in 0..1 and their classes; unlabelled rows are not used.
-            noise: empty.
-            hyper: ``weight_decay``, (1,).
-        """
+        """Return the cost of one step on the labelled rows, (labelled, d) in 0..1, and its terms; there is no noise."""
         h, _ = self._features(batch.x_labelled, None, {})
         logits = torch.softmax(h[-1], dim=-1) if self.config.head == "double-softmax" else h[-1]
         weights = (*self.W, *self.V.values(), *self.U.values())
         return cost_of(logits, batch.y, weights, hyper["weight_decay"][0])
 
     def statistics(self, x_labelled: Tensor) -> dict[str, Tensor]:
-        """Return the target column's test-time statistics: averages over minibatches of mean and unbiased variance.
-
-        Args:
-            x_labelled: minibatches, (minibatches, rows, d); rows >= 2.
-
-        Returns:
-            buffer name -> value, (n_l,); empty without batch normalisation.
-        """
+        """Return the target column's test-time statistics, (n_l,), averaged over minibatches (minibatches, rows, d)."""
         if not self.config.batch_norm:
             return {}
         rows = x_labelled.shape[-2]
@@ -223,13 +201,7 @@ class Progressive(Target):
         return means | variances
 
     def features(self, x: Tensor, *, noise: Mapping[tuple[int, int], Tensor] | None = None) -> list[Tensor]:
-        """Return the target column's activations h_0..h_L with the stored statistics; the last are the logits.
-
-        Args:
-            x: (rows, d) in 0..1.
-            noise: (column, layer) -> values added to that layer's activations, (rows, n_l) or (n_l,), and propagated in
-                its own column and through the laterals; columns are the sources from 0, then the target. For analyses.
-        """
+        """Return the target column's activations h_0..h_L, for ``x`` (rows, d) in 0..1; the last are the logits."""
         names = range(1, self.config.depth + 1) if self.config.batch_norm else ()
         stored = {i: (self.get_buffer(f"mean_{i}"), self.get_buffer(f"variance_{i}")) for i in names}
         return self._features(x, stored, noise or {})[0]

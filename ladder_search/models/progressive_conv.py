@@ -66,12 +66,10 @@ class ProgressiveConvConfig(TargetConfig):
 
     @property
     def network(self) -> Stack:
-        """The parsed layers and their sizes."""
         return read_network(self.layers, self.image)
 
     @property
     def depth(self) -> int:
-        """L, the number of layers above the image."""
         return len(self.layers)
 
     @property
@@ -90,12 +88,10 @@ class ProgressiveConvConfig(TargetConfig):
         return (self.image, self.layers, lateral)
 
     def flops(self, labelled: int, unlabelled: int) -> float:
-        """Return the floating-point operations of the target column's products, without sources and laterals."""
         up = [layer.flops(below) for layer, below in zip(self.network.layers, self.network.sizes, strict=False)]
         return labelled * (3 * sum(up) - next(filter(None, up), 0.0))
 
     def on_network_of(self, other: ProgressiveConvConfig) -> ProgressiveConvConfig:
-        """Return these settings with the layers and the image of ``other``."""
         return replace(
             self, image=other.image, layers=other.layers, laterals=other.laterals, alpha_init=other.alpha_init
         )
@@ -176,24 +172,15 @@ class ProgressiveConv(Target):
 
     @property
     def widest(self) -> int:
-        """Numbers in the largest layer of one row."""
         return max(map(math.prod, self.sizes)) * (1 + len(self.sources))
 
     def cost(self, batch: Batch, noise: Tensor, hyper: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the cost of one step on the labelled rows and its terms; see ``models.progressive``."""
         h, _ = self._column(batch.x_labelled, None, {})
         weights = (*self.W.values(), *self.V.values(), *self.U.values())
         return cost_of(h[-1].flatten(1), batch.y, weights, hyper["weight_decay"][0])
 
     def statistics(self, x_labelled: Tensor) -> dict[str, Tensor]:
-        """Return the target column's test-time statistics: averages over minibatches of mean and unbiased variance.
-
-        Args:
-            x_labelled: minibatches, (minibatches, rows, d); rows >= 2. The variance's correction counts rows only.
-
-        Returns:
-            buffer name -> value, (channels of layer l,).
-        """
+        """Return the target column's test-time statistics, (channels,); the variance's correction counts rows."""
         rows = x_labelled.shape[1]
         statistics: dict[str, list[Tensor]] = {}
         for x in x_labelled:
@@ -203,17 +190,7 @@ class ProgressiveConv(Target):
         return {name: torch.stack(values).mean(0) for name, values in statistics.items()}
 
     def features(self, x: Tensor, *, noise: Mapping[tuple[int, int], Tensor] | None = None) -> list[Tensor]:
-        """Return the target column's activations h_0..h_L with the stored statistics.
-
-        Args:
-            x: images, (rows, d).
-            noise: (column, layer) -> values added to that layer's activations, in their returned shape, and propagated
-                in its own column and through the laterals; columns are the sources from 0, then the target. For
-                analyses.
-
-        Returns:
-            the image and the layers, (rows, channels, height, width), and the logits, (rows, classes).
-        """
+        """Return the target column's activations h_0..h_L, for images (rows, d), shaped as in ``ConvLadder``."""
         layers = range(1, self.config.depth + 1)
         stored = {i: (self.get_buffer(f"mean_{i}"), self.get_buffer(f"variance_{i}")) for i in layers}
         h, _ = self._column(x, stored, noise or {})

@@ -120,7 +120,6 @@ class RecurrentConfig(ModelConfig):
 
     @property
     def assembly(self) -> Assembly:
-        """The structure of the levels."""
         levels = read_levels(self.levels, self.frame)
         return Assembly(levels, self.decoder_cell if self.decoder else None, self.feedback, self.iterations)
 
@@ -138,7 +137,6 @@ class RecurrentConfig(ModelConfig):
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """What the network is judged by, according to its task."""
         if self.task == "music":
             return ("nll",)
         return ("error",) * (self.told > 0) + ("prediction_error",) * self.predicts
@@ -159,14 +157,12 @@ class RecurrentConfig(ModelConfig):
 
     @property
     def in_turn(self) -> int:
-        """Number of sequential runs of encoder and decoder in a step."""
         return self.iterations * (self.frames if self.task == "video" else 1)
 
     def variation(self) -> dict[str, int | str]:
         return variation_of(self.levels)
 
     def varied(self, variation: Mapping[str, int | str]) -> RecurrentConfig:
-        """Return these settings with other channels, kernels, cells or units in the levels."""
         return replace(self, levels=vary_levels(self.levels, variation))
 
     def signature(self) -> tuple[object, ...]:
@@ -175,7 +171,6 @@ class RecurrentConfig(ModelConfig):
         return (*shape, *rest, self.measures)
 
     def on_network_of(self, other: RecurrentConfig) -> RecurrentConfig:
-        """Return these settings on the levels of ``other``."""
         return replace(self, frame=other.frame, frames=other.frames, levels=other.levels, classes=other.classes)
 
     def check_fits(self, pixels: int, classes: int, dataset: str) -> None:
@@ -190,7 +185,6 @@ class RecurrentConfig(ModelConfig):
         return {name: [getattr(self, name)] for name, _ in _HYPER}
 
     def flops(self, labelled: int, unlabelled: int) -> float:
-        """Return the floating-point operations of one step's products for these numbers of rows, or steps of music."""
         music, rows = self.task == "music", labelled + (unlabelled if self.unlabelled else 0)
         frames = 1 if music else self.frames
         return rows * self.assembly.flops(frames=frames, begun=music, predicts=self.predicts, told=self.told)
@@ -208,8 +202,7 @@ class RecurrentLadder(Teachable):
     """A recurrent ladder; ``cost`` is the training cost, ``forward`` classifies or predicts.
 
     Parts: ``body``, encoder and decoder; ``bottom``, which predicts; ``W`` and ``b``, which classify from the top
-    level, or predict notes without a decoder. Labelled and unlabelled rows of a step share batch statistics, which is
-    ours.
+    level, or predict notes. Labelled and unlabelled rows of a step share batch statistics, which is ours.
     """
 
     def __init__(self, config: RecurrentConfig, *, generator: torch.Generator, sources: Sequence[Column] = ()) -> None:
@@ -270,11 +263,8 @@ class RecurrentLadder(Teachable):
     ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Return the training cost of one step and its terms, and for windows their final state.
 
-        Args:
-            batch: rows of shape (frames, height, width); or windows.
-            noise: (noise_size,): first of the input, in its layout, then of dropout, by row, or by row and step for
-                music, with channels of the lowest level first.
-            hyper: as in ``RecurrentConfig.hyper``.
+        ``noise`` is first that of the input, in its layout, then that of dropout, by row, or by row and step for music,
+        with channels of the lowest level first. Rows of a ``Batch`` are (frames, height, width).
         """
         if isinstance(batch, Windows):
             return self._cost_of_windows(batch, noise, hyper)
@@ -328,15 +318,12 @@ class RecurrentLadder(Teachable):
         return self._told(run.top[-len(x) :] * drop[0])
 
     def statistics(self, x: Tensor, present: Tensor | None = None) -> dict[str, Tensor]:
-        """Return the test-time statistics: averages over minibatches and steps of mean and biased variance.
+        """Return the test-time statistics: averages over minibatches and steps of mean and biased variance,
+        (channels,).
 
         Args:
-            x: minibatches of videos, (minibatches, rows, frames, height, width), or of music that starts from zero
-                states, (minibatches, rows, steps, pitches).
+            x: videos, (minibatches, rows, frames, height, width), or music, (minibatches, rows, steps, pitches).
             present: for music, (minibatches, rows, steps), see ``Windows``.
-
-        Returns:
-            buffer name -> value, (channels,).
         """
         video, found = self.config.task == "video", Found()
         for number, rows in enumerate(x):
@@ -346,14 +333,10 @@ class RecurrentLadder(Teachable):
         return averages(self, found)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the network's output with the stored statistics.
+        """Return class probabilities, (rows, classes), or predicted frames or probabilities of notes, with the shape of
+        x.
 
-        Args:
-            x: videos, (rows, frames, height, width), or music, (rows, steps, pitches).
-
-        Returns:
-            class probabilities, (rows, classes); without classes every next frame, as x; for music the probabilities of
-            every next step's notes, as x.
+        ``x`` are videos, (rows, frames, height, width), or music, (rows, steps, pitches).
         """
         if self.config.task == "music":
             frames, steps = as_maps(x, self.frame), Steps(len(x), stored=True)
@@ -368,16 +351,13 @@ class RecurrentLadder(Teachable):
         return torch.softmax(self._told(run.top[-len(x) :]), dim=-1)
 
     def scores(self, x: Tensor, y: Tensor, scored: Tensor | None = None) -> Tensor:
-        """Return a sum over rows for every entry of ``measures``, followed by their common divisor.
+        """Return sums for ``measures`` and their divisor: rows for videos; nats and steps, float64, for music.
 
         Args:
-            x: videos, (rows, frames, height, width), or whole pieces of music, (rows, steps, pitches), with zeros after
-                their end.
+            x: videos, (rows, frames, height, width), or whole pieces, (rows, steps, pitches), with zeros after their
+                end.
             y: classes, (rows,); for music the targets, as x.
             scored: for music, (rows, steps): the steps that count.
-
-        Returns:
-            wrong rows, each row's squared error per pixel and predicted frame, rows; for music nats and steps, float64.
         """
         rows, steps = len(x), Steps(len(x), stored=True)
         if scored is not None:

@@ -4,12 +4,9 @@ Legend: ``x`` a layer's input and ``h`` its output at a step, ``c`` an LSTM's ce
 the layer's own past, ``beta`` biases; ``v`` direction and ``g`` length of a weight-normalised filter. The notes of a
 step are independent given all earlier steps.
 
-All kinds process sequences in windows and pass their state from window to window (``carried``), so that the result is
-that of the whole sequence. Steps after the end of a sequence are computed as well, but the state that they change is
-not used: the row's next window starts another sequence from zeros.
-
-Bai et al. 2018 use a TCN of 4 blocks of 150 filters with 5 taps and dropout 0.25, according to their code, which does
-not give the sizes of their recurrent networks.
+All kinds process sequences in windows and pass their state on (``carried``); the state after the end of a sequence is
+not used. The TCN of Bai et al. 2018 has 4 blocks of 150 filters with 5 taps and dropout 0.25, according to their code,
+which does not give the sizes of their recurrent networks.
 """
 
 from __future__ import annotations
@@ -71,7 +68,6 @@ class SequenceConfig(ModelConfig):
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """What the network is judged by: nats per step."""
         return ("nll",)
 
     def signature(self) -> tuple[object, ...]:
@@ -82,15 +78,11 @@ class SequenceConfig(ModelConfig):
         return {"dropout": [self.dropout], "weight_decay": [self.weight_decay]}
 
     def on_network_of(self, other: SequenceConfig) -> SequenceConfig:
-        """Return these settings on the layers of ``other``."""
         sizes = {"notes": other.notes, "hidden": other.hidden, "layers": other.layers, "kernel": other.kernel}
         return replace(self, kind=other.kind, **sizes)
 
     def flops(self, labelled: int, unlabelled: int) -> float:
-        """Return the floating-point operations of the products for ``labelled`` steps; ``unlabelled`` is not used.
-
-        The backward pass takes two per product, but one for products with the input, which needs no gradient.
-        """
+        """Return the floating-point operations of the products for ``labelled`` steps; ``unlabelled`` is not used."""
         total, n_in = 0.0, self.notes
         for layer in range(self.layers):
             backward = 2 if layer else 1
@@ -104,7 +96,6 @@ class SequenceConfig(ModelConfig):
         return labelled * (total + 6.0 * self.hidden * self.notes)
 
     def check_fits(self, pixels: int, classes: int, dataset: str) -> None:
-        """Raise ``SettingError`` unless a step of the data has as many notes as the network."""
         if self.notes != pixels:
             raise SettingError(
                 f"model.notes must be the {pixels} notes of a step of {dataset}, got {self.notes}; correct it."
@@ -149,21 +140,13 @@ class RecurrentLayer(Layer):
 
     @property
     def state(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of a row's state at the start of a window."""
         return {name: (self.hidden,) for name in (("h", "c") if self.kind == "lstm" else ("h",))}
 
     def weights(self) -> list[Tensor]:
-        """Return tensors whose squares sum to the layer's squared weights."""
         return [self.W, self.U]
 
     def forward(self, x: Tensor, state: Sequence[Tensor], drops: Iterator[Drop]) -> tuple[Tensor, Sequence[Tensor]]:
-        """Return the layer's outputs, with dropout, and its state after the last step, without.
-
-        Args:
-            x: (rows, width, n_in).
-            state: of the step before the first, each (rows, hidden).
-            drops: yields the function of each dropout.
-        """
+        """Return the outputs with dropout for x (rows, width, n_in), and the last state without dropout."""
         # Products of the input are independent: all steps at once, ordered by time in memory.
         driven = functional.linear(x.transpose(0, 1), self.W, self.beta)
         h = []
@@ -219,7 +202,6 @@ class Block(Layer):
         return [*self.g, *([] if self.P is None else [self.P])]
 
     def forward(self, x: Tensor, state: Sequence[Tensor], drops: Iterator[Drop]) -> tuple[Tensor, Sequence[Tensor]]:
-        """Return the block's outputs and its state after the last step; see ``RecurrentLayer.forward``."""
         a, after = x, []
         for i, before in enumerate(state):
             z, past = self._convolved(a, before, i)
@@ -239,10 +221,7 @@ class Block(Layer):
 
 
 class SequenceNetwork(Network):
-    """A network of any kind; ``cost`` is the training cost, ``forward`` predicts the next notes.
-
-    Parameters: those of ``layers``; of the output ``V``, (notes, hidden), and its bias ``gamma``.
-    """
+    """A network of any kind: ``layers``, and the output with weights ``V`` (notes, hidden) and bias ``gamma``."""
 
     def __init__(self, config: SequenceConfig, *, generator: torch.Generator, sources: Sequence[Column] = ()) -> None:
         super().__init__()
@@ -272,7 +251,6 @@ class SequenceNetwork(Network):
 
     @property
     def widest(self) -> int:
-        """Numbers in the largest layer of one step."""
         config = self.config
         if config.kind == "tcn":
             return config.kernel * max(config.notes, config.hidden)
@@ -292,16 +270,9 @@ class SequenceNetwork(Network):
     def cost(
         self, windows: Windows, noise: Tensor, hyper: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Return the training cost of one step, its terms, and the state after the windows.
+        """Return the training cost of one step, its terms, and the detached state after the windows.
 
-        Args:
-            windows: of sequences, with their initial state.
-            noise: standard normal draws, shape (noise_size,), by dropout from the input up, each (rows, width, hidden).
-            hyper: ``dropout`` and ``weight_decay``, (1,).
-
-        Returns:
-            the scalar cost; the terms named by ``term_names``: cost, nats per scored step, weight decay; and the new
-            state by the names of ``carried``, detached.
+        ``noise`` is by dropout from the input up, each (rows, width, hidden).
         """
         rows, width = windows.inputs.shape[:2]
         masks = noise.view(self._dropouts, rows, width, self.config.hidden).unbind(0)
@@ -316,11 +287,9 @@ class SequenceNetwork(Network):
         return total, terms, {name: value.detach() for name, value in state.items()}
 
     def scores(self, inputs: Tensor, targets: Tensor, scored: Tensor) -> Tensor:
-        """Return the nats of all scored steps, and their number: float64 (2,).
+        """Return the nats of all scored steps, (rows, T), and their number, for whole sequences, (rows, T, notes).
 
-        Args:
-            inputs, targets: of whole sequences, (rows, T, notes).
-            scored: bool (rows, T). The published numbers exclude each piece's first step.
+        The published numbers exclude each piece's first step.
         """
         nats_and_steps = scored_nats(self._from_silence(inputs), targets, scored)
         return torch.stack([value.double() for value in nats_and_steps])

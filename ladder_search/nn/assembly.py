@@ -57,8 +57,6 @@ class Assembly:
     def flops(self, *, frames: int, begun: bool, predicts: bool, told: int) -> float:
         """Return the floating-point operations of one row's products, forward and backward.
 
-        The backward pass takes two per product, but one for the first layer, whose input needs no gradient.
-
         Args:
             begun: whether the row continues from a state and has a target for its last frame, as in music. A video's
                 first states are zero, which saves their products, and its last frame is not decoded.

@@ -73,13 +73,8 @@ def scaled(z_pre: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
 def normalise_groups(z_pre: Tensor, rows: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
     """Normalise consecutive groups of rows, each with its own statistics (labelled, unlabelled, clean, ...).
 
-    Args:
-        z_pre: pre-activations of all groups, shape (sum(rows), units).
-        rows: number of rows of each group.
-
-    Returns:
-        the normalised rows, shape (sum(rows), units), and mean and scale, ``1 / sqrt(variance + 1e-10)``, of the
-        **last** group, shape (units,).
+    Returns the normalised rows, (sum(rows), units), and the **last** group's mean and scale,
+    ``1 / sqrt(variance + 1e-10)``, (units,).
     """
     if len(set(rows)) == 1:
         # Equal groups, the usual case, need one operation instead of one per group: half the launches of a step.

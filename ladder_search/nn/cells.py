@@ -79,12 +79,7 @@ class EncoderCell(nn.Module):
     """Number of gates, including candidates."""
 
     def __init__(self, cell: Cell, read: int, fed: int, norm: Kind, generator: torch.Generator) -> None:
-        """Args:
-        cell: its description.
-        read: channels of the features.
-        fed: channels of d; 0 without feedback.
-        norm: normalisation of the inputs of a convolutional cell.
-        """
+        """Args: ``read``: channels of the features; ``fed``: channels of d, 0 without feedback; ``norm``: of inputs."""
         super().__init__()
         out = self.parts * cell.units
         self.W = drawn(out, read, cell.kernel, generator)
@@ -115,7 +110,6 @@ class EncoderCell(nn.Module):
         raise NotImplementedError
 
     def recurrent(self, h: Tensor) -> Tensor:
-        """Return the product of the state."""
         assert self.U is not None
         return product(h, self.U)
 
@@ -210,13 +204,7 @@ ENCODER_CELLS: dict[str, type[EncoderCell]] = {
 
 
 class DecoderCell(nn.Module):
-    """A decoder cell, which maps e and u, both of the level's size, to d.
-
-    Args:
-        units: channels of e and d.
-        above: channels of u.
-        norm: normalisation of the combined input.
-    """
+    """A decoder cell, which maps e (``units`` channels) and u (``above`` channels) to d, all of the level's size."""
 
     def __init__(self, units: int, above: int, kernel: Pair, norm: Kind, generator: torch.Generator) -> None:
         super().__init__()
@@ -227,15 +215,11 @@ class DecoderCell(nn.Module):
         raise NotImplementedError
 
     def forward(self, e: Tensor, u: Tensor, steps: Steps) -> Tensor:
-        """Return d."""
         raise NotImplementedError
 
 
 class G1(DecoderCell):
-    """``d = (e - mu(w)) * v(w) + mu(w)`` with ``w`` the batch-normalised ``W u``.
-
-    That mu and v are those of the ladder, linear plus sigmoid, is unverified.
-    """
+    """``d = (e - mu(w)) * v(w) + mu(w)``, ``w`` the batch-normalised ``W u``. Unverified: mu and v are the ladder's."""
 
     def __init__(self, units: int, above: int, kernel: Pair, norm: Kind, generator: torch.Generator) -> None:
         super().__init__(units, above, kernel, norm, generator)

@@ -101,7 +101,6 @@ class Target(Columns):
         return 0
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return class probabilities with the stored statistics: (rows, d) in 0..1 -> (rows, classes)."""
         return torch.softmax(self.features(x)[-1], dim=-1)
 
 

@@ -166,11 +166,7 @@ _MLP_NAME = re.compile(r"(a?)mlp((?:-[1-9][0-9]?)+)")
 
 
 def find_combinator(name: str) -> Build:
-    """Return the constructor of the combinator ``name``: a row of ``COMBINATORS``, or ``mlp-4``, ``amlp-2-2-2``, …
-
-    Raises:
-        UnknownNameError: no such combinator.
-    """
+    """Return the constructor of ``name``, a key of ``COMBINATORS`` or ``mlp-4``, ``amlp-2-2-2``, …; see ``Build``."""
     if name in COMBINATORS:
         return COMBINATORS[name]
     match = _MLP_NAME.fullmatch(name)

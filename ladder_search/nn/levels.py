@@ -40,7 +40,6 @@ class LevelConvolution:
     stride: Pair
 
     def size(self, below: Size) -> Size:
-        """Return the size of its map."""
         _, height, width = below
         return self.channels, -(-height // self.stride[0]), -(-width // self.stride[1])
 
@@ -55,16 +54,13 @@ class Cell:
 
     @property
     def dense(self) -> bool:
-        """Whether the cell is fully connected."""
         return self.kind.startswith("dense")
 
     @property
     def recurrent(self) -> bool:
-        """Whether the cell has a state."""
         return self.kind not in ("dense", "none")
 
     def size(self, features: Size) -> Size:
-        """Return the size of its output."""
         if self.kind == "none":
             return features
         return (self.units, 1, 1) if self.dense else (self.units, *features[1:])
@@ -126,9 +122,7 @@ _NUMBER = re.compile(r"[1-9][0-9]{0,5}")
 def read_levels(levels: tuple[str, ...], frame: tuple[int, ...]) -> tuple[Level, ...]:
     """Return the parsed ``levels`` on frames of channels, height and width, or channels and width.
 
-    Raises:
-        UnknownNameError: a word is not part of the notation.
-        SettingError: a level cannot be parsed, or does not fit on the one below.
+    Raises ``UnknownNameError`` for words outside the notation and ``SettingError`` for levels that do not fit.
     """
     if len(frame) not in (2, 3) or min(frame) < 1:
         raise SettingError(

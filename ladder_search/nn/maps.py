@@ -11,10 +11,8 @@ A layer is written in the notation of Rasmus et al.'s code::
 The decoder inverts a valid convolution with a full one and vice versa, with its own filters, a stride with zeros in
 between, a pool with repetition, and a mean with broadcasting; positions beyond the size of the layer below are cut.
 
-Maps have the shape (rows, height, width, channels), so that batch statistics and combinators treat a channel's
-positions like rows of a unit; a vector is a map of one position. ``Size`` is (channels, height, width). Encoder filters
-are correlated with the map without flipping them; the original code flips them, which is equivalent up to the naming of
-weights.
+Maps have the shape (rows, height, width, channels); a vector is a map of one position. ``Size`` is (channels, height,
+width). Encoder filters are not flipped as in the original code, which is equivalent up to the naming of weights.
 """
 
 from __future__ import annotations
@@ -38,10 +36,7 @@ Shape = tuple[int, ...]
 
 
 class Layer:
-    """A layer on a map of size ``below``, see ``read_network``.
-
-    The defaults are those of a layer without weights.
-    """
+    """A layer on a map of size ``below``, see ``read_network``; the defaults are those of a layer without weights."""
 
     __slots__ = ()
 
@@ -222,12 +217,7 @@ _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 
 def read_layer(text: str) -> Layer:
-    """Return the layer with the notation ``text``.
-
-    Raises:
-        UnknownNameError: no such kind of layer.
-        SettingError: the numbers do not fit the kind.
-    """
+    """Return the layer with the notation ``text``, or raise ``UnknownNameError`` or ``SettingError``."""
     kind, *numbers = text.split(":")
     if kind not in _KINDS:
         raise UnknownNameError("layer in model.layers", kind, _KINDS)
@@ -249,9 +239,7 @@ def read_layer(text: str) -> Layer:
 def read_network(layers: tuple[str, ...], image: Size) -> Stack:
     """Return the network with the notation ``layers`` on images of size ``image``.
 
-    Raises:
-        UnknownNameError, SettingError: a layer cannot be parsed or does not fit on the one below, or the last one
-            does not return one number per class.
+    Raises ``UnknownNameError`` or ``SettingError`` unless the layers fit and the last one returns one number per class.
     """
     if min(image) < 1:
         raise SettingError(

@@ -1,12 +1,9 @@
 """Mean Teacher (Tarvainen and Valpola 2017): a classifier, the student, with a teacher of averaged weights.
 
-The student is trained with its own cost and a consistency cost, which pulls it on all rows of a batch towards the
-teacher's output for the same inputs under other noise. The teacher's weights are an exponential average of the
-student's; the teacher is evaluated and exported. The settings of the recurrent ladder's authors are unknown: the
-defaults are those of Mean Teacher's code, with steps converted to fractions of the run, so that they suit short trials.
-
-In a step each network is normalised with the batch statistics of its own rows. For evaluation and export see
-``TeacherConfig.statistics``.
+A consistency cost pulls the student towards the teacher's output for the same rows under other noise. The teacher is
+evaluated and exported; in a step each network is normalised with its own rows' batch statistics. The settings of the
+recurrent ladder's authors are unknown: the defaults are those of Mean Teacher's code, with steps converted to fractions
+of the run, so that they suit short trials.
 """
 
 from __future__ import annotations
@@ -109,12 +106,10 @@ class TaughtConfig(ModelConfig):
 
     @property
     def statistics_batches(self) -> int:
-        """The student's number."""
         return self.student.statistics_batches
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """The teacher's measures, and the student's error."""
         return (*self.student.measures, "student_error")
 
     @property
@@ -126,10 +121,7 @@ class TaughtConfig(ModelConfig):
 
 
 class Taught(Network):
-    """A student and its teacher, two networks of one kind.
-
-    Their only buffers are test-time statistics. The noise of a step is the student's, then the teacher's.
-    """
+    """A student and its teacher, two networks of one kind; the noise of a step is the student's, then the teacher's."""
 
     def __init__(self, student: Teachable, teacher: Teachable, config: TeacherConfig) -> None:
         super().__init__()
@@ -153,13 +145,11 @@ class Taught(Network):
         return weights | {f"teacher.{name}": f"{_FOUND}{name}" for name, _ in self.teacher.named_buffers()}
 
     def follow_rate(self, hyper: Mapping[str, Tensor]) -> Tensor:
-        """Return 1 - decay."""
         _, decay, at_first, ramp = hyper["teacher"].unbind(-1)
         return 1.0 - torch.where(hyper[PROGRESS] < ramp, at_first, decay)
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """The teacher's measures, and the student's error."""
         return (*self.teacher.measures, "student_error")
 
     def noise_size(self, labelled: int, unlabelled: int) -> int:
@@ -193,7 +183,6 @@ class Taught(Network):
         return functional.kl_div(log_p, log_q, reduction="none", log_target=True).sum(-1).mean()
 
     def statistics(self, x_labelled: Tensor) -> dict[str, Tensor]:
-        """Return test-time statistics of the student, and of a teacher with measured statistics."""
         networks = {"student": self.student}
         if self.config.statistics == "measured":
             networks["teacher"] = self.teacher
@@ -204,11 +193,9 @@ class Taught(Network):
         }
 
     def scores(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the sums of the teacher's measures, the student's errors, and the number of rows."""
         *judged, rows = self.teacher.scores(x, y).unbind(-1)
         return torch.stack([*judged, self.student.scores(x, y)[0], rows])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the teacher's class probabilities."""
         probabilities: Tensor = self.teacher(x)
         return probabilities

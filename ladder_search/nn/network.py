@@ -61,8 +61,7 @@ class Network(nn.Module, ABC):
     ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Return the scalar cost of a step, and its terms, shape (len(term_names),).
 
-        A network for ``Windows`` instead of a ``Batch`` also returns its new state; one whose followers follow values
-        of the step returns these.
+        Third, a network for ``Windows`` returns its new state, and one with followers the values that they follow.
         """
 
     def scores(self, *examples: Any, **named: Any) -> Tensor:
@@ -124,8 +123,7 @@ class Column(Network):
     def features(self, x: Tensor, *, noise: Mapping[int, Tensor] | None = None) -> list[Tensor]:
         """Return the activations h_0..h_L of clean inputs with the stored statistics; the last are the logits.
 
-        Args:
-            noise: layer -> values added to its activations; the layers above read the sum.
+        ``noise``, layer -> values, is added to the layer's activations for the layers above.
         """
 
 
@@ -142,7 +140,6 @@ class Columns(Network):
     def features(self, x: Tensor, *, noise: Mapping[tuple[int, int], Tensor] | None = None) -> list[Tensor]:
         """Return the target column's activations h_0..h_L with the stored statistics; the last are the logits.
 
-        Args:
-            noise: (column, layer) -> values added to that layer's activations, and propagated in its own column and
-                through the laterals; columns are the sources from 0, then the target.
+        ``noise``, (column, layer) -> values in the layer's shape, is added and propagated in its own column and through
+        the laterals; columns are the sources from 0, then the target.
         """

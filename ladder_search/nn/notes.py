@@ -12,12 +12,9 @@ the test part of the JSB chorales after 40 passes in batches of 16 x 64 steps (L
 
 
 def scored_nats(logits: Tensor, notes: Tensor, scored: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the negative log-likelihood summed over the notes of all scored steps, and the number of these steps.
+    """Return the negative log-likelihood summed over the notes of scored steps, and the number of these steps.
 
-    Args:
-        logits: log(p / (1 - p)) of every note, (..., notes).
-        notes: 0 or 1, of the same type and shape.
-        scored: bool (...), the steps that count.
+    ``logits`` and ``notes``, 0 or 1, are (..., notes); ``scored`` is bool (...).
     """
     # Weights instead of a selection of rows: the number of scored steps is data, but shapes are fixed in the program.
     weights = scored.unsqueeze(-1).to(logits.dtype)

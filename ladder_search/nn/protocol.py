@@ -51,10 +51,7 @@ change."""
 
 
 class ModelConfig(Protocol):
-    """Settings of a family's model; implementations are frozen dataclasses that inherit from this class.
-
-    Methods with a body are optional; their defaults are those of a classifier of independent rows.
-    """
+    """Settings of a model, a frozen dataclass; the default methods are those of a classifier of independent rows."""
 
     __slots__ = ()
 
@@ -71,10 +68,7 @@ class ModelConfig(Protocol):
         ...
 
     def flops(self, labelled: int, unlabelled: int) -> float:
-        """Return the floating-point operations of a step's matrix products for these numbers of rows.
-
-        Sequences are counted by their steps.
-        """
+        """Return the operations of a step's matrix products for these rows; sequences are counted by their steps."""
         ...
 
     @property
@@ -83,13 +77,7 @@ class ModelConfig(Protocol):
         ...
 
     def check_fits(self, pixels: int, classes: int, dataset: str) -> None:
-        """Raise ``SettingError``, naming the settings to correct, unless the network fits the data set.
-
-        Args:
-            pixels: numbers in one example.
-            classes: number of classes.
-            dataset: name for the message.
-        """
+        """Raise ``SettingError`` unless the network fits the data set's ``pixels`` per example and ``classes``."""
         ...
 
     @property

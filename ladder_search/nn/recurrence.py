@@ -43,10 +43,7 @@ class EncoderLevel(nn.Module):
     cell: EncoderCell | NoCell
 
     def __init__(self, level: Level, *, feedback: bool, norm: Kind, generator: torch.Generator) -> None:
-        """Args:
-        feedback: whether its cell reads d.
-        norm: normalisation of a convolutional cell's inputs.
-        """
+        """Args: ``feedback``: whether the cell reads d; ``norm``: of a convolutional cell's inputs."""
         super().__init__()
         self.layers = nn.ModuleList(
             Convolved(layer.channels, below[0], layer.kernel, layer.stride, generator)

@@ -70,10 +70,7 @@ def as_rows(maps: Tensor, like: Tensor) -> Tensor:
 
 
 class BatchNorm(nn.Module):
-    """``scale * (z - mean) / sqrt(variance + epsilon) + shift`` per channel, over a step's rows and positions.
-
-    Buffers ``mean`` and ``variance`` are the test-time statistics.
-    """
+    """``scale * (z - mean) / sqrt(variance + epsilon) + shift`` per channel, over a step's rows and positions."""
 
     mean: Tensor
     variance: Tensor
@@ -127,11 +124,7 @@ def make_norm(kind: Kind, channels: int, *, shift: Tensor | None = None) -> Batc
 
 
 def averages(network: nn.Module, found: Found) -> dict[str, Tensor]:
-    """Return the test-time statistics of a network's batch norms by buffer name.
-
-    Args:
-        found: statistics of its norms by step; steps are weighted by their rows.
-    """
+    """Return the test-time statistics of batch norms by buffer name; ``found`` steps are weighted by their rows."""
     values = {}
     for name, norm in network.named_modules():
         if norm in found:

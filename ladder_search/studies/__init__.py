@@ -22,11 +22,7 @@ for _study in (
 
 
 def find_study(name: str) -> Study:
-    """Return the study ``name``.
-
-    Raises:
-        UnknownNameError: no such study.
-    """
+    """Return the study ``name``, or raise ``UnknownNameError``."""
     if name not in STUDIES:
         raise UnknownNameError("study", name, STUDIES)
     return STUDIES[name]

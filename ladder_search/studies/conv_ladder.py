@@ -1,7 +1,6 @@
 """Rasmus et al. 2015: the convolutional rows on MNIST (100 labels) and CIFAR-10 (4,000), and a small one on digits.
 
-Settings are those of the original code's commands, whose ``top-c`` is ``top_gamma`` here. According to the authors the
-supervised networks overfit easily, and are therefore trained for 20 epochs only.
+Settings are those of the original code's commands. The supervised networks overfit and train for 20 epochs only.
 """
 
 from __future__ import annotations

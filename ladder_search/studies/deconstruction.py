@@ -1,8 +1,7 @@
 """Pezeshki et al. 2016, "Deconstructing the ladder network architecture": all variants at 100, 1000 and all labels.
 
-The paper tuned noise and denoising weights per variant and label count, but these settings were not available. Each
-study therefore starts from the settings of Rasmus et al. for its label count. Results are means with standard errors
-over ten seeds; all but the AMLP rows are from memory and marked as unverified.
+The paper's tuned noise and denoising weights were not available: each study starts from the settings of Rasmus et al.
+for its label count. Results are means with standard errors over ten seeds; all but the AMLP rows are from memory.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Rasmus et al. 2015: every MLP row of the permutation-invariant MNIST table, and the same models on digits.
 
-Settings are those of the original code's commands. Results that were not confirmed in a readable source are marked as
-unverified.
+Settings are those of the original code's commands; results without a readable source are marked as unverified.
 """
 
 from __future__ import annotations

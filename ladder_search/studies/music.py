@@ -1,11 +1,8 @@
-"""Prémont-Schwarz et al. 2017 on polyphonic music: the recurrent ladder of table 3, and baselines.
+"""Prémont-Schwarz et al. 2017 on polyphonic music: the recurrent ladder of table 3, and baselines, in nats per step.
 
-Numbers are nats per step. Those of the recurrent ladder are from memory, and the one on the chorales, which contradicts
-the text, is marked as doubtful. Joint models of a step's notes in table 3 (NADE, RBM and similar) have no studies here.
-References of the baselines are from Bai et al. 2018 if they used the corpus, otherwise from the marginal models of
-table 3.
-
-The corpora have their own parts: searches use the validation pieces, and final training keeps the best epoch on them.
+The recurrent ladder's numbers are from memory, and the one on the chorales, which contradicts the text, is marked as
+doubtful. Joint models of a step's notes in table 3 have no studies. References of the baselines are from Bai et al.
+2018, or from table 3 for corpora that they did not use. Final training keeps the best epoch on the validation pieces.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Thaker's report: MNIST to street digits with progressive ladder networks, as published and corrected.
 
-The published numbers are single runs whose source weights were never used, because the code restored them into one
-session and trained another; the rows are marked accordingly. Further rows are the necessary controls: a random frozen
-source, and a single wider column with as many trainable weights. The same rows exist for stand-ins of the street
-digits, under their own names.
+The published numbers are single runs whose source weights were never used: the code restored them into one session and
+trained another. Controls are a random frozen source and a wider column with as many trainable weights. The same rows
+exist for stand-ins of the street digits.
 """
 
 from __future__ import annotations

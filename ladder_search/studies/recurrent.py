@@ -1,10 +1,8 @@
 """Prémont-Schwarz et al. 2017 on occluded moving digits: tables 1 and 2, at full size, at half size, and in minutes.
 
-The paper's numbers are from memory and marked as such; its layers and its training are unknown, and are ours. Its text
-states the order, which can be tested: the recurrent ladder is as good as a classifier of optimal reconstructions, and
-each ablation is almost as bad as a network without recurrence below its top.
-
-Rows of table 1 are named after the network; the small studies are named after their data sets.
+The paper's numbers are from memory, its layers and training unknown. Its text states the order, which can be tested:
+the recurrent ladder is as good as a classifier of optimal reconstructions, and each ablation is almost as bad as a
+network without recurrence below its top. Rows of table 1 are named after the network.
 """
 
 from __future__ import annotations
@@ -190,10 +188,8 @@ _TABLE_2: dict[tuple[str, bool, bool], tuple[float, float]] = {
 def table_1_model(kind: str, data: str = "occluded-mnist", *, channels: int | None = None) -> RecurrentConfig:
     """Return the network of a row of table 1 with another number of channels, which the paper does not specify.
 
-    Args:
-        kind: row, such as ``rladder`` or ``static``.
-        data: ``occluded-mnist``, with ``-half`` or ``-mini`` for the other sizes.
-        channels: of the lowest level, the others in proportion; None: the study's own.
+    ``kind`` is a row, such as ``rladder``; ``data`` is ``occluded-mnist`` with an optional ``-half`` or ``-mini``;
+    ``channels`` are those of the lowest level, with the others in proportion.
     """
     size = {one.dataset: one for one in (_FULL, _HALF, _MINI)}[data]
     return replace(size, channels=channels or size.channels).model(kind)

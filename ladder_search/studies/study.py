@@ -166,7 +166,6 @@ class Study:
 
     @property
     def measure(self) -> Measure:
-        """The measure of its trials."""
         return self.model.measure
 
     def trial(self, **seeds: int) -> TrialSpec:
@@ -187,13 +186,10 @@ class Study:
         return (spec.data.dataset, spec.data.labels, spec.measure) == study
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> Study:
-        """Return this study with nested settings that replace its own.
+        """Return this study with nested settings that replace its own, or raise ``UnknownNameError`` or
+        ``SettingError``.
 
         If the model then has another measure, target and baseline are removed.
-
-        Raises:
-            UnknownNameError: no such setting.
-            SettingError: a value out of range.
         """
         sections = ("data", "model", "training", "teacher", "space", "stop", "sources")
         changed: dict[str, Any] = {}

@@ -56,12 +56,9 @@ _KEPT = 64
 
 
 def compile_ahead(function: Function, tensors: Sequence[Tensor]) -> Program:
-    """Return ``function`` as a compiled program.
+    """Return ``function`` as a compiled program; ``tensors`` are examples on one device, which stay unchanged.
 
-    Args:
-        function: takes tensors only, modifies some in place and returns nothing; its operations do not depend on the
-            tensors' values.
-        tensors: examples, which stay unchanged; all on one device.
+    ``function`` takes tensors only, modifies some in place and does not depend on their values.
     """
     prepare()
     examples = [_copy(tensor) for tensor in tensors]
@@ -210,7 +207,6 @@ def _variables(**values: str) -> Iterator[None]:
 
 
 def _load(path: Path) -> Program:
-    """Return the program in the folder ``path``."""
     (library,) = path.glob("*.so")
     runner = library_runner(library)
 

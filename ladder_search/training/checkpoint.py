@@ -30,11 +30,7 @@ _REMEDY = "delete this checkpoint and use an older one, or train again"
 
 
 def write_member(folder: Path, state: MemberState, settings: Mapping[str, Any]) -> None:
-    """Write a member into ``folder``. The description is written last, so that a folder with one is complete.
-
-    Raises:
-        OSError: the folder cannot be written or the disk is full; no description is left in this case.
-    """
+    """Write a member into ``folder``, the description last, so that a folder with one is complete."""
     tensors = {
         f"{group}/{name}": value.cpu().contiguous()
         for group in _GROUPS
@@ -53,21 +49,13 @@ def write_member(folder: Path, state: MemberState, settings: Mapping[str, Any]) 
 
 
 def member_digest(folder: Path) -> str:
-    """Return a string that identifies all bits of a member, without reading its tensors.
-
-    Raises:
-        CheckpointError: the folder holds no description of a checkpoint.
-    """
+    """Return a string that identifies all bits of a member; raise ``CheckpointError`` without a description."""
     description = _describe(folder)
     return f"{description.get('sha256')} at step {description.get('step')}"
 
 
 def member_settings(folder: Path) -> dict[str, Any]:
-    """Return the settings of a member, without reading its tensors.
-
-    Raises:
-        CheckpointError: the folder holds no description of a checkpoint.
-    """
+    """Return the settings of a member from its description; raise ``CheckpointError`` without one."""
     settings = _describe(folder).get("settings")
     if not isinstance(settings, dict):
         raise CheckpointError(f"the checkpoint in {folder} must have settings, found {settings!r:.60}; {_REMEDY}.")
@@ -75,11 +63,7 @@ def member_settings(folder: Path) -> dict[str, Any]:
 
 
 def read_member(folder: Path) -> tuple[MemberState, dict[str, Any]]:
-    """Return the member in ``folder`` and its settings.
-
-    Raises:
-        CheckpointError: the checkpoint is incomplete, or its tensors do not match their digest.
-    """
+    """Return the member in ``folder`` and its settings; raise ``CheckpointError`` if it is incomplete or damaged."""
     description, remedy = _describe(folder), _REMEDY
     try:
         packed = read_file(folder / TENSORS, 1 << 35)

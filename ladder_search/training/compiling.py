@@ -42,14 +42,10 @@ _TRIAL = '#include <cstddef>\nextern "C" int answer() { return 42; }\n'
 
 
 def compile_pays(flops_per_step: float, steps: int, *, members: int = 1) -> bool:
-    """Return whether a run of ``steps`` updates ends earlier with a compiled step than with an eager one.
+    """Return whether a run of ``steps`` remaining updates ends earlier with a compiled step than with an eager one.
 
     The break-even is near 2,350 steps of MNIST's size (four epochs) and near 8,700 of the digits' size.
-
-    Args:
-        flops_per_step: matrix products of one member's step, see ``MemberSpec.flops``.
-        steps: remaining updates under this signature.
-        members: number of members in the pack.
+    ``flops_per_step`` is that of one member, see ``MemberSpec.flops``.
     """
     saved: float = steps * (_SAVED_BASE_S + _SAVED_PER_FLOP_S * flops_per_step) * members**_SAVED_BY_MEMBERS
     return saved > COMPILE_SECONDS
@@ -76,7 +72,6 @@ def programs_folder() -> Path | None:
 
 
 def compiler_found() -> bool:
-    """Return whether a step can be compiled for the CPU, see ``compiler_problem``."""
     return compiler_problem() is None
 
 

@@ -47,12 +47,9 @@ class _Scores(nn.Module):
 def labelled_statistics(
     model: Network, params: Stack, feed: Feed, rows: Tensor, *, stacking: Stacking = "vmap"
 ) -> Stack:
-    """Return the test-time statistics of K members: buffer name -> (K, units).
+    """Return the test-time statistics of K members, buffer name -> (K, units).
 
-    Args:
-        feed: the training data.
-        rows: each member's labelled minibatches of an epoch, (K, minibatches, rows) indices into the data.
-        stacking: of the family, see ``models.Family``.
+    ``rows`` are each member's labelled minibatches of an epoch, (K, minibatches, rows) indices into the data.
     """
     call, dtype = _over_members(_Statistics(model), stacking), _dtype(params)
     members, minibatches, size = rows.shape
@@ -70,13 +67,9 @@ def labelled_statistics(
 def scores(
     model: Network, state: Stack, feed: Feed, rows: Tensor | None = None, *, stacking: Stacking = "vmap"
 ) -> Tensor:
-    """Return the mean of each measure of each member, (K, measures) float64; see the networks' ``measures``.
+    """Return the mean of each of the network's ``measures`` for each member, (K, measures) float64.
 
-    Args:
-        state: parameters and statistics of K members.
-        feed: the examples.
-        rows: each member's examples, (K, m) indices into the data; None for all.
-        stacking: of the family, see ``models.Family``.
+    ``state`` contains parameters and statistics; ``rows`` (K, m) are indices of examples, or None for all.
     """
     if rows is None:
         rows = feed.everything().expand(_count(state), -1)
@@ -106,7 +99,6 @@ class Evaluation:
         params: of all slots; they and both tables of rows must not move in memory, their values may change.
         labelled: minibatches of the test-time statistics, (K, minibatches, rows) indices into the data.
         rows: validation examples, (K, m) indices into the data.
-        stacking: of the family, see ``models.Family``.
         """
         self._params, self._labelled, self._rows = params, labelled, rows
         self._sums = torch.zeros((len(rows), len(model.measures) + 1), dtype=torch.float64, device=rows.device)

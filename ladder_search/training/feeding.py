@@ -68,10 +68,8 @@ def feed_of_test_set(member: MemberSpec, dataset: Dataset, device: torch.device)
 def adapted(source: nn.Module, dataset: Dataset, rows: NDArray[np.int64], scale: float) -> Network:
     """Return a copy of a network with batch statistics of another data set's rows (AdaBN, Li et al. 2016).
 
-    Args:
-        source: a trained network of an earlier stage.
-        rows: training rows, without labels; minibatches of 100 are averaged, an incomplete one is dropped.
-        scale: factor applied to pixels in 0..1.
+    Labels are not used; minibatches of 100 rows are averaged, an incomplete one is dropped. ``scale`` multiplies pixels
+    in 0..1.
     """
     network = copy.deepcopy(source)
     assert isinstance(network, Network)

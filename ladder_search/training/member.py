@@ -55,7 +55,6 @@ class MemberSpec:
 
     @property
     def labelled_rows(self) -> int:
-        """Labelled rows of a step."""
         if self.lengths is not None:
             return self.training.labelled_batch  # each row plays one piece after another
         return min(self.training.labelled_batch, len(self.split.labelled))
@@ -77,14 +76,12 @@ class MemberSpec:
 
     @property
     def flops(self) -> float:
-        """Floating-point operations of one step's matrix products."""
         if self.lengths is not None:
             return self.model.flops(self.labelled_rows * self.training.window, 0)
         return self.model.flops(self.labelled_rows, self.unlabelled_rows)
 
     @property
     def total_steps(self) -> int:
-        """Updates of the whole run."""
         return self.steps_per_epoch * self.training.epochs
 
 
@@ -96,13 +93,11 @@ class Clock:
         self.step = 0
 
     def rate(self, step: int) -> float:
-        """Learning rate of a step."""
         training = self.spec.training
         epoch = min(step // self.spec.steps_per_epoch, training.epochs - 1)
         return learning_rate(epoch, base=training.lr, epochs=training.epochs, decay_start=training.decay_start)
 
     def rates(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
-        """``rate`` of consecutive steps."""
         length = self.spec.steps_per_epoch
         epochs = steps // length
         of_epoch = [self.rate(epoch * length) for epoch in range(epochs[0], epochs[-1] + 1)]

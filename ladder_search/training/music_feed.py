@@ -30,7 +30,6 @@ class MusicFeed:
         self, corpus: FlatCorpus, x: Tensor, *, training: NDArray[np.int64], judged: NDArray[np.int64]
     ) -> None:
         """Args:
-        corpus: all pieces.
         x: the corpus's notes on the device.
         training: pieces for training, or for statistics.
         judged: pieces for evaluation.

@@ -1,10 +1,9 @@
 """Gaussian noise as a pure function of (seed, step, index), without generator or state, equal on all devices.
 
-Each (seed, step) has a key. SplitMix64, started at the key, yields 64-bit words; each word gives two uniform numbers of
-24 bits, and the Box-Muller transform turns them into two normal ones. The hash is exact integer arithmetic; logarithm,
-sine and cosine may differ by a rounding between devices and programs. ``normals`` consists of tensor operations that
-the compiler fuses into the step; ``fill_normals`` works in place on a CPU, where ``normals`` would take three times as
-long because of its passes over memory.
+Each (seed, step) has a key. SplitMix64, started at the key, yields 64-bit words; the Box-Muller transform turns the two
+24-bit uniform numbers of a word into two normal ones. The hash is exact; logarithm, sine and cosine may differ by a
+rounding between devices and programs. ``normals`` can be fused into the step by the compiler; ``fill_normals`` works in
+place on a CPU, three times as fast as ``normals`` there.
 """
 
 from __future__ import annotations

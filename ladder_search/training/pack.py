@@ -96,7 +96,6 @@ class Pack:
 
         Args:
             like: a member that determines the signature.
-            build: returns the network of one member.
             data: the training set, on the pack's device.
             compiled: compile the step on its first use.
             captured: capture steps and evaluations as CUDA graphs on their first use; None: on CUDA only.
@@ -250,10 +249,9 @@ class Pack:
         return MemberState(step=seat.clock.step, params=params, first=first, second=second, carried=carried)
 
     def run(self, steps: int, slots: Collection[int] | None = None) -> dict[int, IntervalReport]:
-        """Train seated members for ``steps`` steps, without synchronisation, and return a report per slot.
+        """Train ``slots``, by default all seated ones, for ``steps`` steps, and return a report per slot.
 
-        Args:
-            slots: slots to train, by default all seated ones. The others keep their state exactly and get no report.
+        The host does not synchronise in between. The other slots keep their state exactly and get no report.
         """
         if steps < 1:
             raise SettingError(f"an interval needs at least 1 step, got {steps}; give a positive whole number.")
@@ -286,20 +284,13 @@ class Pack:
         return reports
 
     def statistics(self, slots: Collection[int] | None = None) -> tuple[list[int], Stack]:
-        """Return ``slots``, by default all seated ones, and their test-time statistics: name -> (members, units).
-
-        Raises:
-            SettingError: no member is seated.
-        """
+        """Return ``slots``, by default all seated ones, and their test-time statistics: name -> (members, units)."""
         chosen = self._chosen(slots)
         params, rows = self._params_of(chosen), self._statistics_rows[chosen]
         return chosen, labelled_statistics(self._model, params, self._data, rows, stacking=self._stacking)
 
     def validation_scores(self, slots: Collection[int] | None = None) -> dict[int, dict[str, float]]:
-        """Return each member's scores on the validation rows of its split, for ``slots``, by default all seated ones.
-
-        The first score is what searches minimise; see the networks' ``measures``.
-        """
+        """Return each member's scores on its validation rows; the first one is what searches minimise."""
         chosen = self._chosen(slots)
         if not self._validation_rows.shape[1]:
             raise SettingError(

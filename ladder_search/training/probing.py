@@ -34,13 +34,8 @@ class Probed:
 def probe(make: Callable[[int], Pack], member: MemberSpec, sizes: Sequence[int], device: torch.device) -> list[Probed]:
     """Time packs of the given sizes, smallest first, until larger ones gain nothing or do not fit into memory.
 
-    Args:
-        make: returns an empty pack for a number of trials.
-        member: a member to train; every slot gets another seed.
-        device: the packs' device.
-
-    Raises:
-        MemoryError, RuntimeError: the smallest pack does not fit into memory, or another error occurred.
+    ``make`` returns an empty pack for a number of trials; every slot gets ``member`` with another seed. If the smallest
+    pack does not fit, its ``MemoryError`` or ``RuntimeError`` is raised.
     """
     results: list[Probed] = []
     best, without_gain = float("inf"), 0

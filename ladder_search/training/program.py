@@ -269,10 +269,7 @@ def _each(change: Callable[[Tensor], Tensor], nested: Any) -> Any:
 
 @contextmanager
 def float32_products_of(precision: str, device: torch.device) -> Iterator[None]:
-    """Set the precision of float32 products on CUDA as in ``TrainingConfig.precision``.
-
-    The setting is global in torch, and packs of both kinds may share a process.
-    """
+    """Set float32 products on CUDA as in ``TrainingConfig.precision``, because torch's setting is global."""
     if device.type != "cuda":
         yield
         return

@@ -13,17 +13,11 @@ ADAM_EPSILON = 1e-8
 
 
 def learning_rate(epoch: int, *, base: float, epochs: int, decay_start: float) -> float:
-    """Return the learning rate after ``epoch`` completed epochs: constant, then linear to zero.
+    """Return the learning rate after ``epoch`` completed of ``epochs`` (E) epochs: constant, then linear to zero.
 
-    It is ``base`` while ``epoch <= D``, with ``D = decay_start * epochs``, then
-    ``base * (epochs - epoch) / (epochs - D)``, and constant within an epoch. Source: the original code's per-epoch
-    decay (paper, section 4.1: 100 epochs, then 50 of linear annealing).
-
-    Args:
-        epoch: completed epochs; from ``epochs`` on the rate is zero, or ``base`` if it never decays.
-        base: learning rate before the decay.
-        epochs: length E of the run.
-        decay_start: fraction of E after which the decay begins, in 0..1; 1 never decays.
+    It is ``base`` while ``epoch <= D``, with ``D = decay_start * E``, then ``base * (E - epoch) / (E - D)``; from E on
+    it is zero, or ``base`` if it never decays. Source: the original code's per-epoch decay (paper, section 4.1: 100
+    epochs, then 50 of linear annealing).
     """
     start = decay_start * epochs
     if epoch <= start or start >= epochs:

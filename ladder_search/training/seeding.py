@@ -1,7 +1,6 @@
 """Randomness as a function: every draw of a member derives from its seed, the draw's purpose and the step.
 
-No global stream is used, so a member draws the same numbers alone, in a pack, after a checkpoint and on another
-machine.
+A member therefore draws the same numbers alone, in a pack, after a checkpoint and on another machine.
 """
 
 from __future__ import annotations

@@ -70,9 +70,8 @@ class Stepper:
     def run(self, tables: Sequence[Tensor]) -> Tensor:
         """Run one step per row of ``tables`` and return the sum of the steps' terms, (K, terms) float64.
 
-        Args:
-            tables: learning rates, second corrections, progress, gradient limits, noise keys and row indices, each
-                (steps, K, ...) and on the device.
+        ``tables`` are learning rates, second corrections, progress, gradient limits, noise keys and row indices, each
+        (steps, K, ...) and on the device.
         """
         steps = len(tables[0])
         if not self._places:
@@ -148,14 +147,10 @@ def warm_up(function: Callable[[], object], changed: Iterable[Tensor]) -> None:
 
 
 def capture_graph(function: Callable[[], None], changed: Iterable[Tensor] = ()) -> Callable[[], None]:
-    """Return a function that replays the CUDA launches of ``function``.
+    """Return a function that replays the CUDA launches of ``function``, or raise ``ResourceError``.
 
-    Args:
-        function: reads and writes tensors at fixed addresses, and does not synchronise.
-        changed: tensors that it modifies; they are restored after the warm-up, which needs twice their memory.
-
-    Raises:
-        ResourceError: it cannot be captured. An out-of-memory error is torch's own.
+    ``function`` uses tensors at fixed addresses and does not synchronise. The tensors ``changed``, which it modifies,
+    are restored after the warm-up, which needs twice their memory.
     """
     try:
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
