@@ -317,7 +317,7 @@ def _kept(keeper: str | None, device: torch.device) -> Networks | None:
 
 def _row(epoch: int, reports: list[IntervalReport], scores: list[dict[str, float]], diverged: bool) -> dict[str, Any]:
     terms = {name: fmean(report.terms[name] for report in reports) for name in reports[0].terms}
-    means = {name: math.nan if diverged else fmean(found[name] for found in scores) for name in scores[0]}
+    means = {name: math.nan if diverged else fmean(row[name] for row in scores) for name in scores[0]}
     error, *others = means.items()
     return {
         EPOCH: epoch,

@@ -212,11 +212,11 @@ class PackHost:
             self._look_for_dead()
 
     def _interval(self, host: Host) -> None:
-        begun = time.monotonic()
+        started = time.monotonic()
         training = len(self._waiting)
         account = self._account
         if account.intervals:
-            account.waited_s += begun - self._ended
+            account.waited_s += started - self._ended
         try:
             arrived = host.interval()
         except (MemoryError, RuntimeError) as error:
@@ -225,7 +225,7 @@ class PackHost:
                 raise
             arrived = host.give_up(reason)
         self._ended = time.monotonic()
-        self._last_s = self._ended - begun
+        self._last_s = self._ended - started
         account.intervals += 1
         account.trial_intervals += training
         account.trained_s += self._last_s

@@ -50,7 +50,7 @@ class ProgressiveConfig(TargetConfig):
     batch_norm: bool = True
     """Normalise the target column's pre-activations; otherwise beta is a plain bias."""
     initial: Literal["he", "xavier", "fan-in"] = "he"
-    """Initial weights: N(0, 2/fan_in), uniform with variance 2/(fan_in + fan_out), or N(0, 1/fan_in)."""
+    """he: N(0, 2/fan_in); xavier: uniform with variance 2/(fan_in + fan_out); fan-in: N(0, 1/fan_in)."""
     head: Literal["softmax", "double-softmax", "relu"] = "softmax"
     """double-softmax: use probabilities as logits, a defect of the published baseline; relu: apply a rectifier to the
     logits, as in the published progressive columns."""

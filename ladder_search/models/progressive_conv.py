@@ -154,14 +154,14 @@ class ProgressiveConv(Target):
         self.sources.requires_grad_(False)
         of_sources = [source.config.sizes for source in columns]
         for place, i in enumerate(config.lateral_layers):
-            reached = [size[i - 1][0] for size in of_sources if i - 1 < len(size)]
-            if not reached:
+            below = [size[i - 1][0] for size in of_sources if i - 1 < len(size)]
+            if not below:
                 continue
             key, (_, height, width) = str(i), sizes[i - 1]
             if config.alpha != "absent":
                 at = config.alpha_init[place if len(config.alpha_init) > 1 else 0]
-                self.alpha[key] = nn.Parameter(torch.full((len(reached),), at))
-            n_in = sum(reached)
+                self.alpha[key] = nn.Parameter(torch.full((len(below),), at))
+            n_in = sum(below)
             if config.adapter == "rusu":
                 hidden = config.adapter_width or sizes[i][0]
                 self.V[key], self.c[key] = start((hidden, n_in, 1, 1), generator), torch.zeros(hidden)

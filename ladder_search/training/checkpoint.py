@@ -30,7 +30,7 @@ _REMEDY = "delete this checkpoint and use an older one, or train again"
 
 
 def write_member(folder: Path, state: MemberState, settings: Mapping[str, Any]) -> None:
-    """Write a member into ``folder``, the description last, so that a folder with one is complete."""
+    """Write a member into ``folder``, the description last: after an ``OSError``, as of a full disk, there is none."""
     tensors = {
         f"{group}/{name}": value.cpu().contiguous()
         for group in _GROUPS
@@ -95,9 +95,9 @@ def _describe(folder: Path) -> dict[str, Any]:
         description = read_json(folder / DESCRIPTION, 1 << 24)
     except (OSError, ValueError) as error:
         raise _unreadable(folder, error) from error
-    found = description.get("format") if isinstance(description, dict) else None
-    if found != FORMAT:
-        raise CheckpointError(f"checkpoints have the format {FORMAT!r}, {folder} has {found!r:.80}; {_REMEDY}.")
+    actual = description.get("format") if isinstance(description, dict) else None
+    if actual != FORMAT:
+        raise CheckpointError(f"checkpoints have the format {FORMAT!r}, {folder} has {actual!r:.80}; {_REMEDY}.")
     return dict(description)
 
 

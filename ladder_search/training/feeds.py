@@ -65,7 +65,7 @@ class Feed(Protocol):
         ...
 
     def chunks(self, rows: Tensor, at_once: int, dtype: torch.dtype) -> Iterator[tuple[Tensor, ...]]:
-        """Yield inputs of a network's ``scores``, (K, ...), for rows (K, m), ``at_once`` of a member at a time."""
+        """Yield inputs of a network's ``scores``, (K, ...), for rows (K, m), at most ``at_once`` per member."""
         ...
 
     def everything(self) -> Tensor:
@@ -154,8 +154,8 @@ class MovingDigits(TrainingData):
         flat = digits.flatten(0, -3)
         positions = self.renderer.positions(key, numbers)
         if self.reconstructed:
-            seen = seen_so_far(self.renderer.visible(positions))[:, -1]
-            inputs = flat * seen
+            visible = seen_so_far(self.renderer.visible(positions))[:, -1]
+            inputs = flat * visible
         else:
             inputs = self.renderer.frames(flat, positions)
         return inputs.view(*digits.shape[:-2], *self.shape).to(dtype) / self.full_scale

@@ -256,20 +256,20 @@ class Pack:
         if steps < 1:
             raise SettingError(f"an interval needs at least 1 step, got {steps}; give a positive whole number.")
         seated = {slot: self._seat(slot) for slot in self._chosen(slots)}
-        standing = [slot for slot in self.active if slot not in seated]
+        skipped = [slot for slot in self.active if slot not in seated]
         # Saved and restored: one program serves any choice of slots, without masks, which would not stop NaN.
         stacks = (self._params, self._first, self._second, self._carried)
-        moving = [stacked for stack in stacks for stacked in stack.values()] if standing else []
-        saved = [stacked[standing] for stacked in moving]
+        tensors = [stacked for stack in stacks for stacked in stack.values()] if skipped else []
+        saved = [stacked[skipped] for stacked in tensors]
         tables = self._tables(seated, steps)
-        begun = time.perf_counter()
+        started = time.perf_counter()
         total = self._stepper.run(tables)
-        for stacked, kept in zip(moving, saved, strict=True):
-            stacked[standing] = kept
+        for stacked, values in zip(tensors, saved, strict=True):
+            stacked[skipped] = values
         # Includes second moments: they overflow first, and a parameter with an infinite moment never changes again.
         healthy = torch.isfinite(total).all(1) & _finite([*self._params.values(), *self._second.values()])
         means, finite = (total / steps).tolist(), healthy.tolist()  # synchronises with the device
-        milliseconds = (time.perf_counter() - begun) * 1e3 / steps
+        milliseconds = (time.perf_counter() - started) * 1e3 / steps
         reports = {}
         for slot, seat in seated.items():
             clock = seat.clock
@@ -285,18 +285,18 @@ class Pack:
 
     def statistics(self, slots: Collection[int] | None = None) -> tuple[list[int], Stack]:
         """Return ``slots``, by default all seated ones, and their test-time statistics: name -> (members, units)."""
-        chosen = self._chosen(slots)
-        params, rows = self._params_of(chosen), self._statistics_rows[chosen]
-        return chosen, labelled_statistics(self._model, params, self._data, rows, stacking=self._stacking)
+        seated = self._chosen(slots)
+        params, rows = self._params_of(seated), self._statistics_rows[seated]
+        return seated, labelled_statistics(self._model, params, self._data, rows, stacking=self._stacking)
 
     def validation_scores(self, slots: Collection[int] | None = None) -> dict[int, dict[str, float]]:
         """Return each member's scores on its validation rows; the first one is what searches minimise."""
-        chosen = self._chosen(slots)
+        seated = self._chosen(slots)
         if not self._validation_rows.shape[1]:
             raise SettingError(
                 "a validation error needs validation rows, the split has 0; set data.validation above 0."
             )
-        return {slot: self._named(row) for slot, row in zip(chosen, self._evaluation.scores(chosen), strict=True)}
+        return {slot: self._named(row) for slot, row in zip(seated, self._evaluation.scores(seated), strict=True)}
 
     def validation_errors(self, slots: Collection[int] | None = None) -> dict[int, float]:
         """Return the first of the ``validation_scores``."""
@@ -322,9 +322,9 @@ class Pack:
 
     def modules(self, slots: Collection[int] | None = None) -> dict[int, Network]:
         """Return seated members, by default all, as plain modules on the CPU with their test-time statistics."""
-        chosen, statistics = self.statistics(slots)
+        seated, statistics = self.statistics(slots)
         networks = {}
-        for row, slot in enumerate(chosen):
+        for row, slot in enumerate(seated):
             module = self._build(self._seat(slot).clock.spec.model, generator=seeding.generator(0)).to(self._dtype)
             stacks = {**self._params, **self._constants}
             tensors = {name: stacked[slot].detach().cpu().clone() for name, stacked in stacks.items()}

@@ -64,13 +64,13 @@ def _probe_one(make: Callable[[int], Pack], member: MemberSpec, trials: int, dev
     for number in range(pack.slots):
         pack.join(replace(member, seed=member.seed + number))
     pack.run(2)  # one-time work
-    begun = time.perf_counter()
+    started = time.perf_counter()
     pack.run(2)
-    steps = max(2, round(2 * _ROUND_SECONDS / (time.perf_counter() - begun)))
+    steps = max(2, round(2 * _ROUND_SECONDS / (time.perf_counter() - started)))
     times = []
     for _ in range(_ROUNDS):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         pack.run(steps)
-        times.append((time.perf_counter() - begun) / steps)
+        times.append((time.perf_counter() - started) / steps)
     used = torch.cuda.max_memory_allocated() - before if on_gpu else 0
     return Probed(slots=trials, member_step_ms=median(times) * 1e3 / pack.slots, member_bytes=round(used / pack.slots))
