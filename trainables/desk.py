@@ -90,7 +90,6 @@ class Desk:
         raise SeatLostError(f"the host of {key} did not start; the trial is tried again.")
 
     async def vacate(self, key: str) -> None:
-        """Release the seat of a trial that has left its host."""
         self._release(key)
 
     async def accounts(self) -> list[dict[str, Any]]:

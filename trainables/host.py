@@ -104,7 +104,6 @@ class Host:
 
     @property
     def guests(self) -> Collection[str]:
-        """Keys of the seated trials."""
         return self._guests.keys()
 
     @property
@@ -212,7 +211,6 @@ class Host:
         return ended
 
     def _copies(self, slots: list[int]) -> list[MemberState]:
-        """Return copies of members, on the device if snapshots are kept."""
         pack = self.pack
         assert pack is not None
         if not self._snapshots.room:

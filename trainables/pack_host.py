@@ -40,7 +40,6 @@ class Account:
     """GPU, or lane of the node's cores."""
     signature: str
     trials: int
-    """Number of seats."""
     intervals: int = 0
     trial_intervals: int = 0
     """Sum over the intervals of the number of trials trained."""

@@ -38,9 +38,7 @@ class Seat(Protocol):
     """
 
     @property
-    def taken(self) -> bool:
-        """Whether the trial has members in a pack."""
-        ...
+    def taken(self) -> bool: ...
 
     def take(self, config: dict[str, Any]) -> None:
         """Leave and set the next trial; ``config`` is that of the trainable."""
@@ -54,9 +52,7 @@ class Seat(Protocol):
         """Train to epoch ``until``, or to the end of the epoch in which ``stop`` became true or a member diverged."""
         ...
 
-    def save(self, folder: Path) -> None:
-        """Write a checkpoint of every member into the folder."""
-        ...
+    def save(self, folder: Path) -> None: ...
 
     def leave(self) -> None:
         """Free the seat for the next trial."""

@@ -16,9 +16,7 @@ class Snapshot:
     """A trial's state at a checkpoint."""
 
     key: str
-    """Key of the trial."""
     states: list[MemberState]
-    """One state per label draw."""
 
 
 class Snapshots:

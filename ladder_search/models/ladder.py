@@ -48,7 +48,6 @@ class LadderConfig(DenoisingConfig):
 
     @property
     def depth(self) -> int:
-        """L, the number of weight layers."""
         return len(self.widths) - 1
 
     @property
@@ -78,7 +77,6 @@ class LadderConfig(DenoisingConfig):
         return encoder + (unlabelled * 3 * sum(products) if self.decoder == "full" else 0.0)
 
     def on_network_of(self, other: LadderConfig) -> LadderConfig:
-        """Return these settings on the layers of ``other``; vectors keep entries 0 and 1 and repeat the last."""
         return replace(
             self,
             widths=other.widths,

@@ -37,7 +37,6 @@ def product(h: Tensor, weight: Tensor, stride: Pair = (1, 1), bias: Tensor | Non
 
 
 def leaky(z: Tensor) -> Tensor:
-    """Return the leaky rectifier of ``z``."""
     return functional.leaky_relu(z, LEAKY_SLOPE)
 
 
@@ -256,7 +255,6 @@ class _Concatenating(DecoderCell):
         return 2 * units * (above + units + cls.outputs * units)
 
     def both(self, e: Tensor, u: Tensor, steps: Steps) -> Tensor:
-        """Return ``V c + b``."""
         c = leaky(self.norm(product(torch.cat([u, e], -1), self.W), steps))
         return product(c, self.V, bias=self.b)
 

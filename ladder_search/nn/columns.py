@@ -20,12 +20,8 @@ from ladder_search.nn.network import Column, Columns
 from ladder_search.nn.protocol import SOURCES, ColumnConfig, StagedConfig
 
 Approach = Literal["scratch", "fine-tuned", "progressive"]
-"""scratch: no source; fine-tuned: start from the source's weights; progressive: read frozen sources."""
 Adapter = Literal["rusu", "sum", "linear"]
-"""rusu: U relu(V alpha h), added before the nonlinearity; linear: U alpha h, added there; sum: Thaker's
-relu(U alpha h + c), added after it."""
 Alpha = Literal["learned", "fixed", "absent"]
-"""fixed: stays at its initial value; absent: source features are not scaled."""
 
 
 _ENCODER = ("W", "beta", "gamma")

@@ -18,7 +18,6 @@ from ladder_search.nn.combinators import LEAKY_SLOPE, find_combinator
 from ladder_search.nn.protocol import ColumnConfig
 
 Decoder = Literal["full", "gamma", "none"]
-"""full: decode every layer; gamma: decode the top layer only; none: the supervised baseline."""
 
 Activation = Literal["relu", "leaky-relu"]
 
@@ -101,7 +100,6 @@ class _Relu(ClosedForm):
 
 
 def rectified(z: Tensor, activation: Activation) -> Tensor:
-    """Return the rectifier of ``z``, elementwise."""
     if activation == "relu":
         h: Tensor = _Relu.of(z)
         return h

@@ -44,7 +44,6 @@ class Layer:
     """Whether the layer has neither weights nor, unless it is the last, a nonlinearity."""
 
     def size(self, below: Size) -> Size:
-        """Return the size of the layer's map."""
         raise NotImplementedError
 
     def shape(self, below: Size) -> Shape:

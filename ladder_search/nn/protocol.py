@@ -72,9 +72,7 @@ class ModelConfig(Protocol):
         ...
 
     @property
-    def example_shape(self) -> tuple[int, ...]:
-        """Shape of one example."""
-        ...
+    def example_shape(self) -> tuple[int, ...]: ...
 
     def check_fits(self, pixels: int, classes: int, dataset: str) -> None:
         """Raise ``SettingError`` unless the network fits the data set's ``pixels`` per example and ``classes``."""
@@ -87,7 +85,6 @@ class ModelConfig(Protocol):
 
     @property
     def measure(self) -> Measure:
-        """The measure that searches minimise."""
         return MEASURES[self.measures[0]]
 
     @property
@@ -97,7 +94,6 @@ class ModelConfig(Protocol):
 
     @property
     def reads_unlabelled(self) -> bool:
-        """Whether a step reads unlabelled rows."""
         return True
 
     @property

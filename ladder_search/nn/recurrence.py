@@ -38,8 +38,6 @@ from ladder_search.nn.steps import BatchNorm, Kind, Steps
 
 
 class EncoderLevel(nn.Module):
-    """The convolutions of a level and its cell."""
-
     cell: EncoderCell | NoCell
 
     def __init__(self, level: Level, *, feedback: bool, norm: Kind, generator: torch.Generator) -> None:

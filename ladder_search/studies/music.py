@@ -47,7 +47,6 @@ class _Corpus:
     """Prefix of its studies' names."""
     dataset: str
     validation: int
-    """Number of pieces."""
     training: TrainingConfig
     steps: int
     """Approximate number of steps of an epoch."""

@@ -73,12 +73,10 @@ class _Size:
 
     @property
     def name(self) -> str:
-        """Prefix of its studies' names."""
         return self.dataset.replace("occluded-digits-mini", "occluded-digits")
 
     @property
     def steps(self) -> int:
-        """Updates of a trial in a search."""
         return self.training.epochs * ((self.rows - self.validation) // self.training.unlabelled_batch)
 
     def levels(self, cell: Literal["lstm", "none"], top: str) -> tuple[str, ...]:
@@ -89,7 +87,6 @@ class _Size:
         return (f"{first} {lowest}", f"conv:{2 * c}:3:2 {middle}", f"conv:{4 * c}:3:2 {top}:{self.top}")
 
     def model(self, kind: str, *, unlabelled: bool = False) -> RecurrentConfig:
-        """Return the network of a row of table 1."""
         video = RecurrentConfig(frame=(1, self.side, self.side), levels=self.levels("lstm", "dense-lstm"))
         video = replace(video, unlabelled=unlabelled)
         changes: dict[str, dict[str, Any]] = {

@@ -35,9 +35,7 @@ __all__ = ["Build", "IntervalReport", "MemberSpec", "MemberState", "Pack", "Trai
 
 
 class Build(Protocol):
-    def __call__(self, config: Any, *, generator: torch.Generator) -> Network:
-        """Return the network of one member."""
-        ...
+    def __call__(self, config: Any, *, generator: torch.Generator) -> Network: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +180,6 @@ class Pack:
 
     @property
     def active(self) -> list[int]:
-        """Slots that hold a member."""
         return [slot for slot, seat in enumerate(self._seats) if seat is not None]
 
     def join(self, spec: MemberSpec, *, state: MemberState | None = None) -> int:
@@ -349,7 +346,6 @@ class Pack:
         return chosen
 
     def _params_of(self, slots: list[int]) -> Stack:
-        """Return parameters and constants of ``slots``."""
         stacks = self._params | self._constants
         if len(slots) == self.slots:
             return stacks

@@ -33,5 +33,4 @@ def derive_range(seed: int, *path: int, start: int, count: int) -> NDArray[np.in
 
 
 def generator(seed: int, *path: int) -> torch.Generator:
-    """Return a CPU generator at the start of the stream (seed, path)."""
     return torch.Generator().manual_seed(derive(seed, *path))
