@@ -1,14 +1,12 @@
-"""How much every column of a progressive network contributes to its answers, layer by layer.
+"""Sensitivity of a progressive network to each of its columns, layer by layer (Rusu et al. 2016).
 
-Legend: ``h_i(k)`` activations of layer i in column k, ``sigma`` of Gaussian noise on them, ``Lambda`` its precision,
-``F`` the diagonal Fisher information of the softmax ``pi``, ``m`` a unit.
+Average perturbation and average Fisher sensitivity are shares among the columns k of layer i::
 
     APS(i, k) = Lambda_i(k) / sum_k Lambda_i(k),    Lambda_i(k) = 1 / sigma^2 where the noise halves the accuracy
     AFS(i, k) = sum_m F_i(k)(m) / sum_k sum_m F_i(k)(m),    F_i(k)(m) = E[(d log pi / d h^_i(k)(m))^2]
 
-average perturbation and average Fisher sensitivity (Rusu et al. 2016), with ``h^`` an activation divided by its
-standard deviation. Both are shares among the columns of one layer. A unit that never changes takes no scaled noise and
-adds nothing to ``F``.
+``sigma`` is the scale of Gaussian noise on the activations, ``pi`` the softmax, ``m`` a unit, and ``h^`` an activation
+divided by its standard deviation. Units that never change receive no scaled noise and add nothing to ``F``.
 """
 
 from __future__ import annotations
@@ -30,31 +28,31 @@ from ladder_search.training.noise import fill_normals
 from ladder_search.training.seeding import DISTURBANCE, derive
 
 CAP = 1000.0
-"""Greatest sigma that is tried, in standard deviations of the activations: noise that drowns a million times their
-variance and costs less than half of the accuracy is on something that is not used."""
+"""Largest sigma, in standard deviations of the activations; a layer that needs more noise than this is not used."""
 _STRIDE = 4.0
-"""Ratio of the sigmas among which the first one that halves the accuracy is looked for."""
+"""Ratio of successive sigmas in the search for an upper bound."""
 _CLOSE = 1.01
-"""Ratio at which bisection ends: a few thousand answers do not tell sigmas apart that are closer."""
+"""Ratio at which bisection stops; a few thousand answers cannot separate closer sigmas."""
 _ROWS_AT_ONCE = 4096
 """Bounds memory: 16 MB for a layer of a thousand units."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SensitivityConfig:
-    """How the columns are examined."""
+    """Settings of the analysis of columns."""
 
     rows: int = 1000
-    """Examples that are classified, the same ones in every pass."""
+    """Number of examples, the same ones in every pass."""
     draws: int = 5
-    """Passes with fresh noise over which an accuracy is averaged; every sigma enlarges the same draws."""
+    """Number of noise draws that an accuracy is averaged over; every sigma scales the same draws."""
     seed: int = 1
-    """Chooses the rows and draws the noise."""
+    """Seed of the rows and of the noise."""
     noise: Literal["scaled", "absolute"] = "scaled"
     """scaled: sigma is in standard deviations of each unit (Rusu); absolute: the same noise on all units (Thaker)."""
     half: Literal["accuracy", "chance"] = "accuracy"
-    """What counts as halved. accuracy: half of what it is without noise (Thaker); chance: half way from there to the
-    accuracy of a guess, 1/classes."""
+    """accuracy: half of the accuracy without noise (Thaker); chance: half way from there to the accuracy of a guess,
+    1/classes.
+    """
 
     def __post_init__(self) -> None:
         for name in ("rows", "draws"):
@@ -64,44 +62,45 @@ class SensitivityConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LayerOfColumn:
-    """The measurements of one layer of one column."""
+    """Measurements of one layer of one column."""
 
     column: str
     layer: int
     units: int
     constant: int
-    """Units whose activation is the same for all examples."""
+    """Number of units whose activation is the same for all examples."""
     sigma: float | None
-    """Noise that halves the accuracy; None: insensitive, the greatest noise does not."""
+    """Noise that halves the accuracy; None if even the largest noise does not."""
     precision: float
-    """Lambda; of an insensitive one its upper bound, 1 / cap^2."""
+    """Lambda; if ``sigma`` is None, its upper bound, 1 / cap^2."""
     aps: float | None
-    """Share of the layer's precisions, bounds included: then its own is an upper bound, the others' lower ones. None:
-    every column of the layer is insensitive, and bounds alone say nothing of shares."""
+    """Share of the layer's precisions; with insensitive columns in the layer, their shares are upper bounds and the
+    others' lower bounds. None if all columns are insensitive.
+    """
     fisher: float
     """Fisher information about the answer, summed over the units."""
     afs: float | None
-    """Share of the layer's Fisher information; None: the layer has none."""
+    """Share of the layer's Fisher information; None if the layer has none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sensitivity:
-    """The measurements of a network; accuracies are fractions."""
+    """Measurements of a network; accuracies are fractions."""
 
     columns: tuple[str, ...]
-    """Sources in their order, then the target."""
+    """Sources in order, then the target."""
     layers: tuple[LayerOfColumn, ...]
-    """By layer, 1 .. L-1, and in each by column; a column that ends below a layer has no entry there."""
+    """By layer, 1 .. L-1, then by column; a column has no entries for layers that it lacks."""
     rows: int
     accuracy: float
-    """Without noise."""
+    """Accuracy without noise."""
     halved: float
-    """The accuracy at which noise is critical."""
+    """Accuracy at the critical noise."""
     cap: float
-    """The greatest sigma that was tried, in the unit of ``sigma``."""
+    """Largest sigma that was tried, in the unit of ``sigma``."""
 
     def layer(self, number: int) -> tuple[LayerOfColumn, ...]:
-        """The columns of one layer."""
+        """Return the columns of one layer."""
         return tuple(found for found in self.layers if found.layer == number)
 
     @property
@@ -114,7 +113,7 @@ class _Place:
     column: int
     layer: int
     deviation: Tensor
-    """Of each unit's activation over the examples, (n_l,)."""
+    """Standard deviation of each unit's activation over the examples, (n_l,)."""
 
 
 def sensitivities(
@@ -129,16 +128,16 @@ def sensitivities(
     """Return the sensitivities of all columns in the layers below the target's logits.
 
     Args:
-        network: in eval mode; its logits are the target's last activations.
-        x: what the network is handed, (rows, d), of its type and on its device.
-        y: their classes, (rows,) int64.
-        columns: names of the sources in their order, then of the target.
-        report: is told before each layer of each column: how many are done, of how many, which is next.
+        network: network in eval mode, whose logits are the last activations of the target.
+        x: inputs, (rows, d), of the network's type and on its device.
+        y: classes, (rows,) int64.
+        columns: names of the sources in order, then of the target.
+        report: called before each layer of each column with the number done, the total and the next one.
 
     Raises:
         CheckpointError: the network's answers are not finite.
-        SettingError: it has no hidden layer, or classifies nothing without noise, or no better than a guess where that
-            counts.
+        SettingError: the network has no hidden layer, or its accuracy is zero or, for ``chance``, not above that of a
+            guess.
     """
     with torch.no_grad():
         logits = torch.cat([network.features(part)[-1] for part in torch.split(x, _ROWS_AT_ONCE)])
@@ -160,7 +159,7 @@ def sensitivities(
         scale = place.deviation if config.noise == "scaled" else torch.ones_like(place.deviation)
         disturbed = _Disturbed(network, x, y, place, scale, config)
         sigmas.append(critical_sigma(disturbed.accuracy, halved, start=cap / CAP, cap=cap))
-    # Of the normalised activation h / s the derivative is s times that of h.
+    # The derivative by the normalised activation h / s is s times the derivative by h.
     fisher = [
         (diagonal * place.deviation.square()).sum().item()
         for diagonal, place in zip(_fisher(network, x, places), places, strict=True)
@@ -169,11 +168,7 @@ def sensitivities(
 
 
 def threshold(accuracy: float, classes: int, half: Literal["accuracy", "chance"]) -> float:
-    """Return the accuracy that counts as half of ``accuracy``.
-
-    Raises:
-        SettingError: there is nothing to halve.
-    """
+    """Return half of ``accuracy`` as ``half`` defines it; raise ``SettingError`` if there is nothing to halve."""
     floor = 1.0 / classes if half == "chance" else 0.0
     if accuracy <= floor:
         raise SettingError(
@@ -184,13 +179,12 @@ def threshold(accuracy: float, classes: int, half: Literal["accuracy", "chance"]
 
 
 def critical_sigma(accuracy: Callable[[float], float], halved: float, *, start: float, cap: float) -> float | None:
-    """Return the least sigma, to 1 %, at which ``accuracy`` falls to ``halved``, or None where that is beyond ``cap``.
+    """Return the smallest sigma, to 1 %, at which ``accuracy`` falls to ``halved``; None if it is beyond ``cap``.
 
-    Sigmas four times apart are tried from ``start`` upwards, or downwards where that one is too large, then the
-    logarithm of sigma is bisected.
+    Sigmas are tried in steps of a factor of four from ``start``, up or down; then the logarithm of sigma is bisected.
 
     Args:
-        accuracy: above ``halved`` for noise that is small enough.
+        accuracy: accuracy as a function of sigma; above ``halved`` for sufficiently small noise.
     """
     low = high = start
     if accuracy(start) <= halved:
@@ -211,7 +205,7 @@ def critical_sigma(accuracy: Callable[[float], float], halved: float, *, start: 
 
 
 class _Disturbed:
-    """Classifies the examples with noise on one layer of one column."""
+    """The accuracy with noise on one layer of one column."""
 
     def __init__(
         self, network: Columns, x: Tensor, y: Tensor, place: _Place, scale: Tensor, config: SensitivityConfig
@@ -221,7 +215,7 @@ class _Disturbed:
 
     @torch.no_grad()
     def accuracy(self, sigma: float) -> float:
-        """Fraction of correct answers over all passes."""
+        """Return the fraction of correct answers over all passes."""
         right = 0
         for draw in range(self._config.draws):
             for part, (x, y) in enumerate(_parts(self._x, self._y)):
@@ -231,7 +225,7 @@ class _Disturbed:
         return right / (self._config.draws * len(self._x))
 
     def _normals(self, draw: int, part: int, rows: int) -> Tensor:
-        # Made on the CPU, so that a device has no say in the numbers.
+        # Generated on the CPU, so that the numbers do not depend on the device.
         flat = torch.empty(rows * len(self._scale), dtype=self._scale.dtype)
         fill_normals(flat, derive(self._config.seed, DISTURBANCE, *self._place, draw, part))
         return flat.view(rows, -1).to(self._scale.device)
@@ -242,7 +236,7 @@ def _parts(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def _places(network: Columns, x: Tensor) -> list[_Place]:
-    """Hidden layers by number, and in each the columns that have it."""
+    """Return the hidden layers by number, and within each the columns that have it."""
     parts = torch.split(x, _ROWS_AT_ONCE)
     first: list[list[Tensor]] = []
     total: list[list[Tensor]] = []
@@ -250,7 +244,7 @@ def _places(network: Columns, x: Tensor) -> list[_Place]:
     for part in parts:
         found = [*network.source_features(part), network.features(part)]
         if not first:
-            # Differences to the first example: of a unit that never changes they are exactly zero.
+            # Differences to the first example, which are exactly zero for a unit that never changes.
             first = [[h[:1].double() for h in column] for column in found]
             total = [[torch.zeros_like(h[0]) for h in column] for column in first]
             squares = [[torch.zeros_like(h[0]) for h in column] for column in first]
@@ -278,11 +272,11 @@ def _places(network: Columns, x: Tensor) -> list[_Place]:
 def _fisher(network: Columns, x: Tensor, places: Sequence[_Place]) -> list[Tensor]:
     """Return the diagonal of the Fisher information of each place's activations, (n_l,).
 
-    The expectation over labels that the model would draw is exact: each class, weighted with its probability.
+    The expectation over labels of the model is exact: a sum over classes, weighted by their probabilities.
     """
     total = [torch.zeros_like(place.deviation, dtype=torch.float64) for place in places]
     for part in torch.split(x, _ROWS_AT_ONCE):
-        # A derivative by noise that is added is one by the activation.
+        # The derivative by added noise equals the derivative by the activation.
         noise = {
             (place.column, place.layer): place.deviation.new_zeros(len(part), len(place.deviation)).requires_grad_()
             for place in places
@@ -308,7 +302,7 @@ def _shared(
     halved: float,
     cap: float,
 ) -> Sensitivity:
-    """Put the findings together, with the shares among the columns of each layer."""
+    """Combine the measurements, with the shares among the columns of each layer."""
     precisions = [1.0 / (cap if sigma is None else sigma) ** 2 for sigma in sigmas]
     layers = []
     for number, place in enumerate(places):

@@ -1,9 +1,8 @@
-"""What a network for music expects of each next step: pieces as piano rolls, and how far its probabilities are right.
+"""Analysis of a network for music: its predictions for pieces as piano rolls, and their calibration.
 
-The numbers are of all pieces of a part, pooled over their steps; a piece's first step, which is predicted from silence,
-is drawn and not counted, as everywhere. Beside the network stands the Markov model of the training
-pieces, which knows each note's own last value and nothing else: a network must beat it. Networks run in double
-precision here, so that no probability is rounded to 0 or 1.
+Numbers are pooled over the steps of all pieces of a part, without first steps, which are predicted from silence. They
+are compared with the Markov model of the training pieces, which conditions each note on its own last value. Networks
+run in double precision, so that no probability rounds to 0 or 1.
 """
 
 from __future__ import annotations
@@ -27,24 +26,24 @@ from ladder_search.data.permutation import check_seed, permutations
 from ladder_search.errors import CheckpointError, SettingError
 
 MOST_ROWS, MOST_STEPS = 12, 400
-"""Pieces, each of them a picture, and the steps that can be told apart in it."""
+"""Maximum number of pieces, each a picture, and of steps that a picture can resolve."""
 BINS = 10
 WORST = 5
 _STEPS_AT_ONCE = 4096
-"""Bounds memory: rows times steps."""
+"""Rows times steps of a batch; bounds memory."""
 _NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MusicConfig:
-    """What is looked at."""
+    """Settings of the analysis of music."""
 
     rows: int = 1
-    """Pieces that are drawn: the longest that fits into a picture, and others as they come."""
+    """Number of pieces that are drawn: the longest that fits into a picture, and random others."""
     steps: int = 128
-    """Steps of a picture; of a longer piece it shows the first."""
+    """Steps of a picture; longer pieces are cut."""
     seed: int = 1
-    """Chooses the other pieces."""
+    """Seed of the other pieces."""
 
     def __post_init__(self) -> None:
         for name, most in (("rows", MOST_ROWS), ("steps", MOST_STEPS)):
@@ -55,64 +54,64 @@ class MusicConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShownPiece:
-    """One piece as it is drawn, step by step; notes are MIDI numbers."""
+    """One drawn piece, step by step; notes are MIDI numbers."""
 
     number: int
-    """Among those of its part."""
+    """Index among the pieces of its part."""
     length: int
     """Steps of the whole piece."""
     notes: tuple[tuple[int, ...], ...]
-    """What sounds at each step."""
+    """Notes that sound at each step."""
     probabilities: tuple[tuple[float, ...], ...]
-    """Of every key, from the lowest up, given the steps before; to four digits after the point."""
+    """Probability of every key, from the lowest up, given the preceding steps; rounded to four decimals."""
     nats: tuple[float, ...]
-    """What each step costs."""
+    """Cost of each step."""
     markov: tuple[float, ...]
-    """The same by the Markov model, which knows silence before the first step."""
+    """Cost of each step for the Markov model, which assumes silence before the first step."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bin:
-    """Notes whose probability lies in ``low`` .. ``high``."""
+    """Notes with a probability in ``low`` .. ``high``."""
 
     low: float
     high: float
     notes: int
     predicted: float | None
-    """Mean of their probabilities; None: there are none."""
+    """Mean of their probabilities; None without notes."""
     sounded: float | None
-    """Share of them that sounded; equal to ``predicted`` where probabilities are right."""
+    """Share of them that sounded; equal to ``predicted`` for calibrated probabilities."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorstStep:
-    """A step that cost much."""
+    """A step with a high cost."""
 
     piece: int
     step: int
-    """From 1, as in pictures."""
+    """Number from 1, as in pictures."""
     nats: float
     notes: tuple[int, ...]
-    """What sounded."""
+    """Notes that sounded."""
     missed: int
-    """The note, sounding or silent, that cost most."""
+    """The note, sounding or silent, with the highest cost."""
     probability: float
-    """With which it was expected to sound."""
+    """Its predicted probability to sound."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PianoRolls:
-    """What was found."""
+    """Measurements of a network."""
 
     pieces: int
     steps: int
-    """That count."""
+    """Number of scored steps."""
     nll: float
     """Nats per step."""
     markov_nll: float
     calibration: tuple[Bin, ...]
     worst: tuple[WorstStep, ...]
-    """The costliest first."""
+    """Steps with the highest cost, in descending order."""
     shown: tuple[ShownPiece, ...]
 
 
@@ -120,18 +119,18 @@ class PianoRolls:
 class _Chosen:
     corpus: FlatCorpus
     pieces: NDArray[np.int64]
-    """Of the part, in the corpus."""
+    """Pieces of the part, as indices of the corpus."""
     drawn: tuple[int, ...]
-    """Places in ``pieces``."""
+    """Drawn pieces, as indices of ``pieces``."""
 
 
 def choose(
     bundle: Bundle, dataset: Dataset, part: Part, settings: MusicConfig, rows: int | None
 ) -> tuple[MusicConfig, _Chosen]:
-    """Return the settings, and which pieces of ``part`` are looked at and drawn.
+    """Return the settings, and which pieces of ``part`` are evaluated and drawn.
 
     Raises:
-        SettingError: the data has no pieces, or not so many.
+        SettingError: the data set has no pieces, or fewer than requested.
     """
     pieces = dataset.pieces
     if pieces is None:
@@ -150,7 +149,7 @@ def choose(
             f"{settings.rows}; ask for fewer."
         )
     lengths = corpus.lengths[among]
-    fits = np.where(lengths <= settings.steps, lengths, -lengths)  # where none does, the shortest is nearest
+    fits = np.where(lengths <= settings.steps, lengths, -lengths)  # if none fits, the shortest is nearest
     first = int(fits.argmax())
     others = [int(place) for place in permutations(len(among), seed=settings.seed, tag=EXAMPLES)[0] if place != first]
     return settings, _Chosen(corpus, among, (first, *others[: settings.rows - 1]))
@@ -164,7 +163,7 @@ def look(
     device: torch.device,
     report: Callable[[int, int, str], None] = lambda done, places, what: None,
 ) -> PianoRolls:
-    """Return what the bundle's network expects of the pieces.
+    """Return the predictions of the bundle's network for the pieces.
 
     Raises:
         CheckpointError: the network's answers are not finite.
@@ -200,12 +199,12 @@ def look(
 
 
 def note_name(note: int) -> str:
-    """Name of a MIDI note: 60 -> ``C4``."""
+    """Return the name of a MIDI note: 60 -> ``C4``."""
     return f"{_NAMES[note % 12]}{note // 12 - 1}"
 
 
 class _Counted:
-    """Sums over steps, in batches."""
+    """Sums over steps, updated in batches."""
 
     def __init__(self) -> None:
         self._nats = self._markov = 0.0
@@ -222,10 +221,12 @@ class _Counted:
         scored: Tensor,
         numbers: NDArray[np.int64],
     ) -> None:
-        """Args:
-        p, targets, nats: of every note, (rows, T, 88).
-        markov_nats, scored: (rows, T).
-        numbers: of the pieces, [rows].
+        """Add a batch.
+
+        Args:
+            p, targets, nats: values of every note, (rows, T, 88).
+            markov_nats, scored: values of every step, (rows, T).
+            numbers: numbers of the pieces, [rows].
         """
         each = nats.sum(-1)
         self._nats += float(each[scored].sum())

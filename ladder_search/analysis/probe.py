@@ -1,7 +1,7 @@
-"""A probe of a recurrent ladder's lowest decoder cell: a small decoder of the frame without its bars.
+"""A probe of a recurrent ladder's lowest decoder cell: one convolution that decodes the frame without its bars.
 
-The probe reads ``d^1`` only, and no gradient reaches the network. It is one convolution, whose logits are sub-pixels of
-``d^1``'s places. The paper does not describe its probe: this one is ours.
+The probe reads ``d^1`` without propagating gradients to the network; its logits are sub-pixels of ``d^1``'s positions.
+The paper does not describe its probe, so this design is ours.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ _RATE = 0.1
 _BATCH = 64
 """Maps of a step."""
 _ORDER = 4
-"""Tag of the order of maps, beside those of other permutations."""
+"""Tag of the order of maps, distinct from those of other permutations."""
 
 
 class Probe(NamedTuple):
-    """A trained one."""
+    """Parameters of a trained probe."""
 
     W: Tensor  # (stride * stride, channels, 3, 3)
     b: Tensor  # (stride * stride,)
     stride: int
 
     def __call__(self, d: Tensor, side: int) -> Tensor:
-        """Return what it makes of maps, (n, channels, height, width): pixels in 0..1, (n, side, side)."""
+        """Return the decoded frames of maps, (n, channels, height, width): pixels in 0..1, (n, side, side)."""
         return torch.sigmoid(self.logits(d, side))
 
     def logits(self, d: Tensor, side: int) -> Tensor:
@@ -39,13 +39,13 @@ class Probe(NamedTuple):
 
 
 def fit_probe(d: Tensor, wanted: Tensor, *, stride: int, steps: int, seed: int) -> Probe:
-    """Return a probe that was trained for so many steps, pass after pass over the maps.
+    """Train a probe for ``steps`` steps, in passes over the maps.
 
     Args:
         d: maps of the network, (n, channels, height, width).
         wanted: frames without bars, (n, side, side), 0..1; side is at most stride times height and width.
-        stride: pixels of a frame for a place of a map, either way.
-        seed: of the order.
+        stride: pixels of a frame per position of a map, in both directions.
+        seed: seed of the order.
     """
     n, side = len(d), wanted.shape[-1]
     mean = wanted.mean().clamp(1e-4, 1 - 1e-4)

@@ -1,9 +1,9 @@
-"""Analyses of a bundle: which examples are looked at, and the folder that keeps what was found.
+"""Analyses of a bundle: the choice of examples, and the folder of a result.
 
 A result's folder::
 
-    analysis.json    what was asked, of which bundle and data, what was found, how long it took
-    *.png, *.html    its pictures, with the script that the pages share
+    analysis.json    settings, digests of bundle and data, findings and duration
+    *.png, *.html    pictures, with the script that the pages share
     spool/           tracking events, stored and waiting
 """
 
@@ -33,16 +33,16 @@ FORMAT = "ladder-search analysis 1"
 ANALYSIS = "analysis.json"
 
 Part = Literal["validation", "test"]
-"""validation: rows that the bundle's own split holds out; test: the data set's test part."""
+"""validation: rows held out by the bundle's own split; test: the data set's test part."""
 
 EXAMPLES = 3
-"""Of the permutation that examples are taken from; splits and the streams of batches have others."""
+"""Tag of the permutation that examples are taken from, distinct from those of splits and batch streams."""
 _LIMIT = 1 << 24
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Examples:
-    """What a network is shown."""
+    """Examples that a network is evaluated on."""
 
     part: Part
     x: NDArray[np.uint8]
@@ -58,14 +58,14 @@ class Analysis:
     study: str
     """Name of the bundle's study, or ""."""
     bundle: str
-    """The bundle's digest."""
+    """Digest of the bundle."""
     dataset: str
     data_digest: str
     part: Part
     settings: Any
-    """How the family is analysed, a frozen dataclass."""
+    """Settings of the family's analysis, a frozen dataclass."""
     found: Any
-    """What the family's analysis returns, a frozen dataclass."""
+    """Result of the family's analysis, a frozen dataclass."""
     device: str
     seconds: float
     provenance: Mapping[str, Any]
@@ -75,7 +75,7 @@ class Analysis:
     def of(
         cls, bundle: Bundle, dataset: Dataset, part: Part, settings: Any, found: Any, *, device: str, seconds: float
     ) -> Analysis:
-        """Describe what was just found."""
+        """Describe a new result."""
         return cls(
             family=bundle.spec.family,
             study=bundle.study,
@@ -97,18 +97,19 @@ class Analysis:
 
 
 def name_of(bundle: str, data_digest: str, part: Part, settings: Any) -> str:
-    """Return the sha256 that names what is asked for: analyses of equal names find the same, up to rounding."""
+    """Return the sha256 that identifies a request; analyses with the same name have equal results up to rounding."""
     asked = {"bundle": bundle, "data": data_digest, "part": part, "settings": as_mapping(settings)}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 def part_of(bundle: Bundle, *, test: bool) -> Part:
-    """Return what a bundle may be shown: its validation rows where its split has some, else the test set.
+    """Return the part of the data to evaluate a bundle on: validation rows if its split has any, else the test set.
 
     Raises:
-        SettingError: the test set is asked for, and the bundle comes from a search, which must not read it.
+        SettingError: the test set is requested for a bundle of a search, which must not read it.
     """
-    # Data with validation examples of its own, music, has them in a final training, too; that alone has a test error.
+    # Data sets with their own validation examples (music) have them in final trainings too; only those have a test
+    # error.
     held_out = bundle.spec.data.validation if bundle.metrics.test_error is None else 0
     if test and held_out:
         raise SettingError(
@@ -119,13 +120,13 @@ def part_of(bundle: Bundle, *, test: bool) -> Part:
 
 
 def examples(bundle: Bundle, dataset: Dataset, part: Part, *, rows: int | None, seed: int, usual: int) -> Examples:
-    """Return some of the examples of ``part``, drawn with ``seed``.
+    """Return examples of ``part``, drawn with ``seed``.
 
     Args:
-        rows: how many; None: ``usual``, or all where there are fewer.
+        rows: number of examples; None: ``usual``, or all if there are fewer.
 
     Raises:
-        SettingError: there are fewer than ``rows``, or none at all.
+        SettingError: there are fewer than ``rows``, or none.
     """
     spec = bundle.spec
     if part == "validation":
@@ -149,10 +150,10 @@ def examples(bundle: Bundle, dataset: Dataset, part: Part, *, rows: int | None, 
 
 
 def write_analysis(folder: Path, analysis: Analysis, pictures: Mapping[str, bytes]) -> None:
-    """Write the result and its pictures (file name -> content), all or nothing.
+    """Write the result and its pictures (file name -> content) atomically.
 
     Raises:
-        StudyFolderError: something is there already, or the folder cannot be written.
+        StudyFolderError: the folder exists already or cannot be written.
     """
     content = {"format": FORMAT, "asked": analysis.asked, **as_mapping(analysis)}
     text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
@@ -160,17 +161,17 @@ def write_analysis(folder: Path, analysis: Analysis, pictures: Mapping[str, byte
 
 
 def kept_analysis(folder: Path, asked: str, *, settings: type[Any], found: type[Any]) -> Analysis | None:
-    """Return the analysis in ``folder``, or None where nothing is there; then the folder around it exists.
+    """Return the analysis in ``folder``; if there is none, create the parent folder and return None.
 
-    Called before minutes of work, so that a place that cannot be used is told of before them.
+    Called before minutes of work, so that an unusable folder is reported first.
 
     Args:
-        asked: the name of what it must be; see ``name_of``.
+        asked: name of the expected analysis; see ``name_of``.
         settings, found: the dataclasses of the family's analysis.
 
     Raises:
-        StudyFolderError: something else is there, or the place cannot be made.
-        CheckpointError: what is there cannot be read as such an analysis.
+        StudyFolderError: the folder has other content or cannot be created.
+        CheckpointError: the content cannot be read as such an analysis.
     """
     if not folder.exists():
         try:

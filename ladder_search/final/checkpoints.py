@@ -1,11 +1,11 @@
-"""How far a final training has come, on disk, so that a later call goes on from there.
+"""Checkpoints of a final training, from which a later call continues.
 
 Below the result's folder::
 
-    lock                            held while a training writes here
-    progress/progress.json          epoch, diverged seeds, history; names the folder of the members that belong to it
+    lock                            held while a process writes here
+    progress/progress.json          epoch, diverged seeds, history, and the folder of the matching members
     progress/epoch-0012/seed-1001/  one member, see ``training.checkpoint``
-    progress/epoch-0012/best-1001/  the same member at its best epoch, where one is chosen
+    progress/epoch-0012/best-1001/  the same member at its best epoch, if an epoch is selected
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ _FILE = "progress.json"
 
 @dataclass(kw_only=True, slots=True)
 class TrainingState:
-    """All of a training but its tensors."""
+    """State of a training without its tensors."""
 
     settings_digest: str
     compiled: bool | None = None
-    """Whether the steps are compiled; None: the training has not begun, or an older version began it."""
+    """Whether the steps are compiled; None before the start and for checkpoints of older versions."""
     epoch: int = 0
-    """Epochs done by every seed that has not diverged."""
+    """Epochs completed by every seed that has not diverged."""
     seconds: float = 0.0
     diverged: dict[str, int] = field(default_factory=dict)
-    """Seed -> the epoch in which it diverged; text, as JSON has it."""
+    """Seed -> the epoch in which it diverged; keys are strings, as in JSON."""
     best: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Seed -> its best epoch so far and the validation error there, where an epoch is chosen."""
+    """Seed -> its best epoch so far and the validation error there, if an epoch is selected."""
     histories: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)
     """Seed -> metrics of every epoch."""
 
@@ -57,10 +57,10 @@ def write_progress(
     spec: TrialSpec,
     best: Mapping[int, MemberState] | None = None,
 ) -> None:
-    """Write a checkpoint of every seed; readers see the one before it until this one is whole.
+    """Write a checkpoint of every seed; readers see the previous one until it is complete.
 
     Args:
-        best: the seeds at their best epochs, where an epoch is chosen.
+        best: members at their best epochs, if an epoch is selected.
 
     Raises:
         StudyFolderError: the folder cannot be written or the disk is full.
@@ -80,16 +80,16 @@ def write_progress(
             if old.name != members.name:
                 shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        shutil.rmtree(members, ignore_errors=True)  # half a checkpoint only takes room
+        shutil.rmtree(members, ignore_errors=True)  # an incomplete checkpoint is useless
         raise unwritable(folder, error) from error
 
 
 def read_progress(folder: Path, settings_digest: str) -> TrainingState:
-    """Return how far the training in ``folder`` has come; a new one where there is none.
+    """Return the state of the training in ``folder``, or a new state if there is none.
 
     Raises:
-        StudyFolderError: the training there is another one.
-        CheckpointError: its file is damaged.
+        StudyFolderError: the folder belongs to another training.
+        CheckpointError: the file is damaged.
     """
     path = folder / PROGRESS / _FILE
     if not path.exists():
@@ -105,10 +105,10 @@ def read_progress(folder: Path, settings_digest: str) -> TrainingState:
 def read_states(
     folder: Path, progress: TrainingState, seeds: list[int], spec: TrialSpec, step: int
 ) -> dict[int, MemberState]:
-    """Return the members of ``seeds`` at ``progress``, which is ``step`` updates from the start.
+    """Return the members of ``seeds`` at ``progress``, ``step`` updates from the start.
 
     Raises:
-        CheckpointError: one is missing, damaged, of another network or of another step.
+        CheckpointError: a member is missing, damaged, or of another network or step.
     """
     states = _read_members(folder, progress, "seed", seeds, spec)
     for seed, state in states.items():
@@ -121,7 +121,7 @@ def read_states(
 
 
 def read_best(folder: Path, progress: TrainingState, seeds: list[int], spec: TrialSpec) -> dict[int, MemberState]:
-    """Return the members of ``seeds`` at their best epochs, where an epoch is chosen; raises as ``read_states``."""
+    """Return the members of ``seeds`` at their best epochs; raise as ``read_states``."""
     return _read_members(folder, progress, "best", [seed for seed in seeds if str(seed) in progress.best], spec)
 
 
@@ -133,7 +133,7 @@ def _read_members(
 
 
 def check_same(folder: Path, found: str, expected: str) -> None:
-    """Raise ``StudyFolderError`` unless both digests of settings are the same."""
+    """Raise ``StudyFolderError`` unless both digests of settings are equal."""
     if found != expected:
         raise StudyFolderError(
             f"{folder} was started with different settings, seeds, data or kind of device (digest {found[:12]}, now "

@@ -1,4 +1,4 @@
-"""The folder of a final training, held while one process writes there."""
+"""The locked folder of a final training."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ladder_search.disk.lock import LOCK, LOCK_FILES, hold, let_go
 from ladder_search.errors import StudyFolderError
 
 PROGRESS = "progress"
-"""In the folder of a final training: what is not finished."""
+"""Subfolder of an unfinished training."""
 
 
 @contextmanager
 def held(folder: Path, *, timeout: float = 0.0, brief: bool = False) -> Iterator[None]:
-    """Make the folder of a final training, or of several, and hold it; one in which nothing was begun is removed again.
+    """Create and lock the folder of final trainings; remove it on exit if it is unused.
 
     Args:
         timeout: seconds to wait for another process.
-        brief: nothing is trained there, so that a lock's file goes where there was none before.
+        brief: nothing is trained meanwhile; a lock file that did not exist before is removed.
 
     Raises:
-        StudyFolderError: another process holds it, or it cannot be written.
+        StudyFolderError: another process holds the folder, or it cannot be written.
     """
     was_there = (folder / LOCK).exists()
     try:
@@ -45,7 +45,7 @@ def held(folder: Path, *, timeout: float = 0.0, brief: bool = False) -> Iterator
 
 
 def _is_unused(folder: Path) -> bool:
-    """Whether not even the first file could be written."""
+    """Return whether the folder contains no file."""
     try:
         return set(os.listdir(folder)) <= LOCK_FILES
     except OSError:

@@ -1,4 +1,4 @@
-"""Final trainings of a study's own configuration: those in a folder are read, the missing seeds are trained.
+"""Final trainings of a study's own configuration: existing results are read, missing seeds are trained.
 
 The folder has one subfolder for each block of seeds that was trained as one pack, ``seeds-1001-1005``.
 """
@@ -33,7 +33,7 @@ def train_into(
     networks: Shelf,
     curve_every: int | None = None,
 ) -> FinalResult:
-    """Train ``spec`` on ``seeds``, compiled where that pays, and write the result; see ``train_final``."""
+    """Train ``spec`` on ``seeds``, compiled if worthwhile, and write the result; see ``train_final``."""
     result = train_final(
         spec,
         dataset,
@@ -61,14 +61,14 @@ def train_missing(
     report: Callable[[EpochReport], None],
     curve_every: int | None = None,
 ) -> list[FinalResult]:
-    """Train ``spec`` on those of ``seeds`` that ``place`` has no result of; return all results there with any of them.
+    """Train ``spec`` on those of ``seeds`` without a result in ``place``; return all results that contain any of them.
 
     Args:
-        curve_every: as in ``train_final``; what is done already has the curve that it was asked for then.
+        curve_every: see ``train_final``; existing results keep their curves.
 
     Raises:
-        StudyFolderError: the place holds a training of another configuration, is in use, or cannot be written.
-        CheckpointError: what it holds is damaged.
+        StudyFolderError: the place belongs to another configuration, is in use, or cannot be written.
+        CheckpointError: its content is damaged.
     """
     found = []
     for path in sorted(place.glob(f"seeds-*/{RESULT}")):
@@ -101,11 +101,11 @@ def train_missing(
 
 
 def read_trained(study: Study, spec: TrialSpec, folder: Path) -> FinalResult | None:
-    """Return the final training in ``folder``, as ``ladder-search train`` leaves it; None where none is finished.
+    """Return the result of ``ladder-search train`` in ``folder``; None if it is not finished.
 
     Raises:
-        StudyFolderError: it is of another study or other settings.
-        CheckpointError: it is damaged.
+        StudyFolderError: the result belongs to another study or other settings.
+        CheckpointError: the result is damaged.
     """
     if not (folder / RESULT).is_file():
         return None
@@ -115,7 +115,7 @@ def read_trained(study: Study, spec: TrialSpec, folder: Path) -> FinalResult | N
 
 
 def check_is_of(result: FinalResult, study: Study, spec: TrialSpec, folder: Path) -> None:
-    """Raise ``StudyFolderError`` unless the result is of ``study`` and of these settings, whatever its seeds."""
+    """Raise ``StudyFolderError`` unless the result belongs to ``study`` and, apart from seeds, to these settings."""
     if result.study != study.name:
         raise StudyFolderError(
             f"{folder} must hold a final training of {study.name}, found one of {result.study or 'no study'}; name "
@@ -133,7 +133,7 @@ def check_is_of(result: FinalResult, study: Study, spec: TrialSpec, folder: Path
 
 
 def check_same_data(results: Sequence[FinalResult]) -> None:
-    """Raise ``CheckpointError`` where trainings on data sets of one name saw different data."""
+    """Raise ``CheckpointError`` if trainings on data sets of the same name used different data."""
     first: dict[str, FinalResult] = {}
     for result in results:
         other = first.setdefault(result.spec.data.dataset, result)

@@ -1,10 +1,10 @@
-"""The outcome of a final training: what every seed reached, the mean beside the target, and its folder.
+"""The result of a final training: the score of every seed, the mean compared with the target, and the result's folder.
 
 A result's folder::
 
-    result.json    settings, every seed's test error, mean, deviation, interval, verdict; a folder with one is whole
+    result.json    settings, test errors, mean, deviation, interval and verdict; written last
     seed-1001/ …   a bundle for each seed that did not diverge
-    progress/      checkpoints of a training that is not finished; see ``progress``
+    progress/      checkpoints of an unfinished training; see ``checkpoints``
     spool/         tracking events, stored and waiting
 """
 
@@ -40,46 +40,48 @@ SPOOL = "spool"
 ResultVerdict = Literal[Verdict, "no target", "reduced schedule", "no verdict"]
 
 _PATIENCE_SECONDS = 120.0
-"""For another process that writes the same result."""
+"""Seconds to wait for another process that writes the same result."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SeedResult:
-    """What one seed reached."""
+    """Result of one seed."""
 
     seed: int
     test_error: float | None
-    """After the whole schedule, a fraction; None: the seed diverged."""
+    """Fraction after the whole schedule; None if the seed diverged."""
     test_scores: dict[str, float] = field(default_factory=dict)
-    """All that the network is judged by on the test set, by the names of its ``measures``."""
+    """All scores on the test set, by the names of the network's ``measures``."""
     best_epoch: int | None = None
-    """The epoch whose weights these are, chosen on validation examples of the data's own; None: the last."""
+    """Epoch of the weights if it was selected on the data set's own validation examples; None: the last."""
     diverged_epoch: int | None = None
-    """The epoch, from 1, in which its numbers ceased to be finite."""
+    """Epoch, from 1, in which values became non-finite."""
     epochs: tuple[dict[str, Any], ...] = ()
-    """Metrics of every epoch (names of ``metrics``); where a learning curve was asked for, test errors among them."""
+    """Metrics of every epoch (names of ``metrics``), including test errors if a learning curve was requested."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FinalResult:
-    """A final training over several seeds. The mean, its deviation and interval are over the seeds that finished."""
+    """A final training over several seeds; mean, deviation and interval are over the seeds that finished."""
 
     study: str
-    """Name of the study, or "" for a configuration of none."""
+    """Name of the study, or ""."""
     spec: TrialSpec
-    """The configuration as trained: nothing held out; its own seeds are the first of the run."""
+    """The configuration as trained: nothing is held out; its own seeds are the first of the run."""
     target: Target | None
     outcomes: tuple[SeedResult, ...]
     data_digest: str
     settings_digest: str
-    """Names what was trained: configuration, seeds, data, kind of device."""
+    """Digest of configuration, seeds, data and kind of device."""
     compiled: bool
     device: str
     seconds: float
     reduced: bool = False
-    """Trained for fewer epochs than its study says: no number to hold against the published one."""
+    """Whether it was trained for fewer epochs than its study has, so that it is not comparable with the published
+    number.
+    """
     modules: Mapping[int, nn.Module] = field(default_factory=dict, repr=False, compare=False)
-    """Seed -> network with its test-time statistics, of the seeds that finished."""
+    """Seed -> network with its test-time statistics, for seeds that finished."""
 
     @property
     def test_errors(self) -> list[float]:
@@ -87,17 +89,17 @@ class FinalResult:
 
     @property
     def diverged(self) -> tuple[int, ...]:
-        """Seeds without a test error; always told beside the mean."""
+        """Seeds without a test error; always reported beside the mean."""
         return tuple(outcome.seed for outcome in self.outcomes if outcome.test_error is None)
 
     @property
     def n(self) -> int:
-        """Seeds behind the mean."""
+        """Number of seeds in the mean."""
         return len(self.test_errors)
 
     @property
     def summary(self) -> Summary | None:
-        """Mean, deviation and number of the seeds that finished; None where none did."""
+        """Mean, deviation and number of the seeds that finished; None without any."""
         return Summary.of(self.test_errors) if self.n else None
 
     @property
@@ -106,7 +108,7 @@ class FinalResult:
 
     @property
     def deviation(self) -> float | None:
-        """Standard deviation of the seeds' errors with n - 1 below; None for fewer than 2."""
+        """Sample standard deviation of the seeds' errors (n - 1); None for fewer than 2."""
         return self.summary.deviation if self.summary and self.n > 1 else None
 
     @property
@@ -116,7 +118,7 @@ class FinalResult:
 
     @property
     def verdict(self) -> ResultVerdict:
-        """The mean against the published one, as one look at one configuration; ``statistics`` has the rule."""
+        """Verdict on the mean against the published one, as one look at one configuration; see ``statistics``."""
         if self.target is None:
             return "no target"
         if self.reduced:
@@ -130,7 +132,7 @@ class FinalResult:
 
     @property
     def curve(self) -> dict[int, dict[int, float]]:
-        """Learning curve, epoch -> seed -> test error: a picture of the training, by which nothing is chosen."""
+        """Learning curve, epoch -> seed -> test error; never used for selection."""
         found: dict[int, dict[int, float]] = {}
         for outcome in self.outcomes:
             for row in outcome.epochs:
@@ -140,7 +142,7 @@ class FinalResult:
 
     @property
     def others(self) -> dict[str, Summary]:
-        """The same of what else the networks were judged by, by the names of ``metrics.MEASURES``."""
+        """Summaries of the other measures, by the names of ``metrics.MEASURES``."""
         own = self.spec.measure.name
         found: dict[str, list[float]] = {}
         for outcome in self.outcomes:
@@ -150,7 +152,7 @@ class FinalResult:
         return {name: Summary.of(values) for name, values in found.items()}
 
     def lines(self) -> list[str]:
-        """The result in words, a line for each measure."""
+        """Return a line of text for each measure."""
         lines = [str(self)]
         for name, found in self.others.items():
             measure = MEASURES[name]
@@ -159,7 +161,7 @@ class FinalResult:
         return lines
 
     def __str__(self) -> str:
-        """Shown: ``1.05 % ± 0.12 over 10 seeds, 95 % interval 0.96 .. 1.14 %, target 1.06 % ± 0.37: reproduced``."""
+        """Example: ``1.05 % ± 0.12 over 10 seeds, 95 % interval 0.96 .. 1.14 %, target 1.06 % ± 0.37: reproduced``."""
         measure = self.spec.measure
         text = "no seed finished" if self.mean is None else measure.text(self.mean)
         if self.deviation is not None:
@@ -179,17 +181,15 @@ class FinalResult:
 def write_result(
     folder: Path, result: FinalResult, *, provenance: Mapping[str, Any] | None = None, force: bool = False
 ) -> None:
-    """Write the bundles and then ``result.json``; the checkpoints are removed last.
-
-    If the folder already has this very result, nothing is done.
+    """Write the bundles and then ``result.json``, and remove the checkpoints; an identical result is left unchanged.
 
     Args:
-        provenance: None: collected here.
-        force: replace a result that is there.
+        provenance: None: collected by this function.
+        force: replace an existing result.
 
     Raises:
-        StudyFolderError: the folder has another result, holds something else, or cannot be written; no bundle stays.
-        CheckpointError: the folder has a damaged result.
+        StudyFolderError: the folder has another result or other content, or cannot be written; no bundle remains.
+        CheckpointError: the existing result is damaged.
     """
     check_folder(folder)
     with held(folder, timeout=_PATIENCE_SECONDS, brief=True):  # another process may have finished the same training
@@ -204,13 +204,13 @@ def write_result(
 
 
 def _write(folder: Path, result: FinalResult, provenance: Mapping[str, Any]) -> None:
-    """Write bundles and result into a folder that is held; of a failure nothing stays."""
-    # Here, because it needs safetensors and PyYAML, which a training without a folder does not.
+    """Write bundles and result into a locked folder; remove them on failure."""
+    # Imported here, because it needs safetensors and PyYAML, which a training without a folder does not.
     from ladder_search.bundles.bundle import BundleMetrics, write_bundle
 
     digests: dict[int, str] = {}
     try:
-        (folder / RESULT).unlink(missing_ok=True)  # it says that the bundles beside it are its own
+        (folder / RESULT).unlink(missing_ok=True)  # it would describe other bundles
         for outcome in result.outcomes:
             if outcome.test_error is None:
                 continue
@@ -227,13 +227,13 @@ def _write(folder: Path, result: FinalResult, provenance: Mapping[str, Any]) -> 
                     epochs=outcome.epochs,
                 ),
                 provenance=provenance,
-                force=True,  # without a result.json beside it, it is what a killed call of this function left
+                force=True,  # without a result.json it remains from a killed call of this function
             )
         content = json.dumps(_as_json(result, digests), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
         write_atomically(folder / RESULT, content.encode())
     except BaseException as error:
         with suppress(OSError):
-            (folder / RESULT).unlink(missing_ok=True)  # it was in place if only its folder could not be synced
+            (folder / RESULT).unlink(missing_ok=True)  # it exists if only the sync of its folder failed
         for seed in digests:
             shutil.rmtree(bundle_folder(folder, seed), ignore_errors=True)
         if isinstance(error, OSError) and not isinstance(error, LadderSearchError):
@@ -245,10 +245,10 @@ def read_result(folder: Path, *, networks: bool = True) -> FinalResult:
     """Return the result in ``folder``.
 
     Args:
-        networks: read every bundle, for networks and all epochs; otherwise only points of the learning curve.
+        networks: read every bundle, for networks and all epochs; otherwise only the points of the learning curve.
 
     Raises:
-        CheckpointError: there is no result, or it or one of its bundles is damaged.
+        CheckpointError: the result is missing, or it or one of its bundles is damaged.
     """
     from ladder_search.bundles.bundle import read_bundle
 
@@ -288,12 +288,12 @@ def _points(curve: Mapping[str, Mapping[str, float]], seed: str) -> tuple[dict[s
 
 
 def bundle_folder(folder: Path, seed: int) -> Path:
-    """Where the bundle of ``seed`` lies in a result's folder."""
+    """Return the path of the bundle of ``seed`` in a result's folder."""
     return folder / f"seed-{seed}"
 
 
 def check_folder(folder: Path) -> None:
-    """Raise ``StudyFolderError`` where ``folder`` holds anything that is no part of a final training."""
+    """Raise ``StudyFolderError`` if ``folder`` contains anything that is not part of a final training."""
     try:
         names = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
     except OSError as error:

@@ -1,13 +1,12 @@
-"""Final training: one configuration over fresh seeds, with nothing held out, judged once on the test set.
+"""Final training: one configuration over fresh seeds, with nothing held out, evaluated once on the test set.
 
-Every seed sets both the label draw and the weights, noise and batches; all seeds train as one pack. The whole schedule
-is run and no epoch is selected, but for data with validation examples of its own, music: there each seed's weights are
-those of the epoch that these examples like best, and the test set has no say in it. Shown, kept in a folder::
+A seed determines the label draw, weights, noise and batches; all seeds train as one pack for the whole schedule. Only
+on data with its own validation examples (music) each seed's weights are those of the epoch with the lowest validation
+error; the test set is never used for selection. Example::
 
     seeds = confirmation_seeds(10, used=tuning_seeds(study_folder.read_trials()))
-    result = train_final(spec, dataset, seeds=seeds, study=study, folder=output)  # goes on where an earlier call ended
+    result = train_final(spec, dataset, seeds=seeds, study=study, folder=output)  # continues an earlier call
     write_result(output, result)
-    print(result)
 """
 
 from __future__ import annotations
@@ -49,30 +48,30 @@ from ladder_search.training.pack import IntervalReport, MemberState, Pack
 from ladder_search.trial import TrialSpec
 
 FIRST_CONFIRMATION_SEED = 1001
-"""Searches count their seeds from 1; those of confirmations start out of their sight."""
+"""First seed of final trainings; searches count their seeds from 1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpochReport:
-    """Where a final training stands after an epoch."""
+    """State of a final training after an epoch."""
 
     epoch: int
     epochs: int
     training: tuple[int, ...]
-    """Seeds that go on."""
+    """Seeds that continue."""
     diverged: tuple[int, ...]
     costs: dict[int, dict[str, float]]
     """Seed -> mean of every cost term in this epoch."""
     test_errors: dict[int, float] | None
-    """A point of the learning curve, where one was asked for: to look at, not to choose by."""
+    """A point of the learning curve, if requested; never used for selection."""
     step_time_ms: float
     seconds: float
-    """Since the training began, in all calls together."""
+    """Seconds of training in all calls together."""
     seconds_left: float
 
 
 def confirmation_seeds(n: int, used: Collection[int]) -> tuple[int, ...]:
-    """Return ``n`` seeds that are not in ``used``: from 1001 up."""
+    """Return ``n`` seeds from 1001 up that are not in ``used``."""
     seeds: list[int] = []
     seed = FIRST_CONFIRMATION_SEED
     while len(seeds) < n:
@@ -83,17 +82,17 @@ def confirmation_seeds(n: int, used: Collection[int]) -> tuple[int, ...]:
 
 
 def tuning_seeds(records: Iterable[TrialRecord]) -> frozenset[int]:
-    """Return every seed, of weights or of label draws, that the trials of a search were tuned on."""
+    """Return all seeds, of weights and label draws, used by the trials of a search."""
     return frozenset(seed for record in records for seed in seeds_of(TrialSpec.from_mapping(record.settings)))
 
 
 def seeds_of(spec: TrialSpec) -> frozenset[int]:
-    """Return the seeds, of weights and of label draws, that a trial trains on."""
+    """Return the seeds, of weights and label draws, of a trial."""
     return frozenset(first + draw for first in (spec.seed, spec.label_seed) for draw in range(spec.draws))
 
 
 def worth_compiling(spec: TrialSpec, dataset: Dataset, members: int) -> bool:
-    """Tell whether a final training of so many seeds should be compiled: see ``training.compiling``."""
+    """Return whether a final training of ``members`` seeds should be compiled; see ``training.compiling``."""
     member = _final(spec, spec.seed, dataset).member(dataset)
     pays = compile_pays(member.flops, member.total_steps, members=members)
     return pays and find_family(spec.family).compiling and compiler_found()
@@ -116,22 +115,23 @@ def train_final(
 ) -> FinalResult:
     """Train ``spec`` on every seed to the end of its schedule and return the test errors.
 
-    A seed whose numbers become infinite leaves the pack; the other seeds continue, and the result names it.
+    A seed whose values become non-finite leaves the pack; the others continue, and the result names it.
 
     Args:
         spec: the configuration; its own seeds and validation rows are not used.
         seeds: see ``confirmation_seeds``.
-        study: names the result and, on the study's own data, sets its target.
-        compiled: compile the steps; None: where it pays. A continued training keeps what it began with.
-        report: called after every epoch; an exception of it ends the training, which leaves a checkpoint.
-        folder: holds checkpoints; a later call with the same arguments continues, or returns the written result.
+        study: study that names the result and, on the study's own data, sets its target.
+        compiled: compile the steps; None: if worthwhile. A continued training keeps its first choice.
+        report: called after every epoch; an exception ends the training, which leaves a checkpoint.
+        folder: folder of the checkpoints; a later call with the same arguments continues, or returns the written
+            result.
         networks: provides the networks of earlier stages.
         curve_every: epochs between two points of a learning curve on the test set; None: the test set is read once.
-        checkpoint_every_s: seconds between two checkpoints, which are made at ends of epochs.
+        checkpoint_every_s: seconds between two checkpoints, which are written at ends of epochs.
 
     Raises:
-        SettingError: no seeds, repeated ones, or a configuration that does not fit the data.
-        StudyFolderError: the folder is in use, belongs to something else, or cannot be written.
+        SettingError: seeds are missing or repeated, or the configuration does not fit the data.
+        StudyFolderError: the folder is in use, has other content, or cannot be written.
         CheckpointError: the folder's content is damaged.
     """
     prepare()
@@ -162,10 +162,10 @@ def train_final(
 
 
 def _as_begun(progress: TrainingState, compiled: bool, folder: Path | None) -> bool:
-    """Return whether steps are compiled, as at the beginning of the training; record it at the beginning.
+    """Return whether steps are compiled, as recorded at the start of the training; record it at the start.
 
     Raises:
-        StudyFolderError: steps were compiled at the beginning, and there is no compiler here.
+        StudyFolderError: steps were compiled at the start, and there is no compiler here.
     """
     if progress.compiled is None:
         progress.compiled = compiled
@@ -209,7 +209,7 @@ class _Run:
             given = networks.networks(own) if networks is not None and own.stages else None
             self.slots[seed] = self.pack.join(own.member(dataset, sources=given), state=states.get(seed))
         if not self.progress.epoch:
-            self._checkpoint()  # reserves the folder, and a disk that cannot be written shows before the training
+            self._checkpoint()  # reserves the folder, and reports an unwritable disk before the training
 
     def train(
         self,
@@ -255,7 +255,7 @@ class _Run:
                 saved = now
 
     def _keep_best(self) -> dict[int, float]:
-        """Keep the seeds that improved on validation examples of the data set's own; return the validation errors."""
+        """Keep the seeds that improved on the data set's own validation examples; return the validation errors."""
         if not self.spec.data.validation or not self.slots:
             return {}
         by_slot = self.pack.validation_errors(list(self.slots.values()))
@@ -317,7 +317,7 @@ class _Run:
                 del self.slots[seed]
 
     def _record(self, seed: int, report: IntervalReport, errors: Mapping[str, Mapping[int, float]]) -> None:
-        """Add an epoch to the history of ``seed``; ``errors``: name -> seed -> value."""
+        """Add an epoch to the history of ``seed``; ``errors`` is name -> seed -> value."""
         row: dict[str, Any] = {EPOCH: self.progress.epoch, STEP: report.step, LEARNING_RATE: report.learning_rate}
         row |= {name: value if math.isfinite(value) else None for name, value in report.terms.items()}
         row |= {name: by_seed[seed] for name, by_seed in errors.items() if seed in by_seed}
@@ -341,22 +341,22 @@ class _Run:
 
 
 def _final(spec: TrialSpec, seed: int, dataset: Dataset) -> TrialSpec:
-    """Return ``spec`` with nothing held out but what is so by the data, its label draw and its weights by ``seed``."""
+    """Return ``spec`` with ``seed`` for label draw and weights, and nothing held out but the data set's own rows."""
     data = replace(spec.data, validation=dataset.held_out)
     return replace(spec, data=data, seed=seed, label_seed=seed, draws=1)
 
 
 def comparable(spec: TrialSpec) -> TrialSpec:
-    """Return the configuration without what a final training decides: seeds, draws and held-out rows."""
+    """Return the configuration without the settings of final training: seeds, draws and held-out rows."""
     return replace(spec, data=replace(spec.data, validation=0), seed=1, label_seed=1, draws=1)
 
 
 def settings_digest(spec: TrialSpec, seeds: Sequence[int], dataset: Dataset, device: torch.device) -> str:
-    """Return what names a final training: it goes on, and is the same, only where this is the same."""
-    # Noise is the same everywhere, rounding is not: another kind of device is another run.
+    """Return the digest that identifies a final training; only calls with the same digest continue it."""
+    # Noise is the same on all devices, but rounding is not, so another kind of device is another run.
     named = {"spec": spec.as_mapping(), "seeds": list(seeds), "data": dataset.digest, "device": device.type}
     given = {name: stage.bundle for name, stage in spec.stages.items() if stage.bundle is not None}
-    if given:  # a source is named by the path of its bundle, where another one may lie by now
+    if given:  # a source is identified by its bundle's path, where another bundle may be now
         from ladder_search.bundles.bundle import digest_of  # needs PyYAML and safetensors
 
         named["bundles"] = {name: digest_of(Path(folder)) for name, folder in given.items()}

@@ -1,10 +1,9 @@
-"""Orderings: what a table says of its rows together, as claims that are tested over seeds.
+"""Orderings: claims about the rows of a table, tested over seeds.
 
-The tables' numbers stand here from memory (see ``recurrent`` and ``music``), the statements do not: that the recurrent
-ladder is as good as a classifier of optimal reconstructions, that taking away its decoder, the feedback or the
-prediction brings its error almost to that of a network without recurrence below its top, that unlabelled sequences help
-it with a teacher and without one, and that it is the best of the models that take a step's notes as independent. Where
-a claim has a number, how close is as good and how far is clearly apart, that number is ours.
+The claims are those of the papers, whose numbers are quoted from memory (see ``recurrent`` and ``music``): the
+recurrent ladder is as good as a classifier of optimal reconstructions; without decoder, feedback or prediction its
+error rises almost to that of a network without recurrence below its top; unlabelled sequences help it with and without
+a teacher; and it is the best model among those that assume independent notes. Numerical margins and bounds are ours.
 """
 
 from __future__ import annotations
@@ -23,27 +22,27 @@ PAPER = "Prémont-Schwarz et al. 2017"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
-    """One study's measure is below another's."""
+    """The measure of one study is below that of another."""
 
     better: str
     worse: str
     margin: float = 0.0
-    """Below by more than this, in the unit of the measure."""
+    """Required difference, in the unit of the measure."""
     text: str
-    """What it says, in a few words."""
+    """Short text of the claim."""
 
     def __post_init__(self) -> None:
         in_range("the margin of a claim", self.margin, 0.0, math.inf, remedy="turn the claim round")
 
     @property
     def pair(self) -> tuple[str, str]:
-        """The difference that is looked at is the second's measure minus the first's."""
+        """The two studies; differences are the second's measure minus the first's."""
         return self.better, self.worse
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Alike:
-    """One study is as good as another: their difference is within a bound either way."""
+    """One study is as good as another: the absolute difference is within a bound."""
 
     a: str
     b: str
@@ -63,13 +62,13 @@ class Alike:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ordering:
-    """Claims about studies that are trained on the same seeds and judged by the same measure."""
+    """Claims about studies that are trained on the same seeds and compared by the same measure."""
 
     name: str
     title: str
     source: str
     measure: str
-    """Row of ``metrics.MEASURES``, one that all networks are judged by, if not first."""
+    """Row of ``metrics.MEASURES`` that all networks report."""
     studies: tuple[str, ...]
     claims: tuple[Claim | Alike, ...]
 
@@ -93,17 +92,17 @@ class Ordering:
 
     @property
     def found(self) -> tuple[Study, ...]:
-        """The studies themselves."""
+        """The studies."""
         return tuple(find_study(name) for name in self.studies)
 
     @property
     def unit(self) -> Measure:
-        """How the measure is shown."""
+        """Unit of the measure."""
         return MEASURES[self.measure]
 
     @property
     def short(self) -> dict[str, str]:
-        """Study -> its name without the words that all begin with."""
+        """Study -> its name without the common prefix."""
         words = [name.split("-") for name in self.studies]
         common = 0
         while all(len(own) > common + 1 and own[common] == words[0][common] for own in words):
@@ -116,7 +115,7 @@ _ABLATIONS = {
     "no-feedback": "the feedback from decoder to encoder",
     "no-prediction": "the prediction task",
 }
-# As good as the gold standard: the tolerance grows with the errors of a size, of which about the same share is allowed.
+# Bound of "as good as" the gold standard; it grows with the errors of a size, to about the same share of them.
 _WITHIN = {"occluded-mnist": 0.0025, "occluded-mnist-half": 0.005, "occluded-mnist-mini": 0.01}
 
 
@@ -215,11 +214,7 @@ ORDERINGS: dict[str, Ordering] = {
 
 
 def find_ordering(name: str) -> Ordering:
-    """Return the ordering ``name``.
-
-    Raises:
-        UnknownNameError: no such ordering.
-    """
+    """Return the ordering ``name``; raise ``UnknownNameError`` if there is none."""
     if name not in ORDERINGS:
         raise UnknownNameError("ordering", name, ORDERINGS)
     return ORDERINGS[name]

@@ -1,21 +1,18 @@
-"""A tested ordering: what each claim of an ordering comes to over seeds that all its studies were trained on.
+"""Tests of an ordering: the verdict on each claim over the seeds that all its studies share.
 
-Every claim is tested on the differences of two studies' measures, seed by seed: a seed is the same label draw for both,
-and both are judged on the same test examples. All tests are t-tests of these differences.
+All tests are t-tests of the differences between two studies, seed by seed; a seed gives both the same label draw.
 
-* "below": one-sided, that the mean difference is above the margin. Held where p is below the level, contradicted where
-  the opposite one-sided test, that it is below the margin, finds so.
-* "as good as": two one-sided tests, that the mean difference is above -bound and below it; p is the larger one.
-  Contradicted where it is outside; the smaller p of the two sides counts twice.
+* "below": one-sided test that the mean difference is above the margin. The claim is held if p is below the level, and
+  contradicted if the opposite one-sided test is significant.
+* "as good as": two one-sided tests, that the mean difference is above -bound and below it; p is the larger one. The
+  claim is contradicted if the difference is outside; the smaller p of the two sides counts twice.
 
-Holm's correction runs over all claims, once for what is held and once for what is contradicted. Claims that cannot be
-tested yet count in it. A table of more seeds or more studies is one more look at growing data, with a level of its own
-(``statistics.look_level``): that any table of an ordering calls a claim held though it is wrong has a chance of at most
-5 % in all, and so has a claim that is called contradicted though it is right. ``ordering.json`` keeps which seeds and
-studies each table was of; the same ones are judged at the same level again. The ordering holds where all claims are.
+Holm's correction runs over all claims, including untestable ones, separately for held and for contradicted. A table
+with more seeds or studies is one more look at growing data, with its own level (``statistics.look_level``): over all
+tables of an ordering, a false "held" has probability at most 5 %, and so has a false "contradicted". ``ordering.json``
+records the seeds and studies of each table, so that the same table is always tested at the same level.
 
-Files of format 1 are read, and kept as format 2 from the next call on. Their table was judged at 5 % whichever it was;
-that there was one is kept, and said beside every later table.
+Files of format 1 are read and converted to format 2. All their tables were tested at 5 %; later tables mention this.
 """
 
 from __future__ import annotations
@@ -45,7 +42,7 @@ Whole = Literal["holds", "not shown", "contradicted", "not tested"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reached:
-    """What one study reached on every seed."""
+    """Results of one study on every seed."""
 
     study: str
     values: Mapping[int, float]
@@ -55,10 +52,8 @@ class Reached:
 
     @classmethod
     def of(cls, study: str, results: Sequence[FinalResult], measure: str) -> Reached:
-        """Read the measure of final trainings, each of other seeds.
-
-        Raises:
-            CheckpointError: a seed has no such score.
+        """Collect the measure of final trainings with distinct seeds; raise ``CheckpointError`` if a seed has no such
+        score.
         """
         outcomes = [(outcome, result.spec.measure.name) for result in results for outcome in result.outcomes]
         values = {}
@@ -81,16 +76,16 @@ class Reached:
 
     @property
     def seeds(self) -> frozenset[int]:
-        """All that it was trained on."""
+        """All seeds that the study was trained on."""
         return frozenset((*self.values, *self.diverged))
 
     @property
     def summary(self) -> Summary | None:
-        """Of the seeds that finished; None where none did."""
+        """Summary of the seeds that finished; None without any."""
         return Summary.of([*self.values.values()]) if self.values else None
 
     def on(self, seeds: frozenset[int]) -> Reached:
-        """What it reached on ``seeds``."""
+        """Return the results on ``seeds``."""
         return Reached(
             study=self.study,
             values={seed: self.values[seed] for seed in sorted(self.values.keys() & seeds)},
@@ -101,7 +96,7 @@ class Reached:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Look:
-    """What one table of an ordering was of."""
+    """Studies and seeds of one table of an ordering."""
 
     seeds: tuple[int, ...]
     studies: tuple[str, ...]
@@ -109,27 +104,27 @@ class Look:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Looks:
-    """All tables of an ordering that could be tested, the first first."""
+    """All testable tables of an ordering, in chronological order."""
 
     looks: tuple[Look, ...] = ()
     overspent: int = 0
-    """How many of them were judged by an earlier version, at 5 % each."""
+    """Number of tables tested by an earlier version, at 5 % each."""
 
     def number(self, look: Look) -> int:
-        """Number of a table among them, from 1; that of the next one where it is none of them."""
+        """Return the number of a table, from 1; a new table gets the next number."""
         return self.looks.index(look) + 1 if look in self.looks else len(self.looks) + 1
 
     def with_look(self, look: Look) -> Looks:
-        """Count a table that is about to be shown: one with two seeds or more that was not shown before."""
+        """Add a new table with two or more seeds."""
         return self if look in self.looks or len(look.seeds) < 2 else replace(self, looks=(*self.looks, look))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JudgedClaim:
-    """What one claim came to."""
+    """Verdict on one claim."""
 
     number: int
-    """From 1, in the ordering's table."""
+    """Number in the ordering's table, from 1."""
     kind: Literal["below", "alike"]
     first: str
     second: str
@@ -137,56 +132,56 @@ class JudgedClaim:
     bound: float
     """Margin of "below", bound of "alike"."""
     seeds: tuple[int, ...]
-    """On which both studies finished."""
+    """Seeds on which both studies finished."""
     left_out: tuple[int, ...]
-    """On which one of them diverged."""
+    """Seeds on which one of them diverged."""
     difference: float | None
-    """Mean over the seeds, second minus first; None where a study or all pairs are missing."""
+    """Mean over the seeds, second minus first; None without pairs."""
     deviation: float | None
     interval: tuple[float, float] | None
-    """Student's, 95 %, of the mean difference."""
+    """Student's 95 % interval of the mean difference."""
     p: float | None
-    """That the claim is held; None where there are fewer than 2 pairs."""
+    """p-value of the claim being held; None for fewer than 2 pairs."""
     p_holm: float | None
     p_against_holm: float | None
-    """That it is contradicted, corrected."""
+    """p-value of the claim being contradicted, corrected."""
     verdict: Verdict
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JudgedOrdering:
-    """An ordering and what it came to."""
+    """An ordering with its verdicts."""
 
     ordering: Ordering
     epochs: int | None
-    """Length of every schedule where it was cut; None: the studies' own."""
+    """Length of every shortened schedule; None: the studies' own."""
     seeds: tuple[int, ...]
-    """That all studies have in common."""
+    """Seeds that all studies have in common."""
     reached: tuple[Reached, ...]
-    """On these seeds, in the ordering's order; studies without a result are left out."""
+    """Results on these seeds, in the ordering's order, without studies that have no result."""
     claims: tuple[JudgedClaim, ...]
     looks: Looks
-    """All tables of the ordering, this one among them where it could be tested."""
+    """All tables of the ordering, including this one if it is testable."""
 
     @property
     def number(self) -> int:
-        """Of this table, from 1."""
+        """Number of this table, from 1."""
         return self.looks.number(Look(seeds=self.seeds, studies=tuple(one.study for one in self.reached)))
 
     @property
     def level(self) -> float:
-        """Of every test, after Holm's correction."""
+        """Level of every test, after Holm's correction."""
         return look_level(self.number)
 
     @property
     def headline(self) -> str:
-        """What the tables show, in a line."""
+        """One-line summary of the tables."""
         cut = "" if self.epochs is None else f", schedules reduced to {self.epochs} epochs"
         seeds = f"{len(self.seeds)} seed{'' if len(self.seeds) == 1 else 's'}"
         return f"{self.ordering.name}{cut}: test {self.ordering.unit.title} over {seeds}"
 
     def relation(self, claim: JudgedClaim) -> str:
-        """The claim in short: ``rladder < lstm − 0.200 nats``."""
+        """Return the claim in short: ``rladder < lstm − 0.200 nats``."""
         short, measure = self.ordering.short, self.ordering.unit
         first, second = short[claim.first], short[claim.second]
         if claim.kind == "alike":
@@ -201,7 +196,7 @@ class JudgedOrdering:
 
     @property
     def verdict(self) -> Whole:
-        """Of the whole ordering."""
+        """Verdict on the whole ordering."""
         found = {claim.verdict for claim in self.claims}
         for worst in ("contradicted", "not tested", "not shown"):
             if worst in found:
@@ -219,11 +214,11 @@ class JudgedOrdering:
 
     @property
     def digest(self) -> str:
-        """Names what was tested: claims, seeds and what was reached on them."""
+        """Digest of the claims, the seeds and the results on them."""
         return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()
 
     def as_json(self) -> dict[str, Any]:
-        """Everything in plain values."""
+        """Return all values in plain types."""
         ordering = self.ordering
         return {
             "format": FORMAT,
@@ -247,13 +242,13 @@ class JudgedOrdering:
 def judged(
     ordering: Ordering, found: Sequence[Reached], *, epochs: int | None = None, earlier: Looks | None = None
 ) -> JudgedOrdering:
-    """Test the claims of ``ordering`` on the seeds that all of ``found`` were trained on.
+    """Test the claims of ``ordering`` on the seeds that all studies in ``found`` share.
 
     Args:
-        ordering: what is claimed.
-        found: of the ordering's studies, at least one; claims about others are not tested.
-        epochs: length of every schedule where it was cut.
-        earlier: the tables that were made of it before; None: there are none.
+        ordering: the claims.
+        found: results of at least one of its studies; claims about other studies are not tested.
+        epochs: length of every shortened schedule.
+        earlier: earlier tables; None if there are none.
     """
     common = frozenset[int].intersection(*(one.seeds for one in found))
     by_name = {one.study: one.on(common) for one in found}
@@ -305,11 +300,11 @@ def judged(
 
 
 def read_looks(folder: Path, ordering: Ordering, epochs: int | None) -> Looks:
-    """Return the tables that were made of ``ordering`` in ``folder``.
+    """Return the earlier tables of ``ordering`` in ``folder``.
 
     Raises:
-        CheckpointError: the folder's file is damaged.
-        StudyFolderError: the folder has another ordering, or the same one with schedules of another length.
+        CheckpointError: the file is damaged.
+        StudyFolderError: the folder belongs to another ordering or to schedules of another length.
     """
     path = folder / FILE
     if not path.exists():

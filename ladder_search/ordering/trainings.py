@@ -1,4 +1,4 @@
-"""The final trainings that an ordering is tested on: every study's own configuration, on seeds that all share."""
+"""The final trainings of an ordering: each study's own configuration on seeds that all share."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ladder_search.reproduction.learning import Learning
 FOLDER = "orderings"
 """Folder of the orderings in the root folder."""
 TRAINED = "trained"
-"""Folder of the trainings beside them, which orderings share."""
+"""Folder of the trainings that orderings share."""
 
 Results = dict[str, list[FinalResult]]
-"""Study -> its final trainings, each of other seeds."""
+"""Study -> its final trainings with distinct seeds."""
 
 
 def shortened_to(ordering: Ordering, epochs: int | None) -> int | None:
-    """Return the length that cuts the schedules; None where all are the studies' own.
+    """Return the length of the shortened schedules; None if all are the studies' own.
 
     Raises:
         SettingError: ``epochs`` is more than a schedule has.
@@ -42,7 +42,7 @@ def shortened_to(ordering: Ordering, epochs: int | None) -> int | None:
 
 
 def folder_name(name: str, epochs: int | None) -> str:
-    """Return the folder of an ordering or study: a shortened schedule is never taken for a full one."""
+    """Return the folder of an ordering or study; shortened schedules have folders of their own."""
     return name if epochs is None else f"{name}-{epochs}-epochs"
 
 
@@ -58,14 +58,14 @@ def train_all(
     notify: Callable[[str], None],
     curve_every: int | None,
 ) -> Results:
-    """Train every study on the same fresh seeds, as far as that is not done yet.
+    """Train every study on the same fresh seeds, except for existing results.
 
     Args:
-        report: called after every epoch with the progress, and ``what`` as the study's name.
+        report: called after every epoch with the progress, and the study's name as ``what``.
     """
     specs = {study.name: study.trial().changed({}, epochs=epochs) for study in ordering.found}
     data = {study.data.dataset: datasets.load(study.data.dataset, notify=notify) for study in ordering.found}
-    for spec in specs.values():  # all are checked before the first is trained
+    for spec in specs.values():  # check all before the first is trained
         spec.check_fits(data[spec.data.dataset])
     shared_seeds = fresh_seeds(seeds, ordering.found, root)
     return {
@@ -85,10 +85,10 @@ def train_all(
 
 
 def read_all(ordering: Ordering, epochs: int | None, folder: Path) -> Results:
-    """Read what ``ladder-search train`` has finished, a folder for each study, as far as it is there.
+    """Read the results of ``ladder-search train``, in one folder per study; missing ones are skipped.
 
     Raises:
-        StudyFolderError: nothing is there, or something else.
+        StudyFolderError: the folder is missing or has other content.
     """
     results = {}
     for study in ordering.found:
@@ -104,7 +104,7 @@ def read_all(ordering: Ordering, epochs: int | None, folder: Path) -> Results:
 
 
 def learning_curves(ordering: Ordering, results: Results) -> list[Learning]:
-    """Return the curves of the studies that were trained with any, and are judged by the ordering's measure."""
+    """Return the learning curves of studies that have any and are compared by the ordering's measure."""
     curves = [
         Learning.where_told(study.name, study.title, results[study.name])
         for study in ordering.found

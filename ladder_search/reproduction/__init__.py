@@ -1,1 +1,1 @@
-"""What is claimed and what was measured: published results, orderings of methods, learning curves."""
+"""Reproductions: published results compared with measurements, races of configurations, learning curves."""

@@ -1,6 +1,6 @@
-"""Who competes in a reproduction: the published configuration, and the best that the latest search has found.
+"""Contenders of a reproduction: the published configuration, and the best ones of the latest search.
 
-The order is that of the search's validation errors. No contender trains on a seed that a search of the study has seen.
+They are ordered by the search's validation errors, and never train on a seed that a search of the study used.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from ladder_search.trial import TrialSpec
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What one seed reached."""
+    """Result of one seed."""
 
     seed: int
     test_error: float | None
-    """None: it diverged."""
+    """None if the seed diverged."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contender:
-    """One configuration in a reproduction, and how far it has come."""
+    """One configuration in a reproduction, with its results so far."""
 
     name: str
     """``published``, or the key of the search's trial."""
     settings: dict[str, Any]
-    """The whole trial, for ``TrialSpec.from_mapping``."""
+    """Settings of the whole trial, for ``TrialSpec.from_mapping``."""
     search: str | None = None
     """Folder of the search that found it."""
     validation_error: float | None = None
-    """What the search ranked it by."""
+    """Validation error in the search."""
     outcomes: tuple[Outcome, ...] = ()
-    """In the order of the seeds."""
+    """Results in the order of the seeds."""
     dropped: str = ""
-    """Why it got no more seeds, "worse than published"; "": it was not dropped."""
+    """Reason for which it gets no more seeds, "worse than published"; "" if it was not dropped."""
     folders: tuple[str, ...] = field(default=())
     """Its final trainings, in the reproduction's folder."""
 
@@ -53,7 +53,7 @@ class Contender:
 
     @property
     def folder(self) -> str:
-        """Where its final trainings lie; other settings are another folder."""
+        """Folder of its final trainings, unique to its settings."""
         digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()
         return self.name if self.name == PUBLISHED else f"{self.name}-{digest[:8]}"
 
@@ -70,8 +70,8 @@ class Contender:
 def find_contenders(study: Study, root: Path, most: int, epochs: int) -> tuple[Contender, ...]:
     """Return the published configuration and up to ``most`` found ones, all with a schedule of ``epochs``.
 
-    The found ones are the best finished suggestions of the latest search that has any on the study's own data and
-    labels; suggestions that come to the same settings count once.
+    The found ones are the best completed suggestions of the latest search that has any on the study's own data and
+    labels, without duplicates.
 
     Raises:
         StudyFolderError: a trial's record is damaged.
@@ -91,7 +91,7 @@ def find_contenders(study: Study, root: Path, most: int, epochs: int) -> tuple[C
 
 
 def seeds_of_searches(study: Study, root: Path) -> frozenset[int]:
-    """Return every seed that a search of ``study`` in ``root`` was tuned on.
+    """Return all seeds used by searches of ``study`` in ``root``.
 
     Raises:
         StudyFolderError: a trial's record is damaged.
@@ -101,7 +101,7 @@ def seeds_of_searches(study: Study, root: Path) -> frozenset[int]:
 
 
 def fresh_seeds(count: int, studies: Iterable[Study], root: Path) -> tuple[int, ...]:
-    """Return so many seeds that no search of these studies in ``root`` was tuned on."""
+    """Return ``count`` seeds that no search of these studies in ``root`` used."""
     return confirmation_seeds(count, frozenset[int]().union(*(seeds_of_searches(study, root) for study in studies)))
 
 

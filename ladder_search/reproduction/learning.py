@@ -1,8 +1,8 @@
-"""How fast several configurations learn: accuracy after every epoch over seeds, areas, transfer scores, paired tests.
+"""Learning speed of several configurations: accuracy after each epoch, areas, transfer scores and paired tests.
 
-Source: Rusu et al. 2016, section 4 (area under the learning curve; the transfer score is its ratio to that of a column
-from scratch). Every comparison is in pairs of equal seeds, which are equal label draws. Where a study is not judged by
-its error there is no accuracy: the curves are then those of its measure, and less is better.
+Source: Rusu et al. 2016, section 4 (the transfer score is the area under the learning curve divided by that of a column
+trained from scratch). All comparisons pair equal seeds, which have equal label draws. For a study whose measure is not
+its error the curves are those of the measure, and lower is better.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from ladder_search.metrics import EPOCH, ERROR, TEST_ERROR, Measure
 from ladder_search.statistics import holm, paired
 
 MARKS = (1, 3, 10)
-"""Epochs after which accuracies are told, beside the last."""
+"""Epochs after which accuracies are reported, in addition to the last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learning:
-    """The learning curves of one configuration."""
+    """Learning curves of one configuration."""
 
     name: str
     title: str
     curves: Mapping[int, tuple[float, ...]]
-    """Seed -> test accuracy (a fraction) or measure after each of ``points``; a seed that diverged is left out."""
+    """Seed -> test accuracy (a fraction) or measure after each of ``points``, without seeds that diverged."""
     diverged: tuple[int, ...] = ()
     measure: Measure = ERROR
-    """What the study is judged by."""
+    """The measure of the study."""
     at: tuple[int, ...] | None = None
-    """Epochs of the curves' points; None: all of them, 1..E."""
+    """Epochs of the curves' points; None: all epochs, 1..E."""
 
     @classmethod
     def of(cls, name: str, title: str, result: FinalResult) -> Learning:
-        """Return the curves of a final training; raises ``CheckpointError`` if an epoch has no test error."""
+        """Return the curves of a final training; raise ``CheckpointError`` if an epoch has no test error."""
         for outcome in result.outcomes:
             if outcome.test_error is not None and any(TEST_ERROR not in row for row in outcome.epochs):
                 raise CheckpointError(
@@ -50,7 +50,7 @@ class Learning:
 
     @classmethod
     def where_told(cls, name: str, title: str, results: Sequence[FinalResult]) -> Learning | None:
-        """Return the curves of final trainings at the epochs that all seeds have a test error of; None without any."""
+        """Return the curves at the epochs for which all seeds have a test error; None without any."""
         learning = cls._common(name, title, results)
         return learning if learning.at else None
 
@@ -78,12 +78,12 @@ class Learning:
 
     @property
     def rises(self) -> bool:
-        """Whether more is better."""
+        """Whether higher is better."""
         return self.measure == ERROR
 
     @property
     def kind(self) -> str:
-        """What the curves are of: "accuracy", or the measure's name."""
+        """Quantity of the curves: "accuracy", or the measure's name."""
         return "accuracy" if self.rises else self.measure.name
 
     @property
@@ -92,48 +92,47 @@ class Learning:
 
     @property
     def points(self) -> tuple[int, ...]:
-        """Epochs that the curves have a point of."""
+        """Epochs of the curves' points."""
         return tuple(range(1, self.epochs + 1)) if self.at is None else self.at
 
     def after(self, epoch: int) -> dict[int, float]:
-        """Seed -> the curve's value after that epoch, one of ``points``."""
+        """Return seed -> value of the curve after ``epoch``, one of ``points``."""
         place = epoch - 1 if self.at is None else self.at.index(epoch)
         return {seed: curve[place] for seed, curve in self.curves.items()}
 
     @property
     def area(self) -> dict[int, float]:
-        """Seed -> area under the curve, divided by the epochs: the mean value while learning."""
+        """Return seed -> area under the curve divided by the epochs, the mean value during learning."""
         return {seed: fmean(curve) for seed, curve in self.curves.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """Two configurations on common seeds."""
+    """Comparison of two configurations on common seeds."""
 
     what: str
-    """"area", or "epoch N"."""
+    """Either "area" or "epoch N"."""
     better: str
     worse: str
-    """By their means."""
+    """The configuration with the worse mean."""
     mean: float
-    """Mean of the differences, without its sign."""
+    """Absolute mean difference."""
     deviation: float
     n: int
     p: float
-    """Of the paired t-test, two-sided, after Holm's correction over all pairs of configurations, for this ``what``."""
+    """p-value of the two-sided paired t-test, Holm-corrected over all pairs of configurations for this ``what``."""
 
 
 def marks(all_: Sequence[Learning]) -> list[int]:
-    """Return the epochs after which accuracies are told: 1, 3, 10 and the last that all have; none without a curve."""
+    """Return the epochs of reported accuracies: 1, 3, 10 and the last common one; empty without a curve."""
     last = min((one.epochs for one in all_ if one.curves), default=0)
     return sorted({*(mark for mark in MARKS if mark < last), last}) if last else []
 
 
 def differences(all_: Sequence[Learning], what: str) -> list[Difference]:
-    """Compare all pairs by their ``area`` or after ``epoch N``; pairs with fewer than two common seeds are left out.
+    """Compare all pairs with two or more common seeds by ``area`` or ``epoch N``.
 
-    Holm's correction runs over all pairs, those that are left out among them: how many there are must not depend on
-    which seeds diverged.
+    Holm's correction includes the skipped pairs, so that the number of tests does not depend on divergence.
     """
     epoch = 0 if what == "area" else int(what.removeprefix("epoch "))
     values = {one.name: one.area if not epoch else one.after(epoch) for one in all_}
@@ -156,7 +155,7 @@ def differences(all_: Sequence[Learning], what: str) -> list[Difference]:
 
 
 def transfer_scores(all_: Sequence[Learning], reference: str) -> dict[str, float]:
-    """Return each configuration's mean area over the reference's, on common seeds."""
+    """Return each configuration's mean area divided by the reference's, on common seeds."""
     base = next(one for one in all_ if one.name == reference).area
     scores = {}
     for one in all_:
@@ -167,7 +166,7 @@ def transfer_scores(all_: Sequence[Learning], reference: str) -> dict[str, float
 
 
 def as_json(all_: Sequence[Learning], reference: str) -> dict[str, Any]:
-    """Everything in plain values, curves and tests."""
+    """Return curves and tests in plain types."""
     return {
         "reference": reference,
         "curves": {

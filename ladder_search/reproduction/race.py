@@ -1,10 +1,9 @@
-"""Which contenders of a study get more seeds: all start with a few, and one that is clearly worse gets no more.
+"""A race: contenders of a study start with a few seeds, and clearly worse ones get no more.
 
-A race is a group-sequential experiment on the test errors of final trainings. It chooses no configuration: the
-contenders and their order are fixed by validation errors beforehand, and the published one is never dropped.
-
-At look j a contender is dropped if the one-sided paired t-test on the common seeds finds it worse than another one at
-1 % / 2**j / (number of comparisons). A contender as good as all others is dropped in at most 1 % of races.
+A race is a group-sequential experiment on the test errors of final trainings. It selects no configuration: the
+contenders and their order are fixed by validation errors, and the published one is never dropped. At look j a contender
+is dropped if a one-sided paired t-test on the common seeds finds it worse than another one at the level 1 % / 2**j /
+(number of comparisons). A contender as good as all others is dropped in at most 1 % of races.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ FIRST_LOOK = 3
 LEVEL = 0.01
 
 Errors = Mapping[str, Mapping[int, float]]
-"""Contender -> seed -> test error; a seed that diverged is left out."""
+"""Contender -> seed -> test error, without seeds that diverged."""
 
 
 def looks(seeds: int) -> tuple[int, ...]:
-    """Return after how many seeds a race looks: 3, 6, 12, … and at the end, which is no look but the result."""
+    """Return the numbers of seeds at which a race is tested: 3, 6, 12, …, without the final number."""
     counts = []
     count = FIRST_LOOK
     while count < seeds:
@@ -31,14 +30,14 @@ def looks(seeds: int) -> tuple[int, ...]:
 
 
 def dropped(errors: Errors, racing: Collection[str], protected: str, look: int, found: int) -> dict[str, str]:
-    """Return who leaves the race at a look, and who beat it.
+    """Return the contenders dropped at a look, each with the contender that beat it.
 
     Args:
-        racing: contenders still in the race, ``protected`` among them, which never leaves.
-        look: 1 for the first.
-        found: contenders that the race began with, ``protected`` not counted.
+        racing: contenders still in the race, including ``protected``, which is never dropped.
+        look: number of the look, from 1.
+        found: number of contenders at the start, without ``protected``.
     """
-    comparisons = found * found  # each of them with every other one and with the protected
+    comparisons = found * found  # each of them with every other one and with the protected one
     level = LEVEL / 2**look / max(1, comparisons)
     beaten: dict[str, str] = {}
     for name in racing:

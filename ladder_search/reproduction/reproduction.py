@@ -2,19 +2,18 @@
 
 Its folder::
 
-    race.json                   who competes, on which seeds, what each reached: written first and after each block
+    race.json                   contenders, seeds and results; written first and after each block
     published/seeds-1001-1003/  a block: one final training of one contender, all its seeds as one pack
-    t0021-1a2b3c4d/ …           a found configuration; the digits name its settings
+    t0021-1a2b3c4d/ …           a found configuration; the digits are a digest of its settings
     lock                        held while it runs
 
-A block that is done is not done again, one that was interrupted goes on from its checkpoint: the same command
-continues. More seeds may be asked for later, and a later search brings its own contenders. Every table of other runs is
-one more look at the reproduction's data, with a level of its own (``statistics.look_level``): ``race.json`` keeps which
-runs each table showed, so that the same runs are judged at the same level whenever they are shown. Runs that no table
-has shown yet, because the call that trained them was killed, are not judged until ``reproduce`` counts their table.
+The same command continues a reproduction: complete blocks are kept, an interrupted one continues from its checkpoint.
+More seeds can be requested later, and a later search adds its own contenders. Each table of other runs is one more look
+at the data, with its own level (``statistics.look_level``); ``race.json`` records the runs of each table, so that the
+same runs are always tested at the same level. Runs without a table (of a killed call) are not tested.
 
-Files of format 1 are read, and kept as format 2 from the next call on. Their tables were judged at 5 % / k, which sums
-to more than 5 %; how many there were is kept, and said beside every later table.
+Files of format 1 are read and converted to format 2. Their tables were tested at 5 % / k, which sums to more than 5 %;
+later tables mention this.
 """
 
 from __future__ import annotations
@@ -49,34 +48,34 @@ FORMAT = "ladder-search race 2"
 _FORMAT_1 = "ladder-search race 1"
 FILE = "race.json"
 FOLDER = "reproductions"
-"""Where reproductions lie in the root folder, unless told."""
+"""Default folder of reproductions in the root folder."""
 
 _LIMIT = 1 << 26
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reproduction:
-    """How far the reproduction of one study has come."""
+    """State of the reproduction of one study."""
 
     study: str
     epochs: int
-    """Length of every schedule; shorter than the study's own, the reproduction is a reduced one."""
+    """Length of every schedule; below the study's own, the reproduction is reduced."""
     seeds: tuple[int, ...]
-    """What each contender gets unless it is dropped."""
+    """Seeds of each contender unless it is dropped."""
     device: str
     data_digest: str
     contenders: tuple[Contender, ...]
-    """The published configuration first, then the found ones, best validation error first."""
+    """The published configuration, then the found ones in ascending order of validation error."""
     seconds: float = 0.0
-    """Time that the finished blocks took, in all calls together."""
+    """Duration of the finished blocks, in all calls together."""
     tables: tuple[dict[str, int], ...] = ()
-    """Contender's folder -> its seeds, for every table that was made of this reproduction."""
+    """Contender's folder -> its seeds, for every table of this reproduction."""
     overspent_tables: int = 0
-    """How many of the tables were judged by an earlier version, at levels that sum to more than 5 %."""
+    """Number of tables tested by an earlier version, at levels that sum to more than 5 %."""
 
     @property
     def reduced(self) -> bool:
-        """Whether the schedule is shorter than the published one: then nothing can be said of the published number."""
+        """Whether the schedule is shorter than the published one, which precludes a verdict on the published number."""
         return self.epochs < find_study(self.study).training.epochs
 
     @property
@@ -86,12 +85,12 @@ class Reproduction:
 
     @property
     def shown(self) -> dict[str, int]:
-        """What a table of the runs shows: contender's folder -> its seeds."""
+        """Contender's folder -> its seeds, the runs of a table."""
         return {contender.folder: len(contender.outcomes) for contender in self.contenders}
 
     @property
     def table_number(self) -> int | None:
-        """Number of the table that shows these runs, from 1; None: no table of them was counted yet."""
+        """Number of the table with these runs, from 1; None if there is none."""
         return self.tables.index(self.shown) + 1 if self.shown in self.tables else None
 
     @property
@@ -100,11 +99,11 @@ class Reproduction:
         return look_level(len(self.tables) + 1)
 
     def with_table(self) -> Reproduction:
-        """Count a table that is about to be shown, unless an earlier one showed the same runs."""
+        """Add a table, unless an earlier one has the same runs."""
         return self if self.shown in self.tables else replace(self, tables=(*self.tables, self.shown))
 
     def after_look(self, look: int, count: int) -> Reproduction:
-        """Return the race as it goes on after its ``look``-th look, at ``count`` seeds: with those marked that lost."""
+        """Return the race after its ``look``-th look, at ``count`` seeds, with dropped contenders marked."""
         seen = set(self.seeds[:count])
         errors = {c.name: {s: e for s, e in c.errors.items() if s in seen} for c in self.contenders}
         racing = [c.name for c in self.contenders if not c.dropped]
@@ -121,22 +120,19 @@ class Reproduction:
 
 
 class BudgetSpentError(Exception):
-    """The time budget ended in the middle of a block; what the block had checkpointed is kept."""
+    """The time budget ended in the middle of a block; its checkpoint is kept."""
 
 
 def folder_name(study: Study, epochs: int) -> str:
-    """Return the name of a reproduction's folder: a reduced schedule is never taken for a full one."""
+    """Return the name of a reproduction's folder; reduced schedules have folders of their own."""
     return study.name if epochs == study.training.epochs else f"{study.name}-reduced-to-{epochs}-epochs"
 
 
 class Race:
     """One call of ``reproduce`` for one study.
 
-    States::
-
-        race = Race(study, dataset, root=…, folder=…, seeds=10, contenders=3, …)  -> checked, nothing is written
-        race.run(report)   -> all that the seeds and the budget allow is trained and kept in the folder
-        race.found         -> the Reproduction, as it is on disk
+    ``__init__`` checks the settings without writing, ``run`` trains what seeds and budget allow, and ``found`` is the
+    ``Reproduction`` as on disk.
     """
 
     def __init__(
@@ -151,7 +147,7 @@ class Race:
         epochs: int,
         device: torch.device,
     ) -> None:
-        """Raises ``StudyFolderError`` where ``folder`` holds another reproduction or something else."""
+        """Raise ``StudyFolderError`` if ``folder`` has another reproduction or other content."""
         self.study, self.folder = study, folder
         self._dataset, self._device = dataset, device
         study.trial().check_fits(dataset)
@@ -173,17 +169,17 @@ class Race:
         out_of_time: Callable[[], bool] = lambda: False,
         source_report: Callable[[int, int], None] = lambda epoch, epochs: None,
     ) -> Reproduction:
-        """Train block by block; return early where the budget ends.
+        """Train block by block; return early when the budget ends.
 
         Args:
-            report: called after every epoch, with the contender and its seeds in words; an exception of it ends the
-                race, and its block leaves a checkpoint.
-            out_of_time: asked after every epoch.
+            report: called after every epoch with a text of contender and seeds; an exception ends the race, and its
+                block leaves a checkpoint.
+            out_of_time: called after every epoch.
             source_report: called after every epoch of a source.
 
         Raises:
-            StudyFolderError: the folder is in use, belongs to something else, or cannot be written.
-            CheckpointError: what it holds is damaged.
+            StudyFolderError: the folder is in use, has other content, or cannot be written.
+            CheckpointError: its content is damaged.
         """
         self._source_report = source_report
         with held(self.folder):
@@ -205,7 +201,7 @@ class Race:
     def _bring(
         self, name: str, count: int, report: Callable[[str, EpochReport], None], out_of_time: Callable[[], bool]
     ) -> None:
-        """Bring one contender to ``count`` seeds."""
+        """Train one contender on its first ``count`` seeds."""
         contender = next(c for c in self.found.contenders if c.name == name)
         place = self.folder / contender.folder
         seeds = self.found.seeds[len(contender.outcomes) : count]
@@ -252,7 +248,7 @@ class Race:
 
 
 def read_reproduction(folder: Path) -> Reproduction:
-    """Return the reproduction in ``folder``; raises ``CheckpointError`` if there is none, or its file is damaged."""
+    """Return the reproduction in ``folder``; raise ``CheckpointError`` if it is missing or damaged."""
     remedy = "name another folder or delete this one to reproduce the study anew"
     with refused(folder / FILE, "be a reproduction", remedy):
         raw = read_document(folder / FILE, FORMAT, _FORMAT_1)
@@ -266,17 +262,17 @@ def read_reproduction(folder: Path) -> Reproduction:
 
 
 def _of_format_1(raw: dict[str, Any]) -> Reproduction:
-    """Return a reproduction whose tables are told by the seeds of its contenders alone, in their order."""
+    """Convert a reproduction whose tables contain only the seeds of its contenders, in their order."""
     counts = [[int(count) for count in table] for table in raw.pop("tables", ())]
     found = build(Reproduction, raw)
     folders = [contender.folder for contender in found.contenders]
-    # Contenders of an earlier search are not told by the file: such a table showed runs that are not those of today.
+    # The file does not list contenders of an earlier search; such a table showed runs that are not those of today.
     tables = tuple(dict(zip(folders, table, strict=True)) if len(table) == len(folders) else {} for table in counts)
     return replace(found, tables=tables, overspent_tables=len(tables))
 
 
 def _earlier(folder: Path) -> Reproduction | None:
-    """Return what an earlier call left in ``folder``; None where it is free."""
+    """Return the earlier reproduction in ``folder``; None if there is none."""
     try:
         names = {entry.name for entry in folder.iterdir()} - LOCK_FILES if folder.exists() else set()
     except OSError as error:
@@ -289,7 +285,7 @@ def _earlier(folder: Path) -> Reproduction | None:
 
 
 def _continued(earlier: Reproduction, given: Reproduction, folder: Path) -> Reproduction:
-    """Return ``given`` with what its contenders have reached already."""
+    """Return ``given`` with the existing results of its contenders."""
     common = min(len(earlier.seeds), len(given.seeds))
     rules = {
         "study": (earlier.study, given.study),

@@ -1,11 +1,11 @@
-"""The table of one or several reproductions: every contender a row, beside the published number.
+"""The table of one or several reproductions: a row per contender, compared with the published number.
 
-Each study has a table of its own, with one level (that of its look) and one Holm correction for each of two questions:
+Each study has its own table, with one level (that of its look) and one Holm correction for each of two questions:
 
 * Is there a difference? Every contender against the published number, and every found one against the re-run.
 * Is the published number reproduced? Every contender against the margin above it.
 
-A test that cannot be made counts in its family with p = 1, so that the number of tests does not depend on the runs.
+A test that is not possible counts with p = 1, so that the number of tests does not depend on the runs.
 """
 
 from __future__ import annotations
@@ -27,58 +27,60 @@ Comparison = Literal["better", "worse", "no difference shown", "too few seeds", 
 RowVerdict = Verdict | Literal["no target", "reduced schedule", "dropped", "no verdict"]
 
 NOT_COUNTED = "these runs are in no table yet; reproducing the study again counts one and judges them"
-"""Why runs that a killed call has left behind are not judged."""
+"""Reason for which runs of a killed call have no verdict."""
 
-_MOST_SEEDS = 200  # that a reader would be advised to train
+_MOST_SEEDS = 200  # the most that are recommended
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One contender. Errors are what ``measure`` says; those of classifications are fractions."""
+    """One contender; errors are values of ``measure`` (fractions for classification)."""
 
     study: str
     measure: str
     """Row of ``metrics.MEASURES``."""
     reduced: bool
-    """Trained for fewer epochs than published: no verdict on the published number."""
+    """Whether it was trained for fewer epochs than published, which precludes a verdict on the published number."""
     epochs: int
     name: str
     """``published``, or the key of the search's trial."""
     search: str | None
     target: Target | None
     seeds: int
-    """Asked for."""
+    """Number of requested seeds."""
     errors: tuple[float, ...]
-    """Of the seeds that finished."""
+    """Errors of the seeds that finished."""
     diverged: tuple[int, ...]
     mean: float | None
     deviation: float | None
     interval: tuple[float, float] | None
-    """Student's, 95 %."""
+    """Student's 95 % interval."""
     difference: float | None
-    """Mean difference to the published configuration over the common seeds; below 0 it is better."""
+    """Mean difference to the published configuration over the common seeds; negative is better."""
     p_difference: float | None
-    """Of the two-sided paired test, corrected."""
+    """p-value of the two-sided paired test, corrected."""
     comparison: Comparison | None
-    """With the published configuration; None in its own row."""
+    """Comparison with the published configuration; None in its own row."""
     p_target: float | None
-    """Of Welch's two-sided test against the published number, corrected."""
+    """p-value of Welch's two-sided test against the published number, corrected."""
     p_margin: float | None
-    """Of Welch's one-sided test against the margin above the published number, corrected."""
+    """p-value of Welch's one-sided test against the margin above the published number, corrected."""
     verdict: RowVerdict
     withheld: str
-    """Why there is no verdict, where it is "no verdict"."""
+    """Reason for "no verdict"."""
     seeds_needed: int | None
-    """For a verdict in the next table, if mean and spread stayed; None: more than 200, or there is one."""
+    """Seeds needed for a verdict in the next table at the same mean and spread; None: more than 200, or there is a
+    verdict.
+    """
     dropped: str
     table: int | None
-    """Number of the study's table that shows these runs; None: it was not counted yet, and judges nothing."""
+    """Number of the study's table with these runs; None if they are not counted, and not tested."""
     level: float | None
-    """Of all tests of the study's table."""
+    """Level of all tests of the study's table."""
     difference_tests: int
-    """How many tests of a difference Holm's correction runs over."""
+    """Number of tests of a difference in Holm's correction."""
     margin_tests: int
-    """How many tests against the margin it runs over."""
+    """Number of tests against the margin in Holm's correction."""
 
     @property
     def n(self) -> int:
@@ -86,7 +88,7 @@ class Row:
 
     @property
     def verdict_text(self) -> str:
-        """The verdict, and whether what it is held against could be confirmed."""
+        """Return the verdict, with a note if the published number is unverified."""
         unverified = self.target is not None and not self.target.verified
         judged = self.verdict in ("reproduced", "better", "worse")
         return f"{self.verdict} (unverified target)" if judged and unverified else self.verdict
@@ -94,22 +96,22 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Tested:
-    """One contender and its tests, before any correction."""
+    """One contender and its uncorrected tests."""
 
     contender: Contender
     against: AgainstTarget | None
     p_target: float | None
-    """None: this table asks for no such test."""
+    """None if the table has no such test."""
     p_margin: float | None
     difference: float | None
     p_difference: float | None
     pairs: int
-    """Seeds that finished here and in the re-run."""
+    """Number of seeds that finished both here and in the re-run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Corrected:
-    """The p-values of a study's table after Holm's correction, in the order of its rows."""
+    """Holm-corrected p-values of a study's table, in the order of its rows."""
 
     p_target: list[float | None]
     p_margin: list[float | None]
@@ -123,12 +125,12 @@ class _Corrected:
 
 
 def table(reproductions: Iterable[Reproduction]) -> list[Row]:
-    """Return the rows, in the order given: each study's published configuration and what was found."""
+    """Return the rows in order: each study's published configuration, then the found ones."""
     return [row for reproduction in reproductions for row in _rows(reproduction)]
 
 
 def table_json(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return the table as plain data; every row has the level of its study's table."""
+    """Return the table in plain types; every row has the level of its study's table."""
     return {"format": FORMAT, "rows": [{"n": r.n, **as_mapping(r)} for r in rows]}
 
 
@@ -139,7 +141,7 @@ def _rows(reproduction: Reproduction) -> list[Row]:
 
 
 def _holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Correct those that are tests; None is none."""
+    """Correct the p-values that are not None."""
     corrected = iter(holm(p for p in p_values if p is not None))
     return [None if p is None else next(corrected) for p in p_values]
 
@@ -215,7 +217,7 @@ def _verdict(
     p_margin: float | None,
     level: float | None,
 ) -> tuple[RowVerdict, str]:
-    """Return the verdict on the published number, and why there is none where there is none."""
+    """Return the verdict on the published number, and the reason for having none."""
     target = find_study(reproduction.study).target
     if tested.contender.dropped:
         return "dropped", ""
@@ -233,12 +235,12 @@ def _verdict(
 
 
 def _seeds_needed(reproduction: Reproduction, tests: Sequence[_Tested], place: int) -> int | None:
-    """Return the seeds with which the next table would have a verdict, if means and spreads stay as they are."""
+    """Return the number of seeds for which the next table has a verdict if means and spreads stay the same."""
     tested, level = tests[place], reproduction.next_level
     assert tested.against is not None
     seeds = range(tested.against.own.n + 1, _MOST_SEEDS + 1)
     for n, (p, p_margin) in zip(seeds, tested.against.p_values(seeds), strict=True):
-        if min(p, p_margin) < level:  # a correction makes none of them smaller
+        if min(p, p_margin) < level:  # a correction only increases p
             more = [*tests[:place], replace(tested, p_target=p, p_margin=p_margin), *tests[place + 1 :]]
             corrected = _Corrected.of(more)
             p_target, p_higher = corrected.p_target[place], corrected.p_margin[place]
