@@ -1,4 +1,4 @@
-"""Bundles: a trained network in a folder, the networks of earlier stages, and the export of a search's best trials."""
+"""Bundles (trained networks in folders), networks of earlier stages, and the export of a search's best trials."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 def load(path: str | Path) -> nn.Module:
     """Return the network of the bundle at ``path``, ready for inference: ``probabilities = load(path)(x)``.
 
-    ``x`` has the shape (n, d) with pixels in 0..1; the probabilities have the shape (n, classes). Nothing in the
-    bundle is executed, and every file of it is checked against the bundle's manifest.
+    ``x`` has the shape (n, d) with pixels in 0..1; the probabilities have the shape (n, classes). Nothing in the bundle
+    is executed, and every file is checked against the bundle's manifest.
 
     Raises:
-        CheckpointError: there is no bundle, or it is damaged.
+        CheckpointError: the bundle is missing or damaged.
     """
-    # Here, because final training imports this package and runs on machines that have no PyYAML.
+    # Imported here, because final training imports this package on machines without PyYAML.
     from ladder_search.bundles.bundle import read_bundle
 
     return read_bundle(Path(path)).module()

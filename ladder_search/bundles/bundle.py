@@ -2,14 +2,14 @@
 
 Files::
 
-    settings.yaml        the study's name and the whole trial, as ``TrialSpec.from_mapping`` takes it
-    weights.safetensors  parameters and test-time statistics of the network: its ``state_dict``
+    settings.yaml        study name and whole trial, as accepted by ``TrialSpec.from_mapping``
+    weights.safetensors  the network's ``state_dict``: parameters and test-time statistics
     metrics.json         trial key, state, errors, the epochs' history
-    provenance.json      code, versions, machine, data: see ``provenance``
+    provenance.json      code, versions, machine and data; see ``provenance``
     MANIFEST.json        format, sha256 of each file above, and the bundle's digest
 
-The digest is the sha256 of what ``sha256sum metrics.json provenance.json settings.yaml weights.safetensors`` prints.
-Reading executes nothing, trusts nothing and checks every file before anything is built from it.
+The digest is the sha256 of the output of ``sha256sum metrics.json provenance.json settings.yaml weights.safetensors``.
+Reading executes nothing and verifies every file before use.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ FORMAT = "ladder-search bundle 1"
 SETTINGS, WEIGHTS, METRICS, PROVENANCE = "settings.yaml", "weights.safetensors", "metrics.json", "provenance.json"
 MANIFEST = "MANIFEST.json"
 
-# Far above what a bundle needs, far below what hurts: 8 GiB are two thousand million parameters in float32.
+# Far above the size of a bundle, but harmless: 8 GiB are two thousand million parameters in float32.
 _LIMITS = {SETTINGS: 1 << 16, METRICS: 1 << 26, PROVENANCE: 1 << 22, MANIFEST: 1 << 16, WEIGHTS: 1 << 33}
 _HEADER_LIMIT = 1 << 20  # of the weights file: names and shapes
 
@@ -52,33 +52,33 @@ _COMMENT = """\
 # The file is covered by MANIFEST.json: to train a variation, copy it elsewhere first.
 """
 
-# What damaged or hostile settings can raise on their way into a network, beside our own errors.
+# Errors of damaged or hostile settings while a network is created, in addition to our own.
 _SURPRISES = (LadderSearchError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, AttributeError)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BundleMetrics:
-    """How well the configuration did. Errors are fractions."""
+    """Scores of the configuration; errors are fractions."""
 
     trial: str
-    """Key of the trial in its search, ``t0007``; of a final training ``seed-1001``."""
+    """Key of the trial in its search, ``t0007``; for a final training ``seed-1001``."""
     state: str
-    """How the training ended: ``COMPLETE``, …"""
+    """Final state of the training, such as ``COMPLETE``."""
     validation_error: float | None = None
-    """What the search ranked the trial by: the mean over its label draws at its last report."""
+    """Validation error in the search's ranking: the mean over label draws at the last report."""
     weights_validation_error: float | None = None
     """Error of the bundle's own weights (those of the first label draw) on the validation rows of their split."""
     test_error: float | None = None
-    """Of final trainings alone; a search never reads the test set."""
+    """Test error, for final trainings only; a search never reads the test set."""
     step: int | None = None
-    """Updates behind the weights."""
+    """Number of updates of the weights."""
     epochs: tuple[dict[str, Any], ...] = ()
     """Metrics of every epoch (names of ``metrics``), oldest first."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Bundle:
-    """A bundle that was read and found whole."""
+    """A verified bundle."""
 
     folder: Path
     study: str
@@ -86,7 +86,7 @@ class Bundle:
     metrics: BundleMetrics
     provenance: dict[str, Any]
     digest: str
-    """Names this bundle, content and all; equal digests are equal bundles."""
+    """Digest of the whole content; equal digests mean equal bundles."""
     tensors: Mapping[str, Tensor]
     """Parameters and test-time statistics."""
 
@@ -110,17 +110,17 @@ def write_bundle(
     provenance: Mapping[str, Any],
     force: bool = False,
 ) -> str:
-    """Write a bundle, whole or not at all, and return its digest.
+    """Write a bundle atomically and return its digest.
 
     Args:
-        study: name of the study, or "" for a configuration of none.
+        study: name of the study, or "".
         spec: the configuration as it was trained.
-        module: a plain network with its test-time statistics, as ``Pack.module`` returns it.
+        module: a plain network with its test-time statistics, as returned by ``Pack.module``.
         provenance: see ``provenance.collect``.
-        force: replace a bundle that is at ``folder``; anything else there is never replaced.
+        force: replace a bundle at ``folder``; other content is never replaced.
 
     Raises:
-        StudyFolderError: something is at ``folder`` already, or it cannot be written.
+        StudyFolderError: ``folder`` exists already or cannot be written.
     """
     files = {
         METRICS: _to_json(as_mapping(metrics)),
@@ -139,7 +139,7 @@ def read_bundle(folder: Path) -> Bundle:
     """Return the bundle in ``folder`` after checking its format, every digest, every setting and every tensor's shape.
 
     Raises:
-        CheckpointError: there is no bundle, or anything about it is not as it was written.
+        CheckpointError: the bundle is missing, damaged or altered.
     """
     sums, digest = _read_manifest(folder)
     contents = {name: _read(folder, name, sums) for name in (SETTINGS, METRICS, PROVENANCE)}
@@ -162,10 +162,10 @@ def read_bundle(folder: Path) -> Bundle:
 
 
 def digest_of(folder: Path) -> str:
-    """Return the digest of the bundle in ``folder``, of whose files only the manifest is read.
+    """Return the digest of the bundle in ``folder``, as recorded in the manifest.
 
     Raises:
-        CheckpointError: there is no bundle, or its manifest is damaged.
+        CheckpointError: the bundle is missing, or its manifest is damaged.
     """
     return _read_manifest(folder)[1]
 
@@ -227,7 +227,7 @@ def _read_settings(folder: Path, content: bytes) -> tuple[str, TrialSpec]:
 
 def _read_weights(folder: Path, spec: TrialSpec, sums: Mapping[str, str]) -> dict[str, Tensor]:
     try:
-        # On the meta device a network has shapes and no values: settings cannot make it use memory.
+        # Networks on the meta device have shapes but no values, so that settings cannot allocate memory.
         with torch.device("meta"):
             state = spec.empty_module().to(_dtype(spec)).state_dict()
         needed = {name: (tuple(value.shape), value.dtype) for name, value in state.items()}
@@ -260,7 +260,7 @@ def _dtype(spec: TrialSpec) -> torch.dtype:
 
 
 def _plain(value: Tensor) -> Tensor:
-    return value.detach().cpu().contiguous().clone()  # a clone, because safetensors refuses tensors that share memory
+    return value.detach().cpu().contiguous().clone()  # cloned, because safetensors refuses tensors that share memory
 
 
 def _to_json(content: Mapping[str, Any]) -> bytes:
@@ -268,7 +268,7 @@ def _to_json(content: Mapping[str, Any]) -> bytes:
 
 
 def _finite(value: Any) -> Any:
-    """Return ``value`` with null for what JSON cannot say: numbers that are infinite or none."""
+    """Return ``value`` with null for non-finite numbers, which JSON cannot represent."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -289,7 +289,7 @@ def _to_yaml(content: Mapping[str, Any]) -> bytes:
 
 
 def _from_yaml(content: bytes) -> Any:
-    # Not config.read_yaml, which reads by YAML 1.2's rules: PyYAML writes texts such as 1e-3 without quotes.
+    # Not config.read_yaml, which follows YAML 1.2: PyYAML writes texts such as 1e-3 without quotes.
     text = content.decode()
     check_yaml(text)
     return yaml.safe_load(text)

@@ -1,4 +1,4 @@
-"""Members on disk that are about to be seated in a pack: read, and checked against the configuration they belong to."""
+"""Members on disk, checked against the configuration of the pack that loads them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ladder_search.trial import TrialSpec
 
 
 def read_fitting(folder: Path, spec: TrialSpec) -> MemberState:
-    """Return the member in ``folder``, whose tensors fit the network of ``spec``.
+    """Return the member in ``folder`` with tensors that fit the network of ``spec``.
 
     Raises:
-        CheckpointError: there is no whole member in the folder, or one of another configuration.
+        CheckpointError: the member is missing, incomplete or of another configuration.
     """
-    # Here, because it needs safetensors, which a final training without a folder does not.
+    # Imported here, because it needs safetensors, which a final training without a folder does not.
     from ladder_search.training.checkpoint import read_member
 
     state, _ = read_member(folder)

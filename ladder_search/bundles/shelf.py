@@ -1,4 +1,4 @@
-"""The shelf: trained networks of earlier stages, kept as bundles and each trained once."""
+"""The shelf: trained networks of earlier stages as bundles, each trained once."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def train_stage(
 ) -> str:
     """Train an earlier stage, write it as a bundle and return the bundle's digest.
 
-    Training ends at the first epoch whose validation error is at most ``stop_at``, or with the schedule. The test
-    set is not read.
+    Training ends at the first epoch whose validation error is at most ``stop_at``, or with the schedule. The test set
+    is not read.
 
     Args:
-        report: called after every epoch with the epochs done and the most there are.
+        report: called after every epoch with the number of completed epochs and the maximum.
 
     Raises:
-        ResourceError: it diverged, or did not reach ``stop_at`` by the end of its schedule.
+        ResourceError: the training diverged, or did not reach ``stop_at`` within its schedule.
         StudyFolderError: the folder cannot be written.
     """
     config, spec = stage.config, stage.config.trial(stage.seed)
@@ -93,7 +93,7 @@ def train_stage(
 
 
 class Shelf:
-    """Earlier stages in a folder, which several processes of a machine may use; each stage is trained once."""
+    """Earlier stages in a folder that processes of a machine share; each stage is trained once."""
 
     def __init__(
         self,
@@ -104,13 +104,13 @@ class Shelf:
         notify: Callable[[str], None] = lambda line: None,
         report: Callable[[int, int], None] = lambda epoch, epochs: None,
     ) -> None:
-        """Args: ``report`` is called after every epoch of a source that is trained here; it may raise to end that."""
+        """Args: ``report`` is called after every epoch of a training in this process; an exception ends it."""
         self._folder, self._load, self._notify, self._report = folder, load, notify, report
         self._device = torch.device("cpu") if device is None else device
         self._known: dict[str, Bundle] = {}
 
     def networks(self, spec: TrialSpec, draw: int = 0) -> dict[str, nn.Module]:
-        """Return the networks of a trial's stages by their names.
+        """Return the networks of a trial's stages by name.
 
         Raises:
             ResourceError: a source could not be trained.
@@ -119,7 +119,7 @@ class Shelf:
         return {name: self.bundle(stage).module() for name, stage in stages_of(spec, draw).items()}
 
     def bundle(self, stage: Stage) -> Bundle:
-        """Return one source, trained if need be."""
+        """Return a source, and train it if it is missing."""
         if stage.key not in self._known:
             self._known[stage.key] = self._find(stage)
         return self._known[stage.key]
@@ -150,11 +150,11 @@ class Shelf:
 
 
 def named_bundle(stage: Stage) -> Bundle:
-    """Return the bundle that a source names.
+    """Return the bundle named by a source.
 
     Raises:
-        CheckpointError: it is damaged.
-        SettingError: its network is not the one that the source's settings describe.
+        CheckpointError: the bundle is damaged.
+        SettingError: its network does not match the source's settings.
     """
     assert stage.config.bundle is not None
     bundle = read_bundle(Path(stage.config.bundle))
@@ -170,13 +170,13 @@ def named_bundle(stage: Stage) -> Bundle:
 
 
 def named_bundles(spec: TrialSpec) -> dict[str, Path]:
-    """Return key -> folder of the bundles that a trial's sources name, each of them read and found to fit."""
+    """Return key -> folder of the verified bundles named by a trial's sources."""
     named = [stage for stage in stages_of(spec).values() if stage.config.bundle is not None]
     return {stage.key: named_bundle(stage).folder for stage in named}
 
 
 def check_same_bundles(spec: TrialSpec, kept: Path) -> None:
-    """Raise ``SettingError`` if a bundle that a stage names is not the copy in the folder ``kept``."""
+    """Raise ``SettingError`` if a bundle named by a stage differs from the copy in the folder ``kept``."""
     for key, folder in named_bundles(spec).items():
         if (kept / key).is_dir() and (before := digest_of(kept / key)) != (now := digest_of(folder)):
             raise SettingError(
@@ -187,12 +187,12 @@ def check_same_bundles(spec: TrialSpec, kept: Path) -> None:
 
 
 def without_test_set(dataset: Dataset) -> Dataset:
-    """Return the data set with an empty test part: what a search and its sources are trained from."""
+    """Return the data set with an empty test part, for a search and its sources."""
     return replace(dataset, test_x=dataset.test_x[:0].copy(), test_y=dataset.test_y[:0].copy())
 
 
 def list_stages(folder: Path) -> list[dict[str, Any]]:
-    """Return the facts of every bundle on a shelf, for a search's provenance; a damaged one is left out."""
+    """Return a summary of every intact bundle on a shelf, for the provenance of a search."""
     found = []
     for place in sorted(path for path in folder.glob("*") if path.is_dir()):
         with suppress(CheckpointError):

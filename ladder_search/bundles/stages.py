@@ -1,6 +1,6 @@
 """Earlier stages of a trial: networks that are trained beforehand. Settings and file formats call them sources.
 
-A stage is identified by its settings, its seed, its stopping rule and its data. Shown::
+A stage is identified by its settings, seed, stopping rule and data. Example::
 
     networks = Shelf(folder, device=device).networks(spec)  # trains the missing ones, reads the others
     member = spec.member(dataset, sources=networks)
@@ -34,18 +34,18 @@ class Networks(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One stage."""
+    """One earlier stage."""
 
     config: SourceConfig
     seed: int
 
     @property
     def key(self) -> str:
-        """Names the source by all that its numbers depend on: 16 hexadecimal digits."""
+        """Key of all settings that the stage's weights depend on: 16 hexadecimal digits."""
         plain = as_mapping(self.config)
-        # What is done with a source afterwards makes it no other one.
+        # The use of statistics does not affect the training of a source.
         del plain["statistics"]
-        # A bundle is what it is, whichever seed asks for it.
+        # A named bundle does not depend on the seed.
         seed = self.seed if self.config.bundle is None else None
         named = {"source": plain, "seed": seed, "data": DATASETS[self.config.data.dataset].identity}
         return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
@@ -64,7 +64,7 @@ def stages_of(spec: TrialSpec, draw: int = 0) -> dict[str, Stage]:
 
 
 def stage_tags(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return name -> key and description of the stages in a trial's settings: tags of its run."""
+    """Return name -> key and description of the stages in a trial's settings, the tags of its run."""
     if not settings.get("sources"):
         return {}
     return {name: f"{stage.key}: {stage}" for name, stage in stages_of(TrialSpec.from_mapping(settings)).items()}

@@ -34,19 +34,19 @@ def export_top(
 ) -> list[Path]:
     """Export the ``top`` best finished trials by validation error, best first; return their bundles.
 
-    A bundle has the weights of the trial's first label draw and is called ``01-t0007``: its rank and the trial's key.
-    Fewer finished trials give fewer bundles, and so do trials of one configuration, which earlier versions trained more
-    than once: the best of them is exported. Everything is checked before the first one is written.
+    A bundle has the weights of the trial's first label draw and is named ``01-t0007`` by rank and key. Trials of the
+    same configuration, which earlier versions trained repeatedly, are exported once. Everything is checked before the
+    first bundle is written.
 
     Args:
-        output: folder of the bundles; made where it is missing.
-        dataset: the data set of the search; the test-time statistics are computed from its labelled rows.
-        force: replace bundles that are there.
+        output: folder of the bundles; created if missing.
+        dataset: data set of the search; test-time statistics are computed from its labelled rows.
+        force: replace existing bundles.
 
     Raises:
-        StudyFolderError: there is no study, no trial of it finished, a bundle is there already or cannot be written.
+        StudyFolderError: the study is missing, has no finished trial, or a bundle exists or cannot be written.
         CheckpointError: a trial's checkpoint is missing or damaged.
-        SettingError: ``top`` is below 1, or the data set is not the trials'.
+        SettingError: ``top`` is below 1, or the trials used another data set.
     """
     if top < 1:
         raise SettingError(f"trials to export must be at least 1, got {top}; give a positive whole number.")
@@ -65,7 +65,7 @@ def export_top(
         read_fitting(checkpoint, _spec(record, dataset))
         if not _copies(description):
             _check_settings(checkpoint, record)
-    # The search's code made the weights, ours makes the bundles: both are told.
+    # Provenance records both versions: the search's code made the weights, the current code makes the bundles.
     of_search = description.get("provenance")
     provenance: dict[str, Any] = {**collect(data_name=dataset.name, data_digest=dataset.digest)}
     if isinstance(of_search, Mapping):
@@ -86,8 +86,8 @@ def bundle_name(rank: int, record: TrialRecord) -> str:
 def _distinct(study_folder: StudyFolder, description: Mapping[str, Any]) -> Iterator[TrialRecord]:
     """Yield the best trial of each configuration.
 
-    In population based training, trials with equal settings may have different histories: they are one only if their
-    weights are equal.
+    Trials of population based training with equal settings can have different histories, so they count as equal only if
+    their weights are equal.
     """
     copies, known = _copies(description), set()
     for record in best_trials(study_folder.read_trials()):
@@ -98,12 +98,12 @@ def _distinct(study_folder: StudyFolder, description: Mapping[str, Any]) -> Iter
 
 
 def _copies(description: Mapping[str, Any]) -> bool:
-    """Whether trials of the search went on from the weights of others, with other settings than they began with."""
+    """Return whether trials of the search copy the weights of others and change their settings."""
     return bool(description["settings"].get("scheduler") == "pbt")
 
 
 def _check_settings(checkpoint: Path, record: TrialRecord) -> None:
-    """Raise ``CheckpointError`` where a checkpoint without a mark, of an earlier version, is not of its trial."""
+    """Raise ``CheckpointError`` if an unmarked checkpoint of an earlier version does not belong to its trial."""
     settings = member_settings(checkpoint)
     if identity(settings) == identity(record.settings):
         return
@@ -144,7 +144,7 @@ def _checkpoint(study_folder: StudyFolder, record: TrialRecord) -> Path:
         raise CheckpointError(
             f"a trial is exported from its last checkpoint and {record.key} has none; export fewer or train it again."
         )
-    folder = study_folder.path / record.checkpoint / FIRST_DRAW  # an absolute one stays as it is
+    folder = study_folder.path / record.checkpoint / FIRST_DRAW  # an absolute path stays unchanged
     if not folder.is_dir():
         raise CheckpointError(
             f"the checkpoint of {record.key} must be in {folder}, which is missing; copy it back or train it again."

@@ -1,4 +1,4 @@
-"""The commands of ``ladder-search``, one file each with ``add_arguments`` and ``run``; ``cli`` has the list.
+"""The commands of ``ladder-search``, one file each with ``add_arguments`` and ``run``; ``cli`` lists them.
 
-What imports PyTorch, Ray or MLflow is imported in ``run``: ``--help`` and a mistake in the options do not wait for it.
+PyTorch, Ray and MLflow are imported in ``run``, so that ``--help`` and mistakes in the options are reported at once.
 """

@@ -1,4 +1,4 @@
-"""``ladder-search analyse``: what a bundle's network has in it, by the analysis of its family."""
+"""``ladder-search analyse``: analyses a bundle's network, by the analysis of its family."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ladder_search.commands.command_line import add_device, add_output, add_root
 from ladder_search.console import Console
 
 _OPTION = "settings."
-"""Start of the names of arguments that are settings of an analysis."""
+"""Prefix of arguments that are settings of an analysis."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
     analysis = result.kept_analysis(output, name, settings=family.settings, found=family.found)
 
     def report(done: int, places: int, what: str) -> None:
-        """Print one line that is redrawn on a terminal, a line for each place in a file."""
+        """Print a line per place; a terminal redraws it."""
         (console.update if console.redraws else console.say)(f"{done}/{places} done, next {what}")
 
     if analysis is None:

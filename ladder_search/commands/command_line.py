@@ -1,4 +1,4 @@
-"""What all commands share: the parser, types of options, the options that several have, and how a command ends."""
+"""Shared parts of the commands: parser, types of options, common options, and exit codes."""
 
 from __future__ import annotations
 
@@ -20,19 +20,18 @@ from ladder_search.signals import Interruption, listening
 
 
 class Parser(argparse.ArgumentParser):
-    """Reads the options of one command, and reports each mistake in one sentence, as all other errors are."""
+    """Parser of one command's options that reports a mistake in one sentence, like other errors."""
 
     def __init__(self, command: str, description: str, **settings: Any) -> None:
-        """
-        Args:
-            command: of ``ladder-search``; "search" is ``search.py``; "" is ``ladder-search`` itself.
+        """Args:
+        command: command of ``ladder-search``; "search" is ``search.py``, "" is ``ladder-search`` itself.
         """
         self._command = command
         prog = "search.py" if command == "search" else f"ladder-search {command}".strip()
         super().__init__(prog=prog, description=description, allow_abbrev=False, **settings)
 
     def add_argument(self, *names: str, **settings: Any) -> argparse.Action:
-        """Add an argument; its help shows its default, and is to say what applies where there is none."""
+        """Add an argument; its help shows the default, and must describe the behaviour if there is none."""
         if settings.get("default") not in (None, argparse.SUPPRESS, []):
             settings["help"] = f"{settings.get('help', '')} (default: %(default)s)"
         return super().add_argument(*names, **settings)
@@ -53,7 +52,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def number(kind: type[float] = int, *, least: float | None = 1, auto: bool = False) -> Callable[[str], Any]:
-    """Return the type of an option that takes a number: of ``kind``, at least ``least``, or the word "auto"."""
+    """Return the type of an option for a number of type ``kind`` that is at least ``least``, or the word "auto"."""
     rule = ("a whole number" if kind is int else "a number") + " or auto" * auto
 
     def read(text: str) -> float | str:
@@ -71,7 +70,7 @@ def number(kind: type[float] = int, *, least: float | None = 1, auto: bool = Fal
 
 
 def place(text: str, expand: Callable[[str, str], str] = expanded) -> str:
-    """Type of an option that takes a path, or the name of a study or folder: ``~`` and variables are expanded."""
+    """Convert an option's path, or name of a study or folder: ``~`` and variables are expanded."""
     try:
         return expand(text, "")
     except SettingError as error:
@@ -79,12 +78,12 @@ def place(text: str, expand: Callable[[str, str], str] = expanded) -> str:
 
 
 def address(text: str) -> str:
-    """Type of an option that takes an address: ``~`` and variables of a path in it are expanded."""
+    """Convert an option's address: ``~`` and variables of a path in it are expanded."""
     return place(text, expanded_address)
 
 
 def path(text: str) -> Path:
-    """Type of an option that takes a path: ``~`` and variables are expanded."""
+    """Convert an option's path: ``~`` and variables are expanded."""
     return Path(place(text))
 
 
@@ -112,7 +111,7 @@ def add_training(parser: argparse.ArgumentParser, *, epochs: str, seeds: int | N
 
     Args:
         epochs: help of ``--epochs``.
-        seeds: default of ``--seeds``; None: 5, and one can tell whether the option was given.
+        seeds: default of ``--seeds``; None: 5, and the parsed value shows whether the option was given.
     """
     text = "number of fresh seeds" if seeds else "number of fresh seeds (default: 5)"
     parser.add_argument("--seeds", type=number(), default=seeds, metavar="N", help=text)
@@ -127,20 +126,17 @@ def add_curve(parser: argparse.ArgumentParser) -> None:
 
 
 def run_command(command: Callable[[], int | None]) -> int:
-    """Run a command line's body and return its exit code.
+    """Run the body of a command and return its exit code.
 
-    A user's mistake is one sentence on standard error and code 2. A signal closes what is open and gives 128 and its
-    number.
-
-    The process ends soon after. Python would then look through all objects once more for what can be freed, a second
-    and more where PyTorch and Ray are loaded; it leaves out what is frozen.
+    User errors print one sentence to standard error and return 2; a signal returns 128 plus its number. At exit, Python
+    scans all objects for garbage, which takes a second or more with PyTorch and Ray loaded; frozen objects are skipped.
     """
     environment.start_anew_unoptimised()
     atexit.register(gc.freeze)
     guard_standard_streams()
     with listening():
         try:
-            with environment.ours():  # before the command imports the libraries, which read some variables then
+            with environment.ours():  # before the command imports libraries that read variables at import
                 return command() or 0
         except LadderSearchError as error:
             print(f"error: {error}", file=sys.stderr)

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
     seeds = fresh_seeds(arguments.seeds, studies, arguments.root)
     output = arguments.output or arguments.root / "comparisons" / dataset.name
     specs = [study.trial().changed({}, epochs=arguments.epochs) for study in studies]
-    for spec in specs:  # all are checked before the first is trained
+    for spec in specs:  # check all before the first is trained
         spec.check_fits(dataset)
         for stage in spec.stages.values():
             stage.trial(spec.seed).check_fits(datasets.load(stage.data.dataset))

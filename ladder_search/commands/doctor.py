@@ -1,4 +1,4 @@
-"""``ladder-search doctor``: what works on this machine, what does not, and what to do about it."""
+"""``ladder-search doctor``: checks of this machine, with remedies."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ add_arguments = add_root
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was examined."""
+    """One examined item."""
 
     name: str
     text: str
     remedy: str = ""
     works: bool = True
     optional: bool = False
-    """It is absent, and only some studies need it: shown as lacking, and no failure of the machine."""
+    """Missing, but needed by some studies only: reported, but not counted as a failure of the machine."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def examine(console: Console, root: Path) -> int:
-    """Print all findings; return 0 when everything that a search needs works, else 1."""
+    """Print all findings; return 0 if everything that a search needs works, else 1."""
     broken = 0
     here = (lambda: _root(root), lambda: _file_system(root), lambda: _store(root))
     for look in (_python, _packages, _devices, _compiler, _variables, _data, *here, _cluster, _launcher):
@@ -117,7 +117,7 @@ def _variables() -> Iterator[Finding]:
 
 
 def _existing(folder: Path) -> Path:
-    """Return the folder, or the nearest one above it that exists."""
+    """Return the folder, or its nearest existing parent."""
     folder = folder.absolute()
     return next(place for place in (folder, *folder.parents) if place.exists())
 
@@ -139,7 +139,7 @@ def _file_system(root: Path) -> Iterator[Finding]:
     try:
         missing = lacking(_existing(root))
     except OSError:
-        return  # the line above says that the folder cannot be written
+        return  # reported by the line above
     text = "; ".join(f"it has no {name}: {CONSEQUENCES[name]}" for name in missing)
     yield Finding("its file system", text or "has locks, links and fsync of folders")
 

@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     folder = find_folder(arguments.root, arguments.study)
     description = folder.description()
-    begun = description.get("study", {}).get("data", {})  # with what was put over the study's own
+    begun = description.get("study", {}).get("data", {})  # including overridden settings
     dataset = datasets.load(begun.get("dataset") or find_study(description["settings"]["study"]).data.dataset)
     console = Console()
     for path in export_top(folder, top=arguments.top, output=arguments.output, dataset=dataset):

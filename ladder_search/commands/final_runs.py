@@ -1,7 +1,7 @@
-"""A final training in MLflow: a run for the whole, one below it for every seed, and the winner as a model.
+"""A final training in MLflow: a parent run, a child run for every seed, and the winner as a registered model.
 
-The winner is the configuration; its network is that of the first seed that finished. To take the best seed instead
-would choose by the test set.
+The winner is the configuration; its network is that of the first seed that finished, because selecting the best seed
+would use the test set.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ladder_search.tracking import SpoolTracker, Tracker
 from ladder_search.tracking.address import redacted
 
 SERVED_STEPS = 8
-"""Of music that a registered model takes."""
+"""Steps of music that a registered model takes."""
 
 
 def record(result: FinalResult, folder: Path, *, name: str, store: str, console: Console) -> None:
-    """Log the result in ``folder`` and register its winner; what the store does not take is said, and costs nothing.
+    """Log the result in ``folder`` and register its winner; print a note if the store refuses it.
 
-    Called again, it stores nothing twice and sends what was not sent.
+    Repeated calls send what is missing and store nothing twice.
     """
     experiment = result.study or name
     key = f"{experiment}/final/{result.settings_digest[:16]}"
@@ -95,7 +95,7 @@ def _log_seed(tracker: Tracker, parent: str, outcome: SeedResult, folder: Path, 
     values: dict[str, dict[int, float | None]] = {}
     for row in outcome.epochs:
         for name, value in row.items():
-            if name != STEP and (name != TEST_ERROR or row[STEP] < last):  # the last test error comes below
+            if name != STEP and (name != TEST_ERROR or row[STEP] < last):  # the last test error follows below
                 values.setdefault(name, {})[int(row[STEP])] = value
     if outcome.test_error is not None:
         values.setdefault(TEST_ERROR, {})[last] = outcome.test_error
@@ -116,7 +116,7 @@ def _register(result: FinalResult, folder: Path, store: str, experiment: str, ru
     network = bundle.module()
     shape = bundle.spec.model.example_shape
     tags = {"study": result.study, "seed": str(seed), "summary": str(result), "verdict": result.verdict}
-    if bundle.spec.measure is NLL:  # an exported program has its steps one by one; the bundle takes any number of them
+    if bundle.spec.measure is NLL:  # an exported program has a fixed number of steps; the bundle takes any number
         shape = (SERVED_STEPS, *shape[1:])
         tags["steps"] = str(SERVED_STEPS)
     example = torch.rand(4, *shape, generator=torch.Generator().manual_seed(seed))

@@ -1,4 +1,4 @@
-"""``ladder-search ordering``: trains what an ordering is about, and tests its claims over seeds."""
+"""``ladder-search ordering``: trains the studies of an ordering, and tests its claims over seeds."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
     console = Console()
     root = arguments.root
     output = arguments.output or root / trainings.FOLDER / trainings.folder_name(ordering.name, epochs)
-    earlier = read_looks(output, ordering, epochs)  # refused before anything is trained
+    earlier = read_looks(output, ordering, epochs)  # raises before anything is trained
     if arguments.from_ is not None:
         results = trainings.read_all(ordering, epochs, arguments.from_)
     else:

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
     output = arguments.output or arguments.root / FOLDER
     console = Console()
     races = []
-    for study in studies:  # all are checked before the first is trained
+    for study in studies:  # check all before the first is trained
         full = study.training.epochs
         epochs = full if arguments.epochs is None else arguments.epochs
         if epochs > full:

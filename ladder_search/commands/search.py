@@ -1,4 +1,4 @@
-"""``search.py``, which is also ``ladder-search search``: from its command line to the settings of a search."""
+"""``search.py``, also ``ladder-search search``: converts the command line into the settings of a search."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ladder_search.record.folder import StudyFolder, absolute_place, find_folder
 from ladder_search.tracking.address import variable_store, with_login
 
 _FIXED = ("study", "draws", "seed", "label_seed", "sampler", "scheduler", "storage")
-"""What a resume may not change, beside the study's own settings."""
+"""Settings that a resumed search cannot change, in addition to those of the study."""
 
 
 _OPTIONS = {
@@ -50,11 +50,11 @@ _OPTIONS = {
     "offline": ("", "send nothing to the store now; `ladder-search sync` does so later"),
     "storage": ("URI", "folder or bucket for checkpoints, writable by every node (default: the study folder)"),
 }  # fmt: skip
-"""Setting -> placeholder of its value and help. Types, choices and defaults are those of ``SearchSettings``."""
+"""Setting -> placeholder of its value and help; types, choices and defaults are those of ``SearchSettings``."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``search.py``; one that is not given is absent from the parsed arguments."""
+    """Add the options of ``search.py``; options that are not given are absent from the parsed arguments."""
     parser.epilog = "Example: python search.py mnist-100-full --trials 64 --gpus-per-trial 0.25 --set training.lr=0.001"
     parser.add_argument("study", nargs="?", default=argparse.SUPPRESS, help="a row of `ladder-search studies`")
     hints = get_type_hints(SearchSettings)
@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the checkout's ``search.py``, which reads the same command line again."""
+    """Run the checkout's ``search.py``, which parses the same command line again."""
     script = Path(__file__).resolve().parents[2] / "search.py"
     if not script.is_file():
         raise SettingError(
@@ -88,13 +88,13 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def parse_arguments(arguments: Sequence[str]) -> SearchSettings:
-    """Read the command line of ``search.py``.
+    """Parse the command line of ``search.py``.
 
-    Later wins: the file of ``--config``, the options in the variable ``LADDER_SEARCH_OPTIONS`` (a cluster's own), the
-    command line.
+    The file of ``--config`` has the lowest precedence, then the options in ``LADDER_SEARCH_OPTIONS`` (set on clusters),
+    then the command line.
 
     Raises:
-        LadderSearchError: an unknown study or setting, a value out of range, an unreadable file.
+        LadderSearchError: a study or setting is unknown, a value is out of range, or a file cannot be read.
     """
     parser = Parser("search", "Search the hyper-parameters of one study with Ray Tune and Optuna, tracked in MLflow.")
     add_arguments(parser)
@@ -121,8 +121,8 @@ def parse_arguments(arguments: Sequence[str]) -> SearchSettings:
         source = "--address" if typed else "--address in LADDER_SEARCH_OPTIONS"
     else:
         source = f"address in {path}" if in_file else f"address in the study.json of {settings.name}"
-    object.__setattr__(settings, "address_from", source)  # frozen, and no setting that a file may hold
-    find_address(settings.address, source)  # here for its form, before what takes seconds to import
+    object.__setattr__(settings, "address_from", source)  # the dataclass is frozen, and files must not set this
+    find_address(settings.address, source)  # checks the form before slow imports
     settings.resolved_study()
     return settings
 
@@ -130,13 +130,13 @@ def parse_arguments(arguments: Sequence[str]) -> SearchSettings:
 def _expand_paths(values: dict[str, Any]) -> None:
     """Expand ``~`` and variables in every setting that is a path, or an address with one."""
     for name in ("root", "tracking", "storage"):
-        if isinstance(values.get(name), str):  # whatever else it is, the settings refuse it
+        if isinstance(values.get(name), str):  # other types are refused by the settings
             values[name] = expanded_address(values[name], f"--{name}")
 
 
 def _as_begun(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of the search that is meant, with those put over them that may change between its lives."""
-    from ladder_search.driver.storage import lasting  # imports Ray: seconds that --help does without
+    """Return the settings of the search to resume, updated by the settings that a resume may change."""
+    from ladder_search.driver.storage import lasting  # imports Ray, which takes seconds that --help saves
 
     root, name = Path(lasting(given.get("root", "results"))), given.get("name")
     if name is None and "study" not in given:
@@ -169,7 +169,7 @@ def _as_begun(given: Mapping[str, Any]) -> dict[str, Any]:
             f"{given['trials']}; leave it out or give more."
         )
     overrides = merge(begun["overrides"], given["overrides"])
-    # The study may have been named by a path of its own.
+    # The study may have been given as a path.
     place = given.get("root", "results") if folder.path.parent == root else str(folder.path.parent)
     return {**begun, **given, "root": place, "name": folder.path.name, "overrides": overrides}
 
@@ -185,7 +185,7 @@ def _read_file(path: str) -> dict[str, Any]:
             f"--config must hold settings, {path} holds {type(found).__name__}; write name: value lines."
         )
     values = {str(name).replace("-", "_"): value for name, value in found.items()}
-    overrides = values.pop("set", None)  # the command line's name for it
+    overrides = values.pop("set", None)  # name of the option
     if overrides is not None and "overrides" not in values:
         values["overrides"] = overrides
     if not isinstance(values.get("overrides", {}), dict):

@@ -1,4 +1,4 @@
-"""What commands send to the tracking store: a store that does not take it costs a note, and never the command."""
+"""Results that commands send to the tracking store; failures print a note and never end the command."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ SPOOL = "spool"
 """Folder of the tracking events in a result's folder."""
 
 Values = Mapping[str, Mapping[int, float | None]]
-"""Metric -> step -> value; None is left out."""
+"""Metric -> step -> value; None values are skipped."""
 
 
 def tracking_store(arguments: argparse.Namespace) -> str:
-    """Return the store of a command: that of ``--tracking``, else of MLflow's variable, else of the root folder."""
+    """Return the store of a command: ``--tracking``, else MLflow's variable, else the root folder's."""
     if arguments.tracking:
         return normal_store(with_login(arguments.tracking))
     store = variable_store()
@@ -39,14 +39,14 @@ def tracking_store(arguments: argparse.Namespace) -> str:
 
 
 def open_store(arguments: argparse.Namespace) -> str:
-    """Return ``tracking_store`` once it is checked; print a note where another process has it locked.
+    """Return the verified ``tracking_store``; print a note if another process has locked it.
 
     Raises:
         TrackingError: the store cannot be used.
     """
     store = tracking_store(arguments)
     busy = check_or_wait(store)
-    if busy is not None:  # the results are sent at the end
+    if busy is not None:  # results are sent at the end
         Console().say(f"note: {busy}")
     return store
 
@@ -68,11 +68,11 @@ def send_result(
 ) -> None:
     """Log a command's result as one run, with all files of its folder.
 
-    Called again on the same result, it stores nothing twice and sends what was not sent.
+    Repeated calls with the same result send what is missing and store nothing twice.
 
     Args:
-        file: the result, whose time is that of its metrics.
-        digest: names the result among those of its kind.
+        file: file of the result; its modification time is the time of the metrics.
+        digest: identifies the result among those of its kind.
     """
     key = f"{experiment}/{kind}/{digest[:16]}"
     tracker = SpoolTracker(file.parent / SPOOL, store, experiment)
@@ -87,7 +87,7 @@ def send_result(
 
 def metric_points(file: Path, values: Values) -> list[MetricPoint]:
     """Return the points of a result's metrics."""
-    time_ms = file.stat().st_mtime_ns // 10**6  # the same in every call: the time is part of a point
+    time_ms = file.stat().st_mtime_ns // 10**6  # equal in every call, because the time is part of a point
     return [
         MetricPoint(name=name, value=float(value), step=step, time_ms=time_ms)
         for name, by_step in values.items()
@@ -97,7 +97,7 @@ def metric_points(file: Path, values: Values) -> list[MetricPoint]:
 
 
 def close(tracker: SpoolTracker, store: str, console: Console) -> bool:
-    """Send what is left, print what was not taken, and return whether everything was."""
+    """Send remaining events, print a note about unsent ones, and return whether all were sent."""
     stored = tracker.close()
     for problem in tracker.problems():
         console.say(f"note: {problem}")

@@ -1,4 +1,4 @@
-"""``ladder-search studies``: every study with its target, the state of its data, and what was done with it here."""
+"""``ladder-search studies``: every study with its target, the state of its data, and existing results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``ladder-search sync``: sends to the tracking store what searches have recorded and it does not have yet."""
+"""``ladder-search sync``: uploads recorded results that the tracking store does not have yet."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from ladder_search.console import Console
 from ladder_search.errors import UnknownNameError
 
 SECTIONS = ("data", "model", "training", "teacher", "sources")
-"""Groups of settings that ``--set`` reaches."""
+"""Groups of settings that ``--set`` can change."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     used = seeds_of(spec) if study is None else seeds_of(spec) | seeds_of_searches(study, arguments.root)
     changes = parse_assignments(arguments.set)
     for section in changes:
-        if section not in SECTIONS:  # seeds and label draws are the training's own, see --seeds
+        if section not in SECTIONS:  # the training sets seeds and label draws, see --seeds
             raise UnknownNameError("group of settings", section, SECTIONS)
     spec = spec.changed(changes, epochs=arguments.epochs)
     dataset = datasets.load(spec.data.dataset)
@@ -82,5 +82,5 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _is_bundle(name: str) -> bool:
-    """Whether a bundle is meant, there or not, and no study: a path, or a name like those that `export` gives."""
+    """Return whether ``name`` denotes a bundle, existing or not: a path, or a name as given by `export`."""
     return Path(name).is_dir() or os.sep in name or re.fullmatch(r"\d+-t\d+", name) is not None

@@ -1,4 +1,4 @@
-"""What the commands that train on the test set's side share: their options, their device, progress and signals."""
+"""Shared parts of commands with final trainings: options, device, progress and signals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ladder_search.signals import Deferred, deferred
 
 
 def find_device(name: str) -> torch.device:
-    """Return the device that ``--device`` names; training uses one thread of a CPU.
+    """Return the device named by ``--device``; on a CPU, restrict training to one thread.
 
     Raises:
         ResourceError: there is no usable GPU.
@@ -32,31 +32,31 @@ def find_device(name: str) -> torch.device:
 
 
 class Reporter:
-    """What trainings report to: it shows every epoch, and ends a training at the end of an epoch with a signal.
+    """Callback of trainings that prints every epoch, and after a signal ends the training at the end of an epoch.
 
-    The training then leaves a checkpoint, from which the same command goes on.
+    The training then leaves a checkpoint, from which the same command continues.
     """
 
     def __init__(self, console: Console, signals: Deferred) -> None:
         self._console, self._signals = console, signals
 
     def shelf(self, root: Path, device: torch.device) -> Shelf:
-        """Return the shelf of a root folder, which trains the networks of earlier stages that it does not have."""
+        """Return the shelf of a root folder, which trains missing networks of earlier stages."""
         return Shelf(root / FOLDER, device=device, notify=self._console.say, report=self.source_epoch)
 
     def epoch(self, progress: EpochReport, what: str = "") -> None:
-        """Raises ``Interruption`` after a signal; ``what`` is trained, in a word or two."""
+        """Report an epoch of ``what``, a name of one or two words; raise ``Interruption`` after a signal."""
         show_progress(self._console, progress, f"{what}: " if what else "")
         self._signals.check(f"epoch {progress.epoch} of {progress.epochs} is kept; the same command goes on from there")
 
     def source_epoch(self, epoch: int, epochs: int) -> None:
-        """For the trainings of sources, which have no checkpoints."""
+        """Report an epoch of a source; these trainings have no checkpoints."""
         self._signals.check()
 
 
 @contextmanager
 def reporting(console: Console) -> Iterator[Reporter]:
-    """While trainings run, signals end them between two epochs alone."""
+    """Defer signals to the ends of epochs while trainings run."""
     signals = Deferred()
     with deferred(signals.arrive):
         yield Reporter(console, signals)
@@ -64,7 +64,7 @@ def reporting(console: Console) -> Iterator[Reporter]:
 
 
 def show_progress(console: Console, progress: EpochReport, what: str = "") -> None:
-    """Print where a training stands: one line that is redrawn on a terminal, ten lines in a file."""
+    """Print the progress: one redrawn line on a terminal, ten lines in a file."""
     cost = fmean(terms["cost"] for terms in progress.costs.values()) if progress.costs else math.nan
     line = f"{what}epoch {progress.epoch}/{progress.epochs}  cost {cost:.4g}  "
     line += f"{wording.duration(progress.seconds_left)} left"

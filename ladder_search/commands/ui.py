@@ -1,4 +1,4 @@
-"""``ladder-search ui``: MLflow's pages on a store, served by a process that ends with this one."""
+"""``ladder-search ui``: MLflow's user interface for a store, served by a child process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ladder_search.tracking.sqlite_store import move_artifacts
 
 HOST = "127.0.0.1"
 _END_S = 5.0
-"""How long the server and its workers may take to end before they are killed."""
+"""Seconds that the server and its workers have to end before they are killed."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         move_artifacts(path)
     print(f"MLflow on http://{HOST}:{arguments.port} (Ctrl-C ends it)", flush=True)
     environment = {**os.environ, **ui_environment(store)}
-    # A group of its own, so that the workers can be ended with it.
+    # A process group of its own, so that the workers end with it.
     with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, process_group=0) as server:
         try:
             code = server.wait()
@@ -84,7 +84,7 @@ def _end(server: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + _END_S
         while time.monotonic() < deadline:
             server.poll()
-            os.killpg(server.pid, 0)  # raises when the last one has ended
+            os.killpg(server.pid, 0)  # raises once the last one has ended
             time.sleep(0.05)
     except ProcessLookupError:
         return

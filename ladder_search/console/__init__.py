@@ -1,8 +1,8 @@
 """The console that every command prints to.
 
-Printing never fails. A terminal that has gone away, a full disk or a closed pipe costs the text and nothing else, and a
-letter that the console's encoding lacks is replaced by ASCII. A file gets plain lines: colours and lines that redraw
-themselves are for terminals alone, whatever the environment asks for.
+Printing never raises: if a terminal disappears, a disk is full or a pipe is closed, the text is lost. Characters
+missing from the console's encoding are replaced by ASCII. Files always receive plain lines without colours or
+redrawing.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ import rich.console
 from rich.text import Text
 
 STAND_INS = "ladder_search.stand_ins"
-"""Name of the error handler that replaces letters which an encoding lacks."""
+"""Name of the error handler that replaces characters missing from an encoding."""
 
 _ASCII = {"–": "-", "−": "-", "±": "+/-", "·": "|", "×": "x", "λ": "lambda_", "σ": "noise", "→": "->", "─": "-"}
 _TERMINAL_VARIABLES = ("TERM", "COLORTERM", "NO_COLOR")
-"""What Rich may read of the environment as it is. It would also read FORCE_COLOR, TTY_COMPATIBLE, TTY_INTERACTIVE and
-the variables of Jupyter, which would put control codes into files."""
+"""Environment variables passed on to Rich. Others (FORCE_COLOR, TTY_COMPATIBLE, TTY_INTERACTIVE, those of Jupyter)
+would put control codes into files.
+"""
 
 
 class Stream:
-    """A text stream that cannot fail: what the stream below refuses is dropped."""
+    """A text stream that never raises: text that the underlying stream refuses is dropped."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -36,7 +37,7 @@ class Stream:
             stream.reconfigure(errors=STAND_INS)
 
     def write(self, text: str) -> int:
-        with suppress(OSError, ValueError):  # ValueError: it is closed
+        with suppress(OSError, ValueError):  # ValueError: closed stream
             self._stream.write(text)
         return len(text)
 
@@ -53,19 +54,18 @@ class Stream:
 
 
 class Console(rich.console.Console):
-    """Prints texts as they are: neither markup nor emoji codes are interpreted, and nothing is highlighted."""
+    """Prints texts verbatim, without markup, emoji codes or highlighting."""
 
     def __init__(self, file: IO[str] | None = None, *, width: int | None = None, terminal: bool | None = None) -> None:
-        """
-        Args:
-            file: standard output unless given.
-            width: columns; None: those of COLUMNS or of the terminal, else 80.
-            terminal: whether the file is a terminal; None: as the file says.
+        """Args:
+        file: output; None: standard output.
+        width: columns; None: those of COLUMNS or of the terminal, else 80.
+        terminal: whether the file is a terminal; None: as reported by the file.
         """
         stream = _unfailing(sys.stdout if file is None else cast(TextIO, file))
         terminal = _is_terminal(stream) if terminal is None else terminal
         variables = {name: os.environ[name] for name in _TERMINAL_VARIABLES if name in os.environ}
-        for name in ("COLUMNS", "LINES"):  # a container's terminal may have 0 of both
+        for name in ("COLUMNS", "LINES"):  # both can be 0 in a container
             value = os.environ.get(name, "")
             if value.isdecimal() and int(value) > 0:
                 variables[name] = value
@@ -84,47 +84,47 @@ class Console(rich.console.Console):
 
     @property
     def redraws(self) -> bool:
-        """Whether a line can be drawn over: a terminal's can, unless it is a dumb one."""
+        """Whether a line can be overwritten, as on any but dumb terminals."""
         return self.is_terminal and not self.is_dumb_terminal
 
     def say(self, text: str, *, mark: tuple[str, str] = ("", "")) -> None:
-        """Print a line whole, however long it is: a path or a command is copied from it.
+        """Print a line without wrapping, so that paths and commands can be copied.
 
         Args:
-            text: of the line.
-            mark: a word before it, and its colour.
+            text: text of the line.
+            mark: prefix word and its colour.
         """
         self.print(Text.assemble(mark, self.printable(text)), soft_wrap=True)
 
     def update(self, text: str) -> None:
-        """Draw ``text`` over the line that was drawn last; only where the console ``redraws``."""
+        """Overwrite the last updated line with ``text``, if the console ``redraws``."""
         self.print(f"{text:<{self.width - 1}}", end="\r", no_wrap=True)
 
     def wide(self, columns: int) -> Console:
-        """Return the console for tables of so many columns: in a file they need not fit a terminal."""
+        """Return a console for tables of ``columns`` columns: files need not fit a terminal."""
         return self if self.is_terminal else Console(self.file, width=max(self.width, columns), terminal=False)
 
     def printable(self, text: str) -> str:
-        """Return ``text`` in letters that the console's encoding has: ``+/-`` for ``±`` in ASCII."""
+        """Return ``text`` in characters of the console's encoding: ``+/-`` for ``±`` in ASCII."""
         try:
             return text.encode(self.encoding, STAND_INS).decode(self.encoding)
-        except LookupError:  # an encoding that Python does not know
+        except LookupError:  # unknown encoding
             return text.encode("ascii", STAND_INS).decode("ascii")
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Called by Rich for every string, cells of tables among them, before it measures them."""
+        """Replace characters before measuring; Rich calls this for every string, including cells of tables."""
         return super().render_str(self.printable(text), **options)
 
 
 def guard_standard_streams() -> None:
-    """Let all that the process prints, argparse, warnings and tracebacks included, go through a ``Stream``.
+    """Guard the standard streams by a ``Stream``, including output of argparse, warnings and tracebacks.
 
-    They stay guarded until the process has ended, because Python flushes them last of all.
+    They stay guarded until the process ends, because Python flushes them last.
     """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
-        except OSError:  # closed by the caller: the next file to be opened would become standard output
+        except OSError:  # closed by the caller; the next opened file would become standard output
             os.open(os.devnull, os.O_RDWR)
     sys.stdout, sys.stderr = _unfailing(sys.stdout), _unfailing(sys.stderr)
 
@@ -132,7 +132,7 @@ def guard_standard_streams() -> None:
 def _unfailing(stream: TextIO | None) -> TextIO:
     if isinstance(stream, Stream):
         return cast(TextIO, stream)
-    if stream is None:  # Python's own, closed by the caller
+    if stream is None:  # Python's own stream, closed by the caller
         stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open until the process ends
     return cast(TextIO, Stream(stream))
 

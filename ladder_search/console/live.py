@@ -1,4 +1,4 @@
-"""A view of the running work that a terminal redraws in place."""
+"""A view of a running search that a terminal redraws in place."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ _ROWS = 8
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class View:
-    """What is drawn: lines, a bar with a text beside it, and rows below."""
+    """Content of the view: lines, a bar with a text beside it, and rows below."""
 
     lines: Sequence[str]
     done: int
     total: int
     times: str
     rows: Sequence[Sequence[str]]
-    """The last eight are shown."""
+    """Rows; the last eight are shown."""
 
 
 def live(console: Console, view: Callable[[], View]) -> Live:
-    """Return a context that redraws ``view()`` twice a second, from a thread of its own."""
+    """Return a context that redraws ``view()`` twice a second in its own thread."""
 
     def drawn() -> RenderableType:
         try:
             return _drawn(console, view())
-        except Exception:  # a defect here must not end a search of days
+        except Exception:  # a defect here must not end a long search
             return Text("")
 
     return Live(get_renderable=drawn, console=console, refresh_per_second=2)

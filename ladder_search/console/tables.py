@@ -1,4 +1,4 @@
-"""One table for the console, for Markdown and, through Markdown, for HTML."""
+"""Tables for the console and for Markdown, from which HTML is made."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ _RULED: dict[str, Any] = {"box": box.SIMPLE_HEAD, "padding": (0, 0, 0, 1)}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
-    """Texts in rows and columns; numbers stand at the right of their column."""
+    """Texts in rows and columns; numbers are right-aligned."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     left: Collection[str] = ()
-    """Columns that stand at the left."""
+    """Left-aligned columns."""
     folded: Collection[str] = ()
-    """Columns whose texts may take several lines; those of the others are never broken between words."""
+    """Columns that wrap; the others are never broken between words."""
     most: Sequence[tuple[str, int]] = ()
-    """(column, its greatest width in letters)."""
+    """Pairs (column, maximum width in characters)."""
     least: Sequence[tuple[str, int]] = ()
-    """(column, its least width in letters)."""
+    """Pairs (column, minimum width in characters)."""
     styles: Sequence[str] = ()
-    """Rich's style of each row; none is given where rows have none."""
+    """Rich style of each row; empty for none."""
     title: str = ""
     plain: bool = False
-    """No rule below the header and no space around the table: for long lists."""
+    """Omit the rule below the header and the margins, for long lists."""
 
     def print(self, console: Console, *, columns: int = 0) -> None:
-        """Print the table; ``columns`` is the width that it takes where no terminal sets another."""
+        """Print the table; ``columns`` is its width if no terminal determines another."""
         look: dict[str, Any] = {"box": None, "pad_edge": False} if self.plain else _RULED
         table = RichTable(title=self.title or None, title_justify="left", **look)
         most, least = dict(self.most), dict(self.least)
@@ -44,7 +44,7 @@ class Table:
                 name,
                 justify="left" if name in self.left else "right",
                 no_wrap=name not in self.folded,
-                overflow="fold",  # a name is shown whole
+                overflow="fold",  # names are never truncated
                 width=most.get(name),
                 min_width=least.get(name),
             )

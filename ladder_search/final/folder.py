@@ -45,7 +45,7 @@ def held(folder: Path, *, timeout: float = 0.0, brief: bool = False) -> Iterator
 
 
 def _is_unused(folder: Path) -> bool:
-    """Return whether the folder contains no file."""
+    """Return whether the folder contains nothing but lock files."""
     try:
         return set(os.listdir(folder)) <= LOCK_FILES
     except OSError:

@@ -1,6 +1,6 @@
-"""Pictures of a search: each as a PNG for a paper's appendix and as an interactive page.
+"""Pictures of a search, each as a PNG and as an interactive page.
 
-A picture that lacks its data says in words what is missing; none of them ever stops a search.
+A picture without data shows a text with the reason; errors in a picture never stop a search.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def draw_all(
     """Draw every picture into ``folder.pictures`` and return the files: ``learning-curves.png``, ``.html`` and so on.
 
     Args:
-        folder: the study's folder; older pictures in it are replaced.
-        study: its target and baseline are drawn.
-        records: the ended trials, reference trials included.
-        optuna_study: the search's own study: what was suggested, from which distributions.
+        folder: the study's folder; existing pictures are replaced.
+        study: study whose target and baseline are drawn.
+        records: finished trials, including reference trials.
+        optuna_study: Optuna's study with the suggestions and their distributions.
 
     Raises:
         OSError: the folder cannot be written.
@@ -51,7 +51,7 @@ def draw_all(
                 paths += canvas.save(draw(title, trials), folder.pictures, file)
             except OSError:
                 raise
-            except Exception as error:  # a defect here must not cost the search its end
+            except Exception as error:  # a defect here must not fail the search
                 picture = canvas.words(title, f"This picture could not be drawn: {error!r}")
                 paths += canvas.save(picture, folder.pictures, file)
     return paths

@@ -1,4 +1,4 @@
-"""What all pictures share: colours, axes, and how one figure becomes a PNG and an interactive page."""
+"""Shared parts of all pictures: colours, axes, and the export of a figure as PNG and interactive page."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from ladder_search.disk.files import write_atomically
 from ladder_search.metrics import ERROR, Measure
 from ladder_search.pictures.page import as_page
 
-# Okabe and Ito's palette: distinct with every common kind of colour blindness.
+# Okabe and Ito's palette, which is distinct under every common kind of colour blindness.
 BLUE, SKY, GREEN, ORANGE = "#0072B2", "#56B4E9", "#009E73", "#E69F00"
 VERMILION, PURPLE, BLACK, GREY = "#D55E00", "#CC79A7", "#000000", "#A6A6A6"
 COLOUR_MAP = "cividis"
-"""From the best (dark) to the worst (light); even in lightness, for colour-blind readers and grey prints."""
+"""From the best (dark) to the worst (light); perceptually uniform for colour-blind readers and grey prints."""
 
 WIDTH = 7.0
-"""Inches: the text width of a paper's page."""
+"""Inches: the text width of a paper."""
 _STYLE: dict[str, Any] = {
-    "font.family": "DejaVu Sans",  # ships with matplotlib: the same picture on every machine
+    "font.family": "DejaVu Sans",  # ships with matplotlib, so pictures are equal on all machines
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
@@ -44,34 +44,34 @@ _STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 8,
     "text.usetex": False,
-    "text.parse_math": False,  # names hold underscores and may hold dollars
+    "text.parse_math": False,  # names contain underscores and may contain dollars
     "savefig.bbox": "standard",
-    "svg.hashsalt": "ladder-search",  # the same names of elements in every file
+    "svg.hashsalt": "ladder-search",  # equal names of elements in every file
 }
 
 
 class Picture:
-    """One figure and the texts that its page shows under the pointer."""
+    """One figure and the tooltips of its page."""
 
     def __init__(self, title: str, *, width: float = WIDTH, height: float = 4.2) -> None:
-        """Make an empty figure of ``width`` x ``height`` inches with its title; no window shows it."""
+        """Create an empty figure of ``width`` x ``height`` inches with its title, without a window."""
         self.title = title
         self.figure = Figure(figsize=(width, height), dpi=200, layout="constrained")
         FigureCanvasAgg(self.figure)
         self.figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
         self.texts: list[tuple[str, Axes, float, float, str]] = []
-        """(entry of the legend or "", axes, x, y, text) of every point with a text."""
+        """Tuples (entry of the legend or "", axes, x, y, text), one for each point with a tooltip."""
         self._entries: list[str] = []
 
     def hover(self, ax: Axes, xs: Iterable[float], ys: Iterable[float], texts: Iterable[str], entry: str = "") -> None:
-        """Show ``texts`` where the pointer is near the points; ``entry`` of the legend hides them with their curve."""
+        """Add tooltips to points; ``entry`` of the legend hides them with their curve."""
         self.texts += [(entry, ax, x, y, text) for x, y, text in zip(xs, ys, texts, strict=True)]
 
     def legend_below(self, ax: Axes, columns: int = 3) -> None:
-        """Put the legend of ``ax`` under the axes, where it covers no data.
+        """Place the legend of ``ax`` below the axes, where it covers no data.
 
-        A click on an entry of the page's legend hides every artist that has the entry's label, or the label after an
-        underscore.
+        A click on an entry of the page's legend hides all artists whose label is that of the entry, or that label after
+        an underscore.
         """
         handles, labels = ax.get_legend_handles_labels()
         if not handles:
@@ -92,7 +92,7 @@ class Picture:
         return image.getvalue()
 
     def page(self) -> str:
-        """Return the picture as an HTML page that opens alone."""
+        """Return the picture as a self-contained HTML page."""
         self._name_artists()
         image = io.StringIO()
         self.figure.savefig(image, format="svg", metadata={"Date": None})
@@ -105,7 +105,7 @@ class Picture:
         return as_page(self.title, image.getvalue(), points)
 
     def _name_artists(self) -> None:
-        """Give every artist of a legend's entry the entry's name, which becomes the id of its SVG element."""
+        """Set the name of an entry as id of the SVG elements of all its artists."""
         for number, entry in enumerate(self._entries):
             for ax in self.figure.axes:
                 bars = (bar for c in ax.containers if c.get_label() == entry for bar in c.get_children())
@@ -115,7 +115,7 @@ class Picture:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw with our style inside, whatever the user's own settings of matplotlib are; they are restored after it."""
+    """Use our style of matplotlib inside the block; the user's settings are restored afterwards."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         for name, value in _STYLE.items():
@@ -124,7 +124,7 @@ def style() -> Iterator[None]:
 
 
 def words(title: str, text: str) -> Picture:
-    """A picture that says why there is nothing to see."""
+    """Return a picture with a text, the reason for missing data."""
     picture = Picture(title, height=2.0)
     ax = picture.figure.add_subplot()
     ax.set_axis_off()
@@ -133,7 +133,7 @@ def words(title: str, text: str) -> Picture:
 
 
 def save(picture: Picture, folder: Path, name: str) -> list[Path]:
-    """Write ``name.png`` and ``name.html``, each whole or not at all."""
+    """Write ``name.png`` and ``name.html`` atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {folder / file: content for file, content in contents(picture, name).items()}
     for path, content in files.items():
@@ -142,17 +142,17 @@ def save(picture: Picture, folder: Path, name: str) -> list[Path]:
 
 
 def contents(picture: Picture, name: str) -> dict[str, bytes]:
-    """Return what ``save`` writes: ``name.png`` and ``name.html`` -> their content."""
+    """Return the files of ``save``: ``name.png`` and ``name.html`` -> their content."""
     return {f"{name}.png": picture.png(), f"{name}.html": picture.page().encode()}
 
 
 def percent_axis(axis: Any) -> None:
-    """Label matplotlib's ``axis`` of fractions in percent: 1 %, 2 %, 5 %, 10 %."""
+    """Label an ``axis`` of fractions in percent: 1 %, 2 %, 5 %, 10 %."""
     measure_axis(axis, ERROR, log=False)
 
 
 def measure_axis(axis: Any, measure: Measure, *, log: bool) -> None:
-    """Label matplotlib's ``axis`` of what a study is judged by as it is shown; a unit other than % is in its title."""
+    """Label an ``axis`` of a study's measure; a unit other than % is in its title."""
     digits, unit = (3, " %") if measure.unit == "%" else (4, "")
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{measure.scale * value:.{digits}g}{unit}"))
     if log:
@@ -161,7 +161,7 @@ def measure_axis(axis: Any, measure: Measure, *, log: bool) -> None:
 
 
 def log_ticks(low: float, high: float, *, most: int, letters: int) -> list[float]:
-    """Return round numbers from ``low`` to ``high`` for a logarithmic axis: at most ``most``, short enough to fit."""
+    """Return at most ``most`` round numbers from ``low`` to ``high`` for a logarithmic axis, short enough to fit."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     grids = [((1, 1.5, 2, 3, 4, 5, 6, 8), 1), ((1, 2, 5), 1), ((1, 3), 1)]
     grids += [((1,), stride) for stride in range(1, len(decades) + 1)]
@@ -174,7 +174,7 @@ def log_ticks(low: float, high: float, *, most: int, letters: int) -> list[float
 
 
 def wrapped(name: str, width: int) -> str:
-    """``noise_std_input`` in lines of about ``width`` letters, broken after ``/``, ``_`` and ``.`` where it can be."""
+    """Wrap a name such as ``noise_std_input`` after ``/``, ``_`` and ``.`` to about ``width`` characters."""
     lines = [""]
     for part in re.findall(r"[^/_.\s-]*[/_.\s-]*", name):
         for piece in textwrap.wrap(part, width) or ([part] if part else []):
@@ -185,7 +185,7 @@ def wrapped(name: str, width: int) -> str:
 
 
 def thinned(lines: int) -> float:
-    """Factor for the width and the opacity of each of many lines, so that their density can be seen: 1 up to 40."""
+    """Return a factor for width and opacity of many lines, so that their density is visible: 1 up to 40."""
     return max(0.3, min(1.0, math.sqrt(40 / max(1, lines))))
 
 

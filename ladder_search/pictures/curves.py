@@ -1,4 +1,4 @@
-"""Learning curves: the validation error of every trial while it trained, beside target, paper and baseline."""
+"""Learning curves: the validation error of every trial during training, with target, paper and baseline."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ladder_search.studies.study import Target
 from ladder_search.wording import BASELINE, PUBLISHED, finite
 
 _FLOOR = 0.01
-"""Least value that is drawn, as it is shown: 0.01 %."""
+"""Smallest drawn value, in displayed units: 0.01 %."""
 
 
 @dataclass(kw_only=True, slots=True)
 class _Group:
-    """Curves that look alike and share one entry of the legend."""
+    """Curves with a common style and entry of the legend."""
 
     label: str
     colour: str
@@ -33,11 +33,11 @@ class _Group:
     crossed: bool = False
     """Whether the end of each curve is crossed out."""
     curves: list[tuple[str, list[float], list[float]]] = field(default_factory=list)
-    """(trial, x, errors) of each curve."""
+    """Tuples (trial, x, errors), one for each curve."""
 
 
 def learning_curves(title: str, trials: Trials) -> Picture:
-    """Draw the validation error against the epoch (or the update, where epochs were not reported)."""
+    """Draw the validation error against the epoch (or against the update if epochs were not reported)."""
     axis, label = _axis(trials.records)
     study, measure = trials.study, trials.study.measure
     counted = measure == ERROR and study.data.validation
@@ -54,7 +54,7 @@ def learning_curves(title: str, trials: Trials) -> Picture:
         thin = canvas.thinned(len(group.curves))
         style: dict[str, Any] = {"color": group.colour, "linestyle": group.dash, "zorder": order, "markersize": 5}
         style |= {"alpha": group.alpha, "linewidth": group.width, "solid_capstyle": "round"}
-        ax.plot([], [], marker="x" if group.crossed else "", label=group.label, **style)  # the legend's
+        ax.plot([], [], marker="x" if group.crossed else "", label=group.label, **style)  # for the legend
         style |= {"alpha": thin * group.alpha, "linewidth": thin * group.width, "label": f"_{group.label}"}
         for key, xs, errors in group.curves:
             ys = [max(error, floor) for error in errors]
@@ -81,7 +81,7 @@ def _axis(records: Iterable[TrialRecord]) -> tuple[str | None, str]:
 
 
 def _groups(trials: Trials, axis: str | None) -> list[_Group]:
-    """From the back of the picture to its front."""
+    """Return the groups from the back of the picture to its front."""
     best = trials.best_found
     groups: dict[str, _Group] = {
         "PRUNED": _Group(label="stopped early", colour=canvas.GREY, width=0.6, alpha=0.8),

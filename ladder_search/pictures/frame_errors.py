@@ -1,4 +1,4 @@
-"""What a network for video gets wrong from frame to frame, beside predictors without parameters."""
+"""Errors of a network for video from frame to frame, compared with predictors without parameters."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class _Panel(NamedTuple):
 
 
 def frame_errors(title: str, video: Video) -> Picture:
-    """Draw a panel for each of: classes, predicted frames, the probe; of what the network has."""
+    """Draw a panel each for classes, predicted frames and the probe, as far as the network has them."""
     panels = _panels(video)
     picture = Picture(title, height=3.2)
     axes = picture.figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, (heading, measure, lines) in zip(axes, panels, strict=True):
-        for name, colour, frames, values in reversed(lines):  # the network above the others
+        for name, colour, frames, values in reversed(lines):  # the network is drawn last
             ax.plot([*frames], [*values], color=colour, marker="o", markersize=3, linewidth=1.3, label=f"_{name}")
             texts = [
                 f"{name}, frame {frame}: {measure.text(value)}" for frame, value in zip(frames, values, strict=True)
@@ -42,7 +42,7 @@ def frame_errors(title: str, video: Video) -> Picture:
         ax.set_ylabel(f"squared error per pixel, {measure.unit}" if measure is PREDICTION_ERROR else measure.label)
         canvas.measure_axis(ax.yaxis, measure, log=False)
         ax.set_ylim(bottom=0.0)
-    for line in {line.name: line for panel in panels for line in panel.lines}.values():  # the legend's
+    for line in {line.name: line for panel in panels for line in panel.lines}.values():  # for the legend
         axes[0].plot([], [], color=line.colour, marker="o", markersize=3, label=line.name)
     picture.legend_below(axes[0])
     return picture

@@ -1,4 +1,4 @@
-"""Means over seeds with their intervals: of reproductions beside the published number, and of an ordering."""
+"""Means over seeds with their intervals: reproductions with the published number, and orderings."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ladder_search.studies import Target
 from ladder_search.wording import titles
 
 _LINE, _FRAME = 0.34, 0.85
-"""Inches of one line, and of what stands around the lines of a panel."""
+"""Inches of one line, and of the frame around the lines of a panel."""
 _BELOW = 0.24
-"""How far below the interval its seeds are drawn, in lines."""
+"""Distance of seeds below their interval, in lines."""
 _VERDICTS = {
     "held": canvas.BLUE,
     "not shown": canvas.GREY,
@@ -38,9 +38,9 @@ class _Line:
     mean: float | None
     interval: tuple[float, float] | None
     note: str = ""
-    """Shown with the mean."""
+    """Text shown with the mean."""
     bounds: tuple[float, ...] = ()
-    """What the interval must be beyond, or between."""
+    """Bounds that the interval is compared with."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +49,7 @@ class _Panel:
     measure: Measure
     lines: list[_Line]
     target: Target | None = None
-    """Published number, in a line of its own above the others."""
+    """Published number, in a line above the others."""
 
 
 def intervals(title: str, rows: Sequence[Row]) -> Picture:
@@ -88,7 +88,7 @@ def _heading(row: Row) -> str:
 
 
 def differences(result: JudgedOrdering) -> Picture:
-    """Draw the studies, then the claims: dots are seeds, bars 95 % intervals, ticks what a claim must be beyond."""
+    """Draw the studies, then the claims: dots are seeds, bars 95 % intervals, and ticks the bounds of a claim."""
     measure, values = result.ordering.unit, {one.study: one.values for one in result.reached}
     studies = [
         _Line(
@@ -168,8 +168,9 @@ def _line(picture: Picture, ax: Axes, place: int, line: _Line, measure: Measure)
 
 
 def _span(panel: _Panel) -> tuple[float, float]:
-    """From which value to which a panel reaches: seeds, means, bounds, the published number, and intervals as far as
-    they leave these readable, which those of two seeds do not."""
+    """Return the range of a panel: seeds, means, bounds, the published number, and intervals up to a readable size,
+    which those of two seeds exceed.
+    """
     ends = [end for line in panel.lines for end in (*line.dots, *line.bounds)]
     ends += [line.mean for line in panel.lines if line.mean is not None]
     if panel.target is not None:

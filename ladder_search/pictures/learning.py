@@ -1,4 +1,4 @@
-"""Learning curves of several configurations over seeds: the mean of each, in a band of one standard deviation."""
+"""Learning curves of several configurations over seeds: mean and standard deviation."""
 
 from __future__ import annotations
 

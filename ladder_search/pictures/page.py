@@ -1,4 +1,4 @@
-"""The page of a picture: its SVG, the texts under the pointer, a legend that hides curves, and a zoom."""
+"""The HTML page of a picture: its SVG, tooltips, a legend that hides curves, and a zoom."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ for (const label of document.querySelectorAll('[id^="legend-"]')) label.addEvent
 
 
 def as_page(title: str, svg: str, points: Mapping[int, Sequence[Any]]) -> str:
-    """Return the HTML page of ``svg``, which needs no other file.
+    """Return the self-contained HTML page of ``svg``.
 
     Args:
-        title: of the page.
+        title: title of the page.
         svg: the picture, with elements ``legend-N`` and ``entry-N``.
-        points: N of the legend's entry, or -1 -> (x, y, text) of each point, in the SVG's units.
+        points: number N of the legend's entry, or -1 -> (x, y, text) of each point, in the SVG's units.
     """
     name = html.escape(title, quote=False)
     data = json.dumps(points, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")

@@ -19,9 +19,9 @@ from ladder_search.pictures.trials import Point, Trials
 from ladder_search.wording import PUBLISHED
 
 _IN_A_ROW = 8
-"""Parameters side by side; more go into further rows, so that the letters stay readable on a page."""
+"""Maximum number of parameters in a row, so that text stays readable."""
 _ABSENT = -0.1
-"""Height of a trial on the axis of a parameter that it does not have."""
+"""Height of a trial on the axis of a parameter that it lacks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,12 +30,14 @@ class _Axis:
 
     label: str
     heights: list[float]
-    """One for each trial."""
+    """Height of each trial."""
     ticks: list[tuple[float, str]]
 
 
 def parallel_coordinates(title: str, trials: Trials) -> Picture:
-    """Draw every complete trial as a line; dark ones have low errors, the published and the best one stand out."""
+    """Draw every complete trial as a line; dark lines have low errors, the published and the best trial are
+    highlighted.
+    """
     names = trials.searched
     if not names:
         return canvas.words(title, trials.why_empty())
@@ -117,7 +119,7 @@ def _scaled(values: Sequence[float | None], low: float, high: float) -> list[flo
 
 
 def _frame(ax: Axes, axes: Sequence[_Axis], room: int) -> None:
-    """Draw the vertical axes with their labels and ticks; leave room for ``room`` of them."""
+    """Draw the vertical axes with their labels and ticks, in a frame for ``room`` axes."""
     behind: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
     absent = any(height == _ABSENT for axis in axes for height in axis.heights)
     for column, axis in enumerate(axes):

@@ -1,6 +1,6 @@
-"""What the parameters did: their importance, and each one alone.
+"""Importance of the parameters, and the error against each of them.
 
-Only COMPLETE trials enter: errors of trials that were stopped at other budgets do not compare with theirs.
+Only COMPLETE trials are used, because errors of stopped trials have other budgets.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from ladder_search.pictures.trials import Trials
 from ladder_search.wording import PUBLISHED
 
 LEAST_TRIALS = 8
-"""COMPLETE trials below which an importance would be noise."""
+"""Minimum number of COMPLETE trials for importances, which are noise below it."""
 _TOP_TRIALS = 5
-"""Trials that the evaluator asks for in the best group, at least."""
+"""Minimum size of the evaluator's best group."""
 
 
 def importance(title: str, trials: Trials) -> Picture:
-    """Draw how much each parameter decides whether a trial is among the best (PED-ANOVA); the values add up to 1."""
+    """Draw the importance of each parameter for being among the best trials (PED-ANOVA); importances sum to 1."""
     complete = trials.complete
     names = [name for name in trials.log if len({str(p.params[name]) for p in complete if name in p.params}) > 1]
     if len(complete) < LEAST_TRIALS:
@@ -39,7 +39,7 @@ def importance(title: str, trials: Trials) -> Picture:
     if errors[-1] <= errors[math.ceil(share * len(errors)) - 1]:
         reached = trials.study.measure.text(errors[-1])
         return canvas.words(title, f"All {len(complete)} complete trials reached {reached}: nothing to explain.")
-    # Here and not above: it brings scikit-learn for another evaluator, a quarter of a search's start.
+    # Imported here, because it imports scikit-learn for another evaluator, a quarter of a search's start-up time.
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     evaluator = PedAnovaImportanceEvaluator(target_quantile=share)
@@ -65,7 +65,7 @@ def importance(title: str, trials: Trials) -> Picture:
 
 
 def slices(title: str, trials: Trials) -> Picture:
-    """Draw the error of the complete trials against each parameter; ticks at the foot are trials without an error."""
+    """Draw the error of complete trials against each parameter; ticks at the bottom are trials without an error."""
     names = trials.searched
     if not names:
         return canvas.words(title, trials.why_empty())
@@ -98,7 +98,7 @@ def _slice(picture: Picture, ax: Axes, name: str, trials: Trials, *, letters: in
     having = [point for point in trials.points if name in point.params]
     plain = [p for p in having if p.error is not None and p.key not in trials.standouts]
     emphasised = [p for p in having if p.error is not None and p.key in trials.standouts]
-    # Trials with the same choice lie beside each other: steps of the golden section fill a band evenly.
+    # Trials with the same choice are spread side by side: steps of the golden section fill a band evenly.
     spread = 0.4 if name in trials.choices else 0.0
     xs = [trials.position(name, p) + spread * (0.618 * p.number % 1.0 - 0.5) for p in plain]
     dots: dict[str, Any] = {"linestyle": "", "markeredgecolor": "white", "markeredgewidth": 0.4}

@@ -1,4 +1,4 @@
-"""A piece of music as a piano roll: what is played, what a network expected of each step, and what the step cost it."""
+"""A piece of music as a piano roll: the notes, their predicted probabilities, and the cost of each step."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from ladder_search.wording import percent
 
 PANELS = ("played", "expected, given the steps before; dots: played", "cost of each step")
 _AROUND = 2
-"""Keys that are drawn below and above those that are played or likely."""
+"""Keys drawn below and above those that are played or likely."""
 _LIKELY = 0.1
 _OCTAVE = 12
 _BLUES = ["#FFFFFF", "#C6DBEF", "#6BAED6", canvas.BLUE, "#00304C"]
-"""From never to always."""
+"""From probability 0 to 1."""
 
 
 def piano_roll(title: str, piece: ShownPiece) -> Picture:
-    """Draw three panels on one axis of time: notes, their probabilities, nats."""
+    """Draw three panels with a common time axis: notes, their probabilities, nats."""
     whole = len(piece.nats) == piece.length
     steps = f"{piece.length} steps" if whole else f"steps 1 to {len(piece.nats)} of {piece.length}"
     title = f"{title}, piece {piece.number}: {steps}"
@@ -38,7 +38,7 @@ def piano_roll(title: str, piece: ShownPiece) -> Picture:
     place = (0.5, len(piece.nats) + 0.5, low - 0.5, high + 0.5)
     style: dict[str, Any] = {"aspect": "auto", "origin": "lower", "interpolation": "nearest", "vmin": 0, "vmax": 1}
     played, expected = _played(piece)[shown], _expected(piece)[shown]
-    notes = np.ma.masked_equal(played, 0.0)  # lines of the grid are seen between the notes
+    notes = np.ma.masked_equal(played, 0.0)  # keeps grid lines visible between the notes
     axes[0].imshow(notes, cmap="Greys", extent=place, zorder=2, **style)
     colours = LinearSegmentedColormap.from_list("expected", _BLUES)
     image = axes[1].imshow(expected, cmap=colours, extent=place, **style)
@@ -62,7 +62,7 @@ def piano_roll(title: str, piece: ShownPiece) -> Picture:
 
 
 def _played(piece: ShownPiece) -> NDArray[np.float64]:
-    """1 where a note sounds: (KEYS, steps)."""
+    """Return 1 for sounding notes, else 0: (KEYS, steps)."""
     roll = np.zeros((KEYS, len(piece.notes)))
     for step, notes in enumerate(piece.notes):
         roll[[note - LOWEST_NOTE for note in notes], step] = 1.0
@@ -74,7 +74,7 @@ def _expected(piece: ShownPiece) -> NDArray[np.float64]:
 
 
 def _keys(piece: ShownPiece) -> tuple[int, int]:
-    """The lowest note to draw and the highest, in MIDI numbers."""
+    """Return the lowest and the highest note to draw, as MIDI numbers."""
     used = np.flatnonzero((_played(piece).max(1) > 0) | (_expected(piece).max(1) > _LIKELY)) + LOWEST_NOTE
     if not len(used):
         return LOWEST_NOTE, LOWEST_NOTE + KEYS - 1
@@ -82,7 +82,7 @@ def _keys(piece: ShownPiece) -> tuple[int, int]:
 
 
 def _ticks(low: int, high: int) -> list[int]:
-    """Every C and every G, or where these are few, other notes too."""
+    """Return every C and every G, or further notes if these are few."""
     marked = [note for note in range(low, high + 1) if note % _OCTAVE in (0, 7)]
     return marked if len(marked) > 1 else list(range(low, high + 1, 2))
 

@@ -1,4 +1,4 @@
-"""Shares of the columns of a progressive network in each layer: perturbation and Fisher sensitivity side by side."""
+"""Shares of the columns of a progressive network in each layer: perturbation and Fisher sensitivity."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _SOURCES = (canvas.BLUE, canvas.SKY, canvas.GREEN, canvas.PURPLE, canvas.ORANGE)
 _TARGET = canvas.VERMILION
 _PANELS = ("perturbation sensitivity (APS)", "Fisher sensitivity (AFS)")
 _WRITTEN = 0.06
-"""Share from which on a bar has its number written into it."""
+"""Minimum share of a bar with a number in it."""
 _WIDTH = 0.72
 
 
 def column_shares(title: str, sensitivity: Sensitivity) -> Picture:
-    """Draw a stack of bars for every layer: whose activations the answers depend on."""
+    """Draw a stack of bars for every layer, the shares of the columns."""
     if len(sensitivity.columns) < 2:
         return canvas.words(title, "The network has one column: there is nothing to compare it with.")
     if not any(share is not None for one in sensitivity.layers for share in (one.aps, one.afs)):

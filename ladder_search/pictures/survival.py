@@ -1,4 +1,4 @@
-"""Rung survival: how many trials trained how far, and what ended the others."""
+"""Rung survival: the number of trials that reached each epoch, and the ends of the others."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ladder_search.pictures.canvas import Picture
 from ladder_search.pictures.trials import Trials
 
 _LABELLED = 0.06
-"""Share of all trials from which on a rung has its number written at it; smaller drops would overlap."""
+"""Minimum share of all trials for a number at a rung; numbers at smaller drops would overlap."""
 
 
 def rung_survival(title: str, trials: Trials) -> Picture:
-    """Draw the number of trials that reached each epoch; the drops are rungs, a cross is a failed trial."""
+    """Draw the number of trials that reached each epoch; drops are rungs, a cross is a failed trial."""
     ends = [(wording.epochs_trained(record), record.state) for record in trials.of_search()]
     if not ends:
         return canvas.words(title, "No trial has ended yet.")
@@ -63,7 +63,7 @@ def rung_survival(title: str, trials: Trials) -> Picture:
 
 
 def _crosses(failed: list[int], ends: list[int]) -> list[int]:
-    """Height of each failed trial's cross, in the drop at its last epoch, from the top down."""
+    """Return the height of each failed trial's cross, within the drop at its last epoch, from the top down."""
     placed: Counter[int] = Counter()
     heights = []
     for epoch in failed:

@@ -1,4 +1,4 @@
-"""The trials of a search as the pictures need them: what each chose, what it reached, and which ones stand out."""
+"""The trials of a search for the pictures: their parameters, errors and highlights."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from ladder_search.wording import BASELINE, PUBLISHED, finite
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Point:
-    """One trial of the Optuna study; only a COMPLETE one has an error that compares with others."""
+    """One trial of the Optuna study; only a COMPLETE trial has a comparable error."""
 
     number: int
-    """Its place in the Optuna study; the search's own numbers also count references outside the space."""
+    """Number in the Optuna study; the search's own numbers also count references outside the space."""
     key: str
     """Key of its record."""
     params: dict[str, Any]
     """Short name -> value."""
     error: float | None
-    """None: stopped or failed."""
+    """Error; None if stopped or failed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trials:
-    """What all pictures of one search are drawn from."""
+    """Data of all pictures of one search."""
 
     study: Study
     records: tuple[TrialRecord, ...]
     points: tuple[Point, ...]
-    """The Optuna study's ended trials, oldest first."""
+    """Finished trials of the Optuna study, oldest first."""
     log: dict[str, bool]
-    """Short name of every parameter that has a choice -> whether it is searched on a log scale."""
+    """Short name of every parameter with several values -> whether it is searched on a log scale."""
     choices: dict[str, tuple[str, ...]]
     """Short name of a categorical parameter -> its choices as text."""
     names: dict[str, str]
@@ -48,7 +48,7 @@ class Trials:
 
     @classmethod
     def of(cls, study: Study, records: Sequence[TrialRecord], optuna_study: optuna.Study) -> Trials:
-        """Read what the pictures need; the study is not changed."""
+        """Collect the data of the pictures; the study is not changed."""
         frozen = optuna_study.get_trials(deepcopy=False)
         distributions = {name: kind for trial in frozen for name, kind in trial.distributions.items()}
         names = wording.short_names(distributions)
@@ -58,7 +58,7 @@ class Trials:
                 points.append(
                     Point(
                         number=trial.number,
-                        key=str(trial.user_attrs.get("key", key_of(trial.number))),  # the searcher notes the key
+                        key=str(trial.user_attrs.get("key", key_of(trial.number))),  # recorded by the searcher
                         params={names[name]: value for name, value in trial.params.items()},
                         error=trial.value if trial.state == TrialState.COMPLETE and finite(trial.value) else None,
                     )
@@ -80,7 +80,7 @@ class Trials:
 
     @property
     def complete(self) -> list[Point]:
-        """Points with an error that compares, oldest first."""
+        """Points with a comparable error, oldest first."""
         return [point for point in self.points if point.error is not None]
 
     @property
@@ -91,23 +91,23 @@ class Trials:
 
     @property
     def standouts(self) -> dict[str, str]:
-        """Key of a trial -> why it is emphasised: "published" or "best found"."""
+        """Key of a trial -> reason for highlighting it: "published" or "best found"."""
         reasons = {record.key: PUBLISHED for record in self.records if record.name == PUBLISHED}
         return reasons | ({self.best_found.key: "best found"} if self.best_found else {})
 
     def described(self, point: Point) -> str:
-        """The trial and its error, for the text under the pointer."""
+        """Return a trial and its error for the tooltip."""
         why = self.standouts.get(point.key)
         error = "stopped or failed" if point.error is None else self.study.measure.text(point.error)
         return f"{point.key}{f', {why}' if why else ''}: {error}"
 
     @property
     def searched(self) -> list[str]:
-        """Parameters with a choice that a complete trial has, in alphabetical order."""
+        """Parameters with several values that a complete trial has, in alphabetical order."""
         return [name for name in self.log if any(name in point.params for point in self.complete)]
 
     def why_empty(self) -> str:
-        """Why there is no error to draw against a parameter."""
+        """Return the reason for the lack of errors to draw against a parameter."""
         if not self.points:
             return "No trial of the search has ended yet."
         if not self.complete:
@@ -115,10 +115,10 @@ class Trials:
         return "No parameter was searched: every complete trial has the study's own settings."
 
     def position(self, name: str, point: Point) -> float:
-        """Where ``point`` stands on the axis of parameter ``name``: its value, or the place of its choice."""
+        """Return the position of ``point`` on the axis of ``name``: its value, or the index of its choice."""
         value, choices = point.params[name], self.choices.get(name)
         return float(choices.index(str(value))) if choices else float(value)
 
     def of_search(self) -> list[TrialRecord]:
-        """Records of the search itself: without the supervised baseline, which is of another study."""
+        """Records of the search without the supervised baseline, which belongs to another study."""
         return [record for record in self.records if record.name != BASELINE]

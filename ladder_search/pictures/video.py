@@ -1,5 +1,6 @@
-"""Sequences behind bars as a trained network sees, predicts, remembers and classifies them; figure 4 of Prémont-Schwarz
-et al. 2017. A column is a frame: what was predicted stands under the frame that it was to be."""
+"""Occluded sequences with a network's predictions, probe and classes, as in figure 4 of Prémont-Schwarz et al. 2017. A
+column is a frame; predictions stand below the frame that they predict.
+"""
 
 from __future__ import annotations
 
@@ -16,25 +17,25 @@ LINES = {"truth": "as it is", "seen": "seen", "predicted": "predicted", "probed"
 """Field of a ``ShownSequence`` -> name of its line."""
 
 _FRAMES_ACROSS = 10
-"""Two sequences of five frames stand beside each other."""
+"""Number of frames in a row: two sequences of five."""
 _LEFT, _APART, _TOP, _HEAD, _FOOT = 0.85, 0.2, 0.35, 0.25, 0.22
-"""Inches: for the names of the lines, between two sequences, for the title, for a sequence's own, below it."""
+"""Inches: row names, gap between sequences, title, title of a sequence, space below it."""
 _BAR, _LARGEST = 0.75, 0.75
-"""Inches: height of the bars, and of a frame at most."""
+"""Inches: height of the bars, and maximum height of a frame."""
 _TEXT = 0.14
 _TINT = 0.16
-"""Share of the way from paper to black that bars are drawn at where nothing is behind them."""
+"""Grey level of visible bars, from 0 (paper) to 1 (black)."""
 
 
 def sequences(title: str, video: Video) -> Picture:
-    """Draw every sequence as a block: a line of images for each thing to see, and bars of class probabilities.
+    """Draw every sequence as a block: a row of images for each field, and bars of class probabilities.
 
-    All places are in inches, without a layout engine: frames of all sequences have one size.
+    Positions are in inches, without a layout engine, so that frames of all sequences have the same size.
     """
     first = video.shown[0]
     lines = [name for name in LINES if getattr(first, name)]
     notes = _notes(video, lines)
-    across = max(1, min(len(video.shown), _FRAMES_ACROSS // max(2, video.frames)))  # an image alone has bars as wide
+    across = max(1, min(len(video.shown), _FRAMES_ACROSS // max(2, video.frames)))  # one image has bars as wide
     pixels, gap = video.frames * _step(video) - _gap(video), _gap(video)
     pixel = min(_LARGEST / video.side, ((canvas.WIDTH - _LEFT) / across - _APART) / pixels)
     width, tall = pixel * pixels, pixel * (len(lines) * _step(video) - gap)
@@ -67,7 +68,7 @@ def sequences(title: str, video: Video) -> Picture:
 
 
 def _gap(video: Video) -> int:
-    """Pixels between two frames."""
+    """Return the pixels between two frames."""
     return max(1, video.side // 12)
 
 

@@ -1,1 +1,1 @@
-"""What searches and reproductions found, in words, tables and pictures: on the console, as Markdown and as HTML."""
+"""Results of searches and reproductions as texts, tables and pictures: on the console, as Markdown and as HTML."""

@@ -1,4 +1,4 @@
-"""A comparison of studies by their learning curves: its table, its paired tests and its files."""
+"""A comparison of studies by learning curves: its table, its paired tests and its files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LIMIT = 1 << 28
 
 
 def write_comparison(output: Path, found: list[Learning], title: str) -> None:
-    """Write the curves, areas and tests as JSON, and the picture of the curves."""
+    """Write curves, areas and tests as JSON, and the picture of the curves."""
     text = json.dumps(as_json(found, found[0].name), indent=1, allow_nan=False) + "\n"
     suffix = _suffix(output, [one.name for one in found])
     try:
@@ -36,14 +36,14 @@ def write_comparison(output: Path, found: list[Learning], title: str) -> None:
 
 
 def _suffix(output: Path, studies: list[str]) -> str:
-    """Return what the names of a comparison's files end with: the folder may hold one of other studies, which stays."""
+    """Return a suffix for the files of a comparison, so that those of other studies in the folder are kept."""
     try:
         if list(read_json(output / f"{FILE}.json", _LIMIT)["curves"]) == studies:
             return ""
     except FileNotFoundError:
         return ""
     except (OSError, ValueError, LookupError, TypeError):
-        pass  # whatever it is, it stays
+        pass  # other content is kept
     return f"-{hashlib.sha256(' '.join(studies).encode()).hexdigest()[:8]}"
 
 

@@ -1,4 +1,4 @@
-"""What a report is of: the searches and reproductions of a root folder, or those that names mean."""
+"""The contents of a report: all searches and reproductions of a root folder, or those selected by name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ladder_search.studies import find_study
 def find_contents(
     root: Path, names: Sequence[str], notify: Callable[[str], None]
 ) -> tuple[list[Search], list[Reproduction]]:
-    """Return the searches and reproductions that ``names`` mean; without names, all in ``root`` that can be read.
+    """Return the searches and reproductions selected by ``names``; without names, all readable ones in ``root``.
 
     Raises:
         StudyFolderError: there are none, or a named one is damaged.
@@ -51,7 +51,7 @@ def _all(root: Path) -> list[Path]:
 
 
 def _named(root: Path, name: str) -> list[Path]:
-    """Return the folders that ``name`` means: a search, a reproduction, a folder of some, or a study's latest ones."""
+    """Return the folders of ``name``: a search, a reproduction, a folder of several, or a study's latest ones."""
     for path in (Path(name), root / name, root / FOLDER / name):
         if (path / "study.json").is_file() or (path / FILE).is_file():
             return [path]

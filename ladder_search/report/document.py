@@ -1,8 +1,7 @@
 """A report: Markdown, and the same as one HTML page that opens offline.
 
-The HTML is made from the Markdown by markdown-it, with raw HTML switched off, and every text that comes from a name, a
-setting or a file is escaped before it enters the Markdown. Pictures are inside the page; their interactive forms lie
-beside it, in ``pictures/``.
+markdown-it converts the Markdown with raw HTML disabled, and texts from names, settings and files are escaped. Pictures
+are embedded in the page; their interactive forms are in ``pictures/``.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from ladder_search.studies import Study, find_study
 MARKDOWN, PAGE, PICTURES = "report.md", "report.html", "pictures"
 
 _FACTS = ("collected_utc", "git_sha", "git_dirty", "data_name", "data_digest", "host_cpu", "host_accelerators")
-_SCRIPT = "plotly.min.js"  # shared by the pages of searches of earlier versions
+_SCRIPT = "plotly.min.js"  # shared by pages of searches of earlier versions
 
 _STYLE = f"""
 body {{ font: 15px/1.5 "DejaVu Sans", system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto;
@@ -60,7 +59,7 @@ ul {{ padding-left: 1.2rem; }}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Search:
-    """A search as a report shows it."""
+    """A search in a report."""
 
     folder: StudyFolder
     description: dict[str, Any]
@@ -69,13 +68,13 @@ class Search:
 def write_report(
     output: Path, searches: Sequence[Search], reproductions: Sequence[Reproduction], *, root: Path = ROOT
 ) -> list[Path]:
-    """Write the report and return its two files; ``root`` is where searches are looked for.
+    """Write the report and return its two files; ``root`` is the folder of the searches.
 
-    An earlier report in ``output`` is replaced.
+    An existing report in ``output`` is replaced.
 
     Raises:
-        StudyFolderError: ``output`` holds something else or cannot be written, or a trial's record is damaged.
-        UnknownNameError: a study that this version does not have.
+        StudyFolderError: ``output`` has other content or cannot be written, or a trial's record is damaged.
+        UnknownNameError: a study is unknown in this version.
     """
     try:
         strange = sorted({p.name for p in output.iterdir()} - {MARKDOWN, PAGE, PICTURES}) if output.exists() else []
@@ -101,9 +100,9 @@ def write_report(
 
 
 def escaped(text: object) -> str:
-    """Return ``text`` so that Markdown shows it as it is, on one line."""
+    """Escape ``text`` for Markdown, on one line."""
     line = re.sub(r"([\\`*_\[\]<>|~&$])", r"\\\1", " ".join(str(text).split()))
-    return re.sub(r"^(\d*)([-+.)]\s|#)", r"\1\\\2", line)  # at its start a line can be a heading or a list
+    return re.sub(r"^(\d*)([-+.)]\s|#)", r"\1\\\2", line)  # at the start of a line these make a heading or a list
 
 
 def _made_by(searches: Sequence[Search]) -> str:
@@ -118,7 +117,7 @@ def _plural(of: Iterable[Measure]) -> str:
 
 
 def _cell(text: str) -> str:
-    """Return the text of a cell as Markdown, in which values are not broken from their units."""
+    """Return the text of a cell as Markdown, without line breaks between values and units."""
     return re.sub(r" (?=%|±|\.\.)|(?<=±) |(?<=\.\.) ", "\u00a0", escaped(text))
 
 
@@ -127,7 +126,7 @@ def _bullets(texts: Iterable[str]) -> list[str]:
 
 
 def _with_code(text: str) -> str:
-    """Return ``text`` as Markdown in which commands in backticks are code, to be copied as they are."""
+    """Return ``text`` as Markdown that keeps commands in backticks as code."""
     return re.sub(r"\\`(.+?)\\`", lambda code: "`" + re.sub(r"\\(.)", r"\1", code[1]) + "`", escaped(text))
 
 
@@ -177,7 +176,7 @@ def _search(pictures: Path, number: int, search: Search) -> list[str]:
 
 
 def _study(search: Search) -> Study:
-    """Return the study that was searched; settings that this version does not have any more are left out."""
+    """Return the study of a search, without settings that are unknown in this version."""
     settings = search.description["settings"]
     study, changes = find_study(settings["study"]), settings.get("overrides")
     with suppress(LadderSearchError):

@@ -1,6 +1,6 @@
-"""The end of a search in words: its trials ranked, and how the best stands to paper, baseline and target.
+"""The summary of a search: its trials ranked, and the best compared with paper, baseline and target.
 
-Errors are validation errors: they rank configurations within a search and do not measure the test error of a paper.
+Errors are validation errors; they rank configurations within a search and are not the test error of a paper.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ladder_search.studies.study import Study
 from ladder_search.wording import BASELINE, NOTHING
 
 _OTHER_COLUMNS = 64
-"""Letters that the table's other columns take where errors are percentages."""
+"""Width of the table's other columns when errors are percentages, in characters."""
 
 
 def summary_lines(study: Study, records: Sequence[TrialRecord]) -> list[str]:
@@ -29,7 +29,7 @@ def summary_lines(study: Study, records: Sequence[TrialRecord]) -> list[str]:
 
 
 def leaderboard(study: Study, records: Sequence[TrialRecord], *, top: int = 10) -> Table:
-    """Return the best ``top`` trials and the reference trials, whatever their rank, as a table."""
+    """Return a table of the best ``top`` trials and of all reference trials."""
     measure = study.measure
     shown = [(place, r) for place, r in enumerate(rank(records), 1) if place <= top or r.is_reference]
     return Table(
@@ -55,7 +55,7 @@ def leaderboard(study: Study, records: Sequence[TrialRecord], *, top: int = 10) 
 
 
 def print_leaderboard(console: Console, study: Study, records: Sequence[TrialRecord], *, top: int = 10) -> None:
-    """Print the table and the summary's sentences; parameters without their names where these take too much room."""
+    """Print the table and the summary; names of parameters are omitted if they take too much room."""
     table, measure = leaderboard(study, records, top=top), study.measure
     place = table.header.index("parameters")
     room = console.width - _OTHER_COLUMNS - len(measure.unit) + len(ERROR.unit)
@@ -79,7 +79,7 @@ def print_leaderboard(console: Console, study: Study, records: Sequence[TrialRec
 
 
 def leaderboard_markdown(study: Study, records: Sequence[TrialRecord], *, top: int = 10) -> str:
-    """Return what ``print_leaderboard`` prints as Markdown."""
+    """Return the output of ``print_leaderboard`` as Markdown."""
     table = leaderboard(study, records, top=top)
     sentences = [f"* {sentence}" for sentence in summary_lines(study, records)]
     return "\n".join(
@@ -88,7 +88,7 @@ def leaderboard_markdown(study: Study, records: Sequence[TrialRecord], *, top: i
 
 
 def _standing(measure: Measure, value: float, other: float) -> str:
-    """``0.14 points above`` for errors of 0.012 and 0.0106."""
+    """Compare two values: ``0.14 points above`` for errors of 0.012 and 0.0106."""
     difference = abs(value - other)
     if round(measure.scale * difference, measure.digits) == 0:
         return "equal to"

@@ -1,4 +1,4 @@
-"""A tested ordering in words: the same cells and sentences on the console and in Markdown."""
+"""A tested ordering as text: the cells and sentences for the console and for Markdown."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WHOLE: dict[Whole, str] = {
 
 
 def study_cells(result: JudgedOrdering, one: Reached) -> tuple[str, ...]:
-    """Texts of a study's row, one for each of the table of studies."""
+    """Return the cells of a study's row."""
     measure, summary = result.ordering.unit, one.summary
     if summary is None:
         return one.study, "0", NOTHING, NOTHING, _listed(one.diverged)
@@ -42,7 +42,7 @@ def study_cells(result: JudgedOrdering, one: Reached) -> tuple[str, ...]:
 
 
 def claim_cells(result: JudgedOrdering, claim: JudgedClaim) -> tuple[str, ...]:
-    """Texts of a claim's row, one for each of the table of claims."""
+    """Return the cells of a claim's row."""
     measure = result.ordering.unit
     low, high = claim.interval or (None, None)
     return (
@@ -58,7 +58,7 @@ def claim_cells(result: JudgedOrdering, claim: JudgedClaim) -> tuple[str, ...]:
 
 
 def verdict(result: JudgedOrdering) -> str:
-    """The verdict on the whole ordering, a sentence."""
+    """Return the verdict on the whole ordering as a sentence."""
     held = sum(claim.verdict == "held" for claim in result.claims)
     cut = "" if result.epochs is None else f", for schedules reduced to {result.epochs} epochs"
     text = f"{_WHOLE[result.verdict]}{cut}: {held} of {len(result.claims)} claims are held"
@@ -71,7 +71,7 @@ def verdict(result: JudgedOrdering) -> str:
 
 
 def sentences(result: JudgedOrdering) -> list[str]:
-    """What a reader must know beside the tables: what each claim says, what is left out, the verdict."""
+    """Return the notes below the tables: the claims, omissions and the verdict."""
     lines = [f"{claim.number}: {claim.text}." for claim in result.claims]
     if len(result.seeds) < 2:
         lines.append(f"{_seeds(len(result.seeds)).capitalize()} in common: a test needs 2 or more.")
@@ -91,7 +91,7 @@ def sentences(result: JudgedOrdering) -> list[str]:
 
 
 def rule(result: JudgedOrdering) -> list[str]:
-    """How the verdicts came about: tests, correction and level, as they were used."""
+    """Return the explanation of the verdicts: tests, correction and level."""
     level, whole = f"{100 * result.level:.3g} %", f"{100 * LEVEL:.3g} %"
     lines = [
         "Below: a one-sided paired t-test over the seeds finds the difference above 0, or above what is named, at "
@@ -111,7 +111,7 @@ def rule(result: JudgedOrdering) -> list[str]:
 
 
 def tables(result: JudgedOrdering) -> tuple[Table, Table]:
-    """Return the table of the studies and that of the claims."""
+    """Return the tables of the studies and of the claims."""
     studies = Table(
         header=("study", "n", "mean ± sd", "95 % interval", "diverged"),
         rows=[study_cells(result, one) for one in result.reached],
@@ -126,7 +126,7 @@ def tables(result: JudgedOrdering) -> tuple[Table, Table]:
 
 
 def as_markdown(result: JudgedOrdering) -> str:
-    """The tables and their sentences as Markdown."""
+    """Return the tables and their sentences as Markdown."""
     studies, claims = tables(result)
     lines = [f"# {result.headline}", "", f"{result.ordering.source}: {result.ordering.title}.", "", *studies.markdown()]
     lines += [f"Differences: second minus first, in {_unit(result)}.", "", *claims.markdown()]
@@ -146,11 +146,11 @@ def print_ordering(console: Console, result: JudgedOrdering) -> None:
 
 
 def write_ordering(folder: Path, result: JudgedOrdering, learning: list[Learning]) -> None:
-    """Write the result as JSON, Markdown and pictures, unless the folder has the very same."""
+    """Write the result as JSON, Markdown and pictures, unless the folder has an identical one."""
     content = (json.dumps(result.as_json(), indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
     try:
         if (folder / FILE).is_file() and (folder / FILE).read_bytes() == content:
-            return  # its time is that of what the tracking store has
+            return  # keeps the time of the points in the tracking store
         with canvas.style():
             canvas.save(differences(result), folder, "ordering")
             if learning:

@@ -1,4 +1,4 @@
-"""A reproduction's table in words: the same cells and sentences on the console, in Markdown and in HTML."""
+"""A reproduction's table as text: the cells and sentences for the console, Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ladder_search.statistics import LEVEL
 from ladder_search.wording import NOTHING
 
 ROOT = Path("results")
-"""Where searches are looked for, unless configured."""
+"""Default folder of searches."""
 
 
 def measures(rows: Iterable[Row]) -> list[Measure]:
-    """Return what the rows are judged by, each once."""
+    """Return the measures of the rows, without duplicates."""
     return [MEASURES[name] for name in dict.fromkeys(row.measure for row in rows)]
 
 
@@ -34,7 +34,7 @@ def header(rows: Iterable[Row]) -> tuple[str, ...]:
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    """Return the row's texts, one for each of ``header``."""
+    """Return the cells of a row, in the order of ``header``."""
     measure = MEASURES[row.measure]
     study = f"{row.study}, reduced to {row.epochs} epochs" if row.reduced else row.study
     spread = "" if row.deviation is None else f" ± {measure.number(row.deviation)}"
@@ -53,7 +53,7 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def sentences(rows: Sequence[Row], reproductions: Sequence[Reproduction], *, root: Path = ROOT) -> list[str]:
-    """Return what a reader must know beside the table; ``root`` is where searches are looked for."""
+    """Return the notes below the table; ``root`` is the folder of the searches."""
     lines = []
     for one in reproductions:
         own = [row for row in rows if (row.study, row.epochs) == (one.study, one.epochs)]
@@ -97,7 +97,7 @@ def sentences(rows: Sequence[Row], reproductions: Sequence[Reproduction], *, roo
 
 
 def rule(rows: Sequence[Row]) -> list[str]:
-    """Return how the verdicts of the table came about: tests, corrections and levels, each as it was used."""
+    """Return the explanation of the verdicts: tests, corrections and levels."""
     judged = [row for row in rows if row.level is not None]
     against = [row for row in judged if row.p_target is not None]
     compared = [row for row in judged if row.p_difference is not None]
@@ -142,7 +142,7 @@ def rule(rows: Sequence[Row]) -> list[str]:
 def print_table(
     console: Console, rows: Sequence[Row], reproductions: Sequence[Reproduction], *, root: Path = ROOT
 ) -> None:
-    """Print the table and its sentences: a part for each study, which eighty columns hold."""
+    """Print the table, in parts that fit 80 columns, and its sentences."""
     for (study, published), part in itertools.groupby(rows, lambda row: cells(row)[:2]):
         own = list(part)
         headings = header(own)[2:]
@@ -194,12 +194,12 @@ def _percent(level: float) -> str:
 
 
 def _at(rows: Sequence[Row]) -> str:
-    """The level that each study's table was judged at."""
+    """Return the level of each study's table."""
     return _each(rows, lambda row: _percent(row.level or 0.0))
 
 
 def _each(rows: Sequence[Row], text: Callable[[Row], str]) -> str:
-    """One text for all rows, or one for every study."""
+    """Return one text for all rows, or one for every study."""
     by_text: dict[str, dict[str, None]] = {}
     for row in rows:
         by_text.setdefault(text(row), {})[cells(row)[0]] = None

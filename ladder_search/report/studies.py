@@ -1,4 +1,4 @@
-"""The list of the studies: every study with its target, the state of its data, and what was done with it here."""
+"""The list of the studies: every study with its target, the state of its data, and existing results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ladder_search.wording import titles
 
 
 def print_studies(console: Console, root: Path) -> None:
-    """Print the studies by paper and data set, with what was done with each in ``root``, and the orderings."""
+    """Print the studies by paper and data set, with their results in ``root``, and the orderings."""
     groups = {
         study.name: (study.target.source if study.target else "no published result", study.data.dataset)
         for study in STUDIES.values()
@@ -49,7 +49,7 @@ def _done(study: Study, root: Path) -> str:
     searches = len(searches_of(root, study.name))
     parts = [f"searched {searches}x" if searches > 1 else "searched"] if searches else []
     for path in sorted((root / FOLDER).glob(f"*/{FILE}")):
-        with suppress(LadderSearchError):  # a damaged one is told by `report`
+        with suppress(LadderSearchError):  # `report` mentions a damaged one
             found = read_reproduction(path.parent)
             if found.study == study.name:
                 seeds = len(found.contenders[0].outcomes)

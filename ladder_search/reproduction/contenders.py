@@ -43,7 +43,7 @@ class Contender:
     outcomes: tuple[Outcome, ...] = ()
     """Results in the order of the seeds."""
     dropped: str = ""
-    """Reason for which it gets no more seeds, "worse than published"; "" if it was not dropped."""
+    """Reason for which it gets no more seeds, such as "worse than published"; "" if it was not dropped."""
     folders: tuple[str, ...] = field(default=())
     """Its final trainings, in the reproduction's folder."""
 

@@ -1,4 +1,4 @@
-"""How each kind of network is analysed and how the result is shown: one row of a table, one file each."""
+"""Analyses by family, and the presentation of their results."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ ANALYSES: dict[str, FamilyAnalysis] = {"progressive": COLUMNS, "recurrent": VIDE
 
 
 def find_analysis(bundle: Bundle) -> FamilyAnalysis:
-    """Return how the bundle's network is analysed; a recurrent one for music is analysed as all that are for music.
+    """Return the analysis of the bundle's network; any network for music has the analysis of music.
 
     Raises:
-        SettingError: there is no analysis of its family.
+        SettingError: the family has no analysis.
     """
     family = bundle.spec.family
     if family not in ANALYSES:

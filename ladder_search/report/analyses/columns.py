@@ -1,4 +1,4 @@
-"""The analysis of progressive networks: what their columns contribute, by noise and by Fisher information."""
+"""The analysis of progressive networks: contributions of their columns, by noise and by Fisher information."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _run(
 
 
 def title(analysis: Analysis) -> str:
-    """Title of the table and the picture."""
+    """Return the title of table and picture."""
     return f"{titled(analysis, 'rows')}, {analysis.settings.noise} noise"
 
 

@@ -1,4 +1,4 @@
-"""What an analysis of a family of networks consists of, and what the tables of all have in common."""
+"""The parts of a family's analysis, and shared functions for tables."""
 
 from __future__ import annotations
 
@@ -19,35 +19,36 @@ from ladder_search.errors import SettingError
 from ladder_search.pictures.canvas import Picture
 
 Report = Callable[[int, int, str], None]
-"""Called with how much is done, of how much, and what is next."""
+"""Called with the number done, the total and the next item."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FamilyAnalysis:
-    """How a family is analysed and how that is shown; a row of ``ANALYSES``."""
+    """Analysis of a family and its presentation; a row of ``ANALYSES``."""
 
     settings: type[Any]
     """A frozen dataclass with ``rows`` and ``seed``; its fields are options of the command."""
     found: type[Any]
-    """The frozen dataclass that ``run`` returns."""
+    """The frozen dataclass returned by ``run``."""
     choose: Callable[[Bundle, Dataset, Part, Any, int | None], tuple[Any, Any]]
-    """(bundle, data, part, settings, rows that are asked for) -> settings with the rows that there are, and what is
-    looked at. Called before any work: what cannot be done is refused here."""
+    """(bundle, data, part, settings, requested rows) -> settings with the available rows, and the selection. Called
+    before any work; raises for impossible requests.
+    """
     run: Callable[[Bundle, Dataset, Any, Any, torch.device, Report], Any]
-    """(bundle, data, what is looked at, settings, device, report) -> what was found."""
+    """(bundle, data, selection, settings, device, report) -> result."""
     title: Callable[[Analysis], str]
     show: Callable[[Console, Analysis], None]
     """Prints tables and sentences."""
     draw: Callable[[str, Any], Mapping[str, Picture]]
-    """(title, what was found) -> file name -> picture."""
+    """(title, result) -> file name -> picture."""
     values: Callable[[Any], Mapping[str, Mapping[int, float]]]
     """Metric -> step -> value, for the tracking store."""
 
     def read_settings(self, bundle: Bundle, options: Mapping[str, Any]) -> Any:
-        """Return the settings of this analysis by the options that were given.
+        """Return the settings of this analysis for ``options``.
 
         Raises:
-            SettingError: one of them belongs to another analysis, or breaks its rule.
+            SettingError: an option belongs to another analysis or is out of range.
         """
         known = [field.name for field in dataclasses.fields(self.settings)]
         foreign = [name for name in options if name not in known]
@@ -64,11 +65,11 @@ def _option(name: str) -> str:
 
 
 def titled(analysis: Analysis, what: str) -> str:
-    """``digits-100: test rows of digits``, where ``what`` are rows."""
+    """Return a title such as ``digits-100: test rows of digits``, with ``rows`` as ``what``."""
     return f"{analysis.study or 'a bundle of no study'}: {analysis.part} {what} of {analysis.dataset}"
 
 
 def show_table(console: Console, heading: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table of numbers, whose first column has their names."""
+    """Print a table of numbers, whose first column contains names."""
     console.print(f"\n{heading}")
     Table(header=header, rows=rows, left=header[:1]).print(console)

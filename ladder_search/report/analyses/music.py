@@ -1,4 +1,4 @@
-"""The analysis of networks for music: what they expect of each next step."""
+"""The analysis of networks for music: predictions of each next step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The analysis of networks for video: what they predict, tell and remember, frame by frame."""
+"""The analysis of networks for video: predictions, classes and memory, frame by frame."""
 
 from __future__ import annotations
 
