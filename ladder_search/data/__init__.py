@@ -1,1 +1,1 @@
-"""Data sets: found, fetched, verified and cached (datasets); cut into label splits and batch streams."""
+"""Data sets, found, fetched, verified and cached (``datasets``); label splits and batch streams."""

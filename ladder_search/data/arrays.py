@@ -1,4 +1,4 @@
-"""The four arrays of a data set and the digest that names their content."""
+"""The four arrays of a data set, and the digest of their content."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Notify = Callable[[str], None]
-"""Takes one line of progress or warning; the command line prints it, the tests collect it."""
+"""Called with one line of progress or warning."""
 
 
 class Arrays(NamedTuple):
-    """Training and test part of a data set, in the data set's canonical order."""
+    """Training and test part of a data set, in its canonical order."""
 
     train_x: NDArray[np.uint8]  # [n_train, *shape]
     train_y: NDArray[np.uint8]  # [n_train], classes 0..n_classes-1
@@ -23,13 +23,13 @@ class Arrays(NamedTuple):
 
 
 def quiet(line: str) -> None:
-    """Drop a line of progress: the ``notify`` of a silent caller."""
+    """Ignore a line of progress; the default ``notify``."""
 
 
 def content_digest(arrays: Arrays) -> str:
     """Return the sha256 (hex) over name, type, shape and bytes of the four arrays, in the order of ``Arrays``.
 
-    MNIST (55 MB) takes about 30 ms on a server core, so every load can afford it.
+    MNIST (55 MB) takes about 30 ms on a server core, so every load computes it.
     """
     sha = hashlib.sha256()
     for name, array in zip(Arrays._fields, arrays, strict=True):

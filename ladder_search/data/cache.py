@@ -1,8 +1,7 @@
-"""The cache: each data set is one Arrow file, verified on every read and memory-mapped by every process of a node.
+"""The cache: one Arrow file per data set, verified on every read and memory-mapped by all processes of a node.
 
-The file has two record batches, training and test part, with the columns ``x`` (fixed-shape tensor of uint8) and ``y``
-(uint8); any Arrow reader can open it. Its schema metadata holds the data set's name, the layout's version and the
-content digest.
+A file has two record batches, the training and the test part, with columns ``x`` (fixed-shape tensor of uint8) and
+``y`` (uint8). Its schema metadata contain the data set's name, the layout version and the content digest.
 """
 
 from __future__ import annotations
@@ -27,19 +26,19 @@ if TYPE_CHECKING:
 
 CACHE_VARIABLE = "LADDER_SEARCH_CACHE"
 LAYOUT_VERSION = 1
-"""Goes up when the layout of the files changes; it is part of their name, so old and new programs do not meet."""
+"""Version of the layout, part of the files' names, so that old and new programs use different files."""
 
 
 class _DamagedError(Exception):
-    """A cache file is not what it must be; the text says what was expected and what was found."""
+    """A cache file is damaged; the message states what was expected and what was found."""
 
 
 def cache_folder() -> Path:
-    """Return the folder from ``LADDER_SEARCH_CACHE``, or ``~/.cache/ladder-search``; it need not exist yet.
+    """Return the folder from ``LADDER_SEARCH_CACHE``, or ``~/.cache/ladder-search``; it may not exist yet.
 
     Raises:
         DataError: the variable is not set and the home folder is unknown.
-        SettingError: a home folder or another variable that the variable uses is unknown.
+        SettingError: the variable refers to an unknown home folder or an unset variable.
     """
     named = os.environ.get(CACHE_VARIABLE)
     if named:
@@ -58,8 +57,8 @@ def cache_file(name: str) -> Path:
 
 
 def is_cached(name: str, digest: str | None) -> bool:
-    """Tell whether the cache has a file that says it holds this content; the content itself is not read."""
-    import pyarrow as pa  # here and below, because data that come from elsewhere need no cache, and no pyarrow
+    """Return whether a cache file declares this content; the content itself is not read."""
+    import pyarrow as pa  # imported on use, because uncached data need no pyarrow
 
     try:
         with _mapped(cache_file(name)) as file:
@@ -70,23 +69,22 @@ def is_cached(name: str, digest: str | None) -> bool:
 
 
 def load_or_build(name: str, digest: str | None, build: Callable[[], Arrays], notify: Notify) -> tuple[Arrays, str]:
-    """Return the arrays of ``name`` from the cache; when they are absent or damaged, build and cache them first.
+    """Return the arrays of ``name`` from the cache; if they are missing or damaged, build and cache them first.
 
-    Processes that ask at the same time wait for the one that builds. A damaged file is rebuilt, with a line to
-    ``notify``.
+    Concurrent processes wait for the one that builds.
 
     Args:
-        name: the data set's name.
-        digest: sha256 (``content_digest``) of what it must hold; None: what ``build`` gives is right, its digest is
-            recorded in the file and verified from then on.
+        name: name of the data set.
+        digest: expected sha256 (``content_digest``); None: the digest of the result of ``build`` is recorded in the
+            file and verified by later loads.
         build: finds or fetches the arrays; called at most once, under the lock.
-        notify: takes lines of progress.
+        notify: called with lines of progress, and when a damaged file is rebuilt.
 
     Returns:
-        Arrays that are read-only and backed by the memory-mapped file, and their digest.
+        Read-only arrays backed by the memory-mapped file, and their digest.
 
     Raises:
-        DataError: ``build`` failed or built something else, or the cache folder cannot be used.
+        DataError: ``build`` failed or returned other content, or the cache folder cannot be used.
     """
     path = cache_file(name)
     try:
@@ -98,7 +96,7 @@ def load_or_build(name: str, digest: str | None, build: Callable[[], Arrays], no
     with _locked(path, notify):
         damage = ""
         try:
-            found = _read(path, name, digest)  # another process may have built it while this one waited
+            found = _read(path, name, digest)  # another process may have built it meanwhile
         except _DamagedError as error:
             damage = f"the cache file {path} is damaged ({error})"
             notify(f"{damage}; it is built again.")
@@ -129,7 +127,7 @@ def load_or_build(name: str, digest: str | None, build: Callable[[], Arrays], no
 
 
 def _read(path: Path, name: str, digest: str | None) -> tuple[Arrays, str] | None:
-    """Return the verified arrays and their digest, or None when there is no file."""
+    """Return the verified arrays and their digest, or None if there is no file."""
     import pyarrow as pa
 
     try:
@@ -151,7 +149,7 @@ def _read(path: Path, name: str, digest: str | None) -> tuple[Arrays, str] | Non
             f"change its permissions or set {CACHE_VARIABLE} to another folder."
         ) from error
     except (OSError, ValueError, LookupError, AttributeError, TypeError, pa.ArrowException) as error:
-        # Altered schema bytes can turn a column into anything, hence the attribute and type errors.
+        # Altered schema bytes can give a column any type, hence the attribute and type errors.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise _DamagedError(f"expected an Arrow file of two parts, found: {reason.rstrip('.')}") from error
     found = content_digest(arrays)
@@ -161,7 +159,7 @@ def _read(path: Path, name: str, digest: str | None) -> tuple[Arrays, str] | Non
 
 
 def _mapped(path: Path) -> Any:
-    if path.exists() and not path.is_file():  # to open a pipe is to wait for ever
+    if path.exists() and not path.is_file():  # opening a pipe would block
         raise _DamagedError("expected a file, found something else")
     import pyarrow as pa
 
@@ -169,7 +167,7 @@ def _mapped(path: Path) -> Any:
 
 
 def _check_metadata(schema: pa.Schema, name: str, digest: str | None) -> str:
-    """Return the digest that the file says it holds, which is ``digest`` unless that is None."""
+    """Return the digest declared by the file; it equals ``digest`` unless that is None."""
     found = schema.metadata or {}
     recorded: str = found.get(b"digest", b"none").decode(errors="replace")
     expected = _metadata(name, digest or recorded)
@@ -217,7 +215,7 @@ def _write(path: Path, name: str, digest: str, arrays: Arrays) -> None:
 
 @contextmanager
 def _locked(path: Path, notify: Notify) -> Iterator[None]:
-    """Hold the lock of a cache file, so that no two processes fetch the same thing."""
+    """Hold the lock of a cache file, so that no two processes fetch the same data set."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = Lock(path.parent / f"{path.name}.lock")

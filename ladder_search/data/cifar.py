@@ -1,7 +1,7 @@
 """CIFAR-10: 50,000 + 10,000 photographs, 32 x 32 in colour, by Krizhevsky 2009.
 
-Classes 0..9: airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck. Rows are as the official files have
-them: 1,024 bytes of red, then green, then blue, each row by row of the picture.
+Classes 0..9: airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck. A row has planes of 1,024 bytes of
+red, green and blue, as in the official files.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from ladder_search.data.sources import (
 from ladder_search.errors import DataError
 
 ARCHIVE = "cifar-10-binary.tar.gz"
-"""The binary version, which is fetched; the other official ones are pickles and MATLAB files of the same bytes."""
+"""The binary version, which is fetched; the others are pickles and MATLAB files of the same bytes."""
 
 OFFICIAL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}"
 SIZE = 170_052_171
 SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 FOLDERS = ("", "cifar10", "CIFAR10", "cifar-10")
-"""Below the user's folder."""
+"""Folders below the user's folder."""
 
 PYTHON_ARCHIVES = ("cifar-10-python.tar.gz", "cifar-10-python.tar")
-"""The Python version, as torchvision and Keras fetch it; a browser may have unpacked the .gz."""
+"""The Python version, as fetched by torchvision and Keras; browsers may decompress the .gz."""
 PYTHON_FOLDER = "cifar-10-batches-py"
-"""What is in it, and what it becomes when it is unpacked."""
+"""Folder in the Python version."""
 PYTHON_MD5 = {
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
     "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
@@ -53,11 +53,11 @@ PYTHON_MD5 = {
     "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
     "test_batch": "40351d587109b95175f43aff81a1287e",
 }
-"""As torchvision has them. Of the files of the binary version no digests are published, only that of its archive."""
+"""md5 sums of torchvision. For the binary version, only that of the archive is published."""
 _BATCH_LIMIT = 40_000_000  # bytes; each has 31,035,320 to 31,035,999
 
 RECOGNISED = f"{ARCHIVE}, {' or '.join(PYTHON_ARCHIVES)}, or the unpacked folder {PYTHON_FOLDER}"
-"""What the user's folder may hold, in words."""
+"""Description of the accepted files."""
 
 MEMBERS = tuple(
     f"cifar-10-batches-bin/{part}.bin" for part in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
@@ -73,7 +73,7 @@ def load(notify: Notify) -> Arrays:
     """Return CIFAR-10: uint8 [50000, 3072] and [10000, 3072].
 
     Raises:
-        DataError: the archive is neither in the user's folder nor can be fetched, or it is another one.
+        DataError: the archive is not available, or has other content.
     """
     folder = data_folder()
     found = None if folder is None else from_folder(folder)
@@ -92,10 +92,10 @@ def load(notify: Notify) -> Arrays:
 
 
 def from_folder(folder: Path) -> Arrays | None:
-    """Return CIFAR-10 from an archive or the unpacked Python version in ``folder``; None when it has neither.
+    """Return CIFAR-10 from an archive or the unpacked Python version in ``folder``; None if it has neither.
 
     Raises:
-        DataError: a file is missing, or has other content.
+        DataError: a file is missing or has other content.
     """
     binary, python, batches = _place(folder)
     if binary is not None:
@@ -113,10 +113,10 @@ def from_folder(folder: Path) -> Arrays | None:
 def load_jpeg75(notify: Notify) -> Arrays:
     """Return CIFAR-10 after JPEG of quality 75, in the official order: uint8 [50000, 3072] and [10000, 3072].
 
-    The median signal-to-noise ratio against the official pixels is 30.5 dB, so errors are not those of CIFAR-10.
+    The median signal-to-noise ratio to the official pixels is 30.5 dB, so errors differ from those on CIFAR-10.
 
     Raises:
-        DataError: the file is absent or another one, or Pillow is not installed.
+        DataError: the file is missing or has other content, or Pillow is not installed.
     """
     content = read_arrays(JPEG75, JPEG75_SHA256)
     train_x, test_x = (
@@ -127,17 +127,17 @@ def load_jpeg75(notify: Notify) -> Arrays:
 
 
 def is_local() -> bool:
-    """Tell whether the user's folder has CIFAR-10; contents are not verified.
+    """Return whether the user's folder has CIFAR-10; contents are not verified.
 
     Raises:
-        DataError: ``LADDER_SEARCH_DATA`` names no folder.
+        DataError: ``LADDER_SEARCH_DATA`` does not name a folder.
     """
     folder = data_folder()
     return folder is not None and any(_place(folder))
 
 
 def from_archive(what: str, content: bytes) -> Arrays:
-    """Read the archive without unpacking it onto the disk.
+    """Read the archive without unpacking it to disk.
 
     Raises:
         DataError: it is not CIFAR-10's binary version.
@@ -152,7 +152,7 @@ def from_archive(what: str, content: bytes) -> Arrays:
 
 
 def from_python_archive(path: Path) -> Arrays:
-    """Read the archive of the Python version, packed or not, without unpacking it onto the disk.
+    """Read the archive of the Python version, compressed or not, without unpacking it to disk.
 
     Raises:
         DataError: it is not CIFAR-10's Python version.
@@ -174,10 +174,10 @@ def from_python_archive(path: Path) -> Arrays:
 
 
 def from_batches(batches: Mapping[str, tuple[str, bytes]]) -> Arrays:
-    """Return CIFAR-10 from the files of the Python version: name -> (where it is, content).
+    """Return CIFAR-10 from the files of the Python version: name -> (path for messages, content).
 
     Raises:
-        DataError: a content that is not the official one.
+        DataError: a content is not the official one.
     """
     parts = []
     for name, md5 in PYTHON_MD5.items():
@@ -190,7 +190,7 @@ def from_batches(batches: Mapping[str, tuple[str, bytes]]) -> Arrays:
 
 
 def _place(folder: Path) -> tuple[Path | None, Path | None, Path | None]:
-    """Return where the binary archive, the Python archive and its unpacked folder are; None for what is not there."""
+    """Return the paths of the binary archive, the Python archive and its unpacked folder; None for missing ones."""
     batches = (folder / below / PYTHON_FOLDER for below in FOLDERS)
     return (
         find_file(folder, FOLDERS, ARCHIVE),

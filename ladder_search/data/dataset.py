@@ -1,4 +1,4 @@
-"""A data set in memory: rows with classes, or what moves and sounds and is made into rows step by step."""
+"""A data set in memory: rows with classes, or rows that become sequences of images or music."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ladder_search.data.splits import Split, make_split
 from ladder_search.errors import SettingError
 
 if TYPE_CHECKING:
-    from ladder_search.data.occluded import Scene  # it imports torch, and thin trials import this file
+    from ladder_search.data.occluded import Scene  # imports torch, and thin trials import this file
 
 PRESENT, FETCHABLE, ABSENT = "present", "can be fetched", "cannot be had here"
-"""The states of a data set on this machine."""
+"""States of a data set on this machine."""
 
 
 class Source(Protocol):
@@ -31,17 +31,17 @@ class Source(Protocol):
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """In words, in the order in which they are tried."""
+        """Descriptions of the sources, in order of precedence."""
         ...
 
     @property
     def identity(self) -> str:
-        """Names the content before it is loaded."""
+        """Identity of the content, known before it is loaded."""
         ...
 
     @property
     def examples(self) -> str:
-        """Names the examples, whatever models see of them: the rows of equal ones are about the same things."""
+        """Identity of the examples, regardless of their presentation: equal values mean corresponding rows."""
         ...
 
     def load(self, notify: Notify) -> Dataset: ...
@@ -57,7 +57,7 @@ class Moving:
 
     scene: Scene
     reconstructed: bool = False
-    """Models see what the frames have shown of the digit, an image of d x d pixels, and not the frames."""
+    """Models see the part of the digit that the frames have shown, an image of d x d pixels, instead of the frames."""
 
     @property
     def example_shape(self) -> tuple[int, ...]:
@@ -67,14 +67,14 @@ class Moving:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pieces:
-    """Rows are steps, ``train_x`` (1 + steps, 88) behind one of silence; examples are pieces of many steps."""
+    """Rows are steps, ``train_x`` (1 + steps, 88) after one of silence; examples are pieces of many steps."""
 
     first: NDArray[np.int64]
-    """[pieces]: each piece's first row; training pieces, then those that searches go by."""
+    """[pieces]: first row of each piece; training pieces, then validation pieces."""
     lengths: NDArray[np.int64]
     """[pieces]"""
     training: int
-    """How many of them are trained on."""
+    """Number of training pieces."""
     test_first: NDArray[np.int64]
     """[test pieces], in ``test_x``"""
     test_lengths: NDArray[np.int64]
@@ -82,59 +82,58 @@ class Pieces:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dataset:
-    """A data set in memory-mapped arrays. They are read-only: copy them before writing."""
+    """A data set in memory-mapped, read-only arrays."""
 
     name: str
 
     train_x: NDArray[Any]
-    """[n_train, *shape], pixels in the canonical order: uint8, or int16 where a pixel is a sum of some."""
+    """[n_train, *shape], pixels in the canonical order: uint8, or int16 for sums of pixels."""
 
     train_y: NDArray[np.uint8]
     """[n_train], classes 0..n_classes-1."""
 
     test_x: NDArray[Any]
-    """[n_test, *shape]. Read by final training alone: searches go by validation error."""
+    """[n_test, *shape]. Read by final training only; searches use the validation error."""
 
     test_y: NDArray[np.uint8]
     """[n_test]."""
 
     full_scale: float
-    """x = pixel / full_scale lies in 0..1: what the models are trained on."""
+    """Models are trained on x = pixel / full_scale, in 0..1."""
 
     n_classes: int
 
     digest: str
-    """sha256 of the four arrays (``content_digest``), verified by every load; goes into a run's provenance."""
+    """sha256 of the four arrays (``content_digest``), verified by every load; part of a run's provenance."""
 
     moving: Moving | None = None
-    """Rows are not what models see: they are made to move."""
+    """Set if rows are digits that move."""
 
     pieces: Pieces | None = None
-    """Rows are steps of music, and classes have no meaning."""
+    """Set if rows are steps of music; classes then have no meaning."""
 
     @property
     def example_shape(self) -> tuple[int, ...]:
-        """Shape of what a model is shown of one example, of music of one step."""
+        """Shape of a model's input for one example, or for one step of music."""
         return self.train_x.shape[1:] if self.moving is None else self.moving.example_shape
 
     @property
     def numbers(self) -> int:
-        """How many numbers ``example_shape`` has."""
+        """Number of elements of ``example_shape``."""
         return math.prod(self.example_shape)
 
     @property
     def held_out(self) -> int:
-        """Examples for validation that are the data's own, and are held out of final trainings, too."""
+        """Number of the data set's own validation examples, which final trainings hold out too."""
         return 0 if self.pieces is None else len(self.pieces.lengths) - self.pieces.training
 
     def split(self, *, n_labelled: int | None, n_validation: int, seed: int) -> Split:
-        """Return which training examples are labelled, unlabelled and held out, see ``make_split``.
+        """Return the labelled, unlabelled and held-out training examples; see ``make_split``.
 
-        Music has parts of its own, the same for every seed: its pieces have no labels, and those for validation are
-        all held out or none.
+        Music has fixed parts and no labels; its validation pieces are all held out or none.
 
         Raises:
-            SettingError: a number that breaks its rule.
+            SettingError: a number is out of range.
         """
         pieces = self.pieces
         if pieces is None:

@@ -1,4 +1,4 @@
-"""The data sets: one table, ``load`` and ``state``. A new data set is one file beside this one and one row here."""
+"""The table of data sets, with ``load`` and ``state``. A new data set needs a file in this folder and a row here."""
 
 from __future__ import annotations
 
@@ -17,36 +17,35 @@ from ladder_search.errors import UnknownNameError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetSource:
-    """What a data set is, where it comes from, and what it must be."""
+    """A data set, its sources and its expected content."""
 
     name: str
     description: str
 
     sources: tuple[str, ...]
-    """In words, in the order in which they are tried."""
+    """Descriptions of the sources, in order of precedence."""
 
     digest: str | None
-    """sha256 (``content_digest``) of what every source must give; loaders check each file's own md5 or sha256, too.
+    """sha256 (``content_digest``) of the content of every source; loaders also verify the md5 or sha256 of each file.
 
-    None: the files are verified, but what becomes of them is not known beforehand (a JPEG decoder or a font renderer
-    influences it, or the files were not available here yet). The digest is then recorded when the data set is cached,
-    and verified by every later load from that cache.
+    None if a JPEG decoder or font renderer influences the content, or the files have not been available here. The
+    digest is then recorded when the data set is cached, and verified by later loads from that cache.
     """
 
     loader: Callable[[Notify], Arrays]
-    """Finds or fetches the arrays; called only when the cache does not have them."""
+    """Finds or fetches the arrays; called only if they are not cached."""
 
     is_local: Callable[[], bool]
-    """Tells whether the loader would need no network."""
+    """Returns whether the loader needs no network."""
 
     fetchable: bool = False
-    """Whether there is an address to fetch from."""
+    """Whether the data set can be fetched from an address."""
 
     full_scale: float = 255.0
     n_classes: int = 10
 
     edition: int | None = None
-    """For rows without a digest; goes up when the loader gives something else, so that an old cache is not taken."""
+    """For rows without a digest: increased when the loader's result changes, which invalidates old caches."""
 
     def __post_init__(self) -> None:
         assert (self.digest is None) != (self.edition is None), f"{self.name} has a digest or an edition"
@@ -123,7 +122,7 @@ _IMAGES: Mapping[str, Source] = _table(
         name="svhn",
         description="SVHN in grey: 73,257 + 26,032 house numbers, 28 x 28, 256 grey levels, 10 classes",
         sources=_SVHN,
-        digest=None,  # each file has its sha256; what becomes of them was never seen here
+        digest=None,  # each file has its sha256; the arrays have not been seen here
         edition=1,
         loader=svhn.load,
         is_local=partial(svhn.is_local, svhn.TRAIN, svhn.TEST),
@@ -153,7 +152,7 @@ _IMAGES: Mapping[str, Source] = _table(
         name="synthetic-house-numbers",
         description="drawn house numbers in grey: 20,000 + 5,000 images, 28 x 28, 256 grey levels, 10 classes",
         sources=_DRAWN,
-        digest=None,  # the fonts and FreeType have a say
+        digest=None,  # depends on the fonts and FreeType
         edition=1,
         loader=house_numbers.load,
         is_local=house_numbers.is_local,
@@ -188,7 +187,7 @@ _IMAGES: Mapping[str, Source] = _table(
         name="meter-digits",
         description="photographs of meters' digits: 8,286 + 2,077 images, 28 x 28, 256 grey levels, 10 classes",
         sources=(_in_folder(stand_ins.METER_DIGITS),),
-        digest=None,  # JPEG
+        digest=None,  # depends on the JPEG decoder
         edition=1,
         loader=stand_ins.load_meter_digits,
         is_local=partial(has_file, stand_ins.METER_DIGITS),
@@ -197,7 +196,7 @@ _IMAGES: Mapping[str, Source] = _table(
         name="meter-digits-rgb",
         description="photographs of meters' digits: 8,286 + 2,077 images, 3 colours x 32 x 32, 10 classes",
         sources=(_in_folder(stand_ins.METER_DIGITS),),
-        digest=None,  # JPEG
+        digest=None,  # depends on the JPEG decoder
         edition=1,
         loader=stand_ins.load_meter_digits_rgb,
         is_local=partial(has_file, stand_ins.METER_DIGITS),
@@ -214,7 +213,7 @@ _IMAGES: Mapping[str, Source] = _table(
         name="cifar10",
         description="CIFAR-10: 50,000 + 10,000 photographs, 3 colours x 32 x 32, 10 classes",
         sources=("the folder LADDER_SEARCH_DATA", cifar.OFFICIAL),
-        digest=None,  # the archive has its sha256; what is in it was never seen here
+        digest=None,  # the archive has its sha256; its content has not been seen here
         edition=1,
         loader=cifar.load,
         is_local=cifar.is_local,
@@ -224,7 +223,7 @@ _IMAGES: Mapping[str, Source] = _table(
         name="cifar10-jpeg75",
         description="CIFAR-10 after JPEG of quality 75: 50,000 + 10,000 photographs, 3 colours x 32 x 32, 10 classes",
         sources=(_in_folder(cifar.JPEG75),),
-        digest=None,  # JPEG
+        digest=None,  # depends on the JPEG decoder
         edition=1,
         loader=cifar.load_jpeg75,
         is_local=partial(has_file, cifar.JPEG75),
@@ -239,18 +238,18 @@ DATASETS = _table(
 
 
 def load(name: str, *, notify: Notify = quiet) -> Dataset:
-    """Return the data set ``name``: from the cache, else from the first of its sources that has it.
+    """Return the data set ``name`` from the cache, or from the first available source.
 
-    The cache comes first because it is verified against the same digest as every source, or the one recorded from it:
-    what it holds is what the user's folder must hold. What is found or fetched is cached.
+    The cache takes precedence, because it is verified against the digest of the sources, or the one recorded from them.
+    Data from a source are cached.
 
     Args:
         name: a name of ``DATASETS``.
-        notify: takes lines of progress and warnings.
+        notify: called with lines of progress and warnings.
 
     Raises:
-        UnknownNameError: a name that the table does not have.
-        DataError: no source has it, a source has something else, or the cache folder cannot be used.
+        UnknownNameError: the name is unknown.
+        DataError: no source has the data set, a source has other content, or the cache folder cannot be used.
     """
     return _source(name).load(notify)
 
@@ -259,8 +258,8 @@ def state(name: str) -> str:
     """Return ``PRESENT``, ``FETCHABLE`` or ``ABSENT``; nothing is fetched, read in full or written.
 
     Raises:
-        UnknownNameError: a name that the table does not have.
-        DataError: ``LADDER_SEARCH_DATA`` names no folder.
+        UnknownNameError: the name is unknown.
+        DataError: ``LADDER_SEARCH_DATA`` does not name a folder.
     """
     return _source(name).state()
 

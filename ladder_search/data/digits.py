@@ -1,7 +1,4 @@
-"""Digits: scikit-learn's 1,797 images of 8 x 8 pixels with 17 grey levels. They come with that library: no fetch.
-
-Two data sets are made of them: the images as they are, and enlarged to the size and the grey levels of MNIST.
-"""
+"""Digits: the 1,797 images of scikit-learn, 8 x 8 pixels with 17 grey levels, plain or enlarged to MNIST's format."""
 
 from __future__ import annotations
 
@@ -20,14 +17,14 @@ BRIGHTEST = 16
 
 
 def load(notify: Notify) -> Arrays:
-    """Return the digits, split once and for all: images uint8 [1297, 64] and [500, 64] with values 0..16.
+    """Return the digits in a fixed split: images uint8 [1297, 64] and [500, 64] with values 0..16.
 
     Raises:
         DataError: scikit-learn is not installed.
     """
     if not is_local():
         raise DataError("data set 'digits' comes with scikit-learn, which is not installed; install scikit-learn.")
-    from sklearn.datasets import load_digits  # takes a second: only when needed
+    from sklearn.datasets import load_digits  # takes a second, so it is imported on use
 
     images, labels = load_digits(return_X_y=True)
     train, test = split_rows(labels)
@@ -36,9 +33,9 @@ def load(notify: Notify) -> Arrays:
 
 
 def load_28(notify: Notify) -> Arrays:
-    """Return the same digits in the same split, 28 x 28 pixels: uint8 [1297, 784] and [500, 784] with values 0..255.
+    """Return the digits in the same split, bilinearly enlarged to 28 x 28 pixels: uint8 [n, 784] with values 0..255.
 
-    They are a source for networks of MNIST's width where MNIST cannot be had. The enlargement is bilinear.
+    They replace MNIST as a source of networks of its width where MNIST is not available.
 
     Raises:
         DataError: scikit-learn is not installed.
@@ -51,27 +48,27 @@ def load_28(notify: Notify) -> Arrays:
 
 
 def is_local() -> bool:
-    """Tell whether scikit-learn is installed, without importing it."""
+    """Return whether scikit-learn is installed, without importing it."""
     return importlib.util.find_spec("sklearn") is not None
 
 
 def split_rows(labels: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the rows of the training and of the test part: the data set has no official split, this one is ours.
+    """Return the rows of the training and the test part. The data set has no official split; this one is ours.
 
-    The order of all rows is the order of the sha256 of the texts "digits 0", "digits 1", ... Each class gives the test
-    part its first rows in that order: its share of 500, rounded down, and one more for the classes with the largest
-    remainders (the smaller class first when equal) until there are 500.
+    Rows are ordered by the sha256 of the texts "digits 0", "digits 1", ... The first rows of each class in that order
+    form the test part: the class's share of 500, rounded down, plus one for the classes with the largest remainders
+    (the smaller class first when equal) until there are 500.
 
     Args:
         labels: [1797], classes 0..9.
 
     Returns:
-        int64 [1297] and int64 [500], both ascending: the library's own order.
+        int64 [1297] and int64 [500], both ascending.
     """
     order = np.array(sorted(range(len(labels)), key=lambda row: hashlib.sha256(f"digits {row}".encode()).digest()))
     shares, remainders = np.divmod(np.bincount(labels) * N_TEST, len(labels))
     shares[np.argsort(-remainders, kind="stable")[: N_TEST - shares.sum()]] += 1
-    rank = np.empty(len(labels), np.int64)  # of each position of the order, within its class
+    rank = np.empty(len(labels), np.int64)  # rank within its class of each position of the order
     for c, of_class in ((c, labels[order] == c) for c in range(len(shares))):
         rank[of_class] = np.arange(of_class.sum()) - shares[c]
     return np.sort(order[rank >= 0]), np.sort(order[rank < 0])

@@ -1,4 +1,4 @@
-"""The digits of the fonts that matplotlib brings, as small pictures on one scale."""
+"""The digits of matplotlib's fonts as small pictures on one scale."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ FACES = (
     "DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic", "DejaVuSerif-BoldItalic",
     "STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta",
     "cmr10", "cmb10", "cmss10", "cmti10", "cmtt10",
-    "cmmi10",  # old-style figures: some rise above the line, some hang below it
+    "cmmi10",  # old-style figures: some rise above the line, some hang below
 )  # fmt: skip
-"""The faces of matplotlib that have digits; the others have symbols or nothing in their place."""
+"""The faces of matplotlib that have digits."""
 
 HEIGHT = 24
 """Pixels from the highest to the lowest point of a face's digits."""
 SIDE = 40
 """Pixels of a picture; the margin around the tallest and broadest digit keeps its edges black."""
 FINE = 4
-"""Digits are drawn this many times larger and averaged, so that hinting, made for small sizes, hardly shows."""
+"""Factor by which digits are drawn larger and averaged, which hides the hinting of small sizes."""
 BLANK = 10
-"""What follows the ten digits: an empty picture."""
+"""Index of an empty picture after the ten digits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -36,14 +36,14 @@ class Glyphs:
     """All digits of all faces."""
 
     ink: NDArray[np.float32]
-    """[faces, 11, 40, 40], 0..1; a digit's ink is centred from left to right, a face's from top to bottom."""
+    """[faces, 11, 40, 40], 0..1; ink is centred horizontally for each digit and vertically for each face."""
 
     width: NDArray[np.float32]
-    """[faces, 11], pixels from the leftmost to the rightmost ink; that of the blank is 12."""
+    """[faces, 11], width of the ink in pixels; 12 for the blank."""
 
 
 def can_draw() -> bool:
-    """Tell whether Pillow and matplotlib are installed, without importing them."""
+    """Return whether Pillow and matplotlib are installed, without importing them."""
     return all(importlib.util.find_spec(name) is not None for name in ("PIL", "matplotlib"))
 
 
@@ -67,7 +67,7 @@ def draw_glyphs() -> Glyphs:
 
 
 def _draw_face(path: Path) -> list[tuple[NDArray[np.float32], float]]:
-    """Return picture and width of ink of the ten digits of one face."""
+    """Return pictures and widths of ink of the ten digits of one face."""
     high = _inked(path, 400).any(axis=(0, 2)).sum()
     digits = _inked(path, round(400 * HEIGHT * FINE / high))
     rows = np.flatnonzero(digits.any(axis=(0, 2)))
@@ -84,11 +84,11 @@ def _draw_face(path: Path) -> list[tuple[NDArray[np.float32], float]]:
 
 
 def _inked(path: Path, size: int) -> NDArray[np.uint8]:
-    """Return the ten digits of a font, all on one line: uint8 [10, 2 size, 2 size]."""
+    """Return the ten digits of a font on a common line: uint8 [10, 2 size, 2 size]."""
     from PIL import Image, ImageDraw, ImageFont
 
     try:
-        # The basic layout: the other one needs a library that not every Pillow has.
+        # The other layout engine needs a library that some builds of Pillow lack.
         font = ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
     except OSError as error:
         raise DataError(

@@ -1,7 +1,7 @@
-"""SplitMix64: the hash that every draw comes from which needs no generator.
+"""SplitMix64, the hash behind all random numbers that need no generator.
 
-The state grows by GAMMA, and each state is mixed into an output word by three rounds of "xor with itself shifted to the
-right, multiply" (Steele, Lea and Flood 2014). It is integer arithmetic, exact on every device.
+The state grows by GAMMA, and each state is mixed into a word by three rounds of "xor with itself shifted right,
+multiply" (Steele, Lea and Flood 2014): integer arithmetic, exact on every device.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MASK = (1 << 64) - 1
 
 
 def mixed(seed: int, path: tuple[int, ...]) -> int:
-    """Return the 64-bit word for ``path`` below ``seed``: each part is added to the state, which is then mixed."""
+    """Return the 64-bit word for ``path`` under ``seed``: each part is added to the state, which is then mixed."""
     state = seed & _MASK
     for part in path:
         state = (state + GAMMA * ((part & _MASK) + 1)) & _MASK
@@ -26,9 +26,9 @@ def mixed(seed: int, path: tuple[int, ...]) -> int:
 
 
 def finalise(z: Tensor) -> Tensor:
-    """Mix states into words: int64 -> int64, the 64 bits as a signed number."""
+    """Mix states into words: int64 -> int64, 64 bits as a signed number."""
     for shift, mixer in zip(SHIFTS, MIXERS, strict=True):
-        # `>>` of a signed number repeats its sign: the mask takes the copies away.
+        # `>>` of a signed number copies its sign bit; the mask removes the copies.
         z = z ^ ((z >> shift) & ((1 << (64 - shift)) - 1))
         if mixer != 1:
             z = z * signed(mixer)
@@ -36,5 +36,5 @@ def finalise(z: Tensor) -> Tensor:
 
 
 def signed(word: int) -> int:
-    """The 64-bit word as a signed number, which is the kind that tensors have."""
+    """Return a 64-bit word as a signed number, for tensors."""
     return word - 2**64 if word >= 2**63 else word

@@ -1,7 +1,7 @@
-"""Photographs become rows of grey levels: JPEG decoding, luminance, bilinear sizes.
+"""Conversion of photographs to rows of grey levels: JPEG decoding, luminance, bilinear resizing.
 
-Luminance and sizes are computed in whole numbers below 2**53, which float64 holds exactly: the grey levels are the same
-on every machine, whatever the order in which its matrix product sums.
+Luminance and sizes are computed in integers below 2**53, which float64 represents exactly, so that the result does not
+depend on the machine's order of summation.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from numpy.typing import NDArray
 from ladder_search.errors import DataError
 
 LUMINANCE = (2989, 5870, 1140)
-"""Weights of red, green and blue in 1/10,000: ITU-R BT.601 to four digits; white comes to 254.97."""
+"""Weights of red, green and blue in 1/10,000 (ITU-R BT.601 to four digits); white becomes 254.97."""
 LUMINANCE_UNIT = 10_000
 
 SIDE = 28
-"""Height and width of MNIST's images: what every grey row has, so that one network can see them all."""
+"""Height and width of all grey images, those of MNIST, so that one network can process all of them."""
 
 CHUNK = 4096
-"""Images at a time: about 30 MB of float64 each step."""
+"""Images per chunk, about 30 MB of float64 for each step."""
 
 
 def grey_rows(images: NDArray[np.unsignedinteger], unit: int = 1) -> NDArray[np.uint8]:
     """Return grey rows of 28 x 28 pixels: uint8 [n, 784].
 
     Args:
-        images: whole numbers [n, height, width, 3], of which the luminance is taken, or [n, height, width].
-        unit: what one of the 255 grey levels is in ``images``.
+        images: integers [n, height, width, 3], converted to luminance, or [n, height, width].
+        unit: size of one of 255 grey levels in ``images``.
     """
     rows = np.empty((len(images), SIDE * SIDE), np.uint8)
     for start in range(0, len(images), CHUNK):
@@ -44,14 +44,14 @@ def grey_rows(images: NDArray[np.unsignedinteger], unit: int = 1) -> NDArray[np.
 
 
 def resized(images: NDArray[np.float64], height: int, width: int, unit: int = 1) -> NDArray[np.uint8]:
-    """Return images of another size, bilinearly interpolated between pixel centres and rounded (halves up).
+    """Resize images by bilinear interpolation between pixel centres, rounding halves up.
 
-    The outermost half pixel repeats the edge. Nothing is smoothed first, so the size should not shrink by half or more.
+    The outermost half pixel repeats the edge. There is no smoothing, so shrink by less than half only.
 
     Args:
-        images: whole numbers [n, h, w] from 0 to 255 * unit.
-        height, width: of the result.
-        unit: what one grey level is in ``images``.
+        images: integers [n, h, w] from 0 to 255 * unit.
+        height, width: size of the result.
+        unit: size of one grey level in ``images``.
 
     Returns:
         uint8 [n, height, width].
@@ -63,27 +63,26 @@ def resized(images: NDArray[np.float64], height: int, width: int, unit: int = 1)
 
 
 def channels_first(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return images [n, height, width, 3] as rows uint8 [n, 3 * height * width]: all of red, of green, of blue."""
+    """Return images [n, height, width, 3] as rows of colour planes: uint8 [n, 3 * height * width]."""
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2)).reshape(len(images), -1)
 
 
 def decoded(what: str, jpeg: NDArray[np.uint8], offset: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Decode JPEG files that are stored one after the other and are of one size.
+    """Decode concatenated JPEG files of equal size.
 
     Args:
-        what: where they come from, for the error.
-        jpeg: all bytes.
+        what: origin of the files, for the error message.
+        jpeg: bytes of all files.
         offset: [n + 1]; image i is ``jpeg[offset[i] : offset[i + 1]]``.
 
     Returns:
-        uint8 [n, height, width, 3]. JPEG leaves the last bit to the decoder: another release of Pillow may differ by a
-        grey level or two.
+        uint8 [n, height, width, 3]; releases of Pillow may differ by a grey level or two.
 
     Raises:
-        DataError: Pillow is not installed or cannot read one of them.
+        DataError: Pillow is not installed or cannot read a file.
     """
     try:
-        from PIL import Image  # only the files with photographs need it
+        from PIL import Image  # needed only for photographs
     except ImportError as error:
         raise DataError(f"{what} holds JPEG images, for which Pillow is not installed; install Pillow.") from error
     images = []
@@ -97,8 +96,8 @@ def decoded(what: str, jpeg: NDArray[np.uint8], offset: NDArray[np.int64]) -> ND
 
 
 def _weights(n: int, m: int) -> NDArray[np.float64]:
-    """Return the weights of ``n`` pixels in ``m`` new ones, in units of 1 / (2 m): whole numbers [m, n]."""
-    # Centre i of the new pixels lies at (i + 1/2) n/m - 1/2 old ones; times 2 m it is a whole number.
+    """Return the weights of ``n`` pixels in ``m`` new ones, in units of 1 / (2 m): integers [m, n]."""
+    # The centre of new pixel i lies at (i + 1/2) n/m - 1/2 old pixels, an integer when multiplied by 2 m.
     place = np.clip((2 * np.arange(m) + 1) * n - m, 0, 2 * m * (n - 1))
     low, part = np.divmod(place, 2 * m)
     weights = np.zeros((m, n))

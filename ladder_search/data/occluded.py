@@ -1,18 +1,14 @@
 """Occluded Moving MNIST (Prémont-Schwarz et al. 2017): a digit moves behind bars, and no frame shows all of it.
 
-A frame is ``side`` x ``side`` pixels, background 0, ink up to 1. Bars of the background's colour stand upright and lie
-across at fixed places, and hide the digit where it passes behind them. The digit moves by a whole number of pixels a
-frame and is reflected at the borders. The network sees the occluded frames only; it predicts the class after the
-last one, and for each next frame on the way.
+A frame has ``side`` x ``side`` pixels, background 0, ink up to 1. Vertical and horizontal bars of the background's
+colour at fixed places hide the digit, which moves by a whole number of pixels per frame and is reflected at the
+borders. The network predicts the class after the last frame, and before that each next occluded frame.
 
-A trajectory is a pure function of (key, number of the sequence), by SplitMix64: no generator, no state, the same whole
-numbers on every device, and a fresh one for every number. Frames are gathered from the digit's pixels, not computed, so
-they are the same bits everywhere, too.
+A trajectory is a pure function of (key, number of the sequence) by SplitMix64, and frames are gathered from the digit's
+pixels, so that they are equal on every device.
 
 Legend: n sequences, T frames; S ``side``, d ``digit``; positions are (row, column) of the digit's upper left pixel.
-
-What the paper states is its text; its numbers of pixels and its appendix were not to be had. Each setting says which of
-them it is: *stated*, *unverified* (recalled, and consistent with what is stated), or *ours*.
+Settings are *stated* in the text of the paper, *unverified* (recalled, and consistent with the text), or *ours*.
 """
 
 from __future__ import annotations
@@ -26,46 +22,47 @@ from ladder_search.data.hashing import GAMMA, finalise, signed
 from ladder_search.errors import SettingError
 
 KNIGHT = ((1, 2), (1, -2), (-1, 2), (-1, -2), (2, 1), (2, -1), (-2, 1), (-2, -1))
-"""Rows and columns a frame."""
+"""Rows and columns per frame."""
 
-_BITS = 21  # of a word for each of its three draws: n outcomes are equally likely to n / 2**21
+_BITS = 21  # bits per draw, three draws per word: n outcomes are equally likely to n / 2**21
 _DRAW = (1 << _BITS) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """What is seen and how it moves; lengths in pixels."""
+    """A scene and its motion; lengths in pixels."""
 
     side: int = 32
-    """Of a frame. Unverified; 8 + 4 + 8 + 4 + 8 is the one size at which the stated bars are symmetric."""
+    """Side of a frame. Unverified; 8 + 4 + 8 + 4 + 8 is the only size at which the stated bars are symmetric."""
 
     digit: int = 14
-    """Side of a digit, whose image is downscaled to it. Unverified."""
+    """Side of a digit, to which its image is downscaled. Unverified."""
 
     bar: int = 4
     """Width of a bar. Stated."""
 
     gap: int = 8
-    """Between two bars. Stated."""
+    """Distance of two bars. Stated."""
 
     first_bar: int = 8
-    """Where the first bar begins, in rows and columns alike. Ours: symmetric."""
+    """First row and first column of the first bar. Ours: symmetric."""
 
     velocities: tuple[tuple[int, int], ...] = KNIGHT
-    """Rows and columns a frame, one of them for each sequence, equally likely. That they are eight is stated; which is
-    unverified."""
+    """Rows and columns per frame, one pair for each sequence, equally likely. Their number, eight, is stated; the
+    values are unverified.
+    """
 
     bounces: bool = True
-    """Reflected at the borders, which is stated; otherwise a sequence starts where it will not reach one."""
+    """Reflect the digit at the borders (stated); otherwise start a sequence where it will not reach one."""
 
     margin: int = 0
-    """Least distance of the digit's start from the borders. Ours: any place will do."""
+    """Minimum distance of the digit's start from the borders. Ours: none."""
 
     frames: int = 5
     """T. Stated."""
 
     pooling: str = "mean"
-    """How pixels are put together when a digit is downscaled, ``mean`` or ``max``. Ours."""
+    """How pixels are pooled when a digit is downscaled, ``mean`` or ``max``. Ours."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.digit < self.side:
@@ -92,17 +89,17 @@ class Scene:
 
     @property
     def room(self) -> int:
-        """How far a digit can be from the upper and from the left border: positions are 0 .. room."""
+        """Maximum distance of a digit from the upper and the left border; positions are 0 .. room."""
         return self.side - self.digit
 
     @property
     def visible(self) -> tuple[bool, ...]:
-        """Whether a row, or a column, is free of bars lying across it, or standing in it: [S]."""
+        """Whether a row or column is free of the bars parallel to it: [S]."""
         period = self.bar + self.gap
         return tuple(i < self.first_bar or (i - self.first_bar) % period >= self.bar for i in range(self.side))
 
     def starts(self, velocity: tuple[int, int]) -> list[tuple[int, int]]:
-        """Return (lowest, how many) of the positions that a sequence may start from, for rows and for columns."""
+        """Return (lowest, count) of the possible start positions of a sequence, for rows and for columns."""
         found = []
         for speed in velocity:
             way = 0 if self.bounces else speed * (self.frames - 1)
@@ -113,16 +110,13 @@ class Scene:
 
 FULL = Scene()
 HALF = Scene(side=16, digit=7, bar=2, gap=4, first_bar=4)
-"""At half the size and the same speeds, for machines without an accelerator. Ours."""
+"""Half the size at the same speeds, for machines without an accelerator. Ours."""
 MINI = Scene(side=16, digit=7, bar=2, gap=4, first_bar=4, velocities=((1, 1),), bounces=False)
-"""At half the size with one velocity: what minutes on one core are enough for. Ours."""
+"""Half the size with one velocity, trainable in minutes on one core. Ours."""
 
 
 class Renderer:
-    """Draws sequences of a scene on one device; it holds tables only, and every call is a function of its arguments.
-
-    Shown: ``Renderer(FULL, device).positions(key, numbers)`` is the same whenever and wherever it is called.
-    """
+    """Draws sequences of a scene on one device; every call is a pure function of its arguments."""
 
     def __init__(self, scene: Scene, device: torch.device | str = "cpu") -> None:
         self.scene = scene
@@ -134,12 +128,12 @@ class Renderer:
         self._place, self._pixel = (torch.arange(n, device=device) for n in (scene.side, scene.digit))
 
     def positions(self, key: int | Tensor, numbers: Tensor) -> Tensor:
-        """Return where the digits are: int64 (n, T, 2), each 0 .. S-d.
+        """Return the positions of the digits: int64 (n, T, 2), each 0 .. S-d.
 
         Args:
-            key: of the stream, a 64-bit word as a signed number; see ``data.occluded_sets``.
-            numbers: which sequences of the stream, int64 (n,). A table in memory: a compiler of C++ may take it for
-                granted that the multiples of a large number which it makes itself do not overflow.
+            key: key of the stream, a 64-bit word as a signed number; see ``data.occluded_sets``.
+            numbers: numbers of the sequences in the stream, int64 (n,), as a tensor in memory: a C++ compiler may
+                assume that multiples of a large number that it generates itself do not overflow.
         """
         words = finalise((numbers + 1) * signed(GAMMA) + key)
         row, column, choice = ((words >> shift) & _DRAW for shift in (1 + 2 * _BITS, 1 + _BITS, 1))
@@ -148,29 +142,26 @@ class Renderer:
         return self.moved(start, self._velocities[which])
 
     def moved(self, start: Tensor, velocity: Tensor) -> Tensor:
-        """Return the positions in all frames of digits that start somewhere: int64 (n, 2) and (n, 2) -> (n, T, 2)."""
+        """Return the positions in all frames of digits with these starts and velocities: int64 (n, 2) -> (n, T, 2)."""
         room = self.scene.room
         there = torch.remainder(start.unsqueeze(1) + velocity.unsqueeze(1) * self._time[:, None], 2 * room)
-        return torch.where(there > room, 2 * room - there, there)  # as far back as it would have gone beyond
+        return torch.where(there > room, 2 * room - there, there)  # reflected
 
     def frames(self, digits: Tensor, positions: Tensor, *, occluded: bool = True) -> Tensor:
-        """Return the frames.
+        """Return the frames, (n, T, S, S), in the digits' type.
 
         Args:
-            digits: of any type, (n, d, d).
+            digits: digits of any type, (n, d, d).
             positions: int64 (n, T, 2).
             occluded: whether there are bars.
-
-        Returns:
-            Of the digits' type, (n, T, S, S).
         """
         d = self.scene.digit
-        pixel = self._place - positions.unsqueeze(-1)  # (n, T, 2, S): which row or column of the digit is there
+        pixel = self._place - positions.unsqueeze(-1)  # (n, T, 2, S): row or column of the digit
         inside = (pixel >= 0) & (pixel < d)
         if occluded:
             inside = inside & self._visible
-        # Rows and columns are hidden independently of each other. One pixel more than the digit has is background:
-        # whatever lies outside in either direction ends there.
+        # Rows and columns are hidden independently. An additional pixel after the digit's is background, which
+        # positions outside the digit refer to.
         place = torch.where(inside[:, :, 0], pixel[:, :, 0] * d, d * d).unsqueeze(-1)
         place = place + torch.where(inside[:, :, 1], pixel[:, :, 1], d * d).unsqueeze(-2)
         padded = torch.nn.functional.pad(digits.flatten(1), (0, 1))
@@ -178,11 +169,11 @@ class Renderer:
         return padded.gather(1, place.clamp(max=d * d).flatten(1)).view(n, T, self.scene.side, self.scene.side)
 
     def visible(self, positions: Tensor) -> Tensor:
-        """Return which pixels of the digit each frame shows: int64 (n, T, 2) -> bool (n, T, d, d)."""
+        """Return the pixels of the digit visible in each frame: int64 (n, T, 2) -> bool (n, T, d, d)."""
         shown = self._visible[positions.unsqueeze(-1) + self._pixel]  # (n, T, 2, d)
         return shown[:, :, 0, :, None] & shown[:, :, 1, None, :]
 
 
 def seen_so_far(visible: Tensor) -> Tensor:
-    """Return which pixels frame t or an earlier one shows: bool (n, T, d, d) of each frame alone -> the same shape."""
+    """Return the pixels visible in frame t or an earlier one, from those of each frame: bool (n, T, d, d)."""
     return visible.cumsum(1) > 0

@@ -1,7 +1,7 @@
-"""Errors on occluded sequences of predictors with much or no information, to compare a network's error with.
+"""Reference errors on occluded sequences, of predictors with much or no information.
 
-All numbers are mean-squared errors per pixel of the next occluded frame, with ink up to 1. The papers' own prediction
-errors, about 0.0015, are of this size, and the mean over the frames to predict is the number to compare.
+All numbers are mean-squared errors per pixel of the next occluded frame, with ink up to 1. The papers' prediction
+errors, about 0.0015, are of this size; compare them with means over the predicted frames.
 """
 
 from __future__ import annotations
@@ -19,19 +19,16 @@ class PredictionBounds:
     """Errors of predictors without parameters."""
 
     zero: float
-    """Of an empty frame, mean over frames 2..T."""
+    """Error of an empty frame, mean over frames 2..T."""
 
     copy: float
-    """Of the frame before, mean over frames 2..T."""
+    """Error of the previous frame, mean over frames 2..T."""
 
     unknown_velocity: float
-    """Of the mean over all velocities, in frame 2, given the whole digit and where it started.
-
-    That is their best guess, because velocities are equally likely.
-    """
+    """Error in frame 2 of the mean over all (equally likely) velocities, given the whole digit and its start."""
 
     known_motion: tuple[float, ...]
-    """In frames 2..T, given the motion and the pixels seen so far, with 0 for the others."""
+    """Errors in frames 2..T, given the motion and the pixels seen so far, with 0 for the others."""
 
 
 def prediction_bounds(renderer: Renderer, digits: Tensor, positions: Tensor) -> PredictionBounds:

@@ -1,10 +1,8 @@
-"""Occluded moving digits as data sets: MNIST's or scikit-learn's digits in a scene, cut into training and fixed sets.
+"""Occluded moving digits as data sets: digits of MNIST or scikit-learn in a scene.
 
-Training sequences are drawn anew: those of a step are a function of (the member's seed, the step), with whichever
-digits its batch names. Whether the paper drew anew or repeated is not stated: this is ours. Validation and test
-sequences are fixed: one for every digit, the same for all members and searches, named by a digest. Digits of the
-training part are trained on and validated with, by a label split as everywhere; digits of the test part are tested
-with. Validation and test have streams with keys of their own.
+Training sequences are drawn anew in every step, as a function of (data seed of the member, step); the paper does not
+state whether it did so. Validation and test sequences are fixed, one for each digit, with separate streams. A label
+split divides the digits of the training part into training and validation; the test part is for testing.
 """
 
 from __future__ import annotations
@@ -26,18 +24,18 @@ from ladder_search.data.occluded import FULL, HALF, MINI
 from ladder_search.errors import SettingError
 
 VALIDATION, TEST = 2, 3
-"""Parts with fixed sequences: each has a stream of trajectories of its own."""
+"""Parts with fixed sequences; each has its own stream of trajectories."""
 
 FIXED_SEED = 1
-"""Of the validation and the test sequences."""
+"""Seed of the validation and the test sequences."""
 
 _TRAJECTORY = 0x6D6F7665
-"""Keeps these keys apart from those of noise and weights, which are derived from the same seeds."""
+"""Separates these keys from those of noise and weights, which are derived from the same seeds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MovingSource:
-    """A row of the table of data sets: whose digits move in which scene, and what of them is seen."""
+    """A row of the table of data sets: digits, their scene, and the models' view of it."""
 
     name: str
     description: str
@@ -65,7 +63,7 @@ class MovingSource:
 
 
 def moving_rows(images: Mapping[str, Source]) -> list[MovingSource]:
-    """Return the rows of moving digits; ``-seen`` has the optimal reconstructions in place of the frames."""
+    """Return the rows of moving digits; ``-seen`` has the optimal reconstructions instead of the frames."""
     scenes = {
         "": (FULL, "32 x 32, 5 frames, 8 velocities"),
         "-half": (HALF, "16 x 16, 5 frames, 8 velocities"),
@@ -89,15 +87,15 @@ def moving_rows(images: Mapping[str, Source]) -> list[MovingSource]:
 
 
 def in_scene(name: str, dataset: Dataset, moving: Moving) -> Dataset:
-    """Return a data set of digits, downscaled to the size of a scene, whose models see how they move.
+    """Return the data set of digits downscaled to the size of a scene.
 
     Args:
-        name: for messages and records.
+        name: name for messages and records.
         dataset: images of 28 x 28 grey levels.
-        moving: the ``digit`` of its scene divides 28.
+        moving: the scene; its ``digit`` divides 28.
 
     Raises:
-        SettingError: images or a digit of another size.
+        SettingError: images or digit have another size.
     """
     scene = moving.scene
     if dataset.train_x[0].size != SIDE * SIDE or SIDE % scene.digit:
@@ -132,15 +130,15 @@ def stream_key(seed: int, part: int) -> int:
 
 
 def step_keys(keys: Tensor) -> Tensor:
-    """Return the keys of the trajectories that training steps draw, given those of their noise: int64 (K,) -> (K,).
+    """Return the keys of training steps' trajectories from those of their noise: int64 (K,) -> (K,).
 
-    A step's sequences are numbered from 0 in a stream of its own, which nothing else that is drawn for it comes from.
+    The sequences of a step are numbered from 0 in a separate stream.
     """
     return finalise(keys ^ _TRAJECTORY)
 
 
 def _shrunk(x: NDArray[np.uint8], factor: int, pooling: str) -> NDArray[np.int16]:
-    """Pool squares of ``factor`` pixels into sums or maxima, whole numbers both: uint8 [n, 784] -> int16 [n, d, d]."""
+    """Pool squares of ``factor`` pixels into integer sums or maxima: uint8 [n, 784] -> int16 [n, d, d]."""
     d = SIDE // factor
     squares = x.reshape(len(x), d, factor, d, factor).astype(np.int16)
     pooled: NDArray[np.int16] = squares.sum((2, 4), dtype=np.int16) if pooling == "mean" else squares.max((2, 4))

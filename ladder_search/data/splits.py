@@ -1,4 +1,4 @@
-"""Label splits: which training images are labelled, unlabelled and held out. A split is data, made once from a seed."""
+"""Label splits: labelled, unlabelled and held-out training images, as a function of a seed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ladder_search.data.permutation import permutations
 from ladder_search.errors import SettingError
 
 SPLIT_TAG = 0
-"""Tag of the permutation that a split is cut from; the batch streams have other tags."""
+"""Tag of the permutation of a split, distinct from those of the batch streams."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -19,34 +19,33 @@ class Split:
     """Rows of the training set, as int64 index arrays in permuted order."""
 
     labelled: NDArray[np.int64]
-    """[n_labelled], class-balanced unless all labels are used; every one is also in ``unlabelled``."""
+    """[n_labelled], class-balanced unless all labels are used; all are also in ``unlabelled``."""
 
     unlabelled: NDArray[np.int64]
-    """[n - n_validation], the rows whose pixels are trained on."""
+    """[n - n_validation], rows whose pixels are trained on."""
 
     validation: NDArray[np.int64]
-    """[n_validation], the rows that tuning is judged by; disjoint from ``unlabelled``."""
+    """[n_validation], rows for tuning; disjoint from ``unlabelled``."""
 
 
 def make_split(
     labels: NDArray[np.integer], *, n_labelled: int | None, n_validation: int, n_classes: int, seed: int
 ) -> Split:
-    """Cut a training set into labelled, unlabelled and validation rows, as the ladder network's own code does.
+    """Split a training set into labelled, unlabelled and validation rows like the ladder network's original code.
 
-    All n rows are permuted with the seed. The first n - n_validation are the unlabelled set, the rest the validation
-    set. The first n_labelled / n_classes rows of each class in the unlabelled set are the labelled set, in permuted
-    order. So, for one seed, the 100 labels are among the 1000, and the labels stay the same with and without a
-    validation set.
+    All n rows are permuted with the seed. The first n - n_validation are unlabelled, the rest is for validation. The
+    first n_labelled / n_classes unlabelled rows of each class are labelled, in permuted order. For one seed, the 100
+    labels are therefore among the 1000, and the same with and without a validation set.
 
     Args:
         labels: classes 0..n_classes-1 of the training set, [n].
-        n_labelled: number of labels, a multiple of ``n_classes``; None uses every label of the unlabelled set.
-        n_validation: rows held out, 0 .. n-1.
+        n_labelled: number of labels, a multiple of ``n_classes``; None: all labels of the unlabelled set.
+        n_validation: held-out rows, 0 .. n-1.
         n_classes: number of classes.
         seed: 0 .. 2**64-1.
 
     Raises:
-        SettingError: a number that breaks its rule, or more labels than a class has.
+        SettingError: a number is out of range, or a class has too few rows.
     """
     n = len(labels)
     if n == 0 or int(labels.min()) < 0 or int(labels.max()) >= n_classes:

@@ -1,7 +1,7 @@
-"""Digits of other origins, each one file of arrays in the user's folder: meter digits, Chars74K, USPS.
+"""Other digits, each in one file of arrays in the user's folder: meter digits, Chars74K, USPS.
 
-The first two are photographs of printed and painted digits, in colour, with parts of neighbours at the sides; they
-stand in for SVHN as the target of a transfer from MNIST, and results on them are not results on SVHN.
+Meter digits and Chars74K are colour photographs with parts of neighbouring digits. They replace SVHN as the target of a
+transfer from MNIST; results on them are not results on SVHN.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ladder_search.data.sources import read_arrays
 METER_DIGITS = "digits/meter_digits_20x32.npz"
 CHARS74K = "digits/chars74k_digits_32x32.npz"
 USPS = "digits/usps_16x16.npz"
-"""Places below the folder ``LADDER_SEARCH_DATA``."""
+"""Paths below the folder ``LADDER_SEARCH_DATA``."""
 
 SHA256 = {
     METER_DIGITS: "bc2fcbca0b4da8be5f6c7f32acd2fac1a0ed724f37dedfdb7a3596e2aa2344cc",
@@ -26,10 +26,10 @@ SHA256 = {
 
 
 def load_meter_digits(notify: Notify) -> Arrays:
-    """Return the meter digits in grey: uint8 [8286, 784] and [2077, 784], in the split that the file gives.
+    """Return the meter digits in grey: uint8 [8286, 784] and [2077, 784], in the split of the file.
 
     Raises:
-        DataError: the file is absent or another one, or Pillow is not installed.
+        DataError: the file is missing or has other content, or Pillow is not installed.
     """
     images, y, train = _meter_digits()
     x = grey_rows(images)
@@ -37,10 +37,10 @@ def load_meter_digits(notify: Notify) -> Arrays:
 
 
 def load_meter_digits_rgb(notify: Notify) -> Arrays:
-    """Return the meter digits in colour, 32 x 32: uint8 [8286, 3072] and [2077, 3072], all red, all green, all blue.
+    """Return the meter digits in colour, 32 x 32: uint8 [8286, 3072] and [2077, 3072], as colour planes.
 
     Raises:
-        DataError: the file is absent or another one, or Pillow is not installed.
+        DataError: the file is missing or has other content, or Pillow is not installed.
     """
     images, y, train = _meter_digits()
     x = channels_first(images)
@@ -48,10 +48,10 @@ def load_meter_digits_rgb(notify: Notify) -> Arrays:
 
 
 def load_chars74k(notify: Notify) -> Arrays:
-    """Return the digits of Chars74K in grey: uint8 [708, 784] and [177, 784], in the split that the file gives.
+    """Return the digits of Chars74K in grey: uint8 [708, 784] and [177, 784], in the split of the file.
 
     Raises:
-        DataError: the file is absent or another one.
+        DataError: the file is missing or has other content.
     """
     content = read_arrays(CHARS74K, SHA256[CHARS74K])
     x, y, train = grey_rows(content["image"]), content["label"], content["split"] == 0
@@ -61,12 +61,12 @@ def load_chars74k(notify: Notify) -> Arrays:
 def load_usps(notify: Notify) -> Arrays:
     """Return USPS, enlarged: uint8 [7291, 784] and [2007, 784], the official split.
 
-    The file has bright strokes on black over the whole range 0..255, as MNIST has, so grey levels stay. The digits fill
-    their 16 x 16 pixels while MNIST's keep a margin of four: enlarged to 28 x 28 they are larger than those, as is
-    usual when one data set is carried over to the other.
+    Like MNIST, the file has bright strokes on black over the range 0..255, so grey levels are unchanged. Its digits
+    fill all 16 x 16 pixels, so that at 28 x 28 they are larger than MNIST's, which have a margin of four; this is usual
+    for transfers between the two.
 
     Raises:
-        DataError: the file is absent or another one.
+        DataError: the file is missing or has other content.
     """
     content = read_arrays(USPS, SHA256[USPS])
     train_x, test_x = (grey_rows(content[f"{part}_image"]) for part in ("train", "test"))
@@ -74,11 +74,10 @@ def load_usps(notify: Notify) -> Arrays:
 
 
 def _meter_digits() -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]:
-    """Return images uint8 [10363, 32, 32, 3], classes, and which of them are for training.
+    """Return images uint8 [10363, 32, 32, 3], classes, and the mask of training images.
 
-    They are 32 high and 20 wide. The edge columns are repeated, six times on each side: a digit keeps its proportions,
-    as in MNIST and SVHN, and there is no edge where the picture ends. Stretched, every digit would be 1.6 times as
-    broad as those that the source column has.
+    The pictures are 32 high and 20 wide; the edge columns are repeated six times on each side. This keeps the
+    proportions of digits as in MNIST and SVHN, without an edge; stretched digits would be 1.6 times as broad.
     """
     content = read_arrays(METER_DIGITS, SHA256[METER_DIGITS])
     narrow = decoded(METER_DIGITS, content["jpeg"], content["offset"])

@@ -1,7 +1,7 @@
 """SVHN, format 2: crops of house numbers, 32 x 32 in colour, by Netzer et al. 2011. For non-commercial use only.
 
-Three files: 73,257 training images, 26,032 test images and 531,131 "extra" ones, which are easier. In a file the
-array X is [32, 32, 3, n] (row, column, colour, image) and y is [n, 1], 1..10, where 10 means the digit 0.
+Three files contain 73,257 training images, 26,032 test images and 531,131 easier "extra" images. In a file the array X
+is [32, 32, 3, n] (row, column, colour, image) and y is [n, 1], 1..10, where 10 means the digit 0.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ladder_search.data.sources import DATA_VARIABLE, check_sha256, data_folder,
 from ladder_search.errors import DataError
 
 OFFICIAL = "http://ufldl.stanford.edu/housenumbers"
-"""Of the data set's authors. What comes over plain http is verified by its sha256 before it is opened."""
+"""Address of the authors. Plain http, so content is verified by its sha256 before it is opened."""
 
 TRAIN, TEST, EXTRA = "train_32x32.mat", "test_32x32.mat", "extra_32x32.mat"
 FILES = {
@@ -27,21 +27,21 @@ FILES = {
     EXTRA: (1_329_278_602, "a133a4beb38a00fcdda90c9489e0c04f900b660ce8a316a5e854838379a71eb3"),
 }
 FOLDERS = ("", "svhn", "SVHN", "svhn_cropped", "digits")
-"""Below the user's folder."""
+"""Folders below the user's folder."""
 
 
 def load(notify: Notify) -> Arrays:
     """Return the luminance of SVHN in 28 x 28 pixels: uint8 [73257, 784] and [26032, 784].
 
     Raises:
-        DataError: a file is neither in the user's folder nor can be fetched, or it is another one.
+        DataError: a file is not available, or has other content.
     """
     (train_x, train_y), (test_x, test_y) = (_part(file, notify) for file in (TRAIN, TEST))
     return Arrays(grey_rows(train_x), train_y, grey_rows(test_x), test_y)
 
 
 def load_rgb(notify: Notify) -> Arrays:
-    """Return SVHN as it is: uint8 [73257, 3072] and [26032, 3072], all of red, of green, of blue, each row by row.
+    """Return SVHN in colour: uint8 [73257, 3072] and [26032, 3072], as colour planes.
 
     Raises:
         DataError: see ``load``.
@@ -51,7 +51,7 @@ def load_rgb(notify: Notify) -> Arrays:
 
 
 def load_extra(notify: Notify) -> Arrays:
-    """Return ``load`` with the extra images behind the training images: uint8 [604388, 784] and [26032, 784].
+    """Return ``load`` with the extra images appended to the training images: uint8 [604388, 784] and [26032, 784].
 
     Reading the extra file takes about 5 GB of memory.
 
@@ -67,10 +67,10 @@ def load_extra(notify: Notify) -> Arrays:
 
 
 def is_local(*files: str) -> bool:
-    """Tell whether the user's folder has all ``files``; contents are not verified.
+    """Return whether the user's folder has all ``files``; contents are not verified.
 
     Raises:
-        DataError: ``LADDER_SEARCH_DATA`` names no folder.
+        DataError: ``LADDER_SEARCH_DATA`` does not name a folder.
     """
     folder = data_folder()
     return folder is not None and all(find_file(folder, FOLDERS, file) for file in files)
@@ -80,14 +80,14 @@ def read_mat(what: str, content: bytes) -> tuple[NDArray[np.uint8], NDArray[np.u
     """Return the images uint8 [n, 32, 32, 3] and the digits uint8 [n], 0..9, of a file in SVHN's format 2.
 
     Raises:
-        DataError: no such file.
+        DataError: the content is not such a file.
     """
-    from scipy.io import loadmat  # takes a quarter of a second: only when needed
+    from scipy.io import loadmat  # takes a quarter of a second, so it is imported on use
 
     try:
         found = loadmat(io.BytesIO(content), variable_names=("X", "y"))
         x, y = found["X"], found["y"].ravel()
-    except Exception as error:  # a broken file can fail in any way
+    except Exception as error:  # a broken file can raise anything
         raise DataError(
             f"{what} must be a MATLAB file with X and y, it is not ({error}); get the file again."
         ) from error
@@ -104,7 +104,7 @@ def read_mat(what: str, content: bytes) -> tuple[NDArray[np.uint8], NDArray[np.u
 
 
 def _part(file: str, notify: Notify) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return the images and digits of one of the ``FILES``, from the user's folder, else from the official address."""
+    """Return the images and digits of one of the ``FILES``, from the user's folder or the official address."""
     size, sha256 = FILES[file]
     folder = data_folder()
     path = None if folder is None else find_file(folder, FOLDERS, file)

@@ -1,9 +1,8 @@
-"""Contrast normalisation and ZCA whitening of images, as Rasmus et al. 2015 prepared CIFAR-10.
+"""Contrast normalisation and ZCA whitening of images, as for CIFAR-10 by Rasmus et al. 2015.
 
-Legend: ``x`` pixels 0..255 or whatever the data set counts in, d numbers a row; ``E D E^T`` the eigenvectors and
-eigenvalues of the covariance; ``P = E D^(-1/2) E^T``. Everything is fitted in double precision and given in single.
-
-Source: the original code, options ``--contrast-norm 55 --whiten-zca 3072``.
+Legend: ``x`` pixels, d numbers per row; ``E D E^T`` eigenvectors and eigenvalues of the covariance; ``P = E D^(-1/2)
+E^T``. Fitted in double precision, applied in single. Source: the original code, options ``--contrast-norm 55
+--whiten-zca 3072``.
 """
 
 from __future__ import annotations
@@ -16,19 +15,19 @@ from torch import Tensor, nn
 CONTRAST = 55.0
 """Length of a row after contrast normalisation."""
 FILTER_BIAS = 0.1
-"""Added to every variance before the eigenvalues are inverted: directions of next to no variance stay small."""
+"""Added to every variance before the eigenvalues are inverted, so that directions with little variance stay small."""
 _FLAT = 1e-8
-"""A row whose length is below this many ``CONTRAST`` has no contrast and is left as it is."""
+"""A row with a length below this multiple of ``CONTRAST`` has no contrast and is left unchanged."""
 _ROWS_AT_ONCE = 4096
-"""Of double precision, which for CIFAR-10's rows are 100 MB."""
+"""Rows in double precision, 100 MB for CIFAR-10."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Whitening:
-    """What ``fit`` found; it is applied to rows of any origin."""
+    """A whitening fitted by ``fit``, for rows of any origin."""
 
     mean: Tensor
-    """Of the rows it was fitted on, after contrast normalisation: (d,) float64."""
+    """Mean of the fitted rows after contrast normalisation: (d,) float64."""
     P: Tensor
     """(d, d) float64, symmetric."""
 
@@ -42,7 +41,7 @@ class Whitening:
 
 
 def contrast_normalised(x: Tensor) -> Tensor:
-    """Return rows less their own mean, at the length 55: (n, d) of any type -> (n, d) float64."""
+    """Return rows minus their mean, scaled to length 55: (n, d) of any type -> (n, d) float64."""
     centred = x.double()
     centred = centred - centred.mean(1, keepdim=True)
     scale = centred.norm(dim=1, keepdim=True) / CONTRAST
@@ -50,7 +49,7 @@ def contrast_normalised(x: Tensor) -> Tensor:
 
 
 def fit(x: Tensor) -> Whitening:
-    """Return the whitening of contrast-normalised rows that are like ``x``, (n, d): all d components, none dropped."""
+    """Return the whitening of contrast-normalised rows like ``x``, (n, d), with all d components."""
     n, d = x.shape
     total = torch.zeros(d, dtype=torch.float64, device=x.device)
     products = torch.zeros(d, d, dtype=torch.float64, device=x.device)
@@ -65,9 +64,9 @@ def fit(x: Tensor) -> Whitening:
 
 
 class Prepared(nn.Module):
-    """A network that is handed pixels and prepares them as those were that it was trained on.
+    """A network that applies the preparation of its training data to its input.
 
-    Pixels may be in 0..1 as well as in 0..255: contrast normalisation takes any factor away.
+    Pixels may be in 0..1 or in 0..255, because contrast normalisation removes any factor.
     """
 
     def __init__(self, network: nn.Module, inputs: int) -> None:
@@ -77,16 +76,16 @@ class Prepared(nn.Module):
         self.register_buffer("P", torch.eye(inputs))
 
     def take(self, whitening: Whitening) -> None:
-        """Prepare by ``whitening`` from now on."""
+        """Use ``whitening`` from now on."""
         self.get_buffer("mean").copy_(whitening.mean)
         self.get_buffer("P").copy_(whitening.P)
 
     def prepared(self, x: Tensor) -> Tensor:
-        """What ``network`` is handed for these pixels: (rows, d) -> (rows, d)."""
+        """Return the input of ``network`` for these pixels: (rows, d) -> (rows, d)."""
         rows = Whitening(self.get_buffer("mean").double(), self.get_buffer("P").double())(x)
         return rows.to(x.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Class probabilities: (rows, d) -> (rows, classes)."""
+        """Return class probabilities: (rows, d) -> (rows, classes)."""
         probabilities: Tensor = self.network(self.prepared(x))
         return probabilities
