@@ -1,1 +1,1 @@
-"""Speed and memory: scripts for people, one question each. Start with README.md."""
+"""Scripts that measure speed and memory, one question each; see README.md."""

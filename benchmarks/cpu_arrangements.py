@@ -1,11 +1,9 @@
-"""Which arrangement of processes, threads, pack size and compiling does the most training on the cores of one machine?
+"""Which arrangement of processes, threads, pack size and compilation has the highest throughput on one machine's cores?
 
 An arrangement is P processes of T threads, each with a pack of K members or with the plain PyTorch loop, eager or
-compiled, in float32 or with bfloat16 products. Its figure is the member-steps per second of all its processes
-together. Rivals: one plain loop per core. Batches, noise and the interval's read-back are part of every step.
-
-All arrangements live side by side and take turns; in a turn the processes start together and are counted over a common
-window (``crew.py``).
+compiled, in float32 or with bfloat16 products. Its figure is the member-steps per second of all its processes,
+including batches, noise and the interval's read-back. The rivals are one plain loop per core. All arrangements stay
+alive and take turns; in a turn the processes start together and are counted over a common window (``crew.py``).
 
     python -m benchmarks.cpu_arrangements
 """
@@ -18,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-# One compile worker: the processes would each start one per core. Before torch is imported.
+# One compile worker; otherwise each process starts one per core. Set before torch is imported.
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 from benchmarks.crew import Crew, Program, Turn
@@ -29,7 +27,7 @@ from ladder_search.cores import usable_cores
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrangement:
-    """One way of using the machine."""
+    """One use of the machine."""
 
     program: Program
     processes: int = 2
@@ -45,7 +43,7 @@ class Arrangement:
 
 
 def arrangements(cores: int, members: Sequence[int], *, compiled: bool, bf16: bool) -> list[Arrangement]:
-    """Rivals first, then packs: one process per core, one process on one core, one process with all cores."""
+    """Return the rivals, then packs: one process per core, one process on one core, one process with all cores."""
     found: list[Arrangement] = []
     for processes in dict.fromkeys((cores, 1)):
         found += [Arrangement(program=Program(adam=adam), processes=processes) for adam in ("foreach", "fused")]
@@ -67,7 +65,7 @@ Turns = Mapping[Arrangement, Sequence[Sequence[Turn]]]
 def measure(
     study: str, all_: Sequence[Arrangement], *, cores: int, rounds: int, window: float
 ) -> tuple[Turns, dict[Arrangement, float]]:
-    """Return the turns of every arrangement, and the seconds until its first steps were done."""
+    """Return the turns of every arrangement, and the seconds until its first steps were complete."""
     turns: dict[Arrangement, list[list[Turn]]] = {one: [] for one in all_}
     with ExitStack() as stack:
         crews = {
@@ -83,17 +81,17 @@ def measure(
 
 
 def rate(turn: Sequence[Turn]) -> float:
-    """Member-steps per second of all processes of one turn."""
+    """Return the member-steps per second of all processes in one turn."""
     return sum(one.done / one.wall for one in turn)
 
 
 def ratio(turns: Turns, one: Arrangement, other: Arrangement) -> float:
-    """Median over rounds of one arrangement's rate over the other's in the same round."""
+    """Return the median over rounds of the ratio of two arrangements' rates in the same round."""
     return statistics.median(rate(a) / rate(b) for a, b in zip(turns[one], turns[other], strict=True))
 
 
 def compare(report: Report, study: str, all_: Sequence[Arrangement], *, cores: int, rounds: int, window: float) -> None:
-    """Measure all arrangements of one study and print their table."""
+    """Measure all arrangements on one study and print their table."""
     turns, first = measure(study, all_, cores=cores, rounds=rounds, window=window)
     rates = {one: Spread.of([rate(turn) for turn in found]) for one, found in turns.items()}
 
@@ -146,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     question = "Which arrangement of processes, threads, packs and compiling trains most?"
     with benchmark(question, __doc__, *OPTIONS, one_process=False, arguments=arguments) as (report, options):
         cores = usable_cores()
-        # Quick: no compiling, which takes up to a minute per program the first time.
+        # Quick runs do not compile, which takes up to a minute per program the first time.
         compiled, bf16 = not (options.quick or options.no_compile), not (options.quick or options.no_bf16)
         all_ = arrangements(cores, options.members, compiled=compiled, bf16=bf16)
         for study in options.studies:

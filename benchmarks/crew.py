@@ -1,11 +1,11 @@
-"""Processes that train side by side and are measured over a common window: packs, and the plain PyTorch loop.
+"""Concurrent training processes, measured over a common window: packs, and the plain PyTorch loop.
 
-N processes of the plain loop are what Ray Tune makes of a machine or, with fractional GPUs, of a GPU; what Ray itself
-costs is left out, which favours them. Forms of the plain loop:
+N processes of the plain loop model Ray Tune on a machine or, with fractional GPUs, on a GPU, without Ray's own
+overhead. Forms of the plain loop:
 
-    eager             as one writes it
-    compiled          its cost compiled; reduce-overhead: through torch.compile(mode="reduce-overhead")
-    captured          the whole update as one CUDA graph, the way PyTorch's manual shows it, fused Adam in it
+    eager             plain PyTorch
+    compiled          with a compiled cost; reduce-overhead: with torch.compile(mode="reduce-overhead")
+    captured          the whole update as one CUDA graph, as in PyTorch's manual, with fused Adam
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from ladder_search.training.pack import MemberSpec, TrainingData
 FORMS = ("eager", "captured", "reduce-overhead")
 COUNTS = (1, 2, 4, 8, 16)
 WINDOW_SECONDS = 2.0
-"""Length of the common window in which all processes train; a quarter of it is added for evaluations."""
+"""Length of the common window in which all processes train; evaluations take another quarter of it."""
 CHUNK = 10
-"""Steps between two looks at the clock, where a process waits for the device."""
+"""Steps between two checks of the clock, for which a process waits for the device."""
 BARRIER_SECONDS, ANSWER_SECONDS, PREPARE_SECONDS = 30.0, 60.0, 120.0
-"""Longest waits: of a process for the others, for the result of a window, for a program that is compiled."""
+"""Timeouts: for the other processes, for the result of a window, and for the compilation of a program."""
 
 
 class CrewError(Exception):
@@ -48,11 +48,11 @@ class CrewError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """What one of the processes trains: a pack of ``members``, or, with 0, the plain loop."""
+    """The work of a process: a pack of ``members``, or, with 0, the plain loop."""
 
     members: int = 0
     way: str = "eager"
-    """One of the ways of a scene, of the plain loop one of the forms above."""
+    """For a pack a way of a scene, for the plain loop one of the forms above."""
     adam: str = "fused"
     precision: Precision = "float32"
 
@@ -62,7 +62,7 @@ class Program:
         return f"{what}, {self.way}, {self.precision}"
 
     def make(self, scene: Scene) -> tuple[Callable[[int], object], Callable[[], object]]:
-        """Return what does so many steps, and what evaluates; both wait for the device."""
+        """Return functions that train for some steps and that evaluate; both wait for the device."""
         if self.members:
             pack, _ = scene.pack(self.members, self.way, precision=self.precision)
             return pack.run, pack.validation_errors
@@ -76,7 +76,7 @@ class Program:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """What one process did in one window: how often, and the wall and CPU seconds that this took."""
+    """Repetitions of one process in one window, with their wall and CPU seconds."""
 
     done: int
     wall: float
@@ -84,11 +84,11 @@ class Turn:
 
 
 class CapturedLoop(PlainLoop):
-    """The plain loop with its whole update in a CUDA graph; the learning rate is a tensor, so that it could change."""
+    """The plain loop with its whole update in a CUDA graph; the learning rate is a tensor, so that it can change."""
 
     def __init__(self, spec: MemberSpec, data: TrainingData) -> None:
         super().__init__(spec, data)
-        # A graph draws from the device's own generator.
+        # A graph draws from the device's default generator.
         self._generator = torch.cuda.default_generators[torch.cuda.current_device()]
         rate = torch.tensor(spec.training.lr, device=self._device)
         self._optimiser = torch.optim.Adam(self._model.parameters(), lr=rate, fused=True, capturable=True)
@@ -114,14 +114,14 @@ class CapturedLoop(PlainLoop):
 def work(
     pipe: Connection, study: str, device: str, threads: int, environment: dict[str, str], barriers: dict[int, Any]
 ) -> None:
-    """The work of a process: requests in, answers or the error that there was out."""
+    """Main loop of a process: receive requests, send answers or exceptions."""
     os.environ.update(environment)  # before CUDA starts
     torch.set_num_threads(threads)
     scene = Scene(study, device, quick=False, until=0.0)
     programs: dict[Program, tuple[Callable[[int], object], Callable[[], object]]] = {}
 
     def prepare(program: Program) -> float:
-        """Make the program; return the seconds until its first steps were done."""
+        """Create the program; return the seconds until its first steps were complete."""
         begun = time.perf_counter()
         if program not in programs:
             programs[program] = train, evaluate = program.make(scene)
@@ -130,7 +130,7 @@ def work(
         return time.perf_counter() - begun
 
     def repeat(program: Program, what: str, processes: int, window: float) -> Turn:
-        """Train or evaluate until the window ends; what ends after it does not count, unless it is the first."""
+        """Train or evaluate until the window ends; later repetitions do not count, except for the first."""
         train, evaluate = programs[program]
         each = CHUNK * max(1, program.members) if what == "train" else 1
         if processes > 1:
@@ -153,7 +153,7 @@ def work(
 
 
 class Crew:
-    """Processes that wait for requests, which the first n of them get together. They end with the block."""
+    """Processes that wait for requests to the first n of them; they end with the block."""
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ class Crew:
         self._processes, self._pipes = [], []
         self.lost = False
         for number in range(max(counts)):
-            # The first compiles for all: the others find it on disk.
+            # The first compiles for all; the others find its result on disk.
             compiling = {} if number == 0 else {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
             here, there = context.Pipe()
             arguments = (there, study, device, threads, {**(environment or {}), **compiling}, self._barriers)
@@ -194,28 +194,26 @@ class Crew:
                 process.join()
 
     def prepare(self, program: Program, n: int, until: float | None = None) -> float:
-        """Let the first ``n`` make a program, one first, which compiles; return its seconds."""
+        """Create a program in the first ``n`` processes, one of them first to compile; return its seconds."""
         seconds: list[float] = self.ask(1, ("prepare", program), until)
         self.ask(n, ("prepare", program), until)
         return seconds[0]
 
     def ask(self, n: int, request: tuple[Any, ...], until: float | None = None) -> list[Any]:
-        """Send the first ``n`` a request and return their answers.
+        """Send a request to the first ``n`` processes and return their answers.
 
         Raises:
-            CrewError: one of them failed; or, and then there are no more answers from them (``lost``), one died or
-                has not answered at ``until``.
+            CrewError: a process failed; or it died or did not answer by ``until``, and no more answers follow
+                (``lost``).
         """
         if n in self._barriers:
-            self._barriers[n].reset()  # it breaks when one fails on its way there
+            self._barriers[n].reset()  # broken if a process fails before it
         answers: list[Any] = []
         failures: list[str] = []
         try:
             for pipe in self._pipes[:n]:
                 pipe.send(request)
-            for pipe in self._pipes[
-                :n
-            ]:  # of all, whatever they are: the next answers must be those of the next request
+            for pipe in self._pipes[:n]:  # all of them, so that no answers remain for the next request
                 if not pipe.poll(None if until is None else max(0.0, until - time.monotonic())):
                     raise TimeoutError("one has not answered in its time")
                 fine, answer = pipe.recv()
@@ -232,12 +230,12 @@ def measure(
     study: str, device: str, tell: Tell, *, counts: Sequence[int], forms: Sequence[str], window: float, until: float,
     environment: dict[str, str], under: str, check: Callable[[], None],
 ) -> None:  # fmt: skip
-    """Report a line per form of the plain loop and number of processes, as long as more of them do more.
+    """Report a line per form of the plain loop and number of processes, as long as more processes increase the rate.
 
     Args:
         environment: variables of the processes, set before they start CUDA.
-        under: word for that in the table.
-        check: raises ``CrewError`` where it does not hold once the processes run on the device.
+        under: name of the environment in the table.
+        check: raises ``CrewError`` if the environment is not in effect once the processes use the device.
     """
     spec = Scene(study, "cpu", quick=False, until=until).spec()
 
@@ -277,13 +275,13 @@ def measure(
 
 @contextmanager
 def mps() -> Iterator[tuple[dict[str, str], Callable[[], None]]]:
-    """Run CUDA's Multi-Process Service, private to the processes that get the environment, until the block ends.
+    """Run CUDA's Multi-Process Service, private to processes with the given environment, until the block ends.
 
     Yields:
         the environment, and a check that the service serves a process.
 
     Raises:
-        CrewError: it does not start, or does not serve.
+        CrewError: the service does not start, or does not serve.
     """
     control = shutil.which("nvidia-cuda-mps-control")
     if control is None:
@@ -296,7 +294,7 @@ def mps() -> Iterator[tuple[dict[str, str], Callable[[], None]]]:
 
         def command(*arguments: str, line: str = "") -> tuple[int, str]:
             try:
-                # Into a file: a daemon may keep a pipe open for as long as it lives.
+                # Into a file, because a daemon may keep a pipe open for its whole life.
                 with open(Path(folder) / "said", "w+", encoding="utf-8") as said:
                     ended = subprocess.run(
                         [control, *arguments], input=line, encoding="utf-8", stdout=said, stderr=said, timeout=30,

@@ -1,8 +1,8 @@
 """Do four nodes do four times the work of one: trials per second of whole searches, on nodes that share this machine.
 
-Every trial sleeps for one second, so that the cores of this machine do not matter: what is measured is whether the
-driver keeps all nodes busy. A node has room for one trial; the driver is on a head that has none. ``run_search`` is as
-``search.py --address`` runs it. The trials that start the nodes' processes are left out.
+Every trial sleeps for one second, so that only the driver's use of the nodes is measured, not the cores. A node has
+room for one trial; the driver is on a head node without room. ``run_search`` runs as with ``search.py --address``. The
+trials that start the nodes' processes are not counted.
 
     python -m benchmarks.emulated_cluster
 """
@@ -27,11 +27,11 @@ from benchmarks.search_overhead import EPOCHS, Trivial, ours
 NODES = (1, 4)
 SECONDS = 1.0
 WARM_UP = 2
-"""Trials of each node that are left out."""
+"""Uncounted trials of each node."""
 
 
 class Sleeping(Trivial):
-    """Takes ``SECONDS`` from its start to its last report, and no core."""
+    """Takes ``SECONDS`` from its start to its last report, without using a core."""
 
     def step(self) -> dict[str, Any]:
         time.sleep(SECONDS / len(EPOCHS))
@@ -40,7 +40,7 @@ class Sleeping(Trivial):
 
 @contextmanager
 def emulated(nodes: int) -> Iterator[str]:
-    """A cluster of a head and nodes with a core each; yields its address."""
+    """Start a cluster of a head and nodes with a core each; yield its address."""
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         for _ in range(nodes):
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    if "RAY_AUTH_TOKEN" not in os.environ:  # Ray has read its mode when it was imported: once more, with a password
+    if "RAY_AUTH_TOKEN" not in os.environ:  # Ray read its mode when it was imported; import it again with a password
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
         os.execv(sys.executable, [sys.executable, "-m", "benchmarks.emulated_cluster", *sys.argv[1:]])
     main()

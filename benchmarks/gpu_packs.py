@@ -1,14 +1,14 @@
-"""Packs of K on one device: trials per hour, against what one process per trial makes of the same device.
+"""Packs of K on one device: trials per hour, compared with one process per trial on the same device.
 
-    captured             every step and every evaluation is a replayed CUDA graph: what a search does on a GPU
-    compiled, captured   the same of programs that inductor compiled
-    eager, compiled      every operation is a launch; the only ways of a CPU
+    captured             every step and every evaluation is a replayed CUDA graph, as in a search on a GPU
+    compiled, captured   the same for programs compiled by inductor
+    eager, compiled      every operation is a launch; the only ways on a CPU
 
-Whole epochs are timed, with batches, noise and schedule as in a search, on random images of the size of the study's.
-The rival is the plain PyTorch loop in N processes (``crew.py``), on a GPU with and without CUDA's Multi-Process
-Service. Joining, leaving, checkpoints and memory are measured too. Needs torch and numpy and no installation: run it
-from the root of a checkout. Under 8 minutes on a GPU; each line is printed as soon as it is measured, and what fails or
-does not fit is printed as such and skipped.
+Whole epochs are timed, with batches, noise and schedule as in a search, on random images of the study's size. The rival
+is the plain PyTorch loop in N processes (``crew.py``), on a GPU with and without CUDA's Multi-Process Service. Joining,
+leaving, checkpoints and memory are also measured. The script needs only torch and numpy; run it from the root of a
+checkout. It takes less than 8 minutes on a GPU and prints each line as soon as it is measured; failures are printed and
+skipped.
 
     python -m benchmarks.gpu_packs
     python -m benchmarks.gpu_packs --device cpu --study digits-100
@@ -30,15 +30,15 @@ from benchmarks.measure import Option, Report, Row, benchmark, check_device
 from benchmarks.scene import WORKLOADS, ways_of
 
 LIMIT_SECONDS = 450.0
-"""No section begins after this, and each ends about then."""
+"""No section begins after this time, and each ends by about then."""
 GRACE_SECONDS = 15.0
-"""A section that began something long, a compile, may go on for this time after its end."""
+"""Additional time for a section in the middle of a long operation, such as a compilation."""
 MEMBERS = (1, 4, 16, 64, 128, 256, 512, 1024, 2048)
 AIMS = {"without MPS": 30.0, "under MPS": 10.0}
 
 
 class Benchmark:
-    """Runs sections in processes of their own, and keeps what they tell."""
+    """Runs sections in separate processes and collects their results."""
 
     def __init__(self, report: Report, study: str, device: str, *, quick: bool, limit: float) -> None:
         self._report, self._of, self._quick = report, (study, device, quick), quick
@@ -51,7 +51,7 @@ class Benchmark:
         return self._end - time.monotonic()
 
     def section(self, title: str, name: str, limit: float, **arguments: object) -> list[Row]:
-        """Run a section of ``gpu_sections`` for about ``limit`` seconds at most; print its table and return it."""
+        """Run a section of ``gpu_sections`` for at most about ``limit`` seconds; print its table and return it."""
 
         def run(tell: Callable[[str, Any], None], until: float) -> None:
             self._start()
@@ -69,13 +69,13 @@ class Benchmark:
                 self._process.join()
                 tell("problem", f"{title}: its process died with exit status {self._process.exitcode}")
                 self.stop(kill=True)
-            if not self._quick:  # a quick run has one process for all, starting one takes longer than its work
+            if not self._quick:  # a quick run uses one process, because starting one takes longer than its work
                 self.stop()
 
         return self.measured(title, limit, run)
 
     def measured(self, title: str, limit: float, run: Callable[[Callable[[str, Any], None], float], None]) -> list[Row]:
-        """Let ``run(tell, until)`` tell its lines; print their table and return it."""
+        """Run ``run(tell, until)``, which reports lines; print their table and return it."""
         rows: list[Row] = []
         problems: list[str] = []
 
@@ -95,7 +95,7 @@ class Benchmark:
         else:
             try:
                 run(tell, time.monotonic() + min(limit, self.seconds_left))
-            except Exception as error:  # the rest goes on
+            except Exception as error:  # continue with the others
                 tell("problem", f"{title}: {brief(error)}")
         if rows:
             self._report.table(title, rows)
@@ -128,15 +128,15 @@ class Benchmark:
 
 
 def best(rows: Iterable[Row], column: str) -> Row | None:
-    """The row with the most in ``column``."""
+    """Return the row with the largest value in ``column``."""
     return max(rows, key=lambda row: float(row[column] or 0.0), default=None)
 
 
 def rivals(bench: Benchmark, study: str, device: str, *, quick: bool, under_mps: bool) -> list[Row]:
-    """The rival's tables."""
+    """Measure and print the tables of the rival."""
     options: dict[str, Any] = {
         "counts": crew.COUNTS[:2] if quick or device == "cpu" else crew.COUNTS,
-        # Quick: no compiling. On a CPU there are no graphs.
+        # Quick runs do not compile; a CPU has no graphs.
         "forms": ("eager",) if device == "cpu" else crew.FORMS[:2] if quick else crew.FORMS,
         "window": 0.3 if quick else crew.WINDOW_SECONDS,
         "under": "under MPS" if under_mps else "without MPS",
@@ -153,12 +153,12 @@ def rivals(bench: Benchmark, study: str, device: str, *, quick: bool, under_mps:
         except crew.CrewError as error:
             tell("problem", f"rival under MPS: left out, {error}")
 
-    limit = 80.0 if under_mps else 110.0  # what the first has compiled, the second finds
+    limit = 80.0 if under_mps else 110.0  # the second reuses programs compiled by the first
     return bench.measured(f"The plain loop in N processes, {options['under']}", limit, run)
 
 
 def ratios(ours: Sequence[Row], others: Sequence[Row], ten: Sequence[Row]) -> list[Row]:
-    """The table that the aims are about."""
+    """Return the table of ratios to the rivals."""
     found: list[Row] = []
     our_best = best(ours, "trials per hour")
     for under, aim in AIMS.items():
@@ -185,7 +185,7 @@ def _ratio(what: str, ours: str, mine: float, rival: str, its: float, aim: float
 
 
 def run_all(bench: Benchmark, report: Report, study: str, device: str, members: Sequence[int], *, quick: bool) -> None:
-    """All sections in the order of their importance."""
+    """Run all sections in descending order of importance."""
     ways = ways_of(device, quick=quick)
     title = f"{study}: packs of K on {device}"
     ours = bench.section(f"{title}, {ways[0]}", "sweep", 110, way=ways[0], members=members, to_the_end=False)
@@ -196,7 +196,7 @@ def run_all(bench: Benchmark, report: Report, study: str, device: str, members: 
     ten = bench.section(f"{seeds}, {ways[0]}", "ten_seeds", 40, way=ways[0])
     top = best(ours, "trials per hour")
     slots = int(top["K"] or 1) if top is not None else members[-1]
-    # A compile per K: the best first.
+    # One compilation per K, the best first.
     few = list(dict.fromkeys((slots, 1, *(k for k in (64, 16) if k in members))))
     compiled = "compiled, captured" if device == "cuda" else "compiled"
     if compiled in ways:
@@ -235,7 +235,7 @@ OPTIONS = (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     question = "How many trials per hour does one device train, in packs and as one process per trial?"
-    # Terminated from outside: the processes and the service that were started here end too.
+    # On termination from outside, end the processes and the service started here.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with benchmark(question, __doc__, *OPTIONS, one_process=False, arguments=arguments) as (report, options):
         check_device(options.device)

@@ -1,7 +1,6 @@
-"""What the GPU benchmark measures of packs, section by section. Each section runs in a process that may die of it.
+"""Sections of the GPU benchmark of packs, each in a separate process that may crash.
 
-A section reports a line as soon as it is measured, skips what fails or does not fit, and starts nothing when its
-time is up.
+A section reports a line as soon as it is measured, skips failures, and starts nothing after its time limit.
 """
 
 from __future__ import annotations
@@ -24,28 +23,28 @@ from benchmarks.scene import Precision, Scene, make_pack
 TEN = 10
 PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "bf16")
 EPOCHS_SECONDS = 2.5
-"""Epochs are repeated until they took this long, at most five; an epoch that would take longer than ..."""
+"""Epochs are repeated for this time, at most five times."""
 EPOCH_SECONDS = 10.0
-"""... this is cut."""
+"""Longest time of an epoch; a longer one is cut."""
 MOVES = 3
 WORTH = 1.03
-"""A bigger pack must do this much more than the last, or the sweep ends."""
+"""The sweep ends unless a larger pack improves the rate by this factor."""
 
 Found = TypeVar("Found")
 Tell = Callable[[str, Any], None]
-"""("row", one line of the section's table) or ("problem", what could not be measured and why)."""
+"""Called with "row" and a line of the section's table, or with "problem" and the failed measurement with its reason."""
 
 
 def sweep(
     scene: Scene, tell: Tell, *, way: str, members: Sequence[int], to_the_end: bool, precision: Precision = "float32"
 ) -> None:
-    """Whole epochs of packs of ``members``, in this order; ``to_the_end`` goes on where a bigger pack gains nothing."""
+    """Time whole epochs of packs of ``members`` in order; ``to_the_end`` includes larger packs without gain."""
     last, failures = 0.0, 0
     for slots in members:
         row = _tried(f"{way}, {precision}, K={slots}", scene, tell, partial(_epochs, scene, slots, way, precision))
         if row is None:
             failures += 1
-            if failures == 2:  # memory has ended, or this way does not work here
+            if failures == 2:  # out of memory, or this way does not work here
                 return
             continue
         failures = 0
@@ -60,9 +59,9 @@ def sweep(
 
 
 def ten_seeds(scene: Scene, tell: Tell, *, way: str) -> None:
-    """Final training of ten seeds: a pack of ten against the plain loop, in turns."""
+    """Compare the final training of ten seeds as a pack of ten with the plain loop, in turns."""
     spec = scene.spec(validation=False)
-    # Name -> what does steps, steps of a turn, times that all the steps are needed.
+    # Name -> function that runs steps, steps of a turn, number of times that all steps are needed.
     turns: dict[str, tuple[Callable[[int], object], int, int]] = {}
     for adam in ("foreach", "fused"):
         run = partial(_to_the_end, PlainLoop(spec, scene.data, adam=adam, compiled=False))
@@ -95,7 +94,7 @@ def _to_the_end(loop: PlainLoop, steps: int) -> object:
 
 
 def ten_seeds_for_real(scene: Scene, tell: Tell, *, way: str) -> None:
-    """All steps of ten seeds' final training, from scratch, in one pack."""
+    """Run all steps of ten seeds' final training, from scratch, in one pack."""
     specs = [scene.spec(seed, validation=False) for seed in range(1, TEN + 1)]
     pack = make_pack(specs[0], scene.data, TEN, way)
     for spec in specs:
@@ -117,13 +116,13 @@ def ten_seeds_for_real(scene: Scene, tell: Tell, *, way: str) -> None:
 
 
 def precisions(scene: Scene, tell: Tell, *, way: str, slots: int) -> None:
-    """Speed of each precision at one K."""
+    """Measure the speed of each precision at one K."""
     for which in PRECISIONS:
         sweep(scene, tell, way=way, members=(slots,), to_the_end=True, precision=which)
 
 
 def moves(scene: Scene, tell: Tell, *, way: str, slots: Sequence[int]) -> None:
-    """What joining and leaving cost, in milliseconds and in steps of the whole pack."""
+    """Measure the cost of joining and leaving, in milliseconds and in steps of the whole pack."""
     for k in slots:
         row = _tried(f"joining and leaving at K={k}", scene, tell, partial(_moves, scene, way, k))
         if row is not None:
@@ -173,7 +172,7 @@ def _moves(scene: Scene, way: str, slots: int) -> Row:
 
 
 def checkpoints(scene: Scene, tell: Tell, *, way: str) -> None:
-    """What writing the checkpoint of a member and reading it cost; a write waits until the disk has it."""
+    """Measure the cost of writing and reading a member's checkpoint; a write includes the sync to disk."""
     from ladder_search.training.checkpoint import read_member, write_member  # needs safetensors
 
     state = scene.pack(1, way)[0].state(0)
@@ -216,12 +215,12 @@ def _epochs(scene: Scene, slots: int, way: str, which: Precision) -> Row:
 
 
 def _fitting(scene: Scene, wanted: float, each: float, most: int) -> int:
-    """Number of steps that take ``wanted`` seconds at ``each``, at most ``most``."""
+    """Return the number of steps that take ``wanted`` seconds at ``each``, at most ``most``."""
     return max(2, min(most, round((0.05 if scene.quick else wanted) / each)))
 
 
 def _tried(name: str, scene: Scene, tell: Tell, do: Callable[[], Found]) -> Found | None:
-    """Do it; report a problem and return None if the time is up or it fails: no memory, no such feature."""
+    """Run ``do``; report a problem and return None if the time is up or it fails (memory, missing features)."""
     if scene.seconds_left <= 0:
         tell("problem", f"{name}: left out, the time was up")
         return None
@@ -233,7 +232,7 @@ def _tried(name: str, scene: Scene, tell: Tell, do: Callable[[], Found]) -> Foun
 
 
 def brief(error: BaseException) -> str:
-    """The error in a line."""
+    """Return the error in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
@@ -243,7 +242,7 @@ SECTIONS: dict[str, Callable[..., None]] = {
 
 
 def serve(pipe: Connection, study: str, device: str, quick: bool) -> None:
-    """The process's work: (section's name, end of its time, its arguments) in, its lines and ("end", None) out."""
+    """Main loop of a process: receive (section, end of its time, arguments), send its lines and ("end", None)."""
     torch.set_num_threads(1)
     while (order := pipe.recv()) is not None:
         name, until, arguments = order
@@ -253,6 +252,6 @@ def serve(pipe: Connection, study: str, device: str, quick: bool) -> None:
 
         try:
             SECTIONS[name](Scene(study, device, quick=quick, until=until), tell, **arguments)
-        except Exception as error:  # a section's own; those of its lines are reported one by one
+        except Exception as error:  # errors of single lines are reported by the section
             tell("problem", f"{name}: {brief(error)}")
         tell("end", None)

@@ -1,15 +1,14 @@
 """Does the ordering of table 1 appear on one GPU within half an hour? Occluded moving digits, at the paper's size.
 
-The networks of the studies ``occluded-mnist-…`` with 16 channels at the lowest level in place of 32 (``--channels``),
-all trained for as many epochs as fit: a few steps of each are timed first, and what is left of ``--limit`` is shared
-out so that no network gets more updates than another. Seeds train as one pack, steps and evaluations are replayed CUDA
-graphs; ``--compiled`` lets inductor compile the steps, too, which takes minutes of the limit for each network. Nothing
-is held out, the test set is read once, at the end. A network that the time did not suffice for is named as cut and
-takes no part in the ordering.
+The networks of the studies ``occluded-mnist-…``, with 16 instead of 32 channels at the lowest level (``--channels``),
+train for the largest common number of epochs: a few steps of each are timed first, and the rest of ``--limit`` is
+shared so that all networks get equally many updates. Seeds train as one pack with replayed CUDA graphs; ``--compiled``
+also compiles the steps, which takes minutes for each network. Nothing is held out, and the test set is read once, at
+the end. A network that runs out of time is reported as cut and excluded from the ordering.
 
-Needs torch and numpy and no installation; with SciPy the claims are tested, too. Run it from the root of a checkout. A
-machine without network needs MNIST carried there: its four files in a folder that ``LADDER_SEARCH_DATA`` names, or one
-file that ``--pack`` has written elsewhere. A second call can train other networks and take the first one's results in:
+The script needs only torch and numpy, and SciPy to test the claims; run it from the root of a checkout. Without
+network, MNIST must be in the folder ``LADDER_SEARCH_DATA``, or in a file written elsewhere by ``--pack``. A second call
+can train other networks and add the first one's results:
 
     python -m benchmarks.gpu_table_1 --pack mnist.npz
     python -m benchmarks.gpu_table_1 --mnist mnist.npz --output table-1.json
@@ -54,16 +53,16 @@ from ladder_search.trial import TrialSpec
 
 LIMIT_SECONDS = 1500.0
 RESERVE = 0.04
-"""Share of the limit that is left for evaluations and for steps that take longer than those that were timed."""
+"""Share of the limit reserved for evaluations and for steps that are slower than the timed ones."""
 SEEDS = 2
 CHANNELS = 16
 MODELS = ("static", "rladder", "temporal", "hierarchical", "no-feedback", "no-prediction")
-"""In the order of their training: those with the largest differences come first."""
+"""In training order; networks with the largest differences come first."""
 MORE = ("no-classes",)
 TIMED_STEPS = 30
 PARTS = ("train_x", "train_y", "test_x", "test_y")
 SAME = ("channels", "lr", "seeds", "quick")
-"""Options that results must share to stand in one table, beside the epochs."""
+"""Options, besides the epochs, that results in one table must share."""
 RESULTS = "Every seed"
 
 
@@ -78,15 +77,15 @@ class Runner:
     device: torch.device
     step_seconds: float = 0.0
     scores: dict[int, dict[str, float]] = field(default_factory=dict)
-    """Seed -> what it is judged by on the test set, of those that did not diverge."""
+    """Seed -> test scores, for seeds that did not diverge."""
 
     @property
     def steps(self) -> int:
-        """Of an epoch."""
+        """Steps of an epoch."""
         return int(self.spec.member(self.dataset).steps_per_epoch)
 
     def seat(self, seeds: Sequence[int], epochs: int) -> dict[int, int]:
-        """Seat every seed at its start for a schedule of ``epochs``; seed -> slot."""
+        """Seat every seed at its start for a schedule of ``epochs``; return seed -> slot."""
         for slot in self.pack.active:
             self.pack.leave(slot)
         training = replace(self.spec.training, epochs=epochs)
@@ -94,14 +93,14 @@ class Runner:
         return {one.seed: self.pack.join(one.member(self.dataset)) for one in own}
 
     def warm(self, seeds: Sequence[int], steps: int) -> None:
-        """Compile, capture, and time a step."""
+        """Compile, capture and time a step."""
         self.seat(seeds, 1000)
         self.pack.run(2)
         self.pack.run(steps)
         self.step_seconds = next(iter(self.pack.run(steps).values())).step_time_ms / 1e3
 
     def train(self, seeds: Sequence[int], epochs: int, until: float) -> Row:
-        """Train to the end of the schedule, or until the time is up, and read the test set."""
+        """Train to the end of the schedule or of the time, then read the test set."""
         slots, begun, epoch, cost = self.seat(seeds, epochs), time.monotonic(), 0, float("nan")
         while epoch < epochs and slots and time.monotonic() < until:
             reports = self.pack.run(self.steps)
@@ -133,10 +132,10 @@ def say(line: str) -> None:
 
 
 def images(path: Path | None, *, quick: bool) -> tuple[Dataset, str]:
-    """Return MNIST from ``path`` or the user's folder, and a word on what it is; quick, some made-up digits.
+    """Return MNIST from ``path`` or the user's folder, or with ``quick`` synthetic digits, and a description of it.
 
     Raises:
-        DataError: there is none, or the file holds something else.
+        DataError: MNIST is missing, or the file has other content.
     """
     if path is not None:
         try:
@@ -161,7 +160,7 @@ def images(path: Path | None, *, quick: bool) -> tuple[Dataset, str]:
 
 
 def made_up() -> Arrays:
-    """A few hundred images of ten classes, which differ in where they are bright."""
+    """Return a few hundred synthetic images of ten classes, which differ in the position of bright pixels."""
     rng = np.random.default_rng(1)
     bright = rng.integers(0, 256, (10, 28 * 28))
     parts = []
@@ -178,7 +177,7 @@ def _dataset(arrays: Arrays) -> Dataset:
 
 
 def runner(kind: str, digits: Dataset, options: argparse.Namespace, device: torch.device) -> Runner:
-    """Return the network of a row, its pack empty."""
+    """Return the network of a row with an empty pack."""
     data = "occluded-mnist-mini" if options.quick else "occluded-mnist"
     study = find_study(f"{data}-{kind}")
     dataset = in_scene(data, digits, Moving(scene=MINI if options.quick else FULL, reconstructed=kind == "static"))
@@ -197,13 +196,13 @@ def runner(kind: str, digits: Dataset, options: argparse.Namespace, device: torc
 
 
 def fitting(runners: Sequence[Runner], seconds: float) -> int:
-    """Return how many epochs of all of them fit into ``seconds``: at least one, at most the study's own."""
+    """Return the number of epochs of all networks that fit into ``seconds``: at least one, at most the study's own."""
     epoch = sum(one.steps * one.step_seconds for one in runners)
     return max(1, min(runners[0].spec.training.epochs, int(seconds / epoch)))
 
 
 def run_all(report: Report, options: argparse.Namespace, digits: Dataset, until: float, found: list[Row]) -> None:
-    """Time, train and tell all networks; those that were not cut add a row for every seed to ``found``."""
+    """Time, train and report all networks; complete ones add a row for every seed to ``found``."""
     device = torch.device(options.device)
     seeds = [FIRST_CONFIRMATION_SEED + i for i in range(options.seeds)]
     runners = []
@@ -233,7 +232,7 @@ def run_all(report: Report, options: argparse.Namespace, digits: Dataset, until:
 
 
 def tell(report: Report, every: Sequence[Row]) -> None:
-    """Print every seed, the table, and what becomes of the claims."""
+    """Print every seed, the table, and the verdicts on the claims."""
     report.table(RESULTS, every)
     found: dict[str, dict[int, Any]] = {}
     for one in every:
@@ -254,7 +253,7 @@ def tell(report: Report, every: Sequence[Row]) -> None:
 
 
 def claims(report: Report, name: str, found: dict[str, dict[int, Any]]) -> None:
-    """Print the claims of an ordering whose networks are all or partly there."""
+    """Print the claims of an ordering, if any of its networks were trained."""
     ordering = find_ordering(name)
     kinds = {study: short for study, short in ordering.short.items() if short in found}
     reached = [
@@ -288,10 +287,10 @@ def claims(report: Report, name: str, found: dict[str, dict[int, Any]]) -> None:
 
 
 def earlier(path: Path, options: argparse.Namespace) -> list[Row]:
-    """Return the rows of networks that an earlier call has kept in ``path`` and this one does not train.
+    """Return the rows in ``path``, from an earlier call, of networks that this call does not train.
 
     Raises:
-        DataError: it is no such file, or one of other settings.
+        DataError: the file is not such a file, or has other settings.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

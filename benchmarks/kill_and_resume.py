@@ -1,8 +1,8 @@
-"""Kill a search again and again, resume it, and count what was lost or doubled.
+"""Kill a search repeatedly, resume it, and count lost and duplicated results.
 
-One search runs undisturbed. Others with the same seed are killed with SIGKILL at random moments, each time the driver
-alone, the trial processes alone, Ray's node process alone, or everything (driver, Ray, trials, tracking writer), and
-resumed. One trial at a time: all must end with the same trials to the last bit, and the store with every point once.
+One search runs undisturbed. Others with the same seed are killed with SIGKILL at random moments and resumed; each time
+the driver, the trial processes, Ray's node process or everything (with the tracking writer) is killed. With one trial
+at a time, all must end with bit-identical trials, and the store with every point once.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ SEARCH = (
 )  # fmt: skip
 """Trials of a second or two, one at a time."""
 LONGEST = 600.0
-"""Seconds that a life of the search may take."""
+"""Longest run of the search process, in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """A study folder and its store after the search's end, compared with those of an undisturbed one."""
+    """Comparison of a study folder and its store with those of the undisturbed search."""
 
     trials_lost: int
     trials_doubled: int
     """Keys with more than one Optuna trial or MLflow run."""
     trials_changed: int
-    """Other parameters, other errors, another end."""
+    """Trials with other parameters, other errors or another state."""
     points_lost: int
-    """Of those in our records; that the records have them all is part of being unchanged."""
+    """Lost points of our records; ``trials_changed`` verifies that the records are complete."""
     points_doubled: int
     running_left: int
-    """Optuna trials and MLflow runs that have not ended."""
+    """Unfinished Optuna trials and MLflow runs."""
     best_equal: bool
 
     @property
@@ -62,7 +62,7 @@ class Found:
 
 
 def examine(broken: Path, whole: Path) -> Found:
-    """Compare two ``results`` folders, each with the one search ``s`` of the study ``digits-100``."""
+    """Compare two ``results`` folders, each with one search ``s`` of the study ``digits-100``."""
     ours, theirs = _records(broken), _records(whole)
     states, store = optuna_states(broken / "s" / "optuna.journal"), f"sqlite:///{broken / 'mlflow.db'}"
     stored = stored_runs(store, STUDY)
@@ -96,7 +96,7 @@ def _records(results: Path) -> dict[str, dict[str, Any]]:
 
 
 def _essence(record: dict[str, Any]) -> Any:
-    """All of a record but where it was trained and how long that took."""
+    """Return a record without the place and the duration of its training."""
     rows = [{name: value for name, value in row.items() if name != "step_time_ms"} for row in record["epochs"]]
     kept = {name: value for name, value in record.items() if name not in ("seconds", "checkpoint")}
     return {**kept, "epochs": rows}
@@ -118,13 +118,13 @@ def optuna_states(journal: Path) -> list[tuple[str, str]]:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """A user's environment, one thread per process."""
+    """Return a user's environment, with one thread per process."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "LADDER_SEARCH_OPT"))}
     return {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
 
 
 def begin(command: list[str], folder: Path, env: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """Start an interpreter with arguments in a session of its own; its output is appended to ``log``."""
+    """Start an interpreter with arguments in its own session; its output is appended to ``log``."""
     with log.open("ab") as out:
         return subprocess.Popen(
             [sys.executable, *command],
@@ -133,7 +133,7 @@ def begin(command: list[str], folder: Path, env: dict[str, str], log: Path) -> s
 
 
 class Life:
-    """A search that runs as a process of its own."""
+    """A search in a separate process."""
 
     begin: Callable[..., Any] = staticmethod(begin)
 
@@ -150,13 +150,13 @@ class Life:
         return self.log.read_bytes()[self.start :].decode(errors="replace")
 
     def wait_until(self, holds: Callable[[], bool]) -> None:
-        """Wait until something holds, or the search has ended."""
+        """Wait until ``holds`` returns true or the search has ended."""
         end = time.monotonic() + LONGEST
         while not holds() and self.process.poll() is None and time.monotonic() < end:
             time.sleep(0.05)
 
     def kill(self, target: str) -> None:
-        """SIGKILL to one kind of process, or to everything that the search has started."""
+        """Send SIGKILL to one kind of process, or to everything that the search has started."""
         family = {self.process.pid: ""}
         if target != "driver":
             family |= {pid: command for pid, (_, command) in descendants(self.process.pid).items()}
@@ -171,7 +171,7 @@ class Life:
         return self.process.wait(LONGEST)
 
     def left(self, wait: float = 20.0, *, but: str = "") -> list[str]:
-        """Command lines of processes of an ended search that are still there after some seconds, ``but`` excepted."""
+        """Return command lines of an ended search's processes that remain after ``wait`` seconds, except ``but``."""
         end = time.monotonic() + wait
         while True:
             lines = [line for _, line in descendants(self.process.pid).values()]
@@ -183,7 +183,7 @@ class Life:
 
 @dataclass
 class Outcome:
-    """What one search went through."""
+    """Kills and runs of one search."""
 
     kills: Counter[str] = field(default_factory=Counter)
     lives: int = 1
@@ -191,14 +191,15 @@ class Outcome:
 
 
 def torment(folder: Path, arguments: Sequence[str], kills: int, dice: random.Random, spread: float) -> Outcome:
-    """Run a search in ``folder``, kill it ``kills`` times, resume it each time, and let it end.
+    """Run a search in ``folder``, kill it ``kills`` times, resume it each time, and let it finish.
 
-    A kill comes up to ``spread`` seconds after a life has begun its work, or after the kill of its trial processes.
+    A kill occurs up to ``spread`` seconds after the search has begun its work, or after the kill of its trial
+    processes.
     """
     outcome = Outcome()
     life = Life(folder, *arguments)
     while outcome.lives <= kills + 1:
-        life.wait_until((folder / "results" / "s" / "study.json").exists)  # from here on the folder holds a study
+        life.wait_until((folder / "results" / "s" / "study.json").exists)  # from here on the folder contains a study
         if outcome.kills.total() < kills:
             time.sleep(dice.uniform(0.0, spread))
             if life.process.poll() is None:

@@ -1,6 +1,6 @@
-"""What the benchmarks share: interleaved timing, facts about the machine, tables and result files.
+"""Shared parts of the benchmarks: interleaved timing, facts about the machine, tables and result files.
 
-Needs numpy and the standard library; torch is looked at only where a script has imported it.
+Needs numpy and the standard library; torch is used only if a script has imported it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Row = dict[str, Cell]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """Repeated measurements of one thing, in the unit of its column."""
+    """Repeated measurements of one quantity, in the unit of its column."""
 
     median: float
     low: float
@@ -43,16 +43,16 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """Wall and CPU seconds of every round of one variant; the CPU time is the whole process's.
+    """Wall and CPU seconds of every round of one variant; CPU time is that of the whole process.
 
-    On a machine that does other work, the CPU time of a one-threaded program is the one to compare.
+    On a machine with other load, compare the CPU time of one-threaded programs.
     """
 
     wall: list[float]
     cpu: list[float]
 
     def per(self, count: float, unit: float = 1e3) -> tuple[Spread, Spread]:
-        """Return wall and CPU time of one of ``count`` repetitions, in milliseconds unless ``unit`` says otherwise."""
+        """Return wall and CPU time of one of ``count`` repetitions, in milliseconds by default."""
         wall, cpu = ([value * unit / count for value in values] for values in (self.wall, self.cpu))
         return Spread.of(wall), Spread.of(cpu)
 
@@ -62,7 +62,7 @@ class Times:
 
 
 def interleaved(variants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Times]:
-    """Time every variant once per round, A B C A B C …, so that a machine that slows down slows all of them."""
+    """Time every variant once per round, A B C A B C …, so that a slowdown of the machine affects all of them."""
     times = {name: Times(wall=[], cpu=[]) for name in variants}
     for _ in range(rounds):
         for name, run in variants.items():
@@ -75,14 +75,14 @@ def interleaved(variants: Mapping[str, Callable[[], object]], rounds: int) -> di
 
 
 def seconds(run: Callable[[], object]) -> float:
-    """Wall time of one call."""
+    """Return the wall time of one call."""
     begun = time.perf_counter()
     run()
     return time.perf_counter() - begun
 
 
 class Report:
-    """Tables and notes of a script: printed as they are added, written as JSON and text at the end."""
+    """Tables and notes of a script, printed as they are added, and written as JSON and text at the end."""
 
     def __init__(self, question: str, options: argparse.Namespace) -> None:
         self._options = options
@@ -114,10 +114,10 @@ class Report:
         self._say(f"\n{text}")
 
     def close(self, *, one_process: bool) -> None:
-        """Add how busy the machine was with other work, and write the files if ``--output`` names one.
+        """Add the share of other load on the machine, and write the files if ``--output`` names one.
 
         Args:
-            one_process: whether all the work was done in this process: only then can the share of others be measured.
+            one_process: whether all work was done in this process; only then can the share of others be measured.
         """
         self._content["load_average_at_start"] = self._load
         total, idle = (now - then for now, then in zip(machine_seconds(), self._busy, strict=True))
@@ -140,15 +140,15 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option of a script, with its default in a full and in a quick run."""
+    """One option of a script, with its defaults in a full and in a quick run."""
 
     name: str
     help: str
     full: Any = None
     quick: Any = None
-    """None: that of a full run."""
+    """None: as in a full run."""
     how: Mapping[str, Any] = field(default_factory=dict)
-    """More arguments of ``add_argument``."""
+    """Further arguments of ``add_argument``."""
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
         if self.full is False:
@@ -179,10 +179,10 @@ def _shown(value: Any) -> str:
 def benchmark(
     question: str, description: str | None, *options: Option, one_process: bool, arguments: Sequence[str] | None = None
 ) -> Iterator[tuple[Report, argparse.Namespace]]:
-    """Parse the command line, yield a report and the options, and close the report at the end, also after an error.
+    """Parse the command line, yield a report and the options, and close the report at the end, even after an error.
 
     Args:
-        one_process: whether all the work is done in this process: only then can the share of others be measured.
+        one_process: whether all work is done in this process; only then can the share of others be measured.
         arguments: command line; None: that of this process.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -209,7 +209,7 @@ def benchmark(
 
 
 def machine() -> dict[str, Cell]:
-    """Facts that a figure means nothing without."""
+    """Return the facts about the machine that figures depend on."""
     facts: dict[str, Cell] = {
         "cores": usable_cores(),
         "cpu": _cpu_model(),
@@ -233,7 +233,7 @@ def _cpu_model() -> str:
 
 
 def machine_seconds() -> tuple[float, float]:
-    """CPU seconds of the whole machine since its start: all, and idle ones; zeros if unknown."""
+    """Return all and idle CPU seconds of the machine since its start; zeros if unknown."""
     try:
         fields = [int(field) for field in Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()[1:9]]
     except OSError:
@@ -243,7 +243,7 @@ def machine_seconds() -> tuple[float, float]:
 
 
 def spread_cells(name: str, spread: Spread) -> Row:
-    """Median and range of a spread as two columns."""
+    """Return median and range of a spread as two columns."""
     return {name: spread.median, f"{name} min..max": f"{_text(spread.low)}..{_text(spread.high)}"}
 
 

@@ -1,14 +1,14 @@
 """How many trials per minute does a whole search do: packed, one trial per process, and as plain Ray Tune?
 
-Each search is a command of its own, timed from the start of its process to its end. Ours is ``search.py`` as a user
-types it: Optuna's random sampler with its journal, records, checkpoints, and tracking to MLflow's SQLite store until
-the store has everything. The rivals are ``benchmarks.rivals``: Ray Tune with the same list of configurations, one
-process per core, a plain loop, eager or compiled, nothing recorded. With FIFO all sides do the same work: the same
-configurations for as many epochs. With ASHA (the same rungs and reduction) which trials stop depends on their order;
-the table has the epochs that each side trained. Compilers find their results on disk: run the script twice.
+Each search is a separate command, timed from the start of its process to its end. Ours is ``search.py`` as typed by a
+user: Optuna's random sampler with its journal, records, checkpoints, and tracking to MLflow's SQLite store until the
+store is complete. The rivals (``benchmarks.rivals``) are Ray Tune with the same list of configurations, one process per
+core, a plain loop, eager or compiled, nothing recorded. With FIFO all sides do the same work. With ASHA (the same rungs
+and reduction) the stopped trials depend on their order; the table has the epochs that each side trained. Run the script
+twice, so that compilers find their results on disk.
 
-Trials have CPU times of their own processes, looked at twice a second; "idle" is that of the machine while the search
-ran, and means something if the machine does no other work.
+CPU times are those of the trials' processes, sampled twice a second; "idle" is that of the machine during the search,
+and meaningful only without other load.
 
     python -m benchmarks.packed_search
 """
@@ -67,9 +67,9 @@ class Searched:
     wall: float
     cpu: float
     idle: float
-    """Share of the machine's cores that was unused meanwhile."""
+    """Unused share of the machine's cores during the search."""
     said: list[str]
-    """What it printed about its packs."""
+    """Its output about packs."""
 
     @property
     def per_minute(self) -> float:
@@ -77,12 +77,12 @@ class Searched:
 
     @property
     def before(self) -> float:
-        """Seconds until the first trial was begun."""
+        """Seconds until the start of the first trial."""
         return min(trial.begun for trial in self.trials.values()) - self.begun
 
     @property
     def after(self) -> float:
-        """Seconds after the last trial had ended."""
+        """Seconds after the end of the last trial."""
         return self.begun + self.wall - max(trial.ended for trial in self.trials.values())
 
     @property
@@ -91,7 +91,7 @@ class Searched:
 
 
 class Watch(searches.Watching):
-    """Adds up the CPU seconds of all processes that a command starts."""
+    """Sums the CPU seconds of all processes that a command starts."""
 
     def __init__(self) -> None:
         self._seen: dict[int, float] = {}
@@ -106,7 +106,7 @@ class Watch(searches.Watching):
 
 
 def make_plan(settings: SearchSettings) -> Plan:
-    """Write down what a search of ours with a random sampler will train, for the rivals."""
+    """Write the configurations that our search with a random sampler will train, for the rivals."""
     study = settings.resolved_study()
     dataset = datasets.load(study.data.dataset)
     own = study.trial(seed=settings.seed, label_seed=settings.label_seed, draws=settings.draws)
@@ -127,7 +127,7 @@ def make_plan(settings: SearchSettings) -> Plan:
 
 
 def timed(command: Sequence[str], folder: Path) -> tuple[float, float, float, float]:
-    """Run a command to its end; return when it began, its seconds, its processes' CPU seconds and the idle share."""
+    """Run a command; return its start, its seconds, its processes' CPU seconds and the idle share."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     log = folder / LOG
     before, began, clock = machine_seconds(), time.time(), time.perf_counter()
@@ -180,7 +180,7 @@ def rival(plan: Plan, scheduler: str, folder: Path, *, compiled: bool) -> Search
 
 
 def run_side(name: str, settings: SearchSettings, plan: Plan) -> Searched:
-    """Run one search of a side, in a folder that is removed afterwards, and see that it did the work."""
+    """Run one search of a side in a temporary folder, and check that it did the work."""
     with tempfile.TemporaryDirectory(prefix="ladder-search-benchmark-", ignore_cleanup_errors=True) as folder:
         if name in (EAGER, COMPILED):
             found = rival(plan, settings.scheduler, Path(folder), compiled=name == COMPILED)
@@ -198,7 +198,7 @@ def run_side(name: str, settings: SearchSettings, plan: Plan) -> Searched:
 
 
 def table(found: Mapping[str, list[Searched]], cores: int) -> list[Row]:
-    """One line per side."""
+    """Return one line per side."""
 
     def middle(values: Sequence[float]) -> float:
         return statistics.median(values)
@@ -230,9 +230,9 @@ def table(found: Mapping[str, list[Searched]], cores: int) -> list[Row]:
 
 
 def agreement(packed: Searched, solo: Searched) -> str:
-    """Say whether the paper's points rank the same, and how far errors of the same trial lie apart.
+    """Return a text on the ranks of the paper's points, and on the distances between errors of the same trial.
 
-    Trials that one of the two stopped earlier are left out of the distances.
+    Distances exclude trials that one of the two stopped earlier.
     """
 
     def order(one: Searched) -> list[str]:
@@ -265,7 +265,7 @@ OPTIONS = (
 def main(arguments: Sequence[str] | None = None) -> None:
     question = "How many trials per minute does a whole search do?"
     with benchmark(question, __doc__, *OPTIONS, one_process=False, arguments=arguments) as (report, options):
-        # Quick: no compiling, which takes up to a minute per program the first time.
+        # Quick runs do not compile, which takes up to a minute per program the first time.
         rivals = [] if options.no_rivals else [EAGER] if options.quick or options.no_compile else [EAGER, COMPILED]
         sides = [*(f"ladder-search --slots {k}" for k in options.slots), *rivals]
         cores = usable_cores()

@@ -1,7 +1,4 @@
-"""A single-trial PyTorch training loop as one writes it without this project: what the benchmarks compare with.
-
-Needs torch and numpy and nothing else that this project uses.
-"""
+"""A plain PyTorch training loop for one trial, the reference of the benchmarks; needs only torch and numpy."""
 
 from __future__ import annotations
 
@@ -20,11 +17,10 @@ BUILD = find_family("ladder").build
 
 
 class PlainLoop:
-    """Module, backward, optimiser, one generator for the noise.
+    """Module, backward, optimiser, and one generator for the noise.
 
-    It calls the same ``Ladder.cost`` on the same rows with as much noise as a pack, and runs where the data lies.
-    Compiled, the cost with its backward pass is compiled and the optimiser kept, the usual way; ``mode`` is that of
-    ``torch.compile``.
+    It calls the same ``Ladder.cost`` on the same rows with as much noise as a pack, on the device of the data. When
+    compiled, the cost with its backward pass is compiled but not the optimiser; ``mode`` is that of ``torch.compile``.
     """
 
     def __init__(
@@ -45,7 +41,7 @@ class PlainLoop:
         self.restart(spec)
 
     def restart(self, spec: MemberSpec) -> None:
-        """Train ``spec``, of the sizes that the loop was made for, from its start in the same program."""
+        """Start training ``spec``, of the same sizes, in the same program."""
         weights, self._step = torch.Generator().manual_seed(spec.seed), 0
         self._model.load_state_dict(BUILD(spec.model, generator=weights).state_dict())
         on_cpu = self._device.type == "cpu"
@@ -59,7 +55,7 @@ class PlainLoop:
         self._noise_size = self._model.noise_size(*(stream.batch_size for stream in self._streams))
         self._hyper = {n: torch.tensor(values, device=self._device) for n, values in spec.model.hyper().items()}
         self._optimiser = torch.optim.Adam(self._model.parameters(), lr=training.lr, **{self._adam: True})  # type: ignore[arg-type]
-        # All labels are one minibatch where they fit into it: every other of the epoch has the same statistics.
+        # If all labels fit into one minibatch, one is enough: the others of the epoch have the same statistics.
         whole = len(split.labelled) <= training.labelled_batch
         labelled = self._streams[0].batches(0, 1 if whole else spec.steps_per_epoch)
         self._labelled, self._held_out = (
@@ -67,7 +63,7 @@ class PlainLoop:
         )
 
     def run(self, steps: int) -> Tensor:
-        """Train; return the mean of the cost's terms."""
+        """Train for ``steps`` steps; return the mean of the cost's terms."""
         tables = (torch.from_numpy(stream.batches(self._step, steps)) for stream in self._streams)
         labelled, unlabelled = (table.to(self._device) for table in tables)
         total = torch.zeros((), device=self._device)
@@ -78,7 +74,7 @@ class PlainLoop:
 
     @torch.no_grad()
     def validation_error(self) -> float:
-        """Fraction of held-out rows that the clean path, under statistics of labelled rows, puts in a wrong class."""
+        """Return the error of the clean path on held-out rows, under statistics of labelled rows."""
         data, model = self._data, self._model
         for name, value in model.statistics(data.x[self._labelled].float() / data.full_scale).items():
             model.get_buffer(name).copy_(value)

@@ -1,8 +1,8 @@
-"""A long search on a shared team server: MLflow's server on PostgreSQL, both started here, and trials that do no work.
+"""A long search on a shared team server: MLflow's server on PostgreSQL, both started here, and trials without work.
 
-The search is ``run_search`` as ``search.py`` runs it. Counted in PostgreSQL's tables afterwards: points lost, doubled,
-runs twice or left RUNNING. Sampled on the way: the memory of the process that sends. Timed in the end: what MLflow's
-pages request when they filter by a tag.
+The search is ``run_search`` as in ``search.py``. Afterwards lost and duplicated points, and duplicated or RUNNING runs
+are counted in PostgreSQL's tables. The memory of the sending process is sampled during the search; at the end the
+queries of MLflow's pages that filter by a tag are timed.
 
     python -m benchmarks.postgres_store
 """
@@ -36,12 +36,12 @@ from spaces import find_space
 STUDY, NAME = "digits-100", "long"
 EPOCHS = 5
 NAMES = (metrics.VALIDATION_ERROR, metrics.COST, metrics.LEARNING_RATE, metrics.STEP)
-"""With these, a trial of five epochs brings 20 points."""
+"""With these, a trial of five epochs has 20 points."""
 QUERIES = 20
 
 
 class Reporting(Resettable):
-    """Reports one epoch per step, values that can be computed again afterwards."""
+    """Reports one epoch per step, with reproducible values."""
 
     def step(self) -> dict[str, Any]:
         self.steps += 1
@@ -50,16 +50,16 @@ class Reporting(Resettable):
 
 
 def reported(key: str, name: str, epoch: int) -> float:
-    return 10.0 * epoch if name == metrics.STEP else value(key, name, epoch) / 20  # below the level of failure
+    return 10.0 * epoch if name == metrics.STEP else value(key, name, epoch) / 20  # below the threshold of failure
 
 
 class WriterMemory(threading.Thread):
-    """Samples the resident memory of the writer process, beside the number of runs that it has stored."""
+    """Samples the resident memory of the writer process with the number of stored runs."""
 
     def __init__(self, spool: Path) -> None:
         super().__init__(daemon=True)
         self.samples: list[tuple[int, float]] = []
-        """Runs stored, MiB."""
+        """Pairs (runs stored, MiB)."""
         self._folder, self._over = SpoolFolder(spool), threading.Event()
 
     def run(self) -> None:
@@ -73,7 +73,7 @@ class WriterMemory(threading.Thread):
         self.join()
 
     def rows(self, trials: int) -> list[Row]:
-        """Memory when a quarter, a half, three quarters and all of the runs were stored, and the peak until then."""
+        """Return the memory at each quarter of the stored runs, with the peak until then."""
         found: list[Row] = []
         for quarter in (1, 2, 3, 4):
             goal = trials * quarter // 4
@@ -83,7 +83,7 @@ class WriterMemory(threading.Thread):
 
 
 def resident_mib(pid: int) -> float:
-    """Resident memory of a process; 0 when it is gone."""
+    """Return the resident memory of a process; 0 if it has ended."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1])
     except (OSError, IndexError):
@@ -92,7 +92,7 @@ def resident_mib(pid: int) -> float:
 
 
 def counted(store: str, trials: int) -> Row:
-    """Compare PostgreSQL's tables with what the trials reported."""
+    """Compare PostgreSQL's tables with the reports of the trials."""
     prefix = f"{STUDY}/{NAME}"
     keys = [f"{prefix}/t{number:04d}" for number in range(trials)]
     expected = {
@@ -120,7 +120,7 @@ def counted(store: str, trials: int) -> Row:
 
 
 def latencies(address: str, store: str, trials: int) -> list[Row]:
-    """How long a search by tag takes: of the server, as the pages of MLflow use it, and of the database."""
+    """Time searches by tag: on the server, as used by MLflow's pages, and in the database."""
     one, many = f"tags.trial = 't{trials // 2:04d}'", f"tags.study = '{STUDY}'"
     table: list[Row] = []
     for what, place, wanted in (

@@ -1,7 +1,7 @@
-"""What products in bfloat16 do to the error: the published digits configuration, the same seeds in both precisions.
+"""The effect of bfloat16 products on the error of the published digits configuration, for equal seeds.
 
-Each seed has a label draw, weights, noise and batches of its own and trains the study's whole schedule; errors are
-those on the validation rows. The seeds of a precision train as one pack. Nothing is chosen by these errors.
+Each seed has its own label draw, weights, noise and batches and trains the study's whole schedule; the seeds of a
+precision train as one pack. Errors are those on the validation rows, and are not used for selection.
 
     python -m benchmarks.precision
 """
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     question = "What do products in bfloat16 do to the error of digits-100?"
     with benchmark(question, __doc__, *OPTIONS, one_process=True, arguments=arguments) as (report, options):
         check_device(options.device)
-        seeds = range(2001, 2001 + options.seeds)  # neither a search's nor a confirmation's
+        seeds = range(2001, 2001 + options.seeds)  # not used by searches or final trainings
         found = {one: errors(one, seeds, 2 if options.quick else None, options.device) for one in PRECISIONS}
         rows: list[Row] = [
             {

@@ -1,9 +1,9 @@
-"""What a good user of Ray Tune and PyTorch writes without this project: one process per core, a plain training loop.
+"""The rival of the benchmarks: Ray Tune and PyTorch as an experienced user writes them, one plain loop per core.
 
-Random search over a given list of configurations, FIFO or Ray's own ASHA, actors reused, nothing logged, the training
-set in the object store. The loop is ``plain_loop``'s (the cost, rows and noise of our trials, one thread, fused
-Adam); every epoch ends with the same validation as ours, and trials report at the same epochs. The list is made
-beforehand, so that the search imports neither Optuna nor the driver.
+Random search over a given list of configurations, with FIFO or Ray's ASHA, reused actors, no logging, and the training
+set in the object store. The loop is ``plain_loop`` (cost, rows and noise of our trials, one thread, fused Adam); every
+epoch ends with the same validation as ours, and trials report at the same epochs. The list is made beforehand, so that
+the search imports neither Optuna nor the driver.
 
     python -m benchmarks.rivals --configurations LIST.json --output RESULT.json [--compiled] [--scheduler asha]
 """
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
-# As our trials do: several trial processes on a node would each start a compile worker per core.
+# As in our trials; otherwise each trial process starts a compile worker per core.
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 import torch
@@ -43,13 +43,13 @@ class Configuration(TypedDict):
     """One entry of a plan."""
 
     key: str
-    """Name of the trial in a search of ours."""
+    """Name of the trial in our search."""
     settings: dict[str, Any]
     """A ``TrialSpec`` as a mapping."""
 
 
 class Plan(TypedDict):
-    """What a search is to train, as it stands in the file."""
+    """Plan of a search, as stored in the file."""
 
     dataset: str
     epochs: int
@@ -72,7 +72,7 @@ class RivalTrial:
 
 
 class PlainTraining(PlainLoop):
-    """The plain loop with the schedule and the validation of one trial after the other."""
+    """The plain loop with the schedule and the validation of successive trials."""
 
     def __init__(self, spec: MemberSpec, data: TrainingData, *, compiled: bool) -> None:
         super().__init__(spec, data, compiled=compiled)
@@ -80,7 +80,7 @@ class PlainTraining(PlainLoop):
         self.begin(spec)
 
     def begin(self, spec: MemberSpec) -> None:
-        """Become another trial of the same sizes: fresh weights and a fresh optimiser in the same program."""
+        """Start another trial of the same sizes, with new weights and a new optimiser, in the same program."""
         self.restart(spec)
         self._spec, self._epoch = spec, 0
 
@@ -94,7 +94,7 @@ class PlainTraining(PlainLoop):
         return self.validation_error()
 
     def state(self) -> dict[str, Any]:
-        """All that the trial needs to go on elsewhere."""
+        """Return the state from which the trial can continue elsewhere."""
         return {
             "epoch": self._epoch,
             "model": self._model.state_dict(),
@@ -103,7 +103,7 @@ class PlainTraining(PlainLoop):
         }
 
     def go_on(self, state: Mapping[str, Any]) -> None:
-        """Take up what ``state`` gave."""
+        """Continue from ``state``."""
         self._epoch = state["epoch"]
         self._step = self._epoch * self._spec.steps_per_epoch
         self._model.load_state_dict(state["model"])
@@ -112,8 +112,8 @@ class PlainTraining(PlainLoop):
 
 
 class PlainTrial(tune.Trainable):
-    """One configuration per trial, in a process that is used again for the next; ``config["number"]`` is its place in
-    the plan, which lies in the object store with the training set."""
+    """One configuration per trial, in a reused process; ``config["number"]`` is its index in the plan, which is in the
+    object store with the training set."""
 
     def setup(self, config: dict[str, Any], dataset: Any = None, plan: Any = None, compiled: bool = False) -> None:
         torch.set_num_threads(1)
@@ -156,7 +156,7 @@ class PlainTrial(tune.Trainable):
 
 
 class Ends(tune.Callback):
-    """Notes what became of each trial; costs microseconds."""
+    """Records the end of each trial; costs microseconds."""
 
     def __init__(self, plan: Plan) -> None:
         self.trials: list[RivalTrial] = []
@@ -183,7 +183,7 @@ class Ends(tune.Callback):
 
 
 def scheduler(name: str, epochs: int, rungs: Sequence[int]) -> TrialScheduler:
-    """FIFO, or Ray's ASHA with our rungs: one grace period, reduction 3."""
+    """Return FIFO, or Ray's ASHA with our rungs: one grace period, reduction 3."""
     if name == "fifo":
         return FIFOScheduler()  # type: ignore[no-untyped-call]
     assert len(rungs) == 1, "Ray counts its rungs up from the first: more than one would lie elsewhere than ours"
@@ -193,7 +193,7 @@ def scheduler(name: str, epochs: int, rungs: Sequence[int]) -> TrialScheduler:
 
 
 def search(plan: Plan, *, scheduler_name: str, compiled: bool) -> list[RivalTrial]:
-    """Train every configuration of the plan; returns the trials in the order of their ends."""
+    """Train every configuration of the plan; return the trials in the order of their ends."""
     ends = Ends(plan)
     dataset = datasets.load(plan["dataset"])
     with searches.prepared() as folder:

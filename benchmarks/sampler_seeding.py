@@ -1,11 +1,10 @@
-"""Does it cost a search anything that each suggestion has a sampler of its own, seeded by the search and its number?
+"""Does it cost a search anything that each suggestion has its own sampler, seeded by the search and its number?
 
-A search does so in order to make the same suggestions after an interruption, see ``ladder_search/driver/samplers.py``.
-Here the same searches are run with one sampler and one stream of random numbers each, as Optuna is used otherwise.
-Nothing is trained: the error of a configuration is a smooth function with a valley of its own in every search, and what
-a trial reports is that error with noise. Both searches of a pair have the same valley, and by number the same noise and
-durations. Two controls: one stream with another seed can differ by chance alone, and random search has to be seen to be
-worse.
+Searches do so to make the same suggestions after an interruption, see ``ladder_search/driver/samplers.py``. Here the
+same searches run with one sampler and one random stream each, the usual way of Optuna. Nothing is trained: a
+configuration's error is a smooth function with a valley that differs between searches, and trials report it with noise.
+Both searches of a pair have the same valley, and for each number the same noise and duration. There are two controls:
+one stream with another seed, which differs by chance alone, and random search, which must be worse.
 
     python -m benchmarks.sampler_seeding --output benchmarks/results/cpu-2-cores/sampler_seeding.json
 """
@@ -29,21 +28,21 @@ from ladder_search.studies import find_study
 from spaces import ladder
 
 Supply = Callable[[int], optuna.samplers.BaseSampler]
-"""The sampler of a suggestion, by its number."""
+"""Number of a suggestion -> its sampler."""
 
 STUDY = find_study("digits-100")
 BEST, RANGE, NOISE = 0.06, 0.06, 0.006
-"""Error at the bottom of the valley, how far it rises, and the deviation of what is reported: about those of digits."""
+"""Error at the bottom of the valley, its range, and the deviation of reports: about those of digits."""
 WEIGHTS = (8.0, 4.0, 2.0, 1.0, 0.5, 0.25)
-"""How steep the valley is along its axes, which lie askew to the parameters."""
+"""Steepness of the valley along its axes, which are rotated against the parameters."""
 LENGTHS = (24, 64)
 PENDING = (0, 2, 8)
-"""Trials still running while another is suggested."""
+"""Number of trials that are running during a suggestion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """A search's trials in the order of their numbers."""
+    """Trials of a search in the order of their numbers."""
 
     true: np.ndarray
     """[trial] error without noise."""
@@ -51,16 +50,16 @@ class Found:
     """[trial] error as reported."""
 
     def best(self, length: int) -> float:
-        """Least true error of the first trials."""
+        """Return the smallest true error of the first ``length`` trials."""
         return float(self.true[:length].min())
 
     def chosen(self, length: int) -> float:
-        """True error of the one that looked best."""
+        """Return the true error of the trial with the smallest reported one."""
         return float(self.true[np.argmin(self.seen[:length])])
 
 
 class Valley:
-    """The objective of one search: of configurations in the unit cube."""
+    """The objective of one search, for configurations in the unit cube."""
 
     def __init__(self, seed: int, dimensions: int) -> None:
         random = np.random.default_rng([seed, 1])
@@ -81,7 +80,7 @@ class Valley:
 
 
 def search(seed: int, supply: Supply, *, trials: int, pending: int) -> Found:
-    """Run a search in which ``pending`` others are running whenever a trial is suggested (fewer at the beginning)."""
+    """Run a search in which ``pending`` others are running during each suggestion (fewer at the beginning)."""
     study = optuna.create_study()
     base, options = STUDY.trial().as_mapping(), as_mapping(STUDY.space)
     running: list[tuple[float, int, optuna.Trial]] = []
@@ -104,7 +103,7 @@ def search(seed: int, supply: Supply, *, trials: int, pending: int) -> Found:
 
 
 def unit(trial: optuna.Trial) -> np.ndarray:
-    """A trial's parameters, each on 0..1 of its range."""
+    """Return a trial's parameters, scaled to 0..1 of their ranges."""
     point = []
     for name, value in trial.params.items():
         range_ = trial.distributions[name]
@@ -115,7 +114,7 @@ def unit(trial: optuna.Trial) -> np.ndarray:
 
 
 def by_number(seed: int) -> Supply:
-    """As a search does it."""
+    """Return the samplers of a search."""
     return lambda number: sampler_for("tpe", seed, number)
 
 
@@ -141,11 +140,11 @@ VARIANTS: dict[str, Callable[[int], Supply]] = {
     "one stream, another seed": other_stream,
     "random": at_random,
 }
-"""The first is what the others are compared with."""
+"""The others are compared with the first."""
 
 
 def rows(errors: dict[str, np.ndarray], length: int, pending: int) -> list[Row]:
-    """A row per variant; ``errors``, [search] by variant, are fractions, what is shown are per cent."""
+    """Return a row per variant; ``errors``, [search] by variant, are fractions, and are shown in per cent."""
     first = next(iter(errors.values()))
     table: list[Row] = []
     for name, own in errors.items():
@@ -157,7 +156,7 @@ def rows(errors: dict[str, np.ndarray], length: int, pending: int) -> list[Row]:
 
 
 def paired(differences: np.ndarray) -> Row:
-    """Mean difference with its 95 % interval, and Wilcoxon's p (signed ranks, two-sided, rounded to four digits)."""
+    """Return the mean difference, its 95 % interval, and Wilcoxon's p (signed ranks, two-sided, to four digits)."""
     half = float(stats.ttest_1samp(differences, 0.0).confidence_interval(0.95).high - differences.mean())
     p = float(stats.wilcoxon(differences).pvalue)
     return {"difference": f"{differences.mean():+.3f} ± {half:.3f}", "p": round(p, 4)}

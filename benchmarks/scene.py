@@ -1,7 +1,7 @@
-"""The trials of a study as the benchmarks of packs train them: its numbers, on random images of its data's size.
+"""The trials of a study for the benchmarks of packs: the study's numbers, on random images of its data's size.
 
-Speed does not depend on what images show. The numbers stand here and not only in ``ladder_search.studies``, because a
-machine with torch and numpy alone cannot import the studies; the tests compare the two.
+Speed does not depend on the content of images. The numbers are repeated here, because a machine with torch and numpy
+alone cannot import ``ladder_search.studies``; a test compares the two.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ladder_search.training.settings import TrainingConfig
 Precision = Literal["float32", "tf32", "bf16"]
 CLASSES = 10
 WARM_UP = 8
-"""Steps before any timing: the first half compiles and captures, the second shows what a step takes."""
+"""Steps before timing: the first half compiles and captures, the second gives the duration of a step."""
 
 WAYS: dict[str, tuple[bool, bool]] = {
     "eager": (False, False),
@@ -40,12 +40,12 @@ WAYS: dict[str, tuple[bool, bool]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """What a trial of a study is."""
+    """The numbers of a study's trial."""
 
     model: LadderConfig
     training: TrainingConfig
     rows: int
-    """Images of the training set, those held out among them."""
+    """Images of the training set, including held-out ones."""
     labels: int
     validation: int
     full_scale: float
@@ -69,17 +69,17 @@ WORKLOADS = {
         full_scale=16.0,
     ),
 }
-"""Study -> its numbers. Both report, and so evaluate, once per epoch here."""
+"""Study -> its numbers. Both report and evaluate once per epoch here."""
 
 
 def make_pack(spec: MemberSpec, data: TrainingData, slots: int, way: str) -> Pack:
-    """An empty pack for trials like ``spec`` that runs in one of the ``WAYS``."""
+    """Return an empty pack for trials like ``spec`` that runs in one of the ``WAYS``."""
     compiled, captured = WAYS[way]
     return Pack(spec, BUILD, data, slots=slots, compiled=compiled, captured=captured)
 
 
 class Scene:
-    """One study on one device, until a moment of ``time.monotonic``."""
+    """One study on one device, until a time of ``time.monotonic``."""
 
     def __init__(self, study: str, device: str, *, quick: bool, until: float) -> None:
         self.work, self.device, self.quick, self._until = WORKLOADS[study], torch.device(device), quick, until
@@ -90,7 +90,7 @@ class Scene:
 
     @cached_property
     def data(self) -> TrainingData:
-        """Random images, class after class."""
+        """Random images, sorted by class."""
         rng = np.random.default_rng(0)
         pixels = rng.integers(
             0, int(self.work.full_scale) + 1, (self.work.rows, self.work.model.widths[0]), dtype=np.uint8
@@ -109,7 +109,7 @@ class Scene:
         }
 
     def spec(self, seed: int = 1, *, validation: bool = True, precision: Precision = "float32") -> MemberSpec:
-        """A trial of a search; without ``validation`` of final training, which holds nothing out."""
+        """Return a trial of a search, or without ``validation`` of final training, which holds nothing out."""
         training = replace(self.work.training, precision=precision)
         split = self._splits[self.work.validation if validation else 0]
         return MemberSpec(model=self.work.model, training=training, split=split, seed=seed)
@@ -117,10 +117,10 @@ class Scene:
     def pack(
         self, slots: int, way: str, *, validation: bool = True, precision: Precision = "float32"
     ) -> tuple[Pack, float]:
-        """A full pack of seeds 1..slots, compiled, captured and warm, and about how many seconds a step of it takes.
+        """Return a full, warm pack of seeds 1..slots, and the approximate seconds of one of its steps.
 
-        It stands at the end of its first epoch: an interval that is an epoch then draws one order of the rows, as in
-        a search, and not parts of two.
+        It is at the end of its first epoch, so that an interval of one epoch draws one order of the rows, as in a
+        search.
         """
         specs = [self.spec(seed, validation=validation, precision=precision) for seed in range(1, slots + 1)]
         pack = make_pack(specs[0], self.data, slots, way)
@@ -134,7 +134,7 @@ class Scene:
         return pack, last[0].step_time_ms / 1e3
 
     def _state(self, step: int) -> MemberState:
-        """One set of weights for all, on the device: making a thousand would take longer than timing them."""
+        """Return weights that all members share; making a thousand would take longer than timing them."""
         module = BUILD(self.work.model, generator=torch.Generator().manual_seed(1))
         params = {name: value.detach().to(self.device) for name, value in module.named_parameters()}
         zeros = {name: torch.zeros_like(value) for name, value in params.items()}
@@ -146,19 +146,19 @@ class Scene:
             torch.cuda.synchronize()
 
     def clear(self) -> int:
-        """Free what is not used any more; return the bytes that the device's allocator, or the process, still has."""
+        """Free unused memory; return the bytes that the device's allocator, or the process, still holds."""
         gc.collect()
         if self.device.type != "cuda":
             with suppress(OSError):
                 Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # reset the peak of the process
             return self.peak()
-        torch.compiler.reset()  # programs of other packs are not needed again; they hold memory
+        torch.compiler.reset()  # unused programs of other packs hold memory
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_reserved()
 
     def peak(self) -> int:
-        """Most bytes since ``clear``: of the device's allocator with its graphs, on a CPU of the process (Linux)."""
+        """Return the peak bytes since ``clear``: of the device's allocator and its graphs, or of the process (Linux)."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_reserved()
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
@@ -166,7 +166,7 @@ class Scene:
 
 
 def ways_of(device: str, *, quick: bool) -> Sequence[str]:
-    """Ways that the device has, the safest first."""
+    """Return the ways that the device supports, the safest first."""
     if device == "cuda":
         return ("captured", "eager") if quick else ("captured", "compiled, captured", "eager")
     return ("eager",) if quick else ("eager", "compiled")

@@ -1,9 +1,9 @@
-"""What the platform costs a trial that does nothing: seconds per trivial trial of a whole search.
+"""The overhead of the platform per trial: seconds per trivial trial of a whole search.
 
-Ours is ``run_search`` as ``search.py`` runs it: Optuna's TPE with its journal, ASHA, records on disk, the spool and
-its writer to SQLite. Bare Ray Tune draws at random, without a searcher, a scheduler, records or loggers. Trials report
-one to three times and leave a checkpoint. Starting and ending (Ray, imports, first processes, the first trials of a
-search) are left out of the seconds per trial and reported beside them.
+Ours is ``run_search`` as in ``search.py``: Optuna's TPE with its journal, ASHA, records on disk, the spool and its
+writer to SQLite. Bare Ray Tune draws at random, without searcher, scheduler, records or loggers. Trials report one to
+three times and leave a checkpoint. Starting and ending (Ray, imports, first processes, the first trials of a search)
+are reported separately from the seconds per trial.
 
     python -m benchmarks.search_overhead
 """
@@ -33,7 +33,7 @@ WARM_UP = 8
 
 
 class Trivial(Resettable):
-    """Reports an error that its own settings decide."""
+    """Reports an error that depends only on its settings."""
 
     def step(self) -> dict[str, Any]:
         epoch = EPOCHS[self.steps]
@@ -49,7 +49,7 @@ class Trivial(Resettable):
 
 
 def ours(folder: Path, trials: int, sampler: str, trainable: type[Trivial] = Trivial, **more: Any) -> list[float]:
-    """Run a search of the whole platform, with ``more`` settings; return when each trial ended, in seconds."""
+    """Run a search of the whole platform, with ``more`` settings; return the end of each trial, in seconds."""
     settings = SearchSettings(
         study="digits-100",
         trials=trials,
@@ -65,7 +65,7 @@ def ours(folder: Path, trials: int, sampler: str, trainable: type[Trivial] = Tri
 
 
 def bare(folder: Path, trials: int, *, reuse: bool) -> list[float]:
-    """Run as many trials of bare Ray Tune; return when each ended."""
+    """Run as many trials of bare Ray Tune; return the end of each."""
     ends = EndTimes()
     space = {"lr": tune.loguniform(5e-4, 5e-3)}
     searches.fit(Trivial, folder, callbacks=[ends], param_space=space, num_samples=trials, reuse_actors=reuse)

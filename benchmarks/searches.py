@@ -1,4 +1,4 @@
-"""Whole searches for the benchmarks, each with a Ray of its own and in a folder that is removed afterwards."""
+"""Whole searches for the benchmarks, each with its own Ray and in a temporary folder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STATE = "state.json"
 
 @contextmanager
 def prepared() -> Iterator[Path]:
-    """A temporary folder for results; Ray's processes find the checkout and join no other cluster."""
+    """Yield a temporary folder for results; Ray's processes find the checkout and join no other cluster."""
     os.environ.pop("RAY_ADDRESS", None)
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
@@ -35,12 +35,12 @@ def prepared() -> Iterator[Path]:
 
 
 def quiet() -> Console:
-    """A console that prints into memory."""
+    """Return a console that prints into memory."""
     return Console(file=io.StringIO())
 
 
 class Resettable(tune.Trainable):
-    """A trial that does no work of its own; subclasses say what a step returns."""
+    """A trial without work; subclasses define the result of a step."""
 
     def setup(self, config: dict[str, Any], dataset: object = None) -> None:
         self.steps = 0
@@ -57,7 +57,7 @@ class Resettable(tune.Trainable):
 
 
 class EndTimes(tune.Callback):
-    """Notes when each trial ended; costs microseconds."""
+    """Records the end of each trial; costs microseconds."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
@@ -77,7 +77,7 @@ def fit(
     param_space: Mapping[str, Any] | None = None,
     **how: Any,
 ) -> float:
-    """Run a plain Tune experiment, one CPU core per trial, on a Ray of its own; return the seconds of ``fit`` alone."""
+    """Run a plain Tune experiment, one CPU core per trial, on its own Ray; return the seconds of ``fit`` alone."""
     with cluster.connected(None, print):
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": 1}),
@@ -102,11 +102,11 @@ def fit(
 
 
 def process_table() -> dict[int, tuple[int, int, str]]:
-    """Every process of this machine that has not ended: id -> (id of its parent, its session, its command line)."""
+    """Return every running process of this machine: id -> (id of its parent, its session, its command line)."""
     processes: dict[int, tuple[int, int, str]] = {}
     for path in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError, ValueError, IndexError):  # it ended meanwhile
-            # The fields after the name, which is in brackets: state, parent, group, session.
+        with suppress(OSError, ValueError, IndexError):  # ended meanwhile
+            # The fields after the name in brackets: state, parent, group, session.
             state, parent, _, session, *_ = (path / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
             if state != "Z":
                 command = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
@@ -115,7 +115,7 @@ def process_table() -> dict[int, tuple[int, int, str]]:
 
 
 def descendants(root: int) -> dict[int, tuple[int, str]]:
-    """What descends from a process, or from one of its session: id -> (id of its parent, its command line)."""
+    """Return the descendants of a process or of its session: id -> (id of the parent, command line)."""
     table = process_table()
     family = {pid for pid, (_, session, _) in table.items() if session == root} | {root}
     while more := {pid for pid, (parent, _, _) in table.items() if parent in family} - family:
@@ -124,7 +124,7 @@ def descendants(root: int) -> dict[int, tuple[int, str]]:
 
 
 class Watching:
-    """Looks at something every ``period`` seconds, in a thread of its own, for as long as the context lasts."""
+    """Calls ``look`` every ``period`` seconds in a separate thread, as long as the context lasts."""
 
     period = 0.5
 
@@ -139,7 +139,7 @@ class Watching:
         self._thread.join()
 
     def look(self) -> None:
-        """What is done each time."""
+        """The repeated action."""
         raise NotImplementedError
 
     def _watch(self) -> None:
@@ -148,7 +148,7 @@ class Watching:
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time that a living process has used so far; 0 when it is gone."""
+    """Return the CPU time of a running process; 0 if it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:

@@ -1,6 +1,6 @@
-"""Servers that a benchmark or a test starts for itself on loopback: MLflow's own, and PostgreSQL as its store.
+"""Servers that a benchmark or a test starts on loopback: MLflow's, and PostgreSQL as its store.
 
-Each lives in a folder and on a port of its own; leaving the ``with`` block ends it and everything it started.
+Each has its own folder and port; leaving the ``with`` block ends it and everything it started.
 """
 
 from __future__ import annotations
@@ -32,16 +32,13 @@ def free_port() -> int:
 class MlflowServer:
     """``mlflow server`` on a store, with one worker.
 
-    States::
-
-        start()   -> answers at ``address``
-        pause()   -> takes connections and says nothing, as a server that hangs
-        resume()  -> answers again, what was asked meanwhile first
-        kill()    -> gone without a word; start() brings it back at the same address
+    ``start()`` returns once it answers at ``address``. ``pause()`` makes it accept connections without answering, like
+    a server that hangs; after ``resume()`` it answers pending requests first. ``kill()`` ends it at once; ``start()``
+    then reuses the address.
     """
 
     def __init__(self, store: str, folder: Path, *options: str) -> None:
-        """Args: ``options`` of ``mlflow server`` beside those of ``ladder-search ui``."""
+        """Args: ``options`` of ``mlflow server`` in addition to those of ``ladder-search ui``."""
         self.options = options
         self.store, self.folder, self.port = store, folder, free_port()
         self.address = f"http://127.0.0.1:{self.port}"
@@ -102,7 +99,7 @@ def mlflow_server(store: str, folder: Path, *options: str) -> Iterator[MlflowSer
 
 
 def postgres_programs() -> Path | None:
-    """Return the folder of ``initdb`` and ``pg_ctl``, which Debian keeps off the path; None where there is none."""
+    """Return the folder of ``initdb`` and ``pg_ctl``, which Debian keeps off the path; None if they are missing."""
     found = shutil.which("initdb")
     places = [Path(found).resolve()] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     return places[-1].parent if places else None
@@ -110,9 +107,9 @@ def postgres_programs() -> Path | None:
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """Run a PostgreSQL of its own, as it is delivered; yield the address of its empty database, password included.
+    """Run a new PostgreSQL with default settings; yield the address of its empty database, including the password.
 
-    PostgreSQL refuses to run as root: as root, this starts it as the user ``postgres`` of Debian's package.
+    PostgreSQL refuses to run as root; root starts it as the user ``postgres`` of Debian's package.
     """
     programs = postgres_programs()
     if programs is None:

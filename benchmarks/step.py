@@ -2,15 +2,15 @@
 
     eager               the step as packs execute it
     compiled            the same as a compiled program
-    bf16                its products in bfloat16, as ``training.precision`` has them
+    bf16                with products in bfloat16, as configured by ``training.precision``
     compiled, bf16      both
     stacked             four members' steps as one, by vmap; per member
     memory given back   eager, while the C library returns large blocks to the system (``training.memory`` keeps them)
-    drawing             moving digits alone: what draws a batch of them
-    plain loop          the ladder alone: a plain PyTorch loop of the same maths (``plain_loop.py``)
-    products            the ladder alone: the step's matrix products, in its shapes and its order
+    drawing             moving digits only: drawing a batch
+    plain loop          the ladder only: a plain PyTorch loop of the same maths (``plain_loop.py``)
+    products            the ladder only: the step's matrix products, in its shapes and its order
 
-All ways of a study take turns, after "memory given back": what a process has begun to keep it keeps.
+All ways of a study take turns, after "memory given back", because a process that keeps memory continues to do so.
 
     python -m benchmarks.step
     python -m benchmarks.step --studies mnist-100-conv-small-gamma occluded-digits-rladder --no-compile
@@ -49,7 +49,7 @@ STUDIES = (
 )
 STACKED = 4
 TURN_SECONDS = 0.4
-"""Aim for the length of one way's turn in a round."""
+"""Target length of one way's turn in a round."""
 CPU = torch.device("cpu")
 
 Run = Callable[[int], object]
@@ -58,7 +58,7 @@ Run = Callable[[int], object]
 def packed(
     spec: TrialSpec, dataset: Dataset, *, members: int = 1, compiled: bool = False, precision: str = "float32"
 ) -> Pack:
-    """Return a full pack of one member, or of several whose steps are stacked whatever their family prefers."""
+    """Return a full pack of one member, or of several with stacked steps regardless of their family's preference."""
     spec = replace(spec, training=replace(spec.training, precision=precision))  # type: ignore[arg-type]
     family, member = find_family(spec.family), spec.member(dataset)
     pack = Pack(
@@ -71,7 +71,7 @@ def packed(
 
 
 def drawing(spec: TrialSpec, dataset: Dataset) -> Run:
-    """Return what draws so many batches, as the first part of a step does it."""
+    """Return a function that draws batches like the first part of a step."""
     feed, keys = training_feed(spec.member(dataset), dataset, CPU), torch.tensor([7])
     rows = [torch.from_numpy(table) for table in feed.stream(spec.member(dataset)).tables(0, 1)]
 
@@ -83,7 +83,7 @@ def drawing(spec: TrialSpec, dataset: Dataset) -> Run:
 
 
 def products(member: MemberSpec) -> Run:
-    """Return what does every matrix product of a ladder's steps: forward, gradients of weights and of inputs."""
+    """Return a function of all matrix products of a ladder's steps: forward, gradients of weights and of inputs."""
     clean = member.unlabelled_rows
     noisy = member.labelled_rows + clean
     layers = list(pairwise(member.model.widths))
@@ -106,7 +106,7 @@ def products(member: MemberSpec) -> Run:
 
 
 def ways(spec: TrialSpec, dataset: Dataset, *, compiling: bool) -> dict[str, tuple[Run, int]]:
-    """Return way -> what does so many steps, and the members that these are steps of."""
+    """Return way -> function that runs steps, and the number of their members."""
     runs: dict[str, tuple[Run, int]] = {
         "eager": (packed(spec, dataset).run, 1),
         "bf16": (packed(spec, dataset, precision="bf16").run, 1),
@@ -162,7 +162,7 @@ def compare(report: Report, name: str, rounds: int, *, turn: float, compiling: b
 
 
 def square_peak(side: int, rounds: int) -> float:
-    """GFLOP/s of one big square product, in CPU time."""
+    """Return the GFLOP/s of one large square product, in CPU time."""
     a, b, out = torch.randn(side, side), torch.randn(side, side), torch.empty(side, side)
     torch.mm(a, b, out=out)
     taken = interleaved({"square": lambda: torch.mm(a, b, out=out)}, rounds)["square"]
@@ -179,7 +179,7 @@ OPTIONS = (
 def main(arguments: Sequence[str] | None = None) -> None:
     question = "What does one training step of one trial cost on one CPU core, in each way to do it?"
     with benchmark(question, __doc__, *OPTIONS, one_process=True, arguments=arguments) as (report, options):
-        # Quick: no compiling, which takes up to a minute per program the first time.
+        # Quick runs do not compile, which takes up to a minute per program the first time.
         compiling, turn = not (options.quick or options.no_compile), 0.0 if options.quick else TURN_SECONDS
         for name in options.studies:
             compare(report, name, options.rounds, turn=turn, compiling=compiling)

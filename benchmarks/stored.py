@@ -1,4 +1,4 @@
-"""What an MLflow store holds, read from its tables with SQL and past MLflow's own code, twins and doubles included."""
+"""The content of an MLflow store, read from its tables with SQL instead of MLflow, including duplicates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Point = tuple[str, str, int, int, float]
 
 @dataclass(slots=True)
 class StoredRun:
-    """One row of ``runs`` that is not deleted, with what belongs to it."""
+    """One row of ``runs`` that is not deleted, with its tags and parent."""
 
     key: str
     status: str
@@ -26,7 +26,7 @@ class StoredRun:
 
 
 def stored_runs(store: str, experiment: str) -> list[StoredRun]:
-    """Return every run of an experiment; a run that was created twice is there twice."""
+    """Return every run of an experiment, including duplicates."""
     runs: dict[str, StoredRun] = {}
     for run_id, status, ended in _rows(store, experiment, "runs", "status", "end_time"):
         runs[run_id] = StoredRun(key="", status=status, ended=ended is not None)
@@ -43,7 +43,7 @@ def stored_runs(store: str, experiment: str) -> list[StoredRun]:
 
 
 def stored_points(store: str, experiment: str) -> list[Point]:
-    """Return every row of ``metrics``; a point that was stored twice is there twice."""
+    """Return every row of ``metrics``, including duplicates."""
     keys = {
         run_id: value
         for run_id, name, value in _rows(store, experiment, "tags", "key", "value")
@@ -54,7 +54,7 @@ def stored_points(store: str, experiment: str) -> list[Point]:
 
 
 def lost_and_doubled(expected: Mapping[tuple[str, str, int], float], found: Iterable[Point]) -> tuple[int, int]:
-    """Return how many points (key, metric, step) -> value are missing or wrong, and how many rows are one too many."""
+    """Return how many points (key, metric, step) -> value are missing or wrong, and how many rows are redundant."""
     rows: dict[tuple[str, str, int], list[float]] = {}
     for key, name, step, _, value in found:
         rows.setdefault((key, name, step), []).append(value)

@@ -1,13 +1,13 @@
-"""What tracking costs a search: the same trials with four kinds of it, and what the stores hold afterwards.
+"""The cost of tracking for a search: the same trials with four kinds of tracking, and the content of the stores.
 
     no callback      Tune alone
-    records only     our callback with a tracker that forgets
+    records only     our callback with a tracker that discards everything
     ladder-search    our callback, the spool and its writer process, which sends to SQLite
     Ray + MLflow     Ray's MLflowLoggerCallback, which logs to SQLite inside Tune's event loop
 
-A report costs a trial a fixed amount of CPU time and brings 12 metrics of 10 epochs. Ray's callback has no notion of
-several epochs in a report and stores the last one only. Databases exist and the writer is up before the clock starts;
-what that takes, once per search, is reported separately, as is the time from the search's end until all is stored.
+A report costs a trial a fixed amount of CPU time and has 12 metrics of 10 epochs; Ray's callback stores the last epoch
+only. Databases exist and the writer runs before the clock starts; that time, once per search, and the time from the end
+of the search until all is stored are reported separately.
 
     python -m benchmarks.tracking_cost
 """
@@ -53,12 +53,12 @@ DATA = DatasetInput(name="digits", digest="0" * 64, rows={"labelled": 100})
 
 
 def value(key: str, name: str, epoch: int) -> float:
-    """The value that a trial reports: it can be computed again, to check what is stored."""
+    """Return the value that a trial reports, which can be recomputed to check the store."""
     return random.Random(f"{key} {name} {epoch}").random()
 
 
 class Working(Resettable):
-    """Uses CPU time and reports; CPU time and not wall time, so that a tracker that takes the core costs something."""
+    """Uses CPU time, not wall time, and reports, so that a tracker that takes the core has a cost."""
 
     def step(self) -> dict[str, Any]:
         key, reports, burn = (self.config[name] for name in ("key", "reports", "burn"))
@@ -75,7 +75,7 @@ class Working(Resettable):
 
 
 class Listed(Searcher):
-    """Gives out the same configurations in every search."""
+    """Suggests the same configurations in every search."""
 
     def __init__(self, trials: int, reports: int, burn: float) -> None:
         super().__init__(metric=metrics.VALIDATION_ERROR, mode="min")
@@ -107,9 +107,9 @@ class Outcome:
 
     seconds: float
     starting: float = 0.0
-    """From opening the tracker until it is ready."""
+    """Seconds from opening the tracker until it is ready."""
     storing: float = 0.0
-    """From the search's end until the store has everything."""
+    """Seconds from the end of the search until the store is complete."""
     writer_cpu: float = 0.0
     """CPU seconds of the writer process between the two."""
     database: Path | None = None
@@ -117,7 +117,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """How much the searches do."""
+    """Size of the searches."""
 
     trials: int
     reports: int
@@ -194,7 +194,7 @@ def ray_mlflow(folder: Path, size: Size) -> Outcome:
 
 
 def check(database: Path, size: Size) -> Row:
-    """Compare a store with what the trials of a ladder-search run reported."""
+    """Compare a store with the reports of a ladder-search run's trials."""
     epochs = range(1, size.reports * EPOCHS_PER_REPORT + 1)
     keys = [f"t{number:04d}" for number in range(size.trials)]
     values = {(key, name, epoch): value(key, name, epoch) for key in keys for name in NAMES for epoch in epochs}
@@ -205,7 +205,7 @@ def check(database: Path, size: Size) -> Row:
 
 
 def cost_per_call(calls: int) -> list[Row]:
-    """Microseconds that the search itself spends on a call of the tracker; nothing is sent meanwhile."""
+    """Return the microseconds that a search spends on a call of the tracker; nothing is sent meanwhile."""
     now = int(time.time() * 1000)
     with tempfile.TemporaryDirectory() as name:
         tracker = SpoolTracker(Path(name) / "spool", default_store(Path(name)), EXPERIMENT, start_writer=False)
@@ -245,7 +245,7 @@ OPTIONS = (
 def main(arguments: Sequence[str] | None = None) -> None:
     question = "What does tracking cost a search?"
     with benchmark(question, __doc__, *OPTIONS, one_process=False, arguments=arguments) as (report, options):
-        # Ten reports of ten epochs are a trial of the studies on digits.
+        # A trial of the studies on digits has ten reports of ten epochs.
         size = Size(trials=options.trials, reports=2 if options.quick else 10, burn=options.burn)
         kinds = {
             "no callback": no_callback,

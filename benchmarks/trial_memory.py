@@ -1,10 +1,9 @@
-"""Memory of a search: peak of a trial's process, of the driver and of the tracking writer, and what they share.
+"""Memory of a search: peaks of a trial's process, of the driver and of the tracking writer, and their shared memory.
 
 Whole searches with the real trainable, eager and compiled, of two trials at a time, and of eight that share packs;
-every process is looked at in ``/proc`` (Linux) ten times a second. "private" is memory that only this process has;
-"shared" is what it maps of the object store, where the training set lies once per node. Compiling happens in the
-trial's process the first time; later runs find its result in the compiler's cache on disk, and a trial's peak is then
-lower: the table says how long it took.
+every process is sampled in ``/proc`` (Linux) ten times a second. "private" is memory of this process alone; "shared" is
+its mapping of the object store, which contains the training set once per node. The first run compiles in the trial's
+process; later runs use the compiler's cache on disk and have a lower peak, so the table includes the duration.
 
     python -m benchmarks.trial_memory
 """
@@ -28,7 +27,7 @@ from spaces import find_space
 from trainables import PackTrainable
 
 OVERRIDES: dict[str, dict[str, Any]] = {
-    # 50,000 images held out leave 10,000 to train on: shorter epochs, the same step and the same images in memory.
+    # 50,000 held-out images leave 10,000 to train on: shorter epochs with the same step and the same images in memory.
     "mnist-100-full": {"data": {"validation": 50_000}},
     "digits-100": {},
 }
@@ -42,7 +41,7 @@ _COMPILERS = ("torch/_inductor", "g++", "cc1plus", "collect2", "/ld ", "/as ")
 
 @dataclass(slots=True)
 class Peak:
-    """Highest values seen of one process, in bytes."""
+    """Peak values of one process, in bytes."""
 
     resident: int = 0
     private: int = 0
@@ -50,7 +49,7 @@ class Peak:
 
 
 class Watcher(searches.Watching):
-    """Looks at this process and its descendants."""
+    """Samples this process and its descendants."""
 
     period = 0.1
 
@@ -59,7 +58,7 @@ class Watcher(searches.Watching):
 
     def __enter__(self) -> Self:
         with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # forget this process's earlier peak
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # reset the peak of this process
         return super().__enter__()
 
     def look(self) -> None:
@@ -82,7 +81,7 @@ def _role(pid: int, family: Mapping[int, tuple[int, str]]) -> str:
     parent, command = family[pid]
     for name, role in (("Trainable", TRIAL), ("PackHost", HOST), ("Desk", DESK)):
         if f"ray::{name}" in command or (role == TRIAL and name in command):
-            # The compiler's helpers are forks of what trains, and keep its name.
+            # The compiler's helpers are forks of the training process and keep its name.
             return COMPILER if parent in family and name in family[parent][1] else role
     if "ladder_search.tracking.writer" in command:
         return WRITER
@@ -90,7 +89,7 @@ def _role(pid: int, family: Mapping[int, tuple[int, str]]) -> str:
 
 
 def _sizes(pid: int) -> dict[str, int] | None:
-    """Peak and present sizes of a process in bytes; None when it is gone."""
+    """Return peak and present sizes of a process in bytes; None if it has ended."""
     try:
         lines = [line.split() for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()]
     except OSError:

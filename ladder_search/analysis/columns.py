@@ -51,8 +51,7 @@ class SensitivityConfig:
     """scaled: sigma is in standard deviations of each unit (Rusu); absolute: the same noise on all units (Thaker)."""
     half: Literal["accuracy", "chance"] = "accuracy"
     """accuracy: half of the accuracy without noise (Thaker); chance: half way from there to the accuracy of a guess,
-    1/classes.
-    """
+    1/classes."""
 
     def __post_init__(self) -> None:
         for name in ("rows", "draws"):
@@ -75,8 +74,7 @@ class LayerOfColumn:
     """Lambda; if ``sigma`` is None, its upper bound, 1 / cap^2."""
     aps: float | None
     """Share of the layer's precisions; with insensitive columns in the layer, their shares are upper bounds and the
-    others' lower bounds. None if all columns are insensitive.
-    """
+    others' lower bounds. None if all columns are insensitive."""
     fisher: float
     """Fisher information about the answer, summed over the units."""
     afs: float | None

@@ -24,8 +24,7 @@ STAND_INS = "ladder_search.stand_ins"
 _ASCII = {"–": "-", "−": "-", "±": "+/-", "·": "|", "×": "x", "λ": "lambda_", "σ": "noise", "→": "->", "─": "-"}
 _TERMINAL_VARIABLES = ("TERM", "COLORTERM", "NO_COLOR")
 """Environment variables passed on to Rich. Others (FORCE_COLOR, TTY_COMPATIBLE, TTY_INTERACTIVE, those of Jupyter)
-would put control codes into files.
-"""
+would put control codes into files."""
 
 
 class Stream:

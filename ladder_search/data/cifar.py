@@ -137,11 +137,7 @@ def is_local() -> bool:
 
 
 def from_archive(what: str, content: bytes) -> Arrays:
-    """Read the archive without unpacking it to disk.
-
-    Raises:
-        DataError: it is not CIFAR-10's binary version.
-    """
+    """Read the archive without unpacking it to disk; raise ``DataError`` if it is not CIFAR-10's binary version."""
     try:
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
             batches = [_batch(archive, member) for member in MEMBERS]

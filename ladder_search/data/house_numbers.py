@@ -170,9 +170,7 @@ def _wall(draws: _Draws, level: Pixels) -> Pixels:
 
 
 def _on_photograph(draws: _Draws, wall: Pixels, grounds: NDArray[np.uint8]) -> Pixels:
-    """Blend a square piece of a photograph (at least half its side) into the wall, faint enough for the ink to stand
-    out.
-    """
+    """Blend a square piece of a photograph (at least half its side) into the wall, faintly enough for the ink."""
     which = draws.whole(len(grounds))
     zoom, strength = draws.between(0.5, 1.0), draws.between(0.2, 0.5)
     middle = np.float32((SIDE - 1) / 2)

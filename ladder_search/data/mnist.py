@@ -124,11 +124,7 @@ def from_folder(folder: Path) -> Arrays | None:
 
 
 def from_official() -> Arrays:
-    """Fetch the four official files.
-
-    Raises:
-        DataError: the address cannot be reached, or sends other content.
-    """
+    """Fetch the four official files; raise ``DataError`` if the address cannot be reached, or sends other content."""
     contents = []
     for name, (packed_md5, _) in FILES.items():
         url = f"{OFFICIAL}/{name}.gz"

@@ -271,8 +271,7 @@ def read_mat(what: str, content: bytes, pieces: tuple[int, int, int]) -> dict[st
 
 
 def read_pickle(what: str, content: bytes, pieces: tuple[int, int, int]) -> dict[str, tuple[Piece, ...]]:
-    """Return the parts of an original pickle (part -> pieces -> steps -> MIDI numbers), without executing anything in
-    it.
+    """Return the parts of an original pickle (part -> pieces -> steps -> MIDI numbers) without executing it.
 
     Args:
         what: name of the file in messages.

@@ -49,8 +49,7 @@ class Scene:
 
     velocities: tuple[tuple[int, int], ...] = KNIGHT
     """Rows and columns per frame, one pair for each sequence, equally likely. Their number, eight, is stated; the
-    values are unverified.
-    """
+    values are unverified."""
 
     bounces: bool = True
     """Reflect the digit at the borders (stated); otherwise start a sequence where it will not reach one."""

@@ -77,9 +77,7 @@ class FinalResult:
     device: str
     seconds: float
     reduced: bool = False
-    """Whether it was trained for fewer epochs than its study has, so that it is not comparable with the published
-    number.
-    """
+    """Whether it was trained for fewer epochs than its study has; not comparable with the published number."""
     modules: Mapping[int, nn.Module] = field(default_factory=dict, repr=False, compare=False)
     """Seed -> network with its test-time statistics, for seeds that finished."""
 

@@ -52,9 +52,7 @@ class Reached:
 
     @classmethod
     def of(cls, study: str, results: Sequence[FinalResult], measure: str) -> Reached:
-        """Collect the measure of final trainings with distinct seeds; raise ``CheckpointError`` if a seed has no such
-        score.
-        """
+        """Collect the measure of final trainings with distinct seeds; raise ``CheckpointError`` if one is missing."""
         outcomes = [(outcome, result.spec.measure.name) for result in results for outcome in result.outcomes]
         values = {}
         for outcome, first in outcomes:

@@ -169,8 +169,7 @@ def _line(picture: Picture, ax: Axes, place: int, line: _Line, measure: Measure)
 
 def _span(panel: _Panel) -> tuple[float, float]:
     """Return the range of a panel: seeds, means, bounds, the published number, and intervals up to a readable size,
-    which those of two seeds exceed.
-    """
+    which those of two seeds exceed."""
     ends = [end for line in panel.lines for end in (*line.dots, *line.bounds)]
     ends += [line.mean for line in panel.lines if line.mean is not None]
     if panel.target is not None:

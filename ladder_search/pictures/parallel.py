@@ -35,9 +35,7 @@ class _Axis:
 
 
 def parallel_coordinates(title: str, trials: Trials) -> Picture:
-    """Draw every complete trial as a line; dark lines have low errors, the published and the best trial are
-    highlighted.
-    """
+    """Draw complete trials as lines, dark for low errors; the published and the best trial are highlighted."""
     names = trials.searched
     if not names:
         return canvas.words(title, trials.why_empty())

@@ -1,6 +1,5 @@
 """Occluded sequences with a network's predictions, probe and classes, as in figure 4 of Prémont-Schwarz et al. 2017. A
-column is a frame; predictions stand below the frame that they predict.
-"""
+column is a frame; predictions stand below the frame that they predict."""
 
 from __future__ import annotations
 

@@ -69,9 +69,7 @@ class Row:
     withheld: str
     """Reason for "no verdict"."""
     seeds_needed: int | None
-    """Seeds needed for a verdict in the next table at the same mean and spread; None: more than 200, or there is a
-    verdict.
-    """
+    """Seeds needed for a verdict in the next table at equal mean and spread; None: above 200, or not needed."""
     dropped: str
     table: int | None
     """Number of the study's table with these runs; None if they are not counted, and not tested."""

@@ -32,8 +32,7 @@ class FamilyAnalysis:
     """The frozen dataclass returned by ``run``."""
     choose: Callable[[Bundle, Dataset, Part, Any, int | None], tuple[Any, Any]]
     """(bundle, data, part, settings, requested rows) -> settings with the available rows, and the selection. Called
-    before any work; raises for impossible requests.
-    """
+    before any work; raises for impossible requests."""
     run: Callable[[Bundle, Dataset, Any, Any, torch.device, Report], Any]
     """(bundle, data, selection, settings, device, report) -> result."""
     title: Callable[[Analysis], str]
