@@ -44,18 +44,18 @@ class Arrangement:
 
 def arrangements(cores: int, members: Sequence[int], *, compiled: bool, bf16: bool) -> list[Arrangement]:
     """Return the rivals, then packs: one process per core, one process on one core, one process with all cores."""
-    found: list[Arrangement] = []
+    result: list[Arrangement] = []
     for processes in dict.fromkeys((cores, 1)):
-        found += [Arrangement(program=Program(adam=adam), processes=processes) for adam in ("foreach", "fused")]
+        result += [Arrangement(program=Program(adam=adam), processes=processes) for adam in ("foreach", "fused")]
         if compiled:
-            found.append(Arrangement(program=Program(way="compiled"), processes=processes))
+            result.append(Arrangement(program=Program(way="compiled"), processes=processes))
     for precision in ("float32", "bf16") if bf16 else ("float32",):
         for way in ("eager", "compiled") if compiled else ("eager",):
             packs = [Arrangement(program=Program(members=k, way=way, precision=precision)) for k in members]  # type: ignore[arg-type]
-            found += [replace(one, processes=cores) for one in packs]
-            found += [replace(one, processes=1) for one in packs if one.program.members == 1]
-            found += [replace(one, processes=1, threads=cores) for one in packs if one.compiled]
-    return list(dict.fromkeys(found))
+            result += [replace(one, processes=cores) for one in packs]
+            result += [replace(one, processes=1) for one in packs if one.program.members == 1]
+            result += [replace(one, processes=1, threads=cores) for one in packs if one.compiled]
+    return list(dict.fromkeys(result))
 
 
 Turns = Mapping[Arrangement, Sequence[Sequence[Turn]]]
@@ -93,7 +93,7 @@ def ratio(turns: Turns, one: Arrangement, other: Arrangement) -> float:
 def compare(report: Report, study: str, all_: Sequence[Arrangement], *, cores: int, rounds: int, window: float) -> None:
     """Measure all arrangements on one study and print their table."""
     turns, first = measure(study, all_, cores=cores, rounds=rounds, window=window)
-    rates = {one: Spread.of([rate(turn) for turn in found]) for one, found in turns.items()}
+    rates = {one: Spread.of([rate(turn) for turn in rounds_of_one]) for one, rounds_of_one in turns.items()}
 
     def rival(processes: int, compiled: bool) -> Arrangement | None:
         loops = [o for o in all_ if (o.program.members, o.processes, o.compiled) == (0, processes, compiled)]

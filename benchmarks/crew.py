@@ -122,12 +122,12 @@ def work(
 
     def prepare(program: Program) -> float:
         """Create the program; return the seconds until its first steps were complete."""
-        begun = time.perf_counter()
+        start = time.perf_counter()
         if program not in programs:
             programs[program] = train, evaluate = program.make(scene)
             train(CHUNK)
             evaluate()
-        return time.perf_counter() - begun
+        return time.perf_counter() - start
 
     def repeat(program: Program, what: str, processes: int, window: float) -> Turn:
         """Train or evaluate until the window ends; later repetitions do not count, except for the first."""
@@ -135,13 +135,13 @@ def work(
         each = CHUNK * max(1, program.members) if what == "train" else 1
         if processes > 1:
             barriers[processes].wait(BARRIER_SECONDS)
-        begun, cpu_begun, turn = time.perf_counter(), time.process_time(), Turn(done=0, wall=0.0, cpu=0.0)
+        start, cpu_start, turn = time.perf_counter(), time.process_time(), Turn(done=0, wall=0.0, cpu=0.0)
         while True:
             train(CHUNK) if what == "train" else evaluate()
-            wall = time.perf_counter() - begun
+            wall = time.perf_counter() - start
             if wall > window and turn.done:
                 return turn
-            turn = Turn(done=turn.done + each, wall=wall, cpu=time.process_time() - cpu_begun)
+            turn = Turn(done=turn.done + each, wall=wall, cpu=time.process_time() - cpu_start)
 
     verbs: dict[str, Callable[..., object]] = {"prepare": prepare, "repeat": repeat}
     while (request := pipe.recv()) is not None:
@@ -171,13 +171,13 @@ class Crew:
         for number in range(max(counts)):
             # The first compiles for all; the others find its result on disk.
             compiling = {} if number == 0 else {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
-            here, there = context.Pipe()
-            arguments = (there, study, device, threads, {**(environment or {}), **compiling}, self._barriers)
+            parent, child = context.Pipe()
+            arguments = (child, study, device, threads, {**(environment or {}), **compiling}, self._barriers)
             process = context.Process(target=work, args=arguments)
             process.start()
-            there.close()
+            child.close()
             self._processes.append(process)
-            self._pipes.append(here)
+            self._pipes.append(parent)
 
     def __enter__(self) -> Self:
         return self
@@ -295,13 +295,13 @@ def mps() -> Iterator[tuple[dict[str, str], Callable[[], None]]]:
         def command(*arguments: str, line: str = "") -> tuple[int, str]:
             try:
                 # Into a file, because a daemon may keep a pipe open for its whole life.
-                with open(Path(folder) / "said", "w+", encoding="utf-8") as said:
+                with open(Path(folder) / "said", "w+", encoding="utf-8") as output:
                     ended = subprocess.run(
-                        [control, *arguments], input=line, encoding="utf-8", stdout=said, stderr=said, timeout=30,
+                        [control, *arguments], input=line, encoding="utf-8", stdout=output, stderr=output, timeout=30,
                         env={**os.environ, **environment},
                     )  # fmt: skip
-                    said.seek(0)
-                    return ended.returncode, " ".join(said.read().split())
+                    output.seek(0)
+                    return ended.returncode, " ".join(output.read().split())
             except (OSError, subprocess.TimeoutExpired) as error:
                 raise CrewError(f"MPS does not answer: {brief(error)}") from error
 
@@ -311,9 +311,9 @@ def mps() -> Iterator[tuple[dict[str, str], Callable[[], None]]]:
                 raise CrewError(f"MPS was started and serves no process ({servers or 'no server'})")
 
         try:
-            code, said = command("-d")
+            code, output = command("-d")
             if code:
-                raise CrewError(f"MPS does not start: {said or f'exit status {code}'}")
+                raise CrewError(f"MPS does not start: {output or f'exit status {code}'}")
             yield environment, check
         finally:
             with suppress(CrewError):

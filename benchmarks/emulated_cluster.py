@@ -65,12 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for _ in range(rounds):
             for nodes in NODES:
                 with searches.prepared() as folder, emulated(nodes) as address:
-                    begun = time.perf_counter()
+                    start = time.perf_counter()
                     trials = nodes * (WARM_UP + measured)
                     ends = sorted(ours(folder, trials, "random", Sleeping, scheduler="fifo", address=address))
-                    whole = time.perf_counter() - begun
+                    total = time.perf_counter() - start
                 taken[nodes].append(ends[-1] - ends[nodes * WARM_UP - 1])
-                rest[nodes].append(whole - taken[nodes][-1])
+                rest[nodes].append(total - taken[nodes][-1])
         rows: list[Row] = [
             {
                 "nodes": nodes,

@@ -159,7 +159,7 @@ def rivals(bench: Benchmark, study: str, device: str, *, quick: bool, under_mps:
 
 def ratios(ours: Sequence[Row], others: Sequence[Row], ten: Sequence[Row]) -> list[Row]:
     """Return the table of ratios to the rivals."""
-    found: list[Row] = []
+    rows: list[Row] = []
     our_best = best(ours, "trials per hour")
     for under, aim in AIMS.items():
         rival = best((row for row in others if row["under"] == under), "trials per hour")
@@ -167,17 +167,17 @@ def ratios(ours: Sequence[Row], others: Sequence[Row], ten: Sequence[Row]) -> li
             mine, its = float(our_best["trials per hour"] or 0), float(rival["trials per hour"] or 0)
             what = f"trials per hour, {under}"
             packs, loops = f"K={our_best['K']}, {our_best['way']}", f"{rival['processes']} x {rival['form']}"
-            found.append(_ratio(what, packs, mine, loops, its, aim))
+            rows.append(_ratio(what, packs, mine, loops, its, aim))
     alone = best((row for row in ours if row["K"] == 1), "member-steps per s")
     loop = best((row for row in others if row["processes"] == 1), "steps per s")
     if alone is not None and loop is not None:
         mine, its = float(alone["member-steps per s"] or 0), float(loop["steps per s"] or 0)
-        found.append(_ratio("steps per s of one trial", f"K=1, {alone['way']}", mine, str(loop["form"]), its, 1.0))
+        rows.append(_ratio("steps per s of one trial", f"K=1, {alone['way']}", mine, str(loop["form"]), its, 1.0))
     seeds = best(ten, "times as fast as in turn")
     if seeds is not None:
         mine = float(seeds["times as fast as in turn"] or 0)
-        found.append(_ratio("ten seeds, extrapolated", str(seeds["program"]), mine, "ten runs in turn", 1.0, 30.0))
-    return found
+        rows.append(_ratio("ten seeds, extrapolated", str(seeds["program"]), mine, "ten runs in turn", 1.0, 30.0))
+    return rows
 
 
 def _ratio(what: str, ours: str, mine: float, rival: str, its: float, aim: float) -> Row:
@@ -210,9 +210,9 @@ def run_all(bench: Benchmark, report: Report, study: str, device: str, members: 
         ten += bench.section(f"{seeds}, {compiled}", "ten_seeds", 50, way=compiled)
     if "eager" in ways[1:]:
         ours += bench.section(f"{title}, eager", "sweep", 30, way="eager", members=few[::-1], to_the_end=True)
-    found = ratios(ours, others, ten)
-    if found:
-        report.table("What was to be reached (float32 on both sides)", found)
+    table = ratios(ours, others, ten)
+    if table:
+        report.table("What was to be reached (float32 on both sides)", table)
     fastest = best((row for row in ten if "pack" in str(row["program"])), "times as fast as in turn")
     if fastest is not None:
         seconds = next(float(cell or 0) for name, cell in fastest.items() if name.startswith("seconds for"))

@@ -74,9 +74,9 @@ def ten_seeds(scene: Scene, tell: Tell, *, way: str) -> None:
         {name: partial(run, steps) for name, (run, steps, _) in turns.items()},
         1 if scene.quick else 3,
     )
-    whole = {name: times[name].per(steps, spec.total_steps * runs) for name, (_, steps, runs) in turns.items()}
-    rival = min(spread.median for name, (spread, _) in whole.items() if "in turn" in name)
-    for name, (spread, _) in whole.items():
+    totals = {name: times[name].per(steps, spec.total_steps * runs) for name, (_, steps, runs) in turns.items()}
+    rival = min(spread.median for name, (spread, _) in totals.items() if "in turn" in name)
+    for name, (spread, _) in totals.items():
         _, steps, runs = turns[name]
         row: Row = {
             "program": name,
@@ -99,17 +99,17 @@ def ten_seeds_for_real(scene: Scene, tell: Tell, *, way: str) -> None:
     pack = make_pack(specs[0], scene.data, TEN, way)
     for spec in specs:
         pack.join(spec)
-    length, done = specs[0].steps_per_epoch, 0
+    length, epoch = specs[0].steps_per_epoch, 0
     epochs = 1 if scene.quick else specs[0].training.epochs
-    begun = time.perf_counter()
-    while done < epochs and scene.seconds_left > 0:
+    start = time.perf_counter()
+    while epoch < epochs and scene.seconds_left > 0:
         reports = pack.run(length)
-        done += 1
+        epoch += 1
     row: Row = {
         "program": f"a pack of ten, {way}",
-        "epochs": done,
-        "steps": done * length,
-        "seconds": time.perf_counter() - begun,
+        "epochs": epoch,
+        "steps": epoch * length,
+        "seconds": time.perf_counter() - start,
         "finite": sum(report.finite for report in reports.values()),
     }
     tell("row", row)
@@ -131,7 +131,7 @@ def moves(scene: Scene, tell: Tell, *, way: str, slots: Sequence[int]) -> None:
 
 def _moves(scene: Scene, way: str, slots: int) -> Row:
     (pack, _), spec = scene.pack(slots, way), scene.spec()
-    kept = pack.state(0)
+    member = pack.state(0)
     quarter = max(1, slots // 4)
 
     def swap(count: int, state: Any) -> Callable[[], object]:
@@ -148,13 +148,13 @@ def _moves(scene: Scene, way: str, slots: int) -> Row:
     turns: dict[str, Callable[[], object]] = {
         "step": lambda: pack.run(steps),
         "new": swap(1, None),
-        "kept": swap(1, kept),
+        "kept": swap(1, member),
         "copied": lambda: pack.state(0),
         "quarter": swap(quarter, None),
     }
     for run in turns.values():
         run()
-    times = {name: taken.per(1)[0].median for name, taken in interleaved(turns, MOVES).items()}
+    times = {name: spread.per(1)[0].median for name, spread in interleaved(turns, MOVES).items()}
     step = times["step"] / steps
     return {
         "way": way,
@@ -182,22 +182,22 @@ def checkpoints(scene: Scene, tell: Tell, *, way: str) -> None:
         times = interleaved(turns, MOVES)
         size = sum(path.stat().st_size for path in folder.iterdir())
     row: Row = {"MB": size / 1e6}
-    for name, taken in times.items():
-        wall, cpu = taken.per(1)
+    for name, spread in times.items():
+        wall, cpu = spread.per(1)
         row |= {**spread_cells(f"{name}, ms", wall), f"CPU ms of the {name}": cpu.median}
     tell("row", {**row, "n": MOVES})
 
 
 def _epochs(scene: Scene, slots: int, way: str, which: Precision) -> Row:
     before = scene.clear()
-    begun = time.perf_counter()
+    start = time.perf_counter()
     (pack, step), spec = scene.pack(slots, way, precision=which), scene.spec()
-    ready = time.perf_counter() - begun
+    ready = time.perf_counter() - start
     steps = _fitting(scene, EPOCH_SECONDS, step, spec.steps_per_epoch)
     rounds = 2 if scene.quick else max(1, min(5, round(EPOCHS_SECONDS / (steps * step))))
-    taken = [seconds(lambda: pack.run(steps)) / steps for _ in range(rounds)]
+    step_seconds = [seconds(lambda: pack.run(steps)) / steps for _ in range(rounds)]
     evaluated = statistics.median(seconds(pack.validation_errors) for _ in range(3))
-    spread, peak = Spread.of([1e3 * t for t in taken]), scene.peak()
+    spread, peak = Spread.of([1e3 * t for t in step_seconds]), scene.peak()
     trial = spec.total_steps * spread.median / 1e3 + spec.training.epochs * evaluated
     return {
         "way": way,

@@ -89,8 +89,8 @@ class Runner:
         for slot in self.pack.active:
             self.pack.leave(slot)
         training = replace(self.spec.training, epochs=epochs)
-        own = [replace(self.spec, training=training, seed=seed, label_seed=seed) for seed in seeds]
-        return {one.seed: self.pack.join(one.member(self.dataset)) for one in own}
+        specs = [replace(self.spec, training=training, seed=seed, label_seed=seed) for seed in seeds]
+        return {one.seed: self.pack.join(one.member(self.dataset)) for one in specs}
 
     def warm(self, seeds: Sequence[int], steps: int) -> None:
         """Compile, capture and time a step."""
@@ -101,7 +101,7 @@ class Runner:
 
     def train(self, seeds: Sequence[int], epochs: int, until: float) -> Row:
         """Train to the end of the schedule or of the time, then read the test set."""
-        slots, begun, epoch, cost = self.seat(seeds, epochs), time.monotonic(), 0, float("nan")
+        slots, start, epoch, cost = self.seat(seeds, epochs), time.monotonic(), 0, float("nan")
         while epoch < epochs and slots and time.monotonic() < until:
             reports = self.pack.run(self.steps)
             epoch += 1
@@ -110,20 +110,20 @@ class Runner:
                     self.pack.leave(slots.pop(seed))
             cost = fmean(reports[slot].terms["cost"] for slot in slots.values()) if slots else float("nan")
             if epoch % max(1, epochs // 10) == 0:
-                say(f"{self.kind}: epoch {epoch}/{epochs}, cost {cost:.4g}, {time.monotonic() - begun:.0f} s")
+                say(f"{self.kind}: epoch {epoch}/{epochs}, cost {cost:.4g}, {time.monotonic() - start:.0f} s")
         if slots:
-            found = self.pack.test_scores(feed_of_test_set(self.spec.member(self.dataset), self.dataset, self.device))
-            self.scores = {seed: found[slot] for seed, slot in slots.items()}
+            by_slot = self.pack.test_scores(feed_of_test_set(self.spec.member(self.dataset), self.dataset, self.device))
+            self.scores = {seed: by_slot[slot] for seed, slot in slots.items()}
         network = self.spec.empty_network()
         return {
             "network": self.kind,
             "thousand parameters": sum(value.numel() for value in network.parameters()) / 1e3,
             "epochs": epoch,
             "of": epochs,
-            "ms per step": (time.monotonic() - begun) * 1e3 / max(1, epoch * self.steps),
+            "ms per step": (time.monotonic() - start) * 1e3 / max(1, epoch * self.steps),
             "last cost": cost,
             "diverged": len(seeds) - len(slots),
-            "seconds": time.monotonic() - begun,
+            "seconds": time.monotonic() - start,
         }
 
 
@@ -149,14 +149,14 @@ def images(path: Path | None, *, quick: bool) -> tuple[Dataset, str]:
         return _dataset(made_up()), "made-up digits"
     else:
         folder = data_folder()
-        found = None if folder is None else mnist.from_folder(folder)
-        if found is None:
+        arrays_of_user = None if folder is None else mnist.from_folder(folder)
+        if arrays_of_user is None:
             raise DataError(
                 f"MNIST must be in the folder LADDER_SEARCH_DATA, got {folder}; carry it there, or a file of --pack."
             )
-        arrays = found
-    digest, known = content_digest(arrays), DATASETS["mnist"].identity
-    return _dataset(arrays), "MNIST" if digest == known else f"not MNIST: digest {digest[:12]}"
+        arrays = arrays_of_user
+    digest, identity = content_digest(arrays), DATASETS["mnist"].identity
+    return _dataset(arrays), "MNIST" if digest == identity else f"not MNIST: digest {digest[:12]}"
 
 
 def made_up() -> Arrays:
@@ -211,8 +211,8 @@ def run_all(report: Report, options: argparse.Namespace, digits: Dataset, until:
         one.warm(seeds, 2 if options.quick else TIMED_STEPS)
         say(f"{kind}: {1e3 * one.step_seconds:.2f} ms per step of {len(seeds)} seeds")
         runners.append(one)
-    left = until - time.monotonic() - RESERVE * options.limit
-    fits = fitting(runners, left)
+    remaining = until - time.monotonic() - RESERVE * options.limit
+    fits = fitting(runners, remaining)
     epochs = options.epochs or (1 if options.quick else fits)
     if fits < epochs:
         report.note(f"{fits} epochs fit into the limit, --epochs is {epochs}: what is not done by then is cut.")
@@ -221,9 +221,9 @@ def run_all(report: Report, options: argparse.Namespace, digits: Dataset, until:
         for one in runners:
             rows.append(one.train(seeds, epochs, until))
             if rows[-1]["epochs"] == epochs or not one.scores:
-                lost = {ERROR.name: None, PREDICTION_ERROR.name: None}
+                no_scores = {ERROR.name: None, PREDICTION_ERROR.name: None}
                 of_all = {"network": one.kind, "epochs": epochs}
-                found += [{**of_all, "seed": seed, **lost, **one.scores.get(seed, {})} for seed in seeds]
+                found += [{**of_all, "seed": seed, **no_scores, **one.scores.get(seed, {})} for seed in seeds]
             else:
                 report.note(f"{one.kind} was cut after {rows[-1]['epochs']} of {epochs} epochs: the time was up.")
     finally:
@@ -234,12 +234,12 @@ def run_all(report: Report, options: argparse.Namespace, digits: Dataset, until:
 def tell(report: Report, every: Sequence[Row]) -> None:
     """Print every seed, the table, and the verdicts on the claims."""
     report.table(RESULTS, every)
-    found: dict[str, dict[int, Any]] = {}
+    by_kind: dict[str, dict[int, Any]] = {}
     for one in every:
         scores = {name: one[name] for name in (ERROR.name, PREDICTION_ERROR.name) if one[name] is not None}
-        found.setdefault(str(one["network"]), {})[int(one["seed"] or 0)] = scores or None
+        by_kind.setdefault(str(one["network"]), {})[int(one["seed"] or 0)] = scores or None
     table: list[Row] = []
-    for kind, of_seeds in found.items():
+    for kind, of_seeds in by_kind.items():
         row: Row = {"network": kind}
         for measure in (ERROR, PREDICTION_ERROR):
             values = [scores[measure.name] for scores in of_seeds.values() if scores and measure.name in scores]
@@ -249,7 +249,7 @@ def tell(report: Report, every: Sequence[Row]) -> None:
         table.append(row)
     report.table("Table 1", table)
     for name in ("occluded-mnist-table-1", "occluded-mnist-table-1-prediction"):
-        claims(report, name, found)
+        claims(report, name, by_kind)
 
 
 def claims(report: Report, name: str, found: dict[str, dict[int, Any]]) -> None:
@@ -267,7 +267,7 @@ def claims(report: Report, name: str, found: dict[str, dict[int, Any]]) -> None:
     if len(reached) < 2:
         return
     try:
-        whole = judged(ordering, reached)
+        result = judged(ordering, reached)
     except ImportError:
         report.note(f"{name}: SciPy is not here, the claims are not tested.")
         return
@@ -280,10 +280,10 @@ def claims(report: Report, name: str, found: dict[str, dict[int, Any]]) -> None:
             "p after Holm": one.p_holm,
             "verdict": one.verdict,
         }
-        for one in whole.claims
+        for one in result.claims
     ]
     report.table(f"Claims of {name}", rows)
-    report.note(f"{name}: {whole.verdict}, {sum(one.verdict == 'held' for one in whole.claims)} of {len(rows)} held.")
+    report.note(f"{name}: {result.verdict}, {sum(one.verdict == 'held' for one in result.claims)} of {len(rows)} held.")
 
 
 def earlier(path: Path, options: argparse.Namespace) -> list[Row]:
@@ -295,10 +295,10 @@ def earlier(path: Path, options: argparse.Namespace) -> list[Row]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         settings, rows = content["options"], content["tables"][RESULTS]
-        found = {**{name: settings[name] for name in SAME}, "epochs": rows[0]["epochs"]}
+        expected = {**{name: settings[name] for name in SAME}, "epochs": rows[0]["epochs"]}
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise DataError(f"{path} must be a result of this script ({error}); leave --add out.") from error
-    for name, value in found.items():
+    for name, value in expected.items():
         if value != getattr(options, name):
             raise DataError(
                 f"results in one table share their {name}, {path} has {value} and this call {getattr(options, name)}; "
@@ -325,7 +325,7 @@ OPTIONS = (
 def main(arguments: Sequence[str] | None = None) -> None:
     question = "Does the ordering of table 1 appear on one device in time?"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    begun = time.monotonic()
+    start = time.monotonic()
     with benchmark(question, __doc__, *OPTIONS, one_process=True, arguments=arguments) as (report, options):
         if options.pack is not None:
             np.savez_compressed(options.pack, **mnist.load(quiet)._asdict())
@@ -335,7 +335,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows = [] if options.add is None else earlier(options.add, options)
         report.note(f"Digits: {what}.")
         try:
-            run_all(report, options, digits, begun + options.limit, rows)
+            run_all(report, options, digits, start + options.limit, rows)
         finally:
             if rows:
                 tell(report, rows)

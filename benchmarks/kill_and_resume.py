@@ -98,8 +98,8 @@ def _records(results: Path) -> dict[str, dict[str, Any]]:
 def _essence(record: dict[str, Any]) -> Any:
     """Return a record without the place and the duration of its training."""
     rows = [{name: value for name, value in row.items() if name != "step_time_ms"} for row in record["epochs"]]
-    kept = {name: value for name, value in record.items() if name not in ("seconds", "checkpoint")}
-    return {**kept, "epochs": rows}
+    fields = {name: value for name, value in record.items() if name not in ("seconds", "checkpoint")}
+    return {**fields, "epochs": rows}
 
 
 def _best(records: dict[str, dict[str, Any]]) -> float | None:
@@ -119,8 +119,8 @@ def optuna_states(journal: Path) -> list[tuple[str, str]]:
 
 def environment(**more: str) -> dict[str, str]:
     """Return a user's environment, with one thread per process."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "LADDER_SEARCH_OPT"))}
-    return {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
+    base = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "LADDER_SEARCH_OPT"))}
+    return {**base, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
 
 
 def begin(command: list[str], folder: Path, env: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
@@ -175,9 +175,9 @@ class Life:
         end = time.monotonic() + wait
         while True:
             lines = [line for _, line in descendants(self.process.pid).values()]
-            there = [line for line in lines if not (but and re.match(but, line))]
-            if not there or time.monotonic() > end:
-                return there
+            remaining = [line for line in lines if not (but and re.match(but, line))]
+            if not remaining or time.monotonic() > end:
+                return remaining
             time.sleep(0.2)
 
 
@@ -235,21 +235,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         dice = random.Random(options.dice)
         rows: list[Row] = []
         with tempfile.TemporaryDirectory(prefix="ladder-search-kills-", ignore_cleanup_errors=True) as place:
-            whole = Path(place) / "whole"
-            whole.mkdir()
-            begun = time.monotonic()
-            if Life(whole, *line).ended() != 0:
-                raise SystemExit((whole / "out.txt").read_text(encoding="utf-8"))
-            duration = time.monotonic() - begun
+            undisturbed = Path(place) / "whole"
+            undisturbed.mkdir()
+            start = time.monotonic()
+            if Life(undisturbed, *line).ended() != 0:
+                raise SystemExit((undisturbed / "out.txt").read_text(encoding="utf-8"))
+            duration = time.monotonic() - start
             report.note(f"Undisturbed, `search.py {' '.join(line)}` takes {duration:.0f} s.")
             for number in range(options.searches):
                 folder = Path(place) / f"broken-{number}"
                 folder.mkdir()
                 outcome = torment(folder, line, options.kills, dice, duration / 2)
-                found = examine(folder / "results", whole / "results")
+                diff = examine(folder / "results", undisturbed / "results")
                 killed = {f"{target} killed": outcome.kills[target] for target in TARGETS}
-                cells = {name.replace("_", " "): value for name, value in asdict(found).items() if name != "best_equal"}
-                best = {"best value": "equal" if found.best_equal else "another"}
+                cells = {name.replace("_", " "): value for name, value in asdict(diff).items() if name != "best_equal"}
+                best = {"best value": "equal" if diff.best_equal else "another"}
                 rows.append({"search": number + 1, **killed, "lives": outcome.lives, **cells, **best})
         report.table("Against the undisturbed search", rows)
         report.note(f"{sum(row[f'{target} killed'] for row in rows for target in TARGETS)} kills, SIGKILL each.")

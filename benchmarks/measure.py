@@ -76,9 +76,9 @@ def interleaved(variants: Mapping[str, Callable[[], object]], rounds: int) -> di
 
 def seconds(run: Callable[[], object]) -> float:
     """Return the wall time of one call."""
-    begun = time.perf_counter()
+    start = time.perf_counter()
     run()
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
 class Report:
@@ -120,7 +120,7 @@ class Report:
             one_process: whether all work was done in this process; only then can the share of others be measured.
         """
         self._content["load_average_at_start"] = self._load
-        total, idle = (now - then for now, then in zip(machine_seconds(), self._busy, strict=True))
+        total, idle = (now - earlier for now, earlier in zip(machine_seconds(), self._busy, strict=True))
         if one_process and total:
             others = max(0.0, total - idle - (sum(os.times()[:4]) - self._own)) / total
             self._content["share_of_the_machine_used_by_others"] = round(others, 3)
@@ -155,8 +155,8 @@ class Option:
             parser.add_argument(self.name, action="store_true", help=self.help)
             return
         kind = {"type": type(self.full)} if isinstance(self.full, int | float) else {}
-        shown = [_shown(self.full), *([] if self.quick is None else [f"quick: {_shown(self.quick)}"])]
-        text = self.help if self.full is None else f"{self.help} ({'; '.join(shown)})"
+        defaults = [_shown(self.full), *([] if self.quick is None else [f"quick: {_shown(self.quick)}"])]
+        text = self.help if self.full is None else f"{self.help} ({'; '.join(defaults)})"
         parser.add_argument(self.name, help=text.replace("%", "%%"), **{**kind, **self.how})
 
     def resolve(self, options: argparse.Namespace) -> None:
@@ -196,7 +196,7 @@ def benchmark(
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(1)
-    begun = time.perf_counter()
+    start = time.perf_counter()
     report = Report(question, values)
     try:
         yield report, values
@@ -204,7 +204,7 @@ def benchmark(
         parser.error(str(error))
     finally:
         if report.tables:
-            report.note(f"Took {time.perf_counter() - begun:.0f} s.")
+            report.note(f"Took {time.perf_counter() - start:.0f} s.")
             report.close(one_process=one_process)
 
 

@@ -109,20 +109,20 @@ def make_plan(settings: SearchSettings) -> Plan:
     """Write the configurations that our search with a random sampler will train, for the rivals."""
     study = settings.resolved_study()
     dataset = datasets.load(study.data.dataset)
-    own = study.trial(seed=settings.seed, label_seed=settings.label_seed, draws=settings.draws)
-    space = SearchSpace(find_space(find_family(study.family).space), study, own)
-    found = [point.settings for point in space.points()][: settings.trials]
-    asked = optuna.create_study()
-    for number in range(len(found), settings.trials):
-        asked.sampler = sampler_for("random", settings.seed, number)
-        found.append(space.settings(asked.ask()))
-    epochs, at = study.training.epochs, rungs(study.training.epochs, own.member(dataset).steps_per_epoch, study.stop)
+    spec = study.trial(seed=settings.seed, label_seed=settings.label_seed, draws=settings.draws)
+    space = SearchSpace(find_space(find_family(study.family).space), study, spec)
+    configurations = [point.settings for point in space.points()][: settings.trials]
+    optuna_study = optuna.create_study()
+    for number in range(len(configurations), settings.trials):
+        optuna_study.sampler = sampler_for("random", settings.seed, number)
+        configurations.append(space.settings(optuna_study.ask()))
+    epochs, at = study.training.epochs, rungs(study.training.epochs, spec.member(dataset).steps_per_epoch, study.stop)
     return Plan(
         dataset=dataset.name,
         epochs=epochs,
         report_at=sorted({*range(study.report_every, epochs, study.report_every), *at, epochs}),
         rungs=at,
-        configurations=[{"key": f"t{number:04d}", "settings": one} for number, one in enumerate(found)],
+        configurations=[{"key": f"t{number:04d}", "settings": one} for number, one in enumerate(configurations)],
     )
 
 
@@ -132,12 +132,12 @@ def timed(command: Sequence[str], folder: Path) -> tuple[float, float, float, fl
     log = folder / LOG
     before, began, clock = machine_seconds(), time.time(), time.perf_counter()
     with Watch() as watch, log.open("w", encoding="utf-8") as output:
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, *command], cwd=searches.ROOT, env=environment, stdout=output, stderr=output
         )
         wall = time.perf_counter() - clock
-    total, idle = (now - then for now, then in zip(machine_seconds(), before, strict=True))
-    if done.returncode:
+    total, idle = (now - earlier for now, earlier in zip(machine_seconds(), before, strict=True))
+    if process.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{log.read_text(encoding='utf-8')[-3000:]}")
     return began, wall, watch.cpu, idle / total if total else 0.0
 
@@ -149,10 +149,10 @@ def ours(settings: SearchSettings, slots: str, folder: Path) -> Searched:
         options += ["--epochs", str(settings.epochs)]
     place = ["--sampler", "random", "--root", str(folder), "--name", NAME]
     began, wall, cpu, idle = timed(["search.py", *options, *place], folder)
-    kept = StudyFolder(folder / NAME)
+    study_folder = StudyFolder(folder / NAME)
     trials: dict[str, Ended] = {}
-    for record in kept.read_trials():
-        ended = (kept.trials / f"{record.key}.json").stat().st_mtime
+    for record in study_folder.read_trials():
+        ended = (study_folder.trials / f"{record.key}.json").stat().st_mtime
         error = record.validation_error if record.validation_error is not None else float("nan")
         trials[record.key] = Ended(
             epochs=len(record.epochs),
@@ -161,8 +161,8 @@ def ours(settings: SearchSettings, slots: str, folder: Path) -> Searched:
             ended=ended,
             reference=record.is_reference,
         )
-    said = [line for line in (folder / LOG).read_text(encoding="utf-8").splitlines() if line.startswith("Packs")]
-    return Searched(trials=trials, begun=began, wall=wall, cpu=cpu, idle=idle, said=said)
+    lines = [line for line in (folder / LOG).read_text(encoding="utf-8").splitlines() if line.startswith("Packs")]
+    return Searched(trials=trials, begun=began, wall=wall, cpu=cpu, idle=idle, said=lines)
 
 
 def rival(plan: Plan, scheduler: str, folder: Path, *, compiled: bool) -> Searched:
@@ -183,18 +183,18 @@ def run_side(name: str, settings: SearchSettings, plan: Plan) -> Searched:
     """Run one search of a side in a temporary folder, and check that it did the work."""
     with tempfile.TemporaryDirectory(prefix="ladder-search-benchmark-", ignore_cleanup_errors=True) as folder:
         if name in (EAGER, COMPILED):
-            found = rival(plan, settings.scheduler, Path(folder), compiled=name == COMPILED)
+            result = rival(plan, settings.scheduler, Path(folder), compiled=name == COMPILED)
         else:
-            found = ours(settings, name.rpartition(" ")[2], Path(folder))
-            kept = {record.key: record.settings for record in StudyFolder(Path(folder) / NAME).read_trials()}
+            result = ours(settings, name.rpartition(" ")[2], Path(folder))
+            trained = {record.key: record.settings for record in StudyFolder(Path(folder) / NAME).read_trials()}
             planned = {one["key"]: one["settings"] for one in plan["configurations"]}
-            if json.dumps(kept, sort_keys=True) != json.dumps(planned, sort_keys=True):
+            if json.dumps(trained, sort_keys=True) != json.dumps(planned, sort_keys=True):
                 raise RuntimeError(f"{name} did not train the configurations of the plan")
-    if len(found.trials) != settings.trials:
-        raise RuntimeError(f"{name}: {len(found.trials)} of {settings.trials} trials have ended")
-    if settings.scheduler == "fifo" and found.epochs != settings.trials * plan["epochs"]:
-        raise RuntimeError(f"{name}: {found.epochs} epochs were trained instead of {settings.trials * plan['epochs']}")
-    return found
+    if len(result.trials) != settings.trials:
+        raise RuntimeError(f"{name}: {len(result.trials)} of {settings.trials} trials have ended")
+    if settings.scheduler == "fifo" and result.epochs != settings.trials * plan["epochs"]:
+        raise RuntimeError(f"{name}: {result.epochs} epochs were trained instead of {settings.trials * plan['epochs']}")
+    return result
 
 
 def table(found: Mapping[str, list[Searched]], cores: int) -> list[Row]:
@@ -278,22 +278,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 scheduler=scheduler,  # type: ignore[arg-type]
             )
             plan = make_plan(settings)
-            found: dict[str, list[Searched]] = {name: [] for name in sides}
+            results: dict[str, list[Searched]] = {name: [] for name in sides}
             for number in range(options.rounds):
                 for name in sides:
                     if name in (EAGER, SOLO) and options.fewer is not None and number >= options.fewer:
                         continue
-                    found[name].append(run_side(name, settings, plan))
-                    line = f"{scheduler} {number + 1}: {name}, {found[name][-1].wall:.0f} s"
+                    results[name].append(run_side(name, settings, plan))
+                    line = f"{scheduler} {number + 1}: {name}, {results[name][-1].wall:.0f} s"
                     print(line, file=sys.stderr, flush=True)
             title = f"{options.study}, {scheduler}: {options.trials} trials of {plan['epochs']} epochs"
-            report.table(title, table(found, cores))
+            report.table(title, table(results, cores))
             for name in sides:
-                solo = found.get(SOLO)
-                for line in found[name][-1].said:
+                solo = results.get(SOLO)
+                for line in results[name][-1].said:
                     report.note(f"{scheduler}, {name}: {line}")
                 if name not in (SOLO, EAGER, COMPILED) and solo:
-                    report.note(f"{scheduler}, {name} and --slots 1: {agreement(found[name][-1], solo[-1])}")
+                    report.note(f"{scheduler}, {name} and --slots 1: {agreement(results[name][-1], solo[-1])}")
 
 
 if __name__ == "__main__":

@@ -56,8 +56,8 @@ class PlainLoop:
         self._hyper = {n: torch.tensor(values, device=self._device) for n, values in spec.model.hyper().items()}
         self._optimiser = torch.optim.Adam(self._model.parameters(), lr=training.lr, **{self._adam: True})  # type: ignore[arg-type]
         # If all labels fit into one minibatch, one is enough: the others of the epoch have the same statistics.
-        whole = len(split.labelled) <= training.labelled_batch
-        labelled = self._streams[0].batches(0, 1 if whole else spec.steps_per_epoch)
+        all_at_once = len(split.labelled) <= training.labelled_batch
+        labelled = self._streams[0].batches(0, 1 if all_at_once else spec.steps_per_epoch)
         self._labelled, self._held_out = (
             torch.from_numpy(rows).to(self._device) for rows in (labelled, split.validation)
         )

@@ -65,8 +65,8 @@ class WriterMemory(threading.Thread):
     def run(self) -> None:
         while not self._over.wait(0.5):
             ack, pid = load_ack(self._folder), load_status(self._folder).pid
-            if ack is not None and pid not in (0, os.getpid()) and (found := resident_mib(pid)):
-                self.samples.append((len(ack.runs), found))
+            if ack is not None and pid not in (0, os.getpid()) and (mib := resident_mib(pid)):
+                self.samples.append((len(ack.runs), mib))
 
     def stop(self) -> None:
         self._over.set()
@@ -74,12 +74,12 @@ class WriterMemory(threading.Thread):
 
     def rows(self, trials: int) -> list[Row]:
         """Return the memory at each quarter of the stored runs, with the peak until then."""
-        found: list[Row] = []
+        result: list[Row] = []
         for quarter in (1, 2, 3, 4):
             goal = trials * quarter // 4
             until = [mib for runs, mib in self.samples if runs <= goal]
-            found.append({"trials stored": goal, "memory, MiB": until[-1], "peak so far, MiB": max(until)})
-        return found
+            result.append({"trials stored": goal, "memory, MiB": until[-1], "peak so far, MiB": max(until)})
+        return result
 
 
 def resident_mib(pid: int) -> float:
@@ -103,8 +103,8 @@ def counted(store: str, trials: int) -> Row:
     }
     runs = stored_runs(store, STUDY)
     states = Counter(run.status for run in runs)
-    found = [point for point in stored_points(store, STUDY) if point[0] != f"{prefix}/search"]
-    lost, doubled = lost_and_doubled(expected, found)
+    points = [point for point in stored_points(store, STUDY) if point[0] != f"{prefix}/search"]
+    lost, doubled = lost_and_doubled(expected, points)
     keys.append(f"{prefix}/search")
     return {
         "runs": len(runs),
@@ -123,21 +123,21 @@ def latencies(address: str, store: str, trials: int) -> list[Row]:
     """Time searches by tag: on the server, as used by MLflow's pages, and in the database."""
     one, many = f"tags.trial = 't{trials // 2:04d}'", f"tags.study = '{STUDY}'"
     table: list[Row] = []
-    for what, place, wanted in (
+    for what, place, expected in (
         ("the server", address, ((one, 100), (many, 100))),
         ("PostgreSQL", store, ((one, 100), (many, 1000))),
     ):
         client = MlflowClient(place)
         experiment = client.get_experiment_by_name(STUDY)
         assert experiment is not None
-        for query, rows in wanted:
-            taken, runs = [], 0
+        for query, rows in expected:
+            times, runs = [], 0
             for _ in range(QUERIES):
-                begun = time.perf_counter()
+                start = time.perf_counter()
                 runs = len(client.search_runs([experiment.experiment_id], query, max_results=rows))
-                taken.append(time.perf_counter() - begun)
+                times.append(time.perf_counter() - start)
             table.append(
-                {"of": what, "filter": query, "runs": runs, "s": statistics.median(taken), "worst, s": max(taken)}
+                {"of": what, "filter": query, "runs": runs, "s": statistics.median(times), "worst, s": max(times)}
             )
     return table
 
@@ -163,16 +163,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 name=NAME,
                 tracking=server.address,
             )
-            begun = time.perf_counter()
+            start = time.perf_counter()
             result = run_search(settings, trainable=Reporting, find_space=find_space, console=searches.quiet())
-            whole = time.perf_counter() - begun
+            duration = time.perf_counter() - start
             memory.stop()
             ends = sorted(path.stat().st_mtime for path in result.folder.trials.glob("t*.json"))
-            begun = time.perf_counter()
+            start = time.perf_counter()
             report.note(
                 f"The search said that all is stored: {result.stored}. Sync then: {sync(spool, server.address)}."
             )
-            syncing = time.perf_counter() - begun
+            syncing = time.perf_counter() - start
             if result.problems:
                 report.note(f"Problems of the search: {result.problems[:3]}")
             report.table(
@@ -182,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                         "trials": len(result.records),
                         "trials per minute": 60 * (len(ends) - 1) / (ends[-1] - ends[0]),
                         "first to last trial, s": ends[-1] - ends[0],
-                        "whole search, s": whole,
+                        "whole search, s": duration,
                         "sync afterwards, s": syncing,
                     }
                 ],

@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with benchmark(question, __doc__, *OPTIONS, one_process=True, arguments=arguments) as (report, options):
         check_device(options.device)
         seeds = range(2001, 2001 + options.seeds)  # not used by searches or final trainings
-        found = {one: errors(one, seeds, 2 if options.quick else None, options.device) for one in PRECISIONS}
+        by_precision = {one: errors(one, seeds, 2 if options.quick else None, options.device) for one in PRECISIONS}
         rows: list[Row] = [
             {
                 "products": one,
@@ -58,10 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "sd": 100 * statistics.stdev(values),
                 "n": options.seeds,
             }
-            for one, values in found.items()
+            for one, values in by_precision.items()
         ]
         report.table("Validation error, one pack of seeds per precision", rows)
-        differences = [100 * (b - a) for a, b in zip(*found.values(), strict=True)]
+        differences = [100 * (b - a) for a, b in zip(*by_precision.values(), strict=True)]
         mean, sd = statistics.mean(differences), statistics.stdev(differences)
         low, high = stats.ttest_1samp(differences, 0.0).confidence_interval(0.95)
         report.note(

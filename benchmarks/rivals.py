@@ -214,12 +214,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--output", type=Path, required=True, metavar="RESULT.json")
     options.add_argument("--scheduler", choices=("fifo", "asha"), default="fifo")
     options.add_argument("--compiled", action="store_true")
-    given = options.parse_args(arguments)
-    plan: Plan = json.loads(given.configurations.read_text(encoding="utf-8"))
-    found = search(plan, scheduler_name=given.scheduler, compiled=given.compiled)
+    settings = options.parse_args(arguments)
+    plan: Plan = json.loads(settings.configurations.read_text(encoding="utf-8"))
+    trials = search(plan, scheduler_name=settings.scheduler, compiled=settings.compiled)
     fields = RivalTrial.__dataclass_fields__
-    given.output.write_text(
-        json.dumps([{name: getattr(trial, name) for name in fields} for trial in found]), encoding="utf-8"
+    settings.output.write_text(
+        json.dumps([{name: getattr(trial, name) for name in fields} for trial in trials]), encoding="utf-8"
     )
 
 

@@ -84,22 +84,22 @@ def search(seed: int, supply: Supply, *, trials: int, pending: int) -> Found:
     study = optuna.create_study()
     base, options = STUDY.trial().as_mapping(), as_mapping(STUDY.space)
     running: list[tuple[float, int, optuna.Trial]] = []
-    true, seen = np.empty(trials), np.empty(trials)
+    true, reported = np.empty(trials), np.empty(trials)
     valley: Valley | None = None
     now = 0.0
     for number in range(trials):
         while len(running) > pending:
             now, ended, trial = heapq.heappop(running)
-            study.tell(trial, seen[ended])
+            study.tell(trial, reported[ended])
         study.sampler = supply(number)
         trial = study.ask()
         ladder.suggest(trial, base, options)
         point = unit(trial)
         valley = valley or Valley(seed, len(point))
         true[number] = valley.error(point)
-        seen[number] = true[number] + valley.noise(number)
+        reported[number] = true[number] + valley.noise(number)
         heapq.heappush(running, (now + valley.duration(number), number, trial))
-    return Found(true=true, seen=seen)
+    return Found(true=true, seen=reported)
 
 
 def unit(trial: optuna.Trial) -> np.ndarray:
@@ -147,11 +147,11 @@ def rows(errors: dict[str, np.ndarray], length: int, pending: int) -> list[Row]:
     """Return a row per variant; ``errors``, [search] by variant, are fractions, and are shown in per cent."""
     first = next(iter(errors.values()))
     table: list[Row] = []
-    for name, own in errors.items():
-        low, middle, high = 100 * np.quantile(own, [0.25, 0.5, 0.75])
-        shown: Row = {"median": f"{middle:.3f}", "quartiles": f"{low:.3f} to {high:.3f}"}
-        shown |= {} if own is first else paired(100 * (own - first))
-        table.append({"trials": length, "pending": pending, "sampler": name, **shown})
+    for name, errors_of_variant in errors.items():
+        low, middle, high = 100 * np.quantile(errors_of_variant, [0.25, 0.5, 0.75])
+        row: Row = {"median": f"{middle:.3f}", "quartiles": f"{low:.3f} to {high:.3f}"}
+        row |= {} if errors_of_variant is first else paired(100 * (errors_of_variant - first))
+        table.append({"trials": length, "pending": pending, "sampler": name, **row})
     return table
 
 
@@ -172,13 +172,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seeds = range(options.searches)
         tables: dict[str, list[Row]] = {"Least true error tried": [], "True error of the trial that looked best": []}
         for pending in (2,) if options.quick else PENDING:
-            found: dict[str, list[Found]] = {name: [] for name in VARIANTS}
+            searches: dict[str, list[Found]] = {name: [] for name in VARIANTS}
             for seed in seeds:
                 for name, supply in VARIANTS.items():
-                    found[name].append(search(seed, supply(seed), trials=max(LENGTHS), pending=pending))
+                    searches[name].append(search(seed, supply(seed), trials=max(LENGTHS), pending=pending))
             for length in LENGTHS:
                 for table, error_of in zip(tables.values(), (Found.best, Found.chosen), strict=True):
-                    errors = {name: np.array([error_of(f, length) for f in of]) for name, of in found.items()}
+                    errors = {name: np.array([error_of(f, length) for f in of]) for name, of in searches.items()}
                     table += rows(errors, length, pending)
         for title, table in tables.items():
             report.table(f"{title}, %; {len(seeds)} searches, differences to one stream in pairs", table)

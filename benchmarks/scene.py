@@ -158,7 +158,7 @@ class Scene:
         return torch.cuda.memory_reserved()
 
     def peak(self) -> int:
-        """Return the peak bytes since ``clear``: of the device's allocator and its graphs, or of the process (Linux)."""
+        """Return the peak bytes since ``clear``: of the device's allocator with graphs, or of the process (Linux)."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_reserved()
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()

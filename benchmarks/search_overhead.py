@@ -96,10 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 with searches.prepared() as folder:
                     started = time.perf_counter()
                     ends = sorted(run(folder, WARM_UP + trials))
-                    whole = time.perf_counter() - started
-                taken = (ends[-1] - ends[WARM_UP - 1]) / trials
-                per_trial[name].append(taken)
-                rest[name].append(whole - taken * trials)
+                    duration = time.perf_counter() - started
+                per_one = (ends[-1] - ends[WARM_UP - 1]) / trials
+                per_trial[name].append(per_one)
+                rest[name].append(duration - per_one * trials)
         reused = statistics.median(per_trial["bare Ray Tune, random search, actors reused"])
         rows: list[Row] = []
         for name, (trials, _) in kinds.items():

@@ -93,12 +93,12 @@ def fit(
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            begun = time.perf_counter()
+            start = time.perf_counter()
             results = tuner.fit()
-            taken = time.perf_counter() - begun
+            duration = time.perf_counter() - start
     if results.errors:
         raise RuntimeError(f"{len(results.errors)} trial(s) failed, the first with: {results.errors[0]}")
-    return taken
+    return duration
 
 
 def process_table() -> dict[int, tuple[int, int, str]]:

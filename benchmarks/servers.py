@@ -100,8 +100,8 @@ def mlflow_server(store: str, folder: Path, *options: str) -> Iterator[MlflowSer
 
 def postgres_programs() -> Path | None:
     """Return the folder of ``initdb`` and ``pg_ctl``, which Debian keeps off the path; None if they are missing."""
-    found = shutil.which("initdb")
-    places = [Path(found).resolve()] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    program = shutil.which("initdb")
+    places = [Path(program).resolve()] if program else sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     return places[-1].parent if places else None
 
 
@@ -126,8 +126,8 @@ def postgres() -> Iterator[str]:
         def run(program: str, *arguments: str) -> None:
             command = [str(programs / program), "-D", str(folder / "data"), *arguments]
             with (folder / "programs.log").open("ab") as log:
-                done = subprocess.run(command, user=user, cwd="/", stdout=log, stderr=log, check=False)
-            if done.returncode:
+                process = subprocess.run(command, user=user, cwd="/", stdout=log, stderr=log, check=False)
+            if process.returncode:
                 raise RuntimeError(f"{program} failed:\n{(folder / 'programs.log').read_text(encoding='utf-8')}")
 
         run("initdb", "-U", "mlflow", f"--pwfile={word}", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C")

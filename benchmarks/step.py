@@ -146,16 +146,16 @@ def compare(report: Report, name: str, rounds: int, *, turn: float, compiling: b
             rivals["compiled" if "compiled" in way else "plain"].append(times[way])
     fastest = {kind: min(of, key=lambda one: one.per(1)[1].median) for kind, of in rivals.items() if of}
     rows: list[Row] = []
-    for way, taken in times.items():
+    for way, times_of_way in times.items():
         members = runs[way][1] if way in runs else 1
-        wall, cpu = taken.per(steps * members)
+        wall, cpu = times_of_way.per(steps * members)
         row: Row = {
             "step": way,
             **spread_cells("CPU ms", cpu),
             "wall ms": wall.median,
-            "times as fast as eager": members / taken.over(times["eager"]),
+            "times as fast as eager": members / times_of_way.over(times["eager"]),
         }
-        row |= {f"as the plain loop, {kind}": members / taken.over(rival) for kind, rival in fastest.items()}
+        row |= {f"as the plain loop, {kind}": members / times_of_way.over(rival) for kind, rival in fastest.items()}
         row["GFLOP/s"] = None if way == "drawing" else flops / cpu.median / 1e6
         rows.append({**row, "first step, s": first[way], "n": cpu.n})
     report.table(f"{name}: {flops / 1e9:.3g} GFLOP a step, {steps} steps a turn", rows)
@@ -165,8 +165,8 @@ def square_peak(side: int, rounds: int) -> float:
     """Return the GFLOP/s of one large square product, in CPU time."""
     a, b, out = torch.randn(side, side), torch.randn(side, side), torch.empty(side, side)
     torch.mm(a, b, out=out)
-    taken = interleaved({"square": lambda: torch.mm(a, b, out=out)}, rounds)["square"]
-    return 2.0 * side**3 / min(taken.cpu) / 1e9
+    square_times = interleaved({"square": lambda: torch.mm(a, b, out=out)}, rounds)["square"]
+    return 2.0 * side**3 / min(square_times.cpu) / 1e9
 
 
 OPTIONS = (

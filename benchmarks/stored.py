@@ -49,8 +49,8 @@ def stored_points(store: str, experiment: str) -> list[Point]:
         for run_id, name, value in _rows(store, experiment, "tags", "key", "value")
         if name == "ladder.key"
     }
-    found = _rows(store, experiment, "metrics", "key", "step", "timestamp", "value")
-    return [(keys.get(run_id, ""), name, step, time_ms, value) for run_id, name, step, time_ms, value in found]
+    rows = _rows(store, experiment, "metrics", "key", "step", "timestamp", "value")
+    return [(keys.get(run_id, ""), name, step, time_ms, value) for run_id, name, step, time_ms, value in rows]
 
 
 def lost_and_doubled(expected: Mapping[tuple[str, str, int], float], found: Iterable[Point]) -> tuple[int, int]:

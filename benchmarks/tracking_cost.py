@@ -147,11 +147,11 @@ def with_tracker(folder: Path, size: Size, tracker: Tracker) -> float:
         halt=Halt(None),
     )
     tracker.start_run(f"{SEARCH}/search", name="search", params={}, tags={})
-    taken = search(folder, size, [callback])
+    duration = search(folder, size, [callback])
     tracker.end_run(f"{SEARCH}/search", "FINISHED")
     if callback.problems:
         raise RuntimeError(f"the callback had problems: {callback.problems[:3]}")
-    return taken
+    return duration
 
 
 def no_callback(folder: Path, size: Size) -> Outcome:
@@ -164,31 +164,31 @@ def records_only(folder: Path, size: Size) -> Outcome:
 
 def spool(folder: Path, size: Size) -> Outcome:
     store = default_store(folder)
-    begun = time.perf_counter()
+    start = time.perf_counter()
     tracker = SpoolTracker(folder / "spool", store, EXPERIMENT)
     tracker.start_run("benchmark/ready", name="ready", params={}, tags={})
     while tracker.run_id("benchmark/ready") is None:
         time.sleep(0.05)
     tracker.end_run("benchmark/ready", "FINISHED")
-    starting = time.perf_counter() - begun
+    starting = time.perf_counter() - start
     writer = load_status(SpoolFolder(folder / "spool")).pid
     cpu = searches.cpu_seconds(writer)
-    taken = with_tracker(folder, size, tracker)
+    outcome = with_tracker(folder, size, tracker)
     used = searches.cpu_seconds(writer) - cpu
-    begun = time.perf_counter()
+    start = time.perf_counter()
     if not tracker.close() or tracker.problems():
         raise RuntimeError(f"not everything was stored: {tracker.problems()}")
-    storing = time.perf_counter() - begun
-    return Outcome(seconds=taken, starting=starting, storing=storing, writer_cpu=used, database=folder / "mlflow.db")
+    storing = time.perf_counter() - start
+    return Outcome(seconds=outcome, starting=starting, storing=storing, writer_cpu=used, database=folder / "mlflow.db")
 
 
 def ray_mlflow(folder: Path, size: Size) -> Outcome:
     from ladder_search.tracking.mlflow_store import open_store  # imports MLflow, as Ray's callback does
 
     store = default_store(folder)
-    begun = time.perf_counter()
+    start = time.perf_counter()
     open_store(store, EXPERIMENT, folder / "spool", "")
-    starting = time.perf_counter() - begun
+    starting = time.perf_counter() - start
     callback = MLflowLoggerCallback(tracking_uri=store, experiment_name=EXPERIMENT)
     return Outcome(seconds=search(folder, size, [callback]), starting=starting, database=folder / "mlflow.db")
 
@@ -222,16 +222,16 @@ def cost_per_call(calls: int) -> list[Row]:
             "set_tags": lambda key: tracker.set_tags(key, {"status": "COMPLETE"}),
             "end_run": lambda key: tracker.end_run(key, "FINISHED"),
         }
-        taken: dict[str, list[float]] = {kind: [] for kind in kinds}
+        durations: dict[str, list[float]] = {kind: [] for kind in kinds}
         for number in range(calls):
             for kind, call in kinds.items():
-                begun = time.perf_counter()
+                start = time.perf_counter()
                 call(f"{SEARCH}/t{number:04d}")
-                taken[kind].append((time.perf_counter() - begun) * 1e6)
+                durations[kind].append((time.perf_counter() - start) * 1e6)
         tracker.close()
     return [
         {"call": kind, "µs": statistics.median(values), "99 %, µs": sorted(values)[int(0.99 * calls)], "n": calls}
-        for kind, values in taken.items()
+        for kind, values in durations.items()
     ]
 
 
@@ -258,13 +258,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for number in range(options.rounds):
             for kind, run in kinds.items():
                 with searches.prepared() as folder:
-                    found = run(folder, size)
-                    outcomes[kind].append(found)
-                    if kind == "ladder-search" and found.database is not None:
-                        stored.append({"search": number + 1, **check(found.database, size)})
-                    elif found.database is not None:
-                        held = len(stored_points(f"sqlite:///{found.database}", EXPERIMENT))
-                        report.note(f"Ray + MLflow stored {held} points.")
+                    outcome = run(folder, size)
+                    outcomes[kind].append(outcome)
+                    if kind == "ladder-search" and outcome.database is not None:
+                        stored.append({"search": number + 1, **check(outcome.database, size)})
+                    elif outcome.database is not None:
+                        n_points = len(stored_points(f"sqlite:///{outcome.database}", EXPERIMENT))
+                        report.note(f"Ray + MLflow stored {n_points} points.")
         base = outcomes["records only"]
         ours = outcomes["ladder-search"]
         rows: list[Row] = []

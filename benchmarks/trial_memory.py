@@ -74,7 +74,7 @@ class Watcher(searches.Watching):
             peak.shared = max(peak.shared, sizes["RssShmem"])
 
     def of(self, role: str) -> list[Peak]:
-        return [peak for (found, _), peak in self.peaks.items() if found == role]
+        return [peak for (peak_role, _), peak in self.peaks.items() if peak_role == role]
 
 
 def _role(pid: int, family: Mapping[int, tuple[int, str]]) -> str:
@@ -94,14 +94,14 @@ def _sizes(pid: int) -> dict[str, int] | None:
         lines = [line.split() for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()]
     except OSError:
         return None
-    found = {line[0].rstrip(":"): int(line[1]) * 1024 for line in lines if len(line) == 3 and line[2] == "kB"}
-    return found if {"VmHWM", "RssAnon", "RssShmem"} <= found.keys() else None
+    sizes = {line[0].rstrip(":"): int(line[1]) * 1024 for line in lines if len(line) == 3 and line[2] == "kB"}
+    return sizes if {"VmHWM", "RssAnon", "RssShmem"} <= sizes.keys() else None
 
 
 def watch(study: str, *, compiled: bool, trials: int, slots: int) -> list[Row]:
     """Run one search and return a line per kind of process."""
     watcher = Watcher()
-    begun = time.perf_counter()
+    start = time.perf_counter()
     with searches.prepared() as folder, watcher:
         settings = SearchSettings(
             study=study,
@@ -132,7 +132,7 @@ def watch(study: str, *, compiled: bool, trials: int, slots: int) -> list[Row]:
                     "private MiB": _mib(max(peak.private for peak in peaks)),
                     "shared MiB": _mib(max(peak.shared for peak in peaks)),
                     "all of them, private MiB": _mib(sum(peak.private for peak in peaks)),
-                    "search, s": time.perf_counter() - begun,
+                    "search, s": time.perf_counter() - start,
                 }
             )
     return rows
@@ -153,9 +153,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with benchmark(question, __doc__, *OPTIONS, one_process=False, arguments=arguments) as (report, options):
         studies = ("digits-100",) if options.quick else tuple(OVERRIDES)
         for name in dict.fromkeys(study.partition("-")[0] for study in studies):
-            found = datasets.load(name)
+            dataset = datasets.load(name)
             report.note(
-                f"{name}: the training set is {_mib(found.train_x.nbytes + found.train_y.nbytes):.1f} MiB, "
+                f"{name}: the training set is {_mib(dataset.train_x.nbytes + dataset.train_y.nbytes):.1f} MiB, "
                 "once per node in the object store."
             )
         rows: list[Row] = []

@@ -99,11 +99,11 @@ class Sensitivity:
 
     def layer(self, number: int) -> tuple[LayerOfColumn, ...]:
         """Return the columns of one layer."""
-        return tuple(found for found in self.layers if found.layer == number)
+        return tuple(one for one in self.layers if one.layer == number)
 
     @property
     def insensitive(self) -> tuple[LayerOfColumn, ...]:
-        return tuple(found for found in self.layers if found.sigma is None)
+        return tuple(one for one in self.layers if one.sigma is None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -240,13 +240,13 @@ def _places(network: Columns, x: Tensor) -> list[_Place]:
     total: list[list[Tensor]] = []
     squares: list[list[Tensor]] = []
     for part in parts:
-        found = [*network.source_features(part), network.features(part)]
+        activations = [*network.source_features(part), network.features(part)]
         if not first:
             # Differences to the first example, which are exactly zero for a unit that never changes.
-            first = [[h[:1].double() for h in column] for column in found]
+            first = [[h[:1].double() for h in column] for column in activations]
             total = [[torch.zeros_like(h[0]) for h in column] for column in first]
             squares = [[torch.zeros_like(h[0]) for h in column] for column in first]
-        for column, layers in enumerate(found):
+        for column, layers in enumerate(activations):
             for layer, h in enumerate(layers):
                 away = h.double() - first[column][layer]
                 total[column][layer] += away.sum(0)
@@ -281,10 +281,10 @@ def _fisher(network: Columns, x: Tensor, places: Sequence[_Place]) -> list[Tenso
         }
         log_pi = functional.log_softmax(network.features(part, noise=noise)[-1], dim=-1)
         for c, pi in enumerate(log_pi.detach().exp().unbind(-1)):
-            found = torch.autograd.grad(
+            gradients = torch.autograd.grad(
                 log_pi[:, c].sum(), list(noise.values()), retain_graph=True, materialize_grads=True
             )
-            for place, gradient in enumerate(found):
+            for place, gradient in enumerate(gradients):
                 total[place] += (pi.unsqueeze(-1) * gradient.square()).sum(0)
     return [value / len(x) for value in total]
 
@@ -304,8 +304,8 @@ def _shared(
     precisions = [1.0 / (cap if sigma is None else sigma) ** 2 for sigma in sigmas]
     layers = []
     for number, place in enumerate(places):
-        beside = [other for other, found in enumerate(places) if found.layer == place.layer]
-        known = any(sigmas[other] is not None for other in beside)
+        beside = [other for other, candidate in enumerate(places) if candidate.layer == place.layer]
+        sensitive = any(sigmas[other] is not None for other in beside)
         information = sum(fisher[other] for other in beside)
         layers.append(
             LayerOfColumn(
@@ -315,7 +315,7 @@ def _shared(
                 constant=int((place.deviation == 0).sum()),
                 sigma=sigmas[number],
                 precision=precisions[number],
-                aps=precisions[number] / sum(precisions[other] for other in beside) if known else None,
+                aps=precisions[number] / sum(precisions[other] for other in beside) if sensitive else None,
                 fisher=fisher[number],
                 afs=fisher[number] / information if information else None,
             )

@@ -98,8 +98,8 @@ class Analysis:
 
 def name_of(bundle: str, data_digest: str, part: Part, settings: Any) -> str:
     """Return the sha256 that identifies a request; analyses with the same name have equal results up to rounding."""
-    asked = {"bundle": bundle, "data": data_digest, "part": part, "settings": as_mapping(settings)}
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    request = {"bundle": bundle, "data": data_digest, "part": part, "settings": as_mapping(settings)}
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
 def part_of(bundle: Bundle, *, test: bool) -> Part:
@@ -140,12 +140,12 @@ def examples(bundle: Bundle, dataset: Dataset, part: Part, *, rows: int | None, 
         x, y, among = dataset.train_x, dataset.train_y, split.validation
     else:
         x, y, among = dataset.test_x, dataset.test_y, np.arange(len(dataset.test_y))
-    wanted = min(usual, len(among)) if rows is None else rows
-    if not 1 <= wanted <= len(among):
+    count = min(usual, len(among)) if rows is None else rows
+    if not 1 <= count <= len(among):
         raise SettingError(
-            f"--rows must lie in 1..{len(among)}, the {part} rows of {dataset.name}, got {wanted}; ask for fewer."
+            f"--rows must lie in 1..{len(among)}, the {part} rows of {dataset.name}, got {count}; ask for fewer."
         )
-    chosen = among[permutations(len(among), seed=seed, tag=EXAMPLES)[0][:wanted]]
+    chosen = among[permutations(len(among), seed=seed, tag=EXAMPLES)[0][:count]]
     return Examples(part=part, x=x[chosen], y=y[chosen])
 
 
@@ -186,9 +186,9 @@ def kept_analysis(folder: Path, asked: str, *, settings: type[Any], found: type[
     remedy = "delete the folder or choose another place"
     with refused(folder / ANALYSIS, "be an analysis of this kind", remedy):
         raw = read_document(folder / ANALYSIS, FORMAT)
-        kept = {name: value for name, value in raw.items() if name not in ("format", "asked")}
-        typed = {"settings": build(settings, kept["settings"]), "found": build(found, kept["found"])}
-        analysis = build(Analysis, {**kept, **typed})
+        fields = {name: value for name, value in raw.items() if name not in ("format", "asked")}
+        typed = {"settings": build(settings, fields["settings"]), "found": build(found, fields["found"])}
+        analysis = build(Analysis, {**fields, **typed})
     if analysis.asked != asked:
         raise StudyFolderError(
             f"an analysis is never overwritten and {folder} holds one of other settings, data or weights; choose "

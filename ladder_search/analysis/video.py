@@ -136,10 +136,10 @@ def choose(
             f"--rows must lie in 1..{most}, the sequences of a picture and of the {part} part of {dataset.name}, got "
             f"{rows}; ask for fewer."
         )
-    drawn = min(settings.rows, most)
-    judged = max(drawn, min(settings.judged, len(among)))
+    count = min(settings.rows, most)
+    judged = max(count, min(settings.judged, len(among)))
     order = permutations(len(among), seed=settings.seed, tag=EXAMPLES)[0]
-    return replace(settings, rows=drawn, judged=judged), (part, torch.from_numpy(among[order[:judged]]))
+    return replace(settings, rows=count, judged=judged), (part, torch.from_numpy(among[order[:judged]]))
 
 
 def look(
@@ -159,14 +159,16 @@ def look(
     network = _network(module.teacher if isinstance(module, Taught) else module)
     part, numbers = shown
     feed = training_feed if part == "validation" else feed_of_test_set
-    told = _Told(network, _moving(feed(bundle.spec.member(dataset), dataset, device)), settings)
+    outputs = _Told(network, _moving(feed(bundle.spec.member(dataset), dataset, device)), settings)
     probe = None
     if network.bottom is not None or network.body.fed:
         report(0, 2, "the probe")
-        own = bundle.spec.member(dataset).split.unlabelled
-        probe = _probe(network, _moving(training_feed(bundle.spec.member(dataset), dataset, device)), own, settings)
+        unlabelled = bundle.spec.member(dataset).split.unlabelled
+        probe = _probe(
+            network, _moving(training_feed(bundle.spec.member(dataset), dataset, device)), unlabelled, settings
+        )
     report(1 if probe else 0, 2 if probe else 1, f"{len(numbers)} sequences")
-    return told.about(numbers.to(device), probe)
+    return outputs.about(numbers.to(device), probe)
 
 
 def levels(image: str, side: int) -> NDArray[np.uint8]:
@@ -201,8 +203,8 @@ class _Scenes:
     def memory(self) -> Tensor:
         """All pixels seen so far, at their positions in each frame."""
         digits = (self.digits.unsqueeze(1) * self._known).flatten(0, 1)
-        there = self.positions.flatten(0, 1).unsqueeze(1)
-        return self.renderer.frames(digits, there, occluded=False).view_as(self.truth)
+        moved = self.positions.flatten(0, 1).unsqueeze(1)
+        return self.renderer.frames(digits, moved, occluded=False).view_as(self.truth)
 
     @property
     def _known(self) -> Tensor:
@@ -219,12 +221,12 @@ class _Told:
     def about(self, numbers: Tensor, probe: Probe | None) -> Video:
         feed, rows, n = self._feed, self._settings.rows, len(numbers)
         sums: dict[str, Tensor] = {}
-        shown: list[ShownSequence] = []
+        sequences: list[ShownSequence] = []
         for chunk in torch.split(numbers, _AT_ONCE):
             scenes = _scenes(feed, chunk, feed.fixed_key, chunk, self._dtype)
-            found = self._chunk(scenes, feed.y[chunk], probe, sums)
-            count = max(0, min(rows - len(shown), len(chunk)))
-            shown += [_shown(int(chunk[i]), int(feed.y[chunk[i]]), found, i) for i in range(count)]
+            images = self._chunk(scenes, feed.y[chunk], probe, sums)
+            count = max(0, min(rows - len(sequences), len(chunk)))
+            sequences += [_shown(int(chunk[i]), int(feed.y[chunk[i]]), images, i) for i in range(count)]
         if not all(bool(torch.isfinite(value).all()) for value in sums.values()):
             raise CheckpointError(
                 "an analysis needs a network whose answers are finite numbers, got others; analyse one that did not "
@@ -238,7 +240,7 @@ class _Told:
             side=feed.scene.digit if feed.reconstructed else feed.scene.side,
             bars=tuple(hidden),
             judged=n,
-            shown=tuple(shown),
+            shown=tuple(sequences),
             class_error=means.get("wrong", ()),
             prediction_error=means.get("prediction", ()),
             bounds=prediction_bounds(feed.renderer, everything.digits, everything.positions) if predicts else None,
@@ -256,19 +258,19 @@ class _Told:
 
         seen, truth = scenes.seen, scenes.truth
         trace = self._network.trace(seen)
-        found = {"seen": seen, "truth": truth}
+        images = {"seen": seen, "truth": truth}
         if trace.probabilities is not None:
-            found["probabilities"] = trace.probabilities
+            images["probabilities"] = trace.probabilities
             add("wrong", trace.probabilities.argmax(-1) != y.unsqueeze(-1))
         if trace.predicted is not None:
-            found["predicted"] = predicted = trace.predicted[:, :-1]  # the frame after the last does not exist
+            images["predicted"] = predicted = trace.predicted[:, :-1]  # the frame after the last does not exist
             add("prediction", _error(predicted, seen[:, 1:]))
         if probe is not None and trace.bottom is not None:
             read = probe(trace.bottom.flatten(0, 1), truth.shape[-1]).view_as(truth)
-            found["probed"] = read
+            images["probed"] = read
             for name, guess in (("probe", read), ("occluded", seen), ("memory", scenes.memory)):
                 add(name, _error(guess, truth))
-        return found
+        return images
 
 
 def _probe(network: RecurrentLadder, feed: MovingDigits, own: NDArray[np.int64], settings: VideoConfig) -> Probe:
@@ -276,14 +278,14 @@ def _probe(network: RecurrentLadder, feed: MovingDigits, own: NDArray[np.int64],
     chosen = own[permutations(len(own), seed=settings.seed, tag=EXAMPLES)[0][:_PROBED]]
     rows = torch.from_numpy(chosen).to(feed.x.device)
     numbers = torch.arange(len(rows), device=feed.x.device)
-    dtype, maps, wanted = next(network.parameters()).dtype, [], []
+    dtype, maps, targets = next(network.parameters()).dtype, [], []
     for chunk in torch.split(numbers, _AT_ONCE):
         scenes = _scenes(feed, rows[chunk], derive(settings.seed, PROBE), chunk, dtype)
         bottom = network.trace(scenes.seen).bottom
         assert bottom is not None
         maps.append(bottom.flatten(0, 1))
-        wanted.append(scenes.truth.flatten(0, 1))
-    d, frames = torch.cat(maps), torch.cat(wanted)
+        targets.append(scenes.truth.flatten(0, 1))
+    d, frames = torch.cat(maps), torch.cat(targets)
     stride = -(-frames.shape[-1] // d.shape[-1])
     return fit_probe(d, frames, stride=stride, steps=settings.probe_steps, seed=settings.seed)
 
@@ -299,8 +301,8 @@ def _shown(number: int, label: int, found: dict[str, Tensor], row: int) -> Shown
         name: tuple(_encoded(frames[row])) if (frames := found.get(name)) is not None else ()
         for name in ("truth", "seen", "predicted", "probed")
     }
-    told = found["probabilities"][row].tolist() if "probabilities" in found else []
-    return ShownSequence(number=number, label=label, probabilities=tuple(map(tuple, told)), **images)
+    probabilities = found["probabilities"][row].tolist() if "probabilities" in found else []
+    return ShownSequence(number=number, label=label, probabilities=tuple(map(tuple, probabilities)), **images)
 
 
 def _encoded(frames: Tensor) -> Iterator[str]:

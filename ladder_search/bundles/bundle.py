@@ -182,9 +182,9 @@ def _read_manifest(folder: Path) -> tuple[dict[str, str], str]:
     except OSError as error:
         raise _damaged(folder, "every file must be readable", error.strerror) from error
     if not is_folder:
-        found = "is no folder" if exists else "does not exist"
+        actual = "is no folder" if exists else "does not exist"
         raise CheckpointError(
-            f"a bundle is a folder with a {MANIFEST} and {folder} {found}; correct the path, or export "
+            f"a bundle is a folder with a {MANIFEST} and {folder} {actual}; correct the path, or export "
             "a search's best trials."
         )
     try:
@@ -192,8 +192,8 @@ def _read_manifest(folder: Path) -> tuple[dict[str, str], str]:
     except (OSError, ValueError) as error:
         raise _damaged(folder, f"{MANIFEST} must be readable JSON", error) from error
     if manifest.get("format") != FORMAT:
-        found = _short(repr(manifest.get("format")))
-        raise CheckpointError(f"bundles have format {FORMAT!r}, {folder} has {found}; use the version that wrote it.")
+        actual = _short(repr(manifest.get("format")))
+        raise CheckpointError(f"bundles have format {FORMAT!r}, {folder} has {actual}; use the version that wrote it.")
     sums, expected = manifest.get("files"), {SETTINGS, WEIGHTS, METRICS, PROVENANCE}
     if set(manifest) != {"format", "files", "digest"} or not isinstance(sums, dict) or set(sums) != expected:
         raise _damaged(folder, f"{MANIFEST} must list {', '.join(sorted(expected))}", _short(repr(manifest)))
@@ -207,9 +207,9 @@ def _read(folder: Path, name: str, sums: Mapping[str, str], limit: int | None = 
         content = read_file(folder / name, _LIMITS[name] if limit is None else limit)
     except OSError as error:
         raise _damaged(folder, f"{name} must be a readable file", error) from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != sums[name]:
-        raise _damaged(folder, f"{name} must have sha256 {sums[name]}", found)
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != sums[name]:
+        raise _damaged(folder, f"{name} must have sha256 {sums[name]}", digest)
     return content
 
 
@@ -239,11 +239,11 @@ def _read_weights(folder: Path, spec: TrialSpec, sums: Mapping[str, str]) -> dic
         tensors = load_tensors(content)
     except (SafetensorError, *_SURPRISES) as error:
         raise _damaged(folder, f"{WEIGHTS} must be readable safetensors", error) from error
-    found = {name: (tuple(value.shape), value.dtype) for name, value in tensors.items()}
-    for name in sorted(needed.keys() | found.keys()):
-        if needed.get(name) != found.get(name):
+    shapes = {name: (tuple(value.shape), value.dtype) for name, value in tensors.items()}
+    for name in sorted(needed.keys() | shapes.keys()):
+        if needed.get(name) != shapes.get(name):
             rule = f"{WEIGHTS} must fit its settings, where {name} is {needed.get(name, 'unknown')}"
-            raise _damaged(folder, rule, found.get(name, "no such tensor"))
+            raise _damaged(folder, rule, shapes.get(name, "no such tensor"))
     return tensors
 
 
@@ -277,10 +277,10 @@ def _finite(value: Any) -> Any:
 
 
 def _from_json(content: bytes) -> dict[str, Any]:
-    found = parse_json(content)
-    if not isinstance(found, dict):
-        raise ValueError(f"it must be an object, found {type(found).__name__}")
-    return found
+    mapping = parse_json(content)
+    if not isinstance(mapping, dict):
+        raise ValueError(f"it must be an object, found {type(mapping).__name__}")
+    return mapping
 
 
 def _to_yaml(content: Mapping[str, Any]) -> bytes:

@@ -24,11 +24,11 @@ def read_fitting(folder: Path, spec: TrialSpec) -> MemberState:
     with torch.device("meta"):
         needed = {name: tuple(value.shape) for name, value in parted(spec.empty_network())[0].items()}
     for group in (state.params, state.first, state.second):
-        found = {name: tuple(value.shape) for name, value in group.items()}
-        for name in sorted(needed.keys() | found.keys()):
-            if needed.get(name) != found.get(name):
+        shapes = {name: tuple(value.shape) for name, value in group.items()}
+        for name in sorted(needed.keys() | shapes.keys()):
+            if needed.get(name) != shapes.get(name):
                 raise CheckpointError(
                     f"the checkpoint {folder} must fit the trial's settings, where {name} has shape "
-                    f"{needed.get(name, 'none')}, found {found.get(name, 'none')}; use the checkpoint of this trial."
+                    f"{needed.get(name, 'none')}, found {shapes.get(name, 'none')}; use the checkpoint of this trial."
                 )
     return state

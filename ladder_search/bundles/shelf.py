@@ -58,12 +58,12 @@ def train_stage(
     pack = spec.pack(dataset, slots=1, compiled=compiled, device=device)
     slot, rows, error = pack.join(member), [], None
     for epoch in range(1, epochs + 1):
-        done = pack.run(member.steps_per_epoch)[slot]
-        if not done.finite:
+        interval = pack.run(member.steps_per_epoch)[slot]
+        if not interval.finite:
             raise ResourceError(
                 f"a source must stay finite, {stage} diverged in epoch {epoch}; lower its learning rate."
             )
-        row: dict[str, Any] = {EPOCH: epoch, STEP: done.step, **done.terms}
+        row: dict[str, Any] = {EPOCH: epoch, STEP: interval.step, **interval.terms}
         if spec.data.validation:
             error = row[VALIDATION_ERROR] = pack.validation_errors()[slot]
         rows.append(row)
@@ -159,11 +159,11 @@ def named_bundle(stage: Stage) -> Bundle:
     assert stage.config.bundle is not None
     bundle = read_bundle(Path(stage.config.bundle))
     if (bundle.spec.family, bundle.spec.model) != (stage.config.family, stage.config.model):
-        theirs, own = as_mapping(bundle.spec.model), as_mapping(stage.config.model)
-        first = next((name for name in own if own[name] != theirs.get(name)), "family")
+        theirs, expected = as_mapping(bundle.spec.model), as_mapping(stage.config.model)
+        first = next((name for name in expected if expected[name] != theirs.get(name)), "family")
         raise SettingError(
             f"a source's settings must be those of its bundle and {first} of {stage.config.bundle} is "
-            f"{theirs.get(first, bundle.spec.family)!r:.80}, got {own.get(first, stage.config.family)!r:.80}; set "
+            f"{theirs.get(first, bundle.spec.family)!r:.80}, got {expected.get(first, stage.config.family)!r:.80}; set "
             f"sources.NAME.model.{first} to it."
         )
     return bundle
@@ -171,8 +171,8 @@ def named_bundle(stage: Stage) -> Bundle:
 
 def named_bundles(spec: TrialSpec) -> dict[str, Path]:
     """Return key -> folder of the verified bundles named by a trial's sources."""
-    named = [stage for stage in stages_of(spec).values() if stage.config.bundle is not None]
-    return {stage.key: named_bundle(stage).folder for stage in named}
+    stages = [stage for stage in stages_of(spec).values() if stage.config.bundle is not None]
+    return {stage.key: named_bundle(stage).folder for stage in stages}
 
 
 def check_same_bundles(spec: TrialSpec, kept: Path) -> None:
@@ -193,11 +193,11 @@ def without_test_set(dataset: Dataset) -> Dataset:
 
 def list_stages(folder: Path) -> list[dict[str, Any]]:
     """Return a summary of every intact bundle on a shelf, for the provenance of a search."""
-    found = []
+    summaries = []
     for place in sorted(path for path in folder.glob("*") if path.is_dir()):
         with suppress(CheckpointError):
             bundle = read_bundle(place)
-            found.append(
+            summaries.append(
                 {
                     "key": place.name,
                     "digest": bundle.digest,
@@ -206,4 +206,4 @@ def list_stages(folder: Path) -> list[dict[str, Any]]:
                     "steps": bundle.metrics.step,
                 }
             )
-    return found
+    return summaries

@@ -47,8 +47,8 @@ class Stage:
         del plain["statistics"]
         # A named bundle does not depend on the seed.
         seed = self.seed if self.config.bundle is None else None
-        named = {"source": plain, "seed": seed, "data": DATASETS[self.config.data.dataset].identity}
-        return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
+        identity = {"source": plain, "seed": seed, "data": DATASETS[self.config.data.dataset].identity}
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
         data = self.config.data

@@ -56,8 +56,8 @@ def export_top(
         raise StudyFolderError(
             f"only finished trials are exported and {study_folder.path} has none; let the search run on or resume it."
         )
-    named = [(output / bundle_name(rank, record), record) for rank, record in enumerate(records, start=1)]
-    for folder, record in named:
+    exports = [(output / bundle_name(rank, record), record) for rank, record in enumerate(records, start=1)]
+    for folder, record in exports:
         if os.path.lexists(folder) and not force:
             raise taken(folder)
         checkpoint = _checkpoint(study_folder, record)
@@ -71,11 +71,11 @@ def export_top(
     if isinstance(of_search, Mapping):
         provenance |= {f"search_{key}": value for key, value in of_search.items()}
     study = _study_name(description, study_folder.path.name)
-    for folder, record in named:
+    for folder, record in exports:
         spec, checkpoint = _spec(record, dataset), _checkpoint(study_folder, record)
         module, metrics = _member(record, spec, checkpoint, dataset, study_folder.path)
         write_bundle(folder, study=study, spec=spec, module=module, metrics=metrics, provenance=provenance, force=force)
-    return [folder for folder, _ in named]
+    return [folder for folder, _ in exports]
 
 
 def bundle_name(rank: int, record: TrialRecord) -> str:
@@ -89,11 +89,11 @@ def _distinct(study_folder: StudyFolder, description: Mapping[str, Any]) -> Iter
     Trials of population based training with equal settings can have different histories, so they count as equal only if
     their weights are equal.
     """
-    copies, known = _copies(description), set()
+    copies, identities = _copies(description), set()
     for record in best_trials(study_folder.read_trials()):
-        own = identity(record.settings), member_digest(_checkpoint(study_folder, record)) if copies else ""
-        if own not in known:
-            known.add(own)
+        key = identity(record.settings), member_digest(_checkpoint(study_folder, record)) if copies else ""
+        if key not in identities:
+            identities.add(key)
             yield record
 
 

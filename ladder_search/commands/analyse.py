@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
     trained_on = bundle.provenance.get("data_digest")
     if trained_on not in (None, dataset.digest):
         console.say(f"note: the bundle was trained on other data called {dataset.name}: {str(trained_on)[:16]}…")
-    settings, shown = family.choose(bundle, dataset, part, settings, options["rows"])
+    settings, selection = family.choose(bundle, dataset, part, settings, options["rows"])
     output = arguments.output or Path("analyses") / source.resolve().name
     name = result.name_of(bundle.digest, dataset.digest, part, settings)
     analysis = result.kept_analysis(output, name, settings=family.settings, found=family.found)
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     if analysis is None:
         started = time.perf_counter()
-        findings = family.run(bundle, dataset, shown, settings, device, report)
+        findings = family.run(bundle, dataset, selection, settings, device, report)
         seconds = time.perf_counter() - started
         analysis = result.Analysis.of(bundle, dataset, part, settings, findings, device=str(device), seconds=seconds)
         with canvas.style():

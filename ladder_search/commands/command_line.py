@@ -43,8 +43,8 @@ class Parser(argparse.ArgumentParser):
         if choice:
             raise UnknownNameError(option.lstrip("-").lower(), choice[1], re.findall(r"[\w-]+", choice[2]))
         if option == "unrecognized arguments" and problem.startswith("-"):
-            known = re.findall(r"--[a-z-]+", self.format_usage())
-            raise UnknownNameError("option", problem.split()[0].partition("=")[0], known)
+            options = re.findall(r"--[a-z-]+", self.format_usage())
+            raise UnknownNameError("option", problem.split()[0].partition("=")[0], options)
         if problem.startswith(("must ", "may ")):
             raise SettingError(f"{option} {problem}")
         usage = command_line(self._command, help=True) if self._command else command_line("--help")

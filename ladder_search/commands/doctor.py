@@ -51,8 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
 def examine(console: Console, root: Path) -> int:
     """Print all findings; return 0 if everything that a search needs works, else 1."""
     broken = 0
-    here = (lambda: _root(root), lambda: _file_system(root), lambda: _store(root))
-    for look in (_python, _packages, _devices, _compiler, _variables, _data, *here, _cluster, _launcher):
+    checks = (lambda: _root(root), lambda: _file_system(root), lambda: _store(root))
+    for look in (_python, _packages, _devices, _compiler, _variables, _data, *checks, _cluster, _launcher):
         for finding in look():
             broken += not finding.works
             mark = LACKS if finding.optional else WORKS if finding.works else FAILS

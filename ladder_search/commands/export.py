@@ -24,8 +24,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     folder = find_folder(arguments.root, arguments.study)
     description = folder.description()
-    begun = description.get("study", {}).get("data", {})  # including overridden settings
-    dataset = datasets.load(begun.get("dataset") or find_study(description["settings"]["study"]).data.dataset)
+    data = description.get("study", {}).get("data", {})  # including overridden settings
+    dataset = datasets.load(data.get("dataset") or find_study(description["settings"]["study"]).data.dataset)
     console = Console()
     for path in export_top(folder, top=arguments.top, output=arguments.output, dataset=dataset):
         console.say(f"{path}")

@@ -83,12 +83,12 @@ def _log(tracker: Tracker, key: str, result: FinalResult, folder: Path, name: st
 
 def _log_seed(tracker: Tracker, parent: str, outcome: SeedResult, folder: Path, tags: dict[str, str]) -> None:
     key = f"{parent}/seed-{outcome.seed}"
-    own = {what: tags[what] for what in ("study", "family", "data.sha256", "mlflow.source.name")}
+    common_tags = {what: tags[what] for what in ("study", "family", "data.sha256", "mlflow.source.name")}
     tracker.start_run(
         key,
         name=f"seed {outcome.seed}",
         params={"seed": outcome.seed},
-        tags={**own, "kind": "final seed"},
+        tags={**common_tags, "kind": "final seed"},
         parent=parent,
     )
     last = int(outcome.epochs[-1][STEP]) if outcome.epochs else 0

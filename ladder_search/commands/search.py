@@ -99,12 +99,12 @@ def parse_arguments(arguments: Sequence[str]) -> SearchSettings:
     parser = Parser("search", "Search the hyper-parameters of one study with Ray Tune and Optuna, tracked in MLflow.")
     add_arguments(parser)
     standing = _standing_options()
-    given = vars(parser.parse_args([*standing, *arguments]))
+    options = vars(parser.parse_args([*standing, *arguments]))
     check_working_directory()
-    path, assignments = given.pop("config", None), given.pop("set", [])
+    path, assignments = options.pop("config", None), options.pop("set", [])
     values = _read_file(expanded(path, "--config")) if path else {}
     in_file = "address" in values
-    values |= given
+    values |= options
     _expand_paths(values)
     values["overrides"] = merge(values.get("overrides", {}), parse_assignments(assignments))
     if values.get("resume"):
@@ -116,7 +116,7 @@ def parse_arguments(arguments: Sequence[str]) -> SearchSettings:
     if "study" not in values:
         raise SettingError(f"a search needs a study, none was given; name one, `{command_line('studies')}` lists them.")
     settings = build(SearchSettings, values)
-    if "address" in given:
+    if "address" in options:
         typed = "address" in vars(parser.parse_known_args(arguments)[0])
         source = "--address" if typed else "--address in LADDER_SEARCH_OPTIONS"
     else:
@@ -144,34 +144,34 @@ def _as_begun(given: Mapping[str, Any]) -> dict[str, Any]:
     folder = StudyFolder(root / name) if name else find_folder(root, given["study"])
     description = folder.description()
     try:
-        begun = as_mapping(build(SearchSettings, latest(description)["settings"]))
+        settings = as_mapping(build(SearchSettings, latest(description)["settings"]))
     except (SettingError, UnknownNameError, TypeError, LookupError) as error:
         raise StudyFolderError(
             f"{folder.path / 'study.json'} must hold the settings of a search: {str(error)[:300].rstrip('.')}; restore "
             "it or start anew."
         ) from error
     for field_name in ("tracking", "storage"):
-        if begun[field_name]:
-            begun[field_name] = absolute_place(begun[field_name], folder.path.parent)
-    if given.get("storage") and begun["storage"]:
+        if settings[field_name]:
+            settings[field_name] = absolute_place(settings[field_name], folder.path.parent)
+    if given.get("storage") and settings["storage"]:
         given = {**given, "storage": lasting(given["storage"])}
-        begun["storage"] = lasting(begun["storage"])
+        settings["storage"] = lasting(settings["storage"])
     for field_name in _FIXED:
         option = field_name if field_name == "study" else f"--{field_name.replace('_', '-')}"
-        if field_name in given and given[field_name] != begun[field_name]:
+        if field_name in given and given[field_name] != settings[field_name]:
             raise SettingError(
-                f"a search is resumed as it was begun and {option} of {folder.path} is {begun[field_name]}, got "
+                f"a search is resumed as it was begun and {option} of {folder.path} is {settings[field_name]}, got "
                 f"{given[field_name]}; leave it out or start a new search."
             )
-    if given.get("trials", begun["trials"]) < begun["trials"]:
+    if given.get("trials", settings["trials"]) < settings["trials"]:
         raise SettingError(
-            f"a search that is resumed may only grow and --trials of {folder.path} is {begun['trials']}, got "
+            f"a search that is resumed may only grow and --trials of {folder.path} is {settings['trials']}, got "
             f"{given['trials']}; leave it out or give more."
         )
-    overrides = merge(begun["overrides"], given["overrides"])
+    overrides = merge(settings["overrides"], given["overrides"])
     # The study may have been given as a path.
     place = given.get("root", "results") if folder.path.parent == root else str(folder.path.parent)
-    return {**begun, **given, "root": place, "name": folder.path.name, "overrides": overrides}
+    return {**settings, **given, "root": place, "name": folder.path.name, "overrides": overrides}
 
 
 def _read_file(path: str) -> dict[str, Any]:
@@ -179,12 +179,12 @@ def _read_file(path: str) -> dict[str, Any]:
         text = read_file(Path(path), 1 << 20).decode()
     except (OSError, ValueError) as error:
         raise SettingError(f"--config must be a readable file, {path} is not: {error}; correct its path.") from error
-    found = read_yaml(text, what=path)
-    if not isinstance(found, dict):
+    settings = read_yaml(text, what=path)
+    if not isinstance(settings, dict):
         raise SettingError(
-            f"--config must hold settings, {path} holds {type(found).__name__}; write name: value lines."
+            f"--config must hold settings, {path} holds {type(settings).__name__}; write name: value lines."
         )
-    values = {str(name).replace("-", "_"): value for name, value in found.items()}
+    values = {str(name).replace("-", "_"): value for name, value in settings.items()}
     overrides = values.pop("set", None)  # name of the option
     if overrides is not None and "overrides" not in values:
         values["overrides"] = overrides

@@ -40,9 +40,9 @@ def cache_folder() -> Path:
         DataError: the variable is not set and the home folder is unknown.
         SettingError: the variable refers to an unknown home folder or an unset variable.
     """
-    named = os.environ.get(CACHE_VARIABLE)
-    if named:
-        return Path(expanded(named, CACHE_VARIABLE)).absolute()
+    folder = os.environ.get(CACHE_VARIABLE)
+    if folder:
+        return Path(expanded(folder, CACHE_VARIABLE)).absolute()
     try:
         return Path(expanded("~/.cache/ladder-search")).absolute()
     except SettingError as error:
@@ -88,20 +88,20 @@ def load_or_build(name: str, digest: str | None, build: Callable[[], Arrays], no
     """
     path = cache_file(name)
     try:
-        found = _read(path, name, digest)
+        cached = _read(path, name, digest)
     except _DamagedError:
-        found = None
-    if found is not None:
-        return found
+        cached = None
+    if cached is not None:
+        return cached
     with _locked(path, notify):
         damage = ""
         try:
-            found = _read(path, name, digest)  # another process may have built it meanwhile
+            cached = _read(path, name, digest)  # another process may have built it meanwhile
         except _DamagedError as error:
             damage = f"the cache file {path} is damaged ({error})"
             notify(f"{damage}; it is built again.")
-        if found is not None:
-            return found
+        if cached is not None:
+            return cached
         try:
             built = build()
         except DataError as error:
@@ -116,14 +116,14 @@ def load_or_build(name: str, digest: str | None, build: Callable[[], Arrays], no
             )
         _write(path, name, built_digest, built)
         try:
-            found = _read(path, name, built_digest)
+            cached = _read(path, name, built_digest)
         except _DamagedError as error:
             raise DataError(
                 f"the cache file {path} must read back as written, it does not ({error}); "
                 f"check the disk, or set {CACHE_VARIABLE} to a folder on another one."
             ) from error
-        assert found is not None, path
-        return found
+        assert cached is not None, path
+        return cached
 
 
 def _read(path: Path, name: str, digest: str | None) -> tuple[Arrays, str] | None:
@@ -152,9 +152,9 @@ def _read(path: Path, name: str, digest: str | None) -> tuple[Arrays, str] | Non
         # Altered schema bytes can give a column any type, hence the attribute and type errors.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise _DamagedError(f"expected an Arrow file of two parts, found: {reason.rstrip('.')}") from error
-    found = content_digest(arrays)
-    if found != digest:
-        raise _DamagedError(f"expected content sha256 {digest}, found {found}")
+    actual = content_digest(arrays)
+    if actual != digest:
+        raise _DamagedError(f"expected content sha256 {digest}, found {actual}")
     return arrays, digest
 
 
@@ -168,12 +168,12 @@ def _mapped(path: Path) -> Any:
 
 def _check_metadata(schema: pa.Schema, name: str, digest: str | None) -> str:
     """Return the digest declared by the file; it equals ``digest`` unless that is None."""
-    found = schema.metadata or {}
-    recorded: str = found.get(b"digest", b"none").decode(errors="replace")
+    metadata = schema.metadata or {}
+    recorded: str = metadata.get(b"digest", b"none").decode(errors="replace")
     expected = _metadata(name, digest or recorded)
     for key, value in expected.items():
-        if found.get(key) != value:
-            text = found.get(key, b"none").decode(errors="replace")
+        if metadata.get(key) != value:
+            text = metadata.get(key, b"none").decode(errors="replace")
             raise _DamagedError(f"expected {key.decode()} {value.decode()}, found {text}")
     return recorded
 

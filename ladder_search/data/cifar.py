@@ -76,9 +76,9 @@ def load(notify: Notify) -> Arrays:
         DataError: the archive is not available, or has other content.
     """
     folder = data_folder()
-    found = None if folder is None else from_folder(folder)
-    if found is not None:
-        return found
+    arrays = None if folder is None else from_folder(folder)
+    if arrays is not None:
+        return arrays
     notify(f"fetching {OFFICIAL} ({SIZE / 1e6:.0f} MB)")
     try:
         content = fetch(OFFICIAL, at_most=SIZE)

@@ -140,12 +140,12 @@ class Dataset:
             return make_split(
                 self.train_y, n_labelled=n_labelled, n_validation=n_validation, n_classes=self.n_classes, seed=seed
             )
-        own = self.held_out
-        if n_labelled is not None or n_validation not in (0, own):
+        n_own = self.held_out
+        if n_labelled is not None or n_validation not in (0, n_own):
             raise SettingError(
-                f"{self.name} has no labels and {own} validation pieces of its own, got data.labels={n_labelled} and "
-                f"data.validation={n_validation}; set them to null and {own}."
+                f"{self.name} has no labels and {n_own} validation pieces of its own, got data.labels={n_labelled} and "
+                f"data.validation={n_validation}; set them to null and {n_own}."
             )
         training = np.arange(pieces.training)
-        held = np.arange(pieces.training, pieces.training + n_validation)
-        return Split(labelled=training, unlabelled=training.copy(), validation=held)
+        validation = np.arange(pieces.training, pieces.training + n_validation)
+        return Split(labelled=training, unlabelled=training.copy(), validation=validation)

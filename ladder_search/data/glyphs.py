@@ -71,7 +71,7 @@ def _draw_face(path: Path) -> list[tuple[NDArray[np.float32], float]]:
     high = _inked(path, 400).any(axis=(0, 2)).sum()
     digits = _inked(path, round(400 * HEIGHT * FINE / high))
     rows = np.flatnonzero(digits.any(axis=(0, 2)))
-    found = []
+    glyphs = []
     for digit in digits:
         columns = np.flatnonzero(digit.any(axis=0))
         cut = digit[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -79,8 +79,8 @@ def _draw_face(path: Path) -> list[tuple[NDArray[np.float32], float]]:
         top, left = (cell.shape[0] - cut.shape[0]) // 2, (cell.shape[1] - cut.shape[1]) // 2
         cell[top : top + cut.shape[0], left : left + cut.shape[1]] = cut
         total = cell.reshape(SIDE, FINE, SIDE, FINE).sum(axis=(1, 3))
-        found.append((total.astype(np.float32) / np.float32(255 * FINE * FINE), cut.shape[1] / FINE))
-    return found
+        glyphs.append((total.astype(np.float32) / np.float32(255 * FINE * FINE), cut.shape[1] / FINE))
+    return glyphs
 
 
 def _inked(path: Path, size: int) -> NDArray[np.uint8]:
@@ -94,9 +94,9 @@ def _inked(path: Path, size: int) -> NDArray[np.uint8]:
         raise DataError(
             f"matplotlib must have the font {path.name}, it has not ({error}); install matplotlib again."
         ) from error
-    found = []
+    pictures = []
     for digit in "0123456789":
         image = Image.new("L", (2 * size, 2 * size))
         ImageDraw.Draw(image).text((size // 2, size // 2), digit, font=font, fill=255)
-        found.append(np.asarray(image))
-    return np.stack(found)
+        pictures.append(np.asarray(image))
+    return np.stack(pictures)

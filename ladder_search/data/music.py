@@ -281,16 +281,16 @@ def read_pickle(what: str, content: bytes, pieces: tuple[int, int, int]) -> dict
     Raises:
         DataError: the content is not such a file, or has other numbers of pieces.
     """
-    found, left = unpickle_plain(what, content), _STEP_LIMIT
+    by_name, budget = unpickle_plain(what, content), _STEP_LIMIT
     parts: dict[str, tuple[Piece, ...]] = {}
     try:
         for part, expected in zip(PARTS, pieces, strict=True):
-            if len(found[part]) != expected:
-                raise ValueError(f"{len(found[part])} pieces in {part}, not {expected}")
-            left -= sum(map(len, found[part]))
-            if left < 0:
+            if len(by_name[part]) != expected:
+                raise ValueError(f"{len(by_name[part])} pieces in {part}, not {expected}")
+            budget -= sum(map(len, by_name[part]))
+            if budget < 0:
                 raise ValueError(f"more than {_STEP_LIMIT} steps")
-            parts[part] = tuple(_rolled(steps) for steps in found[part])
+            parts[part] = tuple(_rolled(steps) for steps in by_name[part])
     except (TypeError, ValueError, LookupError, AttributeError) as error:
         raise DataError(
             f"{what} must hold the notes of {', '.join(PARTS)} step by step, it does not ({error}); get the file again."
@@ -328,8 +328,8 @@ def _piece(what: str, roll: Any) -> Piece:
         shape = f"{roll.dtype} of shape {roll.shape}" if isinstance(roll, np.ndarray) else type(roll).__name__
         raise DataError(f"{what} must hold bytes of shape T x {KEYS}, found {shape}; get the file again.")
     if len(roll) == 0 or roll.max() > 1:
-        found = f"values up to {roll.max()}" if len(roll) else "no steps"
-        raise DataError(f"{what} must be steps of zeros and ones, found {found}; get the file again.")
+        problem = f"values up to {roll.max()}" if len(roll) else "no steps"
+        raise DataError(f"{what} must be steps of zeros and ones, found {problem}; get the file again.")
     piece: Piece = np.ascontiguousarray(roll)
     piece.setflags(write=False)
     return piece
@@ -337,24 +337,24 @@ def _piece(what: str, roll: Any) -> Piece:
 
 def _parts(row: MusicSource, notify: Notify) -> dict[str, tuple[Piece, ...]]:
     """Return the pieces of the corpus's file or of the original pickle."""
-    own = _own(row)
-    if own is None:
+    path = _own(row)
+    if path is None:
         return read_mat(row.file, _fetched(row, notify), row.pieces)
-    if own.name == row.file:
-        return read_mat(row.file, read_verified(own, sha256=row.sha256), row.pieces)
+    if path.name == row.file:
+        return read_mat(row.file, read_verified(path, sha256=row.sha256), row.pieces)
     try:
-        content = read_file(own, _PICKLE_LIMIT)
+        content = read_file(path, _PICKLE_LIMIT)
     except OSError as error:
-        raise DataError(f"{own} must be a readable file, it is not ({error}); get it again.") from error
-    return read_pickle(str(own), content, row.pieces)
+        raise DataError(f"{path} must be a readable file, it is not ({error}); get it again.") from error
+    return read_pickle(str(path), content, row.pieces)
 
 
 def _fetched(row: MusicSource, notify: Notify) -> bytes:
     """Return the verified content of the file from the cache or the published address."""
-    kept = _kept(row)
-    if kept.is_file():
+    path = _kept(row)
+    if path.is_file():
         try:
-            return read_verified(kept, sha256=row.sha256)
+            return read_verified(path, sha256=row.sha256)
         except DataError as error:
             notify(f"{str(error).rpartition(';')[0]}; it is fetched again.")
     url = f"{PUBLISHED}/{row.file}"
@@ -368,9 +368,9 @@ def _fetched(row: MusicSource, notify: Notify) -> bytes:
         ) from error
     check_sha256(url, content, row.sha256)
     try:
-        write_atomically(kept, content)
+        write_atomically(path, content)
     except OSError as error:
-        notify(f"{kept} cannot be written ({error.strerror or error}); {row.file} will be fetched again next time.")
+        notify(f"{path} cannot be written ({error.strerror or error}); {row.file} will be fetched again next time.")
     return content
 
 

@@ -97,34 +97,34 @@ class WindowStream:
         if start < self._kept_from:
             self._restart()
         self._kept_from = start
-        self._passes = [found for found in self._passes if self._reaches(found, start)]
+        self._passes = [next_pass for next_pass in self._passes if self._reaches(next_pass, start)]
         while self._free[0] // self._rows < start + max(count, 1):
-            found = self._next_pass()
-            if self._reaches(found, start):
-                self._passes.append(found)
+            next_pass = self._next_pass()
+            if self._reaches(next_pass, start):
+                self._passes.append(next_pass)
         return self._segments(start, count)
 
     def _next_pass(self) -> _Pass:
         order = order_of_pass(len(self._lengths), seed=self._seed, number=self._number)
         self._number += 1
-        free, taken = self._free, []
+        free, slots = self._free, []
         for busy in (self._needed[order] * self._rows).tolist():
-            taken.append(free[0])
+            slots.append(free[0])
             heapq.heapreplace(free, free[0] + busy)
-        begin, row = np.divmod(np.array(taken, np.int64), self._rows)
+        begin, row = np.divmod(np.array(slots, np.int64), self._rows)
         return _Pass(piece=order, begin=begin, row=row)
 
     def _reaches(self, found: _Pass, window: int) -> bool:
         return bool((found.begin + self._needed[found.piece]).max() > window)
 
     def _segments(self, start: int, count: int) -> Segments:
-        kept = _Pass(*(np.concatenate(column) for column in zip(*self._passes, strict=True)))
-        needed = self._needed[kept.piece]
-        piece, begin, row = (np.repeat(column, needed) for column in kept)
+        passes = _Pass(*(np.concatenate(column) for column in zip(*self._passes, strict=True)))
+        needed = self._needed[passes.piece]
+        piece, begin, row = (np.repeat(column, needed) for column in passes)
         number = np.arange(len(piece)) - np.repeat(np.cumsum(needed) - needed, needed)  # number in its piece
         place = (begin - start + number) * self._rows + row
-        wanted = (place >= 0) & (place < count * self._rows)
-        piece, number, place = piece[wanted], number[wanted], place[wanted]
+        inside = (place >= 0) & (place < count * self._rows)
+        piece, number, place = piece[inside], number[inside], place[inside]
         first = number * self._width
         length = np.minimum(self._lengths[piece] - first, self._width)
         in_order = np.argsort(place).reshape(count, self._rows)  # every place occurs once

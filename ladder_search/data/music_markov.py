@@ -20,9 +20,9 @@ def markov(pieces: Sequence[Piece]) -> Tensor:
     on, off = np.zeros((2, KEYS), np.int64), np.zeros((2, KEYS), np.int64)
     for piece in pieces:
         before, now = piece[:-1].astype(bool), piece[1:].astype(bool)
-        for value, given in enumerate((~before, before)):
-            on[value] += (given & now).sum(0)
-            off[value] += (given & ~now).sum(0)
+        for value, mask in enumerate((~before, before)):
+            on[value] += (mask & now).sum(0)
+            off[value] += (mask & ~now).sum(0)
     return smoothed_logits(on, off)
 
 

@@ -99,12 +99,12 @@ class Scene:
 
     def starts(self, velocity: tuple[int, int]) -> list[tuple[int, int]]:
         """Return (lowest, count) of the possible start positions of a sequence, for rows and for columns."""
-        found = []
+        ranges = []
         for speed in velocity:
             way = 0 if self.bounces else speed * (self.frames - 1)
             low, high = max(self.margin, -way), min(self.room - self.margin, self.room - way)
-            found.append((low, high - low + 1))
-        return found
+            ranges.append((low, high - low + 1))
+        return ranges
 
 
 FULL = Scene()
@@ -143,8 +143,8 @@ class Renderer:
     def moved(self, start: Tensor, velocity: Tensor) -> Tensor:
         """Return the positions in all frames of digits with these starts and velocities: int64 (n, 2) -> (n, T, 2)."""
         room = self.scene.room
-        there = torch.remainder(start.unsqueeze(1) + velocity.unsqueeze(1) * self._time[:, None], 2 * room)
-        return torch.where(there > room, 2 * room - there, there)  # reflected
+        unfolded = torch.remainder(start.unsqueeze(1) + velocity.unsqueeze(1) * self._time[:, None], 2 * room)
+        return torch.where(unfolded > room, 2 * room - unfolded, unfolded)  # reflected
 
     def frames(self, digits: Tensor, positions: Tensor, *, occluded: bool = True) -> Tensor:
         """Return the frames, (n, T, S, S), in the digits' type.
@@ -169,8 +169,8 @@ class Renderer:
 
     def visible(self, positions: Tensor) -> Tensor:
         """Return the pixels of the digit visible in each frame: int64 (n, T, 2) -> bool (n, T, d, d)."""
-        shown = self._visible[positions.unsqueeze(-1) + self._pixel]  # (n, T, 2, d)
-        return shown[:, :, 0, :, None] & shown[:, :, 1, None, :]
+        free = self._visible[positions.unsqueeze(-1) + self._pixel]  # (n, T, 2, d)
+        return free[:, :, 0, :, None] & free[:, :, 1, None, :]
 
 
 def seen_so_far(visible: Tensor) -> Tensor:

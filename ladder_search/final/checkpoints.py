@@ -71,8 +71,8 @@ def write_progress(
     members = place / _members(progress.epoch)
     text = json.dumps({"format": FORMAT, **as_mapping(progress)}, allow_nan=False)
     try:
-        for kind, kept in (("seed", states), ("best", best or {})):
-            for seed, state in kept.items():
+        for kind, members_of_kind in (("seed", states), ("best", best or {})):
+            for seed, state in members_of_kind.items():
                 settings = {**spec.as_mapping(), "seed": seed, "label_seed": seed}
                 write_member(members / f"{kind}-{seed}", state, settings)
         write_atomically(place / _FILE, text.encode())

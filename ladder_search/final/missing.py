@@ -70,7 +70,7 @@ def train_missing(
         StudyFolderError: the place belongs to another configuration, is in use, or cannot be written.
         CheckpointError: its content is damaged.
     """
-    found = []
+    results = []
     for path in sorted(place.glob(f"seeds-*/{RESULT}")):
         result = read_result(path.parent, networks=False)
         check_is_of(result, study, spec, path.parent)
@@ -80,9 +80,9 @@ def train_missing(
                 f"{dataset.digest[:12]}); choose another root folder, or delete it."
             )
         if set(seeds) & {outcome.seed for outcome in result.outcomes}:
-            found.append(result)
-    done = {outcome.seed for result in found for outcome in result.outcomes}
-    missing = [seed for seed in seeds if seed not in done]
+            results.append(result)
+    trained = {outcome.seed for result in results for outcome in result.outcomes}
+    missing = [seed for seed in seeds if seed not in trained]
     if missing:
         folder = place / f"seeds-{missing[0]}-{missing[-1]}"
         result = train_into(
@@ -96,8 +96,8 @@ def train_missing(
             networks=shelf,
             curve_every=curve_every,
         )
-        found.append(result)
-    return found
+        results.append(result)
+    return results
 
 
 def read_trained(study: Study, spec: TrialSpec, folder: Path) -> FinalResult | None:
@@ -121,13 +121,13 @@ def check_is_of(result: FinalResult, study: Study, spec: TrialSpec, folder: Path
             f"{folder} must hold a final training of {study.name}, found one of {result.study or 'no study'}; name "
             "another folder."
         )
-    found, asked = _settings(result.spec), _settings(spec)
-    other = sorted(name for name in found.keys() | asked.keys() if found.get(name) != asked.get(name))
+    trained, expected = _settings(result.spec), _settings(spec)
+    other = sorted(name for name in trained.keys() | expected.keys() if trained.get(name) != expected.get(name))
     if other:
         name = other[0]
         raise StudyFolderError(
             f"{folder} must hold {study.name} with the settings that are asked for, {name.replace('/', '.')} is "
-            f"{found.get(name)} there and {asked.get(name)} here; "
+            f"{trained.get(name)} there and {expected.get(name)} here; "
             + ("give its --epochs." if other == ["training/epochs"] else "train it again, or name another folder.")
         )
 

@@ -131,31 +131,31 @@ class FinalResult:
     @property
     def curve(self) -> dict[int, dict[int, float]]:
         """Learning curve, epoch -> seed -> test error; never used for selection."""
-        found: dict[int, dict[int, float]] = {}
+        points: dict[int, dict[int, float]] = {}
         for outcome in self.outcomes:
             for row in outcome.epochs:
                 if TEST_ERROR in row:
-                    found.setdefault(int(row[EPOCH]), {})[outcome.seed] = row[TEST_ERROR]
-        return found
+                    points.setdefault(int(row[EPOCH]), {})[outcome.seed] = row[TEST_ERROR]
+        return points
 
     @property
     def others(self) -> dict[str, Summary]:
         """Summaries of the other measures, by the names of ``metrics.MEASURES``."""
-        own = self.spec.measure.name
-        found: dict[str, list[float]] = {}
+        measure = self.spec.measure.name
+        scores: dict[str, list[float]] = {}
         for outcome in self.outcomes:
             for name, value in outcome.test_scores.items():
-                if name != own:
-                    found.setdefault(name, []).append(value)
-        return {name: Summary.of(values) for name, values in found.items()}
+                if name != measure:
+                    scores.setdefault(name, []).append(value)
+        return {name: Summary.of(values) for name, values in scores.items()}
 
     def lines(self) -> list[str]:
         """Return a line of text for each measure."""
         lines = [str(self)]
-        for name, found in self.others.items():
+        for name, summary in self.others.items():
             measure = MEASURES[name]
-            spread = f" ± {measure.number(found.deviation)}" if found.n > 1 else ""
-            lines.append(f"{measure.title} {measure.text(found.mean)}{spread}")
+            spread = f" ± {measure.number(summary.deviation)}" if summary.n > 1 else ""
+            lines.append(f"{measure.title} {measure.text(summary.mean)}{spread}")
         return lines
 
     def __str__(self) -> str:
@@ -266,7 +266,7 @@ def read_result(folder: Path, *, networks: bool = True) -> FinalResult:
         )
     if not networks:
         return result
-    modules, whole = {}, []
+    modules, complete = {}, []
     for outcome in result.outcomes:
         if outcome.test_error is not None:
             bundle = read_bundle(bundle_folder(folder, outcome.seed))
@@ -277,8 +277,8 @@ def read_result(folder: Path, *, networks: bool = True) -> FinalResult:
                 )
             modules[outcome.seed] = bundle.module()
             outcome = replace(outcome, epochs=bundle.metrics.epochs)
-        whole.append(outcome)
-    return replace(result, outcomes=tuple(whole), modules=modules)
+        complete.append(outcome)
+    return replace(result, outcomes=tuple(complete), modules=modules)
 
 
 def _points(curve: Mapping[str, Mapping[str, float]], seed: str) -> tuple[dict[str, Any], ...]:
@@ -320,8 +320,8 @@ def _as_json(result: FinalResult, digests: Mapping[int, str]) -> dict[str, Any]:
     outcomes = []
     for outcome in result.outcomes:
         # The epochs of a seed with a bundle are in its metrics.json.
-        kept = () if outcome.seed in digests else outcome.epochs
-        outcomes.append(as_mapping(replace(outcome, epochs=kept)))
+        epochs = () if outcome.seed in digests else outcome.epochs
+        outcomes.append(as_mapping(replace(outcome, epochs=epochs)))
     return {
         "format": FORMAT,
         "summary": str(result),

@@ -151,9 +151,9 @@ def train_final(
         check_folder(folder)
     with nullcontext() if folder is None else held(folder):
         if folder is not None and (folder / RESULT).exists():
-            done = read_result(folder)
-            check_same(folder, done.settings_digest, digest)
-            return done
+            result = read_result(folder)
+            check_same(folder, result.settings_digest, digest)
+            return result
         if compiled is None:
             compiled = worth_compiling(spec, dataset, len(seeds))
         run = _Run(spec, dataset, seeds, digest, compiled, device, folder, networks)
@@ -205,9 +205,9 @@ class _Run:
         self.pack: Pack = spec.pack(dataset, slots=len(self.seeds), compiled=self.compiled, device=device)
         self.slots = {}
         for seed in going_on:
-            own = _final(spec, seed, dataset)
-            given = networks.networks(own) if networks is not None and own.stages else None
-            self.slots[seed] = self.pack.join(own.member(dataset, sources=given), state=states.get(seed))
+            seed_spec = _final(spec, seed, dataset)
+            sources = networks.networks(seed_spec) if networks is not None and seed_spec.stages else None
+            self.slots[seed] = self.pack.join(seed_spec.member(dataset, sources=sources), state=states.get(seed))
         if not self.progress.epoch:
             self._checkpoint()  # reserves the folder, and reports an unwritable disk before the training
 
@@ -220,8 +220,8 @@ class _Run:
     ) -> None:
         progress, epochs = self.progress, self.spec.training.epochs
         steps = self.spec.member(self.dataset).steps_per_epoch
-        begun, before, first = clock(), progress.seconds, progress.epoch
-        saved = begun
+        start, before, first = clock(), progress.seconds, progress.epoch
+        saved = start
         while progress.epoch < epochs and self.slots:
             reports = self.pack.run(steps)
             progress.epoch += 1
@@ -231,8 +231,8 @@ class _Run:
             for seed, slot in self.slots.items():
                 self._record(seed, reports[slot], {TEST_ERROR: errors or {}, VALIDATION_ERROR: validation})
             now = clock()
-            progress.seconds = before + now - begun
-            epoch_s = (now - begun) / (progress.epoch - first)
+            progress.seconds = before + now - start
+            epoch_s = (now - start) / (progress.epoch - first)
             try:
                 report(
                     EpochReport(
@@ -277,7 +277,7 @@ class _Run:
         progress = self.progress
         self._return_to_best()
         scores = self._test_scores()
-        errors = {seed: next(iter(found.values())) for seed, found in scores.items()}
+        errors = {seed: next(iter(by_measure.values())) for seed, by_measure in scores.items()}
         outcomes = tuple(
             SeedResult(
                 seed=seed,
@@ -325,13 +325,13 @@ class _Run:
         histories[str(seed)] = (*histories.get(str(seed), ()), row)
 
     def _test_errors(self) -> dict[int, float]:
-        return {seed: next(iter(found.values())) for seed, found in self._test_scores().items()}
+        return {seed: next(iter(by_measure.values())) for seed, by_measure in self._test_scores().items()}
 
     def _test_scores(self) -> dict[int, dict[str, float]]:
         if not self.slots:
             return {}
-        found = self.pack.test_scores(feed_of_test_set(self.spec.member(self.dataset), self.dataset, self.device))
-        return {seed: found[slot] for seed, slot in self.slots.items()}
+        scores = self.pack.test_scores(feed_of_test_set(self.spec.member(self.dataset), self.dataset, self.device))
+        return {seed: scores[slot] for seed, slot in self.slots.items()}
 
     def _checkpoint(self) -> None:
         if self.folder is not None:
@@ -354,10 +354,10 @@ def comparable(spec: TrialSpec) -> TrialSpec:
 def settings_digest(spec: TrialSpec, seeds: Sequence[int], dataset: Dataset, device: torch.device) -> str:
     """Return the digest that identifies a final training; only calls with the same digest continue it."""
     # Noise is the same on all devices, but rounding is not, so another kind of device is another run.
-    named = {"spec": spec.as_mapping(), "seeds": list(seeds), "data": dataset.digest, "device": device.type}
-    given = {name: stage.bundle for name, stage in spec.stages.items() if stage.bundle is not None}
-    if given:  # a source is identified by its bundle's path, where another bundle may be now
+    identity = {"spec": spec.as_mapping(), "seeds": list(seeds), "data": dataset.digest, "device": device.type}
+    bundles = {name: stage.bundle for name, stage in spec.stages.items() if stage.bundle is not None}
+    if bundles:  # a source is identified by its bundle's path, where another bundle may be now
         from ladder_search.bundles.bundle import digest_of  # needs PyYAML and safetensors
 
-        named["bundles"] = {name: digest_of(Path(folder)) for name, folder in given.items()}
-    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
+        identity["bundles"] = {name: digest_of(Path(folder)) for name, folder in bundles.items()}
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

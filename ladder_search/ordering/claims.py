@@ -75,14 +75,14 @@ class Ordering:
     def __post_init__(self) -> None:
         if self.measure not in MEASURES:
             raise UnknownNameError("measure", self.measure, MEASURES)
-        found = self.found
+        studies = self.found
         for name in (name for claim in self.claims for name in claim.pair):
             if name not in self.studies:
                 raise UnknownNameError(f"study of the ordering {self.name}", name, self.studies)
-        if len({DATASETS[study.data.dataset].examples for study in found}) > 1:
-            names = ", ".join(f"{study.name} on {study.data.dataset}" for study in found)
+        if len({DATASETS[study.data.dataset].examples for study in studies}) > 1:
+            names = ", ".join(f"{study.name} on {study.data.dataset}" for study in studies)
             raise SettingError(f"an ordering is of studies on the same examples, got {names}; name others.")
-        for study in found:
+        for study in studies:
             judged_by = study.model.measures
             if self.measure not in judged_by:
                 raise SettingError(
@@ -105,9 +105,9 @@ class Ordering:
         """Study -> its name without the common prefix."""
         words = [name.split("-") for name in self.studies]
         common = 0
-        while all(len(own) > common + 1 and own[common] == words[0][common] for own in words):
+        while all(len(parts) > common + 1 and parts[common] == words[0][common] for parts in words):
             common += 1
-        return {name: "-".join(own[common:]) for name, own in zip(self.studies, words, strict=True)}
+        return {name: "-".join(parts[common:]) for name, parts in zip(self.studies, words, strict=True)}
 
 
 _ABLATIONS = {

@@ -189,15 +189,15 @@ class JudgedOrdering:
     @property
     def missing(self) -> tuple[str, ...]:
         """Studies without a result."""
-        there = {one.study for one in self.reached}
-        return tuple(name for name in self.ordering.studies if name not in there)
+        present = {one.study for one in self.reached}
+        return tuple(name for name in self.ordering.studies if name not in present)
 
     @property
     def verdict(self) -> Whole:
         """Verdict on the whole ordering."""
-        found = {claim.verdict for claim in self.claims}
+        verdicts = {claim.verdict for claim in self.claims}
         for worst in ("contradicted", "not tested", "not shown"):
-            if worst in found:
+            if worst in verdicts:
                 return worst
         return "holds"
 
@@ -255,16 +255,16 @@ def judged(
     looks = (earlier or Looks()).with_look(look)
     level = look_level(looks.number(look))
     raw = [_differences(claim.pair, by_name) for claim in ordering.claims]
-    held = [_p(claim, differences) for claim, differences in zip(ordering.claims, raw, strict=True)]
+    p_held = [_p(claim, differences) for claim, differences in zip(ordering.claims, raw, strict=True)]
     against = [_p_against(claim, differences) for claim, differences in zip(ordering.claims, raw, strict=True)]
-    held_holm, against_holm = holm(held), holm(against)
+    held_holm, against_holm = holm(p_held), holm(against)
     claims = []
     for place, claim in enumerate(ordering.claims):
         differences = raw[place]
-        own = Summary.of([*differences.values()]) if differences else None
-        there = own is not None and own.n > 1
+        summary = Summary.of([*differences.values()]) if differences else None
+        testable = summary is not None and summary.n > 1
         verdict: Verdict = "not tested"
-        if there:
+        if testable:
             verdict = "held" if held_holm[place] < level else "not shown"
             verdict = "contradicted" if against_holm[place] < level else verdict
         pair = [by_name[name] for name in claim.pair if name in by_name]
@@ -278,12 +278,12 @@ def judged(
                 bound=_bound(claim),
                 seeds=tuple(differences),
                 left_out=tuple(sorted({seed for one in pair for seed in one.diverged})),
-                difference=own.mean if own else None,
-                deviation=own.deviation if own and there else None,
-                interval=own.interval() if own and there else None,
-                p=held[place] if there else None,
-                p_holm=held_holm[place] if there else None,
-                p_against_holm=against_holm[place] if there else None,
+                difference=summary.mean if summary else None,
+                deviation=summary.deviation if summary and testable else None,
+                interval=summary.interval() if summary and testable else None,
+                p=p_held[place] if testable else None,
+                p_holm=held_holm[place] if testable else None,
+                p_against_holm=against_holm[place] if testable else None,
                 verdict=verdict,
             )
         )
@@ -310,15 +310,15 @@ def read_looks(folder: Path, ordering: Ordering, epochs: int | None) -> Looks:
     remedy = "choose another -o, or delete the file, and with it the count of its tables"
     with refused(path, "be the table of an ordering", remedy):
         raw = read_document(path, FORMAT, _FORMAT_1)
-        kept = (raw["ordering"], raw["reduced_to_epochs"])
+        pair = (raw["ordering"], raw["reduced_to_epochs"])
         if raw["format"] == FORMAT:
             looks = build(Looks, {"looks": raw["looks"], "overspent": raw["overspent_looks"]})
         else:
             look = build(Look, {"seeds": raw["seeds"], "studies": list(raw["studies"])})
             looks = replace(Looks().with_look(look), overspent=1 if len(look.seeds) > 1 else 0)
-    if kept != (ordering.name, epochs):
+    if pair != (ordering.name, epochs):
         raise StudyFolderError(
-            f"an ordering needs a folder of its own and {folder} has {kept[0]} with {_length(kept[1])}, asked for is "
+            f"an ordering needs a folder of its own and {folder} has {pair[0]} with {_length(pair[1])}, asked for is "
             f"{ordering.name} with {_length(epochs)}; choose another -o."
         )
     return looks
@@ -340,17 +340,17 @@ def _bound(claim: Any) -> float:
 
 
 def _p(claim: Any, differences: Mapping[int, float]) -> float:
-    given, bound = [*differences.values()], _bound(claim)
+    values, bound = [*differences.values()], _bound(claim)
     if isinstance(claim, Claim):
-        return above(given, bound)
-    return max(above(given, -bound), below(given, bound))
+        return above(values, bound)
+    return max(above(values, -bound), below(values, bound))
 
 
 def _p_against(claim: Any, differences: Mapping[int, float]) -> float:
-    given, bound = [*differences.values()], _bound(claim)
+    values, bound = [*differences.values()], _bound(claim)
     if isinstance(claim, Claim):
-        return below(given, bound)
-    return min(1.0, 2 * min(above(given, bound), below(given, -bound)))
+        return below(values, bound)
+    return min(1.0, 2 * min(above(values, bound), below(values, -bound)))
 
 
 def _plain(one: Reached) -> dict[str, Any]:

@@ -32,13 +32,13 @@ def shortened_to(ordering: Ordering, epochs: int | None) -> int | None:
     Raises:
         SettingError: ``epochs`` is more than a schedule has.
     """
-    own = {study.training.epochs for study in ordering.found}
-    if epochs is not None and epochs > min(own):
+    lengths = {study.training.epochs for study in ordering.found}
+    if epochs is not None and epochs > min(lengths):
         raise SettingError(
-            f"--epochs shortens an ordering's schedules, those of {ordering.name} have {min(own)} epochs, got {epochs};"
-            " give fewer or none."
+            f"--epochs shortens an ordering's schedules, those of {ordering.name} have {min(lengths)} epochs, got "
+            f"{epochs}; give fewer or none."
         )
-    return None if own == {epochs} else epochs
+    return None if lengths == {epochs} else epochs
 
 
 def folder_name(name: str, epochs: int | None) -> str:

@@ -58,11 +58,11 @@ def intervals(title: str, rows: Sequence[Row]) -> Picture:
         _Panel(
             heading=_heading(first),
             measure=MEASURES[first.measure],
-            lines=[_contender(row) for row in own],
+            lines=[_contender(row) for row in study_rows],
             target=first.target,
         )
-        for own in (list(part) for _, part in groupby(rows, key=lambda row: (row.study, row.epochs)))
-        for first in own[:1]
+        for study_rows in (list(part) for _, part in groupby(rows, key=lambda row: (row.study, row.epochs)))
+        for first in study_rows[:1]
     ]
     judged_by = titles(panel.measure for panel in panels)
     foot = f"test {judged_by}: dots are seeds, bars 95 % intervals of the mean, diamonds published ± sd"

@@ -15,13 +15,13 @@ _DASHES = ("-", "--", ":")
 
 def learning_bands(title: str, all_: Sequence[Learning]) -> Picture:
     """Draw the test accuracy, or another measure, against epochs: a line and a band for each configuration."""
-    drawn = [one for one in all_ if one.curves]
-    if not drawn:
+    with_curves = [one for one in all_ if one.curves]
+    if not with_curves:
         return canvas.words(title, "Every seed of every configuration diverged.")
-    measure = drawn[0].measure
+    measure = with_curves[0].measure
     picture = Picture(title)
     ax = picture.figure.add_subplot()
-    for number, one in enumerate(drawn):
+    for number, one in enumerate(with_curves):
         colour, dash = _COLOURS[number % len(_COLOURS)], _DASHES[number // len(_COLOURS) % len(_DASHES)]
         epochs = list(one.points)
         values = [list(one.after(epoch).values()) for epoch in epochs]
@@ -34,7 +34,7 @@ def learning_bands(title: str, all_: Sequence[Learning]) -> Picture:
         texts = [f"{one.name}, epoch {epoch}: {measure.text(mean)}" for epoch, mean in zip(epochs, means, strict=True)]
         picture.hover(ax, epochs, means, texts, name)
     ax.set_xlabel("epoch")
-    ax.set_ylabel("test accuracy, mean ± sd" if drawn[0].rises else f"test {measure.label}, mean ± sd")
+    ax.set_ylabel("test accuracy, mean ± sd" if with_curves[0].rises else f"test {measure.label}, mean ± sd")
     canvas.measure_axis(ax.yaxis, measure, log=False)
     picture.legend_below(ax, columns=2)
     return picture

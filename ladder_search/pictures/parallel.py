@@ -91,8 +91,8 @@ def _lines(picture: Picture, ax: Axes, axes: Sequence[_Axis], points: Sequence[P
 
 
 def _numeric(label: str, values: Sequence[float | None], *, log: bool, text: Any = wording.value) -> _Axis:
-    known = [value for value in values if value is not None]
-    low, high = min(known), max(known)
+    numbers = [value for value in values if value is not None]
+    low, high = min(numbers), max(numbers)
     if low == high:
         heights = [_ABSENT if value is None else 0.5 for value in values]
         return _Axis(label=label, heights=heights, ticks=[(0.5, text(low))])

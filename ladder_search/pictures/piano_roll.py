@@ -27,17 +27,17 @@ _BLUES = ["#FFFFFF", "#C6DBEF", "#6BAED6", canvas.BLUE, "#00304C"]
 
 def piano_roll(title: str, piece: ShownPiece) -> Picture:
     """Draw three panels with a common time axis: notes, their probabilities, nats."""
-    whole = len(piece.nats) == piece.length
-    steps = f"{piece.length} steps" if whole else f"steps 1 to {len(piece.nats)} of {piece.length}"
+    complete = len(piece.nats) == piece.length
+    steps = f"{piece.length} steps" if complete else f"steps 1 to {len(piece.nats)} of {piece.length}"
     title = f"{title}, piece {piece.number}: {steps}"
     low, high = _keys(piece)
     roll = 0.6 + 0.05 * (high - low)
     picture = Picture(title, height=1.9 + 2 * roll)
     axes = picture.figure.subplots(3, 1, sharex=True, height_ratios=(roll, roll, 1.1))
-    shown = slice(low - LOWEST_NOTE, high - LOWEST_NOTE + 1)
+    keys = slice(low - LOWEST_NOTE, high - LOWEST_NOTE + 1)
     place = (0.5, len(piece.nats) + 0.5, low - 0.5, high + 0.5)
     style: dict[str, Any] = {"aspect": "auto", "origin": "lower", "interpolation": "nearest", "vmin": 0, "vmax": 1}
-    played, expected = _played(piece)[shown], _expected(piece)[shown]
+    played, expected = _played(piece)[keys], _expected(piece)[keys]
     notes = np.ma.masked_equal(played, 0.0)  # keeps grid lines visible between the notes
     axes[0].imshow(notes, cmap="Greys", extent=place, zorder=2, **style)
     colours = LinearSegmentedColormap.from_list("expected", _BLUES)

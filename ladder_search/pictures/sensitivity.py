@@ -42,16 +42,18 @@ def _stack(picture: Picture, ax: Axes, panel: int, sensitivity: Sensitivity) -> 
     numbers = sorted({one.layer for one in sensitivity.layers})
     height = dict.fromkeys(numbers, 0.0)
     for name, colour in {**sources, sensitivity.columns[-1]: _TARGET}.items():
-        own = {one.layer: one for one in sensitivity.layers if one.column == name and _share(one, panel) is not None}
-        shares = {number: _share(one, panel) or 0.0 for number, one in own.items()}
-        below = {number: height[number] for number in own}
-        ax.bar([*own], [*shares.values()], _WIDTH, bottom=[*below.values()], color=colour, label=name, linewidth=0)
+        by_layer = {
+            one.layer: one for one in sensitivity.layers if one.column == name and _share(one, panel) is not None
+        }
+        shares = {number: _share(one, panel) or 0.0 for number, one in by_layer.items()}
+        below = {number: height[number] for number in by_layer}
+        ax.bar([*by_layer], [*shares.values()], _WIDTH, bottom=[*below.values()], color=colour, label=name, linewidth=0)
         for number, share in shares.items():
             middle = below[number] + share / 2
             if share >= _WRITTEN:
                 style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7, "color": "white"}
                 ax.text(number, middle, f"{100 * share:.0f}", **style)
-            picture.hover(ax, [number], [middle], [_text(own[number], sensitivity)], name)
+            picture.hover(ax, [number], [middle], [_text(by_layer[number], sensitivity)], name)
             height[number] += share
     for number in numbers:
         if all(_share(one, panel) is None for one in sensitivity.layer(number)):

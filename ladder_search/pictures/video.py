@@ -91,7 +91,7 @@ def _notes(video: Video, lines: list[str]) -> list[str]:
         "probed: the frame without bars, read off the lowest decoder cell": "probed" in lines,
         "green: the true class, red: another class that the network outputs": video.shown[0].probabilities,
     }
-    return [note for note, there in notes.items() if there]
+    return [note for note, present in notes.items() if present]
 
 
 def _draw_images(ax: Axes, one: ShownSequence, lines: list[str], video: Video) -> None:
@@ -100,13 +100,13 @@ def _draw_images(ax: Axes, one: ShownSequence, lines: list[str], video: Video) -
     for number, name in enumerate(lines):
         images = getattr(one, name)
         for frame, image in enumerate(images, video.frames - len(images)):  # the first frame is not predicted
-            shown = 1.0 - levels(image, side) / 255.0
+            pixels = 1.0 - levels(image, side) / 255.0
             if name == "seen":
                 tinted = [*video.bars]
-                shown[tinted, :] = np.minimum(shown[tinted, :], 1.0 - _TINT)
-                shown[:, tinted] = np.minimum(shown[:, tinted], 1.0 - _TINT)
+                pixels[tinted, :] = np.minimum(pixels[tinted, :], 1.0 - _TINT)
+                pixels[:, tinted] = np.minimum(pixels[:, tinted], 1.0 - _TINT)
             top, left = number * step, frame * step
-            paper[top : top + side, left : left + side] = shown
+            paper[top : top + side, left : left + side] = pixels
             corner = (left - 0.5, top - 0.5)
             ax.add_patch(Rectangle(corner, side, side, fill=False, color=canvas.GREY, linewidth=0.5, clip_on=False))
     ax.imshow(paper, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")

@@ -156,16 +156,16 @@ def _search(pictures: Path, number: int, search: Search) -> list[str]:
     if records:
         lines += leaderboard(study, records, top=20).markdown(_cell)
     lines += _bullets(summary_lines(study, records))
-    drawn = sorted(folder.pictures.glob("*.png"))
-    for path in drawn:
+    files = sorted(folder.pictures.glob("*.png"))
+    for path in files:
         target = f"{number:02d}-{re.sub(r'[^A-Za-z0-9.-]', '-', name)}-{path.stem}"
         for kind in (".png", ".html"):
             if path.with_suffix(kind).is_file():
                 shutil.copyfile(path.with_suffix(kind), pictures / f"{target}{kind}")
         lines += _picture(target, path.stem.replace("-", " "))
-    if drawn and (folder.pictures / _SCRIPT).is_file():
+    if files and (folder.pictures / _SCRIPT).is_file():
         shutil.copyfile(folder.pictures / _SCRIPT, pictures / _SCRIPT)
-    if not drawn:
+    if not files:
         lines += ["This search has drawn no pictures; they come at its end.", ""]
     provenance = description.get("provenance")
     if isinstance(provenance, Mapping):

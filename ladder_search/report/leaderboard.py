@@ -31,7 +31,7 @@ def summary_lines(study: Study, records: Sequence[TrialRecord]) -> list[str]:
 def leaderboard(study: Study, records: Sequence[TrialRecord], *, top: int = 10) -> Table:
     """Return a table of the best ``top`` trials and of all reference trials."""
     measure = study.measure
-    shown = [(place, r) for place, r in enumerate(rank(records), 1) if place <= top or r.is_reference]
+    rows = [(place, r) for place, r in enumerate(rank(records), 1) if place <= top or r.is_reference]
     return Table(
         header=("#", "trial", "name", measure.title, "epochs", "state", "parameters", "time"),
         rows=[
@@ -45,11 +45,11 @@ def leaderboard(study: Study, records: Sequence[TrialRecord], *, top: int = 10) 
                 wording.assignments(r.params),
                 wording.duration(r.seconds),
             )
-            for place, r in shown
+            for place, r in rows
         ],
         left=("trial", "name", "state", "parameters"),
         folded=("name", "parameters"),
-        styles=["bold" if r.is_reference else "" if is_ranked(r) else "dim" for _, r in shown],
+        styles=["bold" if r.is_reference else "" if is_ranked(r) else "dim" for _, r in rows],
         title=f"{study.name}: {study.title}",
     )
 
@@ -100,11 +100,11 @@ def _found_line(s: SearchSummary) -> str:
     if s.found is None or s.found.validation_error is None:
         stands = f"; {published} stands" if s.published is not None else ""
         return f"Best found: no suggestion ran to its end{stands}."
-    found = s.found.validation_error
-    text = f"Best found: {s.measure.text(found)} validation {s.measure.title} ({s.found.key})"
+    error = s.found.validation_error
+    text = f"Best found: {s.measure.text(error)} validation {s.measure.title} ({s.found.key})"
     if s.published is None:
         return f"{text}; the published configuration has no result to compare it with."
-    return f"{text}, {_standing(s.measure, found, s.published)} {published}."
+    return f"{text}, {_standing(s.measure, error, s.published)} {published}."
 
 
 def _baseline_line(study: Study, records: Sequence[TrialRecord], s: SearchSummary) -> str:

@@ -59,9 +59,9 @@ def claim_cells(result: JudgedOrdering, claim: JudgedClaim) -> tuple[str, ...]:
 
 def verdict(result: JudgedOrdering) -> str:
     """Return the verdict on the whole ordering as a sentence."""
-    held = sum(claim.verdict == "held" for claim in result.claims)
+    n_held = sum(claim.verdict == "held" for claim in result.claims)
     cut = "" if result.epochs is None else f", for schedules reduced to {result.epochs} epochs"
-    text = f"{_WHOLE[result.verdict]}{cut}: {held} of {len(result.claims)} claims are held"
+    text = f"{_WHOLE[result.verdict]}{cut}: {n_held} of {len(result.claims)} claims are held"
     others = [
         f"{len(numbers)} {'is' if len(numbers) == 1 else 'are'} {kind} ({_listed(numbers)})"
         for kind in ("contradicted", "not shown", "not tested")

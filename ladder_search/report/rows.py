@@ -56,27 +56,27 @@ def sentences(rows: Sequence[Row], reproductions: Sequence[Reproduction], *, roo
     """Return the notes below the table; ``root`` is the folder of the searches."""
     lines = []
     for one in reproductions:
-        own = [row for row in rows if (row.study, row.epochs) == (one.study, one.epochs)]
+        part = [row for row in rows if (row.study, row.epochs) == (one.study, one.epochs)]
         name = one.study
         if one.reduced:
             lines.append(
                 f"{name}: a reduced reproduction, every schedule cut to {one.epochs} epochs; it cannot confirm a "
                 "number that was trained for longer."
             )
-        if own[0].target is None:
+        if part[0].target is None:
             lines.append(f"{name}: no paper reports this experiment; found and published settings are compared.")
-        elif not own[0].target.verified:
+        elif not part[0].target.verified:
             lines.append(f"{name}: the published number could not be confirmed in a source that we could read.")
-        if own[0].target is not None and own[0].target.withheld and not one.reduced:
-            lines.append(f"{name}: no verdict on the published number: {own[0].target.withheld}.")
-        if len(own) == 1:
+        if part[0].target is not None and part[0].target.withheld and not one.reduced:
+            lines.append(f"{name}: no verdict on the published number: {part[0].target.withheld}.")
+        if len(part) == 1:
             lines.append(
                 f"{name}: no found configuration competes. `{command_line('search', name, root=root)}` finds some, and "
                 "reproducing the study again adds them."
             )
         else:
-            searches = ", ".join(sorted({row.search for row in own if row.search}))
-            judged_by = MEASURES[own[0].measure].title
+            searches = ", ".join(sorted({row.search for row in part if row.search}))
+            judged_by = MEASURES[part[0].measure].title
             lines.append(f"{name}: found by the search {searches}, in the order of their validation {judged_by}s.")
         if not one.complete:
             lines.append(f"{name}: some seeds are not trained yet; rerun the same command to continue.")
@@ -84,14 +84,14 @@ def sentences(rows: Sequence[Row], reproductions: Sequence[Reproduction], *, roo
             lines.append(f"{name}: no verdict yet: {NOT_COUNTED}.")
         elif len(one.tables) > 1:
             lines.append(
-                f"{name}: this is table {one.table_number} of the same runs as they grew; it tests at {_at(own)}."
+                f"{name}: this is table {one.table_number} of the same runs as they grew; it tests at {_at(part)}."
             )
         if one.overspent_tables:
             lines.append(
                 f"{name}: the first {one.overspent_tables} of its tables were made by an earlier version, whose "
                 f"levels sum to more than {_percent(LEVEL)}; the rule below holds for the verdicts that are given now."
             )
-        for row in own:
+        for row in part:
             lines.extend(_of_row(row))
     return lines
 
@@ -144,15 +144,15 @@ def print_table(
 ) -> None:
     """Print the table, in parts that fit 80 columns, and its sentences."""
     for (study, published), part in itertools.groupby(rows, lambda row: cells(row)[:2]):
-        own = list(part)
-        headings = header(own)[2:]
+        part_rows = list(part)
+        headings = header(part_rows)[2:]
         console.print(f"\n{study}, published: {'nothing' if published == 'none' else published}")
         Table(
             header=headings,
-            rows=[cells(row)[2:] for row in own],
+            rows=[cells(row)[2:] for row in part_rows],
             left=[heading for heading in headings if heading != "n"],
             folded=headings[-2:-1],
-            styles=["dim" if row.dropped else "" for row in own],
+            styles=["dim" if row.dropped else "" for row in part_rows],
         ).print(console)
     for line in (*sentences(rows, reproductions, root=root), *rule(rows)):
         console.print(line)

@@ -50,8 +50,8 @@ def _done(study: Study, root: Path) -> str:
     parts = [f"searched {searches}x" if searches > 1 else "searched"] if searches else []
     for path in sorted((root / FOLDER).glob(f"*/{FILE}")):
         with suppress(LadderSearchError):  # `report` mentions a damaged one
-            found = read_reproduction(path.parent)
-            if found.study == study.name:
-                seeds = len(found.contenders[0].outcomes)
-                parts.append(f"{'reduced' if found.reduced else 'reproduced'} ({seeds} seeds)")
+            reproduction = read_reproduction(path.parent)
+            if reproduction.study == study.name:
+                seeds = len(reproduction.contenders[0].outcomes)
+                parts.append(f"{'reduced' if reproduction.reduced else 'reproduced'} ({seeds} seeds)")
     return ", ".join(parts)

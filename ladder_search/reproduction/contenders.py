@@ -76,18 +76,18 @@ def find_contenders(study: Study, root: Path, most: int, epochs: int) -> tuple[C
     Raises:
         StudyFolderError: a trial's record is damaged.
     """
-    own = _contender(PUBLISHED, study.trial(), epochs)
+    published = _contender(PUBLISHED, study.trial(), epochs)
     for folder in searches_of(root, study.name) if most else ():
-        found: list[Contender] = []
+        contenders: list[Contender] = []
         for record in best_trials(folder.read_trials()):
             spec = TrialSpec.from_mapping(record.settings)
             contender = _contender(record.key, spec, epochs, folder.path.name, record.validation_error)
-            known = [other.settings for other in (own, *found)]
-            if not record.is_reference and study.is_of(spec) and contender.settings not in known:
-                found.append(contender)
-        if found:
-            return own, *found[:most]
-    return (own,)
+            earlier = [other.settings for other in (published, *contenders)]
+            if not record.is_reference and study.is_of(spec) and contender.settings not in earlier:
+                contenders.append(contender)
+        if contenders:
+            return published, *contenders[:most]
+    return (published,)
 
 
 def seeds_of_searches(study: Study, root: Path) -> frozenset[int]:

@@ -137,7 +137,7 @@ def differences(all_: Sequence[Learning], what: str) -> list[Difference]:
     epoch = 0 if what == "area" else int(what.removeprefix("epoch "))
     values = {one.name: one.area if not epoch else one.after(epoch) for one in all_}
     rises = all(one.rises for one in all_)
-    found = []
+    pairs = []
     for a, b in combinations(values, 2):
         common = sorted(values[a].keys() & values[b].keys())
         apart = [values[a][seed] - values[b][seed] for seed in common]
@@ -145,12 +145,12 @@ def differences(all_: Sequence[Learning], what: str) -> list[Difference]:
             continue
         first, second = (a, b) if (fmean(apart) >= 0) == rises else (b, a)
         p = paired([values[a][seed] for seed in common], [values[b][seed] for seed in common])
-        found.append((first, second, abs(fmean(apart)), stdev(apart), len(apart), p))
-    left_out = math.comb(len(values), 2) - len(found)
-    corrected = holm([*(one[-1] for one in found), *[1.0] * left_out])
+        pairs.append((first, second, abs(fmean(apart)), stdev(apart), len(apart), p))
+    skipped = math.comb(len(values), 2) - len(pairs)
+    corrected = holm([*(one[-1] for one in pairs), *[1.0] * skipped])
     return [
         Difference(what=what, better=first, worse=second, mean=mean, deviation=deviation, n=n, p=p)
-        for (first, second, mean, deviation, n, _), p in zip(found, corrected, strict=False)
+        for (first, second, mean, deviation, n, _), p in zip(pairs, corrected, strict=False)
     ]
 
 

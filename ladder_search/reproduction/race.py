@@ -45,7 +45,7 @@ def dropped(errors: Errors, racing: Collection[str], protected: str, look: int, 
             if name in (protected, other):
                 continue
             common = sorted(errors[name].keys() & errors[other].keys())
-            own, others = ([errors[who][seed] for seed in common] for who in (name, other))
-            if paired(own, others, alternative="greater") < level:
+            errors_of_name, others = ([errors[who][seed] for seed in common] for who in (name, other))
+            if paired(errors_of_name, others, alternative="greater") < level:
                 beaten.setdefault(name, other)
     return beaten

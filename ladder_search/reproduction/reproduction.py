@@ -104,8 +104,8 @@ class Reproduction:
 
     def after_look(self, look: int, count: int) -> Reproduction:
         """Return the race after its ``look``-th look, at ``count`` seeds, with dropped contenders marked."""
-        seen = set(self.seeds[:count])
-        errors = {c.name: {s: e for s, e in c.errors.items() if s in seen} for c in self.contenders}
+        seeds = set(self.seeds[:count])
+        errors = {c.name: {s: e for s, e in c.errors.items() if s in seeds} for c in self.contenders}
         racing = [c.name for c in self.contenders if not c.dropped]
         beaten = race.dropped(errors, racing, PUBLISHED, look, len(self.contenders) - 1)
 
@@ -152,7 +152,7 @@ class Race:
         self._dataset, self._device = dataset, device
         study.trial().check_fits(dataset)
         earlier = _earlier(folder)
-        given = Reproduction(
+        reproduction = Reproduction(
             study=study.name,
             epochs=epochs,
             seeds=fresh_seeds(seeds, [study], root),
@@ -160,7 +160,7 @@ class Race:
             data_digest=dataset.digest,
             contenders=find_contenders(study, root, contenders, epochs),
         )
-        self.found = given if earlier is None else _continued(earlier, given, folder)
+        self.found = reproduction if earlier is None else _continued(earlier, reproduction, folder)
 
     def run(
         self,
@@ -252,23 +252,23 @@ def read_reproduction(folder: Path) -> Reproduction:
     remedy = "name another folder or delete this one to reproduce the study anew"
     with refused(folder / FILE, "be a reproduction", remedy):
         raw = read_document(folder / FILE, FORMAT, _FORMAT_1)
-        found = build(Reproduction, raw) if raw.pop("format") == FORMAT else _of_format_1(raw)
-        find_study(found.study)
-        if not found.contenders or found.contenders[0].name != PUBLISHED:
+        reproduction = build(Reproduction, raw) if raw.pop("format") == FORMAT else _of_format_1(raw)
+        find_study(reproduction.study)
+        if not reproduction.contenders or reproduction.contenders[0].name != PUBLISHED:
             raise ValueError("its first contender must be the published configuration")
-        for contender in found.contenders:
+        for contender in reproduction.contenders:
             contender.spec  # noqa: B018  # settings that are none are found now
-    return found
+    return reproduction
 
 
 def _of_format_1(raw: dict[str, Any]) -> Reproduction:
     """Convert a reproduction whose tables contain only the seeds of its contenders, in their order."""
     counts = [[int(count) for count in table] for table in raw.pop("tables", ())]
-    found = build(Reproduction, raw)
-    folders = [contender.folder for contender in found.contenders]
+    reproduction = build(Reproduction, raw)
+    folders = [contender.folder for contender in reproduction.contenders]
     # The file does not list contenders of an earlier search; such a table showed runs that are not those of today.
     tables = tuple(dict(zip(folders, table, strict=True)) if len(table) == len(folders) else {} for table in counts)
-    return replace(found, tables=tables, overspent_tables=len(tables))
+    return replace(reproduction, tables=tables, overspent_tables=len(tables))
 
 
 def _earlier(folder: Path) -> Reproduction | None:
@@ -295,21 +295,21 @@ def _continued(earlier: Reproduction, given: Reproduction, folder: Path) -> Repr
         "seeds": (list(earlier.seeds[:common]), list(given.seeds[:common])),
         "published settings": (earlier.contenders[0].settings, given.contenders[0].settings),
     }
-    for what, (found, asked) in rules.items():
-        if found != asked:
+    for what, (old, new) in rules.items():
+        if old != new:
             raise StudyFolderError(
-                f"a reproduction goes on with the {what} that it began with, {_short(found)} in {folder}, and is asked "
-                f"for {_short(asked)}; give the same or choose another -o."
+                f"a reproduction goes on with the {what} that it began with, {_short(old)} in {folder}, and is asked "
+                f"for {_short(new)}; give the same or choose another -o."
             )
-    done = {contender.folder: contender for contender in earlier.contenders}
+    by_folder = {contender.folder: contender for contender in earlier.contenders}
     contenders = tuple(
         replace(
             contender,
-            outcomes=done[contender.folder].outcomes,
-            folders=done[contender.folder].folders,
-            dropped=done[contender.folder].dropped,
+            outcomes=by_folder[contender.folder].outcomes,
+            folders=by_folder[contender.folder].folders,
+            dropped=by_folder[contender.folder].dropped,
         )
-        if contender.folder in done
+        if contender.folder in by_folder
         else contender
         for contender in given.contenders
     )

@@ -117,9 +117,9 @@ class _Corrected:
 
     @classmethod
     def of(cls, tests: Sequence[_Tested]) -> _Corrected:
-        whole = _holm([t.p_target for t in tests] + [t.p_difference for t in tests])
+        differences = _holm([t.p_target for t in tests] + [t.p_difference for t in tests])
         margins = _holm([t.p_margin for t in tests])
-        return cls(p_target=whole[: len(tests)], p_margin=margins, p_difference=whole[len(tests) :])
+        return cls(p_target=differences[: len(tests)], p_margin=margins, p_difference=differences[len(tests) :])
 
 
 def table(reproductions: Iterable[Reproduction]) -> list[Row]:
@@ -145,10 +145,10 @@ def _holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def _test(reproduction: Reproduction, contender: Contender) -> _Tested:
-    target, own = find_study(reproduction.study).target, _summary(contender)
-    asked = target is not None and not target.withheld and not reproduction.reduced
-    against = AgainstTarget.of(own, target) if asked and own and target and not contender.dropped else None
-    p_target, p_margin = (against.p, against.p_margin) if against else ((1.0, 1.0) if asked else (None, None))
+    target, summary = find_study(reproduction.study).target, _summary(contender)
+    testable = target is not None and not target.withheld and not reproduction.reduced
+    against = AgainstTarget.of(summary, target) if testable and summary and target and not contender.dropped else None
+    p_target, p_margin = (against.p, against.p_margin) if against else ((1.0, 1.0) if testable else (None, None))
     difference = p_difference = None
     published = reproduction.contenders[0].errors
     common = sorted(contender.errors.keys() & published.keys())
@@ -172,11 +172,11 @@ def _row(
 ) -> Row:
     tested, level = tests[place], None if number is None else look_level(number)
     contender, against = tested.contender, tested.against
-    study, own = find_study(reproduction.study), _summary(contender)
+    study, summary = find_study(reproduction.study), _summary(contender)
     p_target, p_margin = corrected.p_target[place], corrected.p_margin[place]
     verdict, withheld = _verdict(reproduction, tested, p_target, p_margin, level)
-    shown = against is not None
-    needed = _seeds_needed(reproduction, tests, place) if shown and verdict == "not enough seeds" else None
+    comparable = against is not None
+    needed = _seeds_needed(reproduction, tests, place) if comparable and verdict == "not enough seeds" else None
     p_difference = corrected.p_difference[place] if tested.difference is not None and not contender.dropped else None
     return Row(
         study=study.name,
@@ -189,14 +189,14 @@ def _row(
         seeds=len(reproduction.seeds),
         errors=tuple(contender.errors.values()),
         diverged=contender.diverged,
-        mean=own.mean if own else None,
-        deviation=own.deviation if own and own.n > 1 else None,
-        interval=own.interval() if own else None,
+        mean=summary.mean if summary else None,
+        deviation=summary.deviation if summary and summary.n > 1 else None,
+        interval=summary.interval() if summary else None,
         difference=tested.difference,
         p_difference=p_difference,
         comparison=_comparison(tested, p_difference, level),
-        p_target=p_target if shown else None,
-        p_margin=p_margin if shown else None,
+        p_target=p_target if comparable else None,
+        p_margin=p_margin if comparable else None,
         verdict=verdict,
         withheld=withheld,
         seeds_needed=needed,

@@ -23,8 +23,8 @@ from ladder_search.wording import NOTHING, percent, value
 def _choose(
     bundle: Bundle, dataset: Dataset, part: Part, settings: SensitivityConfig, rows: int | None
 ) -> tuple[SensitivityConfig, Examples]:
-    shown = examples(bundle, dataset, part, rows=rows, seed=settings.seed, usual=settings.rows)
-    return replace(settings, rows=len(shown.y)), shown
+    selection = examples(bundle, dataset, part, rows=rows, seed=settings.seed, usual=settings.rows)
+    return replace(settings, rows=len(selection.y)), selection
 
 
 def _run(
@@ -61,22 +61,22 @@ _HEADER = ("layer", "column", "units", "critical σ", "1/σ²", "APS", "Fisher",
 
 
 def _show(console: Console, analysis: Analysis) -> None:
-    found: Sensitivity = analysis.found
+    sensitivity: Sensitivity = analysis.found
     rows = [
         (
-            str(one.layer) if one.column == found.layer(one.layer)[0].column else "",
+            str(one.layer) if one.column == sensitivity.layer(one.layer)[0].column else "",
             one.column,
             str(one.units),
-            f"> {value(found.cap)}" if one.sigma is None else value(one.sigma),
+            f"> {value(sensitivity.cap)}" if one.sigma is None else value(one.sigma),
             f"{'< ' if one.sigma is None else ''}{value(one.precision)}",
             NOTHING if one.aps is None else f"{'< ' if one.sigma is None else ''}{percent(one.aps, 1)}",
             value(one.fisher),
             percent(one.afs, 1),
         )
-        for one in found.layers
+        for one in sensitivity.layers
     ]
     console.print(f"\n{title(analysis)}")
-    styles = ["dim" if one.sigma is None else "" for one in found.layers]
+    styles = ["dim" if one.sigma is None else "" for one in sensitivity.layers]
     Table(header=_HEADER, rows=rows, left=("column",), folded=("column",), styles=styles).print(console)
     for line in _sentences(analysis):
         console.print(line)
@@ -85,23 +85,23 @@ def _show(console: Console, analysis: Analysis) -> None:
 def _sentences(analysis: Analysis) -> list[str]:
     found, settings = analysis.found, analysis.settings
     unit = "standard deviations of each unit" if settings.noise == "scaled" else "units of the activations, for all"
-    said = [
+    sentences = [
         f"Accuracy: {percent(found.accuracy)} on {found.rows} {analysis.part} rows; halved is {percent(found.halved)}, "
         f"over {settings.draws} draws of noise. σ is in {unit}.",
     ]
     if len(found.columns) == 1:
-        said.append("One column: its shares are all 1, there is nothing to compare.")
+        sentences.append("One column: its shares are all 1, there is nothing to compare.")
     constant = [one for one in found.layers if one.constant]
     if constant:
         names = ", ".join(f"{one.constant} in layer {one.layer} of {one.column}" for one in constant)
-        said.append(f"Units that never change, which take no scaled noise and carry no information: {names}.")
+        sentences.append(f"Units that never change, which take no scaled noise and carry no information: {names}.")
     if found.insensitive:
         names = ", ".join(f"layer {one.layer} of {one.column}" for one in found.insensitive)
-        said.append(
+        sentences.append(
             f"Insensitive: {names}. The greatest noise, σ = {value(found.cap)}, does not halve the accuracy; its "
             "precision enters the shares as the bound that it is."
         )
-    return said
+    return sentences
 
 
 def _values(found: Sensitivity) -> dict[str, dict[int, float]]:

@@ -49,10 +49,10 @@ class FamilyAnalysis:
         Raises:
             SettingError: an option belongs to another analysis or is out of range.
         """
-        known = [field.name for field in dataclasses.fields(self.settings)]
-        foreign = [name for name in options if name not in known]
+        fields = [field.name for field in dataclasses.fields(self.settings)]
+        foreign = [name for name in options if name not in fields]
         if foreign:
-            names = ", ".join(map(_option, known))
+            names = ", ".join(map(_option, fields))
             raise SettingError(
                 f"the analysis of {bundle.folder} has the options {names}, got {_option(foreign[0])}; leave it out."
             )

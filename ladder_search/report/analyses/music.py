@@ -17,7 +17,7 @@ def _title(analysis: Analysis) -> str:
 
 
 def _show(console: Console, analysis: Analysis) -> None:
-    found: PianoRolls = analysis.found
+    rolls: PianoRolls = analysis.found
     rows = [
         (
             f"{one.low:.1f} to {one.high:.1f}",
@@ -25,14 +25,14 @@ def _show(console: Console, analysis: Analysis) -> None:
             NOTHING if one.predicted is None else percent(one.predicted, 1),
             NOTHING if one.sounded is None else percent(one.sounded, 1),
         )
-        for one in found.calibration
+        for one in rolls.calibration
     ]
     show_table(console, _title(analysis), ("probability", "notes", "expected", "sounded"), rows)
     console.say(
-        f"{NLL.title}: {NLL.text(found.nll)} over {found.steps} steps of {found.pieces} pieces, their first steps left "
-        f"out; by each note's own last value it is {NLL.number(found.markov_nll)}.",
+        f"{NLL.title}: {NLL.text(rolls.nll)} over {rolls.steps} steps of {rolls.pieces} pieces, their first steps left "
+        f"out; by each note's own last value it is {NLL.number(rolls.markov_nll)}.",
     )
-    console.say(f"The costliest steps: {'; '.join(map(_told, found.worst))}.")
+    console.say(f"The costliest steps: {'; '.join(map(_told, rolls.worst))}.")
 
 
 def _told(one: WorstStep) -> str:

@@ -21,49 +21,51 @@ def _title(analysis: Analysis) -> str:
 
 
 def _show(console: Console, analysis: Analysis) -> None:
-    found: Video = analysis.found
+    video: Video = analysis.found
     rows: list[tuple[str, ...]] = []
 
     def row(name: str, measure: Measure, values: Sequence[float], *, first: int = 1) -> None:
         cells = [NOTHING] * (first - 1) + [measure.number(value) for value in values]
         rows.append((f"{name}, {measure.unit}", *cells))
 
-    if found.class_error:
-        row("error of classes", ERROR, found.class_error)
-    if found.bounds is not None:
-        row("predicted frame", PREDICTION_ERROR, found.prediction_error, first=2)
-        row("  by known motion", PREDICTION_ERROR, found.bounds.known_motion, first=2)
-    if found.probe is not None:
-        row("probed frame", PREDICTION_ERROR, found.probe.network)
-        row("  as it is seen", PREDICTION_ERROR, found.probe.occluded)
-        row("  all seen so far", PREDICTION_ERROR, found.probe.memory)
-    header = ("mean", *(f"frame {number}" for number in range(1, found.frames + 1)))
+    if video.class_error:
+        row("error of classes", ERROR, video.class_error)
+    if video.bounds is not None:
+        row("predicted frame", PREDICTION_ERROR, video.prediction_error, first=2)
+        row("  by known motion", PREDICTION_ERROR, video.bounds.known_motion, first=2)
+    if video.probe is not None:
+        row("probed frame", PREDICTION_ERROR, video.probe.network)
+        row("  as it is seen", PREDICTION_ERROR, video.probe.occluded)
+        row("  all seen so far", PREDICTION_ERROR, video.probe.memory)
+    header = ("mean", *(f"frame {number}" for number in range(1, video.frames + 1)))
     show_table(console, _title(analysis), header, rows)
-    for line in _sentences(found):
+    for line in _sentences(video):
         console.say(line)
 
 
 def _sentences(found: Video) -> list[str]:
-    said = [f"Means over {found.judged} sequences, of which {len(found.shown)} are drawn."]
+    sentences = [f"Means over {found.judged} sequences, of which {len(found.shown)} are drawn."]
     if found.bounds is not None:
         bounds, number = found.bounds, PREDICTION_ERROR.number
-        said.append(
+        sentences.append(
             f"{PREDICTION_ERROR.title.capitalize()}: {PREDICTION_ERROR.text(fmean(found.prediction_error))}; always "
             f"empty {number(bounds.zero)}, the frame before {number(bounds.copy)}, what was seen along the known "
             f"motion {number(fmean(bounds.known_motion))}."
         )
     if found.probe is not None:
-        said.append("The probe reads the lowest decoder cell and is held against the whole frame, bars taken away.")
+        sentences.append(
+            "The probe reads the lowest decoder cell and is held against the whole frame, bars taken away."
+        )
     else:
-        said.append("Without a decoder there is nothing to probe.")
-    return said
+        sentences.append("Without a decoder there is nothing to probe.")
+    return sentences
 
 
 def _draw(heading: str, found: Video) -> dict[str, Picture]:
-    drawn = {"sequences": sequences(heading, found)}
+    pictures = {"sequences": sequences(heading, found)}
     if found.frames > 1:
-        drawn["frame-errors"] = frame_errors(heading, found)
-    return drawn
+        pictures["frame-errors"] = frame_errors(heading, found)
+    return pictures
 
 
 def _values(found: Video) -> dict[str, dict[int, float]]:
