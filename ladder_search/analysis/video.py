@@ -203,8 +203,8 @@ class _Scenes:
     def memory(self) -> Tensor:
         """All pixels seen so far, at their positions in each frame."""
         digits = (self.digits.unsqueeze(1) * self._known).flatten(0, 1)
-        moved = self.positions.flatten(0, 1).unsqueeze(1)
-        return self.renderer.frames(digits, moved, occluded=False).view_as(self.truth)
+        places = self.positions.flatten(0, 1).unsqueeze(1)
+        return self.renderer.frames(digits, places, occluded=False).view_as(self.truth)
 
     @property
     def _known(self) -> Tensor:

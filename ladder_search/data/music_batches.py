@@ -97,7 +97,7 @@ class WindowStream:
         if start < self._kept_from:
             self._restart()
         self._kept_from = start
-        self._passes = [next_pass for next_pass in self._passes if self._reaches(next_pass, start)]
+        self._passes = [one for one in self._passes if self._reaches(one, start)]
         while self._free[0] // self._rows < start + max(count, 1):
             next_pass = self._next_pass()
             if self._reaches(next_pass, start):

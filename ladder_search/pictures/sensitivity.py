@@ -42,18 +42,16 @@ def _stack(picture: Picture, ax: Axes, panel: int, sensitivity: Sensitivity) -> 
     numbers = sorted({one.layer for one in sensitivity.layers})
     height = dict.fromkeys(numbers, 0.0)
     for name, colour in {**sources, sensitivity.columns[-1]: _TARGET}.items():
-        by_layer = {
-            one.layer: one for one in sensitivity.layers if one.column == name and _share(one, panel) is not None
-        }
-        shares = {number: _share(one, panel) or 0.0 for number, one in by_layer.items()}
-        below = {number: height[number] for number in by_layer}
-        ax.bar([*by_layer], [*shares.values()], _WIDTH, bottom=[*below.values()], color=colour, label=name, linewidth=0)
+        bars = {one.layer: one for one in sensitivity.layers if one.column == name and _share(one, panel) is not None}
+        shares = {number: _share(one, panel) or 0.0 for number, one in bars.items()}
+        below = {number: height[number] for number in bars}
+        ax.bar([*bars], [*shares.values()], _WIDTH, bottom=[*below.values()], color=colour, label=name, linewidth=0)
         for number, share in shares.items():
             middle = below[number] + share / 2
             if share >= _WRITTEN:
                 style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7, "color": "white"}
                 ax.text(number, middle, f"{100 * share:.0f}", **style)
-            picture.hover(ax, [number], [middle], [_text(by_layer[number], sensitivity)], name)
+            picture.hover(ax, [number], [middle], [_text(bars[number], sensitivity)], name)
             height[number] += share
     for number in numbers:
         if all(_share(one, panel) is None for one in sensitivity.layer(number)):
