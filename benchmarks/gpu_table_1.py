@@ -132,11 +132,8 @@ def say(line: str) -> None:
 
 
 def images(path: Path | None, *, quick: bool) -> tuple[Dataset, str]:
-    """Return MNIST from ``path`` or the user's folder, or with ``quick`` synthetic digits, and a description of it.
-
-    Raises:
-        DataError: MNIST is missing, or the file has other content.
-    """
+    """Return MNIST from ``path`` or the user's folder, or with ``quick`` synthetic digits, and a description of it;
+    raise ``DataError`` if MNIST is missing, or the file has other content."""
     if path is not None:
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -287,11 +284,8 @@ def claims(report: Report, name: str, found: dict[str, dict[int, Any]]) -> None:
 
 
 def earlier(path: Path, options: argparse.Namespace) -> list[Row]:
-    """Return the rows in ``path``, from an earlier call, of networks that this call does not train.
-
-    Raises:
-        DataError: the file is not such a file, or has other settings.
-    """
+    """Return the rows in ``path``, from an earlier call, of networks that this call does not train; raise ``DataError``
+    if the file is not such a file, or has other settings."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         settings, rows = content["options"], content["tables"][RESULTS]

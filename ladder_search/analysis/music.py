@@ -127,11 +127,8 @@ class _Chosen:
 def choose(
     bundle: Bundle, dataset: Dataset, part: Part, settings: MusicConfig, rows: int | None
 ) -> tuple[MusicConfig, _Chosen]:
-    """Return the settings, and which pieces of ``part`` are evaluated and drawn.
-
-    Raises:
-        SettingError: the data set has no pieces, or fewer than requested.
-    """
+    """Return the settings, and which pieces of ``part`` are evaluated and drawn; raise ``SettingError`` if the data set
+    has no pieces, or fewer than requested."""
     pieces = dataset.pieces
     if pieces is None:
         raise SettingError(
@@ -163,11 +160,8 @@ def look(
     device: torch.device,
     report: Callable[[int, int, str], None] = lambda done, places, what: None,
 ) -> PianoRolls:
-    """Return the predictions of the bundle's network for the pieces.
-
-    Raises:
-        CheckpointError: the network's answers are not finite.
-    """
+    """Return the predictions of the bundle's network for the pieces; raise ``CheckpointError`` if the network's answers
+    are not finite."""
     network = bundle.module().to(device).double()
     corpus, lengths = shown.corpus, shown.corpus.lengths[shown.pieces]
     notes = torch.from_numpy(np.array(corpus.notes)).to(device)

@@ -103,11 +103,8 @@ def name_of(bundle: str, data_digest: str, part: Part, settings: Any) -> str:
 
 
 def part_of(bundle: Bundle, *, test: bool) -> Part:
-    """Return the part of the data to evaluate a bundle on: validation rows if its split has any, else the test set.
-
-    Raises:
-        SettingError: the test set is requested for a bundle of a search, which must not read it.
-    """
+    """Return the part of the data to evaluate a bundle on: validation rows if its split has any, else the test set;
+    raise ``SettingError`` if the test set is requested for a bundle of a search, which must not read it."""
     # Data sets with their own validation examples (music) have them in final trainings too; only those have a test
     # error.
     held_out = bundle.spec.data.validation if bundle.metrics.test_error is None else 0
@@ -150,11 +147,8 @@ def examples(bundle: Bundle, dataset: Dataset, part: Part, *, rows: int | None, 
 
 
 def write_analysis(folder: Path, analysis: Analysis, pictures: Mapping[str, bytes]) -> None:
-    """Write the result and its pictures (file name -> content) atomically.
-
-    Raises:
-        StudyFolderError: the folder exists already or cannot be written.
-    """
+    """Write the result and its pictures (file name -> content) atomically; raise ``StudyFolderError`` if the folder
+    exists already or cannot be written."""
     content = {"format": FORMAT, "asked": analysis.asked, **as_mapping(analysis)}
     text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     write_folder(folder, {ANALYSIS: text.encode(), **pictures})

@@ -117,11 +117,8 @@ class Video:
 def choose(
     bundle: Bundle, dataset: Dataset, part: Part, settings: VideoConfig, rows: int | None
 ) -> tuple[VideoConfig, tuple[Part, Tensor]]:
-    """Return the settings with the available number of rows, and which digits of ``part`` are evaluated.
-
-    Raises:
-        SettingError: nothing moves in the data set, or more rows are requested than exist or can be drawn.
-    """
+    """Return the settings with the available number of rows, and which digits of ``part`` are evaluated; raise
+    ``SettingError`` if nothing moves in the data set, or more rows are requested than exist or can be drawn."""
     if dataset.moving is None or bundle.spec.data.preprocessing != "none":
         raise SettingError(
             f"the analysis of networks for video needs digits that move, and are not whitened, got {dataset.name} with "
@@ -150,11 +147,8 @@ def look(
     device: torch.device,
     report: Callable[[int, int, str], None] = lambda done, places, what: None,
 ) -> Video:
-    """Return the measurements of the bundle's network on the sequences; the first ``settings.rows`` are drawn.
-
-    Raises:
-        CheckpointError: the network's answers are not finite.
-    """
+    """Return the measurements of the bundle's network on the sequences; the first ``settings.rows`` are drawn. Raise
+    ``CheckpointError`` if the network's answers are not finite."""
     module = bundle.module().to(device)
     network = _network(module.teacher if isinstance(module, Taught) else module)
     part, numbers = shown

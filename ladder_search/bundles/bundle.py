@@ -136,11 +136,8 @@ def write_bundle(
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """Return the bundle in ``folder`` after checking its format, every digest, every setting and every tensor's shape.
-
-    Raises:
-        CheckpointError: the bundle is missing, damaged or altered.
-    """
+    """Return the bundle in ``folder`` after checking its format, every digest, every setting and every tensor's shape;
+    raise ``CheckpointError`` if the bundle is missing, damaged or altered."""
     sums, digest = _read_manifest(folder)
     contents = {name: _read(folder, name, sums) for name in (SETTINGS, METRICS, PROVENANCE)}
     study, spec = _read_settings(folder, contents[SETTINGS])
@@ -162,11 +159,8 @@ def read_bundle(folder: Path) -> Bundle:
 
 
 def digest_of(folder: Path) -> str:
-    """Return the digest of the bundle in ``folder``, as recorded in the manifest.
-
-    Raises:
-        CheckpointError: the bundle is missing, or its manifest is damaged.
-    """
+    """Return the digest of the bundle in ``folder``, as recorded in the manifest; raise ``CheckpointError`` if the
+    bundle is missing, or its manifest is damaged."""
     return _read_manifest(folder)[1]
 
 

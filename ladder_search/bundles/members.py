@@ -12,11 +12,8 @@ from ladder_search.trial import TrialSpec
 
 
 def read_fitting(folder: Path, spec: TrialSpec) -> MemberState:
-    """Return the member in ``folder`` with tensors that fit the network of ``spec``.
-
-    Raises:
-        CheckpointError: the member is missing, incomplete or of another configuration.
-    """
+    """Return the member in ``folder`` with tensors that fit the network of ``spec``; raise ``CheckpointError`` if the
+    member is missing, incomplete or of another configuration."""
     # Imported here, because it needs safetensors, which a final training without a folder does not.
     from ladder_search.training.checkpoint import read_member
 

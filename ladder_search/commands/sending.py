@@ -39,11 +39,8 @@ def tracking_store(arguments: argparse.Namespace) -> str:
 
 
 def open_store(arguments: argparse.Namespace) -> str:
-    """Return the verified ``tracking_store``; print a note if another process has locked it.
-
-    Raises:
-        TrackingError: the store cannot be used.
-    """
+    """Return the verified ``tracking_store``; print a note if another process has locked it. Raise ``TrackingError`` if
+    the store cannot be used."""
     store = tracking_store(arguments)
     busy = check_or_wait(store)
     if busy is not None:  # results are sent at the end

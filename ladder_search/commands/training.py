@@ -20,11 +20,8 @@ from ladder_search.signals import Deferred, deferred
 
 
 def find_device(name: str) -> torch.device:
-    """Return the device named by ``--device``; on a CPU, restrict training to one thread.
-
-    Raises:
-        ResourceError: there is no usable GPU.
-    """
+    """Return the device named by ``--device``; on a CPU, restrict training to one thread. Raise ``ResourceError`` if
+    there is no usable GPU."""
     if name == "cuda" and not torch.cuda.is_available():
         raise ResourceError("--device cuda needs a GPU that PyTorch can use, and there is none; choose --device cpu.")
     torch.set_num_threads(1)

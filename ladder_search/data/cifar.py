@@ -70,11 +70,8 @@ JPEG75_SHA256 = "0cf37e1ca7276942ee968b04b80b2abafe60324fa66c4542234e13d13fdae11
 
 
 def load(notify: Notify) -> Arrays:
-    """Return CIFAR-10: uint8 [50000, 3072] and [10000, 3072].
-
-    Raises:
-        DataError: the archive is not available, or has other content.
-    """
+    """Return CIFAR-10: uint8 [50000, 3072] and [10000, 3072]; raise ``DataError`` if the archive is not available, or
+    has other content."""
     folder = data_folder()
     arrays = None if folder is None else from_folder(folder)
     if arrays is not None:
@@ -92,11 +89,8 @@ def load(notify: Notify) -> Arrays:
 
 
 def from_folder(folder: Path) -> Arrays | None:
-    """Return CIFAR-10 from an archive or the unpacked Python version in ``folder``; None if it has neither.
-
-    Raises:
-        DataError: a file is missing or has other content.
-    """
+    """Return CIFAR-10 from an archive or the unpacked Python version in ``folder``; None if it has neither. Raise
+    ``DataError`` if a file is missing or has other content."""
     binary, python, batches = _place(folder)
     if binary is not None:
         return from_archive(str(binary), read_verified(binary, sha256=SHA256))
@@ -127,11 +121,8 @@ def load_jpeg75(notify: Notify) -> Arrays:
 
 
 def is_local() -> bool:
-    """Return whether the user's folder has CIFAR-10; contents are not verified.
-
-    Raises:
-        DataError: ``LADDER_SEARCH_DATA`` does not name a folder.
-    """
+    """Return whether the user's folder has CIFAR-10; contents are not verified. Raise ``DataError`` if
+    ``LADDER_SEARCH_DATA`` does not name a folder."""
     folder = data_folder()
     return folder is not None and any(_place(folder))
 
@@ -148,11 +139,8 @@ def from_archive(what: str, content: bytes) -> Arrays:
 
 
 def from_python_archive(path: Path) -> Arrays:
-    """Read the archive of the Python version, compressed or not, without unpacking it to disk.
-
-    Raises:
-        DataError: it is not CIFAR-10's Python version.
-    """
+    """Read the archive of the Python version, compressed or not, without unpacking it to disk; raise ``DataError`` if
+    it is not CIFAR-10's Python version."""
     batches = {}
     try:
         with tarfile.open(path) as archive:
@@ -170,11 +158,8 @@ def from_python_archive(path: Path) -> Arrays:
 
 
 def from_batches(batches: Mapping[str, tuple[str, bytes]]) -> Arrays:
-    """Return CIFAR-10 from the files of the Python version: name -> (path for messages, content).
-
-    Raises:
-        DataError: a content is not the official one.
-    """
+    """Return CIFAR-10 from the files of the Python version: name -> (path for messages, content); raise ``DataError``
+    if a content is not the official one."""
     parts = []
     for name, md5 in PYTHON_MD5.items():
         what, content = batches[name]

@@ -17,11 +17,8 @@ BRIGHTEST = 16
 
 
 def load(notify: Notify) -> Arrays:
-    """Return the digits in a fixed split: images uint8 [1297, 64] and [500, 64] with values 0..16.
-
-    Raises:
-        DataError: scikit-learn is not installed.
-    """
+    """Return the digits in a fixed split: images uint8 [1297, 64] and [500, 64] with values 0..16; raise ``DataError``
+    if scikit-learn is not installed."""
     if not is_local():
         raise DataError("data set 'digits' comes with scikit-learn, which is not installed; install scikit-learn.")
     from sklearn.datasets import load_digits  # takes a second, so it is imported on use

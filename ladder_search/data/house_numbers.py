@@ -40,21 +40,15 @@ Pixels = NDArray[np.float32]
 
 
 def load(notify: Notify) -> Arrays:
-    """Return the luminance of the images in 28 x 28 pixels: uint8 [20000, 784] and [5000, 784].
-
-    Raises:
-        DataError: Pillow or matplotlib is not installed.
-    """
+    """Return the luminance of the images in 28 x 28 pixels: uint8 [20000, 784] and [5000, 784]; raise ``DataError`` if
+    Pillow or matplotlib is not installed."""
     (train_x, train_y), (test_x, test_y) = _parts(notify)
     return Arrays(grey_rows(train_x), train_y, grey_rows(test_x), test_y)
 
 
 def load_rgb(notify: Notify) -> Arrays:
-    """Return the images in colour: uint8 [20000, 3072] and [5000, 3072], with planes of red, green and blue.
-
-    Raises:
-        DataError: Pillow or matplotlib is not installed.
-    """
+    """Return the images in colour: uint8 [20000, 3072] and [5000, 3072], with planes of red, green and blue; raise
+    ``DataError`` if Pillow or matplotlib is not installed."""
     (train_x, train_y), (test_x, test_y) = _parts(notify)
     return Arrays(channels_first(train_x), train_y, channels_first(test_x), test_y)
 

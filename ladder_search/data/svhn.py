@@ -31,21 +31,14 @@ FOLDERS = ("", "svhn", "SVHN", "svhn_cropped", "digits")
 
 
 def load(notify: Notify) -> Arrays:
-    """Return the luminance of SVHN in 28 x 28 pixels: uint8 [73257, 784] and [26032, 784].
-
-    Raises:
-        DataError: a file is not available, or has other content.
-    """
+    """Return the luminance of SVHN in 28 x 28 pixels: uint8 [73257, 784] and [26032, 784]; raise ``DataError`` if a
+    file is not available, or has other content."""
     (train_x, train_y), (test_x, test_y) = (_part(file, notify) for file in (TRAIN, TEST))
     return Arrays(grey_rows(train_x), train_y, grey_rows(test_x), test_y)
 
 
 def load_rgb(notify: Notify) -> Arrays:
-    """Return SVHN in colour: uint8 [73257, 3072] and [26032, 3072], as colour planes.
-
-    Raises:
-        DataError: see ``load``.
-    """
+    """Return SVHN in colour: uint8 [73257, 3072] and [26032, 3072], as colour planes; raise as ``load``."""
     (train_x, train_y), (test_x, test_y) = (_part(file, notify) for file in (TRAIN, TEST))
     return Arrays(channels_first(train_x), train_y, channels_first(test_x), test_y)
 
@@ -67,21 +60,15 @@ def load_extra(notify: Notify) -> Arrays:
 
 
 def is_local(*files: str) -> bool:
-    """Return whether the user's folder has all ``files``; contents are not verified.
-
-    Raises:
-        DataError: ``LADDER_SEARCH_DATA`` does not name a folder.
-    """
+    """Return whether the user's folder has all ``files``; contents are not verified. Raise ``DataError`` if
+    ``LADDER_SEARCH_DATA`` does not name a folder."""
     folder = data_folder()
     return folder is not None and all(find_file(folder, FOLDERS, file) for file in files)
 
 
 def read_mat(what: str, content: bytes) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return the images uint8 [n, 32, 32, 3] and the digits uint8 [n], 0..9, of a file in SVHN's format 2.
-
-    Raises:
-        DataError: the content is not such a file.
-    """
+    """Return the images uint8 [n, 32, 32, 3] and the digits uint8 [n], 0..9, of a file in SVHN's format 2; raise
+    ``DataError`` if the content is not such a file."""
     from scipy.io import loadmat  # takes a quarter of a second, so it is imported on use
 
     try:

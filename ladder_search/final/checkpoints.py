@@ -105,11 +105,8 @@ def read_progress(folder: Path, settings_digest: str) -> TrainingState:
 def read_states(
     folder: Path, progress: TrainingState, seeds: list[int], spec: TrialSpec, step: int
 ) -> dict[int, MemberState]:
-    """Return the members of ``seeds`` at ``progress``, ``step`` updates from the start.
-
-    Raises:
-        CheckpointError: a member is missing, damaged, or of another network or step.
-    """
+    """Return the members of ``seeds`` at ``progress``, ``step`` updates from the start; raise ``CheckpointError`` if a
+    member is missing, damaged, or of another network or step."""
     states = _read_members(folder, progress, "seed", seeds, spec)
     for seed, state in states.items():
         if state.step != step:

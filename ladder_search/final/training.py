@@ -162,11 +162,8 @@ def train_final(
 
 
 def _as_begun(progress: TrainingState, compiled: bool, folder: Path | None) -> bool:
-    """Return whether steps are compiled, as recorded at the start of the training; record it at the start.
-
-    Raises:
-        StudyFolderError: steps were compiled at the start, and there is no compiler here.
-    """
+    """Return whether steps are compiled, as recorded at the start of the training; record it at the start. Raise
+    ``StudyFolderError`` if steps were compiled at the start, and there is no compiler here."""
     if progress.compiled is None:
         progress.compiled = compiled
     if progress.compiled and not compiled and not compiler_found():

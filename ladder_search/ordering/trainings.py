@@ -27,11 +27,8 @@ Results = dict[str, list[FinalResult]]
 
 
 def shortened_to(ordering: Ordering, epochs: int | None) -> int | None:
-    """Return the length of the shortened schedules; None if all are the studies' own.
-
-    Raises:
-        SettingError: ``epochs`` is more than a schedule has.
-    """
+    """Return the length of the shortened schedules; None if all are the studies' own. Raise ``SettingError`` if
+    ``epochs`` is more than a schedule has."""
     lengths = {study.training.epochs for study in ordering.found}
     if epochs is not None and epochs > min(lengths):
         raise SettingError(
@@ -85,11 +82,8 @@ def train_all(
 
 
 def read_all(ordering: Ordering, epochs: int | None, folder: Path) -> Results:
-    """Read the results of ``ladder-search train``, in one folder per study; missing ones are skipped.
-
-    Raises:
-        StudyFolderError: the folder is missing or has other content.
-    """
+    """Read the results of ``ladder-search train``, in one folder per study; missing ones are skipped. Raise
+    ``StudyFolderError`` if the folder is missing or has other content."""
     results = {}
     for study in ordering.found:
         result = read_trained(study, study.trial().changed({}, epochs=epochs), folder / study.name)

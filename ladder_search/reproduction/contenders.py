@@ -91,11 +91,8 @@ def find_contenders(study: Study, root: Path, most: int, epochs: int) -> tuple[C
 
 
 def seeds_of_searches(study: Study, root: Path) -> frozenset[int]:
-    """Return all seeds used by searches of ``study`` in ``root``.
-
-    Raises:
-        StudyFolderError: a trial's record is damaged.
-    """
+    """Return all seeds used by searches of ``study`` in ``root``; raise ``StudyFolderError`` if a trial's record is
+    damaged."""
     used = (tuning_seeds(folder.read_trials()) for folder in searches_of(root, study.name))
     return seeds_of(study.trial()).union(*used)
 

@@ -15,11 +15,8 @@ ANALYSES: dict[str, FamilyAnalysis] = {"progressive": COLUMNS, "recurrent": VIDE
 
 
 def find_analysis(bundle: Bundle) -> FamilyAnalysis:
-    """Return the analysis of the bundle's network; any network for music has the analysis of music.
-
-    Raises:
-        SettingError: the family has no analysis.
-    """
+    """Return the analysis of the bundle's network; any network for music has the analysis of music. Raise
+    ``SettingError`` if the family has no analysis."""
     family = bundle.spec.family
     if family not in ANALYSES:
         raise SettingError(

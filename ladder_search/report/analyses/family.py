@@ -44,11 +44,8 @@ class FamilyAnalysis:
     """Metric -> step -> value, for the tracking store."""
 
     def read_settings(self, bundle: Bundle, options: Mapping[str, Any]) -> Any:
-        """Return the settings of this analysis for ``options``.
-
-        Raises:
-            SettingError: an option belongs to another analysis or is out of range.
-        """
+        """Return the settings of this analysis for ``options``; raise ``SettingError`` if an option belongs to another
+        analysis or is out of range."""
         fields = [field.name for field in dataclasses.fields(self.settings)]
         foreign = [name for name in options if name not in fields]
         if foreign:
