@@ -27,8 +27,6 @@ from ladder_search.cores import usable_cores
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrangement:
-    """One use of the machine."""
-
     program: Program
     processes: int = 2
     threads: int = 1

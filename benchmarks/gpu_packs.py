@@ -104,7 +104,6 @@ class Benchmark:
         return rows
 
     def stop(self, *, kill: bool = False) -> None:
-        """End the process of the last section."""
         if self._process is None:
             return
         if not kill:
@@ -128,7 +127,6 @@ class Benchmark:
 
 
 def best(rows: Iterable[Row], column: str) -> Row | None:
-    """Return the row with the largest value in ``column``."""
     return max(rows, key=lambda row: float(row[column] or 0.0), default=None)
 
 

@@ -232,7 +232,6 @@ def _tried(name: str, scene: Scene, tell: Tell, do: Callable[[], Found]) -> Foun
 
 
 def brief(error: BaseException) -> str:
-    """Return the error in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 

@@ -81,7 +81,6 @@ class Runner:
 
     @property
     def steps(self) -> int:
-        """Steps of an epoch."""
         return int(self.spec.member(self.dataset).steps_per_epoch)
 
     def seat(self, seeds: Sequence[int], epochs: int) -> dict[int, int]:

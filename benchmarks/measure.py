@@ -75,7 +75,6 @@ def interleaved(variants: Mapping[str, Callable[[], object]], rounds: int) -> di
 
 
 def seconds(run: Callable[[], object]) -> float:
-    """Return the wall time of one call."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
@@ -146,7 +145,6 @@ class Option:
     help: str
     full: Any = None
     quick: Any = None
-    """None: as in a full run."""
     how: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of ``add_argument``."""
 

@@ -60,8 +60,6 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Searched:
-    """One search of one side."""
-
     trials: dict[str, Ended]
     begun: float
     wall: float
@@ -143,7 +141,6 @@ def timed(command: Sequence[str], folder: Path) -> tuple[float, float, float, fl
 
 
 def ours(settings: SearchSettings, slots: str, folder: Path) -> Searched:
-    """Run ``search.py``."""
     options = [settings.study, "--trials", str(settings.trials), "--scheduler", settings.scheduler, "--slots", slots]
     if settings.epochs is not None:
         options += ["--epochs", str(settings.epochs)]
@@ -166,7 +163,6 @@ def ours(settings: SearchSettings, slots: str, folder: Path) -> Searched:
 
 
 def rival(plan: Plan, scheduler: str, folder: Path, *, compiled: bool) -> Searched:
-    """Run the plain search."""
     plan_at, result_at = folder / "plan.json", folder / "result.json"
     plan_at.write_text(json.dumps(plan), encoding="utf-8")
     options = ["--configurations", str(plan_at), "--output", str(result_at), "--scheduler", scheduler]

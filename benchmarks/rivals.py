@@ -40,8 +40,6 @@ _WEIGHTS = "member.pt"
 
 
 class Configuration(TypedDict):
-    """One entry of a plan."""
-
     key: str
     """Name of the trial in our search."""
     settings: dict[str, Any]
@@ -103,7 +101,6 @@ class PlainTraining(PlainLoop):
         }
 
     def go_on(self, state: Mapping[str, Any]) -> None:
-        """Continue from ``state``."""
         self._epoch = state["epoch"]
         self._step = self._epoch * self._spec.steps_per_epoch
         self._model.load_state_dict(state["model"])

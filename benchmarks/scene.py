@@ -141,7 +141,6 @@ class Scene:
         return MemberState(step=step, params=params, first=zeros, second=zeros)
 
     def wait(self) -> None:
-        """Wait for the device."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 

@@ -35,7 +35,6 @@ def prepared() -> Iterator[Path]:
 
 
 def quiet() -> Console:
-    """Return a console that prints into memory."""
     return Console(file=io.StringIO())
 
 
@@ -139,7 +138,6 @@ class Watching:
         self._thread.join()
 
     def look(self) -> None:
-        """The repeated action."""
         raise NotImplementedError
 
     def _watch(self) -> None:

@@ -20,7 +20,6 @@ class StoredRun:
     status: str
     ended: bool
     parent: str | None = None
-    """Key of the parent run."""
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
 

@@ -103,8 +103,6 @@ class Listed(Searcher):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """One search."""
-
     seconds: float
     starting: float = 0.0
     """Seconds from opening the tracker until it is ready."""
@@ -117,8 +115,6 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """Size of the searches."""
-
     trials: int
     reports: int
     burn: float

@@ -91,14 +91,12 @@ class Sensitivity:
     """By layer, 1 .. L-1, then by column; a column has no entries for layers that it lacks."""
     rows: int
     accuracy: float
-    """Accuracy without noise."""
     halved: float
     """Accuracy at the critical noise."""
     cap: float
     """Largest sigma that was tried, in the unit of ``sigma``."""
 
     def layer(self, number: int) -> tuple[LayerOfColumn, ...]:
-        """Return the columns of one layer."""
         return tuple(one for one in self.layers if one.layer == number)
 
     @property

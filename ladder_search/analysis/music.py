@@ -57,7 +57,6 @@ class ShownPiece:
     """One drawn piece, step by step; notes are MIDI numbers."""
 
     number: int
-    """Index among the pieces of its part."""
     length: int
     """Steps of the whole piece."""
     notes: tuple[tuple[int, ...], ...]
@@ -65,7 +64,6 @@ class ShownPiece:
     probabilities: tuple[tuple[float, ...], ...]
     """Probability of every key, from the lowest up, given the preceding steps; rounded to four decimals."""
     nats: tuple[float, ...]
-    """Cost of each step."""
     markov: tuple[float, ...]
     """Cost of each step for the Markov model, which assumes silence before the first step."""
 
@@ -92,7 +90,6 @@ class WorstStep:
     """Number from 1, as in pictures."""
     nats: float
     notes: tuple[int, ...]
-    """Notes that sounded."""
     missed: int
     """The note, sounding or silent, with the highest cost."""
     probability: float
@@ -101,8 +98,6 @@ class WorstStep:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PianoRolls:
-    """Measurements of a network."""
-
     pieces: int
     steps: int
     """Number of scored steps."""

@@ -52,13 +52,10 @@ class Examples:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Analysis:
-    """One analysis of one bundle."""
-
     family: str
     study: str
     """Name of the bundle's study, or ""."""
     bundle: str
-    """Digest of the bundle."""
     dataset: str
     data_digest: str
     part: Part
@@ -75,7 +72,6 @@ class Analysis:
     def of(
         cls, bundle: Bundle, dataset: Dataset, part: Part, settings: Any, found: Any, *, device: str, seconds: float
     ) -> Analysis:
-        """Describe a new result."""
         return cls(
             family=bundle.spec.family,
             study=bundle.study,
@@ -92,7 +88,6 @@ class Analysis:
 
     @property
     def asked(self) -> str:
-        """See ``name_of``."""
         return name_of(self.bundle, self.data_digest, self.part, self.settings)
 
 

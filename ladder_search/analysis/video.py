@@ -95,7 +95,6 @@ class Video:
     """Measurements of a network; errors are means over ``judged`` sequences."""
 
     side: int
-    """Height and width of an image."""
     bars: tuple[int, ...]
     """Rows, and columns, of an image that bars hide."""
     judged: int
@@ -110,7 +109,6 @@ class Video:
 
     @property
     def frames(self) -> int:
-        """T."""
         return len(self.shown[0].seen)
 
 

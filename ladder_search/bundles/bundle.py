@@ -88,7 +88,6 @@ class Bundle:
     digest: str
     """Digest of the whole content; equal digests mean equal bundles."""
     tensors: Mapping[str, Tensor]
-    """Parameters and test-time statistics."""
 
     def module(self) -> nn.Module:
         """Return a new network with the bundle's values, in eval mode and without gradients.

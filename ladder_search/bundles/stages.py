@@ -34,8 +34,6 @@ class Networks(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One earlier stage."""
-
     config: SourceConfig
     seed: int
 
@@ -59,7 +57,6 @@ class Stage:
 
 
 def stages_of(spec: TrialSpec, draw: int = 0) -> dict[str, Stage]:
-    """Return the stages of a trial by name."""
     return {name: Stage(config=stage, seed=spec.seed + draw) for name, stage in spec.stages.items()}
 
 

@@ -117,7 +117,6 @@ def _check_settings(checkpoint: Path, record: TrialRecord) -> None:
 def _member(
     record: TrialRecord, spec: TrialSpec, checkpoint: Path, dataset: Dataset, study_folder: Path
 ) -> tuple[nn.Module, BundleMetrics]:
-    """Return the network of a trial's first label draw, and the trial's metrics."""
     state = read_fitting(checkpoint, spec)
     pack = spec.pack(dataset, slots=1, compiled=False, device=torch.device("cpu"))
     networks = Shelf(study_folder / FOLDER).networks(spec)

@@ -34,8 +34,6 @@ add_arguments = add_root
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One examined item."""
-
     name: str
     text: str
     remedy: str = ""

@@ -83,7 +83,6 @@ def send_result(
 
 
 def metric_points(file: Path, values: Values) -> list[MetricPoint]:
-    """Return the points of a result's metrics."""
     time_ms = file.stat().st_mtime_ns // 10**6  # equal in every call, because the time is part of a point
     return [
         MetricPoint(name=name, value=float(value), step=step, time_ms=time_ms)

@@ -78,7 +78,6 @@ def _check_port(arguments: argparse.Namespace) -> None:
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
-    """End the server and its workers."""
     try:
         os.killpg(server.pid, signal.SIGTERM)
         deadline = time.monotonic() + _END_S

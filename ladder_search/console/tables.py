@@ -21,7 +21,6 @@ class Table:
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     left: Collection[str] = ()
-    """Left-aligned columns."""
     folded: Collection[str] = ()
     """Columns that wrap; the others are never broken between words."""
     most: Sequence[tuple[str, int]] = ()

@@ -52,7 +52,6 @@ def cache_folder() -> Path:
 
 
 def cache_file(name: str) -> Path:
-    """Return the path of the cache file of the data set ``name``."""
     return cache_folder() / f"{name}.v{LAYOUT_VERSION}.arrow"
 
 

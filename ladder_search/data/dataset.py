@@ -21,8 +21,6 @@ PRESENT, FETCHABLE, ABSENT = "present", "can be fetched", "cannot be had here"
 
 
 class Source(Protocol):
-    """A row of the table of data sets."""
-
     @property
     def name(self) -> str: ...
 

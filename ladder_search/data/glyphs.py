@@ -33,8 +33,6 @@ BLANK = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Glyphs:
-    """All digits of all faces."""
-
     ink: NDArray[np.float32]
     """[faces, 11, 40, 40], 0..1; ink is centred horizontally for each digit and vertically for each face."""
 

@@ -84,14 +84,11 @@ class MusicCorpus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MusicSource:
-    """A corpus, its file and the expected content."""
-
     name: str
     description: str
     file: str
     size: int
     sha256: str
-    """sha256 of the file."""
     digest: str
     """sha256 of its content (``content_digest``)."""
     pieces: tuple[int, int, int]
@@ -299,7 +296,6 @@ def read_pickle(what: str, content: bytes, pieces: tuple[int, int, int]) -> dict
 
 
 def _rolled(steps: Sequence[Sequence[int]]) -> Piece:
-    """Return the piano roll of a piece."""
     roll = np.zeros((len(steps), KEYS), np.uint8)
     for row, notes in zip(roll, steps, strict=True):
         if len(notes) > KEYS:
@@ -375,13 +371,11 @@ def _fetched(row: MusicSource, notify: Notify) -> bytes:
 
 
 def _own(row: MusicSource) -> Path | None:
-    """Return the path of one of the files in the user's folder."""
     folder = data_folder()
     return None if folder is None else find_any(folder, FOLDERS, row.names)
 
 
 def _kept(row: MusicSource) -> Path:
-    """Return the path of the fetched file in the cache."""
     return cache_folder() / "music" / row.file
 
 

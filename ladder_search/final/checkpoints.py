@@ -47,7 +47,6 @@ class TrainingState:
     best: dict[str, dict[str, float]] = field(default_factory=dict)
     """Seed -> its best epoch so far and the validation error there, if an epoch is selected."""
     histories: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)
-    """Seed -> metrics of every epoch."""
 
 
 def write_progress(

@@ -45,8 +45,6 @@ _PATIENCE_SECONDS = 120.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SeedResult:
-    """Result of one seed."""
-
     seed: int
     test_error: float | None
     """Fraction after the whole schedule; None if the seed diverged."""
@@ -92,7 +90,6 @@ class FinalResult:
 
     @property
     def n(self) -> int:
-        """Number of seeds in the mean."""
         return len(self.test_errors)
 
     @property
@@ -286,7 +283,6 @@ def _points(curve: Mapping[str, Mapping[str, float]], seed: str) -> tuple[dict[s
 
 
 def bundle_folder(folder: Path, seed: int) -> Path:
-    """Return the path of the bundle of ``seed`` in a result's folder."""
     return folder / f"seed-{seed}"
 
 

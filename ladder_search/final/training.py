@@ -58,7 +58,6 @@ class EpochReport:
     epoch: int
     epochs: int
     training: tuple[int, ...]
-    """Seeds that continue."""
     diverged: tuple[int, ...]
     costs: dict[int, dict[str, float]]
     """Seed -> mean of every cost term in this epoch."""
@@ -175,8 +174,6 @@ def _as_begun(progress: TrainingState, compiled: bool, folder: Path | None) -> b
 
 
 class _Run:
-    """One call of ``train_final``."""
-
     def __init__(
         self,
         spec: TrialSpec,

@@ -29,7 +29,6 @@ class Claim:
     margin: float = 0.0
     """Required difference, in the unit of the measure."""
     text: str
-    """Short text of the claim."""
 
     def __post_init__(self) -> None:
         in_range("the margin of a claim", self.margin, 0.0, math.inf, remedy="turn the claim round")
@@ -92,12 +91,10 @@ class Ordering:
 
     @property
     def found(self) -> tuple[Study, ...]:
-        """The studies."""
         return tuple(find_study(name) for name in self.studies)
 
     @property
     def unit(self) -> Measure:
-        """Unit of the measure."""
         return MEASURES[self.measure]
 
     @property

@@ -83,7 +83,6 @@ class Reached:
         return Summary.of([*self.values.values()]) if self.values else None
 
     def on(self, seeds: frozenset[int]) -> Reached:
-        """Return the results on ``seeds``."""
         return Reached(
             study=self.study,
             values={seed: self.values[seed] for seed in sorted(self.values.keys() & seeds)},
@@ -119,8 +118,6 @@ class Looks:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JudgedClaim:
-    """Verdict on one claim."""
-
     number: int
     """Number in the ordering's table, from 1."""
     kind: Literal["below", "alike"]
@@ -148,8 +145,6 @@ class JudgedClaim:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JudgedOrdering:
-    """An ordering with its verdicts."""
-
     ordering: Ordering
     epochs: int | None
     """Length of every shortened schedule; None: the studies' own."""
@@ -163,7 +158,6 @@ class JudgedOrdering:
 
     @property
     def number(self) -> int:
-        """Number of this table, from 1."""
         return self.looks.number(Look(seeds=self.seeds, studies=tuple(one.study for one in self.reached)))
 
     @property
@@ -188,13 +182,11 @@ class JudgedOrdering:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Studies without a result."""
         present = {one.study for one in self.reached}
         return tuple(name for name in self.ordering.studies if name not in present)
 
     @property
     def verdict(self) -> Whole:
-        """Verdict on the whole ordering."""
         verdicts = {claim.verdict for claim in self.claims}
         for worst in ("contradicted", "not tested", "not shown"):
             if worst in verdicts:

@@ -86,7 +86,6 @@ class Picture:
             text.set_gid(f"legend-{number}")
 
     def png(self) -> bytes:
-        """Return the picture as a PNG."""
         image = io.BytesIO()
         self.figure.savefig(image, format="png")
         return image.getvalue()

@@ -31,7 +31,6 @@ class _Group:
     dash: str = "-"
     alpha: float = 1.0
     crossed: bool = False
-    """Whether the end of each curve is crossed out."""
     curves: list[tuple[str, list[float], list[float]]] = field(default_factory=list)
     """Tuples (trial, x, errors), one for each curve."""
 

@@ -30,7 +30,6 @@ class _Axis:
 
     label: str
     heights: list[float]
-    """Height of each trial."""
     ticks: list[tuple[float, str]]
 
 

@@ -23,7 +23,6 @@ class Point:
     number: int
     """Number in the Optuna study; the search's own numbers also count references outside the space."""
     key: str
-    """Key of its record."""
     params: dict[str, Any]
     """Short name -> value."""
     error: float | None

@@ -67,7 +67,6 @@ def sequences(title: str, video: Video) -> Picture:
 
 
 def _gap(video: Video) -> int:
-    """Return the pixels between two frames."""
     return max(1, video.side // 12)
 
 

@@ -59,8 +59,6 @@ ul {{ padding-left: 1.2rem; }}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Search:
-    """A search in a report."""
-
     folder: StudyFolder
     description: dict[str, Any]
 

@@ -22,7 +22,6 @@ _OTHER_COLUMNS = 64
 
 
 def summary_lines(study: Study, records: Sequence[TrialRecord]) -> list[str]:
-    """Return the sentences below the leaderboard."""
     s = summary(study, records)
     chosen = [f"{s.found.key} chose {wording.assignments(s.found.params)}."] if s.found and s.found.params else []
     return [_found_line(s), *chosen, _baseline_line(study, records, s), *_target_lines(s), _counts_line(s)]

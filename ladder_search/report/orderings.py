@@ -26,7 +26,6 @@ _WHOLE: dict[Whole, str] = {
 
 
 def study_cells(result: JudgedOrdering, one: Reached) -> tuple[str, ...]:
-    """Return the cells of a study's row."""
     measure, summary = result.ordering.unit, one.summary
     if summary is None:
         return one.study, "0", NOTHING, NOTHING, _listed(one.diverged)
@@ -42,7 +41,6 @@ def study_cells(result: JudgedOrdering, one: Reached) -> tuple[str, ...]:
 
 
 def claim_cells(result: JudgedOrdering, claim: JudgedClaim) -> tuple[str, ...]:
-    """Return the cells of a claim's row."""
     measure = result.ordering.unit
     low, high = claim.interval or (None, None)
     return (
@@ -111,7 +109,6 @@ def rule(result: JudgedOrdering) -> list[str]:
 
 
 def tables(result: JudgedOrdering) -> tuple[Table, Table]:
-    """Return the tables of the studies and of the claims."""
     studies = Table(
         header=("study", "n", "mean ± sd", "95 % interval", "diverged"),
         rows=[study_cells(result, one) for one in result.reached],
@@ -134,7 +131,6 @@ def as_markdown(result: JudgedOrdering) -> str:
 
 
 def print_ordering(console: Console, result: JudgedOrdering) -> None:
-    """Print the tables and their sentences."""
     studies, claims = tables(result)
     console.say("")
     console.say(result.headline)

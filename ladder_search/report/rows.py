@@ -28,7 +28,6 @@ def measures(rows: Iterable[Row]) -> list[Measure]:
 
 
 def header(rows: Iterable[Row]) -> tuple[str, ...]:
-    """Return the headings of the table's columns."""
     reached = f"test {wording.titles(measures(rows))}"
     return "study", "published", "configuration", "n", reached, "95 % interval", "against the re-run", "verdict"
 

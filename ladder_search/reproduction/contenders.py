@@ -21,8 +21,6 @@ from ladder_search.trial import TrialSpec
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """Result of one seed."""
-
     seed: int
     test_error: float | None
     """None if the seed diverged."""
@@ -39,13 +37,10 @@ class Contender:
     search: str | None = None
     """Folder of the search that found it."""
     validation_error: float | None = None
-    """Validation error in the search."""
     outcomes: tuple[Outcome, ...] = ()
-    """Results in the order of the seeds."""
     dropped: str = ""
     """Reason for which it gets no more seeds, such as "worse than published"; "" if it was not dropped."""
     folders: tuple[str, ...] = field(default=())
-    """Its final trainings, in the reproduction's folder."""
 
     @property
     def spec(self) -> TrialSpec:

@@ -25,15 +25,12 @@ MARKS = (1, 3, 10)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learning:
-    """Learning curves of one configuration."""
-
     name: str
     title: str
     curves: Mapping[int, tuple[float, ...]]
     """Seed -> test accuracy (a fraction) or measure after each of ``points``, without seeds that diverged."""
     diverged: tuple[int, ...] = ()
     measure: Measure = ERROR
-    """The measure of the study."""
     at: tuple[int, ...] | None = None
     """Epochs of the curves' points; None: all epochs, 1..E."""
 
@@ -78,7 +75,6 @@ class Learning:
 
     @property
     def rises(self) -> bool:
-        """Whether higher is better."""
         return self.measure == ERROR
 
     @property

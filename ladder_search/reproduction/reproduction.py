@@ -272,7 +272,6 @@ def _of_format_1(raw: dict[str, Any]) -> Reproduction:
 
 
 def _earlier(folder: Path) -> Reproduction | None:
-    """Return the earlier reproduction in ``folder``; None if there is none."""
     try:
         names = {entry.name for entry in folder.iterdir()} - LOCK_FILES if folder.exists() else set()
     except OSError as error:

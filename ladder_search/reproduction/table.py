@@ -54,7 +54,6 @@ class Row:
     mean: float | None
     deviation: float | None
     interval: tuple[float, float] | None
-    """Student's 95 % interval."""
     difference: float | None
     """Mean difference to the published configuration over the common seeds; negative is better."""
     p_difference: float | None
@@ -139,7 +138,6 @@ def _rows(reproduction: Reproduction) -> list[Row]:
 
 
 def _holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Correct the p-values that are not None."""
     corrected = iter(holm(p for p in p_values if p is not None))
     return [None if p is None else next(corrected) for p in p_values]
 

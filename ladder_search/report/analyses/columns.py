@@ -49,7 +49,6 @@ def _run(
 
 
 def title(analysis: Analysis) -> str:
-    """Return the title of table and picture."""
     return f"{titled(analysis, 'rows')}, {analysis.settings.noise} noise"
 
 

@@ -37,7 +37,6 @@ class FamilyAnalysis:
     """(bundle, data, selection, settings, device, report) -> result."""
     title: Callable[[Analysis], str]
     show: Callable[[Console, Analysis], None]
-    """Prints tables and sentences."""
     draw: Callable[[str, Any], Mapping[str, Picture]]
     """(title, result) -> file name -> picture."""
     values: Callable[[Any], Mapping[str, Mapping[int, float]]]
