@@ -203,8 +203,7 @@ class Crew:
         """Send a request to the first ``n`` processes and return their answers.
 
         Raises:
-            CrewError: a process failed; or it died or did not answer by ``until``, and no more answers follow
-                (``lost``).
+            CrewError: a process failed; or it died or did not answer by ``until``, and no more answers follow.
         """
         if n in self._barriers:
             self._barriers[n].reset()  # broken if a process fails before it
@@ -232,10 +231,8 @@ def measure(
 ) -> None:  # fmt: skip
     """Report a line per form of the plain loop and number of processes, as long as more processes increase the rate.
 
-    Args:
-        environment: variables of the processes, set before they start CUDA.
-        under: name of the environment in the table.
-        check: raises ``CrewError`` if the environment is not in effect once the processes use the device.
+    ``environment`` is set before the processes start CUDA, and is called ``under`` in the table; ``check`` raises
+    ``CrewError`` if it is not in effect once they use the device.
     """
     spec = Scene(study, "cpu", quick=False, until=until).spec()
 
@@ -275,13 +272,11 @@ def measure(
 
 @contextmanager
 def mps() -> Iterator[tuple[dict[str, str], Callable[[], None]]]:
-    """Run CUDA's Multi-Process Service, private to processes with the given environment, until the block ends.
+    """Run a private Multi-Process Service of CUDA until the block ends; raise ``CrewError`` if it does not start or
+    serve.
 
     Yields:
-        the environment, and a check that the service serves a process.
-
-    Raises:
-        CrewError: the service does not start, or does not serve.
+        the environment of its processes, and a check that it serves a process.
     """
     control = shutil.which("nvidia-cuda-mps-control")
     if control is None:

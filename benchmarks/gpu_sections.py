@@ -1,7 +1,5 @@
-"""Sections of the GPU benchmark of packs, each in a separate process that may crash.
-
-A section reports a line as soon as it is measured, skips failures, and starts nothing after its time limit.
-"""
+"""Sections of the GPU benchmark of packs, each in a separate process that may crash. A section reports a line as soon
+as it is measured, skips failures, and starts nothing after its time limit."""
 
 from __future__ import annotations
 

@@ -191,11 +191,8 @@ class Outcome:
 
 
 def torment(folder: Path, arguments: Sequence[str], kills: int, dice: random.Random, spread: float) -> Outcome:
-    """Run a search in ``folder``, kill it ``kills`` times, resume it each time, and let it finish.
-
-    A kill occurs up to ``spread`` seconds after the search has begun its work, or after the kill of its trial
-    processes.
-    """
+    """Run a search in ``folder`` to its end, with ``kills`` kills and resumes; each kill occurs up to ``spread``
+    seconds after the search has begun its work, or after the kill of its trial processes."""
     outcome = Outcome()
     life = Life(folder, *arguments)
     while outcome.lives <= kills + 1:

@@ -1,7 +1,5 @@
-"""Shared parts of the benchmarks: interleaved timing, facts about the machine, tables and result files.
-
-Needs numpy and the standard library; torch is used only if a script has imported it.
-"""
+"""Shared parts of the benchmarks: interleaved timing, facts about the machine, tables and result files. Needs numpy and
+the standard library; torch is used only if a script has imported it."""
 
 from __future__ import annotations
 
@@ -43,10 +41,8 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """Wall and CPU seconds of every round of one variant; CPU time is that of the whole process.
-
-    On a machine with other load, compare the CPU time of one-threaded programs.
-    """
+    """Wall and CPU seconds of every round of one variant. CPU time is that of the whole process; compare it for
+    one-threaded programs on a machine with other load."""
 
     wall: list[float]
     cpu: list[float]
@@ -113,11 +109,8 @@ class Report:
         self._say(f"\n{text}")
 
     def close(self, *, one_process: bool) -> None:
-        """Add the share of other load on the machine, and write the files if ``--output`` names one.
-
-        Args:
-            one_process: whether all work was done in this process; only then can the share of others be measured.
-        """
+        """Write the files if ``--output`` names one; add the share of other load, which needs all work in
+        ``one_process``."""
         self._content["load_average_at_start"] = self._load
         total, idle = (now - earlier for now, earlier in zip(machine_seconds(), self._busy, strict=True))
         if one_process and total:
@@ -179,9 +172,7 @@ def benchmark(
 ) -> Iterator[tuple[Report, argparse.Namespace]]:
     """Parse the command line, yield a report and the options, and close the report at the end, even after an error.
 
-    Args:
-        one_process: whether all work is done in this process; only then can the share of others be measured.
-        arguments: command line; None: that of this process.
+    ``one_process`` means that all work is done in this process; ``arguments`` default to this process's command line.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="check that the script works; its figures mean nothing")

@@ -226,10 +226,8 @@ def table(found: Mapping[str, list[Searched]], cores: int) -> list[Row]:
 
 
 def agreement(packed: Searched, solo: Searched) -> str:
-    """Return a text on the ranks of the paper's points, and on the distances between errors of the same trial.
-
-    Distances exclude trials that one of the two stopped earlier.
-    """
+    """Return a text on the ranks of the paper's points, and on the distances between errors of the same trial, without
+    trials that one of the two stopped earlier."""
 
     def order(one: Searched) -> list[str]:
         points = [key for key, trial in one.trials.items() if key in solo.trials and solo.trials[key].reference]

@@ -117,11 +117,8 @@ class Scene:
     def pack(
         self, slots: int, way: str, *, validation: bool = True, precision: Precision = "float32"
     ) -> tuple[Pack, float]:
-        """Return a full, warm pack of seeds 1..slots, and the approximate seconds of one of its steps.
-
-        It is at the end of its first epoch, so that an interval of one epoch draws one order of the rows, as in a
-        search.
-        """
+        """Return a full, warm pack of seeds 1..slots, and the approximate seconds of a step. It is at the end of its
+        first epoch, so that an interval of one epoch draws one order of the rows, as in a search."""
         specs = [self.spec(seed, validation=validation, precision=precision) for seed in range(1, slots + 1)]
         pack = make_pack(specs[0], self.data, slots, way)
         state = self._state(specs[0].steps_per_epoch - WARM_UP)

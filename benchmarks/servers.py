@@ -1,7 +1,5 @@
-"""Servers that a benchmark or a test starts on loopback: MLflow's, and PostgreSQL as its store.
-
-Each has its own folder and port; leaving the ``with`` block ends it and everything it started.
-"""
+"""Servers that a benchmark or a test starts on loopback: MLflow's, and PostgreSQL as its store. Each has its own folder
+and port; leaving the ``with`` block ends it and everything it started."""
 
 from __future__ import annotations
 
@@ -107,10 +105,8 @@ def postgres_programs() -> Path | None:
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """Run a new PostgreSQL with default settings; yield the address of its empty database, including the password.
-
-    PostgreSQL refuses to run as root; root starts it as the user ``postgres`` of Debian's package.
-    """
+    """Run a new PostgreSQL with default settings; yield the address of its empty database, including the password. Root
+    starts it as the user ``postgres`` of Debian's package, because PostgreSQL refuses to run as root."""
     programs = postgres_programs()
     if programs is None:
         raise RuntimeError("PostgreSQL is not installed (Debian: apt install postgresql)")

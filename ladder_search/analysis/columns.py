@@ -132,8 +132,7 @@ def sensitivities(
 
     Raises:
         CheckpointError: the network's answers are not finite.
-        SettingError: the network has no hidden layer, or its accuracy is zero or, for ``chance``, not above that of a
-            guess.
+        SettingError: the network has no hidden layer, or its accuracy is zero or, for ``chance``, that of a guess.
     """
     with torch.no_grad():
         logits = torch.cat([network.features(part)[-1] for part in torch.split(x, _ROWS_AT_ONCE)])
@@ -178,9 +177,7 @@ def critical_sigma(accuracy: Callable[[float], float], halved: float, *, start: 
     """Return the smallest sigma, to 1 %, at which ``accuracy`` falls to ``halved``; None if it is beyond ``cap``.
 
     Sigmas are tried in steps of a factor of four from ``start``, up or down; then the logarithm of sigma is bisected.
-
-    Args:
-        accuracy: accuracy as a function of sigma; above ``halved`` for sufficiently small noise.
+    ``accuracy`` must be above ``halved`` for sufficiently small noise.
     """
     low = high = start
     if accuracy(start) <= halved:
@@ -266,10 +263,8 @@ def _places(network: Columns, x: Tensor) -> list[_Place]:
 
 
 def _fisher(network: Columns, x: Tensor, places: Sequence[_Place]) -> list[Tensor]:
-    """Return the diagonal of the Fisher information of each place's activations, (n_l,).
-
-    The expectation over labels of the model is exact: a sum over classes, weighted by their probabilities.
-    """
+    """Return the diagonal of the Fisher information of each place's activations, (n_l,); the expectation over the
+    model's labels is an exact sum over classes, weighted by their probabilities."""
     total = [torch.zeros_like(place.deviation, dtype=torch.float64) for place in places]
     for part in torch.split(x, _ROWS_AT_ONCE):
         # The derivative by added noise equals the derivative by the activation.

@@ -210,13 +210,8 @@ class _Counted:
         scored: Tensor,
         numbers: NDArray[np.int64],
     ) -> None:
-        """Add a batch.
-
-        Args:
-            p, targets, nats: values of every note, (rows, T, 88).
-            markov_nats, scored: values of every step, (rows, T).
-            numbers: numbers of the pieces, [rows].
-        """
+        """Add a batch: ``p``, ``targets`` and ``nats`` of every note, (rows, T, 88); ``markov_nats`` and ``scored`` of
+        every step, (rows, T); ``numbers`` of the pieces, [rows]."""
         each = nats.sum(-1)
         self._nats += float(each[scored].sum())
         self._markov += float(markov_nats[scored].sum())

@@ -39,13 +39,12 @@ class Probe(NamedTuple):
 
 
 def fit_probe(d: Tensor, wanted: Tensor, *, stride: int, steps: int, seed: int) -> Probe:
-    """Train a probe for ``steps`` steps, in passes over the maps.
+    """Train a probe for ``steps`` steps, in passes over the maps in orders drawn with ``seed``.
 
     Args:
         d: maps of the network, (n, channels, height, width).
         wanted: frames without bars, (n, side, side), 0..1; side is at most stride times height and width.
         stride: pixels of a frame per position of a map, in both directions.
-        seed: seed of the order.
     """
     n, side = len(d), wanted.shape[-1]
     mean = wanted.mean().clamp(1e-4, 1 - 1e-4)

@@ -112,10 +112,7 @@ def part_of(bundle: Bundle, *, test: bool) -> Part:
 
 
 def examples(bundle: Bundle, dataset: Dataset, part: Part, *, rows: int | None, seed: int, usual: int) -> Examples:
-    """Return examples of ``part``, drawn with ``seed``.
-
-    Args:
-        rows: number of examples; None: ``usual``, or all if there are fewer.
+    """Return ``rows`` examples of ``part``, drawn with ``seed``; by default ``usual``, or all if there are fewer.
 
     Raises:
         SettingError: there are fewer than ``rows``, or none.
@@ -150,13 +147,10 @@ def write_analysis(folder: Path, analysis: Analysis, pictures: Mapping[str, byte
 
 
 def kept_analysis(folder: Path, asked: str, *, settings: type[Any], found: type[Any]) -> Analysis | None:
-    """Return the analysis in ``folder``; if there is none, create the parent folder and return None.
+    """Return the analysis in ``folder``, with the dataclasses ``settings`` and ``found``; None if there is none.
 
-    Called before minutes of work, so that an unusable folder is reported first.
-
-    Args:
-        asked: name of the expected analysis; see ``name_of``.
-        settings, found: the dataclasses of the family's analysis.
+    Called before minutes of work, so that an unusable folder is reported first; it creates the parent folder. ``asked``
+    is the name of the expected analysis, see ``name_of``.
 
     Raises:
         StudyFolderError: the folder has other content or cannot be created.

@@ -12,11 +12,8 @@ if TYPE_CHECKING:
 def load(path: str | Path) -> nn.Module:
     """Return the network of the bundle at ``path``, ready for inference: ``probabilities = load(path)(x)``.
 
-    ``x`` has the shape (n, d) with pixels in 0..1; the probabilities have the shape (n, classes). Nothing in the bundle
-    is executed, and every file is checked against the bundle's manifest.
-
-    Raises:
-        CheckpointError: the bundle is missing or damaged.
+    ``x`` has the shape (n, d) with pixels in 0..1, the probabilities (n, classes). Nothing in the bundle is executed,
+    and every file is checked against its manifest; raise ``CheckpointError`` if the bundle is missing or damaged.
     """
     # Imported here, because final training imports this package on machines without PyYAML.
     from ladder_search.bundles.bundle import read_bundle

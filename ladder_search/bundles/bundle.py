@@ -90,10 +90,8 @@ class Bundle:
     tensors: Mapping[str, Tensor]
 
     def module(self) -> nn.Module:
-        """Return a new network with the bundle's values, in eval mode and without gradients.
-
-        ``module(x)`` takes pixels in 0..1, (n, d), and returns class probabilities, (n, classes).
-        """
+        """Return a new network with the bundle's values, in eval mode and without gradients; it maps pixels in 0..1,
+        (n, d), to class probabilities, (n, classes)."""
         module = self.spec.empty_module().to(_dtype(self.spec))
         module.load_state_dict(dict(self.tensors))
         return module.eval().requires_grad_(False)
@@ -116,10 +114,7 @@ def write_bundle(
         spec: the configuration as it was trained.
         module: a plain network with its test-time statistics, as returned by ``Pack.module``.
         provenance: see ``provenance.collect``.
-        force: replace a bundle at ``folder``; other content is never replaced.
-
-    Raises:
-        StudyFolderError: ``folder`` exists already or cannot be written.
+        force: replace a bundle at ``folder``; other content is never replaced, and raises ``StudyFolderError``.
     """
     files = {
         METRICS: _to_json(as_mapping(metrics)),

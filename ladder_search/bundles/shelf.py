@@ -39,11 +39,8 @@ def train_stage(
 ) -> str:
     """Train an earlier stage, write it as a bundle and return the bundle's digest.
 
-    Training ends at the first epoch whose validation error is at most ``stop_at``, or with the schedule. The test set
-    is not read.
-
-    Args:
-        report: called after every epoch with the number of completed epochs and the maximum.
+    Training ends at the first epoch whose validation error is at most ``stop_at``, or with the schedule, without
+    reading the test set. ``report`` is called after every epoch with the completed epochs and their maximum.
 
     Raises:
         ResourceError: the training diverged, or did not reach ``stop_at`` within its schedule.

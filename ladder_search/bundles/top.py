@@ -84,11 +84,8 @@ def bundle_name(rank: int, record: TrialRecord) -> str:
 
 
 def _distinct(study_folder: StudyFolder, description: Mapping[str, Any]) -> Iterator[TrialRecord]:
-    """Yield the best trial of each configuration.
-
-    Trials of population based training with equal settings can have different histories, so they count as equal only if
-    their weights are equal.
-    """
+    """Yield the best trial of each configuration. In population based training, trials with equal settings can have
+    different histories, so they count as equal only if their weights are equal."""
     copies, identities = _copies(description), set()
     for record in best_trials(study_folder.read_trials()):
         key = identity(record.settings), member_digest(_checkpoint(study_folder, record)) if copies else ""

@@ -107,12 +107,8 @@ def add_tracking(parser: argparse.ArgumentParser) -> None:
 
 
 def add_training(parser: argparse.ArgumentParser, *, epochs: str, seeds: int | None = 10) -> None:
-    """Add the options of commands that train on fresh seeds.
-
-    Args:
-        epochs: help of ``--epochs``.
-        seeds: default of ``--seeds``; None: 5, and the parsed value shows whether the option was given.
-    """
+    """Add the options of commands that train on fresh seeds; ``epochs`` is the help of ``--epochs``. Without ``seeds``,
+    the default of ``--seeds`` is 5, and the parsed value shows whether the option was given."""
     text = "number of fresh seeds" if seeds else "number of fresh seeds (default: 5)"
     parser.add_argument("--seeds", type=number(), default=seeds, metavar="N", help=text)
     parser.add_argument("--epochs", type=number(), metavar="N", help=epochs)

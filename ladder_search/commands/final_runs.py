@@ -24,10 +24,8 @@ SERVED_STEPS = 8
 
 
 def record(result: FinalResult, folder: Path, *, name: str, store: str, console: Console) -> None:
-    """Log the result in ``folder`` and register its winner; print a note if the store refuses it.
-
-    Repeated calls send what is missing and store nothing twice.
-    """
+    """Log the result in ``folder`` and register its winner; print a note if the store refuses it. Repeated calls send
+    what is missing and store nothing twice."""
     experiment = result.study or name
     key = f"{experiment}/final/{result.settings_digest[:16]}"
     console.print("Sending the results to the tracking store …")

@@ -88,13 +88,10 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def parse_arguments(arguments: Sequence[str]) -> SearchSettings:
-    """Parse the command line of ``search.py``.
+    """Parse the command line of ``search.py``; raise ``LadderSearchError`` for any mistake.
 
     The file of ``--config`` has the lowest precedence, then the options in ``LADDER_SEARCH_OPTIONS`` (set on clusters),
     then the command line.
-
-    Raises:
-        LadderSearchError: a study or setting is unknown, a value is out of range, or a file cannot be read.
     """
     parser = Parser("search", "Search the hyper-parameters of one study with Ray Tune and Optuna, tracked in MLflow.")
     add_arguments(parser)

@@ -63,13 +63,9 @@ def send_result(
     store: str,
     console: Console,
 ) -> None:
-    """Log a command's result as one run, with all files of its folder.
+    """Log a command's result as one run, with all files of its folder; repeated calls send only what is missing.
 
-    Repeated calls with the same result send what is missing and store nothing twice.
-
-    Args:
-        file: file of the result; its modification time is the time of the metrics.
-        digest: identifies the result among those of its kind.
+    ``file`` is the result, whose modification time is that of the metrics; ``digest`` identifies it within its kind.
     """
     key = f"{experiment}/{kind}/{digest[:16]}"
     tracker = SpoolTracker(file.parent / SPOOL, store, experiment)

@@ -29,10 +29,8 @@ def find_device(name: str) -> torch.device:
 
 
 class Reporter:
-    """Callback of trainings that prints every epoch, and after a signal ends the training at the end of an epoch.
-
-    The training then leaves a checkpoint, from which the same command continues.
-    """
+    """Callback of trainings that prints every epoch, and after a signal ends the training at the end of an epoch. The
+    training then leaves a checkpoint, from which the same command continues."""
 
     def __init__(self, console: Console, signals: Deferred) -> None:
         self._console, self._signals = console, signals

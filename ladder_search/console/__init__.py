@@ -87,12 +87,8 @@ class Console(rich.console.Console):
         return self.is_terminal and not self.is_dumb_terminal
 
     def say(self, text: str, *, mark: tuple[str, str] = ("", "")) -> None:
-        """Print a line without wrapping, so that paths and commands can be copied.
-
-        Args:
-            text: text of the line.
-            mark: prefix word and its colour.
-        """
+        """Print a line without wrapping, so that paths and commands can be copied; ``mark`` is a prefix word and its
+        colour."""
         self.print(Text.assemble(mark, self.printable(text)), soft_wrap=True)
 
     def update(self, text: str) -> None:
@@ -116,10 +112,8 @@ class Console(rich.console.Console):
 
 
 def guard_standard_streams() -> None:
-    """Guard the standard streams by a ``Stream``, including output of argparse, warnings and tracebacks.
-
-    They stay guarded until the process ends, because Python flushes them last.
-    """
+    """Guard the standard streams by a ``Stream``, including output of argparse, warnings and tracebacks, until the
+    process ends, because Python flushes them last."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)

@@ -27,10 +27,8 @@ def quiet(line: str) -> None:
 
 
 def content_digest(arrays: Arrays) -> str:
-    """Return the sha256 (hex) over name, type, shape and bytes of the four arrays, in the order of ``Arrays``.
-
-    MNIST (55 MB) takes about 30 ms on a server core, so every load computes it.
-    """
+    """Return the sha256 (hex) over name, type, shape and bytes of the four arrays, in the order of ``Arrays``. MNIST
+    (55 MB) takes about 30 ms on a server core, so every load computes it."""
     sha = hashlib.sha256()
     for name, array in zip(Arrays._fields, arrays, strict=True):
         sha.update(f"{name} {array.dtype.str} {'x'.join(map(str, array.shape))}\n".encode())

@@ -107,10 +107,8 @@ def from_folder(folder: Path) -> Arrays | None:
 def load_jpeg75(notify: Notify) -> Arrays:
     """Return CIFAR-10 after JPEG of quality 75, in the official order: uint8 [50000, 3072] and [10000, 3072].
 
-    The median signal-to-noise ratio to the official pixels is 30.5 dB, so errors differ from those on CIFAR-10.
-
-    Raises:
-        DataError: the file is missing or has other content, or Pillow is not installed.
+    The median signal-to-noise ratio to the official pixels is 30.5 dB, so errors differ from those on CIFAR-10. Raise
+    ``DataError`` if the file is missing or has other content, or Pillow is not installed.
     """
     content = read_arrays(JPEG75, JPEG75_SHA256)
     train_x, test_x = (

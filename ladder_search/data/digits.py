@@ -31,12 +31,7 @@ def load(notify: Notify) -> Arrays:
 
 def load_28(notify: Notify) -> Arrays:
     """Return the digits in the same split, bilinearly enlarged to 28 x 28 pixels: uint8 [n, 784] with values 0..255.
-
-    They replace MNIST as a source of networks of its width where MNIST is not available.
-
-    Raises:
-        DataError: scikit-learn is not installed.
-    """
+    They replace MNIST as a source of networks of its width where MNIST is not available; raise as ``load``."""
     small = load(notify)
     train_x, test_x = (
         grey_rows(x.astype(np.uint16).reshape(-1, 8, 8) * 255, unit=BRIGHTEST) for x in (small.train_x, small.test_x)
@@ -50,17 +45,11 @@ def is_local() -> bool:
 
 
 def split_rows(labels: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the rows of the training and the test part. The data set has no official split; this one is ours.
+    """Return the rows of the training part, int64 [1297], and of the test part, int64 [500], both ascending.
 
-    Rows are ordered by the sha256 of the texts "digits 0", "digits 1", ... The first rows of each class in that order
-    form the test part: the class's share of 500, rounded down, plus one for the classes with the largest remainders
-    (the smaller class first when equal) until there are 500.
-
-    Args:
-        labels: [1797], classes 0..9.
-
-    Returns:
-        int64 [1297] and int64 [500], both ascending.
+    The data set has no official split; this one is ours. Rows are ordered by the sha256 of the texts "digits 0",
+    "digits 1", ... The first rows of each class in that order form the test part: the class's share of 500, rounded
+    down, plus one for the classes with the largest remainders (the smaller class first when equal) until there are 500.
     """
     order = np.array(sorted(range(len(labels)), key=lambda row: hashlib.sha256(f"digits {row}".encode()).digest()))
     shares, remainders = np.divmod(np.bincount(labels) * N_TEST, len(labels))

@@ -46,11 +46,7 @@ def can_draw() -> bool:
 
 
 def draw_glyphs() -> Glyphs:
-    """Draw all digits of all ``FACES``.
-
-    Raises:
-        DataError: Pillow or matplotlib is not installed, or lacks a face.
-    """
+    """Draw all digits of all ``FACES``; raise ``DataError`` if Pillow, matplotlib or a face is missing."""
     if not can_draw():
         raise DataError("digits are drawn by Pillow in matplotlib's fonts, one of them is missing; install both.")
     import matplotlib

@@ -54,13 +54,8 @@ def load_rgb(notify: Notify) -> Arrays:
 
 
 def load_on_photographs(notify: Notify) -> Arrays:
-    """Return images with a piece of a CIFAR-10 photograph as background; the digits differ from those of ``load``.
-
-    Photographs of CIFAR-10's training part are used for training images, those of its test part for test images.
-
-    Raises:
-        DataError: Pillow, matplotlib or the photographs are missing.
-    """
+    """Return images on photographs of CIFAR-10, of its training or test part; the digits differ from those of ``load``.
+    Raise ``DataError`` if Pillow, matplotlib or the photographs are missing."""
     photographs = cifar.load_jpeg75(notify)
     (train_x, train_y), (test_x, test_y) = _parts(notify, (photographs.train_x, photographs.test_x))
     return Arrays(grey_rows(train_x), train_y, grey_rows(test_x), test_y)
@@ -79,16 +74,13 @@ def is_local_with_photographs() -> bool:
 def draw(
     first: int, count: int, *, seed: int, part: int, glyphs: Glyphs, grounds: NDArray[np.uint8] | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Draw images ``first .. first+count-1`` of a part.
+    """Draw images ``first .. first+count-1`` of a part: uint8 [count, 32, 32, 3], and their classes, uint8 [count].
 
     Args:
         seed: 0 .. 2**32-1.
         part: ``TRAIN`` or ``TEST``.
         glyphs: result of ``draw_glyphs()``.
         grounds: photographs for the backgrounds, uint8 [m, 3072] with planes of red, green and blue.
-
-    Returns:
-        The images, uint8 [count, 32, 32, 3], and the classes, uint8 [count].
     """
     size = N_DRAWS + NOISE_DRAWS
     bits = np.random.PCG64(np.random.SeedSequence([seed, part])).advance(first * size)
@@ -239,11 +231,8 @@ class _Number:
 def _sampled(
     pictures: NDArray[np.float32] | NDArray[np.uint8], which: NDArray[np.int64], y: Pixels, x: Pixels
 ) -> Pixels:
-    """Interpolate pictures [m, h, w] bilinearly at fractional positions, clamped to the edge.
-
-    Args:
-        which: indices of the pictures; like ``y`` and ``x`` broadcastable to [count, 32, 32].
-    """
+    """Interpolate pictures [m, h, w] bilinearly at fractional positions, clamped to the edge; the indices ``which``,
+    ``y`` and ``x`` are broadcastable to [count, 32, 32]."""
     _, h, w = pictures.shape
     y, x = np.clip(y, 0, h - 1), np.clip(x, 0, w - 1)
     row, column = np.minimum(y.astype(np.int64), h - 2), np.minimum(x.astype(np.int64), w - 2)

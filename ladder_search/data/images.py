@@ -26,12 +26,8 @@ CHUNK = 4096
 
 
 def grey_rows(images: NDArray[np.unsignedinteger], unit: int = 1) -> NDArray[np.uint8]:
-    """Return grey rows of 28 x 28 pixels: uint8 [n, 784].
-
-    Args:
-        images: integers [n, height, width, 3], converted to luminance, or [n, height, width].
-        unit: size of one of 255 grey levels in ``images``.
-    """
+    """Return grey rows of 28 x 28 pixels, uint8 [n, 784], of integer images [n, height, width] or [n, height, width,
+    3]; ``unit`` is the size of one of 255 grey levels in ``images``."""
     rows = np.empty((len(images), SIDE * SIDE), np.uint8)
     for start in range(0, len(images), CHUNK):
         part = images[start : start + CHUNK].astype(np.float64)
@@ -44,17 +40,10 @@ def grey_rows(images: NDArray[np.unsignedinteger], unit: int = 1) -> NDArray[np.
 
 
 def resized(images: NDArray[np.float64], height: int, width: int, unit: int = 1) -> NDArray[np.uint8]:
-    """Resize images by bilinear interpolation between pixel centres, rounding halves up.
+    """Resize images to uint8 [n, height, width] by bilinear interpolation between pixel centres, rounding halves up.
 
-    The outermost half pixel repeats the edge. There is no smoothing, so shrink by less than half only.
-
-    Args:
-        images: integers [n, h, w] from 0 to 255 * unit.
-        height, width: size of the result.
-        unit: size of one grey level in ``images``.
-
-    Returns:
-        uint8 [n, height, width].
+    The outermost half pixel repeats the edge. There is no smoothing, so shrink by less than half only. ``images`` are
+    integers [n, h, w] from 0 to 255 * unit.
     """
     down, across = _weights(images.shape[1], height), _weights(images.shape[2], width)
     scale = unit * 2 * height * 2 * width
@@ -68,18 +57,10 @@ def channels_first(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def decoded(what: str, jpeg: NDArray[np.uint8], offset: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Decode concatenated JPEG files of equal size.
+    """Decode concatenated JPEG files of equal size to uint8 [n, height, width, 3].
 
-    Args:
-        what: origin of the files, for the error message.
-        jpeg: bytes of all files.
-        offset: [n + 1]; image i is ``jpeg[offset[i] : offset[i + 1]]``.
-
-    Returns:
-        uint8 [n, height, width, 3]; releases of Pillow may differ by a grey level or two.
-
-    Raises:
-        DataError: Pillow is not installed or cannot read a file.
+    Image i is ``jpeg[offset[i] : offset[i + 1]]``; releases of Pillow may differ by a grey level or two. Raise
+    ``DataError``, with ``what`` as the origin, if Pillow is not installed or cannot read a file.
     """
     try:
         from PIL import Image  # needed only for photographs

@@ -188,10 +188,8 @@ def _pixels(where: str, x: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _place(folder: Path) -> tuple[dict[str, Path | None], Path | None, Path | None]:
-    """Return the paths of the idx files, Keras's file and the wheel; None for missing ones.
-
-    The idx files are taken from the first folder that has all of them, else from the first that has any.
-    """
+    """Return the paths of the idx files, Keras's file and the wheel; None for missing ones. The idx files are taken
+    from the first folder that has all of them, else from the first that has any."""
     places = [folder / below for below in FOLDERS]
     by_place = [{name: _idx_file(place, name) for name in FILES} for place in places]
     idx = max(by_place, key=lambda files: (all(files.values()), any(files.values())))

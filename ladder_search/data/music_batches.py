@@ -65,10 +65,9 @@ class WindowStream:
     """
 
     def __init__(self, lengths: NDArray[np.int64], *, rows: int, width: int, seed: int) -> None:
-        """Initialise the stream.
+        """Initialise the stream of pieces with these ``lengths``, [n].
 
         Args:
-            lengths: lengths of the pieces, [n].
             rows: rows of a batch.
             width: steps of a batch, over which gradients flow.
             seed: data seed of the member, 0 .. 2**64-1.
@@ -142,12 +141,8 @@ def order_of_pass(n: int, *, seed: int, number: int) -> NDArray[np.int64]:
 def evaluation_batches(lengths: NDArray[np.int64], steps_at_once: int) -> list[NDArray[np.int64]]:
     """Return batches (see ``whole``) that contain every piece once, grouped by length, shortest first.
 
-    Args:
-        lengths: lengths of the pieces, [n].
-        steps_at_once: upper bound of rows times longest piece of a batch; a longer piece is a batch by itself.
-
-    Raises:
-        SettingError: the bound is below 1, or there are no pieces.
+    ``steps_at_once`` bounds rows times longest piece of a batch; a longer piece is a batch by itself. Raise
+    ``SettingError`` if it is below 1, or there are no pieces.
     """
     _check(lengths, steps_at_once=steps_at_once)
     order = np.argsort(lengths, kind="stable")
@@ -166,15 +161,10 @@ def whole(pieces: NDArray[np.int64], lengths: NDArray[np.int64]) -> Segments:
 
 
 def steps(corpus: FlatCorpus, segments: Segments, width: int, *, score_first: bool = True) -> Steps:
-    """Return the rows of the flat corpus for segments.
+    """Return the rows of the flat corpus for segments, [rows] or [windows, rows], in batches of ``width`` steps.
 
-    Args:
-        segments: [rows] or [windows, rows], no longer than ``width``.
-        width: steps of the batch.
-        score_first: whether the first step of a piece, predicted from silence, is scored.
-
-    Raises:
-        SettingError: a segment is longer than ``width``.
+    ``score_first`` scores the first step of a piece, predicted from silence. Raise ``SettingError`` if a segment is
+    longer than ``width``.
     """
     if segments.length.max(initial=0) > width:
         raise SettingError(

@@ -147,13 +147,7 @@ class Renderer:
         return torch.where(unfolded > room, 2 * room - unfolded, unfolded)  # reflected
 
     def frames(self, digits: Tensor, positions: Tensor, *, occluded: bool = True) -> Tensor:
-        """Return the frames, (n, T, S, S), in the digits' type.
-
-        Args:
-            digits: digits of any type, (n, d, d).
-            positions: int64 (n, T, 2).
-            occluded: whether there are bars.
-        """
+        """Return the frames, (n, T, S, S), of digits of any type, (n, d, d), at positions int64 (n, T, 2)."""
         d = self.scene.digit
         pixel = self._place - positions.unsqueeze(-1)  # (n, T, 2, S): row or column of the digit
         inside = (pixel >= 0) & (pixel < d)

@@ -32,12 +32,7 @@ class PredictionBounds:
 
 
 def prediction_bounds(renderer: Renderer, digits: Tensor, positions: Tensor) -> PredictionBounds:
-    """Return the errors on sequences.
-
-    Args:
-        digits: float (n, d, d), 0..1.
-        positions: int64 (n, T, 2).
-    """
+    """Return the errors on sequences of digits, float (n, d, d) in 0..1, at positions int64 (n, T, 2)."""
     frames = renderer.frames(digits, positions)
     seen = seen_so_far(renderer.visible(positions))
     targets = frames[:, 1:]

@@ -87,16 +87,8 @@ def moving_rows(images: Mapping[str, Source]) -> list[MovingSource]:
 
 
 def in_scene(name: str, dataset: Dataset, moving: Moving) -> Dataset:
-    """Return the data set of digits downscaled to the size of a scene.
-
-    Args:
-        name: name for messages and records.
-        dataset: images of 28 x 28 grey levels.
-        moving: the scene; its ``digit`` divides 28.
-
-    Raises:
-        SettingError: images or digit have another size.
-    """
+    """Return the data set ``name`` of digits (28 x 28 grey levels) downscaled to a scene whose ``digit`` divides 28;
+    raise ``SettingError`` if images or digit have another size."""
     scene = moving.scene
     if dataset.train_x[0].size != SIDE * SIDE or SIDE % scene.digit:
         raise SettingError(
@@ -120,20 +112,13 @@ def in_scene(name: str, dataset: Dataset, moving: Moving) -> Dataset:
 
 
 def stream_key(seed: int, part: int) -> int:
-    """Return the key of a stream of trajectories, for ``Renderer.positions``.
-
-    Args:
-        seed: 0 .. 2**64-1.
-        part: ``VALIDATION`` or ``TEST``.
-    """
+    """Return the key of a stream of ``Renderer.positions``, for the part ``VALIDATION`` or ``TEST``."""
     return signed(mixed(seed, (_TRAJECTORY, part)))
 
 
 def step_keys(keys: Tensor) -> Tensor:
-    """Return the keys of training steps' trajectories from those of their noise: int64 (K,) -> (K,).
-
-    The sequences of a step are numbered from 0 in a separate stream.
-    """
+    """Return the keys of training steps' trajectories from those of their noise: int64 (K,) -> (K,). The sequences of a
+    step are numbered from 0 in a separate stream."""
     return finalise(keys ^ _TRAJECTORY)
 
 

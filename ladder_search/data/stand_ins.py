@@ -54,10 +54,7 @@ def load_usps(notify: Notify) -> Arrays:
 
     Like MNIST, the file has bright strokes on black over the range 0..255, so grey levels are unchanged. Its digits
     fill all 16 x 16 pixels, so that at 28 x 28 they are larger than MNIST's, which have a margin of four; this is usual
-    for transfers between the two.
-
-    Raises:
-        DataError: the file is missing or has other content.
+    for transfers between the two. Raise ``DataError`` if the file is missing or has other content.
     """
     content = read_arrays(USPS, SHA256[USPS])
     train_x, test_x = (grey_rows(content[f"{part}_image"]) for part in ("train", "test"))

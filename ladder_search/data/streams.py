@@ -30,8 +30,7 @@ class BatchStream:
 
         Args:
             indices: rows of the training set to draw from, integers [n], n >= 1.
-            batch_size: rows of a batch; if there are fewer rows, a batch contains all of them (50 labels, batch 100 ->
-                50).
+            batch_size: rows of a batch; all rows if there are fewer (50 labels, batch 100 -> 50).
             seed: data seed of the member, 0 .. 2**64-1.
             tag: ``LABELLED``, ``UNLABELLED`` or another number (0 .. 2**32-1).
 

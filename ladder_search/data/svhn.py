@@ -45,12 +45,7 @@ def load_rgb(notify: Notify) -> Arrays:
 
 def load_extra(notify: Notify) -> Arrays:
     """Return ``load`` with the extra images appended to the training images: uint8 [604388, 784] and [26032, 784].
-
-    Reading the extra file takes about 5 GB of memory.
-
-    Raises:
-        DataError: see ``load``.
-    """
+    Reading the extra file takes about 5 GB of memory. Raise as ``load``."""
     grey, labels = [], []
     for file in (TRAIN, EXTRA, TEST):
         images, y = _part(file, notify)

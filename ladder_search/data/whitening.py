@@ -1,8 +1,8 @@
 """Contrast normalisation and ZCA whitening of images, as for CIFAR-10 by Rasmus et al. 2015.
 
-Legend: ``x`` pixels, d numbers per row; ``E D E^T`` eigenvectors and eigenvalues of the covariance; ``P = E D^(-1/2)
-E^T``. Fitted in double precision, applied in single. Source: the original code, options ``--contrast-norm 55
---whiten-zca 3072``.
+Legend: ``x`` pixels, d numbers per row; ``E D E^T`` eigenvectors and eigenvalues of the covariance; the whitening is
+``P = E D^(-1/2) E^T``. Fitted in double precision, applied in single. Source: the original code, options
+``--contrast-norm 55 --whiten-zca 3072``.
 """
 
 from __future__ import annotations
@@ -64,10 +64,8 @@ def fit(x: Tensor) -> Whitening:
 
 
 class Prepared(nn.Module):
-    """A network that applies the preparation of its training data to its input.
-
-    Pixels may be in 0..1 or in 0..255, because contrast normalisation removes any factor.
-    """
+    """A network that applies the preparation of its training data to its input. Pixels may be in 0..1 or in 0..255,
+    because contrast normalisation removes any factor."""
 
     def __init__(self, network: nn.Module, inputs: int) -> None:
         super().__init__()

@@ -56,14 +56,8 @@ def write_progress(
     spec: TrialSpec,
     best: Mapping[int, MemberState] | None = None,
 ) -> None:
-    """Write a checkpoint of every seed; readers see the previous one until it is complete.
-
-    Args:
-        best: members at their best epochs, if an epoch is selected.
-
-    Raises:
-        StudyFolderError: the folder cannot be written or the disk is full.
-    """
+    """Write a checkpoint of every seed, and of its best epoch if one is selected; readers see the previous one until it
+    is complete. Raise ``StudyFolderError`` if the folder cannot be written or the disk is full."""
     from ladder_search.training.checkpoint import write_member  # needs safetensors
 
     place = folder / PROGRESS

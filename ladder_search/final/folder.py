@@ -17,14 +17,11 @@ PROGRESS = "progress"
 
 @contextmanager
 def held(folder: Path, *, timeout: float = 0.0, brief: bool = False) -> Iterator[None]:
-    """Create and lock the folder of final trainings; remove it on exit if it is unused.
+    """Create and lock the folder of final trainings, waiting up to ``timeout`` seconds; remove it on exit if it is
+    unused.
 
-    Args:
-        timeout: seconds to wait for another process.
-        brief: nothing is trained meanwhile; a lock file that did not exist before is removed.
-
-    Raises:
-        StudyFolderError: another process holds the folder, or it cannot be written.
+    ``brief`` means that nothing is trained meanwhile: a lock file that did not exist before is removed. Raise
+    ``StudyFolderError`` if another process holds the folder, or it cannot be written.
     """
     was_there = (folder / LOCK).exists()
     try:

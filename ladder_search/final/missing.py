@@ -62,9 +62,7 @@ def train_missing(
     curve_every: int | None = None,
 ) -> list[FinalResult]:
     """Train ``spec`` on those of ``seeds`` without a result in ``place``; return all results that contain any of them.
-
-    Args:
-        curve_every: see ``train_final``; existing results keep their curves.
+    Existing results keep their learning curves.
 
     Raises:
         StudyFolderError: the place belongs to another configuration, is in use, or cannot be written.

@@ -237,13 +237,9 @@ def _write(folder: Path, result: FinalResult, provenance: Mapping[str, Any]) -> 
 
 
 def read_result(folder: Path, *, networks: bool = True) -> FinalResult:
-    """Return the result in ``folder``.
+    """Return the result in ``folder``; raise ``CheckpointError`` if it or one of its bundles is missing or damaged.
 
-    Args:
-        networks: read every bundle, for networks and all epochs; otherwise only the points of the learning curve.
-
-    Raises:
-        CheckpointError: the result is missing, or it or one of its bundles is damaged.
+    With ``networks``, every bundle is read, for networks and all epochs; otherwise only points of the learning curve.
     """
     from ladder_search.bundles.bundle import read_bundle
 

@@ -122,8 +122,7 @@ def train_final(
         study: study that names the result and, on the study's own data, sets its target.
         compiled: compile the steps; None: if worthwhile. A continued training keeps its first choice.
         report: called after every epoch; an exception ends the training, which leaves a checkpoint.
-        folder: folder of the checkpoints; a later call with the same arguments continues, or returns the written
-            result.
+        folder: folder of the checkpoints; a later call with equal arguments continues, or returns the result.
         networks: provides the networks of earlier stages.
         curve_every: epochs between two points of a learning curve on the test set; None: the test set is read once.
         checkpoint_every_s: seconds between two checkpoints, which are written at ends of epochs.

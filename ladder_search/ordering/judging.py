@@ -232,13 +232,10 @@ class JudgedOrdering:
 def judged(
     ordering: Ordering, found: Sequence[Reached], *, epochs: int | None = None, earlier: Looks | None = None
 ) -> JudgedOrdering:
-    """Test the claims of ``ordering`` on the seeds that all studies in ``found`` share.
+    """Test the claims of ``ordering`` on the seeds that all studies in ``found`` share; claims about others are not
+    tested.
 
-    Args:
-        ordering: the claims.
-        found: results of at least one of its studies; claims about other studies are not tested.
-        epochs: length of every shortened schedule.
-        earlier: earlier tables; None if there are none.
+    ``epochs`` is the length of every shortened schedule, and ``earlier`` contains the earlier tables.
     """
     common = frozenset[int].intersection(*(one.seeds for one in found))
     by_name = {one.study: one.on(common) for one in found}

@@ -55,11 +55,8 @@ def train_all(
     notify: Callable[[str], None],
     curve_every: int | None,
 ) -> Results:
-    """Train every study on the same fresh seeds, except for existing results.
-
-    Args:
-        report: called after every epoch with the progress, and the study's name as ``what``.
-    """
+    """Train every study on the same fresh seeds, except for existing results; ``report`` is called after every epoch
+    with the progress, and the study's name as ``what``."""
     specs = {study.name: study.trial().changed({}, epochs=epochs) for study in ordering.found}
     data = {study.data.dataset: datasets.load(study.data.dataset, notify=notify) for study in ordering.found}
     for spec in specs.values():  # check all before the first is trained

@@ -34,13 +34,10 @@ def draw_all(
     """Draw every picture into ``folder.pictures`` and return the files: ``learning-curves.png``, ``.html`` and so on.
 
     Args:
-        folder: the study's folder; existing pictures are replaced.
+        folder: the study's folder; existing pictures are replaced. Raises ``OSError`` if it cannot be written.
         study: study whose target and baseline are drawn.
         records: finished trials, including reference trials.
         optuna_study: Optuna's study with the suggestions and their distributions.
-
-    Raises:
-        OSError: the folder cannot be written.
     """
     paths = []
     with canvas.style():

@@ -68,11 +68,8 @@ class Picture:
         self.texts += [(entry, ax, x, y, text) for x, y, text in zip(xs, ys, texts, strict=True)]
 
     def legend_below(self, ax: Axes, columns: int = 3) -> None:
-        """Place the legend of ``ax`` below the axes, where it covers no data.
-
-        A click on an entry of the page's legend hides all artists whose label is that of the entry, or that label after
-        an underscore.
-        """
+        """Place the legend of ``ax`` below the axes, where it covers no data. A click on an entry of the page's legend
+        hides all artists whose label is that of the entry, or that label after an underscore."""
         handles, labels = ax.get_legend_handles_labels()
         if not handles:
             return

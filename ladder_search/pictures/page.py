@@ -56,12 +56,9 @@ for (const label of document.querySelectorAll('[id^="legend-"]')) label.addEvent
 
 
 def as_page(title: str, svg: str, points: Mapping[int, Sequence[Any]]) -> str:
-    """Return the self-contained HTML page of ``svg``.
+    """Return the self-contained HTML page of ``svg``, a picture with elements ``legend-N`` and ``entry-N``.
 
-    Args:
-        title: title of the page.
-        svg: the picture, with elements ``legend-N`` and ``entry-N``.
-        points: number N of the legend's entry, or -1 -> (x, y, text) of each point, in the SVG's units.
+    ``points`` maps the number N of the legend's entry, or -1, to (x, y, text) of each point, in the SVG's units.
     """
     name = html.escape(title, quote=False)
     data = json.dumps(points, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")

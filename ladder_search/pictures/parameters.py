@@ -1,7 +1,5 @@
-"""Importance of the parameters, and the error against each of them.
-
-Only COMPLETE trials are used, because errors of stopped trials have other budgets.
-"""
+"""Importance of the parameters, and the error against each of them, for COMPLETE trials only, because errors of stopped
+trials have other budgets."""
 
 from __future__ import annotations
 

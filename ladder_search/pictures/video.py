@@ -27,10 +27,8 @@ _TINT = 0.16
 
 
 def sequences(title: str, video: Video) -> Picture:
-    """Draw every sequence as a block: a row of images for each field, and bars of class probabilities.
-
-    Positions are in inches, without a layout engine, so that frames of all sequences have the same size.
-    """
+    """Draw every sequence as a block: a row of images for each field, and bars of class probabilities. Positions are in
+    inches, without a layout engine, so that frames of all sequences have the same size."""
     first = video.shown[0]
     lines = [name for name in LINES if getattr(first, name)]
     notes = _notes(video, lines)

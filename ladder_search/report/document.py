@@ -66,9 +66,8 @@ class Search:
 def write_report(
     output: Path, searches: Sequence[Search], reproductions: Sequence[Reproduction], *, root: Path = ROOT
 ) -> list[Path]:
-    """Write the report and return its two files; ``root`` is the folder of the searches.
-
-    An existing report in ``output`` is replaced.
+    """Write the report, replacing an existing one in ``output``, and return its two files; ``root`` contains the
+    searches.
 
     Raises:
         StudyFolderError: ``output`` has other content or cannot be written, or a trial's record is damaged.

@@ -66,10 +66,7 @@ def find_contenders(study: Study, root: Path, most: int, epochs: int) -> tuple[C
     """Return the published configuration and up to ``most`` found ones, all with a schedule of ``epochs``.
 
     The found ones are the best completed suggestions of the latest search that has any on the study's own data and
-    labels, without duplicates.
-
-    Raises:
-        StudyFolderError: a trial's record is damaged.
+    labels, without duplicates. Raise ``StudyFolderError`` if a trial's record is damaged.
     """
     published = _contender(PUBLISHED, study.trial(), epochs)
     for folder in searches_of(root, study.name) if most else ():

@@ -126,10 +126,8 @@ def marks(all_: Sequence[Learning]) -> list[int]:
 
 
 def differences(all_: Sequence[Learning], what: str) -> list[Difference]:
-    """Compare all pairs with two or more common seeds by ``area`` or ``epoch N``.
-
-    Holm's correction includes the skipped pairs, so that the number of tests does not depend on divergence.
-    """
+    """Compare all pairs with two or more common seeds by ``area`` or ``epoch N``. Holm's correction includes the
+    skipped pairs, so that the number of tests does not depend on divergence."""
     epoch = 0 if what == "area" else int(what.removeprefix("epoch "))
     values = {one.name: one.area if not epoch else one.after(epoch) for one in all_}
     rises = all(one.rises for one in all_)

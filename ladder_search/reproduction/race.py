@@ -30,12 +30,10 @@ def looks(seeds: int) -> tuple[int, ...]:
 
 
 def dropped(errors: Errors, racing: Collection[str], protected: str, look: int, found: int) -> dict[str, str]:
-    """Return the contenders dropped at a look, each with the contender that beat it.
+    """Return the contenders dropped at a look (from 1), each with the contender that beat it.
 
-    Args:
-        racing: contenders still in the race, including ``protected``, which is never dropped.
-        look: number of the look, from 1.
-        found: number of contenders at the start, without ``protected``.
+    ``racing`` are the contenders still in the race, including ``protected``, which is never dropped; ``found`` is the
+    number of contenders at the start without it.
     """
     comparisons = found * found  # each of them with every other one and with the protected one
     level = LEVEL / 2**look / max(1, comparisons)

@@ -172,8 +172,8 @@ class Race:
         """Train block by block; return early when the budget ends.
 
         Args:
-            report: called after every epoch with a text of contender and seeds; an exception ends the race, and its
-                block leaves a checkpoint.
+            report: called after every epoch with a text of contender and seeds; an exception ends the race, with a
+                checkpoint of its block.
             out_of_time: called after every epoch.
             source_report: called after every epoch of a source.
 
