@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     question = "Do four nodes do four times the work of one?"
     with benchmark(question, __doc__, *OPTIONS, one_process=False, arguments=arguments) as (report, options):
         rounds, measured = options.rounds, options.trials
-        taken: dict[int, list[float]] = {nodes: [] for nodes in NODES}
+        times: dict[int, list[float]] = {nodes: [] for nodes in NODES}
         rest: dict[int, list[float]] = {nodes: [] for nodes in NODES}
         for _ in range(rounds):
             for nodes in NODES:
@@ -69,14 +69,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     trials = nodes * (WARM_UP + measured)
                     ends = sorted(ours(folder, trials, "random", Sleeping, scheduler="fifo", address=address))
                     total = time.perf_counter() - start
-                taken[nodes].append(ends[-1] - ends[nodes * WARM_UP - 1])
-                rest[nodes].append(total - taken[nodes][-1])
+                times[nodes].append(ends[-1] - ends[nodes * WARM_UP - 1])
+                rest[nodes].append(total - times[nodes][-1])
         rows: list[Row] = [
             {
                 "nodes": nodes,
                 "trials": nodes * measured,
-                **spread_cells("seconds", Spread.of(taken[nodes])),
-                "trials per second": nodes * measured / statistics.median(taken[nodes]),
+                **spread_cells("seconds", Spread.of(times[nodes])),
+                "trials per second": nodes * measured / statistics.median(times[nodes]),
                 "start, warm-up and end, s": statistics.median(rest[nodes]),
                 "searches": rounds,
             }
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ]
         report.table(f"Trials of {SECONDS:g} s, one at a time on each node", rows)
         few, many = NODES
-        ratios = [many / few * one / four for one, four in zip(taken[few], taken[many], strict=True)]
+        ratios = [many / few * one / four for one, four in zip(times[few], times[many], strict=True)]
         report.note(
             f"{many} nodes did {statistics.median(ratios):.2f} times the work of {few} in the same time "
             f"(range {min(ratios):.2f} to {max(ratios):.2f}; aim: 3.5)."

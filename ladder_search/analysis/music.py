@@ -162,7 +162,7 @@ def look(
     notes = torch.from_numpy(np.array(corpus.notes)).to(device)
     by_markov = markov(_training_pieces(dataset)).to(device)
     place_of = {place: number for number, place in enumerate(shown.drawn)}
-    drawn: dict[int, ShownPiece] = {}
+    drawings: dict[int, ShownPiece] = {}
     counted = _Counted()
     batches = evaluation_batches(lengths, _STEPS_AT_ONCE)
     for done, batch in enumerate(batches):
@@ -183,8 +183,8 @@ def look(
             if place in place_of:
                 width = min(settings.steps, int(lengths[place]))
                 played = (each[row, :width] for each in (targets, p, nats.sum(-1), markov_nats.sum(-1)))
-                drawn[place_of[place]] = _shown(place, int(lengths[place]), *played)
-    return counted.found(len(lengths), tuple(drawn[number] for number in range(len(drawn))))
+                drawings[place_of[place]] = _shown(place, int(lengths[place]), *played)
+    return counted.found(len(lengths), tuple(drawings[number] for number in range(len(drawings))))
 
 
 def note_name(note: int) -> str:

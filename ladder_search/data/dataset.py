@@ -126,8 +126,8 @@ class Dataset:
         return 0 if self.pieces is None else len(self.pieces.lengths) - self.pieces.training
 
     def split(self, *, n_labelled: int | None, n_validation: int, seed: int) -> Split:
-        """Return the labelled, unlabelled and held-out training examples; see ``make_split``, also for errors. Music has
-        fixed parts and no labels; its validation pieces are all held out or none."""
+        """Return the labelled, unlabelled and held-out training examples; see ``make_split``. Music has fixed parts and
+        no labels; its validation pieces are all held out or none, else this raises ``SettingError``."""
         pieces = self.pieces
         if pieces is None:
             return make_split(

@@ -246,8 +246,8 @@ def read_mat(what: str, content: bytes, pieces: tuple[int, int, int]) -> dict[st
     from scipy.io import loadmat  # takes a quarter of a second, so it is imported on use
 
     try:
-        found = loadmat(io.BytesIO(content), variable_names=tuple(_VARIABLES.values()))
-        cells = {part: list(found[name].ravel()) for part, name in _VARIABLES.items()}
+        fields = loadmat(io.BytesIO(content), variable_names=tuple(_VARIABLES.values()))
+        cells = {part: list(fields[name].ravel()) for part, name in _VARIABLES.items()}
     except Exception as error:  # a broken file can raise anything
         raise DataError(
             f"{what} must be a MATLAB file with {', '.join(_VARIABLES.values())}, it is not ({error}); get the file "
