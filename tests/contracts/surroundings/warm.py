@@ -14,6 +14,7 @@ import importlib
 import io
 import json
 import os
+import pkgutil
 import random
 import runpy
 import shutil
@@ -34,26 +35,24 @@ from tests.contracts.surroundings.catalogue import REFUSALS, SURROUNDINGS
 from tests.contracts.surroundings.one_process import replace_ray
 from tests.contracts.surroundings.place import Place, modes, records
 
+ROOT = Path(__file__).resolve().parents[3]
 LIMIT = 100.0
 """Seconds that a command may take, on a machine that is busy with others."""
 _REAPER = 36  # PR_SET_CHILD_SUBREAPER: who outlives a command is found by its case
 
 
-IMPORTED = (
-    "ladder_search.tracking.mlflow_store", "mlflow.pytorch", "mlflow.store.tracking.dbmodels.models",
-    "matplotlib.pyplot", "ray.tune", "sklearn.datasets", "sqlalchemy.orm", "torch.export",
-    "torch._dynamo", "torch._inductor", "ladder_search.cli", "ladder_search.commands.report",
-    "ladder_search.commands.reproduce", "ladder_search.commands.studies", "ladder_search.commands.train",
-    "ladder_search.commands.doctor", "ladder_search.report.leaderboard", "ladder_search.driver.next_steps",
-    "ladder_search.driver.search", "ladder_search.bundles.top", "ladder_search.tracking.registry",
-    "ladder_search.tracking.writer", "spaces", "trainables", "trainables.host",
+LIBRARIES = (
+    "mlflow.pytorch", "mlflow.store.tracking.dbmodels.models", "matplotlib.pyplot", "ray.tune", "sklearn.datasets",
+    "sqlalchemy.orm", "torch.export", "torch._dynamo", "torch._inductor",
 )  # fmt: skip
+PACKAGES = ("ladder_search", "spaces", "trainables")
 
 
 def warm() -> None:
     """Import what any command imports, and do once what each would do at its first use."""
     with environment.ours():
-        modules = {name: importlib.import_module(name) for name in IMPORTED}
+        own = [module.name for name in PACKAGES for module in pkgutil.walk_packages([str(ROOT / name)], f"{name}.")]
+        modules = {name: importlib.import_module(name) for name in (*LIBRARIES, *own)}
     replace_ray()
     sys.modules["torch"].set_num_threads(1)
     modules["sqlalchemy.orm"].configure_mappers()
