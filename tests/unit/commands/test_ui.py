@@ -87,7 +87,11 @@ def test_nothing_stays_after_a_signal(
 
 def test_ctrl_c_is_the_usual_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(ui, "_END_S", 0.5)
-    assert _run(monkeypatch, tmp_path, signal.SIGINT) == 0
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts jobs with SIGINT ignored
+    try:
+        assert _run(monkeypatch, tmp_path, signal.SIGINT) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_server_that_ends_by_itself_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

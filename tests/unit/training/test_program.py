@@ -28,6 +28,7 @@ class Toy(Network):
     """A model in the sense of ``nn.protocol``: parameters of 0, 1 and 2 axes, one of them without any use."""
 
     term_names = ("cost", "weight")
+    widest = 4
 
     def __init__(self, generator: torch.Generator) -> None:
         super().__init__()
@@ -35,6 +36,9 @@ class Toy(Network):
         self.bias = nn.Parameter(torch.randn(4, generator=generator))
         self.scale = nn.Parameter(torch.randn((), generator=generator))
         self.unused = nn.Parameter(torch.randn(2, generator=generator))
+
+    def statistics(self, *minibatches: Any, **named: Any) -> dict[str, Tensor]:
+        raise NotImplementedError("a step reads no statistics")
 
     def noise_size(self, labelled: int, unlabelled: int) -> int:
         return labelled * 3
