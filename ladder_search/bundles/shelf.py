@@ -157,7 +157,8 @@ def named_bundle(stage: Stage) -> Bundle:
     bundle = read_bundle(Path(stage.config.bundle))
     if (bundle.spec.family, bundle.spec.model) != (stage.config.family, stage.config.model):
         theirs, expected = as_mapping(bundle.spec.model), as_mapping(stage.config.model)
-        first = next((name for name in expected if expected[name] != theirs.get(name)), "family")
+        names = (*type(stage.config.model).__annotations__, *expected)  # the family's own settings come first
+        first = next((name for name in names if name in expected and expected[name] != theirs.get(name)), "family")
         raise SettingError(
             f"a source's settings must be those of its bundle and {first} of {stage.config.bundle} is "
             f"{theirs.get(first, bundle.spec.family)!r:.80}, got {expected.get(first, stage.config.family)!r:.80}; set "
