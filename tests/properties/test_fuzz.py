@@ -28,7 +28,7 @@ from ladder_search.config import as_mapping
 from ladder_search.data import cache
 from ladder_search.data.arrays import Arrays, content_digest, quiet
 from ladder_search.errors import DataError, LadderSearchError
-from ladder_search.final.checkpoints import Progress, read_progress, write_progress
+from ladder_search.final.checkpoints import TrainingState, read_progress, write_progress
 from ladder_search.final.results import FinalResult, SeedResult, read_result, write_result
 from ladder_search.models.ladder import LadderConfig
 from ladder_search.record.folder import StudyFolder
@@ -229,7 +229,7 @@ TARGETS = {
     "reproduction": Target(150, make_reproduction, use_reproduction, {"race.json": structure}),
     "progress": Target(
         100,
-        lambda f: write_progress(f, Progress(settings_digest="5", epoch=2, histories={"1": HISTORY}), {}, SPEC),
+        lambda f: write_progress(f, TrainingState(settings_digest="5", epoch=2, histories={"1": HISTORY}), {}, SPEC),
         lambda folder: read_progress(folder, "5"),
         {"progress/progress.json": structure},
     ),
