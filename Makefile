@@ -17,8 +17,7 @@ TRIALS = 24
 # the order of tests/durations.py, the long files first: else one process waits for the other at the end.
 PYTEST_ARGS = --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-# An environment or a project that is active in the calling shell has no say here, nor has a user-wide pip setting that
-# would install somewhere else than into .venv.
+# Ignore an active environment of the calling shell, and user-wide settings of pip that install elsewhere than into .venv.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX
 export PIP_USER = 0
 

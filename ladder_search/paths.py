@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-from pathlib import Path
 
 from ladder_search.errors import SettingError
 
@@ -101,7 +100,3 @@ def expanded_address(address: str, what: str = "an address") -> str:
             path = expanded(address[len(scheme) :], what)
             return address[: len(scheme)] + (path[1:] if path.startswith("//") else path)  # of sqlite:////$HOME/x
     return address
-
-
-def expanded_path(path: Path, what: str = "a path") -> Path:
-    return Path(expanded(str(path), what))

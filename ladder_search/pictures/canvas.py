@@ -133,7 +133,7 @@ def save(picture: Picture, folder: Path, name: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     files = {folder / file: content for file, content in contents(picture, name).items()}
     for path, content in files.items():
-        _write(path, content)
+        write_atomically(path, content)
     return list(files)
 
 
@@ -183,7 +183,3 @@ def wrapped(name: str, width: int) -> str:
 def thinned(lines: int) -> float:
     """Return a factor for width and opacity of many lines, so that their density is visible: 1 up to 40."""
     return max(0.3, min(1.0, math.sqrt(40 / max(1, lines))))
-
-
-def _write(path: Path, content: bytes) -> None:
-    write_atomically(path, content)

@@ -1,9 +1,8 @@
-"""What the README tells a reader to type works: its commands parse, its Python runs on a bundle of a real search."""
+"""The README's Python runs on a bundle of a real search, and a bundle is trained further."""
 
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,47 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import pytest
 import torch
 
 from ladder_search.bundles import load
-from ladder_search.commands.search import parse_arguments
-from ladder_search.studies import STUDIES
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
-
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-LINES = [line.strip() for language, block in BLOCK.findall(README) if not language for line in block.splitlines()]
-INLINE = re.findall(r"`([^`\n]+)`", BLOCK.sub("", README))
-COMMANDS = sorted({text for text in (*LINES, *INLINE) if re.match(r"(\.venv/bin/)?ladder-search [a-z]", text)})
-SEARCHES = sorted({text for text in (*LINES, *INLINE) if re.search(r"search\.py [a-z]", text)})
-
-
-def test_the_readme_is_read() -> None:
-    assert len(COMMANDS) >= 8
-    assert len(SEARCHES) >= 2
-
-
-@pytest.mark.parametrize("target", re.findall(r"^make ([a-z-]+)$", "\n".join((*LINES, *INLINE)), re.MULTILINE))
-def test_make_targets_exist(target: str) -> None:
-    done = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize("line", SEARCHES)
-def test_searches_parse(line: str) -> None:
-    # There is no search here to go on with.
-    arguments = [word for word in shlex.split(line.partition("search.py ")[2]) if word != "--resume"]
-    assert parse_arguments(arguments).study in STUDIES
-
-
-@pytest.mark.parametrize("name", sorted({line.split("ladder-search ")[1].split()[0] for line in COMMANDS}))
-def test_commands_exist_with_the_options_that_are_shown(name: str, command: Callable[..., Any], tmp_path: Path) -> None:
-    done = command(name, "--help", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    shown = {o for line in COMMANDS if f"ladder-search {name}" in line for o in re.findall(r"(?<!\S)--?[a-z-]+", line)}
-    assert all(option in done.stdout for option in shown)
 
 
 def test_a_bundle_is_used_as_the_readme_shows(finished: Any, command: Callable[..., Any], tmp_path: Path) -> None:

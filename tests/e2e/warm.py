@@ -120,7 +120,8 @@ class WarmServer:
         self._process.wait(30)
 
 
-def _warm() -> None:
+def import_everything() -> None:
+    """Import all modules of the project and slow ones of its libraries, and do once what each does at its first use."""
     from ladder_search import environment
 
     with environment.ours():
@@ -280,7 +281,7 @@ def _serve(request: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    _warm()
+    import_everything()
     gc.collect()
     gc.freeze()
     print("ready", flush=True)

@@ -10,11 +10,9 @@ from __future__ import annotations
 import atexit
 import ctypes
 import gc
-import importlib
 import io
 import json
 import os
-import pkgutil
 import random
 import runpy
 import shutil
@@ -30,35 +28,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ladder_search import environment
 from tests.contracts.surroundings.catalogue import REFUSALS, SURROUNDINGS
 from tests.contracts.surroundings.one_process import replace_ray
 from tests.contracts.surroundings.place import Place, modes, records
+from tests.e2e.warm import import_everything
 
-ROOT = Path(__file__).resolve().parents[3]
 LIMIT = 100.0
 """Seconds that a command may take, on a machine that is busy with others."""
 _REAPER = 36  # PR_SET_CHILD_SUBREAPER: who outlives a command is found by its case
 
 
-LIBRARIES = (
-    "mlflow.pytorch", "mlflow.store.tracking.dbmodels.models", "matplotlib.pyplot", "ray.tune", "sklearn.datasets",
-    "sqlalchemy.orm", "torch.export", "torch._dynamo", "torch._inductor",
-)  # fmt: skip
-PACKAGES = ("ladder_search", "spaces", "trainables")
-
-
 def warm() -> None:
-    """Import what any command imports, and do once what each would do at its first use."""
-    with environment.ours():
-        own = [module.name for name in PACKAGES for module in pkgutil.walk_packages([str(ROOT / name)], f"{name}.")]
-        modules = {name: importlib.import_module(name) for name in (*LIBRARIES, *own)}
+    """Import everything, replace Ray, and leave out four of five pictures, which cost seconds."""
+    import_everything()
     replace_ray()
-    sys.modules["torch"].set_num_threads(1)
-    modules["sqlalchemy.orm"].configure_mappers()
-    modules["matplotlib.pyplot"].figure().savefig(io.BytesIO())
-    # What costs seconds: MLflow starts two interpreters to find out what a model needs; four of five pictures.
-    sys.modules["mlflow.models"].infer_pip_requirements = lambda *arguments, **options: ["torch"]  # type: ignore[attr-defined]
     pictures: Any = sys.modules["ladder_search.pictures"]
     pictures._PICTURES = {"learning curves": pictures._PICTURES["learning curves"]}
     tracker: Any = sys.modules["ladder_search.tracking.spool_tracker"]

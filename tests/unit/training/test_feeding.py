@@ -17,6 +17,7 @@ from ladder_search.data.dataset import Dataset
 from ladder_search.studies import STUDIES
 from ladder_search.training import feeding
 from ladder_search.training.feeding import feed_of_test_set, training_feed
+from ladder_search.training.pack import Pack
 from ladder_search.trial import TrialSpec
 
 BASE = STUDIES["digits-100"].trial().as_mapping()
@@ -55,12 +56,18 @@ def test_whitening_is_fitted_on_what_is_trained_on_and_applied_to_everything() -
     assert plain.member(dataset).signature() == TrialSpec.from_mapping(BASE).member(dataset).signature()
 
 
-def test_a_pack_trains_on_whitened_images_and_is_tested_on_them() -> None:
+def whitened_pack() -> tuple[TrialSpec, Dataset, Pack]:
+    """Return settings with whitening, the digits, and a pack with one member of these settings."""
     dataset = datasets.load("digits")
     model = {"widths": [64, 30, 10], "noise_std": [0.3] * 3, "lambda_": [0.0] * 3, "decoder": "none"}
     spec = TrialSpec.from_mapping(merge(BASE, {"data": {"preprocessing": "gcn-zca"}, "model": model}))
     pack = spec.pack(dataset, slots=1, compiled=False, device=CPU)
     pack.join(spec.member(dataset))
+    return spec, dataset, pack
+
+
+def test_a_pack_trains_on_whitened_images_and_is_tested_on_them() -> None:
+    spec, dataset, pack = whitened_pack()
     pack.run(60)
     errors = pack.validation_errors()[0], pack.test_errors(feed_of_test_set(spec.member(dataset), dataset, CPU))[0]
     assert max(errors) < 0.6  # 0.9 is guessing
@@ -70,11 +77,7 @@ def test_a_pack_trains_on_whitened_images_and_is_tested_on_them() -> None:
 
 
 def test_what_is_exported_takes_pixels_and_whitens_them_itself() -> None:
-    dataset = datasets.load("digits")
-    model = {"widths": [64, 30, 10], "noise_std": [0.3] * 3, "lambda_": [0.0] * 3, "decoder": "none"}
-    spec = TrialSpec.from_mapping(merge(BASE, {"data": {"preprocessing": "gcn-zca"}, "model": model}))
-    pack = spec.pack(dataset, slots=1, compiled=False, device=CPU)
-    pack.join(spec.member(dataset))
+    spec, dataset, pack = whitened_pack()
     pack.run(20)
     x = feed_of_test_set(spec.member(dataset), dataset, CPU).x
     expected = pack.module(0)(x)
