@@ -34,9 +34,9 @@ class UnknownNameError(LadderSearchError, LookupError):
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         self.kind, self.name, self.known = kind, name, tuple(sorted(known))
         near = nearest(name, self.known)
-        hint = f"did you mean {near!r}? " if near else ""
+        hint = f": did you mean {near!r}?" if near else "."
         text = name if len(name) <= 100 else f"{name[:99]}…"
-        super().__init__(f"unknown {kind} {text!r}: {hint}Known: {', '.join(self.known) or 'none'}.")
+        super().__init__(f"unknown {kind} {text!r}{hint} Known: {', '.join(self.known) or 'none'}.")
 
     def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, str, tuple[str, ...]]]:
         # Pickle from the arguments, as the default would pass the message.

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ladder_search.final.training import confirmation_seeds, seeds_of
     from ladder_search.reproduction.contenders import seeds_of_searches
     from ladder_search.statistics import LEVEL, Verdict
-    from ladder_search.studies import STUDIES, find_study
+    from ladder_search.studies import STUDIES
 
     device = find_device(arguments.device)
     store = open_store(arguments)
@@ -46,9 +46,11 @@ def run(arguments: argparse.Namespace) -> None:
     if _is_bundle(arguments.bundle):
         bundle = read_bundle(source)
         spec, study = bundle.spec, STUDIES.get(bundle.study)
-    else:
-        study = find_study(arguments.bundle)
+    elif arguments.bundle in STUDIES:
+        study = STUDIES[arguments.bundle]
         spec = study.trial()
+    else:
+        raise UnknownNameError("bundle or study", arguments.bundle, STUDIES)
     used = seeds_of(spec) if study is None else seeds_of(spec) | seeds_of_searches(study, arguments.root)
     changes = parse_assignments(arguments.set)
     for section in changes:

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,8 @@ class Lock:
         self.path = path
         self.is_soft = False
         """Whether a file is the lock, because the file system has no ``flock``."""
+        self.created: list[Path] = []
+        """Folders that ``hold`` has created, the innermost first."""
         self._handle: int | None = None
         self._soft: SoftFileLock | None = None
 
@@ -141,21 +144,18 @@ def hold(folder: Path, *, timeout: float = 0.0) -> Lock:
 
     Raises:
         BlockingIOError: another process holds the folder after ``timeout`` seconds, or has just released it.
-        OSError: the folder cannot be created or written; a new one is removed again.
+        OSError: the folder cannot be created or written; new ones are removed again.
     """
-    is_new = not folder.exists()
     lock, deadline = Lock(folder / LOCK), time.monotonic() + timeout
+    lock.created = [place for place in (folder, *folder.parents) if not place.exists()]
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
         try:
-            if lock.acquire():
-                return lock
-        except FileNotFoundError:
-            pass  # another process has just removed the unused folder
+            folder.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):  # another process has just removed the unused folder
+                if lock.acquire():
+                    return lock
         except OSError:
-            if is_new:
-                with suppress(OSError):
-                    folder.rmdir()
+            _remove_empty(lock.created)
             raise
         if time.monotonic() >= deadline:
             raise BlockingIOError(f"{folder} is held by process {lock.holder()}")
@@ -163,8 +163,17 @@ def hold(folder: Path, *, timeout: float = 0.0) -> Lock:
 
 
 def let_go(lock: Lock, *, unused: bool) -> None:
-    """Release the lock of a folder; ``unused``: also remove the lock files, and the folder if it is empty."""
+    """Release the lock of a folder.
+
+    ``unused``: also remove the lock files, the folder, and those above it that ``hold`` has created, if they are empty.
+    """
     lock.release(remove=unused)
     if unused:
-        with suppress(OSError):  # it is not empty
-            lock.path.parent.rmdir()
+        _remove_empty([lock.path.parent, *lock.created[1:]])
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders, the innermost first, as far as they are empty."""
+    with suppress(OSError):  # the first one with contents ends it
+        for folder in folders:
+            folder.rmdir()

@@ -142,7 +142,7 @@ def capacity(share: Share, *, private: bool) -> int:
             fits.append(int(have.get(name, 0.0) / asked + 1e-6))
             if private and not fits[-1]:
                 raise ResourceError(
-                    f"a trial asks for {asked:g} {name} and this machine has {have.get(name, 0.0):g}; "
+                    f"a trial requests {asked:g} {name} and this machine has {have.get(name, 0.0):g}; "
                     f"lower {option} or join a cluster with --address."
                 )
     return min(fits)

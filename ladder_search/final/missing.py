@@ -124,7 +124,7 @@ def check_is_of(result: FinalResult, study: Study, spec: TrialSpec, folder: Path
     if other:
         name = other[0]
         raise StudyFolderError(
-            f"{folder} must hold {study.name} with the settings that are asked for, {name.replace('/', '.')} is "
+            f"{folder} must hold {study.name} with the requested settings, {name.replace('/', '.')} is "
             f"{trained.get(name)} there and {expected.get(name)} here; "
             + ("give its --epochs." if other == ["training/epochs"] else "train it again, or name another folder.")
         )

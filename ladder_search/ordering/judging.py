@@ -307,7 +307,7 @@ def read_looks(folder: Path, ordering: Ordering, epochs: int | None) -> Looks:
             looks = replace(Looks().with_look(look), overspent=1 if len(look.seeds) > 1 else 0)
     if pair != (ordering.name, epochs):
         raise StudyFolderError(
-            f"an ordering needs a folder of its own and {folder} has {pair[0]} with {_length(pair[1])}, asked for is "
+            f"an ordering needs a folder of its own and {folder} has {pair[0]} with {_length(pair[1])}, not "
             f"{ordering.name} with {_length(epochs)}; choose another -o."
         )
     return looks

@@ -231,7 +231,7 @@ def packed_trial_killed(folder: Path) -> tuple[Search, Losses]:
 
 
 def out_of_memory(folder: Path) -> tuple[Search, Losses]:
-    """One suggestion of four asks for more memory than there is."""
+    """One suggestion of four requests more memory than there is."""
     with Search(folder, "--trials", "4", "--epochs", "50", WATCHED_GREEDY="1") as search:
         search.ended()
     return search, search.losses(trials=4, failing=1)

@@ -35,7 +35,7 @@ LADDER = find_space("ladder")
 
 
 class Greedy:
-    """The ladder's space with one suggestion that asks for more memory than addresses can count."""
+    """The ladder's space with one suggestion that requests more memory than addresses can count."""
 
     published = staticmethod(LADDER.published)
     first = staticmethod(LADDER.first)

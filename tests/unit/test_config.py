@@ -166,7 +166,7 @@ def test_an_unknown_setting_names_the_nearest_with_its_path() -> None:
 
 
 def test_an_unknown_setting_that_is_like_nothing_gets_no_suggestion() -> None:
-    with pytest.raises(UnknownNameError, match=r"unknown setting 'model.qqq': Known: model.combinator, model.extra"):
+    with pytest.raises(UnknownNameError, match=r"unknown setting 'model.qqq'. Known: model.combinator, model.extra"):
         build(Settings, {"study": "s", "lr": 0.1, "model": {"qqq": 3}})
 
 

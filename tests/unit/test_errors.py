@@ -53,12 +53,12 @@ def test_unknown_name_says_the_nearest_and_lists_the_valid() -> None:
 
 def test_unknown_name_without_a_near_one() -> None:
     assert str(UnknownNameError("family", "zebra", ["ladder", "tagger"])) == (
-        "unknown family 'zebra': Known: ladder, tagger."
+        "unknown family 'zebra'. Known: ladder, tagger."
     )
 
 
 def test_unknown_name_of_an_empty_table() -> None:
-    assert str(UnknownNameError("bundle", "best", [])) == "unknown bundle 'best': Known: none."
+    assert str(UnknownNameError("bundle", "best", [])) == "unknown bundle 'best'. Known: none."
 
 
 def test_the_names_may_be_any_iterable() -> None:

@@ -58,6 +58,22 @@ def test_an_unused_folder_goes_with_its_lock(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_folders_above_an_unused_one_go_too_if_they_are_new(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    let_go(hold(tmp_path / "there" / "results" / "new"), unused=True)
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+    (tmp_path / "there" / "results").mkdir()
+    let_go(hold(tmp_path / "there" / "results" / "new"), unused=True)
+    assert [path.name for path in (tmp_path / "there").rglob("*")] == ["results"]
+
+
+def test_folders_above_one_that_is_used_stay(tmp_path: Path) -> None:
+    lock = hold(tmp_path / "results" / "new")
+    (tmp_path / "results" / "other").mkdir()
+    let_go(lock, unused=True)
+    assert [path.name for path in tmp_path.rglob("*")] == ["results", "other"]
+
+
 def test_of_an_unused_folder_with_something_else_in_it_the_lock_goes(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("keep")
     let_go(hold(tmp_path), unused=True)

@@ -34,9 +34,9 @@ def test_room(share: Share, have: dict[str, float], room: int, monkeypatch: pyte
 
 def test_what_a_machine_lacks_is_an_error_and_what_a_cluster_lacks_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
-    with pytest.raises(ResourceError, match="asks for 0.5 GPU and this machine has 0; lower --gpus-per-trial or join"):
+    with pytest.raises(ResourceError, match="requests 0.5 GPU and this machine has 0; lower --gpus-per-trial or join"):
         capacity(Share(cpus=1, gpus=0.5), private=True)
-    with pytest.raises(ResourceError, match="asks for 3 CPU and this machine has 2; lower --cpus-per-trial"):
+    with pytest.raises(ResourceError, match="requests 3 CPU and this machine has 2; lower --cpus-per-trial"):
         capacity(Share(cpus=3, gpus=0), private=True)
     assert capacity(Share(cpus=1, gpus=0.5), private=False) == 0
 
