@@ -25,7 +25,7 @@ from ladder_search import environment
 from ladder_search.config import build
 from ladder_search.data.datasets import DATASETS
 from ladder_search.driver.settings import SearchSettings
-from ladder_search.errors import LadderSearchError
+from ladder_search.errors import LadderSearchError, UnknownNameError
 from ladder_search.models import FAMILIES
 from ladder_search.nn.mean_teacher import TeacherConfig
 from ladder_search.nn.protocol import ModelConfig
@@ -40,7 +40,6 @@ MADE = "<!-- Made by docs/generate.py from the code: change the code, then run `
 
 _FAR = {int: 10**30, float: 1e30}
 _RULE = re.compile(r"must (?:lie |be )?(.*?)(?:, got .*|; .*|)\Z", re.DOTALL)
-_CHOICES = re.compile(r"Known: (.*)\.\Z", re.DOTALL)
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -127,16 +126,16 @@ def rule_of(name: str, hint: Any, value: Any, attempt: Callable[[Any], object]) 
     for wrong in _wrong_values(hint, value):
         try:
             attempt(wrong)
+        except UnknownNameError as error:
+            rules.append("one of " + ", ".join(f"`{choice}`" for choice in error.known))
+            continue
         except LadderSearchError as error:
             message = str(error)
         except (OverflowError, TypeError, ValueError):
             continue
         else:
             continue
-        choices = _CHOICES.search(message)
-        if choices:
-            rules.append("one of " + ", ".join(f"`{choice}`" for choice in choices[1].split(", ")))
-        elif re.search(rf"(^| ){re.escape(name)}(\[\d+\])?( and \S+)? must ", message):
+        if re.search(rf"(^| ){re.escape(name)}(\[\d+\])?( and \S+)? must ", message):
             found = _RULE.search(message)
             assert found is not None
             rules.append(re.sub(r",? or null|,$", "", found[1]).replace("*", "\\*"))

@@ -24,8 +24,12 @@ class SettingError(LadderSearchError, ValueError):
     """A setting has an invalid value."""
 
 
+MOST_NAMES = 24
+"""Valid names in a message, the most similar ones."""
+
+
 class UnknownNameError(LadderSearchError, LookupError):
-    """An unknown name; the message lists the valid names and suggests the nearest.
+    """An unknown name; the message suggests the nearest valid name and lists at most ``MOST_NAMES`` of them.
 
     ``UnknownNameError("study", "mnist-10-full", ["mnist-100-full", "mnist-all-full"])`` reads
     ``unknown study 'mnist-10-full': did you mean 'mnist-100-full'? Known: mnist-100-full, mnist-all-full.``
@@ -36,7 +40,10 @@ class UnknownNameError(LadderSearchError, LookupError):
         near = nearest(name, self.known)
         hint = f": did you mean {near!r}?" if near else "."
         text = name if len(name) <= 100 else f"{name[:99]}…"
-        super().__init__(f"unknown {kind} {text!r}{hint} Known: {', '.join(self.known) or 'none'}.")
+        shown, more = self.known, len(self.known) - MOST_NAMES
+        if more > 0:
+            shown = (*sorted(difflib.get_close_matches(text, self.known, n=MOST_NAMES, cutoff=0.0)), f"{more} more")
+        super().__init__(f"unknown {kind} {text!r}{hint} Known: {', '.join(shown) or 'none'}.")
 
     def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, str, tuple[str, ...]]]:
         # Pickle from the arguments, as the default would pass the message.

@@ -35,7 +35,7 @@ def _begun(path: Path) -> None:
         (["sync", "nothing", "--root", "{root}"], "must be a study folder"),
         (["ui", "--root", "{root}"], "does not exist yet"),
         (["ui", "--tracking", "ftp://x"], "a tracking address starts with"),
-        (["train", "no-such-thing"], "unknown study 'no-such-thing'"),
+        (["train", "no-such-thing"], "unknown bundle or study 'no-such-thing'"),
         (
             ["train", "configs/01-t0021"],
             "a bundle is a folder with a MANIFEST.json and configs/01-t0021 does not exist",

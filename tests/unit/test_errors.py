@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ladder_search import errors
-from ladder_search.errors import LadderSearchError, UnknownNameError, nearest
+from ladder_search.errors import MOST_NAMES, LadderSearchError, UnknownNameError, nearest
 
 LEAVES = [
     cls
@@ -55,6 +55,14 @@ def test_unknown_name_without_a_near_one() -> None:
     assert str(UnknownNameError("family", "zebra", ["ladder", "tagger"])) == (
         "unknown family 'zebra'. Known: ladder, tagger."
     )
+
+
+def test_unknown_name_of_a_long_table_lists_the_most_similar_names() -> None:
+    names = [f"mnist-{number}" for number in range(100)] + ["jsb-lstm", "mnist-full"]
+    message = str(UnknownNameError("study", "mnist-ful", names))
+    assert message.startswith("unknown study 'mnist-ful': did you mean 'mnist-full'? Known: mnist-")
+    assert "mnist-full," in message and "jsb-lstm" not in message
+    assert message.count(",") == MOST_NAMES and message.endswith(f", {len(names) - MOST_NAMES} more.")
 
 
 def test_unknown_name_of_an_empty_table() -> None:
