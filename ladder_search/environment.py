@@ -221,10 +221,17 @@ def _is_fixed(name: str) -> bool:
 
 
 def without_effect(environment: Mapping[str, str]) -> list[str]:
-    """Return the sorted names of variables that are set but have no effect."""
+    """Return the sorted names of variables that the user has set and that have no effect.
+
+    Names that begin with an underscore are left out: libraries set them in their own process, for example PyTorch when
+    it compiles.
+    """
     result = settled(environment)
-    proxies = ("no_proxy", "NO_PROXY")
-    return sorted(n for n, value in environment.items() if n not in proxies and result.get(n) != value)
+    return sorted(
+        name
+        for name, value in environment.items()
+        if not name.startswith("_") and name.lower() != "no_proxy" and result.get(name) != value
+    )
 
 
 def ignored() -> list[str]:

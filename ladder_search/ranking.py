@@ -24,7 +24,7 @@ class SearchSummary:
 
     measure: Measure
     counts: dict[TrialState, int]
-    found: TrialRecord | None
+    suggestion: TrialRecord | None
     """Best COMPLETE suggestion of the sampler, or None."""
     published: float | None
     """Error of the published configuration; None if it is not COMPLETE."""
@@ -35,8 +35,8 @@ class SearchSummary:
     @property
     def best(self) -> float | None:
         """The lower error of the best suggestion and the published configuration."""
-        suggestion = self.found.validation_error if self.found else None
-        return min((error for error in (suggestion, self.published) if error is not None), default=None)
+        suggested = self.suggestion.validation_error if self.suggestion else None
+        return min((error for error in (suggested, self.published) if error is not None), default=None)
 
     @property
     def gap_points(self) -> float | None:
@@ -69,7 +69,7 @@ def summary(study: Study, records: Sequence[TrialRecord]) -> SearchSummary:
     return SearchSummary(
         measure=study.measure,
         counts={state: sum(record.state == state for record in records) for state in STATES},
-        found=next((record for record in ranked if not record.is_reference), None),
+        suggestion=next((record for record in ranked if not record.is_reference), None),
         published=errors.get(PUBLISHED),
         baseline=errors.get(BASELINE),
         target=study.target,

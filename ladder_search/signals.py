@@ -69,7 +69,7 @@ def deferred(arrive: Callable[[int], None]) -> Iterator[None]:
 
 
 @contextmanager
-def kept() -> Iterator[None]:
+def restored() -> Iterator[None]:
     """Restore the handlers that a library replaces while active."""
     with _handled({}):
         yield

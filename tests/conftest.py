@@ -6,6 +6,7 @@ from tests.surroundings import (  # noqa: F401 - pytest finds hooks by their nam
     pytest_collection_finish,
     pytest_collection_modifyitems,
     pytest_report_header,
+    pytest_runtest_call,
     pytest_sessionfinish,
     pytest_terminal_summary,
     pytest_unconfigure,

@@ -15,7 +15,7 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +130,17 @@ def pytest_collection_finish() -> None:
     """Remove what imports of benchmarks have put into the environment, which the commands of tests would inherit."""
     for name in [name for name in os.environ if name not in _names and name.startswith(_USERS)]:
         del os.environ[name]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    """Remove what a library has set in the process of the tests, which later tests would report as the user's."""
+    before = frozenset(os.environ)
+    try:
+        yield
+    finally:
+        for name in [name for name in os.environ if name not in before and name.lstrip("_").startswith(_USERS)]:
+            del os.environ[name]
 
 
 def pytest_report_header() -> str:

@@ -151,7 +151,7 @@ def look(
     network = _network(module.teacher if isinstance(module, Taught) else module)
     part, numbers = shown
     feed = training_feed if part == "validation" else feed_of_test_set
-    outputs = _Told(network, _moving(feed(bundle.spec.member(dataset), dataset, device)), settings)
+    outputs = _Outputs(network, _moving(feed(bundle.spec.member(dataset), dataset, device)), settings)
     probe = None
     if network.bottom is not None or network.body.fed:
         report(0, 2, "the probe")
@@ -160,7 +160,7 @@ def look(
             network, _moving(training_feed(bundle.spec.member(dataset), dataset, device)), unlabelled, settings
         )
     report(1 if probe else 0, 2 if probe else 1, f"{len(numbers)} sequences")
-    return outputs.about(numbers.to(device), probe)
+    return outputs.evaluate(numbers.to(device), probe)
 
 
 def levels(image: str, side: int) -> NDArray[np.uint8]:
@@ -203,14 +203,14 @@ class _Scenes:
         return seen_so_far(self.renderer.visible(self.positions))
 
 
-class _Told:
+class _Outputs:
     """Outputs of a network on sequences of one feed."""
 
     def __init__(self, network: RecurrentLadder, feed: MovingDigits, settings: VideoConfig) -> None:
         self._network, self._feed, self._settings = network, feed, settings
         self._dtype = next(network.parameters()).dtype
 
-    def about(self, numbers: Tensor, probe: Probe | None) -> Video:
+    def evaluate(self, numbers: Tensor, probe: Probe | None) -> Video:
         feed, rows, n = self._feed, self._settings.rows, len(numbers)
         sums: dict[str, Tensor] = {}
         sequences: list[ShownSequence] = []

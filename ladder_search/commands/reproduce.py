@@ -62,18 +62,18 @@ def run(arguments: argparse.Namespace) -> None:
     end = time.monotonic() + (arguments.time_budget or math.inf)
     with reporting(console) as reporter:
         for race in races:
-            names = ", ".join(contender.name for contender in race.found.contenders)
+            names = ", ".join(contender.name for contender in race.reproduction.contenders)
             console.say(f"{race.study.name}: {names}; up to {arguments.seeds} seeds each, kept in {race.folder}")
             race.run(
                 lambda what, progress: reporter.epoch(progress, what),
                 out_of_time=lambda: time.monotonic() > end,
                 source_report=reporter.source_epoch,
             )
-    rows = table([race.found for race in races])
+    rows = table([race.reproduction for race in races])
     text = json.dumps(table_json(rows), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     try:
         write_atomically(output / TABLE, text.encode())
     except OSError as error:
         raise unwritable(output, error) from error
-    print_table(console, rows, [race.found for race in races], root=arguments.root)
+    print_table(console, rows, [race.reproduction for race in races], root=arguments.root)
     console.say(f"kept in {output}")

@@ -55,7 +55,7 @@ def connected(address: RayAddress | None, notify: Callable[[str], None]) -> Iter
 
 def _join(address: RayAddress) -> None:
     try:
-        with signals.kept():
+        with signals.restored():
             ray.init(address=address.value, job_config=_job(), logging_level=logging.ERROR, log_to_driver=False)
     except Exception as error:  # Ray may raise any error if the cluster is unsuitable
         raise address.error(_line(error)) from error
@@ -63,7 +63,7 @@ def _join(address: RayAddress) -> None:
 
 def _start() -> None:
     try:
-        with _of_our_own(), signals.kept():
+        with _of_our_own(), signals.restored():
             # "local" starts a new cluster even if another one runs, so searches do not interfere.
             ray.init(
                 address="local",

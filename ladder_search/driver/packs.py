@@ -140,7 +140,9 @@ def shared(
 
 
 @contextmanager
-def kept(trainable: Any, folder: Path, data: Mapping[str, Dataset], ready: Mapping[str, Path]) -> Iterator[str | None]:
+def stage_keeper(
+    trainable: Any, folder: Path, data: Mapping[str, Dataset], ready: Mapping[str, Path]
+) -> Iterator[str | None]:
     """Start the actor that holds earlier stages; yield its name, None if trials have no stages.
 
     Args: ``folder`` receives the stages as bundles; ``data`` are their data sets by name, without test sets; ``ready``

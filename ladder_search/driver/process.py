@@ -19,7 +19,7 @@ def as_before() -> Iterator[None]:
     loggers = {logger: _state(logger) for logger in map(logging.getLogger, _LOGGERS)}
     hook = sys.excepthook
     try:
-        with environment.ours(), signals.kept(), warnings.catch_warnings():
+        with environment.ours(), signals.restored(), warnings.catch_warnings():
             yield
     finally:
         for logger, (level, its_handlers, propagate) in loggers.items():

@@ -25,7 +25,7 @@ from ladder_search.driver.experiment import names, run_config
 from ladder_search.driver.halt import Halt
 from ladder_search.driver.journal import Journal, space_as_json
 from ladder_search.driver.ledger import Ledger
-from ladder_search.driver.packs import Programs, check_stacks, in_words, kept, shared
+from ladder_search.driver.packs import Programs, check_stacks, in_words, shared, stage_keeper
 from ladder_search.driver.parent_run import ParentRun
 from ladder_search.driver.plan import Plan, at_a_time, choose_slots
 from ladder_search.driver.progress import Progress
@@ -328,7 +328,7 @@ class Run:
         pack = plan.settings.cpus, plan.settings.gpus
         earlier = {name: without_test_set(one) for name, one in self._source_data.items()}
         with (
-            kept(trainable, self._folder.path / SOURCES, earlier, named_bundles(self._own)) as keeper,
+            stage_keeper(trainable, self._folder.path / SOURCES, earlier, named_bundles(self._own)) as keeper,
             shared(trainable, dataset, slots=plan.slots, share=pack, keeper=keeper, copies=self._copies) as sharing,
         ):
             searcher.common |= {"desk": sharing.desk, "keeper": keeper}

@@ -124,7 +124,7 @@ class RecurrentConfig(ModelConfig):
         return Assembly(levels, self.decoder_cell if self.decoder else None, self.feedback, self.iterations)
 
     @property
-    def told(self) -> int:
+    def outputs(self) -> int:
         """Number of outputs of the top level: classes, or notes without a decoder."""
         if self.task == "video":
             return self.classes if self.lambda_c > 0 else 0
@@ -139,12 +139,12 @@ class RecurrentConfig(ModelConfig):
     def measures(self) -> tuple[str, ...]:
         if self.task == "music":
             return ("nll",)
-        return ("error",) * (self.told > 0) + ("prediction_error",) * self.predicts
+        return ("error",) * (self.outputs > 0) + ("prediction_error",) * self.predicts
 
     @property
     def teachable(self) -> bool:
         """Whether the network can have a mean teacher: it classifies and reads unlabelled sequences."""
-        return self.task == "video" and self.told > 0 and self.unlabelled
+        return self.task == "video" and self.outputs > 0 and self.unlabelled
 
     @property
     def reads_unlabelled(self) -> bool:
@@ -187,7 +187,7 @@ class RecurrentConfig(ModelConfig):
     def flops(self, labelled: int, unlabelled: int) -> float:
         music, rows = self.task == "music", labelled + (unlabelled if self.unlabelled else 0)
         frames = 1 if music else self.frames
-        return rows * self.assembly.flops(frames=frames, begun=music, predicts=self.predicts, told=self.told)
+        return rows * self.assembly.flops(frames=frames, begun=music, predicts=self.predicts, told=self.outputs)
 
 
 class Trace(NamedTuple):
@@ -214,7 +214,7 @@ class RecurrentLadder(Teachable):
         self.bottom = Bottom(frame, levels[0], generator) if config.predicts else None
         self._decoded = (config.frames - 1) * config.assembly.decodes(predicts=config.predicts)
         """Decoded frames of a video."""
-        outputs = config.told
+        outputs = config.outputs
         self.W = drawn(outputs, math.prod(levels[-1].size), None, generator) if outputs else None
         self.b = nn.Parameter(torch.zeros(outputs)) if outputs else None
         output = self.b if self.bottom is None else self.bottom.c
@@ -225,7 +225,7 @@ class RecurrentLadder(Teachable):
     def term_names(self) -> tuple[str, ...]:
         if self.config.task == "music":
             return (COST, COST_SUPERVISED, COST_DECAY)
-        classifies, predicted = self.config.told > 0, self.config.predicts
+        classifies, predicted = self.config.outputs > 0, self.config.predicts
         return (COST, *[COST_SUPERVISED] * classifies, *[COST_PREDICTION] * predicted, COST_DECAY)
 
     @property
@@ -248,7 +248,7 @@ class RecurrentLadder(Teachable):
     def _dropped(self) -> list[int]:
         """Channels of the outputs with dropout."""
         if self.config.task == "video":
-            return [self.levels[-1].size[0]] if self.config.told else []
+            return [self.levels[-1].size[0]] if self.config.outputs else []
         return [level.size[0] for level in self.levels[0 if self.config.decoder else -1 :]]
 
     def noise_size(self, labelled: int, unlabelled: int) -> int:
@@ -281,7 +281,7 @@ class RecurrentLadder(Teachable):
         run = self.body(noisy, Steps(rows), decoded=self._decoded)
         logits, terms = None, {COST_DECAY: hyper["weight_decay"][0] * self.half_squares(_WEIGHTS)}
         if self.W is not None:
-            logits = self._told(run.top[-rows:] * drop[0])
+            logits = self._outputs(run.top[-rows:] * drop[0])
             terms[COST_SUPERVISED] = hyper["lambda_c"][0] * functional.cross_entropy(logits[:n_lab], batch.y)
         if self.bottom is not None and run.bottom is not None:
             predicted, targets = self.bottom(noisy[:-rows], run.bottom), clean[rows:]
@@ -315,7 +315,7 @@ class RecurrentLadder(Teachable):
         run = self.body(noisy, Steps(len(x), found=statistics), decoded=self._decoded if decoder else 0)
         if found is not None and statistics is not None:
             found |= averages(self, statistics)
-        return self._told(run.top[-len(x) :] * drop[0])
+        return self._outputs(run.top[-len(x) :] * drop[0])
 
     def statistics(self, x: Tensor, present: Tensor | None = None) -> dict[str, Tensor]:
         """Return the test-time statistics: averages over minibatches and steps of mean and biased variance,
@@ -348,7 +348,7 @@ class RecurrentLadder(Teachable):
         run = self.body(
             as_maps(x, self.frame), Steps(len(x), stored=True), decoded=self._decoded if self.body.fed else 0
         )
-        return torch.softmax(self._told(run.top[-len(x) :]), dim=-1)
+        return torch.softmax(self._outputs(run.top[-len(x) :]), dim=-1)
 
     def scores(self, x: Tensor, y: Tensor, scored: Tensor | None = None) -> Tensor:
         """Return sums for ``measures`` and their divisor: rows for videos; nats and steps, float64, for music.
@@ -372,7 +372,7 @@ class RecurrentLadder(Teachable):
         frames = as_maps(x, self.frame)
         run, sums = self.body(frames, steps, decoded=self._decoded), dict[str, Tensor]()
         if self.W is not None:
-            sums["error"] = (self._told(run.top[-rows:]).argmax(-1) != y).sum().to(x.dtype)
+            sums["error"] = (self._outputs(run.top[-rows:]).argmax(-1) != y).sum().to(x.dtype)
         if self.bottom is not None and run.bottom is not None:
             predicted = torch.sigmoid(self.bottom(frames[:-rows], run.bottom))
             sums["prediction_error"] = (predicted - frames[rows:]).square().mean() * rows
@@ -388,7 +388,7 @@ class RecurrentLadder(Teachable):
             if self.bottom is not None:
                 predicted = as_rows(torch.sigmoid(self.bottom(frames, run.bottom)), x)
         if self.W is not None:
-            probabilities = by_step(torch.softmax(self._told(run.top), -1), rows).transpose(0, 1)
+            probabilities = by_step(torch.softmax(self._outputs(run.top), -1), rows).transpose(0, 1)
         return Trace(predicted, probabilities, bottom)
 
     # --- parts --------------------------------------------------------------------------------------------------------
@@ -401,7 +401,7 @@ class RecurrentLadder(Teachable):
         factors = dropped(torch.ones_like(draws), draws, hyper["dropout"][0])
         return noisy, [each[:, None, None] for each in torch.split(factors, self._dropped, -1)]
 
-    def _told(self, e: Tensor) -> Tensor:
+    def _outputs(self, e: Tensor) -> Tensor:
         """Return the top level's outputs: (rows, height, width, channels) -> (rows, classes or notes)."""
         assert self.W is not None
         return product(e.flatten(1), self.W, bias=self.b)
@@ -414,7 +414,7 @@ class RecurrentLadder(Teachable):
         if self.bottom is not None:
             return self.bottom(x, run.bottom), run.state
         top = run.top if drop is None else run.top * drop[-1]
-        return self._told(top).view(-1, *self.frame).permute(0, 2, 3, 1), run.state
+        return self._outputs(top).view(-1, *self.frame).permute(0, 2, 3, 1), run.state
 
     def _scored(self, logits: Tensor, targets: Tensor, scored: Tensor) -> tuple[Tensor, Tensor]:
         """Return the nats of the scored steps, and their number."""

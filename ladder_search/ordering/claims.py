@@ -74,7 +74,7 @@ class Ordering:
     def __post_init__(self) -> None:
         if self.measure not in MEASURES:
             raise UnknownNameError("measure", self.measure, MEASURES)
-        studies = self.found
+        studies = self.rows
         for name in (name for claim in self.claims for name in claim.pair):
             if name not in self.studies:
                 raise UnknownNameError(f"study of the ordering {self.name}", name, self.studies)
@@ -90,7 +90,7 @@ class Ordering:
                 )
 
     @property
-    def found(self) -> tuple[Study, ...]:
+    def rows(self) -> tuple[Study, ...]:
         return tuple(find_study(name) for name in self.studies)
 
     @property

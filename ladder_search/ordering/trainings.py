@@ -29,7 +29,7 @@ Results = dict[str, list[FinalResult]]
 def shortened_to(ordering: Ordering, epochs: int | None) -> int | None:
     """Return the length of the shortened schedules; None if all are the studies' own. Raise ``SettingError`` if
     ``epochs`` is more than a schedule has."""
-    lengths = {study.training.epochs for study in ordering.found}
+    lengths = {study.training.epochs for study in ordering.rows}
     if epochs is not None and epochs > min(lengths):
         raise SettingError(
             f"--epochs shortens an ordering's schedules, those of {ordering.name} have {min(lengths)} epochs, got "
@@ -57,11 +57,11 @@ def train_all(
 ) -> Results:
     """Train every study on the same fresh seeds, except for existing results; ``report`` is called after every epoch
     with the progress, and the study's name as ``what``."""
-    specs = {study.name: study.trial().changed({}, epochs=epochs) for study in ordering.found}
-    data = {study.data.dataset: datasets.load(study.data.dataset, notify=notify) for study in ordering.found}
+    specs = {study.name: study.trial().changed({}, epochs=epochs) for study in ordering.rows}
+    data = {study.data.dataset: datasets.load(study.data.dataset, notify=notify) for study in ordering.rows}
     for spec in specs.values():  # check all before the first is trained
         spec.check_fits(data[spec.data.dataset])
-    shared_seeds = fresh_seeds(seeds, ordering.found, root)
+    shared_seeds = fresh_seeds(seeds, ordering.rows, root)
     return {
         study.name: train_missing(
             study,
@@ -74,7 +74,7 @@ def train_all(
             report=partial(report, what=study.name),
             curve_every=curve_every,
         )
-        for study in ordering.found
+        for study in ordering.rows
     }
 
 
@@ -82,7 +82,7 @@ def read_all(ordering: Ordering, epochs: int | None, folder: Path) -> Results:
     """Read the results of ``ladder-search train``, in one folder per study; missing ones are skipped. Raise
     ``StudyFolderError`` if the folder is missing or has other content."""
     results = {}
-    for study in ordering.found:
+    for study in ordering.rows:
         result = read_trained(study, study.trial().changed({}, epochs=epochs), folder / study.name)
         if result is not None:
             results[study.name] = [result]
@@ -98,7 +98,7 @@ def learning_curves(ordering: Ordering, results: Results) -> list[Learning]:
     """Return the learning curves of studies that have any and are compared by the ordering's measure."""
     curves = [
         Learning.where_told(study.name, study.title, results[study.name])
-        for study in ordering.found
+        for study in ordering.rows
         if results.get(study.name) and study.measure.name == ordering.measure
     ]
     return [one for one in curves if one is not None]

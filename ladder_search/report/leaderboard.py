@@ -23,8 +23,12 @@ _OTHER_COLUMNS = 64
 
 def summary_lines(study: Study, records: Sequence[TrialRecord]) -> list[str]:
     s = summary(study, records)
-    chosen = [f"{s.found.key} chose {wording.assignments(s.found.params)}."] if s.found and s.found.params else []
-    return [_found_line(s), *chosen, _baseline_line(study, records, s), *_target_lines(s), _counts_line(s)]
+    chosen = (
+        [f"{s.suggestion.key} chose {wording.assignments(s.suggestion.params)}."]
+        if s.suggestion and s.suggestion.params
+        else []
+    )
+    return [_suggestion_line(s), *chosen, _baseline_line(study, records, s), *_target_lines(s), _counts_line(s)]
 
 
 def leaderboard(study: Study, records: Sequence[TrialRecord], *, top: int = 10) -> Table:
@@ -94,13 +98,13 @@ def _standing(measure: Measure, value: float, other: float) -> str:
     return f"{measure.apart(difference)} {'above' if value > other else 'below'}"
 
 
-def _found_line(s: SearchSummary) -> str:
+def _suggestion_line(s: SearchSummary) -> str:
     published = f"the published configuration's {s.measure.text(s.published)}"
-    if s.found is None or s.found.validation_error is None:
+    if s.suggestion is None or s.suggestion.validation_error is None:
         stands = f"; {published} stands" if s.published is not None else ""
         return f"Best found: no suggestion ran to its end{stands}."
-    error = s.found.validation_error
-    text = f"Best found: {s.measure.text(error)} validation {s.measure.title} ({s.found.key})"
+    error = s.suggestion.validation_error
+    text = f"Best found: {s.measure.text(error)} validation {s.measure.title} ({s.suggestion.key})"
     if s.published is None:
         return f"{text}; the published configuration has no result to compare it with."
     return f"{text}, {_standing(s.measure, error, s.published)} {published}."

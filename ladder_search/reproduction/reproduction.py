@@ -160,7 +160,7 @@ class Race:
             data_digest=dataset.digest,
             contenders=find_contenders(study, root, contenders, epochs),
         )
-        self.found = reproduction if earlier is None else _continued(earlier, reproduction, folder)
+        self.reproduction = reproduction if earlier is None else _continued(earlier, reproduction, folder)
 
     def run(
         self,
@@ -185,26 +185,26 @@ class Race:
         with held(self.folder):
             self._save()
             try:
-                for look, count in enumerate(race.looks(len(self.found.seeds)), start=1):
-                    for contender in self.found.contenders:
+                for look, count in enumerate(race.looks(len(self.reproduction.seeds)), start=1):
+                    for contender in self.reproduction.contenders:
                         if not contender.dropped:
                             self._bring(contender.name, count, report, out_of_time)
-                    if count < len(self.found.seeds):
-                        self.found = self.found.after_look(look, count)
+                    if count < len(self.reproduction.seeds):
+                        self.reproduction = self.reproduction.after_look(look, count)
                         self._save()
             except BudgetSpentError:
                 pass
-            self.found = self.found.with_table()
+            self.reproduction = self.reproduction.with_table()
             self._save()
-        return self.found
+        return self.reproduction
 
     def _bring(
         self, name: str, count: int, report: Callable[[str, EpochReport], None], out_of_time: Callable[[], bool]
     ) -> None:
         """Train one contender on its first ``count`` seeds."""
-        contender = next(c for c in self.found.contenders if c.name == name)
+        contender = next(c for c in self.reproduction.contenders if c.name == name)
         place = self.folder / contender.folder
-        seeds = self.found.seeds[len(contender.outcomes) : count]
+        seeds = self.reproduction.seeds[len(contender.outcomes) : count]
         if not seeds:
             return
         block = place / f"seeds-{seeds[0]}-{seeds[-1]}"
@@ -235,12 +235,16 @@ class Race:
         self._put(contender, result.seconds)
 
     def _put(self, contender: Contender, seconds: float = 0.0) -> None:
-        contenders = tuple(contender if c.name == contender.name else c for c in self.found.contenders)
-        self.found = replace(self.found, contenders=contenders, seconds=self.found.seconds + seconds)
+        contenders = tuple(contender if c.name == contender.name else c for c in self.reproduction.contenders)
+        self.reproduction = replace(
+            self.reproduction, contenders=contenders, seconds=self.reproduction.seconds + seconds
+        )
         self._save()
 
     def _save(self) -> None:
-        text = json.dumps({"format": FORMAT, **as_mapping(self.found)}, indent=1, allow_nan=False, ensure_ascii=False)
+        text = json.dumps(
+            {"format": FORMAT, **as_mapping(self.reproduction)}, indent=1, allow_nan=False, ensure_ascii=False
+        )
         try:
             write_atomically(self.folder / FILE, f"{text}\n".encode())
         except OSError as error:

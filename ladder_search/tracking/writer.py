@@ -162,24 +162,24 @@ class Parent:
 
     def __init__(self, pid: int | None) -> None:
         self._pid = pid
-        self.said_goodbye = False
+        self.search_ended = False
         """Whether the pipe is closed: the search has closed its tracker or has ended."""
 
     def gone(self) -> bool:
-        return self.said_goodbye and (self._pid is None or os.getppid() != self._pid)
+        return self.search_ended and (self._pid is None or os.getppid() != self._pid)
 
     def wait(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
-            if self.said_goodbye:
+            if self.search_ended:
                 time.sleep(min(left, POLL_S))
                 if self.gone():
                     return
             elif self._pid is not None and os.getppid() != self._pid:
-                self.said_goodbye = True  # a child of the search still holds the pipe
+                self.search_ended = True  # a child of the search still holds the pipe
                 return
             elif select.select([sys.stdin], [], [], min(left, POLL_S))[0] and not os.read(sys.stdin.fileno(), 4096):
-                self.said_goodbye = True
+                self.search_ended = True
                 return
 
 
@@ -202,7 +202,7 @@ def run(spool_dir: Path, store: str, experiment: str, parent: Parent) -> None:
     courier.save_status("starting")
     status_at = well_at = 0.0
     while True:
-        ending = parent.said_goodbye  # before the step, so that the last events are read
+        ending = parent.search_ended  # before the step, so that the last events are read
         wait = courier.step()
         if wait is None and ending:
             wait = courier.finish()

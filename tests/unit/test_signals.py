@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ladder_search.signals import SIGNALS, Deferred, Interruption, deferred, kept, listening
+from ladder_search.signals import SIGNALS, Deferred, Interruption, deferred, listening, restored
 
 INT, TERM, HUP = SIGNALS
 
@@ -82,7 +82,7 @@ def test_nohup_keeps_its_meaning(usual: list[int]) -> None:
     assert arrived == [] and signal.getsignal(HUP) == signal.SIG_IGN
 
 
-@pytest.mark.parametrize("place", [listening, lambda: deferred(print), kept])
+@pytest.mark.parametrize("place", [listening, lambda: deferred(print), restored])
 def test_the_handlers_of_before_come_back(place: Callable[[], object], usual: list[int]) -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     with place():  # type: ignore[attr-defined]
@@ -90,7 +90,7 @@ def test_the_handlers_of_before_come_back(place: Callable[[], object], usual: li
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
-@pytest.mark.parametrize("place", [listening, lambda: deferred(print), kept])
+@pytest.mark.parametrize("place", [listening, lambda: deferred(print), restored])
 def test_outside_the_main_thread_there_are_no_signals(place: Callable[[], object]) -> None:
     problems: list[BaseException] = []
 

@@ -32,10 +32,10 @@ def _show(console: Console, analysis: Analysis) -> None:
         f"{NLL.title}: {NLL.text(rolls.nll)} over {rolls.steps} steps of {rolls.pieces} pieces, their first steps left "
         f"out; by each note's own last value it is {NLL.number(rolls.markov_nll)}.",
     )
-    console.say(f"The costliest steps: {'; '.join(map(_told, rolls.worst))}.")
+    console.say(f"The costliest steps: {'; '.join(map(_step_in_words, rolls.worst))}.")
 
 
-def _told(one: WorstStep) -> str:
+def _step_in_words(one: WorstStep) -> str:
     notes = " ".join(map(note_name, one.notes)) or "silence"
     how = "sounded at" if one.missed in one.notes else "was silent at"
     return (

@@ -67,7 +67,7 @@ def test_rank_of_nothing():
 def test_summary():
     s = summary(WITH_TARGET, some())
     assert s.counts == {"COMPLETE": 4, "PRUNED": 2, "FAIL": 1}
-    assert s.found is not None and s.found.key == "t0001"
+    assert s.suggestion is not None and s.suggestion.key == "t0001"
     assert (s.published, s.baseline, s.best) == (0.015, 0.24, 0.012)
     assert s.gap_points == pytest.approx(22.8)
     assert s.gap_relative == pytest.approx(0.95)
@@ -76,14 +76,14 @@ def test_summary():
 
 def test_summary_where_the_published_configuration_is_the_best():
     s = summary(WITH_TARGET, [trial(0, name="published", error=0.01), trial(1, error=0.012)])
-    assert s.best == 0.01 and s.found is not None and s.found.number == 1
+    assert s.best == 0.01 and s.suggestion is not None and s.suggestion.number == 1
     assert s.baseline is None and s.gap_points is None and s.gap_relative is None
 
 
 def test_summary_of_nothing():
     s = summary(WITHOUT_TARGET, [])
     assert s.counts == {"COMPLETE": 0, "PRUNED": 0, "FAIL": 0}
-    assert (s.found, s.published, s.baseline, s.best, s.gap_points, s.gap_relative, s.target) == (None,) * 7
+    assert (s.suggestion, s.published, s.baseline, s.best, s.gap_points, s.gap_relative, s.target) == (None,) * 7
 
 
 def test_references_that_did_not_complete_have_no_result():

@@ -120,7 +120,7 @@ def test_the_best_of_the_latest_search_compete(study: Study, spec: TrialSpec, tm
 
 def test_seeds_of_the_search_confirm_nothing(begin: Begin, spec: TrialSpec, tmp_path: Path) -> None:
     searched(tmp_path / "results", "first", spec, replace(with_lr(spec, 0.003), label_seed=1001, draws=2))
-    assert begin(seeds=2).found.seeds == (1003, 1004)
+    assert begin(seeds=2).reproduction.seeds == (1003, 1004)
 
 
 def test_who_is_clearly_worse_gets_no_more_seeds(begin: Begin, spec: TrialSpec, tmp_path: Path) -> None:
