@@ -134,7 +134,7 @@ def read_yaml(text: str, *, what: str = "the file") -> Any:
         return yaml.load(text, _core_schema())
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         # A ValueError that PyYAML does not raise is an int of more than 4300 digits.
-        reason = getattr(error, "problem", None) or getattr(error, "reason", "it is out of all proportion")
+        reason = getattr(error, "problem", None) or getattr(error, "reason", "it is too large")
         raise SettingError(
             f"{what} must be readable as YAML, got {reprlib.repr(text)}: {reason}; quote it or simplify it."
         ) from error
@@ -209,7 +209,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if typing.Protocol in getattr(hint, "__bases__", ()) and dataclasses.is_dataclass(value):
         return value  # settings of a family, built by its own class
     raise TypeError(
-        f"{where} is declared as {hint}, for which there is no rule; declare it as one that _convert names."
+        f"{where} is declared as {hint}, for which there is no conversion; use a type that _convert supports."
     )
 
 

@@ -94,8 +94,8 @@ class PackTrainable(tune.Trainable):
         """
         if self._notice.given and self._epoch == self._kept_epoch:
             raise MachineGoesError(
-                f"a trial whose process gets SIGTERM goes on elsewhere, this one from epoch {self._epoch}; "
-                "nothing is lost and nothing needs to be done."
+                f"the process of this trial received SIGTERM; the trial continues in another process from epoch "
+                f"{self._epoch}; no result is lost and no action is needed."
             )
         if not self._seat.taken and self._from:
             with tune.Checkpoint(self._from).as_directory() as folder:

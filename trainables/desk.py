@@ -87,7 +87,7 @@ class Desk:
             except RayError:  # the host died: assign no more trials to it
                 if self._hosts.get(spot) is entry:
                     del self._hosts[spot]
-        raise SeatLostError(f"the host of {key} did not start; the trial is tried again.")
+        raise SeatLostError(f"the host of {key} did not start; the trial is retried.")
 
     async def vacate(self, key: str) -> None:
         self._release(key)
@@ -253,7 +253,7 @@ class HostSeat:
             self._desk.vacate.remote(self._key)
             # Tune treats an actor error of the host as the death of the trial's own actor.
             raise SeatLostError(
-                f"the process that trained {self._key} has died; it starts again from its checkpoint."
+                f"the process that trained {self._key} has died; the trial restarts from its checkpoint."
             ) from error
 
 

@@ -87,7 +87,7 @@ class Host:
         """
         if device.type == "cuda" and not torch.cuda.is_available():
             raise ResourceError(
-                "a trial was given a GPU that PyTorch cannot use; install the CUDA build of the same torch version."
+                "this trial has a GPU that PyTorch cannot use; install the CUDA build of the same torch version."
             )
         self._dataset, self._trials, self._device, self._sources = dataset, trials, device, sources
         prepare()

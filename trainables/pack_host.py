@@ -113,7 +113,8 @@ class PackHost:
                 self._look_for_dead()
             if host.full:
                 raise SeatLostError(
-                    f"a host seats at most {self._how['trials']} trials and all of them live; it is tried again."
+                    f"a host has slots for at most {self._how['trials']} trials, and all slots are taken; the trial is "
+                    "retried."
                 )
             with self._memory_errors():
                 epoch = host.seat(key, settings, compiled=compiled, checkpoint=Path(checkpoint) if checkpoint else None)
@@ -133,9 +134,7 @@ class PackHost:
         def head_for() -> None:
             self._expected.discard(key)
             if self._host is None or key not in self._host.guests:
-                _settle(
-                    loop, future, SeatLostError(f"{key} has no seat any more; it starts again from its checkpoint.")
-                )
+                _settle(loop, future, SeatLostError(f"{key} has lost its slot; it restarts from its checkpoint."))
                 return
             self._waiting[key] = partial(_settle, loop, future)
             self._host.head_for(key, until)

@@ -48,7 +48,9 @@ class MusicConfig:
     def __post_init__(self) -> None:
         for name, most in (("rows", MOST_ROWS), ("steps", MOST_STEPS)):
             if not 1 <= getattr(self, name) <= most:
-                raise SettingError(f"--{name} of music must lie in 1..{most}, got {getattr(self, name)}; ask for less.")
+                raise SettingError(
+                    f"--{name} of music must lie in 1..{most}, got {getattr(self, name)}; give a number of this range."
+                )
         check_seed(self.seed)
 
 
@@ -138,7 +140,7 @@ def choose(
     if settings.rows > len(among):
         raise SettingError(
             f"--rows must lie in 1..{min(MOST_ROWS, len(among))}, the {part} pieces of {dataset.name}, got "
-            f"{settings.rows}; ask for fewer."
+            f"{settings.rows}; give fewer."
         )
     lengths = corpus.lengths[among]
     fits = np.where(lengths <= settings.steps, lengths, -lengths)  # if none fits, the shortest is nearest
@@ -173,7 +175,7 @@ def look(
         p = network(inputs)
         if not bool(torch.isfinite(p).all()):
             raise CheckpointError(
-                "an analysis needs a network whose answers are finite numbers, got others; analyse one that did not "
+                "an analysis needs finite outputs, and some outputs of this network are not finite; analyse one that did not "
                 "diverge."
             )
         markov_p = torch.sigmoid(torch.where(inputs > 0, by_markov[1], by_markov[0]))
@@ -238,7 +240,10 @@ class _Counted:
 
     def found(self, pieces: int, shown: tuple[ShownPiece, ...]) -> PianoRolls:
         if not self._steps:
-            raise SettingError("music is judged by steps behind a piece's first, and there are none; take other data.")
+            raise SettingError(
+                "the error of music is measured on the steps after the first of each piece, and there are none; "
+                "choose other data."
+            )
         bins = zip(*self._bins.tolist(), strict=True)
         return PianoRolls(
             pieces=pieces,

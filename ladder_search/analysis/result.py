@@ -132,7 +132,7 @@ def examples(bundle: Bundle, dataset: Dataset, part: Part, *, rows: int | None, 
     count = min(usual, len(among)) if rows is None else rows
     if not 1 <= count <= len(among):
         raise SettingError(
-            f"--rows must lie in 1..{len(among)}, the {part} rows of {dataset.name}, got {count}; ask for fewer."
+            f"--rows must lie in 1..{len(among)}, the {part} rows of {dataset.name}, got {count}; give fewer."
         )
     chosen = among[permutations(len(among), seed=seed, tag=EXAMPLES)[0][:count]]
     return Examples(part=part, x=x[chosen], y=y[chosen])
@@ -164,7 +164,8 @@ def kept_analysis(folder: Path, asked: str, *, settings: type[Any], found: type[
         return None
     if not (folder / ANALYSIS).is_file():
         raise StudyFolderError(
-            f"an analysis needs a folder of its own and {folder} exists without an {ANALYSIS}; choose another place."
+            f"an analysis needs an empty folder or one of its own, and {folder} exists without an {ANALYSIS}; "
+            "choose another place."
         )
     remedy = "delete the folder or choose another place"
     with refused(folder / ANALYSIS, "be an analysis of this kind", remedy):

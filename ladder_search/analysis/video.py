@@ -129,7 +129,7 @@ def choose(
     if rows is not None and rows > most:
         raise SettingError(
             f"--rows must lie in 1..{most}, the sequences of a picture and of the {part} part of {dataset.name}, got "
-            f"{rows}; ask for fewer."
+            f"{rows}; give fewer."
         )
     count = min(settings.rows, most)
     judged = max(count, min(settings.judged, len(among)))
@@ -221,7 +221,7 @@ class _Outputs:
             sequences += [_shown(int(chunk[i]), int(feed.y[chunk[i]]), images, i) for i in range(count)]
         if not all(bool(torch.isfinite(value).all()) for value in sums.values()):
             raise CheckpointError(
-                "an analysis needs a network whose answers are finite numbers, got others; analyse one that did not "
+                "an analysis needs finite outputs, and some outputs of this network are not finite; analyse one that did not "
                 "diverge."
             )
         means = {name: tuple((value / n).tolist()) for name, value in sums.items()}

@@ -58,7 +58,7 @@ def train_stage(
         interval = pack.run(member.steps_per_epoch)[slot]
         if not interval.finite:
             raise ResourceError(
-                f"a source must stay finite, {stage} diverged in epoch {epoch}; lower its learning rate."
+                f"a source must stay finite, and {stage} diverged in epoch {epoch}; lower its learning rate."
             )
         row: dict[str, Any] = {EPOCH: epoch, STEP: interval.step, **interval.terms}
         if spec.data.validation:
@@ -178,7 +178,7 @@ def check_same_bundles(spec: TrialSpec, kept: Path) -> None:
     for key, folder in named_bundles(spec).items():
         if (kept / key).is_dir() and (before := digest_of(kept / key)) != (now := digest_of(folder)):
             raise SettingError(
-                f"a search is resumed with the sources that it was begun with and the bundle in {folder} had the "
+                f"a resumed search keeps its sources, and the bundle in {folder} had the "
                 f"digest {before[:12]}, now {now[:12]}; put the first one back (it is kept in {kept / key}) or start a "
                 "new search."
             )

@@ -54,7 +54,7 @@ def export_top(
     records = list(islice(_distinct(study_folder, description), top))
     if not records:
         raise StudyFolderError(
-            f"only finished trials are exported and {study_folder.path} has none; let the search run on or resume it."
+            f"only complete trials can be exported, and {study_folder.path} has none; wait for the search or resume it."
         )
     exports = [(output / bundle_name(rank, record), record) for rank, record in enumerate(records, start=1)]
     for folder, record in exports:
@@ -106,8 +106,8 @@ def _check_settings(checkpoint: Path, record: TrialRecord) -> None:
         return
     if TrialSpec.from_mapping(settings) != TrialSpec.from_mapping(record.settings):  # beyond defaults of newer settings
         raise CheckpointError(
-            f"a trial is exported with its own weights and {checkpoint} has other settings than {record.key}: another "
-            "search with the same name and --storage has written there; begin this one again with another --name."
+            f"a trial is exported with its own weights, and {checkpoint} has other settings than {record.key}: another "
+            "search with the same name and --storage has written there; start this search again with another --name."
         )
 
 
@@ -138,7 +138,7 @@ def _study_name(description: Mapping[str, Any], otherwise: str) -> str:
 def _checkpoint(study_folder: StudyFolder, record: TrialRecord) -> Path:
     if record.checkpoint is None:
         raise CheckpointError(
-            f"a trial is exported from its last checkpoint and {record.key} has none; export fewer or train it again."
+            f"a trial is exported from its last checkpoint, and {record.key} has none; export fewer or train it again."
         )
     folder = study_folder.path / record.checkpoint / FIRST_DRAW  # an absolute path stays unchanged
     if not folder.is_dir():

@@ -98,7 +98,7 @@ def add_output(parser: argparse.ArgumentParser, text: str, default: Path | None 
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where networks are run")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="device of the networks")
 
 
 def add_tracking(parser: argparse.ArgumentParser) -> None:
@@ -117,7 +117,7 @@ def add_training(parser: argparse.ArgumentParser, *, epochs: str, seeds: int | N
 
 
 def add_curve(parser: argparse.ArgumentParser) -> None:
-    text = "measure the test error every N epochs as well, to look at (default: at the end alone)"
+    text = "also measure the test error every N epochs, for the curve (default: only at the end)"
     parser.add_argument("--curve", type=number(), metavar="N", help=text)
 
 

@@ -111,7 +111,7 @@ def _data() -> Iterator[Finding]:
 
 def _variables() -> Iterator[Finding]:
     names = environment.ignored()
-    yield Finding("environment", environment.in_words(names) if names else "no variable that a search would ignore")
+    yield Finding("environment", environment.in_words(names) if names else "no variable that a search ignores")
 
 
 def _existing(folder: Path) -> Path:

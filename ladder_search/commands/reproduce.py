@@ -16,7 +16,7 @@ TABLE = "reproduction.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", nargs="+", type=place, help="studies; each is a group of rows of the table")
+    parser.add_argument("study", nargs="+", type=place, help="studies; each becomes a group of rows of the table")
     text = "number of found configurations that compete"
     parser.add_argument("--contenders", type=number(least=0), default=3, metavar="N", help=text)
     add_training(parser, epochs="a shorter schedule, marked as reduced: no verdict on the target")

@@ -32,13 +32,13 @@ _OPTIONS = {
     "draws": ("N", "label draws of each configuration; its error is their mean"),
     "seed": ("N", "seed of the sampler, weights, noise and batches"),
     "label_seed": ("N", "seed of the label draw, the same for all configurations"),
-    "sampler": ("", "how Optuna suggests configurations"),
-    "scheduler": ("", "how weak trials are stopped"),
+    "sampler": ("", "Optuna sampler that suggests configurations"),
+    "scheduler": ("", "Ray Tune scheduler that stops weak trials"),
     "max_concurrent": ("N", "trials at the same time (default: as many as fit)"),
     "slots": ("N", "trials that share a pack, on one accelerator or CPU share, or auto"),
     "cpus_per_trial": ("N", "CPU cores of a trial, or of a pack (default: what its family requests)"),
     "gpus_per_trial": ("N", "GPUs of a trial or pack; auto: what its family requests (default: auto on a GPU cluster)"),
-    "time_budget": ("SECONDS", "stop trials that still run after this time"),
+    "time_budget": ("SECONDS", "stop the trials that are still running after this time"),
     "compile": ("", "compile the training step"),
     "epochs": ("N", "length of each trial (default: the study's own)"),
     "set": ("NAME=VALUE", "override a setting, for example model.combinator=vanilla"),
@@ -47,7 +47,7 @@ _OPTIONS = {
     "root": ("FOLDER", "folder of the study folders and of the tracking store"),
     "name": ("NAME", "name of the study folder (default: study and time)"),
     "tracking": ("URI", "MLflow store (default: MLFLOW_TRACKING_URI, else a SQLite file in the root folder)"),
-    "offline": ("", "send nothing to the store now; `ladder-search sync` does so later"),
+    "offline": ("", "do not upload to the store now; `ladder-search sync` uploads later"),
     "storage": ("URI", "folder or bucket for checkpoints, writable by every node (default: the study folder)"),
 }  # fmt: skip
 """Setting -> placeholder of its value and help; types, choices and defaults are those of ``SearchSettings``."""
@@ -137,7 +137,7 @@ def _as_begun(given: Mapping[str, Any]) -> dict[str, Any]:
 
     root, name = Path(lasting(given.get("root", "results"))), given.get("name")
     if name is None and "study" not in given:
-        raise SettingError("--resume needs a study or a --name, got neither; name the one to go on with.")
+        raise SettingError("--resume needs a study or a --name, got neither; name the search to resume.")
     folder = StudyFolder(root / name) if name else find_folder(root, given["study"])
     description = folder.description()
     try:
@@ -157,12 +157,12 @@ def _as_begun(given: Mapping[str, Any]) -> dict[str, Any]:
         option = field_name if field_name == "study" else f"--{field_name.replace('_', '-')}"
         if field_name in given and given[field_name] != settings[field_name]:
             raise SettingError(
-                f"a search is resumed as it was begun and {option} of {folder.path} is {settings[field_name]}, got "
+                f"a resumed search keeps its options, and {option} of {folder.path} is {settings[field_name]}, got "
                 f"{given[field_name]}; leave it out or start a new search."
             )
     if given.get("trials", settings["trials"]) < settings["trials"]:
         raise SettingError(
-            f"a search that is resumed may only grow and --trials of {folder.path} is {settings['trials']}, got "
+            f"a resumed search may only become longer, and --trials of {folder.path} is {settings['trials']}, got "
             f"{given['trials']}; leave it out or give more."
         )
     overrides = merge(settings["overrides"], given["overrides"])

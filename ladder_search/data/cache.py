@@ -219,7 +219,7 @@ def _locked(path: Path, notify: Notify) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = Lock(path.parent / f"{path.name}.lock")
         if not lock.acquire():
-            notify(f"another process is filling {path}; waiting for it.")
+            notify(f"another process is building {path}; waiting for it.")
             lock.acquire(timeout=None)
     except OSError as error:
         raise _unusable(error) from error
@@ -235,5 +235,5 @@ def _unusable(error: OSError, n_bytes: int = 0) -> DataError:
     room = f" and have {n_bytes / 1e6:.0f} MB free" if n_bytes else ""
     return DataError(
         f"the cache folder must be writable{room}, {cache_folder()} is not ({error.strerror or error}); "
-        f"mend that or set {CACHE_VARIABLE} to another folder."
+        f"correct this or set {CACHE_VARIABLE} to another folder."
     )

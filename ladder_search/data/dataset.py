@@ -16,7 +16,7 @@ from ladder_search.errors import SettingError
 if TYPE_CHECKING:
     from ladder_search.data.occluded import Scene  # imports torch, and thin trials import this file
 
-PRESENT, FETCHABLE, ABSENT = "present", "can be fetched", "cannot be had here"
+PRESENT, FETCHABLE, ABSENT = "present", "can be fetched", "not available here"
 """States of a data set on this machine."""
 
 

@@ -185,7 +185,7 @@ def steps(corpus: FlatCorpus, segments: Segments, width: int, *, score_first: bo
 def _check(lengths: NDArray[np.int64], **sizes: int) -> None:
     if len(lengths) == 0 or lengths.min() < 1:
         raise SettingError(
-            f"pieces must have at least one step each, got lengths {lengths[:5].tolist()}; drop the empty."
+            f"pieces must have at least one step each, got lengths {lengths[:5].tolist()}; remove the empty ones."
         )
     for name, value in sizes.items():
         if value < 1:

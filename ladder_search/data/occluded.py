@@ -77,7 +77,7 @@ class Scene:
             raise SettingError(f"pooling must be 'mean' or 'max', got {self.pooling!r}; choose one of them.")
         if not self.velocities or any(max(map(abs, v)) > self.room for v in self.velocities):
             raise SettingError(
-                f"velocities must be some, of at most the {self.room} pixels that a digit has to move in, got "
+                f"velocities must be given, at most the {self.room} pixels that a digit has to move in, got "
                 f"{self.velocities}; slow them."
             )
         if any(count < 1 for velocity in self.velocities for _, count in self.starts(velocity)):

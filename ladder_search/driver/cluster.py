@@ -76,7 +76,8 @@ def _start() -> None:
             )
     except Exception as error:  # a socket, a port, memory or a file of Ray may be unavailable
         raise ResourceError(
-            f"a search needs Ray and it did not start: {_line(error)}; `{command_line('doctor')}` may say why."
+            f"a search needs Ray, and Ray did not start: {_line(error)}; "
+            f"`{command_line('doctor')}` may show the reason."
         ) from error
 
 

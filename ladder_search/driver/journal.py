@@ -198,8 +198,8 @@ class Journal:
         if self._backend.error is None:
             return []
         return [
-            f"{self._path.name}: the disk took nothing ({self._backend.error}), so that {self._backend.waiting} "
-            "entries are missing from it; a resume takes what they say from the records and reports of the trials"
+            f"{self._path.name}: the disk accepted nothing ({self._backend.error}), so that {self._backend.waiting} "
+            "entries are missing from it; a resume restores them from the records and reports of the trials"
         ]
 
     def _set_state(self, key: str, before: TrialState, after: TrialState) -> None:
@@ -232,7 +232,7 @@ class Journal:
             with path.open("r+b") as file:
                 file.truncate(len(content) - len(line))
             self.notes.append(
-                f"The last line of {path.name} was cut short and is dropped; what it said is taken from the records."
+                f"The last line of {path.name} was incomplete and is dropped; its content is restored from the records."
             )
 
 

@@ -101,9 +101,9 @@ def check(address: RayAddress) -> None:
     try:
         result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_START_SECONDS + limit)
     except subprocess.TimeoutExpired:
-        raise address.error(f"it has not let a driver in within {_START_SECONDS + limit:g} s") from None
+        raise address.error(f"it has not accepted a driver within {_START_SECONDS + limit:g} s") from None
     if result.returncode == -signal.SIGALRM:
-        raise address.error(f"it has not let a driver in within {limit} s")
+        raise address.error(f"it has not accepted a driver within {limit} s")
     if result.returncode != 0:
         lines = result.stdout.decode(errors="replace").splitlines()
         raise address.error(lines[-1] if lines else f"joining it ended with exit code {result.returncode}")
@@ -116,8 +116,8 @@ def _check_speaks_grpc(address: RayAddress) -> None:
             connection.sendall(_HTTP2)
             answer = connection.recv(9)
     except TimeoutError:
-        raise address.error(f"nothing has answered within {_CONNECT_SECONDS:g} s") from None
+        raise address.error(f"there was no answer within {_CONNECT_SECONDS:g} s") from None
     except (OSError, ValueError) as error:
         raise address.error(str(error)) from error
     if len(answer) < 4 or answer[3] != _SETTINGS:
-        raise address.error("what answers there does not speak gRPC, as a dashboard does not")
+        raise address.error("the server at this address does not speak gRPC; it may be a dashboard")

@@ -82,7 +82,7 @@ def check_unchanged(
     original = description.get("provenance", {})
     if original.get("data_digest") != provenance["data_digest"]:
         raise SettingError(
-            f"a search is resumed on its own data and that of {folder} has the digest {original.get('data_digest')}, "
+            f"a resumed search keeps its data, and the data of {folder} has the digest {original.get('data_digest')}, "
             f"{provenance['data_name']} here has {provenance['data_digest']}; restore the data or start a new search."
         )
     study_then = _as_known_now(description.get("study", {}), study)
@@ -113,7 +113,7 @@ def _same(kind: str, before: Mapping[str, Any], now: Mapping[str, Any], folder: 
         was, is_ = before.get(name, "absent"), now.get(name, "absent")
         if was != is_:
             raise SettingError(
-                f"a search is resumed with the settings and the space it was begun with and the {kind} {name} of "
+                f"a resumed search keeps its settings and its space, and the {kind} {name} of "
                 f"{folder} was {was} and is now {is_}; leave the option out, go back to the code of then, or start a "
                 "new search."
             )

@@ -106,7 +106,7 @@ class Run:
             self._rungs = schedulers.rungs(self._epochs, self._steps_per_epoch, study.stop)
         elif settings.scheduler == "pbt" and not self._space.distributions:
             raise SettingError(
-                "pbt needs parameters to change and the space of this search has none; choose --scheduler asha."
+                "pbt needs parameters to change, and the space of this search has none; choose --scheduler asha."
             )
         self._generation = max(self._study.report_every, self._epochs // 10)
         self._provenance = collect(data_name=dataset.name, data_digest=dataset.digest)
@@ -299,7 +299,7 @@ class Run:
             self.halt.ended = True
             status = "KILLED" if self.halt.interrupted else "FAILED" if self.halt.hopeless else "FINISHED"
             if self.halt.why():
-                self._console.print(f"{self.halt.why()}: what was running is stopped, what has been found is kept.")
+                self._console.print(f"{self.halt.why()}: the running trials are stopped, and all results are kept.")
         finally:  # also after an error or a second Ctrl-C: no trial and no run stays RUNNING
             callback.end_all()
             searcher.close()

@@ -84,7 +84,7 @@ def run_search(
         source_data[stage.data.dataset] = datasets.load(stage.data.dataset, notify=console.say)
         stage.trial(own.seed).check_fits(source_data[stage.data.dataset])
     if study.data.validation < 1:
-        raise SettingError("a search compares validation errors and data.validation is 0; set it to 1 or more.")
+        raise SettingError("a search compares validation errors, and data.validation is 0; set it to 1 or more.")
     if address and not settings.resume:
         _look_for(address, console)  # before a folder is created
     root = Path(lasting(settings.root))

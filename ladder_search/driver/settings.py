@@ -122,7 +122,7 @@ class SearchSettings:
             if value not in (None, "auto") and 0 < value / together < _SMALLEST_SHARE:
                 option = f"--{name.replace('_', '-')}"
                 raise SettingError(
-                    f"each trial must ask for at least {_SMALLEST_SHARE:g} of a resource, got {option} {value:g} over "
+                    f"each trial must request at least {_SMALLEST_SHARE:g} of a resource, got {option} {value:g} over "
                     f"{together} slots; raise it or lower --slots."
                 )
         if isinstance(self.gpus_per_trial, (int, float)):
@@ -131,7 +131,7 @@ class SearchSettings:
             if share > 1 and share % 1:
                 raise SettingError(
                     "--gpus-per-trial (over --slots) must be a fraction below 1 or a whole number, got "
-                    f"{share:g}; Ray gives out no other shares."
+                    f"{share:g}; Ray has no other shares."
                 )
         if self.time_budget is not None:
             in_range("--time-budget", self.time_budget, 1.0, 1e9)

@@ -63,8 +63,8 @@ class Place:
         owner = self._owner()
         if owner is not None and owner["id"] != search:
             raise SettingError(
-                f"a search goes on with its own checkpoints and {redacted(self.address)} belongs to the search in "
-                f"{owner['folder']}; begin a new search with another --name or --storage."
+                f"a search continues from its own checkpoints, and {redacted(self.address)} belongs to the search in "
+                f"{owner['folder']}; start a new search with another --name or --storage."
             )
 
     def claim(self, search: str, folder: Path) -> None:

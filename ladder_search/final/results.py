@@ -293,7 +293,8 @@ def check_folder(folder: Path) -> None:
     )
     if strange:
         raise StudyFolderError(
-            f"a final training needs a folder of its own and {folder} holds {strange[0]!r}; choose another place."
+            f"a final training needs an empty folder or one of its own, and {folder} holds {strange[0]!r}; "
+            "choose another place."
         )
 
 

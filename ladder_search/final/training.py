@@ -166,8 +166,9 @@ def _as_begun(progress: TrainingState, compiled: bool, folder: Path | None) -> b
         progress.compiled = compiled
     if progress.compiled and not compiled and not compiler_found():
         raise StudyFolderError(
-            f"a final training goes on as it began and that in {folder} began with compiled steps, for which no usable "
-            "C++ compiler is here; install g++ (`ladder-search doctor` tells more), or choose another folder."
+            f"a resumed final training keeps its options, and the one in {folder} began with compiled steps, "
+            "which need a C++ compiler that this machine lacks; install g++ (see `ladder-search doctor`), or choose "
+            "another folder."
         )
     return progress.compiled
 

@@ -105,7 +105,7 @@ class RecurrentConfig(ModelConfig):
             )
         if self.task == "video" and not self.measures:
             raise SettingError(
-                f"a network for video must tell classes or predict frames, got model.classes={self.classes} with "
+                f"a network for video must classify or predict frames, got model.classes={self.classes} with "
                 f"lambda_c={self.lambda_c:g}, and decoder={str(self.decoder).lower()} with lambda_p={self.lambda_p:g}; "
                 "give it one of the two."
             )

@@ -43,5 +43,5 @@ def check_checkpoint(folder: Path, search: str | None, where: str = "") -> None:
     if mark.get("search") != search:
         raise ForeignCheckpointError(
             f"a search uses its own checkpoints and {where or folder} is of another one, which has the same name and "
-            "--storage; begin a new search with another --name."
+            "--storage; start a new search with another --name."
         )

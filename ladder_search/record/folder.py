@@ -88,7 +88,7 @@ class StudyFolder:
             ) from error
         except (OSError, ValueError) as error:
             raise StudyFolderError(
-                f"{self.path / 'study.json'} must be readable JSON: {error}; restore it or start anew."
+                f"{self.path / 'study.json'} must be readable JSON: {error}; restore it or start a new search."
             ) from error
         has = content.get("format") if isinstance(content, dict) else None
         if has != FORMAT:
@@ -99,7 +99,7 @@ class StudyFolder:
         names = (content.get("store"), settings.get("study") if isinstance(settings, dict) else None)
         if not all(isinstance(name, str) for name in names):
             raise StudyFolderError(
-                f"{self.path / 'study.json'} must name its study and its store and does not; restore it or start anew."
+                f"{self.path / 'study.json'} must name its study and its store; restore it or start a new search."
             )
         return dict(content)
 

@@ -83,7 +83,7 @@ def sentences(result: JudgedOrdering) -> list[str]:
             )
     if result.epochs is not None:
         lines.append(
-            f"Every schedule was reduced to {result.epochs} epochs: it says nothing of an ordering of full ones."
+            f"Every schedule was reduced to {result.epochs} epochs: the result is no evidence for full schedules."
         )
     return [*lines, verdict(result)]
 

@@ -250,13 +250,13 @@ def _check_answer(store: str, timeout_s: float) -> None:
             raise StoreBusyError(f"the database must be ready, {text} is not yet ({reason}): wait.")
         case "failed" if database:
             raise TrackingError(
-                f"the database must be reachable and let us in, {text} does not ({reason}): start it, or check host, "
-                "port, user, password and database."
+                f"the database must be reachable and accept the login, {text} does not ({reason}): start it, or "
+                "check host, port, user, password and database."
             )
         case "failed" if answer.cause == "proxy":
             raise TrackingError(
-                f"the proxy must lead to the tracking server, to {text} it does not ({reason}): name the host in "
-                "NO_PROXY, or correct HTTP_PROXY and HTTPS_PROXY."
+                f"the proxy must forward to the tracking server, and it does not reach {text} ({reason}): name the "
+                "host in NO_PROXY, or correct HTTP_PROXY and HTTPS_PROXY."
             )
         case "failed" if answer.cause == "certificate":
             raise TrackingError(
@@ -278,12 +278,12 @@ def _check_page(store: str, status: int, body: str) -> None:
     text = redacted(store)
     if status == 403 and "Host" in body:
         raise TrackingError(
-            f"the server must accept the name it is called by, {text} answered 403 'Invalid Host header': "
+            f"the server must accept the host name of the address, {text} answered 403 'Invalid Host header': "
             f"restart it with --allowed-hosts {urlsplit(store).netloc.rpartition('@')[2]}, or use its IP address."
         )
     if status in (401, 403):
         raise TrackingError(
-            f"the server must know the user, {text} answered {status}: set MLFLOW_TRACKING_USERNAME and "
+            f"the server must accept the login, {text} answered {status}: set MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, or keep a login in ~/.mlflow/credentials or ~/.netrc."
         )
     if status >= 500:
@@ -294,7 +294,8 @@ def _check_page(store: str, status: int, body: str) -> None:
         is_mlflow = False
     if not is_mlflow:
         raise TrackingError(
-            f"the address must be that of an MLflow server, {text} answered {status} and not in its manner: check it."
+            f"the address must be that of an MLflow server, {text} answered {status}, "
+            "which MLflow does not: check the address."
         )
 
 

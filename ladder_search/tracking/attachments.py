@@ -65,7 +65,7 @@ class AttachmentQueue:
             return False
         attachment = ack.waiting[target]
         if attachment.file and not (self._spool / attachment.file).exists():
-            _log.warning("%s is no longer in the spool and is given up", attachment)
+            _log.warning("%s is no longer in the spool and is dropped", attachment)
             del ack.waiting[target], self._unsent[target]
             ack.rejected += 1
             return True

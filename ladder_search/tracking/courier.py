@@ -261,12 +261,12 @@ class Courier:
         """
         last = run_id or next(reversed(ack.runs.values()), "")
         if not store.still_has(last) and last:
-            raise EmptiedError("the store no longer has what was sent before: everything is sent again.")
+            raise EmptiedError("the store no longer has the items sent before: everything is sent again.")
 
     def _start_over(self) -> None:
         header = self._reader.header()
         assert header is not None
-        _log.warning("the store no longer has what was sent before: sending everything again")
+        _log.warning("the store no longer has the items sent before: sending everything again")
         self._ack = Ack(spool=header.spool, store=self._target)
         self._attachments.begin(self._ack)
         self._plan = None
@@ -410,7 +410,7 @@ class Courier:
         assert self._ack is not None
         self._ack.rejected += count
         self.status = replace(self.status, last_rejection=str(error))
-        _log.warning("%d item(s) rejected for good: %s", count, error)
+        _log.warning("%d item(s) rejected permanently: %s", count, error)
 
     def _failed(self, sentence: str) -> float:
         self.failures += 1

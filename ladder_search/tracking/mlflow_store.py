@@ -152,7 +152,7 @@ class MlflowStore:
                 if _is_outage(error):
                     raise
                 if not (getattr(error, "errno", None) in _NO_MODES and self._copy(run_id, path, folder)):
-                    raise RejectedError(f"{self._address} did not take a file: {_brief(error)}") from error
+                    raise RejectedError(f"{self._address} did not accept a file: {_brief(error)}") from error
 
     def _copy(self, run_id: str, path: Path, folder: str) -> bool:
         """Copy a file or folder to the run's artifacts; return False if they are not in a folder."""

@@ -185,7 +185,7 @@ class SpoolAppender:
             sync_file(self._fd)
         except OSError as error:
             self.last_error = (
-                f"the disk of {self.folder.path} does not keep what is written ({error.strerror or error})"
+                f"the disk of {self.folder.path} does not store the written data ({error.strerror or error})"
             )
 
     def _release(self) -> None:

@@ -92,7 +92,7 @@ class SpoolTracker:
         self._look_at = 0.0
         if self._spool.cut_bytes:
             self._problem(
-                f"the last event of the previous run was cut short and dropped ({self._spool.cut_bytes} bytes)"
+                f"the last event of the previous run was incomplete and is dropped ({self._spool.cut_bytes} bytes)"
             )
         if start_writer:
             self._start_writer()

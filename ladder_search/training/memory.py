@@ -22,7 +22,7 @@ def out_of_memory(error: Exception) -> str | None:
     if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and not _NO_MEMORY.search(text):
         return None
     amount = _AMOUNT.search(text)
-    return f"out of memory: {amount[1] if amount else 'what it needs'} could not be allocated"
+    return f"out of memory: {amount[1] if amount else 'the required amount'} could not be allocated"
 
 
 def keep_large_blocks() -> None:

@@ -196,7 +196,7 @@ class Pack:
         free = [slot for slot, seat in enumerate(self._seats) if seat is None]
         if not free:
             raise SettingError(
-                f"all {self.slots} slots of the pack are taken; wait for one to leave or start another pack."
+                f"all {self.slots} slots of the pack are taken; wait until a member leaves or start another pack."
             )
         slot = free[0]
         seat = _Seat(Clock(spec), self._data.stream(spec))

@@ -38,7 +38,7 @@ def test_the_console_shows_progress_leaderboard_and_what_to_do_next(finished: An
     # A line per trial that ended; a search that is quiet for 30 seconds prints lines without a trial between them.
     assert sum(bool(re.match(r"t000\d .* of 6; best so far", line)) for line in lines) == TRIALS
     assert sum("t000" in line and " COMPLETE " in line for line in lines) >= 2
-    assert "Steps are not compiled (the search is too short to earn the minute that it takes)." in finished.out
+    assert "Steps are not compiled (the search is too short to save the minute that compiling takes)." in finished.out
     assert "Supervised baseline: " in finished.out
     assert "ladder-search export first" in finished.out
     assert "Ray" not in finished.out and "Configuration for experiment" not in finished.out

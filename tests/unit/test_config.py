@@ -364,7 +364,7 @@ def test_yaml_is_read_as_a_researcher_means_it(text: str, expected: Any) -> None
         ("&x [1, *x]", "tags and aliases are not read"),
         ("a: b: c", "mapping values are not allowed here"),
         ("\x00", "special characters are not allowed"),
-        ("9" * 5000, "it is out of all proportion"),
+        ("9" * 5000, "it is too large"),
         ("[" * 5000, "it is nested more than 20 levels deep"),
         ("--- 1\n--- 2", "but found another document"),
     ],

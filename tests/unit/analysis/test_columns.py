@@ -119,7 +119,7 @@ def test_what_is_half() -> None:
     assert threshold(0.9, 10, "accuracy") == pytest.approx(0.45)
     assert threshold(0.9, 10, "chance") == pytest.approx(0.5)
     assert threshold(0.05, 10, "accuracy") == pytest.approx(0.025)
-    with pytest.raises(SettingError, match=r"more than 10 % of the rows correctly, got 9 %; analyse one that is"):
+    with pytest.raises(SettingError, match=r"more than 10 % of the rows correctly, got 9 %; analyse a trained"):
         threshold(0.09, 10, "chance")
     with pytest.raises(SettingError, match=r"more than 0 %"):
         threshold(0.0, 10, "accuracy")
@@ -351,7 +351,7 @@ def test_an_unknown_noise_suggests_the_nearest() -> None:
 
 def test_networks_that_are_refused() -> None:
     network, x, y = two_classes((math.nan, 1.0), (1.0, 1.0))
-    with pytest.raises(CheckpointError, match="finite answers"):
+    with pytest.raises(CheckpointError, match="finite outputs"):
         examined(network, x, y)
     network, x, y = progressive((), approach="scratch", widths=(6, 3), alpha_init=())
     with pytest.raises(SettingError, match="hidden layers"):

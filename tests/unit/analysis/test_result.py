@@ -181,5 +181,5 @@ def test_a_place_that_cannot_be_made(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
-    with pytest.raises(StudyFolderError, match="an analysis needs a folder of its own"):
+    with pytest.raises(StudyFolderError, match="an analysis needs an empty folder"):
         kept_analysis(tmp_path, ANALYSED.asked, settings=Settings, found=Found)

@@ -117,7 +117,7 @@ def test_fewer_are_asked_for_and_a_second_export_is_refused(
 def test_nothing_finished(study: StudyFolder, tmp_path: Path, dataset: Dataset) -> None:
     for number in (0, 2, 3):
         (study.trials / f"t{number:04d}.json").unlink()
-    with pytest.raises(StudyFolderError, match="has none; let the search run on"):
+    with pytest.raises(StudyFolderError, match="has none; wait for the search"):
         export_top(study, top=1, output=tmp_path / "out", dataset=dataset)
     with pytest.raises(StudyFolderError, match="holds no study"):
         export_top(StudyFolder(tmp_path / "empty"), top=1, output=tmp_path / "out", dataset=dataset)

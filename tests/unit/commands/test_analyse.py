@@ -185,7 +185,7 @@ def test_a_store_that_takes_nothing(
 ) -> None:
     monkeypatch.setattr(Tracker, "stored", False)
     assert run(monkeypatch, bundle, "--draws", "1", "--rows", "50") == 0
-    assert "did not take everything; the same command sends it again" in capsys.readouterr().out
+    assert "did not accept everything; the same command sends it again" in capsys.readouterr().out
 
 
 def test_a_bundle_of_a_final_training_meets_the_test_set(
@@ -238,13 +238,13 @@ def test_whitened_images_are_whitened_for_it_too(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--rows", "298"], "--rows must lie in 1..297, the validation rows of digits, got 298; ask for fewer."),
+        (["--rows", "298"], "--rows must lie in 1..297, the validation rows of digits, got 298; give fewer."),
         (["--test"], "the test set is for bundles of a final training"),
         (["--noise", "scale"], "unknown noise 'scale': did you mean 'scaled'? Known: absolute, scaled."),
         (["--half", "chances"], "unknown half 'chances': did you mean 'chance'? Known: accuracy, chance."),
         (["--seed", "-1"], "a seed must be a whole number from 0 to 2**64 - 1, got -1"),
         (["--judged", "9"], "has the options --rows, --draws, --seed, --noise, --half, got --judged; leave it out."),
-        (["-o", "."], "an analysis needs a folder of its own and . exists without an analysis.json"),
+        (["-o", "."], "an analysis needs an empty folder or one of its own, and . exists without an analysis.json"),
         (["-o", "/dev/null/x"], "must be writable"),
     ],
 )

@@ -61,8 +61,8 @@ def test_a_file_system_that_lacks_something_is_described(tmp_path: Path, monkeyp
     monkeypatch.setattr(fcntl, "flock", refused)
     monkeypatch.setattr(os, "symlink", refused)
     (finding,) = doctor._file_system(tmp_path / "results")
-    assert finding.works and finding.text.startswith("it has no file locks: a file takes the place of each lock, and")
-    assert finding.text.endswith("; it has no symbolic links: nothing here needs them")
+    assert finding.works and finding.text.startswith("it has no file locks: a file replaces each lock; delete")
+    assert finding.text.endswith("; it has no symbolic links: no part of a search needs them")
     monkeypatch.setattr(os, "mkdir", refused)
     assert list(doctor._file_system(tmp_path / "results")) == []  # "results folder" says so
 
@@ -77,7 +77,7 @@ def test_data_that_only_some_studies_need_are_no_failure(tmp_path: Path, monkeyp
     tunes = next(line for line in text.splitlines() if "data nottingham" in line)
     assert tunes.startswith("works  data nottingham") and tunes.endswith("can be fetched")
     assert (
-        "cannot be had here → only needed for its own studies; get it from digits/usps_16x16.npz in the folder" in line
+        "not available here → only needed for its own studies; get it from digits/usps_16x16.npz in the folder" in line
     )
     monkeypatch.setenv("LADDER_SEARCH_DATA", str(tmp_path / "nowhere"))
     code, text = _examined(tmp_path / "results")

@@ -62,7 +62,7 @@ def _recorded(result: FinalResult, folder: Path) -> str:
 def test_a_store_that_takes_nothing(result: FinalResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_Tracker, "stored", False)
     monkeypatch.setattr(final_runs, "_register", lambda *given: pytest.fail("nothing to register with"))
-    assert "did not take everything; the same command sends it again" in _recorded(result, tmp_path)
+    assert "did not accept everything; the same command sends it again" in _recorded(result, tmp_path)
 
 
 def test_a_registry_that_fails(result: FinalResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,7 +204,7 @@ def test_jpeg_images_become_one_plane_after_the_other(folder: Path, monkeypatch:
 def test_the_real_jpeg_images() -> None:
     """Uses the user's own cache and folder."""
     if datasets.state("cifar10-jpeg75") == ABSENT:
-        pytest.skip("cifar10-jpeg75 cannot be had here")
+        pytest.skip("cifar10-jpeg75 not available here")
     found = datasets.load("cifar10-jpeg75")
     assert np.bincount(found.train_y).tolist() == [5000] * 10 and np.bincount(found.test_y).tolist() == [1000] * 10
     # Means and deviations of the colours that are published for CIFAR-10, which JPEG hardly changes.

@@ -110,7 +110,7 @@ def test_a_row_without_a_digest_tells_what_was_recorded(empty_cache: Path, monke
         fetchable=False,
     )
     monkeypatch.setattr(datasets, "DATASETS", {"toy": row})
-    assert datasets.state("toy") == "cannot be had here"
+    assert datasets.state("toy") == "not available here"
     assert datasets.load("toy").digest == content_digest(made)
     assert datasets.state("toy") == "present"
     assert (empty_cache / "toy@3.v1.arrow").is_file()
@@ -156,7 +156,7 @@ def test_state_says_what_can_be_had(empty_cache: Path, tmp_path: Path, monkeypat
 
 def test_digits_without_scikit_learn(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert datasets.state("digits") == "cannot be had here"
+    assert datasets.state("digits") == "not available here"
     with pytest.raises(DataError, match="install scikit-learn"):
         datasets.load("digits")
 

@@ -157,7 +157,7 @@ def test_a_file_of_other_things_than_arrays_is_refused(put: Put, monkeypatch: py
 def test_the_real_files(name: str, train: list[int] | None, test: list[int] | None) -> None:
     """Uses the user's own cache and folder."""
     if datasets.state(name) == ABSENT:
-        pytest.skip(f"{name} cannot be had here")
+        pytest.skip(f"{name} not available here")
     found = datasets.load(name)
     assert found.train_x.shape[1] == found.test_x.shape[1] == (3072 if name.endswith("rgb") else 784)
     assert found.train_x.dtype == np.uint8 and found.train_x.max() > 250 and found.train_x.min() < 5

@@ -52,7 +52,7 @@ def test_compiled_steps_need_a_compiler_where_they_go_on_unless_they_are_switche
     compiler(False)
     with pytest.raises(
         SettingError,
-        match="were compiled, which is not possible here: no C.. compiler is .* or go on with --compile off",
+        match="were compiled, which is not possible here: no C.. compiler is .* or resume with --compile off",
     ):
         kept_compiling(SETTINGS, kept, tmp_path)
     off = kept_compiling(replace(SETTINGS, compile="off", trials=30), kept, tmp_path)
@@ -60,8 +60,8 @@ def test_compiled_steps_need_a_compiler_where_they_go_on_unless_they_are_switche
     now = as_arrangement(Choice(slots=2, why="--slots 2"), off, compiled=False)
     assert in_words(off, kept, now) == [
         "Steps are not compiled (--compile off).",
-        "Until now they were.",
-        "Packs had 1 trials until now and have 2 from here on (--slots).",
+        "Before, they were.",
+        "Packs had 1 trials before and have 2 from now on (--slots).",
     ]
     with pytest.raises(
         SettingError, match="--compile on needs .* here and it does not: no C.. compiler is installed; mend that"
@@ -69,18 +69,22 @@ def test_compiled_steps_need_a_compiler_where_they_go_on_unless_they_are_switche
         new_compiling(replace(SETTINGS, compile="on"))
 
 
+LONG_ENOUGH = "long enough to save more than the minute that compiling takes"
+TOO_SHORT = "too short to save the minute that compiling takes"
+
+
 def test_an_older_search_has_kept_nothing_and_a_damaged_one_is_refused(compiler: Any, tmp_path: Path) -> None:
     assert kept_compiling(SETTINGS, {"slots": 4, "why": ""}, tmp_path) == new_compiling(SETTINGS)
     for damaged in (None, {}, {"mode": "maybe", "compiler": True, "trials": 3}):
-        with pytest.raises(StudyFolderError, match=r"study\.json must say how the search was begun"):
+        with pytest.raises(StudyFolderError, match=r"study\.json must hold the options of the search"):
             kept_compiling(SETTINGS, {"compiling": damaged}, tmp_path)
 
 
 @pytest.mark.parametrize(
     ("compiling", "compiled", "before", "text"),
     [
-        (("auto", True), True, None, "compiled (the search is long enough to earn the minute that it takes)."),
-        (("auto", True), False, None, "not compiled (the search is too short to earn the minute that it takes)."),
+        (("auto", True), True, None, f"compiled (the search is {LONG_ENOUGH})."),
+        (("auto", True), False, None, f"not compiled (the search is {TOO_SHORT})."),
         (("auto", False), False, None, "not compiled (no usable C++ compiler)."),
         (("auto", True), True, True, "compiled (as the search began)."),
         (("on", True), True, None, "compiled (--compile on)."),

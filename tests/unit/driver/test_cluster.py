@@ -71,7 +71,7 @@ def test_whatever_ray_raises_when_it_starts_is_one_sentence(
         assert told.startswith("address in search.yaml must name a running Ray cluster, '10.0.0.1:6379' is none: ")
         assert "num_cpus" not in options  # a cluster counts its own
     else:
-        assert told.startswith("a search needs Ray and it did not start: ")
+        assert told.startswith("a search needs Ray, and Ray did not start: ")
         assert options["num_cpus"] == 3 and os.environ.get("RAY_TMPDIR") == before.get("RAY_TMPDIR")
 
 

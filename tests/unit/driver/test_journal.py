@@ -100,7 +100,7 @@ def test_a_line_that_was_cut_short_is_dropped_and_said(path: Path) -> None:
         path.write_bytes(whole[:-cut])
         again = Journal(path, "search", new=False)
         assert again.notes == [
-            "The last line of optuna.journal was cut short and is dropped; what it said is taken from the records."
+            "The last line of optuna.journal was incomplete and is dropped; its content is restored from the records."
         ]
         assert again.trials()["t0000"].intermediate_values == {}
         again.report("t0000", 0.25, 1)  # Optuna's own reader would fail from here on

@@ -101,7 +101,9 @@ def test_a_place_that_another_search_has_taken_since_is_not_gone_on_with(started
     _begun(started("a", storage=storage))
     shutil.rmtree(tmp_path / "storage")
     _begun(started("b", storage=storage))
-    with pytest.raises(SettingError, match=r"goes on with its own checkpoints and .* belongs to the search in .*b/s"):
+    with pytest.raises(
+        SettingError, match=r"continues from its own checkpoints, and .* belongs to the search in .*b/s"
+    ):
         started("a", storage=storage, resume=True).recall()
 
 

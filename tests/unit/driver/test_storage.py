@@ -25,7 +25,7 @@ def test_a_free_place_is_checked_before_anything_is_begun_and_claimed_once(stora
     second.leave()  # its study folder could not be written
     first.claim("id a", tmp_path / "a" / "s")
     first.claim("id a", tmp_path / "a" / "s")
-    with pytest.raises(SettingError, match=r"belongs to the search in .*a/s; begin a new search with another --name"):
+    with pytest.raises(SettingError, match=r"belongs to the search in .*a/s; start a new search with another --name"):
         second.claim("id b", tmp_path / "b" / "s")
     with pytest.raises(SettingError, match=r"holds the checkpoints of the search in .*a/s; choose another --name or"):
         place_for(storage, tmp_path / "b" / "s", resume=False)
@@ -38,7 +38,7 @@ def test_a_resume_goes_on_in_its_own_place_only(storage: str, tmp_path: Path) ->
     place.check_own("id a")  # nothing is there yet, or was deleted
     place.claim("id a", tmp_path / "a" / "s")
     place.check_own("id a")
-    with pytest.raises(SettingError, match="goes on with its own checkpoints"):
+    with pytest.raises(SettingError, match="continues from its own checkpoints"):
         place.check_own("id b")
 
 

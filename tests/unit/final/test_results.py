@@ -128,7 +128,7 @@ def test_a_result_is_not_overwritten(spec: TrialSpec, tmp_path: Path) -> None:
     assert read_result(tmp_path / "final").mean == 0.02
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.tex").write_text("")
-    with pytest.raises(StudyFolderError, match=r"folder of its own .* holds 'thesis\.tex'"):
+    with pytest.raises(StudyFolderError, match=r"empty folder or one of its own, and .* holds 'thesis\.tex'"):
         write_result(tmp_path / "home", made(spec, 0.02), provenance={}, force=True)
     (tmp_path / "file").write_text("")
     with pytest.raises(StudyFolderError, match="must be writable"):

@@ -253,7 +253,7 @@ def test_another_error_is_no_lack_of_memory() -> None:
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total"), "2.00 GiB"),
         (MemoryError("Unable to allocate 7.45 GiB for an array"), "7.45 GiB"),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), "what it needs"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), "the required amount"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes. "), "8 b"),
     ],
 )

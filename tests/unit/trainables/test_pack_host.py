@@ -97,7 +97,7 @@ def test_a_full_host_frees_the_seats_of_the_dead_and_no_others(host: PackHost) -
         assert await _sit(host, "c") == 0
         with pytest.raises(SeatLostError, match="at most 2 trials"):
             await _sit(host, "d")
-        with pytest.raises(SeatLostError, match="b has no seat any more"):
+        with pytest.raises(SeatLostError, match="b has lost its slot"):
             await host.train("b", 1)
         assert (await host.train("a", 1)).epoch == 1
         await host.leave("a")
@@ -174,7 +174,7 @@ def test_without_memory_all_trials_are_told(host: PackHost, monkeypatch: pytest.
         return ended
 
     a, b = _run(search())
-    assert a.refused == b.refused == "out of memory: what it needs could not be allocated"
+    assert a.refused == b.refused == "out of memory: the required amount could not be allocated"
     assert (a.epoch, b.epoch) == (1, 0)
 
 
