@@ -175,8 +175,8 @@ def look(
         p = network(inputs)
         if not bool(torch.isfinite(p).all()):
             raise CheckpointError(
-                "an analysis needs finite outputs, and some outputs of this network are not finite; analyse one that did not "
-                "diverge."
+                "an analysis needs finite outputs, and some outputs of this network are not finite; "
+                "analyse one that did not diverge."
             )
         markov_p = torch.sigmoid(torch.where(inputs > 0, by_markov[1], by_markov[0]))
         nats, markov_nats = (functional.binary_cross_entropy(q, targets, reduction="none") for q in (p, markov_p))

@@ -221,8 +221,8 @@ class _Outputs:
             sequences += [_shown(int(chunk[i]), int(feed.y[chunk[i]]), images, i) for i in range(count)]
         if not all(bool(torch.isfinite(value).all()) for value in sums.values()):
             raise CheckpointError(
-                "an analysis needs finite outputs, and some outputs of this network are not finite; analyse one that did not "
-                "diverge."
+                "an analysis needs finite outputs, and some outputs of this network are not finite; "
+                "analyse one that did not diverge."
             )
         means = {name: tuple((value / n).tolist()) for name, value in sums.items()}
         predicts = "prediction" in means

@@ -151,7 +151,7 @@ def test_more_pieces_than_there_are() -> None:
     with pytest.raises(SettingError, match=r"--rows must lie in 1..3, the validation pieces of jsb-chorales, got 4;"):
         found_in(bundle_of(), rows=4)
     for name, value, most in (("rows", 13, 12), ("steps", 401, 400)):
-        with pytest.raises(SettingError, match=rf"--{name} of music must lie in 1..{most}, got {value}; ask for less"):
+        with pytest.raises(SettingError, match=rf"--{name} of music must lie in 1..{most}, got {value}; give"):
             MusicConfig(**{name: value})
 
 

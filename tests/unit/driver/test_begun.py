@@ -64,7 +64,8 @@ def test_compiled_steps_need_a_compiler_where_they_go_on_unless_they_are_switche
         "Packs had 1 trials before and have 2 from now on (--slots).",
     ]
     with pytest.raises(
-        SettingError, match="--compile on needs .* here and it does not: no C.. compiler is installed; mend that"
+        SettingError,
+        match="--compile on needs a working C.. compiler, .*: no C.. compiler is installed; correct this",
     ):
         new_compiling(replace(SETTINGS, compile="on"))
 

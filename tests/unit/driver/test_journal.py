@@ -201,7 +201,7 @@ def test_a_journal_that_is_missing_from_the_disk_at_the_end_is_reported(
         patch.setattr(os, "write", gone)
         journal.end("t0000", "COMPLETE", 0.25)
         (problem,) = journal.close()
-        assert "Read-only file system), so that 1 entries are missing from it; a resume takes" in problem
+        assert "Read-only file system), so that 1 entries are missing from it; a resume restores" in problem
     assert journal.close() == []
     assert Journal(path, "search", new=False).study.best_value == 0.25
 
