@@ -24,7 +24,7 @@ import torch
 
 from ladder_search.bundles.bundle import BundleMetrics, write_bundle
 from ladder_search.models import FAMILIES
-from tests.assets.recorded import EXAMPLES, SEARCH, TRAINING
+from tests.assets.recorded import ANALYSIS, COMPARISON, EXAMPLES, SEARCH, TRAINING
 from tests.contracts.test_families import network_of, spec_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +32,16 @@ LIMIT = 300.0
 LARGEST = 9_000
 """Attachments of the spool with more bytes are cut to their first 64."""
 LEFT_OUT = shutil.ignore_patterns(
-    "pictures", "*.pkl", "experiment_state-*", "search_gen_state-*", ".validate*", "*lock", "mlflow.db*", "mlartifacts"
+    "pictures",
+    "*.pkl",
+    "experiment_state-*",
+    "search_gen_state-*",
+    ".validate*",
+    "*lock",
+    "mlflow.db*",
+    "mlartifacts",
+    "*.png",
+    "*.html",
 )
 
 
@@ -46,7 +55,9 @@ def main() -> None:
         (work / "ladder-search").write_text("from ladder_search.cli import main\nmain()\n")
         record(work)
         expected = {"bundles": record_families(work / "families")}
-        for result in ("configs", "families", "final", "interrupted"):
+        run(work, "analyse", *ANALYSIS)
+        shutil.rmtree(work / "analyses" / "recurrent" / "spool")
+        for result in ("analyses", "configs", "families", "final", "interrupted"):
             shutil.copytree(work / result, target / result, ignore=LEFT_OUT)
         shutil.copytree(work / "results", target / "results", ignore=LEFT_OUT)
     shutil.rmtree(target / "final" / "spool")
@@ -67,6 +78,7 @@ def record(work: Path) -> None:
     bundle = bundle.rename(work / "configs" / "published")
     run(work, "train", "configs/published", "-o", "final", *TRAINING)
     run(work, "reproduce", "digits-50-base", "--seeds", "2", "--epochs", "2")
+    run(work, "compare", *COMPARISON)
     killed = work / "results" / "killed"
     interrupt(
         work, signal.SIGKILL, (killed / "checkpoints" / "t0000" / "checkpoint_000000" / "trial.json").exists,

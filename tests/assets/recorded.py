@@ -13,6 +13,8 @@ SEARCH = (
     "--set", "model.widths=64,8,10", "--set", "model.lambda_=1000,10,0.1", "--set", "model.noise_std=0.3,0.3,0.3",
     "--set", "stop.first_rung_steps=20",
 )  # fmt: skip
+COMPARISON = ("digits-50-base", "digits-100-base", "--seeds", "1", "--epochs", "1")
+ANALYSIS = ("families/recurrent", "--rows", "2", "--judged", "20", "--probe-steps", "3")
 TRAINING = ("--seeds", "2", "--epochs", "6", "--curve", "3")
 
 

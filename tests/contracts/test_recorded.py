@@ -31,7 +31,7 @@ from ladder_search.record.folder import StudyFolder
 from ladder_search.reproduction.reproduction import read_reproduction
 from ladder_search.tracking.address import default_store
 from ladder_search.training.checkpoint import read_member
-from tests.assets.recorded import EXAMPLES, RECORDED, TRAINING
+from tests.assets.recorded import ANALYSIS, COMPARISON, EXAMPLES, RECORDED, TRAINING
 
 ROOT = Path(__file__).resolve().parents[2]
 Command = Callable[..., str]
@@ -160,6 +160,21 @@ def test_a_reproduction_is_read_and_not_repeated(command: Command, place: Path) 
     assert read_reproduction(folder) == recorded
     after = _contents(folder)
     assert after.keys() >= before.keys()
+
+
+def test_a_comparison_is_read_and_not_trained_again(command: Command, place: Path) -> None:
+    folder = place / "results" / "comparisons" / "digits"
+    before = _contents(folder)
+    assert "digits-100-base" in command("compare", *COMPARISON)
+    after = _contents(folder)
+    assert {name: after[name] for name in before} == before
+
+
+def test_an_analysis_is_read_and_not_repeated(command: Command, place: Path) -> None:
+    before = _contents(place / "analyses")
+    assert "Means over 20 sequences, of which 2 are drawn." in command("analyse", *ANALYSIS)
+    after = _contents(place / "analyses")
+    assert {name: after[name] for name in before} == before
 
 
 def test_everything_appears_in_a_report(command: Command, place: Path) -> None:
