@@ -1,13 +1,16 @@
 """Names of all metrics that a trial reports.
 
-The objective of a search is called its error, whatever it measures; ``MEASURES`` defines its format. Classification
+The objective of a search is called its error, whatever it measures; ``MEASURES`` defines its format and its direction,
+and every comparison of two values goes through ``Measure``. Classification
 errors are fractions (0.0106 is 1.06 %); costs are in nats or mean squared units; times are in milliseconds.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 STEP = "step"
 EPOCH = "epoch"
@@ -41,13 +44,15 @@ def cost_denoising(layer: int) -> str:
     return f"cost_denoising_{layer}"
 
 
+T = TypeVar("T")
+
 NOTHING = "–"
 """Placeholder for a missing value."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measure:
-    """The objective of a search, which is minimised, and its format."""
+    """The objective of a search, its direction and its format."""
 
     name: str
     title: str
@@ -58,11 +63,45 @@ class Measure:
     difference: str
     limit: float | None
     """Upper bound of the measure; None if unbounded."""
+    rises: bool = False
+    """Whether larger values are better."""
+
+    def loss(self, value: float) -> float:
+        """Return the value as a quantity of which less is better, for every comparison, order and test: the value, or
+        its negative if larger values are better."""
+        return -value if self.rises else value
+
+    def gain(self, value: float, other: float) -> float:
+        """Return by how much ``value`` is better than ``other``; negative if it is worse."""
+        return self.loss(other) - self.loss(value)
+
+    def best(self, things: Iterable[T], value: Callable[[T], float]) -> T | None:
+        """Return the first of ``things`` with the best ``value``; None without any."""
+        return min(things, key=lambda thing: self.loss(value(thing)), default=None)
+
+    @property
+    def worst(self) -> float:
+        """Infinity, negative if larger values are better: any finite value is better."""
+        return self.loss(math.inf)
+
+    @property
+    def direction(self) -> Literal["minimize", "maximize"]:
+        """Direction of an Optuna study."""
+        return "maximize" if self.rises else "minimize"
+
+    @property
+    def mode(self) -> Literal["min", "max"]:
+        """Mode of Ray's schedulers and searchers."""
+        return "max" if self.rises else "min"
+
+    def beyond(self, worse: bool) -> Literal["above", "below"]:
+        """Return on which side of a value the worse, or the better, values are."""
+        return "above" if worse != self.rises else "below"
 
     @property
     def label(self) -> str:
         """Title of an axis; without the unit for a percentage, as every tick has it."""
-        return self.title if self.unit == "%" else f"{self.title}, {self.unit}"
+        return self.title if self.unit in ("%", "") else f"{self.title}, {self.unit}"
 
     def number(self, value: float) -> str:
         """Format a value without its unit: 0.0106 -> ``1.06``."""
@@ -70,11 +109,11 @@ class Measure:
 
     def text(self, value: float | None) -> str:
         """Format a value: 0.0106 -> ``1.06 %``; – for None."""
-        return NOTHING if value is None or not math.isfinite(value) else f"{self.number(value)} {self.unit}"
+        return NOTHING if value is None or not math.isfinite(value) else f"{self.number(value)} {self.unit}".rstrip()
 
     def rounded(self, value: float) -> str:
         """Format a value as short as possible: 0.15 -> ``15 %``."""
-        return f"{self.scale * value:g} {self.unit}"
+        return f"{self.scale * value:g} {self.unit}".rstrip()
 
     def apart(self, difference: float) -> str:
         """Format a difference: 0.0014 -> ``0.14 points``."""
@@ -96,7 +135,13 @@ PREDICTION_ERROR = Measure(
 )
 """Mean squared error of the next frame's pixels."""
 
+AMI = Measure(name="ami", title="AMI", unit="", scale=1.0, digits=3, difference="AMI", limit=1.0, rises=True)
+"""Adjusted mutual information of groups and true segments, mean over images, with the normaliser ``max`` of the papers
+on Tagger; see ``nn.ami``."""
+AMI_ARITHMETIC = replace(AMI, name="ami_arithmetic", title="AMI (arithmetic)")
+"""The same with the arithmetic mean as normaliser, scikit-learn's present default; never smaller."""
+
 STUDENT_ERROR = replace(ERROR, name="student_error", title="student's error")
 """Error of the student of a mean teacher."""
 
-MEASURES: dict[str, Measure] = {m.name: m for m in (ERROR, NLL, PREDICTION_ERROR, STUDENT_ERROR)}
+MEASURES: dict[str, Measure] = {m.name: m for m in (ERROR, NLL, PREDICTION_ERROR, STUDENT_ERROR, AMI, AMI_ARITHMETIC)}

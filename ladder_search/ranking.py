@@ -20,7 +20,7 @@ STATES: tuple[TrialState, ...] = get_args(TrialState)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchSummary:
-    """Results of a search; errors are validation errors in the unit of ``measure``."""
+    """Results of a search; errors are validation values of ``measure``, whatever its direction."""
 
     measure: Measure
     counts: dict[TrialState, int]
@@ -34,27 +34,34 @@ class SearchSummary:
 
     @property
     def best(self) -> float | None:
-        """The lower error of the best suggestion and the published configuration."""
+        """The better value of the best suggestion and the published configuration."""
         suggested = self.suggestion.validation_error if self.suggestion else None
-        return min((error for error in (suggested, self.published) if error is not None), default=None)
+        return self.measure.best((value for value in (suggested, self.published) if value is not None), float)
 
     @property
     def gap_points(self) -> float | None:
-        """Baseline minus best in displayed units (percentage points for errors); positive if the study is better."""
-        return None if self.baseline is None or self.best is None else self.measure.scale * (self.baseline - self.best)
+        """Gain of the best over the baseline in displayed units (percentage points for errors); positive if better."""
+        if self.baseline is None or self.best is None:
+            return None
+        return self.measure.scale * self.measure.gain(self.best, self.baseline)
 
     @property
     def gap_relative(self) -> float | None:
-        """Relative reduction of the baseline's error: 0.5 halves it."""
-        return (self.baseline - self.best) / self.baseline if self.baseline and self.best is not None else None
+        """Gain relative to the baseline: 0.5 halves an error."""
+        if not self.baseline or self.best is None:
+            return None
+        return self.measure.gain(self.best, self.baseline) / abs(self.baseline)
 
 
-def rank(records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """Return COMPLETE trials by validation error, then PRUNED ones (longest first), then FAIL; ties by number."""
+def rank(records: Iterable[TrialRecord], measure: Measure) -> list[TrialRecord]:
+    """Return COMPLETE trials, best first by validation value, then PRUNED ones (longest first), then FAIL.
+
+    Ties are in the order of the numbers.
+    """
 
     def place(record: TrialRecord) -> tuple[int, float, int]:
         if is_ranked(record):
-            return 0, record.validation_error or 0.0, record.number
+            return 0, measure.loss(record.validation_error or 0.0), record.number
         # Errors after different numbers of epochs are not comparable, but the epochs are.
         return 1 + STATES.index(record.state), -wording.epochs_trained(record), record.number
 
@@ -62,7 +69,7 @@ def rank(records: Iterable[TrialRecord]) -> list[TrialRecord]:
 
 
 def summary(study: Study, records: Sequence[TrialRecord]) -> SearchSummary:
-    ranked = [record for record in rank(records) if is_ranked(record)]
+    ranked = [record for record in rank(records, study.measure) if is_ranked(record)]
     errors: dict[str, float | None] = {}
     for record in ranked:
         errors.setdefault(record.name, record.validation_error)

@@ -4,7 +4,7 @@ The verdict compares the mean of the runs with the published mean by two tests w
 freedom of the smaller sample (Mickey and Brown 1966), which keeps the level for any two variances:
 
 * better, worse: the two-sided test finds a difference.
-* reproduced: the one-sided test finds the mean less than a margin above the published one. The margin is fixed in
+* reproduced: the one-sided test finds the mean less than a margin worse than the published one. The margin is fixed in
   advance: one published standard deviation, or that of the target.
 * not enough seeds: neither.
 
@@ -20,6 +20,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ladder_search.metrics import MEASURES
 from ladder_search.studies.study import Target
 
 LEVEL = 0.05
@@ -62,7 +63,10 @@ class Summary:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AgainstTarget:
-    """The mean of the runs compared with the published one."""
+    """The mean of the runs compared with the published one.
+
+    Means are losses (``Measure.loss``): errors, or the negatives of values of which more is better.
+    """
 
     own: Summary
     published: Summary
@@ -76,9 +80,10 @@ class AgainstTarget:
         spread = own.deviation or target.deviation or 0.0
         if target.withheld or margin is None or own.n < 2 or not spread:
             return None
+        loss = MEASURES[target.measure].loss
         return cls(
-            own=Summary(mean=own.mean, deviation=spread, n=own.n),
-            published=Summary(mean=target.error, deviation=target.deviation or spread, n=target.seeds),
+            own=Summary(mean=loss(own.mean), deviation=spread, n=own.n),
+            published=Summary(mean=loss(target.error), deviation=target.deviation or spread, n=target.seeds),
             margin=margin,
         )
 

@@ -15,7 +15,7 @@ import torch
 from ladder_search.bundles.stages import Networks
 from ladder_search.data.dataset import Dataset
 from ladder_search.errors import ResourceError
-from ladder_search.metrics import EPOCH, LEARNING_RATE, STEP, STEP_TIME_MS, VALIDATION_ERROR, validation_score
+from ladder_search.metrics import EPOCH, LEARNING_RATE, STEP, STEP_TIME_MS, VALIDATION_ERROR, Measure, validation_score
 from ladder_search.training.ahead import prepare
 from ladder_search.training.checkpoint import read_member, write_member
 from ladder_search.training.memory import out_of_memory
@@ -46,7 +46,7 @@ class _Guest:
         """Replace the row's error by the best so far, as in final training; the epoch's error is kept as a score."""
         assert self.best is not None, "every epoch's own error counts"
         error: float = row[VALIDATION_ERROR]
-        if error < self.best:  # NaN never is
+        if self.spec.measure.gain(error, self.best) > 0:  # NaN never is
             self.best = error
         judged = self.best if math.isfinite(error) else error
         return {**row, VALIDATION_ERROR: judged, validation_score(self.spec.measure.name): error}
@@ -140,7 +140,7 @@ class Host:
             raise
         steps = members[0].steps_per_epoch
         epoch = states[0].step // steps if states[0] is not None else 0
-        best = _read_best(checkpoint) if self._dataset.held_out else None
+        best = _read_best(checkpoint, spec.measure) if self._dataset.held_out else None
         self._guests[key] = _Guest(spec=spec, slots=slots, steps_per_epoch=steps, epoch=epoch, best=best)
         return epoch
 
@@ -303,9 +303,9 @@ def _folders(checkpoint: Path, spec: TrialSpec) -> list[Path]:
     return [checkpoint / f"member-{draw}" for draw in range(spec.draws)]
 
 
-def _read_best(checkpoint: Path | None) -> float:
+def _read_best(checkpoint: Path | None, measure: Measure) -> float:
     if checkpoint is None or not (checkpoint / BEST).is_file():
-        return math.inf
+        return measure.worst
     return float(json.loads((checkpoint / BEST).read_text(encoding="utf-8"))[VALIDATION_ERROR])
 
 

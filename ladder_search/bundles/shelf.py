@@ -39,7 +39,7 @@ def train_stage(
 ) -> str:
     """Train an earlier stage, write it as a bundle and return the bundle's digest.
 
-    Training ends at the first epoch whose validation error is at most ``stop_at``, or with the schedule, without
+    Training ends at the first epoch whose validation error reaches ``stop_at``, or with the schedule, without
     reading the test set. ``report`` is called after every epoch with the completed epochs and their maximum.
 
     Raises:
@@ -65,7 +65,7 @@ def train_stage(
             error = row[VALIDATION_ERROR] = pack.validation_errors()[slot]
         rows.append(row)
         report(epoch, epochs)
-        if config.stop_at is not None and error is not None and error <= config.stop_at:
+        if config.stop_at is not None and error is not None and config.model.measure.gain(error, config.stop_at) >= 0:
             break
     else:
         if epochs and config.stop_at is not None:

@@ -18,6 +18,7 @@ from ladder_search.bundles.stages import FOLDER
 from ladder_search.data.dataset import Dataset
 from ladder_search.disk.folders import taken
 from ladder_search.errors import CheckpointError, SettingError, StudyFolderError
+from ladder_search.metrics import Measure
 from ladder_search.provenance import collect
 from ladder_search.record.checkpoint import check_checkpoint
 from ladder_search.record.folder import StudyFolder
@@ -87,11 +88,18 @@ def _distinct(study_folder: StudyFolder, description: Mapping[str, Any]) -> Iter
     """Yield the best trial of each configuration. In population based training, trials with equal settings can have
     different histories, so they count as equal only if their weights are equal."""
     copies, identities = _copies(description), set()
-    for record in best_trials(study_folder.read_trials()):
+    records = study_folder.read_trials()
+    measures = {_measure(record) for record in records if record.state == "COMPLETE"}
+    assert len(measures) < 2, "the trials of a search have one measure"
+    for record in best_trials(records, *measures) if measures else ():
         key = identity(record.settings), member_digest(_checkpoint(study_folder, record)) if copies else ""
         if key not in identities:
             identities.add(key)
             yield record
+
+
+def _measure(record: TrialRecord) -> Measure:
+    return TrialSpec.from_mapping(record.settings).measure
 
 
 def _copies(description: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Generator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -101,9 +101,11 @@ class Journal:
         go_on(key)               -> RUNNING again
     """
 
-    def __init__(self, path: Path, name: str, *, new: bool) -> None:
-        """Create a journal at ``path``, or open that of an earlier execution; raise ``StudyFolderError`` if that
-        fails."""
+    def __init__(
+        self, path: Path, name: str, *, new: bool, direction: Literal["minimize", "maximize"] = "minimize"
+    ) -> None:
+        """Create a journal at ``path``, or open that of an earlier execution, whose direction is in the file; raise
+        ``StudyFolderError`` if that fails."""
         self.notes: list[str] = []
         if new:
             with suppress(OSError):  # of a search that was killed before it began
@@ -114,11 +116,12 @@ class Journal:
         self._backend, storage = _opened(path)
         pairs = []
         for title in (name, f"{name}/{REFERENCES}"):
-            memory = optuna.create_study(study_name=title, direction="minimize")
             if new:
-                stored = optuna.create_study(storage=storage, study_name=title, direction="minimize")
+                stored = optuna.create_study(storage=storage, study_name=title, direction=direction)
             else:
                 stored = _load(storage, title, path)
+            memory = optuna.create_study(study_name=title, direction=stored.direction)
+            if not new:
                 memory.add_trials(stored.get_trials(deepcopy=False))
             pairs.append(_Pair(memory, stored))
         if new and self._backend.error is not None:
@@ -137,6 +140,11 @@ class Journal:
     def study(self) -> optuna.Study:
         """The study that the sampler reads: all trials except fixed points outside its space."""
         return self._main.memory
+
+    @property
+    def mode(self) -> Literal["min", "max"]:
+        """Direction of the studies in Ray's words."""
+        return "max" if self.study.direction == optuna.study.StudyDirection.MAXIMIZE else "min"
 
     @property
     def references(self) -> optuna.Study:

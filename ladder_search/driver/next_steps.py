@@ -27,7 +27,7 @@ def next_steps(result: SearchResult) -> list[str]:
         lines.append(f"look at it      {address} in a browser")
     else:
         lines.append(line("look at it", "ui"))
-    best = best_trials(result.records)
+    best = best_trials(result.records, result.study.measure)
     if best:
         bundles = f"configs/{name}"
         export = command_line("export", name, top=3, output=bundles, root=root)

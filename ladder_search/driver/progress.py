@@ -13,6 +13,7 @@ from typing import Self
 from ladder_search import wording
 from ladder_search.console import Console
 from ladder_search.console.live import View, live
+from ladder_search.ranking import rank
 from ladder_search.record.trial import TrialRecord
 from ladder_search.studies.study import Study
 from ladder_search.wording import BASELINE, finite
@@ -142,8 +143,8 @@ class Progress:
 
     def _best(self) -> str:
         complete = [r for r in self._ended.values() if r.state == "COMPLETE" and finite(r.validation_error)]
-        errors = [(r.validation_error, r.key) for r in complete if r.name != BASELINE]
-        text = f"best so far {self._shown(min(errors)[0])} ({min(errors)[1]})" if errors else "best so far –"
+        best = next(iter(rank([r for r in complete if r.name != BASELINE], self._study.measure)), None)
+        text = f"best so far {self._shown(best.validation_error)} ({best.key})" if best else "best so far –"
         if self._study.target is not None:
             return f"{text}, target {self._study.target}"
         baseline = [r.validation_error for r in complete if r.name == BASELINE]

@@ -215,7 +215,7 @@ class Run:
 
     def _begin_journal(self) -> Journal:
         try:
-            return Journal(self._folder.journal, self._search, new=True)
+            return Journal(self._folder.journal, self._search, new=True, direction=self._study.measure.direction)
         except StudyFolderError:
             self._leave_place()
             raise
@@ -406,13 +406,18 @@ class Run:
             return {"settings": settings, **programs.needed(settings)}
 
         return schedulers.PatientPBT(
-            interval=self._generation, distributions=self._space.distributions, resolve=resolve
+            interval=self._generation,
+            mode=self._study.measure.mode,
+            distributions=self._space.distributions,
+            resolve=resolve,
         )
 
     def _tags(self) -> dict[str, str]:
         return {
             "study": self._study.name,
             "family": self._study.family,
+            "measure": self._study.measure.name,
+            "direction": self._study.measure.direction,
             "search": self._folder.path.name,
             "search_id": self._id,
             "git_sha": str(self._provenance.get("git_sha")),

@@ -35,21 +35,22 @@ def rungs(epochs: int, steps_per_epoch: int, stop: StopConfig) -> list[int]:
 class PatientASHA(FIFOScheduler):
     """Asynchronous successive halving (Li et al. 2020) that never stops protected trials.
 
-    A trial stops at a rung if its error is above the best ``1 / reduction`` of the errors recorded there, and between
-    rungs if it is above the study's failure level after the configured number of updates.
+    A trial stops at a rung if its error is worse than the best ``1 / reduction`` of the errors recorded there, and
+    between rungs if it is worse than the study's failure level after the configured number of updates. What is worse
+    is defined by the measure; losses are compared.
     """
 
     def __init__(self, *, rungs: Sequence[int], stop: StopConfig, reasons: dict[str, str], measure: Measure) -> None:
         """Args: ``rungs`` are epochs, possibly none; ``reasons`` receives, by key, why a trial was stopped."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._recorded: dict[int, dict[str, float]] = {rung: {} for rung in sorted(rungs, reverse=True)}
-        """Error by rung, highest first, and key."""
+        """Loss by rung, highest first, and key."""
         self._stop, self._measure, self._reasons = stop, measure, reasons
 
     def recall(self, key: str, errors: Mapping[int, float | None]) -> None:
         for rung, recorded in self._recorded.items():
             if (error := errors.get(rung)) is not None:
-                recorded[key] = error
+                recorded[key] = self._measure.loss(error)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         key, error, steps = trial.config["key"], result[VALIDATION_ERROR], result[STEP]
@@ -58,8 +59,9 @@ class PatientASHA(FIFOScheduler):
             return str(TrialScheduler.CONTINUE)
         if is_worse:
             self._reasons[key] = f"stopped at the rung of epoch {result[EPOCH]}"
-        elif steps >= self._stop.failure_steps and error > self._stop.failure_error:
-            level = f"{self._measure.title} above {self._measure.rounded(self._stop.failure_error)}"
+        elif steps >= self._stop.failure_steps and self._measure.gain(error, self._stop.failure_error) < 0:
+            side = self._measure.beyond(worse=True)
+            level = f"{self._measure.title} {side} {self._measure.rounded(self._stop.failure_error)}"
             self._reasons[key] = f"{level} after {steps:,} updates"
         else:
             return str(TrialScheduler.CONTINUE)
@@ -74,8 +76,8 @@ class PatientASHA(FIFOScheduler):
         for rung, recorded in self._recorded.items():
             if epoch >= rung and key not in recorded:
                 earlier = list(recorded.values())
-                recorded[key] = error
-                return bool(earlier) and error > float(np.nanpercentile(earlier, 100 / self._stop.reduction))
+                recorded[key] = loss = self._measure.loss(error)
+                return bool(earlier) and loss > float(np.nanpercentile(earlier, 100 / self._stop.reduction))
         return False
 
 
@@ -99,11 +101,15 @@ class PatientPBT(AmendedPBT):
         self,
         *,
         interval: int,
+        mode: str,
         distributions: Mapping[str, optuna.distributions.BaseDistribution],
         resolve: Callable[[Mapping[str, Any]], dict[str, Any]],
     ) -> None:
-        """Args: ``interval`` is the number of epochs between two exploits; ``resolve`` returns ``settings`` and the
-        program of flat parameters."""
+        """Args:
+        interval: number of epochs between two exploits.
+        mode: that of the measure.
+        resolve: returns ``settings`` and the program of flat parameters.
+        """
 
         def explore(config: dict[str, Any]) -> dict[str, Any]:
             params = {name: _clip(value, distributions[name]) for name, value in config["params"].items()}
@@ -112,7 +118,7 @@ class PatientPBT(AmendedPBT):
         super().__init__(
             time_attr=EPOCH,
             metric=VALIDATION_ERROR,
-            mode="min",
+            mode=mode,
             perturbation_interval=interval,
             hyperparam_mutations={"params": {name: _sampler(d) for name, d in distributions.items()}},
             custom_explore_fn=explore,

@@ -90,7 +90,7 @@ class OptunaSearcher(Searcher):
         paused trials.
         untried: returns parameters that no trial has yet; None if the sampler cannot repeat itself.
         """
-        super().__init__(metric=VALIDATION_ERROR, mode="min")
+        super().__init__(metric=VALIDATION_ERROR, mode=journal.mode)
         self._journal, self._sampler = journal, sampler
         self._suggest_settings = suggest_settings
         self._points = list(points)

@@ -256,7 +256,7 @@ class _Run:
         errors = {seed: by_slot[slot] for seed, slot in self.slots.items()}
         for seed, error in errors.items():
             before = self.progress.best.get(str(seed))
-            if before is None or error < before[VALIDATION_ERROR]:
+            if before is None or self.spec.measure.gain(error, before[VALIDATION_ERROR]) > 0:
                 self.progress.best[str(seed)] = {EPOCH: self.progress.epoch, VALIDATION_ERROR: error}
                 self.best[seed] = self.pack.state(self.slots[seed])
         return errors

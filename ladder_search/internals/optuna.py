@@ -23,17 +23,18 @@ class ReplayedCmaEs(optuna.samplers.CmaEsSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        self._replayed_space = search_space
+        self._replayed_space, self._replayed_direction = search_space, study.direction
         return super().sample_relative(study, trial, search_space)
 
     def _restore_optimizer(self, completed_trials: list[FrozenTrial]) -> Any:
         space = _SearchSpaceTransform(self._replayed_space, transform_step=True, transform_0_1=True)
-        optimizer = self._init_optimizer(space, StudyDirection.MINIMIZE)
+        optimizer = self._init_optimizer(space, self._replayed_direction)
+        sign = -1.0 if self._replayed_direction == StudyDirection.MAXIMIZE else 1.0
         while True:
             trials = self._get_solution_trials(completed_trials, optimizer.generation)[: optimizer.population_size]
             if len(trials) < optimizer.population_size:
                 return optimizer
-            optimizer.tell([(space.transform(trial.params), float(trial.value or 0.0)) for trial in trials])
+            optimizer.tell([(space.transform(trial.params), sign * float(trial.value or 0.0)) for trial in trials])
 
     def _split_optimizer_str(self, optimizer_str: str) -> dict[str, str]:
         return {}

@@ -22,7 +22,7 @@ PAPER = "Prémont-Schwarz et al. 2017"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
-    """The measure of one study is below that of another."""
+    """The measure of one study is better than that of another: below it, or above it if the measure rises."""
 
     better: str
     worse: str
@@ -35,7 +35,7 @@ class Claim:
 
     @property
     def pair(self) -> tuple[str, str]:
-        """The two studies; differences are the second's measure minus the first's."""
+        """The two studies; a difference is by how much the first is better."""
         return self.better, self.worse
 
 

@@ -2,8 +2,10 @@
 
 All tests are t-tests of the differences between two studies, seed by seed; a seed gives both the same label draw.
 
-* "below": one-sided test that the mean difference is above the margin. The claim is held if p is below the level, and
-  contradicted if the opposite one-sided test is significant.
+A difference is by how much the first study is better: second minus first, or first minus second if the measure rises.
+
+* "below" (better): one-sided test that the mean difference is above the margin. The claim is held if p is below the
+  level, and contradicted if the opposite one-sided test is significant.
 * "as good as": two one-sided tests, that the mean difference is above -bound and below it; p is the larger one. The
   claim is contradicted if the difference is outside; the smaller p of the two sides counts twice.
 
@@ -28,6 +30,7 @@ from ladder_search.config import as_mapping, build
 from ladder_search.disk.documents import read_document, refused
 from ladder_search.errors import CheckpointError, StudyFolderError
 from ladder_search.final.results import FinalResult
+from ladder_search.metrics import Measure
 from ladder_search.ordering.claims import Claim, Ordering
 from ladder_search.statistics import Summary, above, below, holm, look_level
 
@@ -121,6 +124,7 @@ class JudgedClaim:
     number: int
     """Number in the ordering's table, from 1."""
     kind: Literal["below", "alike"]
+    """below: the first study is better, whatever the direction of the measure."""
     first: str
     second: str
     text: str
@@ -131,7 +135,7 @@ class JudgedClaim:
     left_out: tuple[int, ...]
     """Seeds on which one of them diverged."""
     difference: float | None
-    """Mean over the seeds, second minus first; None without pairs."""
+    """Mean over the seeds; None without pairs."""
     deviation: float | None
     interval: tuple[float, float] | None
     """Student's 95 % interval of the mean difference."""
@@ -172,13 +176,19 @@ class JudgedOrdering:
         seeds = f"{len(self.seeds)} seed{'' if len(self.seeds) == 1 else 's'}"
         return f"{self.ordering.name}{cut}: test {self.ordering.unit.title} over {seeds}"
 
+    @property
+    def sides(self) -> str:
+        """What a difference is, which is positive if the first study is better."""
+        return "first minus second" if self.ordering.unit.rises else "second minus first"
+
     def relation(self, claim: JudgedClaim) -> str:
         """Return the claim in short: ``rladder < lstm − 0.200 nats``."""
         short, measure = self.ordering.short, self.ordering.unit
         first, second = short[claim.first], short[claim.second]
         if claim.kind == "alike":
             return f"{first} ~ {second} ± {measure.apart(claim.bound)}"
-        return f"{first} < {second}{f' − {measure.apart(claim.bound)}' if claim.bound else ''}"
+        sign, margin = (">", "+") if measure.rises else ("<", "−")
+        return f"{first} {sign} {second}{f' {margin} {measure.apart(claim.bound)}' if claim.bound else ''}"
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -243,7 +253,7 @@ def judged(
     look = Look(seeds=tuple(sorted(common)), studies=present)
     looks = (earlier or Looks()).with_look(look)
     level = look_level(looks.number(look))
-    raw = [_differences(claim.pair, by_name) for claim in ordering.claims]
+    raw = [_differences(claim.pair, by_name, ordering.unit) for claim in ordering.claims]
     p_held = [_p(claim, differences) for claim, differences in zip(ordering.claims, raw, strict=True)]
     against = [_p_against(claim, differences) for claim, differences in zip(ordering.claims, raw, strict=True)]
     held_holm, against_holm = holm(p_held), holm(against)
@@ -317,11 +327,11 @@ def _length(epochs: int | None) -> str:
     return "full schedules" if epochs is None else f"schedules of {epochs} epochs"
 
 
-def _differences(pair: tuple[str, str], found: Mapping[str, Reached]) -> dict[int, float]:
+def _differences(pair: tuple[str, str], found: Mapping[str, Reached], measure: Measure) -> dict[int, float]:
     if not all(name in found for name in pair):
         return {}
     first, second = (found[name].values for name in pair)
-    return {seed: second[seed] - first[seed] for seed in sorted(first.keys() & second.keys())}
+    return {seed: measure.gain(first[seed], second[seed]) for seed in sorted(first.keys() & second.keys())}
 
 
 def _bound(claim: Any) -> float:

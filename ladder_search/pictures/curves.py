@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,17 +37,22 @@ class _Group:
 
 
 def learning_curves(title: str, trials: Trials) -> Picture:
-    """Draw the validation error against the epoch (or against the update if epochs were not reported)."""
+    """Draw the validation error against the epoch (or against the update if epochs were not reported).
+
+    The axis of errors is logarithmic, that of a measure that rises is linear.
+    """
     axis, label = _axis(trials.records)
     study, measure = trials.study, trials.study.measure
     counted = measure == ERROR and study.data.validation
     floor = 0.5 / study.data.validation if counted else _FLOOR / measure.scale
+    if measure.rises:
+        floor = -math.inf  # values are on a linear axis
     groups = [group for group in _groups(trials, axis) if group.curves]
     if not groups:
         return canvas.words(title, f"No trial has reported a validation {measure.title} yet.")
     picture = Picture(title)
     ax = picture.figure.add_subplot()
-    ax.set_yscale("log")
+    ax.set_yscale("linear" if measure.rises else "log")
     if study.target is not None:
         _target(ax, study.target, floor)
     for order, group in enumerate(groups, 2):
@@ -62,7 +68,7 @@ def learning_curves(title: str, trials: Trials) -> Picture:
                 ax.plot(xs[-1], ys[-1], marker="x", **style | {"linestyle": "", "alpha": 1.0})
             texts = [f"{key}, {label} {x:g}: {measure.text(error)}" for x, error in zip(xs, errors, strict=True)]
             picture.hover(ax, xs, ys, texts, group.label)
-    canvas.measure_axis(ax.yaxis, measure, log=True)
+    canvas.measure_axis(ax.yaxis, measure, log=not measure.rises)
     ax.set_xlabel(label)
     zeros = any(error < floor for group in groups for _, _, errors in group.curves for error in errors)
     ax.set_ylabel(f"validation {measure.label}{f' (zeros are drawn at {measure.text(floor)})' if zeros else ''}")

@@ -104,7 +104,7 @@ def differences(result: JudgedOrdering) -> Picture:
         _Line(
             label=f"{claim.number}  {result.relation(claim)}",
             colour=_VERDICTS[claim.verdict],
-            dots=tuple(values[claim.second][seed] - values[claim.first][seed] for seed in claim.seeds),
+            dots=tuple(measure.gain(values[claim.first][seed], values[claim.second][seed]) for seed in claim.seeds),
             mean=claim.difference,
             interval=claim.interval,
             note=f": {claim.verdict}",
@@ -112,10 +112,10 @@ def differences(result: JudgedOrdering) -> Picture:
         )
         for claim in result.claims
     ]
-    unit = measure.difference
+    unit, sides = measure.difference, result.sides
     panels = [
         _Panel(heading=f"test {measure.label}", measure=measure, lines=studies),
-        _Panel(heading=f"differences, second minus first, {unit}", measure=replace(measure, unit=unit), lines=claims),
+        _Panel(heading=f"differences, {sides}, {unit}", measure=replace(measure, unit=unit), lines=claims),
     ]
     foot = "dots: seeds; bars: 95 % intervals; dotted: what a claim must be beyond, or between"
     return _drawn(result.headline, panels, foot)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
+from ladder_search.metrics import ERROR
 from ladder_search.pictures import canvas
 from ladder_search.pictures.canvas import Picture
 from ladder_search.reproduction.learning import Learning
@@ -34,7 +35,7 @@ def learning_bands(title: str, all_: Sequence[Learning]) -> Picture:
         texts = [f"{one.name}, epoch {epoch}: {measure.text(mean)}" for epoch, mean in zip(epochs, means, strict=True)]
         picture.hover(ax, epochs, means, texts, name)
     ax.set_xlabel("epoch")
-    ax.set_ylabel("test accuracy, mean ± sd" if with_curves[0].rises else f"test {measure.label}, mean ± sd")
+    ax.set_ylabel("test accuracy, mean ± sd" if measure == ERROR else f"test {measure.label}, mean ± sd")
     canvas.measure_axis(ax.yaxis, measure, log=False)
     picture.legend_below(ax, columns=2)
     return picture

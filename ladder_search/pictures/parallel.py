@@ -13,6 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
 
 from ladder_search import wording
+from ladder_search.metrics import Measure
 from ladder_search.pictures import canvas
 from ladder_search.pictures.canvas import Picture
 from ladder_search.pictures.trials import Point, Trials
@@ -34,13 +35,13 @@ class _Axis:
 
 
 def parallel_coordinates(title: str, trials: Trials) -> Picture:
-    """Draw complete trials as lines, dark for low errors; the published and the best trial are highlighted."""
+    """Draw complete trials as lines, dark for good values; the published and the best trial are highlighted."""
     names = trials.searched
     if not names:
         return canvas.words(title, trials.why_empty())
-    points = sorted(trials.complete, key=lambda point: -(point.error or 0.0))  # the best is drawn last
-    errors = [point.error or 0.0 for point in points]
     measure = trials.study.measure
+    points = sorted(trials.complete, key=lambda point: -measure.loss(point.error or 0.0))  # the best is last
+    errors = [point.error or 0.0 for point in points]
     first = _numeric(f"validation\n{measure.title}", errors, log=False, text=measure.text)
     rows = math.ceil(len(names) / _IN_A_ROW)
     columns = math.ceil(len(names) / rows)
@@ -51,7 +52,7 @@ def parallel_coordinates(title: str, trials: Trials) -> Picture:
         _frame(ax, axes, columns + 1)
         _lines(picture, ax, axes, points, trials)
     low, high = min(errors), max(errors)
-    scale = ScalarMappable(Normalize(low, high if high > low else low + 1e-6), _colours())
+    scale = ScalarMappable(Normalize(low, high if high > low else low + 1e-6), _colours(measure))
     bar = picture.figure.colorbar(scale, ax=list(panels), pad=0.01, aspect=30, label=f"validation {measure.label}")
     canvas.measure_axis(bar.ax.yaxis, measure, log=False)
     if low == high:
@@ -60,8 +61,10 @@ def parallel_coordinates(title: str, trials: Trials) -> Picture:
     return picture
 
 
-def _colours() -> Colormap:
-    return matplotlib.colormaps[canvas.COLOUR_MAP]
+def _colours(measure: Measure) -> Colormap:
+    """Return the colours from the lowest to the highest value; the best is dark."""
+    colours = matplotlib.colormaps[canvas.COLOUR_MAP]
+    return colours.reversed() if measure.rises else colours
 
 
 def _axis(name: str, points: Sequence[Point], trials: Trials) -> _Axis:
@@ -77,7 +80,7 @@ def _lines(picture: Picture, ax: Axes, axes: Sequence[_Axis], points: Sequence[P
     low, high = min(errors), max(errors)
     thin, standouts = canvas.thinned(len(points)), trials.standouts
     for place, (point, error) in enumerate(zip(points, errors, strict=True)):
-        shade = _colours()((error - low) / ((high - low) or 1.0))
+        shade = _colours(trials.study.measure)((error - low) / ((high - low) or 1.0))
         style: dict[str, Any] = {"color": shade, "linewidth": thin, "alpha": 0.8 * thin}
         if why := standouts.get(point.key):
             colour = canvas.VERMILION if why == PUBLISHED else canvas.BLUE

@@ -32,9 +32,9 @@ def importance(title: str, trials: Trials) -> Picture:
     if len(names) < 2:
         what = f"only {names[0]} was varied" if names else "no parameter was varied"
         return canvas.words(title, f"Parameter importance compares parameters, and {what} among the complete trials.")
-    errors = sorted(point.error or 0.0 for point in complete)
+    errors = sorted((point.error or 0.0 for point in complete), key=trials.study.measure.loss)
     share = min(0.5, max(0.1, _TOP_TRIALS / len(complete)))
-    if errors[-1] <= errors[math.ceil(share * len(errors)) - 1]:
+    if errors[-1] == errors[math.ceil(share * len(errors)) - 1]:
         reached = trials.study.measure.text(errors[-1])
         return canvas.words(title, f"All {len(complete)} complete trials reached {reached}: nothing to explain.")
     # Imported here, because it imports scikit-learn for another evaluator, a quarter of a search's start-up time.
@@ -73,7 +73,7 @@ def slices(title: str, trials: Trials) -> Picture:
     axes = picture.figure.subplots(rows, columns, sharey=True, squeeze=False)
     errors = [point.error for point in trials.complete if point.error is not None]
     measure = trials.study.measure
-    log = min(errors) > 0 and max(errors) > 4 * min(errors)
+    log = not measure.rises and min(errors) > 0 and max(errors) > 4 * min(errors)
     for place, ax in enumerate(axes.flat):
         if place >= len(names):
             ax.set_axis_off()

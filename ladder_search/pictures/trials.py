@@ -85,7 +85,9 @@ class Trials:
     @property
     def best_found(self) -> TrialRecord | None:
         """The best COMPLETE suggestion of the sampler."""
-        ranked = (r for r in rank(self.records) if r.state == "COMPLETE" and finite(r.validation_error))
+        ranked = (
+            r for r in rank(self.records, self.study.measure) if r.state == "COMPLETE" and finite(r.validation_error)
+        )
         return next((record for record in ranked if not record.is_reference), None)
 
     @property

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ladder_search.metrics import Measure
+
 PUBLISHED = "published"
 """Name of the trial with the paper's configuration."""
 STOPPED = "stopped with the search"
@@ -79,7 +81,9 @@ class TrialRecord:
         return self.reason == STOPPED
 
 
-def best_trials(records: list[TrialRecord]) -> list[TrialRecord]:
-    """Return the COMPLETE trials by validation error, then by number."""
-    finished = [record for record in records if record.state == "COMPLETE" and record.validation_error is not None]
-    return sorted(finished, key=lambda record: (record.validation_error, record.number))
+def best_trials(records: list[TrialRecord], measure: Measure) -> list[TrialRecord]:
+    """Return the COMPLETE trials, best first by the validation value of ``measure``, then by number."""
+    values = {r.number: r.validation_error for r in records if r.state == "COMPLETE"}
+    losses = {number: measure.loss(value) for number, value in values.items() if value is not None}
+    finished = [record for record in records if record.number in losses]
+    return sorted(finished, key=lambda record: (losses[record.number], record.number))

@@ -13,7 +13,7 @@ from ladder_search.console.tables import Table
 from ladder_search.disk.files import write_atomically
 from ladder_search.disk.folders import unwritable
 from ladder_search.disk.foreign import read_json
-from ladder_search.metrics import Measure
+from ladder_search.metrics import ERROR, Measure
 from ladder_search.pictures import canvas
 from ladder_search.pictures.learning import learning_bands
 from ladder_search.reproduction.learning import Learning, as_json, differences, marks, transfer_scores
@@ -51,7 +51,7 @@ def print_comparison(console: Console, found: list[Learning], dataset: str) -> N
     """Print the table of errors and areas, and the paired tests."""
     seeds = max(len(one.curves) for one in found)
     measure, rises = found[0].measure, found[0].rises
-    what = "accuracy in %" if rises else measure.label
+    what = "accuracy in %" if measure == ERROR else measure.label
     title = f"{dataset}: test {what}, mean ± standard deviation over {seeds} seeds, nothing held out"
     console.say(title)
     epochs = marks(found)

@@ -34,7 +34,7 @@ def summary_lines(study: Study, records: Sequence[TrialRecord]) -> list[str]:
 def leaderboard(study: Study, records: Sequence[TrialRecord], *, top: int = 10) -> Table:
     """Return a table of the best ``top`` trials and of all reference trials."""
     measure = study.measure
-    rows = [(place, r) for place, r in enumerate(rank(records), 1) if place <= top or r.is_reference]
+    rows = [(place, r) for place, r in enumerate(rank(records, measure), 1) if place <= top or r.is_reference]
     return Table(
         header=("#", "trial", "name", measure.title, "epochs", "state", "parameters", "time"),
         rows=[

@@ -92,7 +92,8 @@ def rule(result: JudgedOrdering) -> list[str]:
     """Return the explanation of the verdicts: tests, correction and level."""
     level, whole = f"{100 * result.level:.3g} %", f"{100 * LEVEL:.3g} %"
     lines = [
-        "Below: a one-sided paired t-test over the seeds finds the difference above 0, or above what is named, at "
+        f"{result.ordering.unit.beyond(worse=False).capitalize()}: a one-sided paired t-test over the "
+        "seeds finds the difference above 0, or above what is named, at "
         f"{level}, after Holm's correction over all {len(result.claims)} claims. As good as: two such tests find it "
         "within the bound.",
         f"Contradicted: the opposite test finds so at {level}, after the same correction. Not shown: neither.",
@@ -126,7 +127,7 @@ def as_markdown(result: JudgedOrdering) -> str:
     """Return the tables and their sentences as Markdown."""
     studies, claims = tables(result)
     lines = [f"# {result.headline}", "", f"{result.ordering.source}: {result.ordering.title}.", "", *studies.markdown()]
-    lines += [f"Differences: second minus first, in {_unit(result)}.", "", *claims.markdown()]
+    lines += [f"Differences: {result.sides}, in {_unit(result)}.", "", *claims.markdown()]
     return "\n".join([*lines, *(f"* {line}" for line in (*sentences(result), *rule(result)))]) + "\n"
 
 
@@ -135,7 +136,7 @@ def print_ordering(console: Console, result: JudgedOrdering) -> None:
     console.say("")
     console.say(result.headline)
     studies.print(console, columns=130)
-    console.say(f"Claims ({result.ordering.source}); differences are second minus first, in {_unit(result)}")
+    console.say(f"Claims ({result.ordering.source}); differences are {result.sides}, in {_unit(result)}")
     claims.print(console, columns=130)
     for line in (*rule(result), *sentences(result)):
         console.say(line)

@@ -71,7 +71,7 @@ def find_contenders(study: Study, root: Path, most: int, epochs: int) -> tuple[C
     published = _contender(PUBLISHED, study.trial(), epochs)
     for folder in searches_of(root, study.name) if most else ():
         contenders: list[Contender] = []
-        for record in best_trials(folder.read_trials()):
+        for record in best_trials(folder.read_trials(), study.measure):
             spec = TrialSpec.from_mapping(record.settings)
             contender = _contender(record.key, spec, epochs, folder.path.name, record.validation_error)
             earlier = [other.settings for other in (published, *contenders)]

@@ -2,7 +2,7 @@
 
 Source: Rusu et al. 2016, section 4 (the transfer score is the area under the learning curve divided by that of a column
 trained from scratch). All comparisons pair equal seeds, which have equal label draws. For a study whose measure is not
-its error the curves are those of the measure, and lower is better.
+its error the curves are those of the measure, in its own direction.
 """
 
 from __future__ import annotations
@@ -75,12 +75,13 @@ class Learning:
 
     @property
     def rises(self) -> bool:
-        return self.measure == ERROR
+        """Whether higher curves are better: accuracies, and measures of which more is better."""
+        return self.measure == ERROR or self.measure.rises
 
     @property
     def kind(self) -> str:
         """Quantity of the curves: "accuracy", or the measure's name."""
-        return "accuracy" if self.rises else self.measure.name
+        return "accuracy" if self.measure == ERROR else self.measure.name
 
     @property
     def epochs(self) -> int:

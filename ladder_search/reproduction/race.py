@@ -16,7 +16,7 @@ FIRST_LOOK = 3
 LEVEL = 0.01
 
 Errors = Mapping[str, Mapping[int, float]]
-"""Contender -> seed -> test error, without seeds that diverged."""
+"""Contender -> seed -> test error, or the loss of another measure, without seeds that diverged."""
 
 
 def looks(seeds: int) -> tuple[int, ...]:

@@ -65,7 +65,7 @@ class Reproduction:
     device: str
     data_digest: str
     contenders: tuple[Contender, ...]
-    """The published configuration, then the found ones in ascending order of validation error."""
+    """The published configuration, then the found ones in the order of their validation values, best first."""
     seconds: float = 0.0
     """Duration of the finished blocks, in all calls together."""
     tables: tuple[dict[str, int], ...] = ()
@@ -105,7 +105,8 @@ class Reproduction:
     def after_look(self, look: int, count: int) -> Reproduction:
         """Return the race after its ``look``-th look, at ``count`` seeds, with dropped contenders marked."""
         seeds = set(self.seeds[:count])
-        errors = {c.name: {s: e for s, e in c.errors.items() if s in seeds} for c in self.contenders}
+        loss = find_study(self.study).measure.loss
+        errors = {c.name: {s: loss(e) for s, e in c.errors.items() if s in seeds} for c in self.contenders}
         racing = [c.name for c in self.contenders if not c.dropped]
         beaten = race.dropped(errors, racing, PUBLISHED, look, len(self.contenders) - 1)
 

@@ -3,7 +3,7 @@
 Each study has its own table, with one level (that of its look) and one Holm correction for each of two questions:
 
 * Is there a difference? Every contender against the published number, and every found one against the re-run.
-* Is the published number reproduced? Every contender against the margin above it.
+* Is the published number reproduced? Every contender against the margin on its worse side.
 
 A test that is not possible counts with p = 1, so that the number of tests does not depend on the runs.
 """
@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ladder_search.config import as_mapping
+from ladder_search.metrics import Measure
 from ladder_search.record.trial import PUBLISHED
 from ladder_search.reproduction.contenders import Contender
 from ladder_search.reproduction.reproduction import Reproduction
@@ -55,7 +56,8 @@ class Row:
     deviation: float | None
     interval: tuple[float, float] | None
     difference: float | None
-    """Mean difference to the published configuration over the common seeds; negative is better."""
+    """Mean difference to the published configuration over the common seeds; negative is better, or positive if the
+    measure rises."""
     p_difference: float | None
     """p-value of the two-sided paired test, corrected."""
     comparison: Comparison | None
@@ -63,7 +65,7 @@ class Row:
     p_target: float | None
     """p-value of Welch's two-sided test against the published number, corrected."""
     p_margin: float | None
-    """p-value of Welch's one-sided test against the margin above the published number, corrected."""
+    """p-value of Welch's one-sided test against the margin on the worse side of the published number, corrected."""
     verdict: RowVerdict
     withheld: str
     """Reason for "no verdict"."""
@@ -192,7 +194,7 @@ def _row(
         interval=summary.interval() if summary else None,
         difference=tested.difference,
         p_difference=p_difference,
-        comparison=_comparison(tested, p_difference, level),
+        comparison=_comparison(tested, study.measure, p_difference, level),
         p_target=p_target if comparable else None,
         p_margin=p_margin if comparable else None,
         verdict=verdict,
@@ -246,7 +248,7 @@ def _seeds_needed(reproduction: Reproduction, tests: Sequence[_Tested], place: i
     return None
 
 
-def _comparison(tested: _Tested, p: float | None, level: float | None) -> Comparison | None:
+def _comparison(tested: _Tested, measure: Measure, p: float | None, level: float | None) -> Comparison | None:
     if tested.contender.name == PUBLISHED:
         return None
     if tested.contender.dropped:
@@ -257,7 +259,7 @@ def _comparison(tested: _Tested, p: float | None, level: float | None) -> Compar
         return "no verdict"
     if p >= level:
         return "no difference shown"
-    return "better" if tested.difference < 0 else "worse"
+    return "better" if measure.loss(tested.difference) < 0 else "worse"
 
 
 def _summary(contender: Contender) -> Summary | None:

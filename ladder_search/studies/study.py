@@ -31,7 +31,8 @@ class Target:
     """Whether the error was confirmed in a readable source."""
     spread_verified: bool
     margin: float | None = None
-    """Largest excess over the published error that counts as reproduced; None: one published standard deviation.
+    """Largest distance on the worse side of the published error that counts as reproduced; None: one published
+    standard deviation.
 
     It is fixed in the study's table before any training.
     """
@@ -57,7 +58,8 @@ class Target:
 
     @property
     def largest_excess(self) -> float | None:
-        """Largest excess of a mean over the published error that counts as reproduced; None if undefined."""
+        """Largest distance of a mean on the worse side of the published error that counts as reproduced; None if
+        undefined."""
         return self.deviation or None if self.margin is None else self.margin
 
     @property
@@ -108,7 +110,7 @@ class StopConfig:
     reduction: int = 3
     """The best 1/reduction of a rung continue; successive rungs differ by this factor."""
     failure_error: float
-    """A trial whose validation error is above this after ``failure_steps`` updates has failed and is stopped.
+    """A trial whose validation error is worse than this after ``failure_steps`` updates has failed and is stopped.
 
     At most the limit of the study's measure.
     """

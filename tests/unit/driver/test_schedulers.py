@@ -206,7 +206,7 @@ def _pbt() -> PatientPBT:
         settings = {"model": {name.partition("/")[2]: value for name, value in params.items()}, "seed": 1}
         return {"settings": settings, "signature": f"of {params['model/combinator']}"}
 
-    return PatientPBT(interval=10, distributions=SPACE, resolve=resolve)
+    return PatientPBT(interval=10, mode="min", distributions=SPACE, resolve=resolve)
 
 
 def _member(key: str, number: int, noise: float, *, protected: bool = False) -> Any:
@@ -239,7 +239,7 @@ def test_a_copy_stays_in_the_space_keeps_its_name_and_resolves_its_settings(seed
 def test_a_distribution_that_pbt_cannot_mutate_is_refused_with_the_way_out() -> None:
     strange: Any = SimpleNamespace()
     with pytest.raises(SettingError, match="the space has a SimpleNamespace; choose --scheduler asha"):
-        PatientPBT(interval=10, distributions={"x": strange}, resolve=dict)
+        PatientPBT(interval=10, mode="min", distributions={"x": strange}, resolve=dict)
 
 
 def test_protected_trials_get_their_turn_but_are_neither_copied_nor_replaced() -> None:

@@ -3,6 +3,7 @@ import io
 import pytest
 
 from ladder_search.console import Console
+from ladder_search.metrics import ERROR
 from ladder_search.ranking import rank, summary
 from ladder_search.record.trial import TrialRecord
 from ladder_search.report.leaderboard import leaderboard_markdown, print_leaderboard, summary_lines
@@ -52,16 +53,16 @@ def printed(study, records, width=80, *, top=10, encoding="utf-8"):
 
 def test_complete_trials_rank_by_error_and_the_others_by_how_far_they_came():
     # 3 is better than all, but after 3 of 10 epochs
-    assert [r.number for r in rank(some())] == [1, 0, 2, 6, 4, 3, 5]
+    assert [r.number for r in rank(some(), ERROR)] == [1, 0, 2, 6, 4, 3, 5]
 
 
 def test_ties_rank_by_number_and_a_complete_trial_without_an_error_after_those_with_one():
     records = [trial(3), trial(1), trial(2, error=NAN), trial(0, error=None), trial(4, error=0.5)]
-    assert [r.number for r in rank(records)] == [1, 3, 4, 0, 2]
+    assert [r.number for r in rank(records, ERROR)] == [1, 3, 4, 0, 2]
 
 
 def test_rank_of_nothing():
-    assert rank([]) == []
+    assert rank([], ERROR) == []
 
 
 def test_summary():
