@@ -233,7 +233,7 @@ class TrialSpec:
     def check_fits(self, dataset: Dataset) -> None:
         """Raise ``SettingError`` unless model and data fit."""
         self.model.check_fits(dataset.numbers, dataset.n_classes, dataset.name)
-        if self.data.preprocessing != "none" and (dataset.moving is not None or dataset.pieces is not None):
+        if self.data.preprocessing != "none" and (dataset.moving or dataset.pieces or dataset.grouped):
             raise SettingError(
                 f"data.preprocessing={self.data.preprocessing} whitens images that stand still, got {dataset.name}; "
                 "leave it at none."

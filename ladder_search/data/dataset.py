@@ -14,7 +14,8 @@ from ladder_search.data.splits import Split, make_split
 from ladder_search.errors import SettingError
 
 if TYPE_CHECKING:
-    from ladder_search.data.occluded import Scene  # imports torch, and thin trials import this file
+    from ladder_search.data.drawing import Grouped
+    from ladder_search.data.occluded import Scene  # these import torch, and thin trials import this file
 
 PRESENT, FETCHABLE, ABSENT = "present", "can be fetched", "not available here"
 """States of a data set on this machine."""
@@ -110,10 +111,14 @@ class Dataset:
     pieces: Pieces | None = None
     """Set if rows are steps of music; classes then have no meaning."""
 
+    grouped: Grouped | None = None
+    """Set if rows are drawn as images of several objects with true segments."""
+
     @property
     def example_shape(self) -> tuple[int, ...]:
         """Shape of a model's input for one example, or for one step of music."""
-        return self.train_x.shape[1:] if self.moving is None else self.moving.example_shape
+        drawn = self.moving or self.grouped
+        return self.train_x.shape[1:] if drawn is None else drawn.example_shape
 
     @property
     def numbers(self) -> int:

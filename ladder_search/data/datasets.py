@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
-from ladder_search.data import cifar, digits, house_numbers, mnist, music, occluded_sets, stand_ins, svhn
+from ladder_search.data import cifar, digits, grouping_sets, house_numbers, mnist, music, occluded_sets, stand_ins, svhn
 from ladder_search.data.arrays import Arrays, Notify, quiet
 from ladder_search.data.cache import is_cached, load_or_build
 from ladder_search.data.dataset import ABSENT, FETCHABLE, PRESENT, Dataset, Source
@@ -233,6 +233,7 @@ _IMAGES: Mapping[str, Source] = _table(
 DATASETS = _table(
     *_IMAGES.values(),
     *occluded_sets.moving_rows(_IMAGES),
+    *grouping_sets.grouping_rows(_IMAGES),
     *music.MUSIC.values(),
 )
 

@@ -19,9 +19,11 @@ from ladder_search.data.music import FlatCorpus
 from ladder_search.data.occluded import Renderer
 from ladder_search.data.occluded_sets import FIXED_SEED, TEST, VALIDATION, stream_key
 from ladder_search.data.whitening import Whitening, fit
+from ladder_search.metrics import AMI
 from ladder_search.nn.network import Network
 from ladder_search.training.evaluation import labelled_statistics
 from ladder_search.training.feeds import Feed, MovingDigits, TrainingData
+from ladder_search.training.grouped_feed import GroupedImages
 from ladder_search.training.member import MemberSpec
 from ladder_search.training.music_feed import MusicFeed
 
@@ -87,7 +89,8 @@ def _prepare(member: MemberSpec, dataset: Dataset, device: torch.device) -> _Pre
     """Return the training set on the device; the most recently used ones are cached."""
     rows = member.training.labelled_batch + member.training.unlabelled_batch
     shape, validates = member.model.example_shape, len(member.split.validation) > 0
-    key = (dataset.digest, device, member.data, shape, validates, rows)
+    scored = AMI.name in member.model.measures
+    key = (dataset.digest, device, member.data, shape, validates, rows, scored)
     with _lock:
         prepared = _prepared.pop(key, None)
         if prepared is None:
@@ -105,10 +108,24 @@ def _prepare(member: MemberSpec, dataset: Dataset, device: torch.device) -> _Pre
 
 def _feed(member: MemberSpec, dataset: Dataset, x: Tensor, y: Tensor, part: int) -> Feed:
     """Return the feed of a data set's rows; ``part`` selects the fixed sequences of moving digits."""
-    moving, pieces, training = dataset.moving, dataset.pieces, member.training
+    moving, pieces, grouped, training = dataset.moving, dataset.pieces, dataset.grouped, member.training
     if pieces is not None:
         corpus = FlatCorpus(notes=dataset.train_x, first=pieces.first, lengths=pieces.lengths)
         return MusicFeed(corpus, x, training=member.split.unlabelled, judged=member.split.validation)
+    numbers = torch.arange(training.labelled_batch + training.unlabelled_batch, device=x.device)
+    if grouped is not None:
+        return GroupedImages(
+            x=x,
+            y=y,
+            full_scale=dataset.full_scale,
+            scene=grouped.scene,
+            painter=grouped.scene.painter(grouped.material, x.device),
+            part=part,
+            n_classes=dataset.n_classes,
+            numbers=numbers,
+            shape=member.model.example_shape,
+            scored=AMI.name in member.model.measures,
+        )
     if moving is None:
         return TrainingData(x=x, y=y, full_scale=dataset.full_scale)
     return MovingDigits(
@@ -118,7 +135,7 @@ def _feed(member: MemberSpec, dataset: Dataset, x: Tensor, y: Tensor, part: int)
         renderer=Renderer(moving.scene, x.device),
         fixed_key=stream_key(FIXED_SEED, part),
         reconstructed=moving.reconstructed,
-        numbers=torch.arange(training.labelled_batch + training.unlabelled_batch, device=x.device),
+        numbers=numbers,
         shape=member.model.example_shape,
     )
 
