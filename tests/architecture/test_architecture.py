@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import json
 import re
 import shutil
 import subprocess
@@ -62,62 +63,76 @@ def test_the_import_contracts_are_kept() -> None:
     assert f"{len(CONTRACTS)} kept, 0 broken" in result.stdout
 
 
-@pytest.mark.parametrize(
-    ("contract", "file", "text"),
-    [
-        ("layers", "ladder_search/data/planted.py", "import ladder_search.driver"),
-        ("layers", "ladder_search/models/planted.py", "import ladder_search.training"),
-        ("layers", "ladder_search/training/planted.py", "import ladder_search.models"),
-        ("layers", "ladder_search/training/planted.py", "def late():\n    import ladder_search.tracking"),
-        ("layers", "ladder_search/planted.py", ""),  # a module without a place
-        ("layers", "ladder_search/planted/__init__.py", ""),
-        ("bare", "ladder_search/nn/planted.py", "import ray"),
-        ("bare", "ladder_search/models/planted.py", "from optuna.trial import Trial"),
-        ("bare", "ladder_search/training/planted.py", "def late():\n    import mlflow"),
-        ("mlflow", "ladder_search/tracking/planted.py", "import mlflow"),
-        ("mlflow", "ladder_search/driver/planted.py", "import mlflow"),
-        ("mlflow", "trainables/planted.py", "from mlflow import MlflowClient"),
-        ("ray", "ladder_search/tracking/planted.py", "import ray"),
-        ("ray", "spaces/planted.py", "from ray import tune"),
-        ("optuna", "trainables/planted.py", "import optuna"),
-        ("optuna", "ladder_search/bundles/planted.py", "import optuna"),
-        ("pyarrow", "ladder_search/bundles/planted.py", "import pyarrow"),
-        ("pyarrow", "trainables/planted.py", "from pyarrow.fs import LocalFileSystem"),
-        ("drawing", "ladder_search/report/planted.py", "import matplotlib.pyplot"),
-        ("drawing", "ladder_search/driver/planted.py", "def late():\n    from matplotlib.figure import Figure"),
-        ("rich", "ladder_search/commands/planted.py", "from rich.table import Table"),
-        ("search", "ladder_search/driver/planted.py", "import ladder_search.final"),
-        ("disk", "ladder_search/disk/planted.py", "def late():\n    import numpy"),
-        ("trainables", "trainables/planted.py", "import ladder_search.statistics"),
-        ("library", "ladder_search/driver/planted.py", "import spaces"),
-        ("library", "ladder_search/driver/planted.py", "import trainables"),
-        ("spaces", "spaces/planted.py", "import ladder_search.metrics"),
-        ("spaces", "spaces/planted.py", "import torch"),
-        ("trainables", "trainables/planted.py", "import ladder_search.driver"),
-        ("tracking", "ladder_search/tracking/planted.py", "import ladder_search.config"),
-        ("models", "ladder_search/models/planted.py", "import ladder_search.data"),
-        ("families", "ladder_search/models/planted.py", "import ladder_search.models.planted_too"),
-    ],
-)
-def test_the_contract_notices(tmp_path: Path, contract: str, file: str, text: str) -> None:
+# Contract, file, its one line, and the import that the report must name; without an import, the module has no layer.
+PLANTED = [
+    ("layers", "ladder_search/data/planted_1.py", "import ladder_search.driver", "ladder_search.driver"),
+    ("layers", "ladder_search/models/planted_2.py", "import ladder_search.training", "ladder_search.training"),
+    ("layers", "ladder_search/training/planted_3.py", "import ladder_search.models", "ladder_search.models"),
+    ("layers", "ladder_search/training/planted_4.py", "def late():\n    import ladder_search.tracking", "ladder_search.tracking"),
+    ("layers", "ladder_search/planted_5.py", "", ""),
+    ("layers", "ladder_search/planted_6/__init__.py", "", ""),
+    ("bare", "ladder_search/nn/planted_7.py", "import ray", "ray"),
+    ("bare", "ladder_search/models/planted_8.py", "from optuna.trial import Trial", "optuna"),
+    ("bare", "ladder_search/training/planted_9.py", "def late():\n    import mlflow", "mlflow"),
+    ("mlflow", "ladder_search/tracking/planted_10.py", "import mlflow", "mlflow"),
+    ("mlflow", "ladder_search/driver/planted_11.py", "import mlflow", "mlflow"),
+    ("mlflow", "trainables/planted_12.py", "from mlflow import MlflowClient", "mlflow"),
+    ("ray", "ladder_search/tracking/planted_13.py", "import ray", "ray"),
+    ("ray", "spaces/planted_14.py", "from ray import tune", "ray"),
+    ("optuna", "trainables/planted_15.py", "import optuna", "optuna"),
+    ("optuna", "ladder_search/bundles/planted_16.py", "import optuna", "optuna"),
+    ("pyarrow", "ladder_search/bundles/planted_17.py", "import pyarrow", "pyarrow"),
+    ("pyarrow", "trainables/planted_18.py", "from pyarrow.fs import LocalFileSystem", "pyarrow"),
+    ("drawing", "ladder_search/report/planted_19.py", "import matplotlib.pyplot", "matplotlib"),
+    ("drawing", "ladder_search/driver/planted_20.py", "def late():\n    from matplotlib.figure import Figure", "matplotlib"),
+    ("rich", "ladder_search/commands/planted_21.py", "from rich.table import Table", "rich"),
+    ("search", "ladder_search/driver/planted_22.py", "import ladder_search.final", "ladder_search.final"),
+    ("disk", "ladder_search/disk/planted_23.py", "def late():\n    import numpy", "numpy"),
+    ("trainables", "trainables/planted_24.py", "import ladder_search.statistics", "ladder_search.statistics"),
+    ("library", "ladder_search/driver/planted_25.py", "import spaces", "spaces"),
+    ("library", "ladder_search/driver/planted_26.py", "import trainables", "trainables"),
+    ("spaces", "spaces/planted_27.py", "import ladder_search.metrics", "ladder_search.metrics"),
+    ("spaces", "spaces/planted_28.py", "import torch", "torch"),
+    ("trainables", "trainables/planted_29.py", "import ladder_search.driver", "ladder_search.driver"),
+    ("tracking", "ladder_search/tracking/planted_30.py", "import ladder_search.config", "ladder_search.config"),
+    ("models", "ladder_search/models/planted_31.py", "import ladder_search.data", "ladder_search.data"),
+    ("families", "ladder_search/models/planted_32.py", "import ladder_search.models.other", "ladder_search.models.other"),
+]  # fmt: skip
+
+
+def copy_of_the_packages(folder: Path) -> None:
     for package in ("ladder_search", "spaces", "trainables"):
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    planted = tmp_path / file
-    planted.parent.mkdir(exist_ok=True)
-    planted.write_text(text + "\n")
-    (tmp_path / "ladder_search/models/planted_too.py").touch()
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
 
-    result = lint_imports(tmp_path)
 
-    assert result.returncode == 1
-    assert f"{CONTRACTS[contract]['name']} BROKEN" in result.stdout, result.stdout + result.stderr
+@pytest.fixture(scope="module")
+def violations(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The report on each broken contract, by its name, of a copy in which all of ``PLANTED`` is planted."""
+    folder = tmp_path_factory.mktemp("planted")
+    copy_of_the_packages(folder)
+    (folder / "ladder_search/models/other.py").touch()
+    for _, file, text, _ in PLANTED:
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_text(text + "\n")
+    result = lint_imports(folder)
+    assert result.returncode == 1 and "Broken contracts" in result.stdout, result.stdout + result.stderr
+    reports = result.stdout.partition("Broken contracts")[2]
+    name = "|".join(re.escape(contract["name"]) for contract in CONTRACTS.values())
+    _, *parts = re.split(rf"(?m)^({name})\n-+$", reports)
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+@pytest.mark.parametrize(("contract", "file", "text", "imported"), PLANTED)
+def test_the_contract_notices(contract: str, file: str, text: str, imported: str, violations: dict[str, str]) -> None:
+    module = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    line = rf"{module} -> {imported} \(l\.\d+\)" if imported else rf"- {module}"
+    report = violations[CONTRACTS[contract]["name"]]
+    assert re.search(rf"(?m)^\W*{line}$", report), report
 
 
 def test_imports_that_are_meant_keep_the_contracts(tmp_path: Path) -> None:
-    for package in ("ladder_search", "spaces", "trainables"):
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    copy_of_the_packages(tmp_path)
     for file, text in {
         "ladder_search/tracking/mlflow_store.py": "import mlflow\nimport ladder_search.errors",
         "ladder_search/driver/planted.py": "import ray, optuna\nfrom ladder_search.tracking import mlflow_store",
@@ -195,11 +210,48 @@ def bare_modules() -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("module", bare_modules())
-def test_the_core_loads_no_framework(module: str) -> None:
-    result = import_fresh([f"ladder_search.{module}"], ["nothing"])
+FORKED = """
+import json, os, sys, traceback
+libraries, *names = sys.argv[1:]
+for library in libraries.split(","):
+    __import__(library)
+print(json.dumps(["the libraries", sorted({name.partition(".")[0] for name in sys.modules})]), flush=True)
+for name in names:
+    if os.fork() == 0:
+        try:
+            sys.argv[1:] = ["nothing", "", name]
+            exec(IMPORT_ALL)
+        except BaseException:
+            loaded = traceback.format_exc()
+        print(json.dumps([name, loaded]), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, list[str] | str]:
+    """Module of the core -> what is loaded once it is imported with all that is below it, or its traceback.
+
+    Each is imported in a process that has loaded libraries that are slow to load and nothing of ours.
+    """
+    script = FORKED.replace("IMPORT_ALL", repr(IMPORT_ALL.rpartition("print")[0]))
+    names = [f"ladder_search.{module}" for module in bare_modules()]
+    libraries = "torch.export,pyarrow.parquet,scipy.stats,scipy.io,sklearn.datasets,matplotlib.font_manager,PIL.Image"
+    result = subprocess.run(
+        [sys.executable, "-c", script, libraries, *names], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr
-    assert not set(FRAMEWORKS) & set(result.stdout.split())
+    answers = dict(json.loads(line) for line in result.stdout.splitlines())
+    assert not {"ladder_search", *FRAMEWORKS} & set(answers["the libraries"])
+    return answers
+
+
+@pytest.mark.parametrize("module", bare_modules())
+def test_the_core_loads_no_framework(module: str, loaded: dict[str, list[str] | str]) -> None:
+    answer = loaded[f"ladder_search.{module}"]
+    assert isinstance(answer, list), answer
+    assert "ladder_search" in answer and not set(FRAMEWORKS) & set(answer)
 
 
 def test_the_core_loads_on_a_bare_machine() -> None:

@@ -18,6 +18,7 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -69,12 +70,8 @@ def correlate(x: Array, filters: Array, stride: tuple[int, int] = (1, 1)) -> Arr
     """Each filter (channels, in, height, width) around every place; zeros around the map."""
     high, wide = filters.shape[2:]
     padded = np.pad(x, ((0, 0), (0, 0), (high // 2, high // 2), (wide // 2, wide // 2)))
-    rows, columns = range(0, x.shape[2], stride[0]), range(0, x.shape[3], stride[1])
-    out = np.zeros((len(x), len(filters), len(rows), len(columns)), dtype=np.result_type(x, filters))
-    for i, top in enumerate(rows):
-        for j, left in enumerate(columns):
-            out[:, :, i, j] = np.einsum("nchw,ochw->no", padded[:, :, top : top + high, left : left + wide], filters)
-    return out
+    windows = sliding_window_view(padded, (high, wide), axis=(2, 3))[:, :, :: stride[0], :: stride[1]]
+    return np.tensordot(windows, filters, axes=([1, 4, 5], [1, 2, 3])).transpose(0, 3, 1, 2)
 
 
 def product(x: Array, weight: Array, stride: tuple[int, int] = (1, 1)) -> Array:
