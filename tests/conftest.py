@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.surroundings import (  # noqa: F401 - pytest finds hooks by their names
+    pytest_collection,
     pytest_collection_finish,
     pytest_collection_modifyitems,
     pytest_report_header,

@@ -11,11 +11,12 @@ data which are not there skip with a reason; no test fetches them.
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,17 @@ begin()
 
 
 _names = frozenset(os.environ)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Collect tests without collecting garbage: the modules and tests, a million objects, stay until the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_finish() -> None:

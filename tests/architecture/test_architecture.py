@@ -68,7 +68,8 @@ PLANTED = [
     ("layers", "ladder_search/data/planted_1.py", "import ladder_search.driver", "ladder_search.driver"),
     ("layers", "ladder_search/models/planted_2.py", "import ladder_search.training", "ladder_search.training"),
     ("layers", "ladder_search/training/planted_3.py", "import ladder_search.models", "ladder_search.models"),
-    ("layers", "ladder_search/training/planted_4.py", "def late():\n    import ladder_search.tracking", "ladder_search.tracking"),
+    ("layers", "ladder_search/training/planted_4.py", "def late():\n    import ladder_search.tracking",
+     "ladder_search.tracking"),
     ("layers", "ladder_search/planted_5.py", "", ""),
     ("layers", "ladder_search/planted_6/__init__.py", "", ""),
     ("bare", "ladder_search/nn/planted_7.py", "import ray", "ray"),
@@ -84,7 +85,8 @@ PLANTED = [
     ("pyarrow", "ladder_search/bundles/planted_17.py", "import pyarrow", "pyarrow"),
     ("pyarrow", "trainables/planted_18.py", "from pyarrow.fs import LocalFileSystem", "pyarrow"),
     ("drawing", "ladder_search/report/planted_19.py", "import matplotlib.pyplot", "matplotlib"),
-    ("drawing", "ladder_search/driver/planted_20.py", "def late():\n    from matplotlib.figure import Figure", "matplotlib"),
+    ("drawing", "ladder_search/driver/planted_20.py", "def late():\n    from matplotlib.figure import Figure",
+     "matplotlib"),
     ("rich", "ladder_search/commands/planted_21.py", "from rich.table import Table", "rich"),
     ("search", "ladder_search/driver/planted_22.py", "import ladder_search.final", "ladder_search.final"),
     ("disk", "ladder_search/disk/planted_23.py", "def late():\n    import numpy", "numpy"),
@@ -96,7 +98,8 @@ PLANTED = [
     ("trainables", "trainables/planted_29.py", "import ladder_search.driver", "ladder_search.driver"),
     ("tracking", "ladder_search/tracking/planted_30.py", "import ladder_search.config", "ladder_search.config"),
     ("models", "ladder_search/models/planted_31.py", "import ladder_search.data", "ladder_search.data"),
-    ("families", "ladder_search/models/planted_32.py", "import ladder_search.models.other", "ladder_search.models.other"),
+    ("families", "ladder_search/models/planted_32.py", "import ladder_search.models.other",
+     "ladder_search.models.other"),
 ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -24,6 +25,11 @@ DOCUMENTED = {"_asdict", "_replace", "_fields", "_exit"}
 def sources() -> list[Path]:
     folders = ("ladder_search", "trainables", "spaces", "benchmarks")
     return [ROOT / "search.py", *(path for name in folders for path in sorted((ROOT / name).rglob("*.py")))]
+
+
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def is_private(name: str) -> bool:
@@ -79,12 +85,12 @@ def foreign_private_names(tree: ast.AST, everywhere: set[str]) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def everywhere() -> set[str]:
-    return set().union(*(defined(ast.parse(path.read_text(encoding="utf-8"))) for path in sources()))
+    return set().union(*(defined(tree_of(path)) for path in sources()))
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_private_names_of_others_stand_in_internals(path: Path, everywhere: set[str]) -> None:
-    found = sorted(set(foreign_private_names(ast.parse(path.read_text(encoding="utf-8")), everywhere)))
+    found = sorted(set(foreign_private_names(tree_of(path), everywhere)))
     assert path.parent == INTERNALS or not found, f"move {found} to ladder_search/internals"
 
 

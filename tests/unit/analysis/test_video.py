@@ -39,7 +39,7 @@ def data_of(name: str = "occluded-digits-mini") -> Dataset:
     return datasets.load(name)
 
 
-def bundle_of(model: RecurrentConfig = MODEL, *, validation: int = 97, taught: bool = False) -> Bundle:
+def bundle_of(model: RecurrentConfig = MODEL, *, validation: int = 97, taught: bool = False, steps: int = 10) -> Bundle:
     name = "occluded-digits-mini" if model.frames > 1 else "occluded-digits-mini-seen"
     spec = TrialSpec(
         family="recurrent",
@@ -50,7 +50,7 @@ def bundle_of(model: RecurrentConfig = MODEL, *, validation: int = 97, taught: b
     )
     pack = spec.pack(data_of(name), slots=1, compiled=False, device=CPU)
     slot = pack.join(spec.member(data_of(name)))
-    pack.run(10)
+    pack.run(steps)
     if validation:
         pack.validation_errors()
     tensors = {key: value.clone() for key, value in pack.module(slot).state_dict().items()}
@@ -70,6 +70,11 @@ def found_in(bundle: Bundle, **settings: Any) -> Video:
     asked = VideoConfig(**{"rows": 3, "probe_steps": 20, **settings})
     chosen, shown = choose(bundle, dataset, part_of(bundle, test=False), asked, asked.rows)
     return look(bundle, dataset, shown, chosen, CPU)
+
+
+@pytest.fixture(scope="module")
+def found(bundle: Bundle) -> Video:
+    return found_in(bundle)
 
 
 def rows_of(bundle: Bundle) -> tuple[MovingDigits, torch.Tensor]:
@@ -96,8 +101,8 @@ def test_errors_are_those_that_the_network_is_judged_by(bundle: Bundle) -> None:
     assert found.bounds.copy == pytest.approx(bounds.copy) and found.bounds.zero == pytest.approx(bounds.zero)
 
 
-def test_references_of_the_probe_by_hand(bundle: Bundle) -> None:
-    found, (feed, rows) = found_in(bundle), rows_of(bundle)
+def test_references_of_the_probe_by_hand(bundle: Bundle, found: Video) -> None:
+    feed, rows = rows_of(bundle)
     free = np.array(feed.scene.visible)
     open_ = free[:, None] & free[None, :]
     occluded, memory = np.zeros((len(rows), 5)), np.zeros((len(rows), 5))
@@ -114,8 +119,8 @@ def test_references_of_the_probe_by_hand(bundle: Bundle) -> None:
     assert memory.mean() < occluded.mean()
 
 
-def test_what_is_drawn_is_what_the_network_saw_and_said(bundle: Bundle) -> None:
-    found, (feed, _) = found_in(bundle), rows_of(bundle)
+def test_what_is_drawn_is_what_the_network_saw_and_said(bundle: Bundle, found: Video) -> None:
+    feed, _ = rows_of(bundle)
     assert len(found.shown) == 3 and found.bars == (4, 5, 10, 11) and found.side == 16 and found.frames == 5
     rows = torch.tensor([one.number for one in found.shown])
     seen = feed.fixed(rows, torch.float32)
@@ -142,13 +147,13 @@ def test_the_probe_is_better_than_the_mean_frame_and_the_same_each_time(bundle: 
 
 
 def test_what_networks_do_not_have_is_not_shown() -> None:
-    encoder = found_in(bundle_of(replace(MODEL, decoder=False, unlabelled=False)))
+    encoder = found_in(bundle_of(replace(MODEL, decoder=False, unlabelled=False), steps=1))
     assert encoder.probe is encoder.bounds is None and encoder.prediction_error == () and encoder.class_error
     assert encoder.shown[0].predicted == encoder.shown[0].probed == ()
     # Without the task the decoder is there and feeds back: it can be probed.
-    silent = found_in(bundle_of(replace(MODEL, lambda_p=0.0)))
+    silent = found_in(bundle_of(replace(MODEL, lambda_p=0.0), steps=1))
     assert silent.probe is not None and silent.bounds is None and silent.shown[0].probed
-    untold = found_in(bundle_of(replace(MODEL, lambda_c=0.0)))
+    untold = found_in(bundle_of(replace(MODEL, lambda_c=0.0), steps=1))
     assert untold.class_error == () and untold.shown[0].probabilities == () and untold.prediction_error
 
 
@@ -164,7 +169,7 @@ def test_a_classifier_of_reconstructions_is_shown_one_image() -> None:
 
 
 def test_of_a_mean_teacher_and_its_student_the_teacher_is_looked_at() -> None:
-    bundle = bundle_of(replace(MODEL, noise_std=0.1), taught=True)
+    bundle = bundle_of(replace(MODEL, noise_std=0.1), taught=True, steps=2)
     found = found_in(bundle)
     spoilt = {k: v * float("nan") if k.startswith("student.") else v for k, v in bundle.tensors.items()}
     assert found_in(replace(bundle, tensors=spoilt)) == found
@@ -172,13 +177,12 @@ def test_of_a_mean_teacher_and_its_student_the_teacher_is_looked_at() -> None:
         found_in(replace(bundle, tensors={k: v * float("nan") for k, v in bundle.tensors.items()}))
 
 
-def test_it_comes_back_from_json(bundle: Bundle) -> None:
-    found = found_in(bundle)
+def test_it_comes_back_from_json(found: Video) -> None:
     assert build(Video, as_mapping(found)) == found
 
 
 def test_sequences_of_a_final_training_are_the_test_sets() -> None:
-    found = found_in(bundle_of(validation=0), judged=10)
+    found = found_in(bundle_of(validation=0, steps=1), judged=10)
     labels = data_of().test_y
     assert found.judged == 10 and all(one.label == labels[one.number] for one in found.shown)
 

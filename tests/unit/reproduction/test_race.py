@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from scipy import stats
 
+from ladder_search.reproduction import race
 from ladder_search.reproduction.race import LEVEL, dropped, looks
+from ladder_search.statistics import paired
 
 SEEDS = range(1001, 1013)
 
@@ -41,23 +46,33 @@ def test_seeds_that_diverged_are_left_out_of_the_pairs() -> None:
 
 
 @pytest.mark.parametrize("images", [None, 500], ids=["continuous", "counts of 500 images"])
-def test_a_contender_as_good_as_all_others_is_rarely_dropped(images: int | None) -> None:
+def test_a_contender_as_good_as_all_others_is_rarely_dropped(
+    images: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Three found and the published one, all equal, three looks: at most 1 % of the races drop anyone."""
-    rng, races, wrong = np.random.default_rng(0), 700, 0
+    rng, races, seeds = np.random.default_rng(0), 700, 12
     names = ("published", "a", "b", "c")
-    for _ in range(races):
-        draw = rng.normal(0.04, 0.008, 12)  # the label draw's part, common to all
-        values = {name: np.clip(draw + rng.normal(0, 0.006, 12), 0, 1) for name in names}
-        if images:
-            values = {name: np.round(found * images) / images for name, found in values.items()}
-        whole = errors(**{name: list(map(float, found)) for name, found in values.items()})
-        for look, count in enumerate((3, 6, 12), start=1):
-            seen = {name: dict(list(found.items())[:count]) for name, found in whole.items()}
-            if dropped(seen, names, "published", look, 3):
-                wrong += 1
-                break
+    draws = rng.normal(0.04, 0.008, (races, 1, seeds))  # the label draw's part, common to all
+    values = np.clip(draws + rng.normal(0, 0.006, (races, len(names), seeds)), 0, 1)
+    if images:
+        values = np.round(values * images) / images
+    dropping = np.zeros(races, dtype=bool)
+    for look, count in enumerate((3, 6, 12), start=1):
+        seen = values[:, :, :count]
+        differences = (seen[:, :, None] - seen[:, None, :]).reshape(-1, count)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            statistic = differences.mean(1) / (differences.std(1, ddof=1) / count**0.5)
+        # SciPy takes a third of a millisecond for each of 19,000 tests; the levels, at most 0.06 %, need few of them.
+        close = {bytes(row) for row in differences[~(statistic < stats.t.isf(0.05, count - 1))]}
+
+        def quick(a: list[float], b: list[float], *, close: set[bytes] = close, **kind: Any) -> float:
+            return paired(a, b, **kind) if bytes(np.subtract(a, b)) in close else 1.0
+
+        monkeypatch.setattr(race, "paired", quick)
+        lists = [errors(**dict(zip(names, rows, strict=True))) for rows in seen.tolist()]
+        dropping |= [bool(dropped(found, names, "published", look, 3)) for found in lists]
     # Twice the standard error of a rate of 1 % in 700 races is 0.75 %.
-    assert wrong / races <= LEVEL + 0.0075
+    assert dropping.mean() <= LEVEL + 0.0075
 
 
 def test_a_contender_that_is_worse_by_three_deviations_leaves_early() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +58,12 @@ def descend(weights: Tensor, rows: Tensor, places: Tensor, total: Tensor) -> Non
 OFFSET = torch.tensor([1.0, 2.0])
 
 
-def examples(seed: int = 0) -> list[Tensor]:
+def examples(seed: int = 0, column: int = 0) -> list[Tensor]:
+    """Arguments of ``descend``; weights and total are columns of tables, and are used as they lie."""
     draw = torch.Generator().manual_seed(seed)
-    weights, rows = torch.randn(3, 4, generator=draw), torch.randn(7, 4, generator=draw)
-    return [weights, rows, torch.randint(0, 7, (3,), generator=draw), torch.zeros(3, dtype=torch.float64)]
+    weights, rows = torch.randn(3, 2, 4, generator=draw), torch.randn(7, 4, generator=draw)
+    places, total = torch.randint(0, 7, (3,), generator=draw), torch.zeros(3, 2, dtype=torch.float64)
+    return [weights[:, column], rows, places, total[:, column]]
 
 
 def _names(cache: Path) -> list[str]:
@@ -66,55 +71,95 @@ def _names(cache: Path) -> list[str]:
     return sorted(path.name for path in cache.iterdir() if path.name != "processor")
 
 
-def after(program: Any, seed: int) -> list[Tensor]:
-    tensors = examples(seed)
+def after(program: Any, seed: int, column: int = 0) -> list[Tensor]:
+    tensors = examples(seed, column)
     program(tensors)
     return tensors
 
 
-@pytest.fixture
-def built(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
-    """Files of the programs that are made."""
-    made: list[Path] = []
+def noted(made: list[Path]) -> Any:
+    """Return the builder of programs, which also notes their folders in ``made``."""
     build = ahead._build
 
-    def noted(*arguments: Any) -> Path:
+    def build_and_note(*arguments: Any) -> Path:
         made.append(arguments[-1])
         return build(*arguments)
 
-    monkeypatch.setattr(ahead, "_build", noted)
-    yield made
+    return build_and_note
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """The program of ``descend`` as the first process made it."""
+
+    program: Any
+    path: Path
+    built: list[Path]
+    left: list[Path]
+    """Files in the temporary folder after the build and the load."""
+    unchanged: bool
+    """Whether the examples are what they were."""
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    root, given, built = tmp_path_factory.mktemp("compiled"), examples(), list[Path]()
+    (root / "temporary").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LADDER_SEARCH_CACHE", str(root / "cache"))
+        patch.setenv("TMPDIR", str(root / "temporary"))
+        patch.setattr(tempfile, "tempdir", None)
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", "to be set back")
+        patch.delenv("TORCHINDUCTOR_CACHE_DIR")
+        patch.setattr(ahead, "_build", noted(built))
+        program = compile_ahead(descend, given)
+    unchanged = all(torch.equal(found, wanted) for found, wanted in zip(given, examples(), strict=True))
+    (path,) = (root / "cache" / "programs").glob("program-*")
+    return Compiled(program, path, built, list((root / "temporary").iterdir()), unchanged)
 
 
 @needs_a_compiler
-def test_a_program_does_what_its_function_did_and_is_found_again(
-    cache: Path, temporary: Path, built: list[Path]
-) -> None:
-    given = examples()
-    program = compile_ahead(descend, given)
-    assert all(torch.equal(found, wanted) for found, wanted in zip(given, examples(), strict=True))
-    for seed in (0, 1):
-        for found, wanted in zip(after(program, seed), after(lambda t: descend(*t), seed), strict=True):
+def test_a_program_does_what_its_function_did(compiled: Compiled) -> None:
+    assert compiled.unchanged
+    for seed, column in ((0, 0), (1, 0), (1, 1)):
+        done, expected = after(compiled.program, seed, column), after(lambda t: descend(*t), seed, column)
+        for found, wanted in zip(done, expected, strict=True):
             torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
-    assert [path.parent for path in built] == [cache] and _names(cache) == [built[0].name]
-    assert {path.suffix for path in built[0].iterdir()} == {".so", ".json"}, "no package and no sources of it"
-    assert sorted(temporary.iterdir()) == [], "neither the build nor the load leaves anything in the temporary folder"
+    assert compiled.built == [compiled.path] and _names(compiled.path.parent) == [compiled.path.name]
+    assert {path.suffix for path in compiled.path.iterdir()} == {".so", ".json"}, "no package and no sources of it"
+    assert compiled.left == [], "neither the build nor the load leaves anything in the temporary folder"
 
+
+@needs_a_compiler
+def test_a_program_is_found_again_and_built_again_if_it_is_damaged(
+    compiled: Compiled, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(compiled.path, cache / compiled.path.name)
+    built = list[Path]()
+
+    def build(graph: Any, tensors: Any, path: Path) -> Path:
+        built.append(path)
+        shutil.rmtree(path)
+        return Path(shutil.copytree(compiled.path, path))
+
+    monkeypatch.setattr(ahead, "_build", build)
     again = compile_ahead(descend, examples(2))
-    assert len(built) == 1, "other numbers, the same program"
-    assert all(torch.equal(a, b) for a, b in zip(after(again, 1), after(program, 1), strict=True))
+    assert not built, "other numbers, the same program"
+    assert all(torch.equal(a, b) for a, b in zip(after(again, 1), after(compiled.program, 1), strict=True))
 
-    (library,) = built[0].glob("*.so")
+    (library,) = (cache / compiled.path.name).glob("*.so")
     content = library.read_bytes()
     library.unlink()  # this process has the file itself in its memory
     library.write_bytes(content[:-100])
     mended = compile_ahead(descend, examples())
-    assert len(built) == 2 and torch.equal(after(mended, 1)[0], after(program, 1)[0])
+    assert built == [library.parent] and torch.equal(after(mended, 1)[0], after(compiled.program, 1)[0])
 
 
-@needs_a_compiler
-def test_who_comes_while_another_compiles_waits_for_it(cache: Path, built: list[Path]) -> None:
+def test_who_comes_while_another_compiles_waits_for_it(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache.mkdir(parents=True)
+    built = list[Path]()
+    monkeypatch.setattr(ahead, "_build", noted(built))
+    monkeypatch.setattr(ahead, "_load", lambda path: path)
     graph = make_fx(descend, tracing_mode="real")(*examples())
     path = cache / f"program-{ahead._digest(graph, examples())}"
     with ThreadPoolExecutor() as pool:
@@ -123,32 +168,29 @@ def test_who_comes_while_another_compiles_waits_for_it(cache: Path, built: list[
         second = pool.submit(compile_ahead, descend, examples())
         with pytest.raises(TimeoutError):
             second.result(1.0)
-        ahead._build(graph, examples(), path)
+        path.mkdir()
+        (path / "library.so").write_bytes(b"compiled")
+        (path / ahead._SUMS).write_text(json.dumps({"library.so": hashlib.sha256(b"compiled").hexdigest()}))
         lock.release(remove=True)
-        assert second.result(60.0) and built == [path], "the second has found what the first has made"
+        assert second.result(60.0) == path and not built, "the second has found what the first has made"
     assert _names(cache) == [path.name]
 
 
 @needs_a_compiler
-def test_rows_of_a_table_are_taken_as_they_lie(built: list[Path]) -> None:
-    def count(column: Tensor, total: Tensor) -> None:
-        total.add_(column.sum(0))
-
-    table, total = torch.arange(24.0).view(4, 3, 2), torch.zeros(1, 2)
-    program = compile_ahead(count, [table[:, 0:1], total])
-    for k in range(3):
-        program([table[:, k : k + 1], total])
-    assert torch.equal(total[0], table.sum((0, 1)))
-
-
-@needs_a_compiler
 def test_without_a_folder_a_program_is_made_all_the_same(
-    built: list[Path], cache: Path, monkeypatch: pytest.MonkeyPatch
+    compiled: Compiled, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    built = list[Path]()
+
+    def build(graph: Any, tensors: Any, path: Path) -> Path:
+        built.append(path)
+        return Path(shutil.copytree(compiled.path, path))
+
+    monkeypatch.setattr(ahead, "_build", build)
     monkeypatch.setenv("LADDER_SEARCH_CACHE", "/proc/nowhere")
     program = compile_ahead(descend, examples())
     torch.testing.assert_close(after(program, 1)[0], after(lambda t: descend(*t), 1)[0])
-    assert not built[0].exists() and not cache.exists()
+    assert len(built) == 1 and not built[0].exists() and not cache.exists()
 
 
 def test_a_program_that_cannot_be_made_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
