@@ -203,7 +203,9 @@ def _read(folder: Path, name: str, sums: Mapping[str, str], limit: int | None = 
 
 def _read_settings(folder: Path, content: bytes) -> tuple[str, TrialSpec]:
     try:
-        raw = _from_yaml(content)
+        # Not config.read_yaml, which follows YAML 1.2: PyYAML writes texts such as 1e-3 without quotes.
+        check_yaml(content.decode())
+        raw = yaml.safe_load(content.decode())
         if not isinstance(raw, dict) or set(raw) != {"study", "trial"} or not isinstance(raw["study"], str):
             raise ValueError(f"it needs the keys study and trial, found {raw!r}")
         if not isinstance(raw["trial"], dict):
@@ -274,10 +276,3 @@ def _from_json(content: bytes) -> dict[str, Any]:
 def _to_yaml(content: Mapping[str, Any]) -> bytes:
     text = yaml.safe_dump(dict(content), sort_keys=False, default_flow_style=None, allow_unicode=True, width=100)
     return (_COMMENT + text).encode()
-
-
-def _from_yaml(content: bytes) -> Any:
-    # Not config.read_yaml, which follows YAML 1.2: PyYAML writes texts such as 1e-3 without quotes.
-    text = content.decode()
-    check_yaml(text)
-    return yaml.safe_load(text)

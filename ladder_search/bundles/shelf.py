@@ -97,12 +97,11 @@ class Shelf:
         folder: Path,
         *,
         device: torch.device | None = None,
-        load: Callable[[str], Dataset] = datasets.load,
         notify: Callable[[str], None] = lambda line: None,
         report: Callable[[int, int], None] = lambda epoch, epochs: None,
     ) -> None:
         """Args: ``report`` is called after every epoch of a training in this process; an exception ends it."""
-        self._folder, self._load, self._notify, self._report = folder, load, notify, report
+        self._folder, self._notify, self._report = folder, notify, report
         self._device = torch.device("cpu") if device is None else device
         self._known: dict[str, Bundle] = {}
 
@@ -140,7 +139,7 @@ class Shelf:
             try:
                 if not place.is_dir():
                     self._notify(f"training a source: {stage}")
-                    dataset = self._load(stage.config.data.dataset)
+                    dataset = datasets.load(stage.config.data.dataset)
                     train_stage(stage, dataset, place, device=self._device, report=self._report)
             finally:
                 let_go(lock, unused=True)

@@ -30,9 +30,7 @@ FIRST_DRAW = "member-0"
 """Folder of a trial's first label draw in its checkpoint; draw i is ``member-i``."""
 
 
-def export_top(
-    study_folder: StudyFolder, *, top: int, output: Path, dataset: Dataset, force: bool = False
-) -> list[Path]:
+def export_top(study_folder: StudyFolder, *, top: int, output: Path, dataset: Dataset) -> list[Path]:
     """Export the ``top`` best finished trials by validation error, best first; return their bundles.
 
     A bundle has the weights of the trial's first label draw and is named ``01-t0007`` by rank and key. Trials of the
@@ -42,7 +40,6 @@ def export_top(
     Args:
         output: folder of the bundles; created if missing.
         dataset: data set of the search; test-time statistics are computed from its labelled rows.
-        force: replace existing bundles.
 
     Raises:
         StudyFolderError: the study is missing, has no finished trial, or a bundle exists or cannot be written.
@@ -59,7 +56,7 @@ def export_top(
         )
     exports = [(output / bundle_name(rank, record), record) for rank, record in enumerate(records, start=1)]
     for folder, record in exports:
-        if os.path.lexists(folder) and not force:
+        if os.path.lexists(folder):
             raise taken(folder)
         checkpoint = _checkpoint(study_folder, record)
         check_checkpoint(checkpoint.parent, description.get("id"))
@@ -71,11 +68,11 @@ def export_top(
     provenance: dict[str, Any] = {**collect(data_name=dataset.name, data_digest=dataset.digest)}
     if isinstance(of_search, Mapping):
         provenance |= {f"search_{key}": value for key, value in of_search.items()}
-    study = _study_name(description, study_folder.path.name)
+    study = description["settings"]["study"]
     for folder, record in exports:
         spec, checkpoint = _spec(record, dataset), _checkpoint(study_folder, record)
         module, metrics = _member(record, spec, checkpoint, dataset, study_folder.path)
-        write_bundle(folder, study=study, spec=spec, module=module, metrics=metrics, provenance=provenance, force=force)
+        write_bundle(folder, study=study, spec=spec, module=module, metrics=metrics, provenance=provenance)
     return [folder for folder, _ in exports]
 
 
@@ -135,12 +132,6 @@ def _member(
         epochs=record.epochs,
     )
     return spec.exported(pack.module(slot), dataset, torch.device("cpu")), metrics
-
-
-def _study_name(description: Mapping[str, Any], otherwise: str) -> str:
-    study = description.get("study")
-    name = study.get("name") if isinstance(study, Mapping) else None
-    return name if isinstance(name, str) else otherwise
 
 
 def _checkpoint(study_folder: StudyFolder, record: TrialRecord) -> Path:

@@ -20,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     from ladder_search.commands.training import find_device, reporting
     from ladder_search.data import datasets
-    from ladder_search.final.missing import train_into
+    from ladder_search.final.results import write_result
+    from ladder_search.final.training import train_final
     from ladder_search.report.comparison import print_comparison, write_comparison
     from ladder_search.reproduction.contenders import fresh_seeds
     from ladder_search.reproduction.learning import Learning
@@ -46,17 +47,18 @@ def run(arguments: argparse.Namespace) -> None:
     curves = []
     with reporting(console) as reporter:
         for study, spec in zip(studies, specs, strict=True):
-            result = train_into(
-                output / study.name,
+            result = train_final(
                 spec,
                 dataset,
                 seeds=seeds,
                 study=study,
                 device=device,
                 report=partial(reporter.epoch, what=study.name),
+                folder=output / study.name,
                 networks=reporter.shelf(arguments.root, device),
                 curve_every=1,
             )
+            write_result(output / study.name, result)
             curves.append(Learning.of(study.name, study.title, result))
     write_comparison(output, curves, f"{dataset.name}: learning curves")
     print_comparison(console, curves, dataset.name)

@@ -34,8 +34,8 @@ def run(arguments: argparse.Namespace) -> None:
     from ladder_search.commands.sending import open_store
     from ladder_search.commands.training import find_device, reporting
     from ladder_search.data import datasets
-    from ladder_search.final.missing import train_into
-    from ladder_search.final.training import confirmation_seeds, seeds_of
+    from ladder_search.final.results import write_result
+    from ladder_search.final.training import confirmation_seeds, seeds_of, train_final
     from ladder_search.reproduction.contenders import seeds_of_searches
     from ladder_search.statistics import LEVEL, Verdict
     from ladder_search.studies import STUDIES
@@ -61,17 +61,18 @@ def run(arguments: argparse.Namespace) -> None:
     console = Console()
     output = arguments.output or Path("final") / source.name
     with reporting(console) as reporter:
-        result = train_into(
-            output,
+        result = train_final(
             spec,
             dataset,
             seeds=confirmation_seeds(arguments.seeds, used),
             study=study,
             device=device,
             report=reporter.epoch,
+            folder=output,
             networks=reporter.shelf(arguments.root, device),
             curve_every=arguments.curve,
         )
+        write_result(output, result)
     record(result, output, name=source.name, store=store, console=console)
     for line in result.lines():
         console.say(line)

@@ -26,9 +26,9 @@ def read_document(path: Path, *formats: str, limit: int = LIMIT) -> dict[str, An
 
 
 @contextmanager
-def refused(path: Path, rule: str, remedy: str) -> Iterator[None]:
-    """Convert every error caused by damaged content into a ``CheckpointError``: ``path`` must ``rule``."""
+def refused(path: object, rule: str, remedy: str, kind: type[LadderSearchError] = CheckpointError) -> Iterator[None]:
+    """Convert every error caused by damaged content into an error of this kind: ``path`` must ``rule``."""
     try:
         yield
     except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, LadderSearchError) as error:
-        raise CheckpointError(f"{path} must {rule}, found: {str(error)[:300].rstrip('.')}; {remedy}.") from error
+        raise kind(f"{path} must {rule}, found: {str(error)[:300].rstrip('.')}; {remedy}.") from error

@@ -13,8 +13,8 @@ import platform
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import ray
 import torch
@@ -94,8 +94,8 @@ def choose(
         return Choice(slots=1, why=f"one trial at a time: {trials} trials are too few to share packs")
     if compiled and not gpus:
         return Choice(slots=1, why="one trial at a time: compiled steps of a CPU share nothing")
-    look = partial(_probed, spec, dataset, sizes, "cuda" if gpus else "cpu", max(1, int(cpus)))
-    costs = look() if private and not gpus else _elsewhere(look, cpus, gpus)
+    asked = spec, dataset, sizes, "cuda" if gpus else "cpu", max(1, int(cpus))
+    costs = _probed(*asked) if private and not gpus else _elsewhere(asked, cpus, gpus)
     if not costs:
         unprobed = max(size for size in sizes if size <= (UNPROBED_ON_GPU if gpus else 1))
         return Choice(slots=unprobed, why="no node was free for a probe")
@@ -110,24 +110,20 @@ def choose(
     return Choice(slots=best.slots, why=f"a trial's step in packs of {probes}; at most {at_most} of {trials} trials")
 
 
-def _elsewhere(look: partial[list[Probed]], cpus: float, gpus: float) -> list[Probed]:
-    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_call)
-    answer = task.remote(look)
+def _elsewhere(arguments: tuple[Any, ...], cpus: float, gpus: float) -> list[Probed]:
+    answer = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_probed).remote(*arguments)
     try:
-        found: list[Probed] = ray.get(answer, timeout=_WAIT_SECONDS)
+        costs: list[Probed] = ray.get(answer, timeout=_WAIT_SECONDS)
     except (GetTimeoutError, RayError):
         ray.cancel(answer, force=True)
         return []
-    return found
-
-
-def _call(look: partial[list[Probed]]) -> list[Probed]:
-    return look()
+    return costs
 
 
 def _probed(spec: TrialSpec, dataset: Dataset, sizes: Sequence[int], device: str, threads: int) -> list[Probed]:
     """Return the cost of packs of these sizes, cached per device."""
-    name = torch.cuda.get_device_name() if device == "cuda" else _cpu()
+    cpu = f"{platform.processor() or platform.machine()}, {usable_cores()} cores"
+    name = torch.cuda.get_device_name() if device == "cuda" else cpu
     member = spec.member(dataset, sources=spec.empty_sources())
     program = repr((name, threads, torch.__version__, spec.family, spec.draws, member.signature()))
     key = hashlib.sha256(program.encode()).hexdigest()[:16]
@@ -160,7 +156,3 @@ def _read(place: Path) -> dict[str, _Record]:
         return {key: build(_Record, record) for key, record in dict(read_json(place, 1 << 20)).items()}
     except (OSError, ValueError, TypeError, LookupError):
         return {}
-
-
-def _cpu() -> str:
-    return f"{platform.processor() or platform.machine()}, {usable_cores()} cores"

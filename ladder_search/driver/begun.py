@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from ladder_search.config import build
+from ladder_search.disk.documents import refused
 from ladder_search.driver.arrangement import Choice
 from ladder_search.driver.packs import Compiling
 from ladder_search.driver.settings import SearchSettings
-from ladder_search.errors import SettingError, StudyFolderError, UnknownNameError
+from ladder_search.errors import SettingError, StudyFolderError
 from ladder_search.training.compiling import compiler_problem
 
 
@@ -42,13 +43,10 @@ def kept_compiling(settings: SearchSettings, arrangement: Mapping[str, Any], fol
     """
     if "compiling" not in arrangement:  # the search began with an earlier version
         return new_compiling(settings)
-    try:
+    with refused(
+        folder / "study.json", "hold the options of the search", "restore it or start a new search", StudyFolderError
+    ):
         kept = build(Compiling, arrangement["compiling"])
-    except (SettingError, UnknownNameError, TypeError) as error:
-        raise StudyFolderError(
-            f"{folder / 'study.json'} must hold the options of the search: {str(error)[:300].rstrip('.')}; "
-            "restore it or start a new search."
-        ) from error
     if settings.compile != kept.mode:
         return replace(new_compiling(settings), trials=kept.trials)
     problem = compiler_problem() if arrangement.get("compiled") else None

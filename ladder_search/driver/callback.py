@@ -74,7 +74,6 @@ class SearchCallback(tune.Callback):
         self._trials: dict[str, Any] = {}
         self.problems: list[str] = []
         self.notes: list[str] = []
-        self._noted: set[tuple[str, str]] = set()
         self._ledger = ledger
         self._unwritten: dict[str, OSError] = {}
         self._kept: dict[str, int] = {}
@@ -170,10 +169,9 @@ class SearchCallback(tune.Callback):
 
     def note(self, where: str, error: Exception | str) -> None:
         """Record a problem once: a full disk raises the same error at every report."""
-        problem = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-        if (where, problem) not in self._noted:
-            self._noted.add((where, problem))
-            self.problems.append(f"{where}: {problem}")
+        problem = f"{where}: {error if isinstance(error, str) else f'{type(error).__name__}: {error}'}"
+        if problem not in self.problems:
+            self.problems.append(problem)
 
     def _end(self, trial: Any, *, error: bool) -> None:
         key = trial.config["key"]

@@ -62,6 +62,7 @@ def _join(address: RayAddress) -> None:
 
 
 def _start() -> None:
+    quoted = shlex.quote(sys.executable)  # Ray inserts the path of the interpreter into a shell command as it is
     try:
         with _of_our_own(), signals.restored():
             # "local" starts a new cluster even if another one runs, so searches do not interfere.
@@ -69,7 +70,7 @@ def _start() -> None:
                 address="local",
                 num_cpus=usable_cores(),
                 include_dashboard=False,
-                runtime_env=_runtime_env(),
+                runtime_env=None if quoted == sys.executable else {"py_executable": quoted},
                 job_config=_job(),
                 logging_level=logging.ERROR,
                 log_to_driver=False,
@@ -119,12 +120,6 @@ def _job() -> JobConfig:
     job = JobConfig()
     set_driver_path(job, _DriversPath())
     return job
-
-
-def _runtime_env() -> dict[str, str] | None:
-    """Quote the interpreter's path if it contains a space: Ray inserts it into a shell command as it is."""
-    quoted = shlex.quote(sys.executable)
-    return None if quoted == sys.executable else {"py_executable": quoted}
 
 
 def _line(error: Exception) -> str:

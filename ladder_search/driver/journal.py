@@ -39,7 +39,7 @@ class _Backend(JournalFileBackend):
 
     def __init__(self, path: Path) -> None:
         self._path, self._writing = path, JournalFileOpenLock(str(path))
-        self._waiting: list[dict[str, Any]] = []
+        self.waiting: list[dict[str, Any]] = []
         self.error: OSError | None = None
         """Why lines are buffered; None if there are none."""
         super().__init__(str(path), lock_obj=self._writing)
@@ -47,30 +47,26 @@ class _Backend(JournalFileBackend):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         self._logs += logs
-        self._waiting += logs
+        self.waiting += logs
         self.flush()
 
     def flush(self) -> None:
         """Write the buffered lines; keep them if that fails."""
-        if not self._waiting:
+        if not self.waiting:
             return
-        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in self._waiting)
-        ends = any("state" in log and "trial_id" in log for log in self._waiting)
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in self.waiting)
+        ends = any("state" in log and "trial_id" in log for log in self.waiting)
         try:
             self._writing.acquire()
             try:
                 append_line(self._path, lines.encode(), wait=ends)
-                self._waiting.clear()
+                self.waiting.clear()
                 self.error = None
             finally:
                 with suppress(RuntimeError):  # the lock file no longer exists
                     self._writing.release()
         except OSError as error:
             self.error = error
-
-    @property
-    def waiting(self) -> int:
-        return len(self._waiting)
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         """Yield unread lines and discard those already read; there is only one reader."""
@@ -166,11 +162,7 @@ class Journal:
             state=TrialState.RUNNING,
             params=params,
             distributions={name: distributions[name] for name in params},
-            user_attrs={
-                "key": identity["key"],
-                "name": identity["name"],
-                "settings": json.dumps(identity["settings"]),
-            },
+            user_attrs={"key": identity["key"], "name": identity["name"], "settings": json.dumps(identity["settings"])},
         )
         for study in pair.both:
             study.add_trial(trial)
@@ -206,7 +198,7 @@ class Journal:
         if self._backend.error is None:
             return []
         return [
-            f"{self._path.name}: the disk accepted nothing ({self._backend.error}), so that {self._backend.waiting} "
+            f"{self._path.name}: the disk accepted nothing ({self._backend.error}), so that {len(self._backend.waiting)} "
             "entries are missing from it; a resume restores them from the records and reports of the trials"
         ]
 

@@ -80,7 +80,8 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.logs = _read_all(folder)
+        logs = {key: _read(path) for key, path in files_by_key(folder, ".jsonl").items()}
+        self.logs = {key: log for key, log in logs.items() if log is not None}
         self._waiting: dict[str, list[bytes]] = {}
         self.problems: set[str] = set()
         """Errors of writing; unwritten lines are buffered and written with the next ones."""
@@ -147,13 +148,8 @@ class Ledger:
         self.flush()
 
 
-def _read_all(folder: Path) -> dict[str, TrialLog]:
-    """Return the logs in ``folder`` by key; a log ends at its first incomplete line."""
-    logs = {key: _read(path) for key, path in files_by_key(folder, ".jsonl").items()}
-    return {key: log for key, log in logs.items() if log is not None}
-
-
 def _read(path: Path) -> TrialLog | None:
+    """Return the log in a file, which ends at its first incomplete line."""
     log: TrialLog | None = None
     try:
         content = path.read_bytes()

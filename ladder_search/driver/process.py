@@ -7,7 +7,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from ladder_search import environment, signals
 
@@ -16,17 +15,15 @@ _LOGGERS = ("", "optuna", "ray", "ray.tune", "ray.tune.execution.experiment_stat
 
 @contextmanager
 def as_before() -> Iterator[None]:
-    loggers = {logger: _state(logger) for logger in map(logging.getLogger, _LOGGERS)}
+    loggers = {
+        logger: (logger.level, list(logger.handlers), logger.propagate) for logger in map(logging.getLogger, _LOGGERS)
+    }
     hook = sys.excepthook
     try:
         with environment.ours(), signals.restored(), warnings.catch_warnings():
             yield
     finally:
-        for logger, (level, its_handlers, propagate) in loggers.items():
+        for logger, (level, handlers, propagate) in loggers.items():
             logger.setLevel(level)
-            logger.handlers[:], logger.propagate = its_handlers, propagate
+            logger.handlers[:], logger.propagate = handlers, propagate
         sys.excepthook = hook
-
-
-def _state(logger: logging.Logger) -> tuple[int, list[Any], bool]:
-    return logger.level, list(logger.handlers), logger.propagate

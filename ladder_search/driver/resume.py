@@ -72,11 +72,7 @@ class Past:
 
 
 def check_unchanged(
-    description: Mapping[str, Any],
-    study: Study,
-    space: Mapping[str, Any],
-    provenance: Mapping[str, Any],
-    folder: Path,
+    description: Mapping[str, Any], study: Study, space: Mapping[str, Any], provenance: Mapping[str, Any], folder: Path
 ) -> list[str]:
     """Return a line about changed code; raise ``SettingError`` if settings, space or data have changed."""
     original = description.get("provenance", {})

@@ -21,7 +21,6 @@ from ladder_search.console import Console
 from ladder_search.data.dataset import Dataset
 from ladder_search.driver import begun, cluster, schedulers
 from ladder_search.driver.callback import SearchCallback
-from ladder_search.driver.experiment import names, run_config
 from ladder_search.driver.halt import Halt
 from ladder_search.driver.journal import Journal, space_as_json
 from ladder_search.driver.ledger import Ledger
@@ -42,6 +41,9 @@ from ladder_search.record.trial import TrialRecord
 from ladder_search.studies import Study
 from ladder_search.tracking import DatasetInput, RunStatus, Tracker
 from ladder_search.trial import TrialSpec
+
+UPDATES_AT_STAKE = 2000
+"""Approximate number of updates between checkpoints, and therefore lost with a worker."""
 
 
 class Run:
@@ -199,8 +201,14 @@ class Run:
             )
         if self._place:
             self._place.claim(self._id, self._folder.path)
-        journal = self._journal or self._begin_journal()
-        self._begin(settings, store, arrangement, new=self._journal is None)
+        try:
+            direction = self._study.measure.direction
+            journal = self._journal or Journal(self._folder.journal, self._search, new=True, direction=direction)
+            self._begin(settings, store, arrangement)
+        except StudyFolderError:
+            if self._place and self._journal is None:
+                self._place.leave()
+            raise
         pending, alive = at_a_time(settings, trials=self._trials, private=private, slots=choice.slots, room=room)
         return Plan(
             settings=settings,
@@ -213,21 +221,14 @@ class Run:
             journal=journal,
         )
 
-    def _begin_journal(self) -> Journal:
-        try:
-            return Journal(self._folder.journal, self._search, new=True, direction=self._study.measure.direction)
-        except StudyFolderError:
-            self._leave_place()
-            raise
-
-    def _begin(self, resolved: SearchSettings, store: str, arrangement: dict[str, Any], *, new: bool) -> None:
+    def _begin(self, resolved: SearchSettings, store: str, arrangement: dict[str, Any]) -> None:
         root, settings = self._folder.path.parent, as_mapping(resolved)
         for name, place in (("tracking", self._settings.tracking), ("storage", self._storage)):
             if place is not None:
                 settings[name] = relative_place(place, root)
         life = {"settings": settings, "provenance": self._provenance, "arrangement": arrangement}
         address = relative_place(store, root)
-        if not new:
+        if self._journal is not None:
             lives = [*self._description.get("resumed", []), life]
             self._describe(id=self._id, search=self._search, store=address, resumed=lives)
             return
@@ -239,15 +240,7 @@ class Run:
             "store": address,
             **life,
         }
-        try:
-            self._folder.create(self._description)
-        except StudyFolderError:
-            self._leave_place()
-            raise
-
-    def _leave_place(self) -> None:
-        if self._place:
-            self._place.leave()
+        self._folder.create(self._description)
 
     def go(self, plan: Plan, tracker: Tracker, trainable: type[tune.Trainable]) -> None:
         """Run all trials, then fill ``records`` and ``problems``."""
@@ -343,6 +336,9 @@ class Run:
     def _tune(
         self, plan: Plan, trainable: Any, trials: int, searcher: OptunaSearcher, callback: SearchCallback
     ) -> None:
+        frequency = max(1, round(UPDATES_AT_STAKE / (self._study.report_every * self._steps_per_epoch)))
+        every = frequency * self._study.report_every
+        storage, _, name = self._checkpoints.rpartition("/")
         tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
@@ -351,15 +347,21 @@ class Run:
                 scheduler=self._scheduler(plan.programs),
                 max_concurrent_trials=plan.alive,
                 reuse_actors=True,
-                **names(self._life),
+                trial_name_creator=_trial_name,
+                trial_dirname_creator=partial(_trial_folder, life=self._life),
             ),
-            run_config=run_config(
-                self._checkpoints,
-                callback,
-                self.halt,
-                report_every=self._study.report_every,
-                steps_per_epoch=self._steps_per_epoch,
-                exploit_every=self._generation if self._copies else None,
+            run_config=tune.RunConfig(
+                name=name,
+                storage_path=storage,
+                callbacks=[callback],
+                stop=self.halt,
+                verbose=0,
+                checkpoint_config=tune.CheckpointConfig(
+                    checkpoint_at_end=True,
+                    num_to_keep=schedulers.kept_for_exploits(self._generation, every) if self._copies else 1,
+                    checkpoint_frequency=frequency,
+                ),
+                failure_config=tune.FailureConfig(max_failures=2),
             ),
         ).fit()
 
@@ -431,3 +433,12 @@ class Run:
             digest=self._dataset.digest,
             rows={**rows, "validation": len(member.split.validation)},
         )
+
+
+def _trial_name(trial: Any) -> str:
+    return str(trial.config["key"])
+
+
+def _trial_folder(trial: Any, life: int) -> str:
+    """Return a folder name unique to the execution: Ray would overwrite the checkpoints that a trial continues from."""
+    return _trial_name(trial) if life == 1 else f"{_trial_name(trial)}.{life}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -61,11 +61,7 @@ class SearchResult:
 
 @as_before()
 def run_search(
-    settings: SearchSettings,
-    *,
-    trainable: type[tune.Trainable],
-    find_space: Callable[[str], Space],
-    console: Console,
+    settings: SearchSettings, *, trainable: type[tune.Trainable], find_space: Callable[[str], Space], console: Console
 ) -> SearchResult:
     """Run a search to its end and return its result.
 
@@ -94,10 +90,8 @@ def run_search(
             console.say(f"note: {line}")
         if settings.offline:
             store = normal_store(store)
-        else:
-            busy = check_or_wait(store)
-            if busy is not None:
-                console.say(f"note: {busy}")
+        elif busy := check_or_wait(store):
+            console.say(f"note: {busy}")
         # A password in the address must not reach files or parameters of runs.
         clean = replace(settings, tracking=settings.tracking and redacted(settings.tracking))
         run = Run(clean, study, own, dataset, source_data, folder, find_space(find_family(study.family).space), console)
@@ -157,14 +151,8 @@ def _store_line(settings: SearchSettings, store: str) -> str | None:
     return None
 
 
-@contextmanager
-def _held_folder(root: Path, settings: SearchSettings, study: Study) -> Iterator[StudyFolder]:
-    """Lock the folder of the search: a new one, or with ``resume`` the existing one."""
-    name = settings.name
-    if settings.resume and name is not None:
-        folder = StudyFolder(root / name)
-        with folder.locked():
-            yield folder
-    else:
-        with claim_folder(root, name, f"{study.name}-{datetime.now():%Y%m%d-%H%M%S}") as folder:
-            yield folder
+def _held_folder(root: Path, settings: SearchSettings, study: Study) -> AbstractContextManager[StudyFolder]:
+    """Lock the folder of the search while active: a new one, or with ``resume`` the existing one."""
+    if settings.resume and settings.name is not None:
+        return StudyFolder(root / settings.name).locked()
+    return claim_folder(root, settings.name, f"{study.name}-{datetime.now():%Y%m%d-%H%M%S}")

@@ -134,19 +134,16 @@ class OptunaSearcher(Searcher):
         point = self._points[number] if number < len(self._points) else None
         study = self._journal.study
         study.sampler = self._sampler(number)
-        if point is None:
-            params = self._untried(study, self._sampler, number, self._tried)
-            if params is not None:
-                study.enqueue_trial(params)
-            trial = study.ask()
-            settings, name, params = self._suggest_settings(trial), "", dict(trial.params)
-        elif point.params is not None:
-            study.enqueue_trial(point.params)
-            trial = study.ask()
-            settings, name, params = self._suggest_settings(trial), point.name, dict(trial.params)
-        else:
+        name = point.name if point else ""
+        if point is not None and point.params is None:  # outside the space
             trial = self._journal.references.ask()
-            settings, name, params = point.settings, point.name, {}
+            settings, params = point.settings, {}
+        else:
+            fixed = point.params if point else self._untried(study, self._sampler, number, self._tried)
+            if fixed is not None:
+                study.enqueue_trial(fixed)
+            trial = study.ask()
+            settings, params = self._suggest_settings(trial), dict(trial.params)
         key = key_of(number)
         self._journal.keep(trial, key, name, settings)
         self._tried.add(identity(settings))

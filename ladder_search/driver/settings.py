@@ -104,14 +104,11 @@ class SearchSettings:
         return settings
 
     def __post_init__(self) -> None:
-        for name in ("trials", "draws", "slots"):
+        for name in ("trials", "draws", "slots", "max_concurrent"):
             value = getattr(self, name)
-            if value != "auto" and value < 1:
-                raise SettingError(f"--{name} must be at least 1, got {value}; give a positive whole number.")
-        if self.max_concurrent is not None and self.max_concurrent < 1:
-            raise SettingError(
-                f"--max-concurrent must be at least 1, got {self.max_concurrent}; give a positive whole number."
-            )
+            if value not in (None, "auto") and value < 1:
+                option = f"--{name.replace('_', '-')}"
+                raise SettingError(f"{option} must be at least 1, got {value}; give a positive whole number.")
         for name in ("seed", "label_seed"):
             in_range(f"--{name.replace('_', '-')}", getattr(self, name), 0, 2**32 - 1)  # the samplers' range
         if self.cpus_per_trial is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
+from ladder_search.disk.documents import refused
 from ladder_search.disk.foreign import parse_json
 from ladder_search.driver.cluster import check_writable
 from ladder_search.errors import SettingError
@@ -83,16 +84,12 @@ class Place:
         marker = f"{self._path}/{MARKER}"
         if self._attempt(lambda: self._filesystem.get_file_info(marker)).type == FileType.NotFound:
             return None
-        try:
+        rule, remedy = "say whose checkpoints these are", "choose another --name or --storage"
+        with refused(f"{redacted(self.address)}/{MARKER}", rule, remedy, SettingError):
             with self._filesystem.open_input_stream(marker) as file:
                 content = parse_json(file.read(_LIMIT))
             if content["format"] != FORMAT or not all(isinstance(content[name], str) for name in ("id", "folder")):
                 raise ValueError(f"its format must be {FORMAT!r}")
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            raise SettingError(
-                f"{redacted(self.address)}/{MARKER} must say whose checkpoints these are, found: {str(error)[:200]}; "
-                "choose another --name or --storage."
-            ) from error
         return dict(content)
 
     def _write(self, text: bytes) -> None:

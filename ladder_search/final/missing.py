@@ -21,34 +21,6 @@ from ladder_search.studies import Study
 from ladder_search.trial import TrialSpec
 
 
-def train_into(
-    folder: Path,
-    spec: TrialSpec,
-    dataset: Dataset,
-    *,
-    seeds: Sequence[int],
-    study: Study | None,
-    device: torch.device,
-    report: Callable[[EpochReport], None],
-    networks: Shelf,
-    curve_every: int | None = None,
-) -> FinalResult:
-    """Train ``spec`` on ``seeds``, compiled if worthwhile, and write the result; see ``train_final``."""
-    result = train_final(
-        spec,
-        dataset,
-        seeds=seeds,
-        study=study,
-        device=device,
-        report=report,
-        folder=folder,
-        networks=networks,
-        curve_every=curve_every,
-    )
-    write_result(folder, result)
-    return result
-
-
 def train_missing(
     study: Study,
     spec: TrialSpec,
@@ -83,17 +55,18 @@ def train_missing(
     missing = [seed for seed in seeds if seed not in trained]
     if missing:
         folder = place / f"seeds-{missing[0]}-{missing[-1]}"
-        result = train_into(
-            folder,
+        result = train_final(
             spec,
             dataset,
             seeds=missing,
             study=study,
             device=device,
             report=report,
+            folder=folder,
             networks=shelf,
             curve_every=curve_every,
         )
+        write_result(folder, result)
         results.append(result)
     return results
 

@@ -173,22 +173,18 @@ class FinalResult:
         return f"{text}, target {self.target}: {self.verdict}{reason}"
 
 
-def write_result(
-    folder: Path, result: FinalResult, *, provenance: Mapping[str, Any] | None = None, force: bool = False
-) -> None:
+def write_result(folder: Path, result: FinalResult, *, provenance: Mapping[str, Any] | None = None) -> None:
     """Write the bundles and then ``result.json``, and remove the checkpoints; an identical result is left unchanged.
 
-    Args:
-        provenance: None: collected by this function.
-        force: replace an existing result.
+    Args: ``provenance`` is collected by this function if it is None.
 
     Raises:
         StudyFolderError: the folder has another result or other content, or cannot be written; no bundle remains.
         CheckpointError: the existing result is damaged.
     """
     check_folder(folder)
-    with held(folder, timeout=_PATIENCE_SECONDS, brief=True):  # another process may have finished the same training
-        if (folder / RESULT).exists() and not force:
+    with held(folder, timeout=_PATIENCE_SECONDS):  # another process may have finished the same training
+        if (folder / RESULT).exists():
             if read_result(folder) == result:
                 return
             raise taken(folder / RESULT)

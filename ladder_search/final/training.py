@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +72,7 @@ class EpochReport:
 
 def confirmation_seeds(n: int, used: Collection[int]) -> tuple[int, ...]:
     """Return ``n`` seeds from 1001 up that are not in ``used``."""
-    seeds: list[int] = []
-    seed = FIRST_CONFIRMATION_SEED
-    while len(seeds) < n:
-        if seed not in used:
-            seeds.append(seed)
-        seed += 1
-    return tuple(seeds)
+    return tuple(islice((seed for seed in count(FIRST_CONFIRMATION_SEED) if seed not in used), n))
 
 
 def tuning_seeds(records: Iterable[TrialRecord]) -> frozenset[int]:

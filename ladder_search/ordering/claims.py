@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from ladder_search.config import in_range
 from ladder_search.data.datasets import DATASETS
@@ -22,41 +23,23 @@ PAPER = "Prémont-Schwarz et al. 2017"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
-    """The measure of one study is better than that of another: below it, or above it if the measure rises."""
+    """A claim about two studies, and by how much the first one is better, whatever the direction of the measure."""
 
-    better: str
-    worse: str
-    margin: float = 0.0
-    """Required difference, in the unit of the measure."""
+    kind: Literal["below", "alike"] = "below"
+    """below: the first study is better (below, or above if the measure rises); alike: both are as good as each other."""
+    first: str
+    second: str
+    bound: float = 0.0
+    """Difference in the unit of the measure: the required one of "below", the largest allowed one of "alike"."""
     text: str
 
     def __post_init__(self) -> None:
-        in_range("the margin of a claim", self.margin, 0.0, math.inf, remedy="turn the claim round")
-
-    @property
-    def pair(self) -> tuple[str, str]:
-        """The two studies; a difference is by how much the first is better."""
-        return self.better, self.worse
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Alike:
-    """One study is as good as another: the absolute difference is within a bound."""
-
-    a: str
-    b: str
-    within: float
-    text: str
-
-    def __post_init__(self) -> None:
-        if not 0.0 < self.within < math.inf:
+        if self.kind == "below":
+            in_range("the margin of a claim", self.bound, 0.0, math.inf, remedy="turn the claim round")
+        elif not 0.0 < self.bound < math.inf:
             raise SettingError(
-                f"studies as good as each other differ by a bound above 0 at most, got {self.within}; give one."
+                f"studies as good as each other differ by a bound above 0 at most, got {self.bound}; give one."
             )
-
-    @property
-    def pair(self) -> tuple[str, str]:
-        return self.a, self.b
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,13 +52,13 @@ class Ordering:
     measure: str
     """Row of ``metrics.MEASURES`` that all networks report."""
     studies: tuple[str, ...]
-    claims: tuple[Claim | Alike, ...]
+    claims: tuple[Claim, ...]
 
     def __post_init__(self) -> None:
         if self.measure not in MEASURES:
             raise UnknownNameError("measure", self.measure, MEASURES)
         studies = self.rows
-        for name in (name for claim in self.claims for name in claim.pair):
+        for name in (name for claim in self.claims for name in (claim.first, claim.second)):
             if name not in self.studies:
                 raise UnknownNameError(f"study of the ordering {self.name}", name, self.studies)
         if len({DATASETS[study.data.dataset].examples for study in studies}) > 1:
@@ -119,15 +102,19 @@ _WITHIN = {"occluded-mnist": 0.0025, "occluded-mnist-half": 0.005, "occluded-mni
 def _table_1(data: str) -> Ordering:
     ladder, gold, temporal = (f"{data}-{kind}" for kind in ("rladder", "static", "temporal"))
     helps = [
-        Claim(better=ladder, worse=f"{data}-{kind}", text=f"{what} helps the recurrent ladder")
+        Claim(first=ladder, second=f"{data}-{kind}", text=f"{what} helps the recurrent ladder")
         for kind, what in _ABLATIONS.items()
     ]
     below = [
-        Claim(better=f"{data}-{kind}", worse=temporal, text=f"without {what} it is still below the temporal baseline")
+        Claim(first=f"{data}-{kind}", second=temporal, text=f"without {what} it is still below the temporal baseline")
         for kind, what in _ABLATIONS.items()
     ]
-    gold_too = Alike(
-        a=ladder, b=gold, within=_WITHIN[data], text="the recurrent ladder is as good as with optimal reconstructions"
+    gold_too = Claim(
+        kind="alike",
+        first=ladder,
+        second=gold,
+        bound=_WITHIN[data],
+        text="the recurrent ladder is as good as with optimal reconstructions",
     )
     return Ordering(
         name=f"{data}-table-1",
@@ -148,7 +135,7 @@ def _table_1_prediction(data: str) -> Ordering:
         measure="prediction_error",
         studies=(ladder, *(f"{data}-{kind}" for kind in others)),
         claims=tuple(
-            Claim(better=ladder, worse=f"{data}-{kind}", text=f"{what} helps the prediction")
+            Claim(first=ladder, second=f"{data}-{kind}", text=f"{what} helps the prediction")
             for kind, what in others.items()
         ),
     )
@@ -158,13 +145,13 @@ def _table_2(data: str) -> Ordering:
     ladder, temporal = f"{data}-1000-rladder", f"{data}-1000-temporal"
     claims = (
         Claim(
-            better=f"{ladder}-unlabelled",
-            worse=ladder,
+            first=f"{ladder}-unlabelled",
+            second=ladder,
             text="unlabelled sequences help the recurrent ladder on its own",
         ),
-        Claim(better=f"{ladder}-mt", worse=f"{ladder}-unlabelled", text="a teacher helps the recurrent ladder on top"),
-        Claim(better=f"{temporal}-mt", worse=temporal, text="a teacher helps the temporal baseline"),
-        Claim(better=f"{ladder}-mt", worse=f"{temporal}-mt", text="which stays worse with it"),
+        Claim(first=f"{ladder}-mt", second=f"{ladder}-unlabelled", text="a teacher helps the recurrent ladder on top"),
+        Claim(first=f"{temporal}-mt", second=temporal, text="a teacher helps the temporal baseline"),
+        Claim(first=f"{ladder}-mt", second=f"{temporal}-mt", text="which stays worse with it"),
     )
     return Ordering(
         name=f"{data}-table-2",
@@ -187,9 +174,9 @@ def _table_3(corpus: str, margin: float) -> Ordering:
         studies=(*ladders, *(f"{corpus}-{other}" for other in others)),
         claims=tuple(
             Claim(
-                better=ladder,
-                worse=f"{corpus}-{other}",
-                margin=margin if other == "lstm" else 0.0,
+                first=ladder,
+                second=f"{corpus}-{other}",
+                bound=margin if other == "lstm" else 0.0,
                 text=f"{size} is below the {other.upper()}",
             )
             for ladder, size in zip(ladders, sizes, strict=True)

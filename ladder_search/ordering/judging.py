@@ -86,12 +86,8 @@ class Reached:
         return Summary.of([*self.values.values()]) if self.values else None
 
     def on(self, seeds: frozenset[int]) -> Reached:
-        return Reached(
-            study=self.study,
-            values={seed: self.values[seed] for seed in sorted(self.values.keys() & seeds)},
-            diverged=tuple(seed for seed in self.diverged if seed in seeds),
-            devices=self.devices,
-        )
+        values = {seed: self.values[seed] for seed in sorted(self.values.keys() & seeds)}
+        return replace(self, values=values, diverged=tuple(seed for seed in self.diverged if seed in seeds))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,16 +116,9 @@ class Looks:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JudgedClaim:
+class JudgedClaim(Claim):
     number: int
     """Number in the ordering's table, from 1."""
-    kind: Literal["below", "alike"]
-    """below: the first study is better, whatever the direction of the measure."""
-    first: str
-    second: str
-    text: str
-    bound: float
-    """Margin of "below", bound of "alike"."""
     seeds: tuple[int, ...]
     """Seeds on which both studies finished."""
     left_out: tuple[int, ...]
@@ -253,7 +242,7 @@ def judged(
     look = Look(seeds=tuple(sorted(common)), studies=present)
     looks = (earlier or Looks()).with_look(look)
     level = look_level(looks.number(look))
-    raw = [_differences(claim.pair, by_name, ordering.unit) for claim in ordering.claims]
+    raw = [_differences(claim, by_name, ordering.unit) for claim in ordering.claims]
     p_held = [_p(claim, differences) for claim, differences in zip(ordering.claims, raw, strict=True)]
     against = [_p_against(claim, differences) for claim, differences in zip(ordering.claims, raw, strict=True)]
     held_holm, against_holm = holm(p_held), holm(against)
@@ -266,15 +255,11 @@ def judged(
         if testable:
             verdict = "held" if held_holm[place] < level else "not shown"
             verdict = "contradicted" if against_holm[place] < level else verdict
-        pair = [by_name[name] for name in claim.pair if name in by_name]
+        pair = [by_name[name] for name in (claim.first, claim.second) if name in by_name]
         claims.append(
             JudgedClaim(
+                **as_mapping(claim),
                 number=place + 1,
-                kind="below" if isinstance(claim, Claim) else "alike",
-                first=claim.pair[0],
-                second=claim.pair[1],
-                text=claim.text,
-                bound=_bound(claim),
                 seeds=tuple(differences),
                 left_out=tuple(sorted({seed for one in pair for seed in one.diverged})),
                 difference=summary.mean if summary else None,
@@ -327,27 +312,23 @@ def _length(epochs: int | None) -> str:
     return "full schedules" if epochs is None else f"schedules of {epochs} epochs"
 
 
-def _differences(pair: tuple[str, str], found: Mapping[str, Reached], measure: Measure) -> dict[int, float]:
-    if not all(name in found for name in pair):
+def _differences(claim: Claim, found: Mapping[str, Reached], measure: Measure) -> dict[int, float]:
+    if not {claim.first, claim.second} <= found.keys():
         return {}
-    first, second = (found[name].values for name in pair)
+    first, second = found[claim.first].values, found[claim.second].values
     return {seed: measure.gain(first[seed], second[seed]) for seed in sorted(first.keys() & second.keys())}
 
 
-def _bound(claim: Any) -> float:
-    return float(claim.margin if isinstance(claim, Claim) else claim.within)
-
-
-def _p(claim: Any, differences: Mapping[int, float]) -> float:
-    values, bound = [*differences.values()], _bound(claim)
-    if isinstance(claim, Claim):
+def _p(claim: Claim, differences: Mapping[int, float]) -> float:
+    values, bound = [*differences.values()], claim.bound
+    if claim.kind == "below":
         return above(values, bound)
     return max(above(values, -bound), below(values, bound))
 
 
-def _p_against(claim: Any, differences: Mapping[int, float]) -> float:
-    values, bound = [*differences.values()], _bound(claim)
-    if isinstance(claim, Claim):
+def _p_against(claim: Claim, differences: Mapping[int, float]) -> float:
+    values, bound = [*differences.values()], claim.bound
+    if claim.kind == "below":
         return below(values, bound)
     return min(1.0, 2 * min(above(values, bound), below(values, -bound)))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ladder_search.disk.documents import read_document, refused
 from ladder_search.disk.files import write_atomically
-from ladder_search.disk.foreign import read_json
 from ladder_search.errors import CheckpointError
 
 CHECKPOINT = "trial.json"
@@ -29,17 +29,11 @@ def check_checkpoint(folder: Path, search: str | None, where: str = "") -> None:
 
     Checkpoints of earlier versions have no mark. Args: ``where`` names the folder in messages; "": its path.
     """
-    try:
-        mark = read_json(folder / CHECKPOINT, 1 << 16)
-        if not isinstance(mark, dict) or mark.get("format") != CHECKPOINT_FORMAT:
-            raise ValueError(f"its format must be {CHECKPOINT_FORMAT!r}")
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{where or folder} must say in {CHECKPOINT} whose checkpoint it is, found: {str(error)[:200]}; copy it "
-            "again or train the trial again."
-        ) from error
+    rule = f"say in {CHECKPOINT} whose checkpoint it is"
+    with refused(where or folder, rule, "copy it again or train the trial again"):
+        if not (folder / CHECKPOINT).exists():
+            return
+        mark = read_document(folder / CHECKPOINT, CHECKPOINT_FORMAT, limit=1 << 16)
     if mark.get("search") != search:
         raise ForeignCheckpointError(
             f"a search uses its own checkpoints and {where or folder} is of another one, which has the same name and "

@@ -124,8 +124,8 @@ class StudyFolder:
         return records
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Lock the folder while active. It is created if needed, and removed again if no study was begun in it.
+    def locked(self) -> Iterator[StudyFolder]:
+        """Lock the folder while active and yield it; create it if needed, and remove it if no study was begun in it.
 
         Raises ``StudyFolderError`` if another search holds it or it cannot be written.
         """
@@ -142,7 +142,7 @@ class StudyFolder:
             ) from error
         self.notes = [lock.note] if lock.note else []
         try:
-            yield
+            yield self
         finally:
             let_go(lock, unused=not self.holds_study())
 
@@ -242,9 +242,9 @@ def claim_folder(root: Path, name: str | None, otherwise: str) -> Iterator[Study
                 if name:
                     raise
                 continue
-            if folder.holds_study():
-                if name is None:
-                    continue
+            if name:
                 folder.check_free()
+            elif folder.holds_study():
+                continue
             yield folder
             return

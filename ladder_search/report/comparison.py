@@ -70,7 +70,7 @@ def print_comparison(console: Console, found: list[Learning], dataset: str) -> N
         pairs = math.comb(len(found), 2)
         console.print(f"Paired tests, {moment} (two-sided t-test over common seeds; p after Holm, over {pairs} pairs):")
         for d in differences(found, moment):
-            apart = f"{measure.number(d.mean)} ± {measure.apart(d.deviation)}, n {d.n}, p {d.p:.3g}"
+            apart = f"{measure.number(d.mean)} ± {measure.apart(d.sd)}, n {d.n}, p {d.p_holm:.3g}"
             side = "above" if rises else "below"
             console.say(f"  {d.better} {side} {d.worse}: {apart}")
     if epochs:

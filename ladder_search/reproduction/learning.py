@@ -14,6 +14,7 @@ from itertools import combinations
 from statistics import fmean, stdev
 from typing import Any
 
+from ladder_search.config import as_mapping
 from ladder_search.errors import CheckpointError
 from ladder_search.final.results import FinalResult
 from ladder_search.metrics import EPOCH, ERROR, TEST_ERROR, Measure
@@ -114,9 +115,9 @@ class Difference:
     """The configuration with the worse mean."""
     mean: float
     """Absolute mean difference."""
-    deviation: float
+    sd: float
     n: int
-    p: float
+    p_holm: float
     """p-value of the two-sided paired t-test, Holm-corrected over all pairs of configurations for this ``what``."""
 
 
@@ -144,8 +145,8 @@ def differences(all_: Sequence[Learning], what: str) -> list[Difference]:
     skipped = math.comb(len(values), 2) - len(pairs)
     corrected = holm([*(one[-1] for one in pairs), *[1.0] * skipped])
     return [
-        Difference(what=what, better=first, worse=second, mean=mean, deviation=deviation, n=n, p=p)
-        for (first, second, mean, deviation, n, _), p in zip(pairs, corrected, strict=False)
+        Difference(what=what, better=first, worse=second, mean=mean, sd=sd, n=n, p_holm=p)
+        for (first, second, mean, sd, n, _), p in zip(pairs, corrected, strict=False)
     ]
 
 
@@ -174,15 +175,7 @@ def as_json(all_: Sequence[Learning], reference: str) -> dict[str, Any]:
         },
         "transfer": transfer_scores(all_, reference),
         "differences": [
-            {
-                "what": one.what,
-                "better": one.better,
-                "worse": one.worse,
-                "mean": one.mean,
-                "sd": one.deviation,
-                "n": one.n,
-                "p_holm": one.p,
-            }
+            as_mapping(one)
             for what in ("area", *(f"epoch {mark}" for mark in marks(all_)))
             for one in differences(all_, what)
         ],

@@ -36,8 +36,8 @@ from ladder_search.disk.folders import unwritable
 from ladder_search.disk.lock import LOCK_FILES
 from ladder_search.errors import StudyFolderError
 from ladder_search.final.folder import held
-from ladder_search.final.missing import train_into
-from ladder_search.final.training import EpochReport
+from ladder_search.final.results import write_result
+from ladder_search.final.training import EpochReport, train_final
 from ladder_search.record.trial import PUBLISHED
 from ladder_search.reproduction import race
 from ladder_search.reproduction.contenders import Contender, Outcome, find_contenders, fresh_seeds
@@ -217,29 +217,26 @@ class Race:
 
         if out_of_time():
             raise BudgetSpentError
-        result = train_into(
-            block,
+        result = train_final(
             contender.spec,
             self._dataset,
             seeds=seeds,
             study=self.study,
             device=self._device,
             report=told,
+            folder=block,
             networks=Shelf(self.folder.parent / SOURCES, device=self._device, report=self._source_report),
         )
-        outcomes = tuple(Outcome(seed=o.seed, test_error=o.test_error) for o in result.outcomes)
-        contender = replace(
+        write_result(block, result)
+        outcomes = (Outcome(seed=o.seed, test_error=o.test_error) for o in result.outcomes)
+        trained = replace(
             contender,
             outcomes=(*contender.outcomes, *outcomes),
             folders=(*contender.folders, str(block.relative_to(self.folder))),
         )
-        self._put(contender, result.seconds)
-
-    def _put(self, contender: Contender, seconds: float = 0.0) -> None:
-        contenders = tuple(contender if c.name == contender.name else c for c in self.reproduction.contenders)
-        self.reproduction = replace(
-            self.reproduction, contenders=contenders, seconds=self.reproduction.seconds + seconds
-        )
+        contenders = tuple(trained if c.name == name else c for c in self.reproduction.contenders)
+        seconds = self.reproduction.seconds + result.seconds
+        self.reproduction = replace(self.reproduction, contenders=contenders, seconds=seconds)
         self._save()
 
     def _save(self) -> None:
@@ -306,20 +303,13 @@ def _continued(earlier: Reproduction, given: Reproduction, folder: Path) -> Repr
                 f"for {_short(new)}; give the same or choose another -o."
             )
     by_folder = {contender.folder: contender for contender in earlier.contenders}
-    contenders = tuple(
-        replace(
-            contender,
-            outcomes=by_folder[contender.folder].outcomes,
-            folders=by_folder[contender.folder].folders,
-            dropped=by_folder[contender.folder].dropped,
-        )
-        if contender.folder in by_folder
-        else contender
-        for contender in given.contenders
-    )
+    contenders = []
+    for contender in given.contenders:
+        known = by_folder.get(contender.folder, contender)
+        contenders.append(replace(contender, outcomes=known.outcomes, folders=known.folders, dropped=known.dropped))
     return replace(
         given,
-        contenders=contenders,
+        contenders=tuple(contenders),
         seconds=earlier.seconds,
         tables=earlier.tables,
         overspent_tables=earlier.overspent_tables,

@@ -95,7 +95,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Tested:
-    """One contender and its uncorrected tests."""
+    """One contender and its tests."""
 
     contender: Contender
     against: AgainstTarget | None
@@ -106,21 +106,6 @@ class _Tested:
     p_difference: float | None
     pairs: int
     """Number of seeds that finished both here and in the re-run."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Corrected:
-    """Holm-corrected p-values of a study's table, in the order of its rows."""
-
-    p_target: list[float | None]
-    p_margin: list[float | None]
-    p_difference: list[float | None]
-
-    @classmethod
-    def of(cls, tests: Sequence[_Tested]) -> _Corrected:
-        differences = _holm([t.p_target for t in tests] + [t.p_difference for t in tests])
-        margins = _holm([t.p_margin for t in tests])
-        return cls(p_target=differences[: len(tests)], p_margin=margins, p_difference=differences[len(tests) :])
 
 
 def table(reproductions: Iterable[Reproduction]) -> list[Row]:
@@ -135,8 +120,19 @@ def table_json(rows: Sequence[Row]) -> dict[str, Any]:
 
 def _rows(reproduction: Reproduction) -> list[Row]:
     tests = [_test(reproduction, contender) for contender in reproduction.contenders]
-    corrected, number = _Corrected.of(tests), reproduction.table_number
-    return [_row(reproduction, tests, corrected, place, number) for place in range(len(tests))]
+    return [_row(reproduction, tests, place) for place in range(len(tests))]
+
+
+def _corrected(tests: Sequence[_Tested]) -> list[_Tested]:
+    """Return the tests of a study's table with Holm-corrected p-values."""
+    differences = _holm([t.p_target for t in tests] + [t.p_difference for t in tests])
+    margins = _holm([t.p_margin for t in tests])
+    return [
+        replace(tested, p_target=p_target, p_margin=p_margin, p_difference=p_difference)
+        for tested, p_target, p_margin, p_difference in zip(
+            tests, differences[: len(tests)], margins, differences[len(tests) :], strict=True
+        )
+    ]
 
 
 def _holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -167,17 +163,14 @@ def _test(reproduction: Reproduction, contender: Contender) -> _Tested:
     )
 
 
-def _row(
-    reproduction: Reproduction, tests: Sequence[_Tested], corrected: _Corrected, place: int, number: int | None
-) -> Row:
-    tested, level = tests[place], None if number is None else look_level(number)
-    contender, against = tested.contender, tested.against
+def _row(reproduction: Reproduction, tests: Sequence[_Tested], place: int) -> Row:
+    corrected, number = _corrected(tests), reproduction.table_number
+    tested, level = corrected[place], None if number is None else look_level(number)
+    contender, comparable = tested.contender, tested.against is not None
     study, summary = find_study(reproduction.study), _summary(contender)
-    p_target, p_margin = corrected.p_target[place], corrected.p_margin[place]
-    verdict, withheld = _verdict(reproduction, tested, p_target, p_margin, level)
-    comparable = against is not None
+    verdict, withheld = _verdict(reproduction, tested, level)
     needed = _seeds_needed(reproduction, tests, place) if comparable and verdict == "not enough seeds" else None
-    p_difference = corrected.p_difference[place] if tested.difference is not None and not contender.dropped else None
+    p_difference = tested.p_difference if tested.difference is not None and not contender.dropped else None
     return Row(
         study=study.name,
         measure=study.measure.name,
@@ -194,27 +187,21 @@ def _row(
         interval=summary.interval() if summary else None,
         difference=tested.difference,
         p_difference=p_difference,
-        comparison=_comparison(tested, study.measure, p_difference, level),
-        p_target=p_target if comparable else None,
-        p_margin=p_margin if comparable else None,
+        comparison=_comparison(tested, study.measure, level),
+        p_target=tested.p_target if comparable else None,
+        p_margin=tested.p_margin if comparable else None,
         verdict=verdict,
         withheld=withheld,
         seeds_needed=needed,
         dropped=contender.dropped,
         table=number,
         level=level,
-        difference_tests=sum(p is not None for p in (*corrected.p_target, *corrected.p_difference)),
-        margin_tests=sum(p is not None for p in corrected.p_margin),
+        difference_tests=sum(p is not None for one in tests for p in (one.p_target, one.p_difference)),
+        margin_tests=sum(one.p_margin is not None for one in tests),
     )
 
 
-def _verdict(
-    reproduction: Reproduction,
-    tested: _Tested,
-    p_target: float | None,
-    p_margin: float | None,
-    level: float | None,
-) -> tuple[RowVerdict, str]:
+def _verdict(reproduction: Reproduction, tested: _Tested, level: float | None) -> tuple[RowVerdict, str]:
     """Return the verdict on the published number, and the reason for having none."""
     target = find_study(reproduction.study).target
     if tested.contender.dropped:
@@ -227,9 +214,9 @@ def _verdict(
         return "no verdict", target.withheld
     if level is None:
         return "no verdict", NOT_COUNTED
-    if tested.against is None or p_target is None or p_margin is None:
+    if tested.against is None or tested.p_target is None or tested.p_margin is None:
         return "not enough seeds", ""
-    return tested.against.verdict(p=p_target, p_margin=p_margin, level=level), ""
+    return tested.against.verdict(p=tested.p_target, p_margin=tested.p_margin, level=level), ""
 
 
 def _seeds_needed(reproduction: Reproduction, tests: Sequence[_Tested], place: int) -> int | None:
@@ -240,24 +227,21 @@ def _seeds_needed(reproduction: Reproduction, tests: Sequence[_Tested], place: i
     for n, (p, p_margin) in zip(seeds, tested.against.p_values(seeds), strict=True):
         if min(p, p_margin) < level:  # a correction only increases p
             more = [*tests[:place], replace(tested, p_target=p, p_margin=p_margin), *tests[place + 1 :]]
-            corrected = _Corrected.of(more)
-            p_target, p_higher = corrected.p_target[place], corrected.p_margin[place]
-            assert p_target is not None and p_higher is not None
-            if tested.against.verdict(p=p_target, p_margin=p_higher, level=level) != "not enough seeds":
+            if _verdict(reproduction, _corrected(more)[place], level)[0] != "not enough seeds":
                 return n
     return None
 
 
-def _comparison(tested: _Tested, measure: Measure, p: float | None, level: float | None) -> Comparison | None:
+def _comparison(tested: _Tested, measure: Measure, level: float | None) -> Comparison | None:
     if tested.contender.name == PUBLISHED:
         return None
     if tested.contender.dropped:
         return "dropped"
-    if p is None or tested.difference is None or tested.pairs < 2:
+    if tested.p_difference is None or tested.difference is None or tested.pairs < 2:
         return "too few seeds"
     if level is None:
         return "no verdict"
-    if p >= level:
+    if tested.p_difference >= level:
         return "no difference shown"
     return "better" if measure.loss(tested.difference) < 0 else "worse"
 

@@ -4,8 +4,7 @@ Start reading at ``protocol.py`` (what callers see), then ``spool_tracker.py``, 
 ``mlflow_store.py``. ``writer.sync`` is not imported here, because ``python -m ladder_search.tracking.writer`` runs it.
 """
 
-from ladder_search.tracking.null_tracker import NullTracker
-from ladder_search.tracking.protocol import DatasetInput, MetricPoint, RunStatus, Tracker
+from ladder_search.tracking.protocol import DatasetInput, MetricPoint, NullTracker, RunStatus, Tracker
 from ladder_search.tracking.spool_tracker import SpoolTracker
 
 __all__ = ["DatasetInput", "MetricPoint", "NullTracker", "RunStatus", "SpoolTracker", "Tracker"]

@@ -20,24 +20,10 @@ from typing import ParamSpec, TypeVar
 from ladder_search.disk.lock import Lock
 from ladder_search.errors import TrackingError
 from ladder_search.tracking.attachments import FIRST_WAIT_S, LONGEST_WAIT_S, AttachmentQueue
-from ladder_search.tracking.events import Header
-from ladder_search.tracking.folder import (
-    LOCK_PATIENCE_S,
-    Ack,
-    Attachment,
-    SpoolFolder,
-    WriterStatus,
-    load_ack,
-)
+from ladder_search.tracking.events import Header, Start
+from ladder_search.tracking.folder import LOCK_PATIENCE_S, Ack, Attachment, SpoolFolder, WriterStatus, load_ack
 from ladder_search.tracking.plan import Plan, RunWork, take_plan
-from ladder_search.tracking.protocol import (
-    Batch,
-    DatasetInput,
-    EmptiedError,
-    RejectedError,
-    RunStore,
-    UnavailableError,
-)
+from ladder_search.tracking.protocol import Batch, DatasetInput, EmptiedError, RejectedError, RunStore, UnavailableError
 from ladder_search.tracking.spool import Record, SpoolReader
 
 PLAN_BYTES = 1 << 17
@@ -82,6 +68,8 @@ class Courier:
         self.status = WriterStatus(state="starting")
         self.failures = 0
         self.sent_events = 0
+        self.ack: Ack | None = None
+        """Acknowledgement of the store; None before it was reached."""
         self._open_store = open_store
         self._target = hashlib.sha256(f"{address}\n{experiment}".encode()).hexdigest()[:32]
         self._now = now
@@ -89,7 +77,6 @@ class Courier:
         self._reader = SpoolReader(path)
         self._records: deque[Record] = deque()
         self._plan: Plan | None = None
-        self._ack: Ack | None = None
         self._ack_error: str | None = None
         self._unreadable_before = 0
         self._saved_status: WriterStatus | None = None
@@ -103,13 +90,8 @@ class Courier:
     def struggling(self) -> bool:
         return bool(self.failures or self._attachments.failures)
 
-    @property
-    def ack(self) -> Ack | None:
-        """Acknowledgement of the store; None before it was reached."""
-        return self._ack
-
     def backlog(self) -> int:
-        return max(0, self._reader.size() - (self._ack.position if self._ack else 0))
+        return max(0, self._reader.size() - (self.ack.position if self.ack else 0))
 
     def step(self) -> float | None:
         """Send some events; return the seconds to wait, 0 if there are more, or None if all are stored."""
@@ -137,7 +119,7 @@ class Courier:
         Does nothing while the search runs, that is, has neither closed its tracker nor released its lock. A dying
         process releases its lock shortly after its pipe, so the lock is retried. Returns what ``step`` returns.
         """
-        ack, store, lock = self._ack, self._store, Lock(self.folder.appender_lock)
+        ack, store, lock = self.ack, self._store, Lock(self.folder.appender_lock)
         if ack is None or store is None:
             return None
         try:
@@ -173,7 +155,7 @@ class Courier:
 
     def save_status(self, state: str) -> None:
         """Write ``writer.json`` if it changed; errors of the disk are ignored."""
-        ack = self._ack
+        ack = self.ack
         self.status = replace(self.status, state=state, pid=os.getpid(), backlog_bytes=self.backlog())
         if ack is not None:
             counts = {name: getattr(ack, name) for name in ("rejected", "unreadable", "missing")}
@@ -191,7 +173,7 @@ class Courier:
             self._store = self._open_store(header.spool)
             self.failures = 0
             self.status = replace(self.status, last_error=None)
-        ack = self._ack or self._resume(self._store, header)
+        ack = self.ack or self._resume(self._store, header)
         if self._plan is None:
             if not self._records:
                 self._records.extend(self._reader.read(PLAN_BYTES))
@@ -250,7 +232,7 @@ class Courier:
             self._check_runs(store, ack)
         self._reader.position = ack.position
         self._unreadable_before = ack.unreadable
-        self._ack = ack
+        self.ack = ack
         self._attachments.begin(ack)
         return ack
 
@@ -267,8 +249,8 @@ class Courier:
         header = self._reader.header()
         assert header is not None
         _log.warning("the store no longer has the items sent before: sending everything again")
-        self._ack = Ack(spool=header.spool, store=self._target)
-        self._attachments.begin(self._ack)
+        self.ack = Ack(spool=header.spool, store=self._target)
+        self._attachments.begin(self.ack)
         self._plan = None
         self._records.clear()
         self._reader.position = self._reader.unreadable = self._unreadable_before = 0
@@ -280,7 +262,7 @@ class Courier:
                 work.run_id = self._insist(None, self._run_id, store, ack, work)
             if work.run_id is None:
                 return
-            self._progress()
+            self.failures = 0
         run_id = work.run_id
         if work.start is not None:
             if work.start.dataset is not None:
@@ -292,7 +274,7 @@ class Courier:
             except RejectedError:
                 self._bisect(store, run_id, batch, [MAX_BISECTIONS])
             work.drop(batch)
-            self._progress()
+            self.failures = 0
         while work.artifacts:
             artifact = work.artifacts.popleft()
             self._attachments.add(ack, Attachment(work.key, artifact.file, artifact.folder))
@@ -301,24 +283,19 @@ class Courier:
                 self._insist(run_id, store.set_terminated, run_id, work.end.status, work.end.time_ms)
             if work.key in ack.open:
                 ack.open.remove(work.key)
-            self._progress()
+            self.failures = 0
 
     def _run_id(self, store: RunStore, ack: Ack, work: RunWork) -> str:
         start = work.start
-        if start is None:
-            run = ack.runs.get(work.key) or store.find_run(work.key)
-            if run is None:  # a full disk lost its start
-                run = store.create_run_once(work.key, name=work.key, parent_id=None, time_ms=int(self._now() * 1000))
+        run_id = None if start else ack.runs.get(work.key) or store.find_run(work.key)
+        if run_id is None:
+            # Without a start, a full disk has lost it.
+            start = start or Start(work.key, work.key, int(self._now() * 1000))
+            parent_id = start.parent and (ack.runs.get(start.parent) or store.find_run(start.parent))
+            run_id = store.create_run_once(work.key, name=start.name, parent_id=parent_id, time_ms=start.time_ms)
+            if work.key not in ack.open:
                 ack.open.append(work.key)
-            ack.runs[work.key] = run
-            return run
-        parent_id = None
-        if start.parent is not None:
-            parent_id = ack.runs.get(start.parent) or store.find_run(start.parent)
-        run_id = store.create_run_once(work.key, name=start.name, parent_id=parent_id, time_ms=start.time_ms)
         ack.runs[work.key] = run_id
-        if work.key not in ack.open:
-            ack.open.append(work.key)
         return run_id
 
     def _bisect(self, store: RunStore, run_id: str, batch: Batch, calls: list[int]) -> None:
@@ -357,9 +334,9 @@ class Courier:
         The number of writes varies, because behind a load balancer with one broken server every second or third request
         fails, which must not always be the same one.
         """
-        assert self._ack is not None
+        assert self.ack is not None
         for _ in range(times):
-            store.log_batch(run_id, Batch(tags=((SPOOL, self._ack.spool),)))
+            store.log_batch(run_id, Batch(tags=((SPOOL, self.ack.spool),)))
 
     def _insist(self, run_id: str | None, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Call the store; treat a call as refused if it fails repeatedly while the store accepts another write.
@@ -367,13 +344,13 @@ class Courier:
         Otherwise one item that breaks a server or proxy would block all later ones. A full database does not count: it
         accepts an existing tag, but no new metric.
         """
-        assert self._store is not None and self._ack is not None
+        assert self._store is not None and self.ack is not None
         try:
             result = self._repeat_if_emptied(run_id, call, *args, **kwargs)
         except (RejectedError, UnavailableError, EmptiedError):
             raise
         except TrackingError as error:
-            last = run_id or next(reversed(self._ack.runs.values()), None)
+            last = run_id or next(reversed(self.ack.runs.values()), None)
             before, self._failing = self._failing, None
             call_and_run = (getattr(call, "__name__", ""), run_id)
             self._failures_of_call = self._failures_of_call + 1 if before == call_and_run else 1
@@ -388,12 +365,12 @@ class Courier:
 
     def _repeat_if_emptied(self, run_id: str | None, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Call the store; if it refuses, check that it still has its runs and call again."""
-        assert self._store is not None and self._ack is not None
+        assert self._store is not None and self.ack is not None
         try:
             return call(*args, **kwargs)
         except RejectedError:
             pass
-        self._check_runs(self._store, self._ack, run_id)
+        self._check_runs(self._store, self.ack, run_id)
         return call(*args, **kwargs)
 
     @contextmanager
@@ -403,12 +380,9 @@ class Courier:
         except RejectedError as error:
             self._reject(count, error)
 
-    def _progress(self) -> None:
-        self.failures = 0
-
     def _reject(self, count: int, error: Exception) -> None:
-        assert self._ack is not None
-        self._ack.rejected += count
+        assert self.ack is not None
+        self.ack.rejected += count
         self.status = replace(self.status, last_rejection=str(error))
         _log.warning("%d item(s) rejected permanently: %s", count, error)
 

@@ -98,7 +98,7 @@ def _tables(store: str) -> Answer:
     return Answer(kind="tables", tables=tables, version=schema)
 
 
-def _chain(error: BaseException | None) -> list[BaseException]:
+def causes(error: BaseException | None) -> list[BaseException]:
     """Return an exception and its causes; MLflow and requests wrap one five times."""
     links: list[BaseException] = []
     while error is not None and error not in links:
@@ -108,7 +108,7 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 
 
 def _reason(error: Exception) -> str:
-    links = _chain(error)
+    links = causes(error)
     system = [one for one in links if isinstance(one, OSError) and one.errno is not None]
     # SQLAlchemy's text has the statement and a link, the driver's has the reason.
     driver = [original for one in links if (original := getattr(one, "orig", None)) is not None]
@@ -116,7 +116,7 @@ def _reason(error: Exception) -> str:
 
 
 def _cause(error: Exception) -> Literal["", "proxy", "certificate"]:
-    names = {kind.__name__ for one in _chain(error) for kind in type(one).__mro__}
+    names = {kind.__name__ for one in causes(error) for kind in type(one).__mro__}
     if "ProxyError" in names:
         return "proxy"
     return "certificate" if names & {"SSLError", "SSLCertVerificationError", "CertificateError"} else ""

@@ -15,6 +15,7 @@ import secrets
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -32,6 +33,7 @@ with warnings.catch_warnings(), environment.ours():  # MLflow reads some variabl
 from ladder_search.disk.files import copy_content, sync_file
 from ladder_search.errors import TrackingError
 from ladder_search.tracking.address import check_sqlite, is_loopback, normal_store, redacted, sqlite_path
+from ladder_search.tracking.first_call import causes
 from ladder_search.tracking.limits import safe_value
 from ladder_search.tracking.protocol import Batch, DatasetInput, RejectedError, RunStatus, UnavailableError
 from ladder_search.tracking.sqlite_store import artifact_root, move_artifacts
@@ -77,7 +79,8 @@ class MlflowStore:
         self._artifacts: Path | None = None
         self._location = None if store.startswith(("http://", "https://")) else artifact_root(root).as_uri()
         with self._calls():
-            _silence()
+            for name in ("mlflow", "alembic", "sqlalchemy"):  # they print migrations; errors are raised as exceptions
+                logging.getLogger(name).setLevel(logging.CRITICAL)
             if path is not None:
                 check_sqlite(path)  # MLflow would retry to open an invalid file for two minutes
                 if not path.exists():
@@ -287,9 +290,9 @@ def _create_database(path: Path) -> None:
             draft.unlink()
 
 
-def _is_outage(error: BaseException | None) -> bool:
+def _is_outage(failure: BaseException) -> bool:
     """Whether a server was unreachable or overloaded, so that the file may be accepted later."""
-    while error is not None and not isinstance(error, TrackingError):  # a TrackingError is of an earlier call
+    for error in takewhile(lambda one: not isinstance(one, TrackingError), causes(failure)):  # of an earlier call
         if isinstance(error, MlflowException):
             status = re.search(r"^API request to endpoint .* failed with error code (\d+)", str(error.message))
             if status is not None:
@@ -302,24 +305,13 @@ def _is_outage(error: BaseException | None) -> bool:
             return error.response.status_code == 429 or error.response.status_code >= 500
         if isinstance(error, (ConnectionError, TimeoutError, *_FAILED_REQUESTS)):
             return True
-        error = error.__cause__ or error.__context__
     return False
-
-
-def _silence() -> None:
-    """Suppress the console output of MLflow and Alembic on migrations; errors are raised as exceptions."""
-    for name in ("mlflow", "alembic", "sqlalchemy"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _connection_error(error: BaseException) -> OSError | None:
     """Return the operating system's error of a connection, which MLflow and requests wrap five times."""
-    inner: BaseException | None = error
-    while inner is not None:
-        if isinstance(inner, OSError) and (inner.errno is not None or isinstance(inner, TimeoutError)):
-            return inner
-        inner = inner.__cause__ or inner.__context__
-    return None
+    system = (one for one in causes(error) if isinstance(one, OSError))
+    return next((one for one in system if one.errno is not None or isinstance(one, TimeoutError)), None)
 
 
 def _user() -> str:
@@ -329,6 +321,6 @@ def _user() -> str:
         return "unknown"
 
 
-def _brief(error: object, limit: int = 300) -> str:
+def _brief(error: object) -> str:
     text = " ".join(redacted(str(error)).split())
-    return text if len(text) <= limit else text[:limit] + " …"
+    return text if len(text) <= 300 else text[:300] + " …"

@@ -52,6 +52,8 @@ class SpoolAppender:
         self.cut_bytes = 0
         """Length of an incomplete line that was removed."""
         self.last_error: str | None = None
+        self.size = 0
+        """Bytes of complete lines in the file."""
         self._experiment = experiment
         self._write = write
         self._clock = clock
@@ -87,10 +89,6 @@ class SpoolAppender:
     @property
     def pending(self) -> int:
         return len(self._pending)
-
-    @property
-    def size(self) -> int:
-        return self._size
 
     @property
     def next_number(self) -> int:
@@ -133,22 +131,23 @@ class SpoolAppender:
 
     def _take_over(self) -> tuple[Header, int]:
         """Remove an incomplete line and read header and last number, or write the header of a new spool."""
-        self._size = os.fstat(self._fd).st_size
-        end = _end_of_lines(self._fd, self._size)
-        if end < self._size:
-            self.cut_bytes = self._size - end
+        self.size = os.fstat(self._fd).st_size
+        end = _end_of_lines(self._fd, self.size)
+        if end < self.size:
+            self.cut_bytes = self.size - end
             os.ftruncate(self._fd, end)
-            self._size = end
-        if self._size == 0:
+            self.size = end
+        if self.size == 0:
             header = Header(uuid.uuid4().hex, self._experiment)
             if not self._write_line(header_line(header)):
                 raise OSError(self.last_error)
             return header, 0
-        reader = SpoolReader(self.folder.path, position=_start_of_last_line(self._fd, self._size))
+        start_of_last_line = _end_of_lines(self._fd, self.size - 1)
+        reader = SpoolReader(self.folder.path, position=start_of_last_line)
         spool_header = reader.header()
         assert spool_header is not None  # the file has at least one complete line
         records = reader.read()
-        if not records and self._size > reader.first_event:  # the last line is unreadable: read all
+        if not records and self.size > reader.first_event:  # the last line is unreadable: read all
             reader.position = 0
             while chunk := reader.read():
                 records = chunk
@@ -164,9 +163,9 @@ class SpoolAppender:
             self.last_error = f"the spool in {self.folder.path} cannot be written ({error.strerror or error})"
             self._retry_at = self._clock() + PENDING_RETRY_S
             if done:  # works on a full disk
-                os.ftruncate(self._fd, self._size)
+                os.ftruncate(self._fd, self.size)
             return False
-        self._size += done
+        self.size += done
         return True
 
     def _write_pending(self) -> None:
@@ -283,7 +282,3 @@ def _end_of_lines(fd: int, size: int) -> int:
             return start + index + 1
         end = start
     return 0
-
-
-def _start_of_last_line(fd: int, size: int) -> int:
-    return _end_of_lines(fd, size - 1)

@@ -47,9 +47,7 @@ _log = logging.getLogger(__name__)
 _P = ParamSpec("_P")
 
 
-def _never_raises(
-    call: Callable[Concatenate[SpoolTracker, _P], None],
-) -> Callable[Concatenate[SpoolTracker, _P], None]:
+def _never_raises(call: Callable[Concatenate[SpoolTracker, _P], None]) -> Callable[Concatenate[SpoolTracker, _P], None]:
     """Convert exceptions into problems that are reported at the end: tracking never stops a search."""
 
     @wraps(call)
@@ -184,14 +182,10 @@ class SpoolTracker:
             self._end_writer(timeout_s)
             ack = load_ack(self._spool.folder)
             complete = self._spool.lost == self._spool.pending == 0
-            self.stored_but_files = (
-                self._process is not None  # without a writer, the acknowledgement is of an earlier execution
-                and complete
-                and ack is not None
-                and ack.spool == self._spool.header.spool
-                and ack.position == self._spool.size
-            )
-            self._stored = self.stored_but_files and ack is not None and not ack.waiting
+            # Without a writer, the acknowledgement is of an earlier execution.
+            if self._process is not None and ack is not None and ack.spool == self._spool.header.spool:
+                self.stored_but_files = complete and ack.position == self._spool.size
+                self._stored = self.stored_but_files and not ack.waiting
             if self.stored_but_files and ack is not None:
                 for sentence in ack.refusals():
                     self._problem(sentence)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -67,7 +66,7 @@ def read_tables(path: Path, patience_s: float) -> tuple[set[str], str | None]:
     return tables, rows[0][0] if rows else None
 
 
-def move_artifacts(path: Path, patience_s: float = BUSY_PATIENCE_S) -> None:
+def move_artifacts(path: Path) -> None:
     """Correct the addresses of artifacts in a store that was moved or copied together with them.
 
     Addresses in another folder ``mlartifacts`` are replaced, unless the artifacts are still there and not here. Raises
@@ -77,8 +76,12 @@ def move_artifacts(path: Path, patience_s: float = BUSY_PATIENCE_S) -> None:
         return
     here = artifact_root(path.parent)
     try:
-        with closing(_opened(path, patience_s)) as database, database:
-            columns = list(_location_columns(database))
+        with closing(_opened(path, BUSY_PATIENCE_S)) as database, database:
+            columns = [
+                (table, column)
+                for table, column in _LOCATIONS
+                if column in {name for _, name, *_ in database.execute(f"PRAGMA table_info({table})")}
+            ]
             moved = [prefix for prefix in _prefixes(database, columns) if _is_moved(prefix, here, path.name)]
             for prefix in moved:
                 for table, column in columns:
@@ -122,12 +125,6 @@ def _opened(path: Path, patience_s: float) -> sqlite3.Connection:
 
 def _is_busy(error: sqlite3.Error) -> bool:
     return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-
-def _location_columns(database: sqlite3.Connection) -> Iterator[tuple[str, str]]:
-    for table, column in _LOCATIONS:
-        if column in {name for _, name, *_ in database.execute(f"PRAGMA table_info({table})")}:
-            yield table, column
 
 
 def _prefixes(database: sqlite3.Connection, columns: list[tuple[str, str]]) -> set[str]:

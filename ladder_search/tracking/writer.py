@@ -61,18 +61,15 @@ class SyncReport:
         return self.error is None and self.left_bytes == 0 and not self.files
 
     def __str__(self) -> str:
-        parts = [f"{self.events} event(s) sent"]
-        parts += [f"{count} {what}" for count, what in self._oddities() if count]
+        oddities = {
+            "byte(s) left": self.left_bytes,
+            "item(s) refused by the store": self.rejected,
+            "event(s) lost to a full disk": self.missing,
+            "damaged line(s) skipped": self.unreadable,
+        }
+        parts = [f"{self.events} event(s) sent", *(f"{count} {what}" for what, count in oddities.items() if count)]
         problems = [*([f"not all: {self.error}"] if self.error else []), *self.files]
         return "; ".join([", ".join(parts), *problems])
-
-    def _oddities(self) -> list[tuple[int, str]]:
-        return [
-            (self.left_bytes, "byte(s) left"),
-            (self.rejected, "item(s) refused by the store"),
-            (self.missing, "event(s) lost to a full disk"),
-            (self.unreadable, "damaged line(s) skipped"),
-        ]
 
 
 def sync(
@@ -186,13 +183,8 @@ class Parent:
 def run(spool_dir: Path, store: str, experiment: str, parent: Parent) -> None:
     """Send until the search has ended and all is stored, or the store fails for too long afterwards."""
     lock = Lock(SpoolFolder(spool_dir).writer_lock)
-    courier = Courier(
-        spool_dir,
-        partial(_open_mlflow, store, experiment, spool_dir),
-        address=_target(store, spool_dir),
-        experiment=experiment,
-        now=steady_time,
-    )
+    opener = partial(_open_mlflow, store, experiment, spool_dir)
+    courier = Courier(spool_dir, opener, address=_target(store, spool_dir), experiment=experiment, now=steady_time)
     while not lock.acquire():  # the writer of an earlier execution, or sync, may still hold it
         if parent.gone():
             if not lock.acquire(ORPHAN_PATIENCE_S):
@@ -235,12 +227,8 @@ def main(arguments: list[str] | None = None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(5)  # training has priority
     atexit.register(gc.freeze)  # the final garbage collection would delay the waiting search by half a second
-    run(
-        options.spool,
-        normal_store(options.store or os.environ[STORE_VARIABLE]),
-        options.experiment,
-        Parent(options.parent),
-    )
+    store = normal_store(options.store or os.environ[STORE_VARIABLE])
+    run(options.spool, store, options.experiment, Parent(options.parent))
 
 
 def _target(store: str, spool_dir: Path) -> str:

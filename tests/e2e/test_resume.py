@@ -22,7 +22,7 @@ from tests.e2e.warm import CHANGES, WarmServer
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 ARGUMENTS = (*SEARCH, "--trials", "5", "--epochs", "90", "--set", "stop.first_rung_steps=200")
-SAVED_OFTEN = {CHANGES: json.dumps({"ladder_search.driver.experiment.UPDATES_AT_STAKE": 500})}
+SAVED_OFTEN = {CHANGES: json.dumps({"ladder_search.driver.run.UPDATES_AT_STAKE": 500})}
 """A trial is saved every 50 epochs."""
 
 

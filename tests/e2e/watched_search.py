@@ -24,7 +24,7 @@ import ray
 from ladder_search.commands.command_line import run_command
 from ladder_search.commands.search import parse_arguments
 from ladder_search.console import Console
-from ladder_search.driver import experiment
+from ladder_search.driver import run
 from ladder_search.driver.search import run_search
 from ladder_search.report.leaderboard import print_leaderboard
 from spaces import find_space
@@ -54,7 +54,7 @@ def main() -> int:
     console = Console()
     settings = parse_arguments(sys.argv[1:])
     if "WATCHED_SAVED" in os.environ:
-        experiment.UPDATES_AT_STAKE = 10 * int(os.environ["WATCHED_SAVED"])
+        run.UPDATES_AT_STAKE = 10 * int(os.environ["WATCHED_SAVED"])
     result = run_search(settings, trainable=Watched, find_space=lambda name: Greedy, console=console)
     print_leaderboard(console, result.study, result.records)
     for problem in result.problems:

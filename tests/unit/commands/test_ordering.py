@@ -13,7 +13,7 @@ import pytest
 
 from ladder_search import cli
 from ladder_search.commands import sending
-from ladder_search.ordering.claims import ORDERINGS, Alike, Claim, Ordering
+from ladder_search.ordering.claims import ORDERINGS, Claim, Ordering
 from ladder_search.studies import STUDIES, find_study
 from ladder_search.tracking import NullTracker
 
@@ -40,8 +40,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         )
         monkeypatch.setitem(STUDIES, small.name, small)
     claims = (
-        Alike(a=NAMES[0], b=NAMES[2], within=0.5, text="they are alike"),
-        Claim(better=NAMES[2], worse=NAMES[1], text="a decoder helps"),
+        Claim(kind="alike", first=NAMES[0], second=NAMES[2], bound=0.5, text="they are alike"),
+        Claim(first=NAMES[2], second=NAMES[1], text="a decoder helps"),
     )
     whole = Ordering(name="tiny", title="three", source="nobody", measure="error", studies=NAMES, claims=claims)
     monkeypatch.setitem(ORDERINGS, "tiny", whole)

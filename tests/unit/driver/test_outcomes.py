@@ -8,8 +8,7 @@ from typing import get_args
 
 import pytest
 
-from ladder_search.driver.ledger import BEST_FIRST
-from ladder_search.driver.outcomes import OUTCOMES, InJournal, InLedger, InRecord, outcome_of
+from ladder_search.driver.outcomes import InJournal, InLedger, InRecord, outcome_of
 from ladder_search.driver.resume import Past
 from ladder_search.record.trial import STOPPED
 from tests.unit.driver.test_resume import EPOCHS, Search
@@ -19,23 +18,45 @@ REACHED = {"COMPLETE": EPOCHS, "PRUNED": 3, "FAIL": 2, "open": 2, "halted": 2}
 """Epochs of a trial in these tests, by what is said of it."""
 
 
-def test_every_combination_has_one_outcome() -> None:
-    assert sorted(OUTCOMES) == sorted(COMBINATIONS)
+_TABLE = """
+ledger     record    | absent     open       COMPLETE   PRUNED     FAIL       <- Optuna's journal
+absent     absent    | nothing    starts     left-out   left-out   left-out
+absent     halted    | goes-on    goes-on    COMPLETE   PRUNED     FAIL
+absent     COMPLETE  | recorded   recorded   recorded   recorded   recorded
+absent     PRUNED    | recorded   recorded   COMPLETE   recorded   recorded
+absent     FAIL      | recorded   recorded   COMPLETE   PRUNED     recorded
+open       absent    | goes-on    goes-on    COMPLETE   PRUNED     FAIL
+open       halted    | goes-on    goes-on    COMPLETE   PRUNED     FAIL
+open       COMPLETE  | COMPLETE   COMPLETE   COMPLETE   COMPLETE   COMPLETE
+open       PRUNED    | PRUNED     PRUNED     COMPLETE   PRUNED     PRUNED
+open       FAIL      | FAIL       FAIL       COMPLETE   PRUNED     FAIL
+COMPLETE   absent    | COMPLETE   COMPLETE   COMPLETE   COMPLETE   COMPLETE
+COMPLETE   halted    | COMPLETE   COMPLETE   COMPLETE   COMPLETE   COMPLETE
+COMPLETE   COMPLETE  | COMPLETE   COMPLETE   COMPLETE   COMPLETE   COMPLETE
+COMPLETE   PRUNED    | COMPLETE   COMPLETE   COMPLETE   COMPLETE   COMPLETE
+COMPLETE   FAIL      | COMPLETE   COMPLETE   COMPLETE   COMPLETE   COMPLETE
+PRUNED     absent    | PRUNED     PRUNED     COMPLETE   PRUNED     PRUNED
+PRUNED     halted    | PRUNED     PRUNED     COMPLETE   PRUNED     PRUNED
+PRUNED     COMPLETE  | COMPLETE   COMPLETE   COMPLETE   COMPLETE   COMPLETE
+PRUNED     PRUNED    | PRUNED     PRUNED     COMPLETE   PRUNED     PRUNED
+PRUNED     FAIL      | PRUNED     PRUNED     COMPLETE   PRUNED     PRUNED
+FAIL       absent    | FAIL       FAIL       COMPLETE   PRUNED     FAIL
+FAIL       halted    | FAIL       FAIL       COMPLETE   PRUNED     FAIL
+FAIL       COMPLETE  | COMPLETE   COMPLETE   COMPLETE   COMPLETE   COMPLETE
+FAIL       PRUNED    | PRUNED     PRUNED     COMPLETE   PRUNED     PRUNED
+FAIL       FAIL      | FAIL       FAIL       COMPLETE   PRUNED     FAIL
+"""
 
 
-@pytest.mark.parametrize(("ledger", "record", "journal"), COMBINATIONS)
-def test_an_end_stays_and_the_best_one_wins(ledger: InLedger, record: InRecord, journal: InJournal) -> None:
-    """The rule behind the table, said once more in another way."""
-    ends = [end for end in BEST_FIRST if end in (ledger, record, journal)]
-    outcome = outcome_of(ledger, record, journal)
-    if (ledger, record) == ("absent", "absent"):
-        assert outcome == {"absent": "nothing", "open": "starts"}.get(journal, "left-out")
-    elif not ends:
-        assert outcome == "goes-on"
-    elif ledger == "absent" and record == ends[0]:
-        assert outcome == "recorded"
-    else:
-        assert outcome == ends[0]
+def test_every_combination_has_the_outcome_of_the_table() -> None:
+    header, *lines = _TABLE.strip().splitlines()
+    columns = header.partition("|")[2].partition("<-")[0].split()
+    expected = {
+        (*row.split(), journal): outcome
+        for row, _, cells in (line.partition("|") for line in lines)
+        for journal, outcome in zip(columns, cells.split(), strict=True)
+    }
+    assert expected == {combination: outcome_of(*combination) for combination in COMBINATIONS}
 
 
 def _left(search: Search, ledger: InLedger, record: InRecord, journal: InJournal) -> None:

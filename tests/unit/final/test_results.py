@@ -99,7 +99,7 @@ def test_the_folder_of_a_result(spec: TrialSpec, tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "final"
     result = made(spec, 0.01, None, 0.03)
     write_result(folder, result, provenance={"git_sha": "ab"})
-    assert sorted(os.listdir(folder)) == ["result.json", "seed-1001", "seed-1003"]
+    assert sorted(os.listdir(folder)) == ["lock", "result.json", "seed-1001", "seed-1003"]
     written = json.loads((folder / "result.json").read_text())
     assert (written["n"], written["mean"], written["diverged"]) == (2, pytest.approx(0.02), [1002])
     assert written["standard_deviation"] == pytest.approx(0.0141421, abs=1e-7)
@@ -124,12 +124,10 @@ def test_a_result_is_not_overwritten(spec: TrialSpec, tmp_path: Path) -> None:
     with pytest.raises(StudyFolderError, match="never overwritten"):
         write_result(tmp_path / "final", made(spec, 0.02), provenance={})
     assert read_result(tmp_path / "final").mean == 0.01
-    write_result(tmp_path / "final", made(spec, 0.02), provenance={}, force=True)
-    assert read_result(tmp_path / "final").mean == 0.02
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.tex").write_text("")
     with pytest.raises(StudyFolderError, match=r"empty folder or one of its own, and .* holds 'thesis\.tex'"):
-        write_result(tmp_path / "home", made(spec, 0.02), provenance={}, force=True)
+        write_result(tmp_path / "home", made(spec, 0.02), provenance={})
     (tmp_path / "file").write_text("")
     with pytest.raises(StudyFolderError, match="must be writable"):
         write_result(tmp_path / "file", made(spec, 0.02), provenance={})
@@ -148,10 +146,10 @@ def test_a_full_disk_leaves_no_bundle(
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fsync)
-    (tmp_path / "progress").mkdir()
+    (tmp_path / "progress" / "epoch-0004").mkdir(parents=True)
     with pytest.raises(StudyFolderError, match="No space left on device"):
         write_result(tmp_path, made(spec, 0.01, 0.02), provenance={})
-    assert os.listdir(tmp_path) == ["progress"], "what training has done so far stays"
+    assert set(os.listdir(tmp_path)) == {"lock", "progress"}, "what training has done so far stays"
 
 
 def test_two_processes_that_finish_the_same_training_leave_one_whole_result(

@@ -8,14 +8,14 @@ import pytest
 
 from ladder_search.data.datasets import DATASETS
 from ladder_search.errors import SettingError, UnknownNameError
-from ladder_search.ordering.claims import ORDERINGS, Alike, Claim, Ordering, find_ordering
+from ladder_search.ordering.claims import ORDERINGS, Claim, Ordering, find_ordering
 
 
 def below(ordering: Ordering) -> set[tuple[str, str]]:
     return {
-        (ordering.short[claim.better], ordering.short[claim.worse])
+        (ordering.short[claim.first], ordering.short[claim.second])
         for claim in ordering.claims
-        if isinstance(claim, Claim)
+        if claim.kind == "below"
     }
 
 
@@ -24,11 +24,11 @@ def test_table_1_is_gold_as_the_ladder_below_each_ablation_below_temporal(data: 
     ordering = find_ordering(f"{data}-table-1")
     ablations = ("hierarchical", "no-feedback", "no-prediction")
     assert below(ordering) == {("rladder", one) for one in ablations} | {(one, "temporal") for one in ablations}
-    (alike,) = (claim for claim in ordering.claims if isinstance(claim, Alike))
-    assert {alike.a, alike.b} == {f"{data}-rladder", f"{data}-static"}
+    (alike,) = (claim for claim in ordering.claims if claim.kind == "alike")
+    assert {alike.first, alike.second} == {f"{data}-rladder", f"{data}-static"}
     predictions = find_ordering(f"{data}-table-1-prediction")
     assert below(predictions) == {("rladder", "no-classes"), ("rladder", "no-feedback")}
-    assert predictions.measure == "prediction_error" and predictions.claims[0].better == f"{data}-rladder"
+    assert predictions.measure == "prediction_error" and predictions.claims[0].first == f"{data}-rladder"
 
 
 def test_table_2_tells_that_both_improve_and_which_stays_worse() -> None:
@@ -44,7 +44,7 @@ def test_on_music_both_ladders_are_below_all_others_and_clearly_below_the_lstm()
     found = ORDERINGS["jsb-table-3"]
     ladders, others = ("rladder", "rladder-small"), ("lstm", "gru", "tcn", "rnn")
     assert below(found) == {(ladder, other) for ladder in ladders for other in others}
-    assert {claim.worse: claim.margin for claim in found.claims} == {
+    assert {claim.second: claim.bound for claim in found.claims} == {
         "jsb-lstm": 0.2, "jsb-gru": 0.0, "jsb-tcn": 0.0, "jsb-rnn": 0.0,
     }  # fmt: skip
 
@@ -74,7 +74,7 @@ def test_names_are_shortened_by_what_all_begin_with() -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_ordering_is_one_sentence(changes: dict[str, object], error: type[Exception], sentence: str) -> None:
-    claims = (Claim(better="jsb-rladder", worse="jsb-lstm", text=""),)
+    claims = (Claim(first="jsb-rladder", second="jsb-lstm", text=""),)
     if changes.get("studies") == ("jsb-lstm", "nottingham-lstm"):
         claims = ()
     with pytest.raises(error, match=sentence.replace("?", r"\?")):
@@ -83,9 +83,9 @@ def test_what_is_no_ordering_is_one_sentence(changes: dict[str, object], error: 
 
 def test_bounds_have_a_side() -> None:
     with pytest.raises(SettingError, match="margin of a claim must lie in"):
-        Claim(better="a", worse="b", margin=-0.1, text="")
+        Claim(first="a", second="b", bound=-0.1, text="")
     with pytest.raises(SettingError, match="differ by a bound above 0 at most, got 0"):
-        Alike(a="a", b="b", within=0.0, text="")
+        Claim(kind="alike", first="a", second="b", text="")
 
 
 def test_an_unknown_ordering_is_told_the_nearest() -> None:

@@ -13,7 +13,7 @@ from scipy.stats import ttest_1samp, ttest_rel
 
 from ladder_search.errors import CheckpointError, StudyFolderError
 from ladder_search.final.results import FinalResult, SeedResult
-from ladder_search.ordering.claims import Alike, Claim, Ordering
+from ladder_search.ordering.claims import Claim, Ordering
 from ladder_search.ordering.judging import FILE, JudgedOrdering, Look, Looks, Reached, judged, read_looks
 from ladder_search.report.orderings import rule
 from ladder_search.statistics import above, below, look_level
@@ -22,17 +22,21 @@ from ladder_search.studies import find_study
 A, B, C = "digits-100", "digits-100-base", "digits-all-base"
 
 
-def ordering(*claims: Claim | Alike) -> Ordering:
+def ordering(*claims: Claim) -> Ordering:
     return Ordering(name="toy", title="", source="", measure="error", studies=(A, B, C), claims=claims)
 
 
-def found(*claims: Claim | Alike, **values: dict[int, float]) -> JudgedOrdering:
+def found(*claims: Claim, **values: dict[int, float]) -> JudgedOrdering:
     names = {"a": A, "b": B, "c": C}
     return judged(ordering(*claims), [Reached(study=names[name], values=own) for name, own in values.items()])
 
 
 def claim(better: str = A, worse: str = B, margin: float = 0.0) -> Claim:
-    return Claim(better=better, worse=worse, margin=margin, text="")
+    return Claim(first=better, second=worse, bound=margin, text="")
+
+
+def alike(first: str, second: str, bound: float) -> Claim:
+    return Claim(kind="alike", first=first, second=second, bound=bound, text="")
 
 
 LOW = {1: 0.10, 2: 0.12, 3: 0.11, 4: 0.10}
@@ -74,14 +78,12 @@ def test_as_good_as_needs_both_sides() -> None:
         ttest_1samp(apart, -0.005, alternative="greater").pvalue,
         ttest_1samp(apart, 0.005, alternative="less").pvalue,
     )
-    close = Alike(a=A, b=B, within=0.005, text="")
+    close = alike(A, B, 0.005)
     (one,) = found(close, a=LOW, b=near).claims
     assert one.p == pytest.approx(max(sides)) and one.verdict == "held"
-    narrow, tight = found(
-        Alike(a=A, b=B, within=0.0005, text=""), Alike(a=B, b=A, within=0.0005, text=""), a=LOW, b=near
-    ).claims
+    narrow, tight = found(alike(A, B, 0.0005), alike(B, A, 0.0005), a=LOW, b=near).claims
     assert narrow.verdict == tight.verdict == "not shown"  # what is not apart is not alike yet
-    outside, turned = found(close, Alike(a=B, b=A, within=0.005, text=""), a=LOW, b=HIGH).claims
+    outside, turned = found(close, alike(B, A, 0.005), a=LOW, b=HIGH).claims
     assert outside.verdict == turned.verdict == "contradicted"
     p = ttest_1samp([HIGH[s] - LOW[s] for s in LOW], 0.005, alternative="greater").pvalue
     assert outside.p_against_holm == pytest.approx(2 * 2 * p)  # two sides, two claims

@@ -33,9 +33,9 @@ def test_differences_are_of_pairs_and_corrected_over_all_of_them() -> None:
     assert set(found) == {("fast", "slow"), ("slow", "lame"), ("fast", "lame")}
     one = found["fast", "slow"]
     assert (one.mean, one.n) == (pytest.approx((0.3 + 0.4 + 0.2) / 3), 3)
-    assert one.deviation == pytest.approx(0.1)
+    assert one.sd == pytest.approx(0.1)
     p = float(ttest_rel([0.7, 0.9, 0.8], [0.4, 0.5, 0.6]).pvalue)
-    assert one.p == pytest.approx(min(1.0, 3 * p))  # the smallest of three
+    assert one.p_holm == pytest.approx(min(1.0, 3 * p))  # the smallest of three
     assert found["slow", "lame"].n == 2  # the seed that diverged is left out of both
     assert math.isclose(found["slow", "lame"].mean, 0.1)
 
@@ -44,7 +44,7 @@ def test_pairs_that_cannot_be_tested_count_in_the_correction() -> None:
     lost = Learning(name="lost", title="", curves={2: (0.1, 0.1)}, diverged=(1, 3))
     (one,) = differences([SLOW, FAST, lost], "epoch 2")
     p = float(ttest_rel([0.7, 0.9, 0.8], [0.4, 0.5, 0.6]).pvalue)
-    assert one.p == pytest.approx(min(1.0, 3 * p)), "of three pairs, as if no seed had diverged"
+    assert one.p_holm == pytest.approx(min(1.0, 3 * p)), "of three pairs, as if no seed had diverged"
 
 
 def test_of_other_measures_less_is_better(judged_by: Callable[..., Study]) -> None:
