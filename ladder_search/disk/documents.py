@@ -15,10 +15,8 @@ LIMIT = 1 << 28
 
 
 def read_document(path: Path, *formats: str, limit: int = LIMIT) -> dict[str, Any]:
-    """Return the JSON object in ``path``, whose ``format`` is one of ``formats``; call it inside ``refused``.
-
-    Raises ``OSError`` or ``ValueError`` if the file is missing or has another format.
-    """
+    """Return the JSON object in ``path``, whose ``format`` is one of ``formats``; call it inside ``refused``. Raise
+    ``OSError`` or ``ValueError`` if the file is missing or has another format."""
     document = read_json(path, limit)
     if not isinstance(document, dict) or document.get("format") not in formats:
         raise ValueError(f"its format must be {' or '.join(map(repr, formats))}")

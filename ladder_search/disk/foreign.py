@@ -14,10 +14,8 @@ DEPTH_LIMIT = 50
 
 
 def read_file(path: Path, limit: int) -> bytes:
-    """Return the content of the regular file ``path``, of at most ``limit`` bytes.
-
-    Raises ``OSError`` if it is missing, unreadable, longer, or not a regular file (a pipe would block).
-    """
+    """Return the content of the regular file ``path``, of at most ``limit`` bytes; raise ``OSError`` if it is missing,
+    unreadable, longer, or not a regular file (a pipe would block)."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         status = os.fstat(handle)

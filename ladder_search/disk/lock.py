@@ -41,10 +41,8 @@ class Lock:
         self._soft: SoftFileLock | None = None
 
     def acquire(self, timeout: float | None = 0.0) -> bool:
-        """Acquire the lock within ``timeout`` seconds (None: without limit); return whether it is held.
-
-        Raises ``OSError`` if the file cannot be created or written.
-        """
+        """Acquire the lock within ``timeout`` seconds (None: without limit); return whether it is held. Raise
+        ``OSError`` if the file cannot be created or written."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while self._handle is None:
             if self._attempt():

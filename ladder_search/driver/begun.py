@@ -21,10 +21,8 @@ from ladder_search.training.compiling import compiler_problem
 
 
 def new_compiling(settings: SearchSettings) -> Compiling:
-    """Return the inputs of the decision to compile for a new search.
-
-    Raises ``SettingError`` for ``--compile on`` without a working compiler.
-    """
+    """Return the inputs of the decision to compile for a new search; raise ``SettingError`` for ``--compile on``
+    without a working compiler."""
     problem = compiler_problem()
     if settings.compile == "on" and problem:
         raise SettingError(

@@ -127,10 +127,8 @@ def _line(error: Exception) -> str:
 
 
 def capacity(share: Share, *, private: bool) -> int:
-    """Return how many trials fit now; 0 if a shared cluster must grow first.
-
-    Raises ``ResourceError`` if a private cluster, which never grows, has no room for one trial.
-    """
+    """Return how many trials fit now; 0 if a shared cluster must grow first. Raise ``ResourceError`` if a private
+    cluster, which never grows, has no room for one trial."""
     have = ray.cluster_resources()  # type: ignore[no-untyped-call]
     fits = []
     for name, option, asked in (("CPU", "--cpus-per-trial", share.cpus), ("GPU", "--gpus-per-trial", share.gpus)):
@@ -178,10 +176,8 @@ def check_writable(place: str) -> None:
 
 
 def check_shared(place: str) -> int:
-    """Check that every other node can write the folder; return their number, 0 for a remote address.
-
-    Raises ``ResourceError`` if a node cannot see or write the folder.
-    """
+    """Check that every other node can write the folder; return their number, 0 for a remote address. Raise
+    ``ResourceError`` if a node cannot see or write the folder."""
     here = ray.get_runtime_context().get_node_id()
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
     others = [node for node in nodes if node["Alive"] and node["NodeID"] != here]

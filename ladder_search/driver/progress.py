@@ -31,10 +31,6 @@ class _Running:
     epochs: int = 0
     error: float | None = None
 
-    @property
-    def fraction(self) -> float:
-        return min(1.0, self.epoch / self.epochs) if self.epochs > 0 else 0.0
-
 
 def time_left(
     durations: Sequence[float], running: Sequence[tuple[float, float]], waiting: int, concurrency: int
@@ -154,7 +150,7 @@ class Progress:
         now = self._clock()
         seconds = time_left(
             [record.seconds for record in self._ended.values() if finite(record.seconds)],
-            [(now - running.since, running.fraction) for running in self._running.values()],
+            [(now - r.since, min(1.0, r.epoch / max(1, r.epochs))) for r in self._running.values()],
             self._all() - len(self._ended) - len(self._running),
             self._concurrency,
         )

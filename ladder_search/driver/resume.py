@@ -176,10 +176,8 @@ def reconcile(
     distributions: Mapping[str, BaseDistribution],
     epochs: int,
 ) -> Past:
-    """Determine the state of each trial of ``epochs`` epochs and add missing results to Optuna's journal.
-
-    Raises ``StudyFolderError`` if a record is damaged.
-    """
+    """Determine the state of each trial of ``epochs`` epochs and add missing results to Optuna's journal; raise
+    ``StudyFolderError`` if a record is damaged."""
     past = Past()
     records, trials = {record.key: record for record in folder.read_trials()}, journal.trials()
     for key in sorted({*records, *ledger.logs, *trials}, key=number_of):

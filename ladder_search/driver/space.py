@@ -41,10 +41,8 @@ class Space(Protocol):
 
 class SearchSpace:
     def __init__(self, space: Space, study: Study, own: TrialSpec) -> None:
-        """Args: ``own`` is the published configuration with the search's seeds.
-
-        Raises ``LadderSearchError`` if a combination of choices is not a valid trial.
-        """
+        """Raise ``LadderSearchError`` if a combination of choices is not a valid trial. Args: ``own`` is the published
+        configuration with the search's seeds."""
         self._space, self._study, self._own = space, study, own
         self._base, self._options = own.for_space(), as_mapping(study.space)
         self._may_repeat = False
@@ -95,10 +93,8 @@ class SearchSpace:
         )
 
     def enumerated(self, limit: int) -> dict[str, dict[str, Any]] | None:
-        """Return the flat parameters of all configurations by their ``identity``; None if more than ``limit``.
-
-        Raises ``LadderSearchError`` if one of them is not a valid trial.
-        """
+        """Return the flat parameters of all configurations by their ``identity``; None if more than ``limit``. Raise
+        ``LadderSearchError`` if one of them is not a valid trial."""
         found: dict[str, dict[str, Any]] = {}
         prefixes: list[dict[str, Any]] = [{}]
         for _ in range(limit + 1):

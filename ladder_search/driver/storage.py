@@ -23,10 +23,8 @@ _LIMIT = 1 << 16
 
 
 def place_for(storage: str | None, folder: Path, *, resume: bool) -> Place | None:
-    """Return the location in ``storage`` for the search in the study folder ``folder``.
-
-    Raises ``SettingError`` if it cannot be written, is the root folder, or is used by another search.
-    """
+    """Return the location in ``storage`` for the search in the study folder ``folder``; raise ``SettingError`` if it
+    cannot be written, is the root folder, or is used by another search."""
     if not storage:
         return None
     check_writable(storage)

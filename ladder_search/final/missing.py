@@ -71,20 +71,6 @@ def train_missing(
     return results
 
 
-def read_trained(study: Study, spec: TrialSpec, folder: Path) -> FinalResult | None:
-    """Return the result of ``ladder-search train`` in ``folder``; None if it is not finished.
-
-    Raises:
-        StudyFolderError: the result belongs to another study or other settings.
-        CheckpointError: the result is damaged.
-    """
-    if not (folder / RESULT).is_file():
-        return None
-    result = read_result(folder, networks=False)
-    check_is_of(result, study, spec, folder)
-    return result
-
-
 def check_is_of(result: FinalResult, study: Study, spec: TrialSpec, folder: Path) -> None:
     """Raise ``StudyFolderError`` unless the result belongs to ``study`` and, apart from seeds, to these settings."""
     if result.study != study.name:

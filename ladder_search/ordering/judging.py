@@ -37,7 +37,6 @@ from ladder_search.statistics import Summary, above, below, holm, look_level
 FORMAT = "ladder-search ordering 2"
 _FORMAT_1 = "ladder-search ordering 1"
 FILE = "ordering.json"
-_LIMIT = 1 << 26
 
 Verdict = Literal["held", "not shown", "contradicted", "not tested"]
 Whole = Literal["holds", "not shown", "contradicted", "not tested"]

@@ -11,8 +11,8 @@ import torch
 from ladder_search.bundles.shelf import Shelf
 from ladder_search.data import datasets
 from ladder_search.errors import SettingError, StudyFolderError
-from ladder_search.final.missing import read_trained, train_missing
-from ladder_search.final.results import FinalResult
+from ladder_search.final.missing import check_is_of, train_missing
+from ladder_search.final.results import RESULT, FinalResult, read_result
 from ladder_search.ordering.claims import Ordering
 from ladder_search.reproduction.contenders import fresh_seeds
 from ladder_search.reproduction.learning import Learning
@@ -83,8 +83,10 @@ def read_all(ordering: Ordering, epochs: int | None, folder: Path) -> Results:
     ``StudyFolderError`` if the folder is missing or has other content."""
     results = {}
     for study in ordering.rows:
-        result = read_trained(study, study.trial().changed({}, epochs=epochs), folder / study.name)
-        if result is not None:
+        place = folder / study.name
+        if (place / RESULT).is_file():
+            result = read_result(place, networks=False)
+            check_is_of(result, study, study.trial().changed({}, epochs=epochs), place)
             results[study.name] = [result]
     if not results:
         raise StudyFolderError(

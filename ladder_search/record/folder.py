@@ -126,9 +126,7 @@ class StudyFolder:
     @contextmanager
     def locked(self) -> Iterator[StudyFolder]:
         """Lock the folder while active and yield it; create it if needed, and remove it if no study was begun in it.
-
-        Raises ``StudyFolderError`` if another search holds it or it cannot be written.
-        """
+        Raise ``StudyFolderError`` if another search holds it or it cannot be written."""
         try:
             lock = hold(self.path)
         except BlockingIOError as error:
@@ -199,10 +197,8 @@ def latest(description: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_folder(root: Path, name: str) -> StudyFolder:
-    """Return the study folder for ``name``: a path, a folder in ``root``, or the latest search of a study.
-
-    Raises ``StudyFolderError`` if there is none.
-    """
+    """Return the study folder for ``name``: a path, a folder in ``root``, or the latest search of a study; raise
+    ``StudyFolderError`` if there is none."""
     for path in (Path(name), root / name):
         if (path / "study.json").is_file():
             return StudyFolder(path)
@@ -230,9 +226,7 @@ def searches_of(root: Path, study: str) -> list[StudyFolder]:
 @contextmanager
 def claim_folder(root: Path, name: str | None, otherwise: str) -> Iterator[StudyFolder]:
     """Lock a folder in ``root`` for a new search: ``name``; if None, the first free one of ``otherwise``, ``-2``, …
-
-    Raises ``StudyFolderError`` if the folder is in use, holds a study or cannot be written.
-    """
+    Raise ``StudyFolderError`` if the folder is in use, holds a study or cannot be written."""
     for attempt in itertools.count(1):
         folder = StudyFolder(root / (name or (otherwise if attempt == 1 else f"{otherwise}-{attempt}")))
         with ExitStack() as stack:

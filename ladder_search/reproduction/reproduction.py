@@ -50,8 +50,6 @@ FILE = "race.json"
 FOLDER = "reproductions"
 """Default folder of reproductions in the root folder."""
 
-_LIMIT = 1 << 26
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reproduction:

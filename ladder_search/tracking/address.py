@@ -190,10 +190,8 @@ def ui_environment(store: str) -> dict[str, str]:
 
 
 def check_sqlite(path: Path, patience_s: float = BUSY_PATIENCE_S) -> None:
-    """Raise ``TrackingError`` unless ``path`` is, or can become, a database of this version of MLflow.
-
-    Raises ``StoreBusyError`` if another process holds its lock for ``patience_s`` seconds.
-    """
+    """Raise ``TrackingError`` unless ``path`` is, or can become, a database of this version of MLflow; raise
+    ``StoreBusyError`` if another process holds its lock for ``patience_s`` seconds."""
     _check_schema(f"sqlite:///{path}", *read_tables(path, patience_s))
 
 

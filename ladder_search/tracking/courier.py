@@ -124,8 +124,9 @@ class Courier:
             return None
         try:
             if not ack.ended:
-                if not lock.acquire():
-                    return self._wait_for_turn()  # otherwise the search still runs or was resumed
+                if not lock.acquire():  # the search still runs or was resumed, or is dying
+                    self._turn_until = self._turn_until or self._now() + LOCK_PATIENCE_S
+                    return TURN_POLL_S if self._now() < self._turn_until else None
                 self._turn_until = None
                 self._records.extend(self._reader.read())
                 if self._records:
@@ -147,11 +148,6 @@ class Courier:
         finally:
             lock.release()
         return self._attachments.wait()
-
-    def _wait_for_turn(self) -> float | None:
-        if self._turn_until is None:
-            self._turn_until = self._now() + LOCK_PATIENCE_S
-        return TURN_POLL_S if self._now() < self._turn_until else None
 
     def save_status(self, state: str) -> None:
         """Write ``writer.json`` if it changed; errors of the disk are ignored."""
