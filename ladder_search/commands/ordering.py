@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
 from ladder_search.commands.command_line import add_curve, add_output, add_tracking, add_training, path
 from ladder_search.console import Console
@@ -25,6 +26,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ladder_search.commands.sending import open_store, send_result
     from ladder_search.commands.training import find_device, reporting
     from ladder_search.final.missing import check_same_data
+    from ladder_search.final.training import train_final
     from ladder_search.ordering import trainings
     from ladder_search.ordering.claims import find_ordering
     from ladder_search.ordering.judging import FILE, Reached, judged, read_looks
@@ -50,16 +52,15 @@ def run(arguments: argparse.Namespace) -> None:
         results = trainings.read_all(ordering, epochs, arguments.from_)
     else:
         with reporting(console) as reporter:
+            shelf = reporter.shelf(root, device)
             results = trainings.train_all(
                 ordering,
                 epochs,
                 seeds=arguments.seeds or SEEDS,
                 root=root,
-                device=device,
-                networks=reporter.shelf(root, device),
+                train=partial(train_final, device=device, networks=shelf, curve_every=arguments.curve),
                 report=reporter.epoch,
                 notify=console.say,
-                curve_every=arguments.curve,
             )
     check_same_data([result for of_study in results.values() for result in of_study])
     reached = [Reached.of(name, of_study, ordering.measure) for name, of_study in results.items()]

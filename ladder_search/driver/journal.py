@@ -198,8 +198,9 @@ class Journal:
         if self._backend.error is None:
             return []
         return [
-            f"{self._path.name}: the disk accepted nothing ({self._backend.error}), so that {len(self._backend.waiting)} "
-            "entries are missing from it; a resume restores them from the records and reports of the trials"
+            f"{self._path.name}: the disk accepted nothing ({self._backend.error}), so that "
+            f"{len(self._backend.waiting)} entries are missing from it; a resume restores them from the records and "
+            "reports of the trials"
         ]
 
     def _set_state(self, key: str, before: TrialState, after: TrialState) -> None:

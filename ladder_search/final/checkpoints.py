@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ladder_search.bundles.members import read_fitting
 from ladder_search.config import as_mapping, build
@@ -95,31 +95,23 @@ def read_progress(folder: Path, settings_digest: str) -> TrainingState:
     return progress
 
 
-def read_states(
-    folder: Path, progress: TrainingState, seeds: list[int], spec: TrialSpec, step: int
+def read_members(
+    folder: Path, progress: TrainingState, kind: Literal["seed", "best"], seeds: list[int], spec: TrialSpec
 ) -> dict[int, MemberState]:
-    """Return the members of ``seeds`` at ``progress``, ``step`` updates from the start; raise ``CheckpointError`` if a
-    member is missing, damaged, or of another network or step."""
-    states = _read_members(folder, progress, "seed", seeds, spec)
+    """Return the members of ``seeds`` at ``progress``, or at their best epochs; raise ``CheckpointError`` if one is
+    missing, damaged, or of another network."""
+    place = folder / PROGRESS / _members(progress.epoch)
+    return {seed: read_fitting(place / f"{kind}-{seed}", spec) for seed in seeds}
+
+
+def check_step(folder: Path, states: Mapping[int, MemberState], step: int) -> None:
+    """Raise ``CheckpointError`` unless all members have made ``step`` updates."""
     for seed, state in states.items():
         if state.step != step:
             raise CheckpointError(
                 f"the checkpoint of seed {seed} in {folder / PROGRESS} must be at step {step}, found {state.step}; "
                 f"delete {folder / PROGRESS} to start anew."
             )
-    return states
-
-
-def read_best(folder: Path, progress: TrainingState, seeds: list[int], spec: TrialSpec) -> dict[int, MemberState]:
-    """Return the members of ``seeds`` at their best epochs; raise as ``read_states``."""
-    return _read_members(folder, progress, "best", [seed for seed in seeds if str(seed) in progress.best], spec)
-
-
-def _read_members(
-    folder: Path, progress: TrainingState, kind: str, seeds: list[int], spec: TrialSpec
-) -> dict[int, MemberState]:
-    place = folder / PROGRESS / _members(progress.epoch)
-    return {seed: read_fitting(place / f"{kind}-{seed}", spec) for seed in seeds}
 
 
 def check_same(folder: Path, found: str, expected: str) -> None:

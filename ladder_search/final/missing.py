@@ -9,29 +9,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ladder_search.bundles.shelf import Shelf
 from ladder_search.config import flat
 from ladder_search.data.dataset import Dataset
 from ladder_search.errors import CheckpointError, StudyFolderError
 from ladder_search.final.results import RESULT, FinalResult, read_result, write_result
-from ladder_search.final.training import EpochReport, comparable, train_final
+from ladder_search.final.training import comparable
 from ladder_search.studies import Study
 from ladder_search.trial import TrialSpec
 
+Train = Callable[..., FinalResult]
+"""``training.train_final`` with its device, report, networks and learning curve."""
+
 
 def train_missing(
-    study: Study,
-    spec: TrialSpec,
-    dataset: Dataset,
-    *,
-    seeds: Sequence[int],
-    place: Path,
-    device: torch.device,
-    shelf: Shelf,
-    report: Callable[[EpochReport], None],
-    curve_every: int | None = None,
+    study: Study, spec: TrialSpec, dataset: Dataset, *, seeds: Sequence[int], place: Path, train: Train
 ) -> list[FinalResult]:
     """Train ``spec`` on those of ``seeds`` without a result in ``place``; return all results that contain any of them.
     Existing results keep their learning curves.
@@ -55,17 +46,7 @@ def train_missing(
     missing = [seed for seed in seeds if seed not in trained]
     if missing:
         folder = place / f"seeds-{missing[0]}-{missing[-1]}"
-        result = train_final(
-            spec,
-            dataset,
-            seeds=missing,
-            study=study,
-            device=device,
-            report=report,
-            folder=folder,
-            networks=shelf,
-            curve_every=curve_every,
-        )
+        result = train(spec, dataset, seeds=missing, study=study, folder=folder)
         write_result(folder, result)
         results.append(result)
     return results

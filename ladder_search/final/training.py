@@ -31,9 +31,9 @@ from ladder_search.errors import SettingError, StudyFolderError
 from ladder_search.final.checkpoints import (
     TrainingState,
     check_same,
-    read_best,
+    check_step,
+    read_members,
     read_progress,
-    read_states,
     write_progress,
 )
 from ladder_search.final.folder import held
@@ -189,8 +189,10 @@ class _Run:
         self.best: dict[int, MemberState] = {}
         if folder is not None and self.progress.epoch:
             step = self.progress.epoch * spec.member(dataset).steps_per_epoch
-            states = read_states(folder, self.progress, going_on, spec, step)
-            self.best = read_best(folder, self.progress, going_on, spec)
+            states = read_members(folder, self.progress, "seed", going_on, spec)
+            check_step(folder, states, step)
+            improved = [seed for seed in going_on if str(seed) in self.progress.best]
+            self.best = read_members(folder, self.progress, "best", improved, spec)
         self.pack: Pack = spec.pack(dataset, slots=len(self.seeds), compiled=self.compiled, device=device)
         self.slots = {}
         for seed in going_on:

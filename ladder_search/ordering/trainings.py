@@ -6,12 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import torch
-
-from ladder_search.bundles.shelf import Shelf
 from ladder_search.data import datasets
 from ladder_search.errors import SettingError, StudyFolderError
-from ladder_search.final.missing import check_is_of, train_missing
+from ladder_search.final.missing import Train, check_is_of, train_missing
 from ladder_search.final.results import RESULT, FinalResult, read_result
 from ladder_search.ordering.claims import Ordering
 from ladder_search.reproduction.contenders import fresh_seeds
@@ -49,11 +46,9 @@ def train_all(
     *,
     seeds: int,
     root: Path,
-    device: torch.device,
-    networks: Shelf,
+    train: Train,
     report: Callable[..., None],
     notify: Callable[[str], None],
-    curve_every: int | None,
 ) -> Results:
     """Train every study on the same fresh seeds, except for existing results; ``report`` is called after every epoch
     with the progress, and the study's name as ``what``."""
@@ -69,10 +64,7 @@ def train_all(
             data[study.data.dataset],
             seeds=shared_seeds,
             place=root / FOLDER / TRAINED / folder_name(study.name, epochs),
-            device=device,
-            shelf=networks,
-            report=partial(report, what=study.name),
-            curve_every=curve_every,
+            train=partial(train, report=partial(report, what=study.name)),
         )
         for study in ordering.rows
     }
