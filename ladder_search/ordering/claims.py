@@ -26,7 +26,7 @@ class Claim:
     """A claim about two studies, and by how much the first one is better, whatever the direction of the measure."""
 
     kind: Literal["below", "alike"] = "below"
-    """below: the first study is better (below, or above if the measure rises); alike: both are as good as each other."""
+    """below: the first study is better (above, if the measure rises); alike: both are as good as each other."""
     first: str
     second: str
     bound: float = 0.0
