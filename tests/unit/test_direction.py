@@ -31,7 +31,7 @@ from ladder_search.driver.schedulers import PatientASHA, PatientPBT
 from ladder_search.driver.searcher import OptunaSearcher
 from ladder_search.final.training import train_final
 from ladder_search.metrics import AMI, AMI_ARITHMETIC, ERROR, MEASURES, NLL, Measure
-from ladder_search.ordering.claims import Alike, Claim, Ordering
+from ladder_search.ordering.claims import Claim, Ordering
 from ladder_search.ordering.judging import JudgedOrdering, Reached, judged
 from ladder_search.pictures import canvas
 from ladder_search.pictures.curves import learning_curves
@@ -361,7 +361,7 @@ def test_learning_curves_of_studies(measure: Measure) -> None:
     assert ax.get_ylabel() == f"test {'error' if measure.rises else 'accuracy'}, mean ± sd"
 
 
-def ordering_of(measure: Measure, *claims: Claim | Alike) -> JudgedOrdering:
+def ordering_of(measure: Measure, *claims: Claim) -> JudgedOrdering:
     names = ("digits-100", "digits-100-base")
     ordering = Ordering(name="toy", title="", source="", measure="error", studies=names, claims=claims)
     errors = ((0.10, 0.12, 0.11, 0.10), (0.20, 0.23, 0.20, 0.21))
@@ -378,9 +378,9 @@ def test_orderings(measure: Measure) -> None:
     a, b = "digits-100", "digits-100-base"
     result = ordering_of(
         measure,
-        Claim(better=a, worse=b, margin=0.05, text=""),
-        Claim(better=b, worse=a, text=""),
-        Alike(a=a, b=b, within=0.02, text=""),
+        Claim(first=a, second=b, bound=0.05, text=""),
+        Claim(first=b, second=a, text=""),
+        Claim(kind="alike", first=a, second=b, bound=0.02, text=""),
     )
     assert [one.verdict for one in result.claims] == ["held", "contradicted", "contradicted"]
     assert [one.difference for one in result.claims] == pytest.approx([0.1025, -0.1025, 0.1025])
