@@ -44,6 +44,11 @@ def cost_denoising(layer: int) -> str:
     return f"cost_denoising_{layer}"
 
 
+def cost_after(iteration: int) -> str:
+    """Return the name of the reconstruction's cost after an iteration of a grouping network."""
+    return f"cost_after_{iteration}"
+
+
 T = TypeVar("T")
 
 NOTHING = "–"
@@ -65,6 +70,19 @@ class Measure:
     """Upper bound of the measure; None if unbounded."""
     rises: bool = False
     """Whether larger values are better."""
+    converged_at: float | None = None
+    """Value from which a training has converged; one with a worse value has collapsed. None: every finite value."""
+
+    @property
+    def convergence(self) -> str:
+        """The rule of ``converged`` in a few words; empty without a rule."""
+        if self.converged_at is None:
+            return ""
+        return f"{self.title} of at {'least' if self.rises else 'most'} {self.text(self.converged_at)}"
+
+    def converged(self, value: float) -> bool:
+        """Return whether a training with this finite value has converged."""
+        return self.converged_at is None or self.gain(value, self.converged_at) >= 0
 
     def loss(self, value: float) -> float:
         """Return the value as a quantity of which less is better, for every comparison, order and test: the value, or
@@ -135,13 +153,29 @@ PREDICTION_ERROR = Measure(
 )
 """Mean squared error of the next frame's pixels."""
 
-AMI = Measure(name="ami", title="AMI", unit="", scale=1.0, digits=3, difference="AMI", limit=1.0, rises=True)
+AMI = Measure(
+    name="ami", title="AMI", unit="", scale=1.0, digits=3, difference="AMI", limit=1.0, rises=True, converged_at=0.1
+)
 """Adjusted mutual information of groups and true segments, mean over images, with the normaliser ``max`` of the papers
-on Tagger; see ``nn.ami``."""
+on Tagger; see ``nn.ami``. Networks that have not learned to group have 0 to 0.08 on shapes; the bound is ours."""
 AMI_ARITHMETIC = replace(AMI, name="ami_arithmetic", title="AMI (arithmetic)")
 """The same with the arithmetic mean as normaliser, scikit-learn's present default; never smaller."""
 
 STUDENT_ERROR = replace(ERROR, name="student_error", title="student's error")
 """Error of the student of a mean teacher."""
 
+MOST_ITERATIONS = 20
+"""Largest number of iterations, or estimated frames, of a grouping network."""
+
+
+def after(name: str, iteration: int) -> str:
+    """Return the name of the measure ``name`` after an iteration, or on an estimated frame, from 1."""
+    return f"{name}_{iteration}"
+
+
 MEASURES: dict[str, Measure] = {m.name: m for m in (ERROR, NLL, PREDICTION_ERROR, STUDENT_ERROR, AMI, AMI_ARITHMETIC)}
+MEASURES |= {
+    after(m.name, i): replace(m, name=after(m.name, i), title=f"{m.title} after iteration {i}")
+    for m in (AMI, ERROR)
+    for i in range(1, MOST_ITERATIONS + 1)
+}

@@ -20,6 +20,8 @@ LONGEST = (
     "unit/models/test_recurrent.py",
     "unit/nn/test_mean_teacher.py",
     "golden/test_recurrent_numpy.py",
+    "golden/test_rtagger_numpy.py",
+    "golden/test_tagger_numpy.py",
     "e2e/test_reproduce.py",
     "e2e/test_slurm.py",
     "e2e/test_environment.py",

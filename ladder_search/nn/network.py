@@ -32,6 +32,12 @@ class Network(nn.Module, ABC):
         """Numbers in the largest layer of one row, which limits the rows of an evaluation's calls."""
 
     @property
+    def scored_rows(self) -> int | None:
+        """Rows of each call of ``scores``, if scores depend on them, as with the statistics of the evaluated batch;
+        None: any number."""
+        return None
+
+    @property
     def carried(self) -> Mapping[str, tuple[int, ...]]:
         """Names and shapes, without the row's axis, of a row's state at the start of a window."""
         return {}

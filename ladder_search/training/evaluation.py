@@ -133,8 +133,9 @@ class Evaluation:
 def _sums(model: Network, state: Stack, feed: Feed, rows: Tensor, stacking: Stacking) -> Tensor:
     call, dtype, members = _over_members(_Scores(model), stacking), _dtype(state), len(rows)
     total = torch.zeros((members, len(model.measures) + 1), dtype=torch.float64, device=rows.device)
+    at_once = model.scored_rows or _rows_at_once(model, feed.x) // members
     with torch.no_grad():
-        for chunk in feed.chunks(rows, _rows_at_once(model, feed.x) // members, dtype):
+        for chunk in feed.chunks(rows, at_once, dtype):
             total += call(state, *chunk)
     return total
 
