@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ladder_search.final.missing import check_same_data
     from ladder_search.final.training import train_final
     from ladder_search.ordering import trainings
-    from ladder_search.ordering.claims import find_ordering
+    from ladder_search.ordering.claims import find_ordering, trained
     from ladder_search.ordering.judging import FILE, Reached, judged, read_looks
     from ladder_search.provenance import collect
     from ladder_search.report.orderings import print_ordering, verdict, write_ordering
@@ -63,7 +63,11 @@ def run(arguments: argparse.Namespace) -> None:
                 notify=console.say,
             )
     check_same_data([result for of_study in results.values() for result in of_study])
-    reached = [Reached.of(name, of_study, ordering.measure) for name, of_study in results.items()]
+    reached = [
+        Reached.of(name, results[trained(name)], ordering.measure_of(name))
+        for name in ordering.studies
+        if trained(name) in results
+    ]
     if not frozenset[int].intersection(*(one.seeds for one in reached)):
         names = ", ".join(f"{one.study} on {min(one.seeds)} to {max(one.seeds)}" for one in reached)
         raise SettingError(f"an ordering is tested on seeds that all studies share, got {names}; train the same ones.")

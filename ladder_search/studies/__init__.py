@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from ladder_search.errors import UnknownNameError
-from ladder_search.studies import conv_ladder, deconstruction, ladder, music, progressive, progressive_conv, recurrent
+from ladder_search.studies import (
+    conv_ladder,
+    deconstruction,
+    grouping,
+    ladder,
+    music,
+    progressive,
+    progressive_conv,
+    recurrent,
+)
 from ladder_search.studies.study import SpaceConfig, StopConfig, Study, Target
 
 STUDIES: dict[str, Study] = {}
@@ -15,6 +24,7 @@ for _study in (
     *progressive_conv.STUDIES,
     *recurrent.STUDIES,
     *music.STUDIES,
+    *grouping.STUDIES,
 ):
     if _study.name in STUDIES:
         raise ValueError(f"two studies are called {_study.name!r}")

@@ -18,6 +18,7 @@ from ladder_search.data.dataset import Dataset
 from ladder_search.data.music import KEYS, MusicCorpus, as_dataset
 from ladder_search.metrics import NLL
 from ladder_search.models import FAMILIES
+from ladder_search.nn.grouping import GroupingConfig
 from ladder_search.nn.protocol import SOURCES as PREFIX
 from ladder_search.nn.protocol import Batch, StagedConfig, Windows
 from ladder_search.training.feeding import feed_of_test_set
@@ -27,11 +28,17 @@ from spaces import find_space
 
 MUSIC = tuple(name for name, family in FAMILIES.items() if family.small.measure is NLL)
 """Families that read music."""
+GROUPING = tuple(name for name, family in FAMILIES.items() if isinstance(family.small, GroupingConfig))
+"""Families that group pixels without labels and are judged by the true segments of images."""
+TERMS = {name: ("cost",) if name in GROUPING else ("cost", "cost_supervised") for name in FAMILIES}
+"""Terms of a step's cost that every network of a family has, the last of which falls."""
 
 
 @functools.cache
 def dataset_of(family: str) -> Dataset:
-    """Digits, digits that move, or pieces of which each step has the next key down, and a few others by chance."""
+    """Digits, digits that move, shapes, or pieces of which each step has the next key down, and others by chance."""
+    if family in GROUPING:
+        return datasets.load("shapes-small")
     if family not in MUSIC:
         return datasets.load("occluded-digits-mini" if len(FAMILIES[family].small.example_shape) == 3 else "digits")
     random = np.random.default_rng(1)
@@ -89,7 +96,8 @@ def examples_of(family: str) -> tuple[Batch | Windows, tuple[torch.Tensor, ...],
     if family not in MUSIC:
         x = torch.rand(30, *spec_of(family).model.example_shape, dtype=torch.float64)
         batch = Batch(x[:10], torch.arange(10), x[10:])
-        return batch, (x[:20].view(2, 10, *x.shape[1:]),), (x, torch.arange(30) % 10)
+        segments = (torch.randint(-1, 2, x.shape),) if family in GROUPING else ()
+        return batch, (x[:20].view(2, 10, *x.shape[1:]),), (x, torch.arange(30) % 10, *segments)
     model = network_of(family)
     notes = (torch.rand(2, 10, 8, KEYS) < 0.1).double()
     there = torch.arange(8) < torch.randint(1, 9, (10, 1))
@@ -148,7 +156,7 @@ class TestAFamily:
             [model.carried] if family in MUSIC else []
         )
         assert total.shape == () and terms.shape == (len(model.term_names),)
-        assert model.term_names[:2] == ("cost", "cost_supervised") and terms[0] == total
+        assert model.term_names[: len(TERMS[family])] == TERMS[family] and terms[0] == total
         total.backward()
         # The combinators' start hides the weights behind them in the first step; nothing is out of reach.
         trained = {name: value for name, value in model.named_parameters() if not name.startswith(PREFIX)}
@@ -162,13 +170,18 @@ class TestAFamily:
         if family in MUSIC:
             assert probabilities.shape == judged[0].shape and 0.0 < probabilities.min() < probabilities.max() < 1.0
             return
-        assert probabilities.shape == (30, 10) and scores[-1] == 30
+        assert scores[-1] == 30
+        if family in GROUPING:
+            assert probabilities.shape == (30, model.K, model.D)
+            torch.testing.assert_close(probabilities.sum(1), torch.ones(30, model.D, dtype=torch.float64))
+            return
+        assert probabilities.shape == (30, 10)
         torch.testing.assert_close(probabilities.sum(1), torch.ones(30, dtype=torch.float64))
 
     def test_its_features_are_its_activations_from_the_input_to_the_logits(self, family: str) -> None:
         model = network_of(family)
         if not hasattr(model, "features"):  # no column for a progressive network
-            assert family in (*MUSIC, "recurrent")
+            assert family in (*MUSIC, *GROUPING, "recurrent")
             return
         x = torch.rand(5, *model.config.example_shape)
         h = model.features(x)
@@ -203,8 +216,8 @@ class TestAFamily:
         spec, dataset = spec_of(family), dataset_of(family)
         pack = new_pack(family, 1)
         pack.join(member_of(family))
-        first = pack.run(10)[0].terms["cost_supervised"]
-        last = pack.run(100)[0].terms["cost_supervised"]
+        first = pack.run(10)[0].terms[TERMS[family][-1]]
+        last = pack.run(100)[0].terms[TERMS[family][-1]]
         assert last < first
         network, test = pack.module(0).eval(), feed_of_test_set(spec.member(dataset), dataset, torch.device("cpu"))
         sums = sum(
