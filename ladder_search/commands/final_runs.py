@@ -72,6 +72,7 @@ def _log(tracker: Tracker, key: str, result: FinalResult, folder: Path, name: st
         "target": result.target.error if result.target else None,
         "seeds": result.n,
         "diverged": len(result.diverged),
+        "converged": len(result.converged),
         "seconds": result.seconds,
     }
     tracker.log_metrics(key, metric_points(folder / RESULT, {name: {0: value} for name, value in values.items()}))

@@ -27,7 +27,7 @@ from ladder_search.disk.folders import taken, unwritable
 from ladder_search.disk.lock import LOCK_FILES
 from ladder_search.errors import CheckpointError, LadderSearchError, StudyFolderError
 from ladder_search.final.folder import PROGRESS, held
-from ladder_search.metrics import EPOCH, MEASURES, STEP, TEST_ERROR
+from ladder_search.metrics import EPOCH, MEASURES, STEP, TEST_ERROR, Measure
 from ladder_search.provenance import collect
 from ladder_search.statistics import LEVEL, AgainstTarget, Summary, Verdict
 from ladder_search.studies.study import Target
@@ -87,6 +87,23 @@ class FinalResult:
     def diverged(self) -> tuple[int, ...]:
         """Seeds without a test error; always reported beside the mean."""
         return tuple(outcome.seed for outcome in self.outcomes if outcome.test_error is None)
+
+    @property
+    def convergence(self) -> Measure | None:
+        """The measure whose rule decides whether a seed has converged; None without a rule."""
+        return next((MEASURES[name] for name in self.spec.model.measures if MEASURES[name].convergence), None)
+
+    @property
+    def converged(self) -> tuple[int, ...]:
+        """Seeds that finished and converged, see ``convergence``; without a rule all that finished."""
+        rule, first, seeds = self.convergence, self.spec.measure.name, []
+        for outcome in self.outcomes:
+            if outcome.test_error is None:
+                continue
+            scores = {first: outcome.test_error, **outcome.test_scores}
+            if rule is None or (rule.name in scores and rule.converged(scores[rule.name])):
+                seeds.append(outcome.seed)
+        return tuple(seeds)
 
     @property
     def n(self) -> int:
@@ -165,6 +182,9 @@ class FinalResult:
             text += f" over {self.n} seed{'s' if self.n > 1 else ''}"
         if self.diverged:
             text += f", {len(self.diverged)} of {len(self.outcomes)} diverged ({', '.join(map(str, self.diverged))})"
+        if self.convergence is not None:
+            seeds = f"{len(self.converged)} of {len(self.outcomes)} seeds"
+            text += f", converged in {seeds} ({self.convergence.convergence})"
         if self.interval is not None:
             text += f", 95 % interval {measure.number(self.interval[0])} .. {measure.text(self.interval[1])}"
         if self.target is None:
@@ -316,6 +336,7 @@ def _as_json(result: FinalResult, digests: Mapping[int, str]) -> dict[str, Any]:
         "summary": str(result),
         "n": result.n,
         "diverged": list(result.diverged),
+        **({"converged": list(result.converged)} if result.convergence else {}),
         "mean": result.mean,
         "standard_deviation": result.deviation,
         "confidence_interval_95": result.interval,

@@ -9,6 +9,7 @@ from ladder_search.console import Console
 from ladder_search.console.tables import Table
 from ladder_search.disk.files import write_atomically
 from ladder_search.disk.folders import unwritable
+from ladder_search.ordering.claims import trained
 from ladder_search.ordering.judging import FILE, JudgedClaim, JudgedOrdering, Reached, Whole
 from ladder_search.pictures import canvas
 from ladder_search.pictures.intervals import differences
@@ -81,6 +82,14 @@ def sentences(result: JudgedOrdering) -> list[str]:
                 f"{claim.number}: left out of {_seeds(len(result.seeds))}: {_listed(claim.left_out)}, where one of the "
                 "two diverged."
             )
+    measure = result.ordering.unit
+    if measure.convergence:
+        counts = [
+            f"{one.study} in {sum(map(measure.converged, one.values.values()))} of {len(one.seeds)}"
+            for one in result.reached
+            if one.study == trained(one.study)
+        ]
+        lines.append(f"Converged seeds ({measure.convergence}): {', '.join(counts)}.")
     if result.epochs is not None:
         lines.append(
             f"Every schedule was reduced to {result.epochs} epochs: the result is no evidence for full schedules."

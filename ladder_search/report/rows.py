@@ -176,6 +176,10 @@ def _of_row(row: Row) -> list[str]:
             f"{name}: {len(row.diverged)} of {row.n + len(row.diverged)} seeds diverged ({seeds}); the mean is "
             "without them."
         )
+    measure = MEASURES[row.measure]
+    if measure.convergence:
+        converged = sum(map(measure.converged, row.errors))
+        lines.append(f"{name}: converged in {converged} of {row.n + len(row.diverged)} seeds ({measure.convergence}).")
     if row.dropped:
         lines.append(f"{name}: dropped after {row.n + len(row.diverged)} seeds: {row.dropped}.")
     if row.verdict == "not enough seeds" and row.n > 1:
