@@ -50,10 +50,9 @@ def draws(key: int | Tensor, numbers: Tensor, count: int, *, purpose: int = 0) -
     Draws for another ``purpose`` are independent. ``numbers`` must be a tensor in memory, see
     ``data.occluded.Renderer.positions``.
     """
-    base = finalise((numbers + 1) * signed(GAMMA) + key).unsqueeze(-1)
+    base = finalise((numbers + 1) * signed(GAMMA) + key)
     first = 1 + (purpose << 16)
-    steps = [signed((GAMMA * (first + j)) % 2**64) for j in range(-(-count // 3))]
-    words = finalise(base + torch.tensor(steps, device=numbers.device))
+    words = torch.stack([finalise(base + signed(GAMMA * (first + j) % 2**64)) for j in range(-(-count // 3))], -1)
     thirds = torch.stack([(words >> shift) & _DRAW for shift in (1 + 2 * _BITS, 1 + _BITS, 1)], -1)
     return thirds.flatten(-2)[..., :count]
 

@@ -100,9 +100,9 @@ def in_scene(name: str, dataset: Dataset, moving: Moving) -> Dataset:
     digits = hashlib.sha256(content.encode()).hexdigest()
     return Dataset(
         name=name,
-        train_x=_shrunk(dataset.train_x, factor, scene.pooling),
+        train_x=shrunk(dataset.train_x, factor, scene.pooling),
         train_y=np.array(dataset.train_y),
-        test_x=_shrunk(dataset.test_x, factor, scene.pooling),
+        test_x=shrunk(dataset.test_x, factor, scene.pooling),
         test_y=np.array(dataset.test_y),
         full_scale=dataset.full_scale * (factor**2 if scene.pooling == "mean" else 1),
         n_classes=dataset.n_classes,
@@ -122,7 +122,7 @@ def step_keys(keys: Tensor) -> Tensor:
     return finalise(keys ^ _TRAJECTORY)
 
 
-def _shrunk(x: NDArray[np.uint8], factor: int, pooling: str) -> NDArray[np.int16]:
+def shrunk(x: NDArray[np.uint8], factor: int, pooling: str) -> NDArray[np.int16]:
     """Pool squares of ``factor`` pixels into integer sums or maxima: uint8 [n, 784] -> int16 [n, d, d]."""
     d = SIDE // factor
     squares = x.reshape(len(x), d, factor, d, factor).astype(np.int16)

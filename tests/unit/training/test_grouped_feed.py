@@ -154,3 +154,97 @@ def test_a_compiled_gather_is_the_eager_one(shapes: Dataset) -> None:
     later = (rows[0] + 40, rows[1] + 70)
     found = graph(own.x, own.y, torch.tensor([9]), *later)
     assert all(torch.equal(a, b) for a, b in zip(found, step(own.x, own.y, torch.tensor([9]), *later), strict=True))
+
+
+class OfDigits(Judged):
+    """A network for digits of any scene; its input shape is that of the data."""
+
+
+SETS = ["freq20-2digits", "two-textures-digits", "moving-digits-small"]
+
+
+def feed_of(name: str, part: str = "training") -> GroupedImages:
+    data = datasets.load(name)
+    shape = (1, *data.example_shape) if len(data.example_shape) == 1 else data.example_shape
+    kind = type("Fitting", (OfDigits,), {"example_shape": property(lambda self: shape), "__slots__": ()})
+    spec = replace(
+        member(kind), split=Split(labelled=np.arange(900), unlabelled=np.arange(900), validation=np.arange(900, 1297))
+    )
+    made = training_feed(spec, data, CPU) if part == "training" else feed_of_test_set(spec, data, CPU)
+    assert isinstance(made, GroupedImages)
+    return made
+
+
+ROWS = (torch.tensor([[5, 9, 11, 7], [0, 1, 2, 3]]), torch.arange(12).view(2, 6))
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_steps_draw_anew_where_the_scene_says_so(name: str) -> None:
+    own = feed_of(name)
+    first = own.gather(own.x, own.y, ROWS, torch.tensor([1, 2]), torch.float64)
+    other = own.gather(own.x, own.y, ROWS, torch.tensor([3, 2]), torch.float64)
+    assert torch.equal(first[0][1], other[0][1]), "a step of a member does not depend on its neighbours"
+    assert torch.equal(first[0][0], other[0][0]) != own.scene.redrawn
+    assert first[0].min() >= 0 and first[0].max() <= 1
+    # Labelled and unlabelled rows of a step are different drawings of the same digits.
+    same = (torch.arange(4).expand(2, 4), torch.arange(4).expand(2, 4))
+    labelled, _, unlabelled = own.gather(own.x, own.y, same, torch.tensor([1, 2]), torch.float64)
+    assert torch.equal(labelled, unlabelled) != own.scene.redrawn
+    for rows in (torch.arange(6), torch.arange(6).flip(0)):
+        assert torch.equal(own.fixed(rows, torch.float64), own.fixed(torch.arange(6), torch.float64)[rows])
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_compiled_gather_of_digits_is_the_eager_one(name: str) -> None:
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    own = feed_of(name)
+
+    def step(x: Tensor, y: Tensor, keys: Tensor, *rows: Tensor) -> tuple[Tensor, ...]:
+        return own.gather(x, y, rows, keys, torch.float32)
+
+    graph = make_fx(step, tracing_mode="real")(own.x, own.y, torch.tensor([1, 2]), *ROWS)
+    later, keys = [each + 40 for each in ROWS], torch.tensor([9, -5])
+    expected = step(own.x, own.y, keys, *later)
+    assert all(torch.equal(a, b) for a, b in zip(graph(own.x, own.y, keys, *later), expected, strict=True))
+
+
+def test_images_of_two_digits_have_the_classes_of_both() -> None:
+    own = feed_of("freq20-2digits")
+    ((_, y, _),) = own.chunks(torch.arange(1297).unsqueeze(0), 2000, torch.float32)
+    assert y.shape == (1, 1297, 10) and set(y.unique().tolist()) == {0, 1}
+    assert y.gather(-1, own.y.view(1, -1, 1)).min() == 1, "the row's own class is one of them"
+    equal = (y.sum(-1) == 1).double().mean()
+    assert set(y.sum(-1).unique().tolist()) == {1, 2} and 0.06 < equal < 0.14
+    labelled = own.gather(own.x, own.y, ROWS, torch.tensor([1, 2]), torch.float32)[1]
+    assert torch.equal(labelled[0], y[0, ROWS[0][0]]), "fixed images have fixed classes"
+    moving = feed_of("moving-digits-small")
+    classes = [
+        moving.gather(moving.x, moving.y, ROWS, torch.tensor(keys), torch.float32)[1] for keys in ([1, 2], [3, 4])
+    ]
+    assert classes[0].shape == (2, 4, 10) and not torch.equal(*classes)
+
+
+def test_test_digits_are_those_of_the_test_part() -> None:
+    training, testing = feed_of("moving-digits-small"), feed_of("moving-digits-small", "test")
+    assert len(training.x) == 1297 and len(testing.x) == 500
+    (x, y, segments), *_ = testing.chunks(torch.tensor([[499, 3]]), 10, torch.float32)
+    assert (x.shape, y.shape, segments.shape) == ((1, 2, 8, 16, 16), (1, 2, 10), (1, 2, 8, 256))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["shapes-small", *SETS])
+def test_a_device_draws_the_same_bits(name: str) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    data = datasets.load(name)
+    assert data.grouped is not None
+    rows, scene = torch.arange(200), data.grouped.scene
+    digits = None
+    if scene.digits:
+        digits = torch.from_numpy(np.array(data.train_x))[rows].unsqueeze(1).repeat(1, scene.digits, 1, 1)
+    here = data.grouped.scene.painter(None, CPU).draw(digits, 5, rows, VALIDATION)
+    there = data.grouped.scene.painter(None, torch.device("cuda")).draw(
+        None if digits is None else digits.cuda(), 5, rows.cuda(), VALIDATION
+    )
+    assert all(torch.equal(a, b.cpu()) for a, b in zip(here, there, strict=True))
