@@ -10,18 +10,19 @@ alive and take turns; in a turn the processes start together and are counted ove
 
 from __future__ import annotations
 
+import argparse
 import os
-import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from statistics import median
 
 # One compile worker; otherwise each process starts one per core. Set before torch is imported.
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 from benchmarks.crew import Crew, Program, Turn
-from benchmarks.measure import Option, Report, Row, Spread, benchmark, spread_cells
-from benchmarks.scene import WORKLOADS
+from benchmarks.measure import Option, Report, Row, benchmark, spread_cells
+from benchmarks.scene import STUDIES, Scene
 from ladder_search.cores import usable_cores
 
 
@@ -67,14 +68,15 @@ def measure(
     turns: dict[Arrangement, list[list[Turn]]] = {one: [] for one in all_}
     with ExitStack() as stack:
         crews = {
-            threads: stack.enter_context(Crew(study, "cpu", sorted({1, cores if threads == 1 else 1}), threads=threads))
+            threads: Crew(Scene(study, "cpu"), sorted({1, cores if threads == 1 else 1}), threads=threads)
             for threads in dict.fromkeys(one.threads for one in all_)
         }
+        for crew in crews.values():
+            stack.callback(crew.close)
         first = {one: crews[one.threads].prepare(one.program, one.processes) for one in all_}
         for _ in range(rounds):
             for one in all_:
-                request = ("repeat", one.program, "train", one.processes, window)
-                turns[one].append(crews[one.threads].ask(one.processes, request))
+                turns[one].append(crews[one.threads].repeat(one.program, "train", one.processes, window))
     return turns, first
 
 
@@ -85,22 +87,22 @@ def rate(turn: Sequence[Turn]) -> float:
 
 def ratio(turns: Turns, one: Arrangement, other: Arrangement) -> float:
     """Return the median over rounds of the ratio of two arrangements' rates in the same round."""
-    return statistics.median(rate(a) / rate(b) for a, b in zip(turns[one], turns[other], strict=True))
+    return median(rate(a) / rate(b) for a, b in zip(turns[one], turns[other], strict=True))
 
 
 def compare(report: Report, study: str, all_: Sequence[Arrangement], *, cores: int, rounds: int, window: float) -> None:
     """Measure all arrangements on one study and print their table."""
     turns, first = measure(study, all_, cores=cores, rounds=rounds, window=window)
-    rates = {one: Spread.of([rate(turn) for turn in rounds_of_one]) for one, rounds_of_one in turns.items()}
+    rates = {one: [rate(turn) for turn in rounds_of_one] for one, rounds_of_one in turns.items()}
 
     def rival(processes: int, compiled: bool) -> Arrangement | None:
         loops = [o for o in all_ if (o.program.members, o.processes, o.compiled) == (0, processes, compiled)]
-        return max(loops, key=lambda one: rates[one].median, default=None)
+        return max(loops, key=lambda one: median(rates[one]), default=None)
 
     eager, compiled = rival(cores, False), rival(cores, True)
     rows: list[Row] = []
     for one in all_:
-        cpu = statistics.median(sum(t.cpu for t in turn) / sum(t.done for t in turn) for turn in turns[one])
+        cpu = median(sum(t.cpu for t in turn) / sum(t.done for t in turn) for turn in turns[one])
         rows.append(
             {
                 "processes": one.processes,
@@ -111,13 +113,13 @@ def compare(report: Report, study: str, all_: Sequence[Arrangement], *, cores: i
                 "over plain eager": ratio(turns, one, eager) if eager else None,
                 "over plain compiled": ratio(turns, one, compiled) if compiled else None,
                 "first steps, s": first[one],
-                "n": rates[one].n,
+                "n": rounds,
             }
         )
     report.table(f"{study}: all processes together, {rounds} turns of {window:g} s", rows)
     for precision in dict.fromkeys(one.program.precision for one in all_):
         ours = [one for one in all_ if one.program.members and one.program.precision == precision]
-        best = max(ours, key=lambda one: rates[one].median)
+        best = max(ours, key=lambda one: median(rates[one]))
         against = [f"{ratio(turns, best, other):.2f} x {other.name}" for other in (eager, compiled) if other]
         report.note(f"{study}, fastest in {precision}: {best.name}; {' and '.join(against)}.")
     for way in dict.fromkeys(one.program.way for one in all_):
@@ -128,25 +130,23 @@ def compare(report: Report, study: str, all_: Sequence[Arrangement], *, cores: i
             )
 
 
-OPTIONS = (
-    Option("--studies", "networks", tuple(WORKLOADS), ("digits-100",), {"nargs": "+", "choices": tuple(WORKLOADS)}),
+@benchmark(
+    "Which arrangement of processes, threads, packs and compiling trains most?",
+    Option("--studies", "networks", STUDIES, STUDIES[1:], {"nargs": "+", "choices": STUDIES}),
     Option("--rounds", "turns of every arrangement", 7, 2),
     Option("--window", "seconds of a turn", 6.0, 0.2),
     Option("--members", "sizes of packs", (1, 2, 4, 8), (1, 2), {"type": int, "nargs": "+", "metavar": "K"}),
     Option("--no-compile", "leave compiled programs out", False),
     Option("--no-bf16", "leave bfloat16 products out", False),
+    one_process=False,
 )
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    question = "Which arrangement of processes, threads, packs and compiling trains most?"
-    with benchmark(question, __doc__, *OPTIONS, one_process=False, arguments=arguments) as (report, options):
-        cores = usable_cores()
-        # Quick runs do not compile, which takes up to a minute per program the first time.
-        compiled, bf16 = not (options.quick or options.no_compile), not (options.quick or options.no_bf16)
-        all_ = arrangements(cores, options.members, compiled=compiled, bf16=bf16)
-        for study in options.studies:
-            compare(report, study, all_, cores=cores, rounds=options.rounds, window=options.window)
+def main(report: Report, options: argparse.Namespace) -> None:
+    cores = usable_cores()
+    # Quick runs do not compile, which takes up to a minute per program the first time.
+    compiled, bf16 = not (options.quick or options.no_compile), not (options.quick or options.no_bf16)
+    all_ = arrangements(cores, options.members, compiled=compiled, bf16=bf16)
+    for study in options.studies:
+        compare(report, study, all_, cores=cores, rounds=options.rounds, window=options.window)
 
 
 if __name__ == "__main__":

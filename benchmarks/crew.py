@@ -16,30 +16,26 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.gpu_sections import Tell, brief
-from benchmarks.measure import Row
+from benchmarks.gpu_sections import SECTIONS
 from benchmarks.plain_loop import PlainLoop
 from benchmarks.scene import Precision, Scene
 from ladder_search.training.pack import MemberSpec, TrainingData
 
-FORMS = ("eager", "captured", "reduce-overhead")
-COUNTS = (1, 2, 4, 8, 16)
-WINDOW_SECONDS = 2.0
-"""Length of the common window in which all processes train; evaluations take another quarter of it."""
 CHUNK = 10
 """Steps between two checks of the clock, for which a process waits for the device."""
-BARRIER_SECONDS, ANSWER_SECONDS, PREPARE_SECONDS = 30.0, 60.0, 120.0
-"""Timeouts: for the other processes, for the result of a window, and for the compilation of a program."""
+BARRIER_SECONDS = 30.0
+"""Longest wait for the other processes."""
 
 
 class CrewError(Exception):
@@ -71,7 +67,7 @@ class Program:
             loop: PlainLoop = CapturedLoop(spec, scene.data)
         else:
             loop = PlainLoop(spec, scene.data, adam=self.adam, compiled=self.way != "eager", mode=mode)
-        return (lambda steps: loop.run(steps).tolist()), loop.validation_error
+        return loop.waited, loop.validation_error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,13 +107,10 @@ class CapturedLoop(PlainLoop):
         return self._terms
 
 
-def work(
-    pipe: Connection, study: str, device: str, threads: int, environment: dict[str, str], barriers: dict[int, Any]
-) -> None:
-    """Main loop of a process: receive requests, send answers or exceptions."""
+def work(pipe: Connection, scene: Scene, threads: int, environment: dict[str, str], barriers: dict[int, Any]) -> None:
+    """Main loop of a process: receive requests, send answers or errors."""
     os.environ.update(environment)  # before CUDA starts
     torch.set_num_threads(threads)
-    scene = Scene(study, device, quick=False, until=0.0)
     programs: dict[Program, tuple[Callable[[int], object], Callable[[], object]]] = {}
 
     def prepare(program: Program) -> float:
@@ -144,25 +137,20 @@ def work(
             turn = Turn(done=turn.done + each, wall=wall, cpu=time.process_time() - cpu_start)
 
     verbs: dict[str, Callable[..., object]] = {"prepare": prepare, "repeat": repeat}
+    verbs |= {name: partial(section, scene) for name, section in SECTIONS.items()}
     while (request := pipe.recv()) is not None:
-        verb, *arguments = request
+        verb, arguments = request
         try:
-            pipe.send((True, verbs[verb](*arguments)))
+            pipe.send((True, verbs[verb](**arguments)))
         except Exception as error:
-            pipe.send((False, brief(error)))
+            pipe.send((False, _brief(error)))
 
 
 class Crew:
-    """Processes that wait for requests to the first n of them; they end with the block."""
+    """Processes that wait for requests to the first n of them, until ``close``."""
 
     def __init__(
-        self,
-        study: str,
-        device: str,
-        counts: Sequence[int],
-        *,
-        threads: int = 1,
-        environment: dict[str, str] | None = None,
+        self, scene: Scene, counts: Sequence[int], *, threads: int = 1, environment: Mapping[str, str] | None = None
     ) -> None:
         context = multiprocessing.get_context("spawn")
         self._barriers = {n: context.Barrier(n) for n in counts}
@@ -172,17 +160,14 @@ class Crew:
             # The first compiles for all; the others find its result on disk.
             compiling = {} if number == 0 else {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
             parent, child = context.Pipe()
-            arguments = (child, study, device, threads, {**(environment or {}), **compiling}, self._barriers)
+            arguments = (child, scene, threads, {**(environment or {}), **compiling}, self._barriers)
             process = context.Process(target=work, args=arguments)
             process.start()
             child.close()
             self._processes.append(process)
             self._pipes.append(parent)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
+    def close(self) -> None:
         for pipe in self._pipes:
             with suppress(OSError):
                 pipe.send(None)
@@ -195,15 +180,19 @@ class Crew:
 
     def prepare(self, program: Program, n: int, until: float | None = None) -> float:
         """Create a program in the first ``n`` processes, one of them first to compile; return its seconds."""
-        seconds: list[float] = self.ask(1, ("prepare", program), until)
-        self.ask(n, ("prepare", program), until)
+        seconds: list[float] = self.ask(1, "prepare", until, program=program)
+        self.ask(n, "prepare", until, program=program)
         return seconds[0]
 
-    def ask(self, n: int, request: tuple[Any, ...], until: float | None = None) -> list[Any]:
+    def repeat(self, program: Program, what: str, n: int, window: float, until: float | None = None) -> list[Turn]:
+        """Repeat a prepared program in the first ``n`` processes over a common window."""
+        return self.ask(n, "repeat", until, program=program, what=what, processes=n, window=window)
+
+    def ask(self, n: int, verb: str, until: float | None = None, **arguments: object) -> list[Any]:
         """Send a request to the first ``n`` processes and return their answers.
 
         Raises:
-            CrewError: a process failed; or it died or did not answer by ``until``, and no more answers follow.
+            CrewError: a process failed; or it died or did not answer by ``until``, and the crew is ``lost``.
         """
         if n in self._barriers:
             self._barriers[n].reset()  # broken if a process fails before it
@@ -211,63 +200,22 @@ class Crew:
         failures: list[str] = []
         try:
             for pipe in self._pipes[:n]:
-                pipe.send(request)
+                pipe.send((verb, arguments))
             for pipe in self._pipes[:n]:  # all of them, so that no answers remain for the next request
                 if not pipe.poll(None if until is None else max(0.0, until - time.monotonic())):
-                    raise TimeoutError("one has not answered in its time")
+                    failures.append("cut off, the time was up")
+                    raise TimeoutError
                 fine, answer = pipe.recv()
                 (answers if fine else failures).append(answer)
         except (OSError, EOFError) as error:
             self.lost = True
-            raise CrewError(failures[0] if failures else brief(error)) from error
+            for process in self._processes[:n]:
+                process.join(0.1)
+            codes = [str(process.exitcode) for process in self._processes[:n] if process.exitcode is not None]
+            raise CrewError((failures or [f"a process died with exit status {', '.join(codes)}"])[0]) from error
         if failures:
             raise CrewError(failures[0])
         return answers
-
-
-def measure(
-    study: str, device: str, tell: Tell, *, counts: Sequence[int], forms: Sequence[str], window: float, until: float,
-    environment: dict[str, str], under: str, check: Callable[[], None],
-) -> None:  # fmt: skip
-    """Report a line per form of the plain loop and number of processes, as long as more processes increase the rate.
-
-    ``environment`` is set before the processes start CUDA, and is called ``under`` in the table; ``check`` raises
-    ``CrewError`` if it is not in effect once they use the device.
-    """
-    spec = Scene(study, "cpu", quick=False, until=until).spec()
-
-    def before(longest: float) -> float:
-        return min(until, time.monotonic() + longest)
-
-    with Crew(study, device, counts, environment=environment) as crew:
-        for form in forms:
-            best, program = 0.0, Program(way=form)
-            for n in counts:
-                try:
-                    crew.prepare(program, n, before(PREPARE_SECONDS))
-                    check()
-                    trained = crew.ask(n, ("repeat", program, "train", n, window), before(ANSWER_SECONDS))
-                    evaluated = crew.ask(n, ("repeat", program, "evaluate", n, window / 4), before(ANSWER_SECONDS))
-                except CrewError as error:
-                    tell("problem", f"rival {form}, {n} processes, {under}: {error}")
-                    if crew.lost:
-                        return
-                    break
-                rate = sum(turn.done / turn.wall for turn in trained)
-                seconds = sum(turn.wall / turn.done for turn in evaluated) / n
-                row: Row = {
-                    "form": form,
-                    "under": under,
-                    "processes": n,
-                    "steps per s": rate,
-                    "ms per step of one": n / rate * 1e3,
-                    "evaluation, ms": seconds * 1e3,
-                    "trials per hour": n * 3600 / (spec.total_steps * n / rate + spec.training.epochs * seconds),
-                }
-                tell("row", row)
-                if rate <= best:
-                    break
-                best = rate
 
 
 @contextmanager
@@ -298,7 +246,7 @@ def mps() -> Iterator[tuple[dict[str, str], Callable[[], None]]]:
                     output.seek(0)
                     return ended.returncode, " ".join(output.read().split())
             except (OSError, subprocess.TimeoutExpired) as error:
-                raise CrewError(f"MPS does not answer: {brief(error)}") from error
+                raise CrewError(f"MPS does not answer: {_brief(error)}") from error
 
         def check() -> None:
             code, servers = command(line="get_server_list\n")
@@ -313,3 +261,7 @@ def mps() -> Iterator[tuple[dict[str, str], Callable[[], None]]]:
         finally:
             with suppress(CrewError):
                 command(line="quit\n")
+
+
+def _brief(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

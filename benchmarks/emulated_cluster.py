@@ -9,20 +9,20 @@ trials that start the nodes' processes are not counted.
 
 from __future__ import annotations
 
+import argparse
 import os
 import secrets
-import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from statistics import median
 from typing import Any
 
 from ray.cluster_utils import Cluster
 
-from benchmarks import searches
-from benchmarks.measure import Option, Row, Spread, benchmark, spread_cells
-from benchmarks.search_overhead import EPOCHS, Trivial, ours
+from benchmarks.measure import Option, Report, Row, benchmark, spread_cells
+from benchmarks.search_overhead import EPOCHS, Trivial, ours, timed
 
 NODES = (1, 4)
 SECONDS = 1.0
@@ -38,57 +38,47 @@ class Sleeping(Trivial):
         return super().step()
 
 
-@contextmanager
-def emulated(nodes: int) -> Iterator[str]:
-    """Start a cluster of a head and nodes with a core each; yield its address."""
+def search(nodes: int, trials: int, folder: Path) -> list[float]:
+    """Search on a cluster of a head and nodes with a core each; return the end of each trial."""
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         for _ in range(nodes):
             cluster.add_node(num_cpus=1)
-        yield cluster.address
+        return ours(folder, trials, "random", Sleeping, scheduler="fifo", address=cluster.address)
     finally:
         cluster.shutdown()
 
 
-OPTIONS = (
+@benchmark(
+    "Do four nodes do four times the work of one?",
     Option("--rounds", "searches on each cluster", 3, 1),
     Option("--trials", "measured trials of each node", 20, 3),
+    one_process=False,
 )
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    question = "Do four nodes do four times the work of one?"
-    with benchmark(question, __doc__, *OPTIONS, one_process=False, arguments=arguments) as (report, options):
-        rounds, measured = options.rounds, options.trials
-        times: dict[int, list[float]] = {nodes: [] for nodes in NODES}
-        rest: dict[int, list[float]] = {nodes: [] for nodes in NODES}
-        for _ in range(rounds):
-            for nodes in NODES:
-                with searches.prepared() as folder, emulated(nodes) as address:
-                    start = time.perf_counter()
-                    trials = nodes * (WARM_UP + measured)
-                    ends = sorted(ours(folder, trials, "random", Sleeping, scheduler="fifo", address=address))
-                    total = time.perf_counter() - start
-                times[nodes].append(ends[-1] - ends[nodes * WARM_UP - 1])
-                rest[nodes].append(total - times[nodes][-1])
-        rows: list[Row] = [
-            {
-                "nodes": nodes,
-                "trials": nodes * measured,
-                **spread_cells("seconds", Spread.of(times[nodes])),
-                "trials per second": nodes * measured / statistics.median(times[nodes]),
-                "start, warm-up and end, s": statistics.median(rest[nodes]),
-                "searches": rounds,
-            }
-            for nodes in NODES
-        ]
-        report.table(f"Trials of {SECONDS:g} s, one at a time on each node", rows)
-        few, many = NODES
-        ratios = [many / few * one / four for one, four in zip(times[few], times[many], strict=True)]
-        report.note(
-            f"{many} nodes did {statistics.median(ratios):.2f} times the work of {few} in the same time "
-            f"(range {min(ratios):.2f} to {max(ratios):.2f}; aim: 3.5)."
-        )
+def main(report: Report, options: argparse.Namespace) -> None:
+    times: dict[int, list[tuple[float, float]]] = {nodes: [] for nodes in NODES}
+    for _ in range(options.rounds):
+        for nodes in NODES:
+            times[nodes].append(timed(partial(search, nodes, nodes * (WARM_UP + options.trials)), nodes * WARM_UP))
+    seconds = {nodes: [measured for measured, _ in of] for nodes, of in times.items()}
+    rows: list[Row] = [
+        {
+            "nodes": nodes,
+            "trials": nodes * options.trials,
+            **spread_cells("seconds", seconds[nodes]),
+            "trials per second": nodes * options.trials / median(seconds[nodes]),
+            "start, warm-up and end, s": median(rest for _, rest in times[nodes]),
+            "searches": options.rounds,
+        }
+        for nodes in NODES
+    ]
+    report.table(f"Trials of {SECONDS:g} s, one at a time on each node", rows)
+    few, many = NODES
+    ratios = [many / few * one / four for one, four in zip(seconds[few], seconds[many], strict=True)]
+    report.note(
+        f"{many} nodes did {median(ratios):.2f} times the work of {few} in the same time "
+        f"(range {min(ratios):.2f} to {max(ratios):.2f}; aim: 3.5)."
+    )
 
 
 if __name__ == "__main__":

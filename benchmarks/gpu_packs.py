@@ -16,236 +16,267 @@ skipped.
 
 from __future__ import annotations
 
-import multiprocessing
+import argparse
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 
-from benchmarks import crew
-from benchmarks.gpu_sections import TEN, brief, serve
-from benchmarks.measure import Option, Report, Row, benchmark, check_device
-from benchmarks.scene import WORKLOADS, ways_of
+from benchmarks.crew import Crew, CrewError, Program, mps
+from benchmarks.gpu_sections import TEN
+from benchmarks.measure import Option, Report, Row, benchmark, check_device, say
+from benchmarks.scene import STUDIES, Precision, Scene, ways_of
 
 LIMIT_SECONDS = 450.0
-"""No section begins after this time, and each ends by about then."""
+"""No line begins after this time, and each ends by about then."""
 GRACE_SECONDS = 15.0
-"""Additional time for a section in the middle of a long operation, such as a compilation."""
+"""Additional time for a line in the middle of a long operation, such as a compilation."""
 MEMBERS = (1, 4, 16, 64, 128, 256, 512, 1024, 2048)
+WORTH = 1.03
+"""The sweep ends unless a larger pack improves the rate by this factor."""
+PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "bf16")
+FORMS = ("eager", "captured", "reduce-overhead")
+COUNTS = (1, 2, 4, 8, 16)
+WINDOW_SECONDS = 2.0
+"""Length of the common window in which all processes train; evaluations take another quarter of it."""
 AIMS = {"without MPS": 30.0, "under MPS": 10.0}
 
 
+@dataclass(slots=True)
+class Section:
+    """One table: its lines are measured in turn, each printed when it is complete, and failures are skipped."""
+
+    crew: Crew
+    end: float
+    """Time of the last possible start of a line, of ``time.monotonic``."""
+    rows: list[Row] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def line(self, name: str, measure: Callable[[], list[Row]]) -> Row | None:
+        """Add the measured rows and return the last; add a problem and return None if that fails."""
+        if self.crew.lost:
+            return None
+        try:
+            if time.monotonic() > self.end:
+                raise CrewError("left out, the time was up")
+            rows = measure()
+        except CrewError as error:
+            self.problem(f"{name}: {error}")
+            return None
+        for row in rows:
+            cells = (f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row.values())
+            say(", ".join(f"{name} {cell}" for name, cell in zip(row, cells, strict=True)))
+        self.rows += rows
+        return rows[-1]
+
+    def ask(self, name: str, verb: str, **arguments: object) -> Row | None:
+        """Add the rows of one of ``gpu_sections``, measured in the first process."""
+
+        def measure() -> list[Row]:
+            rows: list[Row] = self.crew.ask(1, verb, self.end + GRACE_SECONDS, **arguments)[0]
+            return rows
+
+        return self.line(name, measure)
+
+    def problem(self, text: str) -> None:
+        self.problems.append(text)
+        say(text)
+
+
 class Benchmark:
-    """Runs sections in separate processes and collects their results."""
+    """Runs sections in separate processes and reports their tables, until a time."""
 
     def __init__(self, report: Report, study: str, device: str, *, quick: bool, limit: float) -> None:
-        self._report, self._of, self._quick = report, (study, device, quick), quick
+        self.study, self.device, self.quick = study, device, quick
+        self._report = report
         self._end = time.monotonic() + limit
-        self._process: Any = None
-        self._pipe: Any = None
+        self._crew: Crew | None = None
 
     @property
     def seconds_left(self) -> float:
         return self._end - time.monotonic()
 
-    def section(self, title: str, name: str, limit: float, **arguments: object) -> list[Row]:
-        """Run a section of ``gpu_sections`` for at most about ``limit`` seconds; print its table and return it."""
-
-        def run(tell: Callable[[str, Any], None], until: float) -> None:
-            self._start()
-            try:
-                self._pipe.send((name, until, arguments))
-                while self._pipe.poll(max(0.0, until + GRACE_SECONDS - time.monotonic())):
-                    kind, value = self._pipe.recv()
-                    if kind == "end":
-                        break
-                    tell(kind, value)
-                else:
-                    tell("problem", f"{title}: cut off, the time was up")
-                    self.stop(kill=True)
-            except (EOFError, OSError):
-                self._process.join()
-                tell("problem", f"{title}: its process died with exit status {self._process.exitcode}")
-                self.stop(kill=True)
-            if not self._quick:  # a quick run uses one process, because starting one takes longer than its work
+    @contextmanager
+    def section(self, title: str, limit: float, crew: Crew | None = None) -> Iterator[Section]:
+        """Yield a section of at most about ``limit`` seconds, with its own process unless it has a crew; report it."""
+        if crew is None:
+            crew = self._crew = self._crew or Crew(Scene(self.study, self.device, quick=self.quick), (1,))
+        section = Section(crew, min(self._end, time.monotonic() + limit))
+        try:
+            yield section
+        finally:
+            if section.rows:
+                self._report.table(title, section.rows)
+            for problem in section.problems:
+                self._report.note(f"{title}: {problem}")
+            if crew.lost or not self.quick:  # a quick run uses one process, because starting one takes longer
                 self.stop()
 
-        return self.measured(title, limit, run)
+    def measure(self, title: str, limit: float, verb: str, **arguments: object) -> list[Row]:
+        """Run a section of one line."""
+        with self.section(title, limit) as section:
+            section.ask(verb, verb, **arguments)
+        return section.rows
 
-    def measured(self, title: str, limit: float, run: Callable[[Callable[[str, Any], None], float], None]) -> list[Row]:
-        """Run ``run(tell, until)``, which reports lines; print their table and return it."""
-        rows: list[Row] = []
-        problems: list[str] = []
+    def sweep(self, title: str, limit: float, way: str, members: Sequence[int], *, to_the_end: bool) -> list[Row]:
+        """Time packs of ``members`` in order; ``to_the_end`` includes larger packs without gain."""
+        last, failures = 0.0, 0
+        with self.section(f"{title}, {way}", limit) as section:
+            for slots in members:
+                row = section.ask(f"K={slots}", "epochs", slots=slots, way=way, precision="float32")
+                if row is None:
+                    failures += 1
+                    if failures == 2:  # out of memory, or this way does not work here
+                        break
+                    continue
+                rate, failures = number(row, "member-steps per s"), 0
+                if rate < last * WORTH and not to_the_end:
+                    section.problem(f"no bigger pack was tried, K={slots} does {rate / last:.2f} times the last rate")
+                    break
+                last = rate
+        return section.rows
 
-        def tell(kind: str, value: Any) -> None:
-            if kind == "row":
-                rows.append(value)
-                value = ", ".join(
-                    f"{name.strip()} {cell:.4g}" if isinstance(cell, float) else f"{name.strip()} {cell}"
-                    for name, cell in value.items()
-                )
-            else:
-                problems.append(value)
-            print(f"[{self.seconds_left:4.0f} s left] {value}", file=sys.stderr, flush=True)
+    def rivals(self, *, under_mps: bool) -> list[Row]:
+        """Time the plain loop in each form, in more processes as long as they increase the rate."""
+        on_cpu, under = self.device == "cpu", "under MPS" if under_mps else "without MPS"
+        counts = COUNTS[:2] if self.quick or on_cpu else COUNTS
+        # Quick runs do not compile; a CPU has no graphs.
+        forms = FORMS[:1] if on_cpu else FORMS[:2] if self.quick else FORMS
+        try:
+            with ExitStack() as stack:
+                environment, check = stack.enter_context(mps()) if under_mps else ({}, lambda: None)
+                crew = Crew(Scene(self.study, self.device), counts, environment=environment)
+                stack.callback(crew.close)
+                limit = 80.0 if under_mps else 110.0  # the second reuses programs compiled by the first
+                with self.section(f"The plain loop in N processes, {under}", limit, crew) as section:
+                    for form in forms:
+                        fastest = 0.0
+                        for n in counts:
+                            row = section.line(f"{form}, {n} processes", partial(self._loops, section, form, n, check))
+                            if row is None or number(row, "steps per s") <= fastest:
+                                break
+                            fastest = number(row, "steps per s")
+        except CrewError as error:
+            self._report.note(f"The plain loop in N processes, {under}: left out, {error}")
+            return []
+        return [{**row, "under": under} for row in section.rows]
 
-        if self.seconds_left < 5:
-            tell("problem", f"{title}: left out, the time was up")
-        else:
-            try:
-                run(tell, time.monotonic() + min(limit, self.seconds_left))
-            except Exception as error:  # continue with the others
-                tell("problem", f"{title}: {brief(error)}")
-        if rows:
-            self._report.table(title, rows)
-        for problem in problems:
-            self._report.note(problem)
-        return rows
+    def _loops(self, section: Section, form: str, n: int, check: Callable[[], None]) -> list[Row]:
+        program, window = Program(way=form), 0.3 if self.quick else WINDOW_SECONDS
+        until, spec = section.end + GRACE_SECONDS, Scene(self.study, "cpu").spec()
+        section.crew.prepare(program, n, until)
+        check()
+        trained = section.crew.repeat(program, "train", n, window, until)
+        evaluated = section.crew.repeat(program, "evaluate", n, window / 4, until)
+        rate = sum(turn.done / turn.wall for turn in trained)
+        seconds = sum(turn.wall / turn.done for turn in evaluated) / n
+        row: Row = {
+            "form": form,
+            "processes": n,
+            "steps per s": rate,
+            "ms per step of one": n / rate * 1e3,
+            "evaluation, ms": seconds * 1e3,
+            "trials per hour": n * 3600 / (spec.total_steps * n / rate + spec.training.epochs * seconds),
+        }
+        return [row]
 
-    def stop(self, *, kill: bool = False) -> None:
-        if self._process is None:
-            return
-        if not kill:
-            with suppress(OSError):
-                self._pipe.send(None)
-            self._process.join(10)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-        self._pipe.close()
-        self._process = None
+    def stop(self) -> None:
+        if self._crew is not None:
+            self._crew.close()
+            self._crew = None
 
-    def _start(self) -> None:
-        if self._process is not None:
-            return
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, *self._of))
-        self._process.start()
-        theirs.close()
+
+def number(row: Row, column: str) -> float:
+    return float(row[column] or 0)
 
 
 def best(rows: Iterable[Row], column: str) -> Row | None:
-    return max(rows, key=lambda row: float(row[column] or 0.0), default=None)
-
-
-def rivals(bench: Benchmark, study: str, device: str, *, quick: bool, under_mps: bool) -> list[Row]:
-    """Measure and print the tables of the rival."""
-    options: dict[str, Any] = {
-        "counts": crew.COUNTS[:2] if quick or device == "cpu" else crew.COUNTS,
-        # Quick runs do not compile; a CPU has no graphs.
-        "forms": ("eager",) if device == "cpu" else crew.FORMS[:2] if quick else crew.FORMS,
-        "window": 0.3 if quick else crew.WINDOW_SECONDS,
-        "under": "under MPS" if under_mps else "without MPS",
-    }
-
-    def run(tell: Callable[[str, Any], None], until: float) -> None:
-        options.update(tell=tell, until=until)
-        if not under_mps:
-            crew.measure(study, device, environment={}, check=lambda: None, **options)
-            return
-        try:
-            with crew.mps() as (environment, check):
-                crew.measure(study, device, environment=environment, check=check, **options)
-        except crew.CrewError as error:
-            tell("problem", f"rival under MPS: left out, {error}")
-
-    limit = 80.0 if under_mps else 110.0  # the second reuses programs compiled by the first
-    return bench.measured(f"The plain loop in N processes, {options['under']}", limit, run)
+    return max(rows, key=lambda row: number(row, column), default=None)
 
 
 def ratios(ours: Sequence[Row], others: Sequence[Row], ten: Sequence[Row]) -> list[Row]:
     """Return the table of ratios to the rivals."""
     rows: list[Row] = []
-    our_best = best(ours, "trials per hour")
+
+    def compare(what: str, packs: str, own: float, rival: str, its: float, aim: float) -> None:
+        rows.append(
+            {"what": what, "ours": packs, "is": own, "rival": rival, "its": its, "ratio": own / its, "aim": aim}
+        )
+
+    per_hour, per_second, gain = "trials per hour", "steps per s", "times as fast as in turn"
+    our_best = best(ours, per_hour)
     for under, aim in AIMS.items():
-        rival = best((row for row in others if row["under"] == under), "trials per hour")
+        rival = best((row for row in others if row["under"] == under), per_hour)
         if our_best is not None and rival is not None:
-            mine, its = float(our_best["trials per hour"] or 0), float(rival["trials per hour"] or 0)
-            what = f"trials per hour, {under}"
             packs, loops = f"K={our_best['K']}, {our_best['way']}", f"{rival['processes']} x {rival['form']}"
-            rows.append(_ratio(what, packs, mine, loops, its, aim))
-    alone = best((row for row in ours if row["K"] == 1), "member-steps per s")
-    loop = best((row for row in others if row["processes"] == 1), "steps per s")
+            compare(f"{per_hour}, {under}", packs, number(our_best, per_hour), loops, number(rival, per_hour), aim)
+    alone = best((row for row in ours if row["K"] == 1), f"member-{per_second}")
+    loop = best((row for row in others if row["processes"] == 1), per_second)
     if alone is not None and loop is not None:
-        mine, its = float(alone["member-steps per s"] or 0), float(loop["steps per s"] or 0)
-        rows.append(_ratio("steps per s of one trial", f"K=1, {alone['way']}", mine, str(loop["form"]), its, 1.0))
-    seeds = best(ten, "times as fast as in turn")
+        own, its = number(alone, f"member-{per_second}"), number(loop, per_second)
+        compare(f"{per_second} of one trial", f"K=1, {alone['way']}", own, str(loop["form"]), its, 1.0)
+    seeds = best(ten, gain)
     if seeds is not None:
-        mine = float(seeds["times as fast as in turn"] or 0)
-        rows.append(_ratio("ten seeds, extrapolated", str(seeds["program"]), mine, "ten runs in turn", 1.0, 30.0))
+        compare("ten seeds, extrapolated", str(seeds["program"]), number(seeds, gain), "ten runs in turn", 1.0, 30.0)
     return rows
 
 
-def _ratio(what: str, ours: str, mine: float, rival: str, its: float, aim: float) -> Row:
-    return {"what": what, "ours": ours, "is": mine, "rival": rival, "its": its, "ratio": mine / its, "aim": aim}
-
-
-def run_all(bench: Benchmark, report: Report, study: str, device: str, members: Sequence[int], *, quick: bool) -> None:
+def run_all(bench: Benchmark, report: Report, members: Sequence[int]) -> None:
     """Run all sections in descending order of importance."""
-    ways = ways_of(device, quick=quick)
-    title = f"{study}: packs of K on {device}"
-    ours = bench.section(f"{title}, {ways[0]}", "sweep", 110, way=ways[0], members=members, to_the_end=False)
-    others = rivals(bench, study, device, quick=quick, under_mps=False)
-    if device == "cuda":
-        others += rivals(bench, study, device, quick=quick, under_mps=True)
-    seeds = f"Ten seeds of final training, {TEN} members"
-    ten = bench.section(f"{seeds}, {ways[0]}", "ten_seeds", 40, way=ways[0])
+    ways = ways_of(bench.device, quick=bench.quick)
+    title, seeds = f"{bench.study}: packs of K on {bench.device}", f"Ten seeds of final training, {TEN} members"
+    ours = bench.sweep(title, 110, ways[0], members, to_the_end=False)
+    others = bench.rivals(under_mps=False)
+    if bench.device == "cuda":
+        others += bench.rivals(under_mps=True)
+    ten = bench.measure(f"{seeds}, {ways[0]}", 40, "ten_seeds", way=ways[0])
     top = best(ours, "trials per hour")
     slots = int(top["K"] or 1) if top is not None else members[-1]
     # One compilation per K, the best first.
     few = list(dict.fromkeys((slots, 1, *(k for k in (64, 16) if k in members))))
-    compiled = "compiled, captured" if device == "cuda" else "compiled"
+    compiled = "compiled, captured" if bench.device == "cuda" else "compiled"
     if compiled in ways:
-        ours += bench.section(f"{title}, {compiled}", "sweep", 60, way=compiled, members=few, to_the_end=True)
+        ours += bench.sweep(title, 60, compiled, few, to_the_end=True)
     top = best(ours, "trials per hour")
     way, at = (str(top["way"]), int(top["K"] or 1)) if top is not None else (ways[0], slots)
-    bench.section(f"Precision, {way}", "precisions", 75, way=way, slots=at)
-    bench.section("Handing slots over", "moves", 30, way=ways[0], slots=few[:1] + [k for k in (16,) if k in few[1:]])
-    bench.section("A member's checkpoint", "checkpoints", 30, way=ways[0])
+    with bench.section(f"Precision, {way}", 75) as section:
+        for precision in PRECISIONS:
+            section.ask(precision, "epochs", slots=at, way=way, precision=precision)
+    with bench.section("Joining and leaving", 30) as section:
+        for k in few[:1] + [k for k in (16,) if k in few[1:]]:
+            section.ask(f"K={k}", "moves", way=ways[0], slots=k)
+    bench.measure("A member's checkpoint", 30, "checkpoints", way=ways[0])
     if compiled in ways:
-        ten += bench.section(f"{seeds}, {compiled}", "ten_seeds", 50, way=compiled)
+        ten += bench.measure(f"{seeds}, {compiled}", 50, "ten_seeds", way=compiled)
     if "eager" in ways[1:]:
-        ours += bench.section(f"{title}, eager", "sweep", 30, way="eager", members=few[::-1], to_the_end=True)
+        ours += bench.sweep(title, 30, "eager", few[::-1], to_the_end=True)
     table = ratios(ours, others, ten)
     if table:
         report.table("What was to be reached (float32 on both sides)", table)
-    fastest = best((row for row in ten if "pack" in str(row["program"])), "times as fast as in turn")
-    if fastest is not None:
-        seconds = next(float(cell or 0) for name, cell in fastest.items() if name.startswith("seconds for"))
-        program = str(fastest["program"]).removeprefix("a pack of ten, ")
-        if quick or seconds < bench.seconds_left - 15:
-            bench.section("Ten seeds, every step of them", "ten_seeds_for_real", seconds + 30, way=program)
-        else:
-            report.note(
-                f"Ten seeds' {seconds:.0f} s were extrapolated from the window above, not run: no time was left."
-            )
 
 
-OPTIONS = (
+@benchmark(
+    "How many trials per hour does one device train, in packs and as one process per trial?",
     Option("--device", "where", "cuda", how={"choices": ("cuda", "cpu")}),
-    Option("--study", "whose trials", "mnist-100-full", "digits-100", {"choices": tuple(WORKLOADS)}),
+    Option("--study", "whose trials", STUDIES[0], STUDIES[1], {"choices": STUDIES}),
     Option("--members", "members of a pack", MEMBERS, (1, 2), {"type": int, "nargs": "+", "metavar": "K"}),
     Option("--limit", "seconds for all", LIMIT_SECONDS),
+    one_process=False,
 )
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    question = "How many trials per hour does one device train, in packs and as one process per trial?"
+def main(report: Report, options: argparse.Namespace) -> None:
     # On termination from outside, end the processes and the service started here.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    with benchmark(question, __doc__, *OPTIONS, one_process=False, arguments=arguments) as (report, options):
-        check_device(options.device)
-        bench = Benchmark(report, options.study, options.device, quick=options.quick, limit=options.limit)
-        members = MEMBERS[:3] if options.device == "cpu" and options.members is MEMBERS else options.members
-        try:
-            run_all(bench, report, options.study, options.device, members, quick=options.quick)
-        finally:
-            bench.stop(kill=True)
-        report.note(
-            "The rival's processes are those of Ray Tune with fractional GPUs, without the costs of Ray itself."
-        )
+    check_device(options.device)
+    bench = Benchmark(report, options.study, options.device, quick=options.quick, limit=options.limit)
+    members = MEMBERS[:3] if options.device == "cpu" and options.members is MEMBERS else options.members
+    try:
+        run_all(bench, report, members)
+    finally:
+        bench.stop()
+    report.note("The rival's processes are those of Ray Tune with fractional GPUs, without the costs of Ray itself.")
 
 
 if __name__ == "__main__":

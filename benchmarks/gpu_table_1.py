@@ -6,13 +6,11 @@ shared so that all networks get equally many updates. Seeds train as one pack wi
 also compiles the steps, which takes minutes for each network. Nothing is held out, and the test set is read once, at
 the end. A network that runs out of time is reported as cut and excluded from the ordering.
 
-The script needs only torch and numpy, and SciPy to test the claims; run it from the root of a checkout. Without
-network, MNIST must be in the folder ``LADDER_SEARCH_DATA``, or in a file written elsewhere by ``--pack``. A second call
-can train other networks and add the first one's results:
+The script needs only torch and numpy, and SciPy to test the claims; run it from the root of a checkout. MNIST must be
+in the folder ``LADDER_SEARCH_DATA``. A second call can train other networks and add the first one's results:
 
-    python -m benchmarks.gpu_table_1 --pack mnist.npz
-    python -m benchmarks.gpu_table_1 --mnist mnist.npz --output table-1.json
-    python -m benchmarks.gpu_table_1 --mnist mnist.npz --models no-classes --epochs 30 --add table-1.json
+    python -m benchmarks.gpu_table_1 --output table-1.json
+    python -m benchmarks.gpu_table_1 --models no-classes --epochs 30 --add table-1.json
     python -m benchmarks.gpu_table_1 --device cpu --quick
 """
 
@@ -32,9 +30,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.measure import Option, Report, Row, benchmark, check_device
+from benchmarks.measure import Option, Report, Row, benchmark, check_device, say
 from ladder_search.data import mnist
-from ladder_search.data.arrays import Arrays, content_digest, quiet
+from ladder_search.data.arrays import Arrays, content_digest
 from ladder_search.data.dataset import Dataset, Moving
 from ladder_search.data.datasets import DATASETS
 from ladder_search.data.occluded import FULL, MINI
@@ -60,7 +58,6 @@ MODELS = ("static", "rladder", "temporal", "hierarchical", "no-feedback", "no-pr
 """In training order; networks with the largest differences come first."""
 MORE = ("no-classes",)
 TIMED_STEPS = 30
-PARTS = ("train_x", "train_y", "test_x", "test_y")
 SAME = ("channels", "lr", "seeds", "quick")
 """Options, besides the epochs, that results in one table must share."""
 RESULTS = "Every seed"
@@ -126,33 +123,16 @@ class Runner:
         }
 
 
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def images(path: Path | None, *, quick: bool) -> tuple[Dataset, str]:
-    """Return MNIST from ``path`` or the user's folder, or with ``quick`` synthetic digits, and a description of it;
-    raise ``DataError`` if MNIST is missing, or the file has other content."""
-    if path is not None:
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = Arrays(*(file[name] for name in PARTS))
-        except (OSError, ValueError, LookupError) as error:
-            raise DataError(
-                f"{path} must hold the arrays {', '.join(PARTS)} ({error}); write it with --pack."
-            ) from error
-    elif quick:
-        return _dataset(made_up()), "made-up digits"
-    else:
-        folder = data_folder()
-        arrays_of_user = None if folder is None else mnist.from_folder(folder)
-        if arrays_of_user is None:
-            raise DataError(
-                f"MNIST must be in the folder LADDER_SEARCH_DATA, got {folder}; carry it there, or a file of --pack."
-            )
-        arrays = arrays_of_user
+def images(*, quick: bool) -> tuple[Dataset, str]:
+    """Return MNIST from the user's folder, or with ``quick`` synthetic digits, and a description of it; raise
+    ``DataError`` if MNIST is missing."""
+    folder = data_folder()
+    arrays = made_up() if quick else None if folder is None else mnist.from_folder(folder)
+    if arrays is None:
+        raise DataError(f"MNIST must be in the folder LADDER_SEARCH_DATA, got {folder}; carry it there.")
     digest, identity = content_digest(arrays), DATASETS["mnist"].identity
-    return _dataset(arrays), "MNIST" if digest == identity else f"not MNIST: digest {digest[:12]}"
+    what = "made-up digits" if quick else "MNIST" if digest == identity else f"not MNIST: digest {digest[:12]}"
+    return Dataset(name="mnist", **arrays._asdict(), full_scale=255.0, n_classes=10, digest=digest), what
 
 
 def made_up() -> Arrays:
@@ -161,15 +141,9 @@ def made_up() -> Arrays:
     bright = rng.integers(0, 256, (10, 28 * 28))
     parts = []
     for rows in (600, 200):
-        y = np.arange(rows) % 10
-        parts += [np.clip(bright[y] + rng.integers(-20, 21, (rows, 28 * 28)), 0, 255).astype(np.uint8)]
-        parts += [y.astype(np.uint8)]
+        y = (np.arange(rows) % 10).astype(np.uint8)
+        parts += [np.clip(bright[y] + rng.integers(-20, 21, (rows, 28 * 28)), 0, 255).astype(np.uint8), y]
     return Arrays(*parts)
-
-
-def _dataset(arrays: Arrays) -> Dataset:
-    digest = content_digest(arrays)
-    return Dataset(name="mnist", **arrays._asdict(), full_scale=255.0, n_classes=10, digest=digest)
 
 
 def runner(kind: str, digits: Dataset, options: argparse.Namespace, device: torch.device) -> Runner:
@@ -177,14 +151,11 @@ def runner(kind: str, digits: Dataset, options: argparse.Namespace, device: torc
     data = "occluded-mnist-mini" if options.quick else "occluded-mnist"
     study = find_study(f"{data}-{kind}")
     dataset = in_scene(data, digits, Moving(scene=MINI if options.quick else FULL, reconstructed=kind == "static"))
-    training = study.training
-    if options.lr is not None:
-        training = replace(training, lr=options.lr)
     spec = replace(
         study.trial(),
         data=replace(study.data, validation=0),
         model=table_1_model(kind, data, channels=options.channels),
-        training=training,
+        training=study.training if options.lr is None else replace(study.training, lr=options.lr),
     )
     spec.check_fits(dataset)
     pack = spec.pack(dataset, slots=options.seeds, compiled=options.compiled, device=device)
@@ -300,7 +271,8 @@ def earlier(path: Path, options: argparse.Namespace) -> list[Row]:
     return [row for row in rows if row["network"] not in options.models]
 
 
-OPTIONS = (
+@benchmark(
+    "Does the ordering of table 1 appear on one device in time?",
     Option("--device", "where", "cuda", how={"choices": ("cuda", "cpu")}),
     Option("--models", "networks", MODELS, how={"nargs": "+", "choices": (*MODELS, *MORE)}),
     Option("--channels", "channels of the lowest level; the studies' own are 32", CHANNELS, 2),
@@ -309,29 +281,21 @@ OPTIONS = (
     Option("--lr", "learning rate (the studies' own)", how={"type": float}),
     Option("--limit", "seconds for all", LIMIT_SECONDS),
     Option("--compiled", "compile the steps", False),
-    Option("--mnist", "MNIST as --pack writes it", how={"type": Path, "metavar": "FILE.npz"}),
     Option("--add", "an earlier call's result, for one table", how={"type": Path, "metavar": "FILE.json"}),
-    Option("--pack", "write MNIST to this file and end", how={"type": Path, "metavar": "FILE.npz"}),
+    one_process=True,
 )
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    question = "Does the ordering of table 1 appear on one device in time?"
+def main(report: Report, options: argparse.Namespace) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     start = time.monotonic()
-    with benchmark(question, __doc__, *OPTIONS, one_process=True, arguments=arguments) as (report, options):
-        if options.pack is not None:
-            np.savez_compressed(options.pack, **mnist.load(quiet)._asdict())
-            return
-        check_device(options.device)
-        digits, what = images(options.mnist, quick=options.quick)
-        rows = [] if options.add is None else earlier(options.add, options)
-        report.note(f"Digits: {what}.")
-        try:
-            run_all(report, options, digits, start + options.limit, rows)
-        finally:
-            if rows:
-                tell(report, rows)
+    check_device(options.device)
+    digits, what = images(quick=options.quick)
+    rows = [] if options.add is None else earlier(options.add, options)
+    report.note(f"Digits: {what}.")
+    try:
+        run_all(report, options, digits, start + options.limit, rows)
+    finally:
+        if rows:
+            tell(report, rows)
 
 
 if __name__ == "__main__":

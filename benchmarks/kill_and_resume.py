@@ -7,6 +7,7 @@ at a time, all must end with bit-identical trials, and the store with every poin
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import random
@@ -19,15 +20,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import Option, Row, benchmark
-from benchmarks.searches import descendants
+from benchmarks.measure import Option, Report, Row, benchmark
+from benchmarks.searches import ROOT, descendants
 from benchmarks.stored import lost_and_doubled, stored_points, stored_runs
 
-ROOT = Path(__file__).resolve().parents[1]
 STUDY = "digits-100"
 TARGETS = ("driver", "trials", "raylet", "everything")
 SEARCH = (
@@ -181,75 +181,63 @@ class Life:
             time.sleep(0.2)
 
 
-@dataclass
-class Outcome:
-    """Kills and runs of one search."""
-
-    kills: Counter[str] = field(default_factory=Counter)
-    lives: int = 1
-    found: Found | None = None
-
-
-def torment(folder: Path, arguments: Sequence[str], kills: int, dice: random.Random, spread: float) -> Outcome:
+def torment(folder: Path, arguments: Sequence[str], kills: int, dice: random.Random, spread: float) -> Row:
     """Run a search in ``folder`` to its end, with ``kills`` kills and resumes; each kill occurs up to ``spread``
-    seconds after the search has begun its work, or after the kill of its trial processes."""
-    outcome = Outcome()
-    life = Life(folder, *arguments)
-    while outcome.lives <= kills + 1:
+    seconds after the search has begun its work, or after the kill of its trial processes. Return what happened."""
+    killed: Counter[str] = Counter()
+    life, lives = Life(folder, *arguments), 1
+    while lives <= kills + 1:
         life.wait_until((folder / "results" / "s" / "study.json").exists)  # from here on the folder contains a study
-        if outcome.kills.total() < kills:
+        if killed.total() < kills:
             time.sleep(dice.uniform(0.0, spread))
             if life.process.poll() is None:
                 target = dice.choice(TARGETS)
                 life.kill(target)
-                outcome.kills[target] += 1
+                killed[target] += 1
                 if target == "trials":
                     continue  # Ray starts another process for the trial
-        code = life.ended()
-        if code == 0:
-            return outcome
-        outcome.lives += 1
+        if life.ended() == 0:
+            return {**{f"{target} killed": killed[target] for target in TARGETS}, "lives": lives}
+        lives += 1
         life = Life(folder, *arguments, "--resume")
     raise RuntimeError(f"the search does not end:\n{life.out()}")
 
 
-OPTIONS = (
+@benchmark(
+    "What does a search lose that is killed and resumed?",
     Option("--searches", "searches to interrupt", 4, 1),
     Option("--kills", "kills of each", 4, 1),
     Option("--scheduler", "scheduler of the searches", "asha"),
     Option("--sampler", "sampler of the searches", "tpe"),
     Option("--dice", "seed of moments and targets", 0),
     Option("--at-once", "trials at the same time; with more they differ", 1),
+    one_process=False,
 )
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    question = "What does a search lose that is killed and resumed?"
-    with benchmark(question, __doc__, *OPTIONS, one_process=False, arguments=arguments) as (report, options):
-        sizes = ("--trials", "3", "--epochs", "60") if options.quick else ("--trials", "6", "--epochs", "300")
-        line = [*SEARCH, *sizes, "--scheduler", options.scheduler, "--sampler", options.sampler]
-        line += ["--max-concurrent", str(options.at_once)]
-        dice = random.Random(options.dice)
-        rows: list[Row] = []
-        with tempfile.TemporaryDirectory(prefix="ladder-search-kills-", ignore_cleanup_errors=True) as place:
-            undisturbed = Path(place) / "whole"
-            undisturbed.mkdir()
-            start = time.monotonic()
-            if Life(undisturbed, *line).ended() != 0:
-                raise SystemExit((undisturbed / "out.txt").read_text(encoding="utf-8"))
-            duration = time.monotonic() - start
-            report.note(f"Undisturbed, `search.py {' '.join(line)}` takes {duration:.0f} s.")
-            for number in range(options.searches):
-                folder = Path(place) / f"broken-{number}"
-                folder.mkdir()
-                outcome = torment(folder, line, options.kills, dice, duration / 2)
-                diff = examine(folder / "results", undisturbed / "results")
-                killed = {f"{target} killed": outcome.kills[target] for target in TARGETS}
-                cells = {name.replace("_", " "): value for name, value in asdict(diff).items() if name != "best_equal"}
-                best = {"best value": "equal" if diff.best_equal else "another"}
-                rows.append({"search": number + 1, **killed, "lives": outcome.lives, **cells, **best})
-        report.table("Against the undisturbed search", rows)
-        report.note(f"{sum(row[f'{target} killed'] for row in rows for target in TARGETS)} kills, SIGKILL each.")
+def main(report: Report, options: argparse.Namespace) -> None:
+    sizes = ("--trials", "3", "--epochs", "60") if options.quick else ("--trials", "6", "--epochs", "300")
+    line = [*SEARCH, *sizes, "--scheduler", options.scheduler, "--sampler", options.sampler]
+    line += ["--max-concurrent", str(options.at_once)]
+    dice = random.Random(options.dice)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="ladder-search-kills-", ignore_cleanup_errors=True) as place:
+        folders = [Path(place) / str(number) for number in range(options.searches + 1)]
+        for folder in folders:
+            folder.mkdir()
+        undisturbed, *broken = folders
+        start = time.monotonic()
+        life = Life(undisturbed, *line)
+        if life.ended() != 0:
+            raise SystemExit(life.out())
+        duration = time.monotonic() - start
+        report.note(f"Undisturbed, `search.py {' '.join(line)}` takes {duration:.0f} s.")
+        for number, folder in enumerate(broken, start=1):
+            happened = torment(folder, line, options.kills, dice, duration / 2)
+            diff = asdict(examine(folder / "results", undisturbed / "results"))
+            best = {"best value": "equal" if diff.pop("best_equal") else "another"}
+            losses = {name.replace("_", " "): value for name, value in diff.items()}
+            rows.append({"search": number, **happened, **losses, **best})
+    report.table("Against the undisturbed search", rows)
+    report.note(f"{sum(int(row[f'{target} killed'] or 0) for row in rows for target in TARGETS)} kills, SIGKILL each.")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""Shared parts of the benchmarks: interleaved timing, facts about the machine, tables and result files. Needs numpy and
-the standard library; torch is used only if a script has imported it."""
+"""Shared parts of the benchmarks: interleaved timing, facts about the machine, tables and result files. Needs no
+package; facts about PyTorch are added where it is installed."""
 
 from __future__ import annotations
 
@@ -7,36 +7,20 @@ import argparse
 import gc
 import json
 import os
-import platform
-import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from ladder_search.cores import usable_cores
+from ladder_search import provenance
 from ladder_search.errors import LadderSearchError, ResourceError
 
 Cell = str | int | float | None
 Row = dict[str, Cell]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
-    """Repeated measurements of one quantity, in the unit of its column."""
-
-    median: float
-    low: float
-    high: float
-    n: int
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        return cls(median=statistics.median(values), low=min(values), high=max(values), n=len(values))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,14 +31,13 @@ class Times:
     wall: list[float]
     cpu: list[float]
 
-    def per(self, count: float, unit: float = 1e3) -> tuple[Spread, Spread]:
-        """Return wall and CPU time of one of ``count`` repetitions, in milliseconds by default."""
-        wall, cpu = ([value * unit / count for value in values] for values in (self.wall, self.cpu))
-        return Spread.of(wall), Spread.of(cpu)
+    def per(self, count: float, unit: float = 1e3) -> tuple[list[float], list[float]]:
+        """Return wall and CPU times of one of ``count`` repetitions, in milliseconds by default."""
+        return [value * unit / count for value in self.wall], [value * unit / count for value in self.cpu]
 
     def over(self, other: Times) -> float:
         """Return the median over rounds of this variant's CPU time divided by the other's in the same round."""
-        return statistics.median(a / b for a, b in zip(self.cpu, other.cpu, strict=True))
+        return median(a / b for a, b in zip(self.cpu, other.cpu, strict=True))
 
 
 def interleaved(variants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Times]:
@@ -74,6 +57,11 @@ def seconds(run: Callable[[], object]) -> float:
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
+
+
+def say(line: str) -> None:
+    """Print a line about the progress, which is no part of the result."""
+    print(line, file=sys.stderr, flush=True)
 
 
 class Report:
@@ -97,7 +85,8 @@ class Report:
 
     @property
     def tables(self) -> dict[str, list[Row]]:
-        return self._content["tables"]
+        tables: dict[str, list[Row]] = self._content["tables"]
+        return tables
 
     def table(self, title: str, rows: Iterable[Row]) -> None:
         rows = list(rows)
@@ -141,19 +130,15 @@ class Option:
     how: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of ``add_argument``."""
 
-    def add_to(self, parser: argparse.ArgumentParser) -> None:
+    def add_to(self, parser: argparse.ArgumentParser, *, quick: bool) -> None:
         if self.full is False:
             parser.add_argument(self.name, action="store_true", help=self.help)
             return
         kind = {"type": type(self.full)} if isinstance(self.full, int | float) else {}
         defaults = [_shown(self.full), *([] if self.quick is None else [f"quick: {_shown(self.quick)}"])]
         text = self.help if self.full is None else f"{self.help} ({'; '.join(defaults)})"
-        parser.add_argument(self.name, help=text.replace("%", "%%"), **{**kind, **self.how})
-
-    def resolve(self, options: argparse.Namespace) -> None:
-        name = self.name.lstrip("-").replace("-", "_")
-        if getattr(options, name) is None:
-            setattr(options, name, self.quick if options.quick and self.quick is not None else self.full)
+        default = self.quick if quick and self.quick is not None else self.full
+        parser.add_argument(self.name, default=default, help=text.replace("%", "%%"), **{**kind, **self.how})
 
 
 def check_device(device: str) -> None:
@@ -166,59 +151,58 @@ def _shown(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-@contextmanager
-def benchmark(
-    question: str, description: str | None, *options: Option, one_process: bool, arguments: Sequence[str] | None = None
-) -> Iterator[tuple[Report, argparse.Namespace]]:
-    """Parse the command line, yield a report and the options, and close the report at the end, even after an error.
+Main = Callable[[Report, argparse.Namespace], None]
 
-    ``one_process`` means that all work is done in this process; ``arguments`` default to this process's command line.
+
+def benchmark(question: str, *options: Option, one_process: bool) -> Callable[[Main], Callable[..., None]]:
+    """Return a decorator that makes the main function of a script from one that measures and reports.
+
+    The result takes a command line, by default this process's. It closes the report at the end, even after an error.
+    ``one_process`` means that all work is done in this process.
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="check that the script works; its figures mean nothing")
-    parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the result here, its tables beside it")
-    for option in options:
-        option.add_to(parser)
-    values = parser.parse_args(arguments)
-    for option in options:
-        option.resolve(values)
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.set_num_threads(1)
-    start = time.perf_counter()
-    report = Report(question, values)
-    try:
-        yield report, values
-    except LadderSearchError as error:
-        parser.error(str(error))
-    finally:
-        if report.tables:
-            report.note(f"Took {time.perf_counter() - start:.0f} s.")
-            report.close(one_process=one_process)
+
+    def decorate(run: Main) -> Callable[..., None]:
+        def main(arguments: Sequence[str] | None = None) -> None:
+            words = sys.argv[1:] if arguments is None else arguments
+            parser = argparse.ArgumentParser(
+                description=run.__globals__["__doc__"], formatter_class=argparse.RawDescriptionHelpFormatter
+            )
+            parser.add_argument("--quick", action="store_true", help="only check that it works; figures mean nothing")
+            parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the result and its tables here")
+            for option in options:
+                option.add_to(parser, quick="--quick" in words)
+            values = parser.parse_args(words)
+            torch = sys.modules.get("torch")
+            if torch is not None:
+                torch.set_num_threads(1)
+            start = time.perf_counter()
+            report = Report(question, values)
+            try:
+                run(report, values)
+            except LadderSearchError as error:
+                parser.error(str(error))
+            finally:
+                if report.tables:
+                    report.note(f"Took {time.perf_counter() - start:.0f} s.")
+                    report.close(one_process=one_process)
+
+        return main
+
+    return decorate
 
 
 def machine() -> dict[str, Cell]:
-    """Return the facts about the machine that figures depend on."""
-    facts: dict[str, Cell] = {
-        "cores": usable_cores(),
-        "cpu": _cpu_model(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "python": platform.python_version(),
-    }
+    """Return the facts about the machine and the code that figures depend on."""
+    facts = provenance.collect()
+    result: dict[str, Cell] = {"cores": facts["host_cores"], "cpu": facts["host_cpu"]}
+    result |= {"memory_gib": round(int(facts["host_memory_bytes"] or 0) / 2**30, 1), "python": facts["version_python"]}
+    result |= {"torch": facts["version_torch"], "code": facts["git_sha"]}
     torch = sys.modules.get("torch")
     if torch is not None:
-        facts |= {"torch": torch.__version__, "threads": torch.get_num_threads()}
+        result["threads"] = torch.get_num_threads()
         if torch.cuda.is_available():
-            facts |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
-    return facts
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+            result |= {"gpu": facts["host_accelerators"], "cuda": torch.version.cuda}
+    return result
 
 
 def machine_seconds() -> tuple[float, float]:
@@ -231,9 +215,9 @@ def machine_seconds() -> tuple[float, float]:
     return sum(fields) / ticks, (fields[3] + fields[4]) / ticks
 
 
-def spread_cells(name: str, spread: Spread) -> Row:
-    """Return median and range of a spread as two columns."""
-    return {name: spread.median, f"{name} min..max": f"{_text(spread.low)}..{_text(spread.high)}"}
+def spread_cells(name: str, values: Sequence[float]) -> Row:
+    """Return median and range of repeated measurements as two columns."""
+    return {name: median(values), f"{name} min..max": f"{_text(min(values))}..{_text(max(values))}"}
 
 
 def _format(rows: Sequence[Row]) -> str:

@@ -7,17 +7,21 @@ core, a plain loop, eager or compiled, nothing recorded. With FIFO all sides do 
 and reduction) the stopped trials depend on their order; the table has the epochs that each side trained. Run the script
 twice, so that compilers find their results on disk.
 
-CPU times are those of the trials' processes, sampled twice a second; "idle" is that of the machine during the search,
-and meaningful only without other load.
+CPU times are those of the search's processes, sampled twice a second; "idle" is that of the machine during the search,
+and meaningful only without other load. In the tables of memory, "private" is memory of this process alone, and "shared"
+its mapping of the object store, which contains the training set once per node; the first run compiles, later ones load
+programs from disk and have a lower peak.
 
     python -m benchmarks.packed_search
+    python -m benchmarks.packed_search --study mnist-100-full --trials 2 --epochs 1 --rounds 1 --no-rivals
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import math
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,12 +29,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import optuna
 
 from benchmarks import searches
-from benchmarks.measure import Option, Row, Spread, benchmark, machine_seconds, spread_cells
-from benchmarks.rivals import Plan
+from benchmarks.measure import Option, Report, Row, benchmark, machine_seconds, say, spread_cells
+from benchmarks.rivals import Ended, Plan
 from ladder_search.cores import usable_cores
 from ladder_search.data import datasets
 from ladder_search.driver.samplers import sampler_for
@@ -41,21 +47,20 @@ from ladder_search.models import find_family
 from ladder_search.record.folder import StudyFolder
 from spaces import find_space
 
-NAME, LOG = "search", "log"
+LOG = "log"
+TRIAL, HOST, COMPILER, RAY = "trial", "host of a pack", "compiler", "Ray's own"
+ROLES = {
+    TRIAL: ("Trainable",),
+    HOST: ("ray::PackHost",),
+    "desk": ("ray::Desk",),
+    "driver": ("search.py",),
+    "writer": ("ladder_search.tracking.writer",),
+    COMPILER: ("torch/_inductor", "g++", "cc1plus", "collect2", "/ld ", "/as "),
+    RAY: (),
+}
+"""Kind of process -> parts of its command line."""
 SOLO = "ladder-search --slots 1"
 EAGER, COMPILED = "Ray Tune, plain loop", "Ray Tune, plain loop compiled"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """One trial of any side; times are seconds since 1970."""
-
-    epochs: int
-    error: float
-    begun: float
-    ended: float
-    reference: bool = False
-    """Whether it is one of the paper's points."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +73,10 @@ class Searched:
     """Unused share of the machine's cores during the search."""
     said: list[str]
     """Its output about packs."""
+    references: list[str]
+    """Keys of the paper's points."""
+    memory: dict[tuple[str, int], list[int]]
+    """See ``Watch.memory``."""
 
     @property
     def per_minute(self) -> float:
@@ -76,31 +85,49 @@ class Searched:
     @property
     def before(self) -> float:
         """Seconds until the start of the first trial."""
-        return min(trial.begun for trial in self.trials.values()) - self.begun
+        return min(trial["begun"] for trial in self.trials.values()) - self.begun
 
     @property
     def after(self) -> float:
         """Seconds after the end of the last trial."""
-        return self.begun + self.wall - max(trial.ended for trial in self.trials.values())
+        return self.begun + self.wall - max(trial["ended"] for trial in self.trials.values())
 
     @property
     def epochs(self) -> int:
-        return sum(trial.epochs for trial in self.trials.values())
+        return sum(trial["epochs"] for trial in self.trials.values())
 
 
 class Watch(searches.Watching):
-    """Sums the CPU seconds of all processes that a command starts."""
+    """Samples the CPU time and the memory of all processes that a command starts (Linux)."""
 
     def __init__(self) -> None:
-        self._seen: dict[int, float] = {}
+        self._cpu: dict[int, float] = {}
+        self.memory: dict[tuple[str, int], list[int]] = {}
+        """(role, process) -> peaks of its resident, private and shared bytes."""
 
     def look(self) -> None:
-        for pid in searches.descendants(os.getpid()):
-            self._seen[pid] = max(self._seen.get(pid, 0.0), searches.cpu_seconds(pid))
+        family = searches.descendants(os.getpid())
+        for pid in family:
+            self._cpu[pid] = max(self._cpu.get(pid, 0.0), searches.cpu_seconds(pid))
+            sizes, key = searches.memory(pid), (_role(pid, family), pid)
+            if sizes is not None:
+                now = [sizes[name] for name in ("VmHWM", "RssAnon", "RssShmem")]
+                self.memory[key] = [max(pair) for pair in zip(self.memory.get(key, now), now, strict=True)]
 
     @property
     def cpu(self) -> float:
-        return sum(self._seen.values())
+        return sum(self._cpu.values())
+
+
+def _role(pid: int, family: Mapping[int, tuple[int, str]]) -> str:
+    parent, command = family[pid]
+    for role, parts in ROLES.items():
+        for part in parts:
+            if part in command:
+                # The compiler's helpers are forks of the training process and keep its name.
+                forked = role in (TRIAL, HOST) and part in family.get(parent, (0, ""))[1]
+                return COMPILER if forked else role
+    return RAY
 
 
 def make_plan(settings: SearchSettings) -> Plan:
@@ -120,12 +147,14 @@ def make_plan(settings: SearchSettings) -> Plan:
         epochs=epochs,
         report_at=sorted({*range(study.report_every, epochs, study.report_every), *at, epochs}),
         rungs=at,
-        configurations=[{"key": f"t{number:04d}", "settings": one} for number, one in enumerate(configurations)],
+        configurations={f"t{number:04d}": settings for number, settings in enumerate(configurations)},
+        scheduler=settings.scheduler,
+        compiled=False,
     )
 
 
-def timed(command: Sequence[str], folder: Path) -> tuple[float, float, float, float]:
-    """Run a command; return its start, its seconds, its processes' CPU seconds and the idle share."""
+def timed(command: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Run a command; return its start, its seconds, its processes' CPU seconds and memory, and the idle share."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     log = folder / LOG
     before, began, clock = machine_seconds(), time.time(), time.perf_counter()
@@ -137,55 +166,50 @@ def timed(command: Sequence[str], folder: Path) -> tuple[float, float, float, fl
     total, idle = (now - earlier for now, earlier in zip(machine_seconds(), before, strict=True))
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{log.read_text(encoding='utf-8')[-3000:]}")
-    return began, wall, watch.cpu, idle / total if total else 0.0
+    share = idle / total if total else 0.0
+    return {"begun": began, "wall": wall, "cpu": watch.cpu, "memory": watch.memory, "idle": share}
 
 
-def ours(settings: SearchSettings, slots: str, folder: Path) -> Searched:
+def ours(settings: SearchSettings, slots: str, folder: Path, plan: Plan) -> Searched:
     options = [settings.study, "--trials", str(settings.trials), "--scheduler", settings.scheduler, "--slots", slots]
     if settings.epochs is not None:
         options += ["--epochs", str(settings.epochs)]
-    place = ["--sampler", "random", "--root", str(folder), "--name", NAME]
-    began, wall, cpu, idle = timed(["search.py", *options, *place], folder)
-    study_folder = StudyFolder(folder / NAME)
+    place = ["--sampler", "random", "--root", str(folder), "--name", searches.NAME]
+    facts = timed(["search.py", *options, *place], folder)
+    study_folder = StudyFolder(folder / searches.NAME)
+    records = {record.key: record for record in study_folder.read_trials()}
+    trained = {key: record.settings for key, record in records.items()}
+    if json.dumps(trained, sort_keys=True) != json.dumps(plan["configurations"], sort_keys=True):
+        raise RuntimeError(f"--slots {slots} did not train the configurations of the plan")
     trials: dict[str, Ended] = {}
-    for record in study_folder.read_trials():
-        ended = (study_folder.trials / f"{record.key}.json").stat().st_mtime
-        error = record.validation_error if record.validation_error is not None else float("nan")
-        trials[record.key] = Ended(
-            epochs=len(record.epochs),
-            error=error,
-            begun=ended - record.seconds,
-            ended=ended,
-            reference=record.is_reference,
-        )
-    lines = [line for line in (folder / LOG).read_text(encoding="utf-8").splitlines() if line.startswith("Packs")]
-    return Searched(trials=trials, begun=began, wall=wall, cpu=cpu, idle=idle, said=lines)
+    for key, record in records.items():
+        ended = (study_folder.trials / f"{key}.json").stat().st_mtime
+        trials[key] = {
+            "key": key,
+            "epochs": len(record.epochs),
+            "error": record.validation_error if record.validation_error is not None else math.nan,
+            "begun": ended - record.seconds,
+            "ended": ended,
+        }
+    said = [line for line in (folder / LOG).read_text(encoding="utf-8").splitlines() if line.startswith("Packs")]
+    references = [key for key, record in records.items() if record.is_reference]
+    return Searched(trials=trials, said=said, references=references, **facts)
 
 
-def rival(plan: Plan, scheduler: str, folder: Path, *, compiled: bool) -> Searched:
-    plan_at, result_at = folder / "plan.json", folder / "result.json"
-    plan_at.write_text(json.dumps(plan), encoding="utf-8")
-    options = ["--configurations", str(plan_at), "--output", str(result_at), "--scheduler", scheduler]
-    how = ["--compiled"] if compiled else []
-    began, wall, cpu, idle = timed(["-m", "benchmarks.rivals", *options, *how], folder)
-    trials = {
-        one["key"]: Ended(epochs=one["epochs"], error=one["error"], begun=one["begun"], ended=one["ended"])
-        for one in json.loads(result_at.read_text(encoding="utf-8"))
-    }
-    return Searched(trials=trials, begun=began, wall=wall, cpu=cpu, idle=idle, said=[])
+def rival(plan: Plan, folder: Path, *, compiled: bool) -> Searched:
+    (folder / "plan.json").write_text(json.dumps({**plan, "compiled": compiled}), encoding="utf-8")
+    facts = timed(["-m", "benchmarks.rivals", str(folder)], folder)
+    trials = {one["key"]: one for one in json.loads((folder / "result.json").read_text(encoding="utf-8"))}
+    return Searched(trials=trials, said=[], references=[], **facts)
 
 
 def run_side(name: str, settings: SearchSettings, plan: Plan) -> Searched:
     """Run one search of a side in a temporary folder, and check that it did the work."""
-    with tempfile.TemporaryDirectory(prefix="ladder-search-benchmark-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="ladder-search-benchmark-", ignore_cleanup_errors=True) as place:
         if name in (EAGER, COMPILED):
-            result = rival(plan, settings.scheduler, Path(folder), compiled=name == COMPILED)
+            result = rival(plan, Path(place), compiled=name == COMPILED)
         else:
-            result = ours(settings, name.rpartition(" ")[2], Path(folder))
-            trained = {record.key: record.settings for record in StudyFolder(Path(folder) / NAME).read_trials()}
-            planned = {one["key"]: one["settings"] for one in plan["configurations"]}
-            if json.dumps(trained, sort_keys=True) != json.dumps(planned, sort_keys=True):
-                raise RuntimeError(f"{name} did not train the configurations of the plan")
+            result = ours(settings, name.rpartition(" ")[2], Path(place), plan)
     if len(result.trials) != settings.trials:
         raise RuntimeError(f"{name}: {len(result.trials)} of {settings.trials} trials have ended")
     if settings.scheduler == "fifo" and result.epochs != settings.trials * plan["epochs"]:
@@ -196,33 +220,50 @@ def run_side(name: str, settings: SearchSettings, plan: Plan) -> Searched:
 def table(found: Mapping[str, list[Searched]], cores: int) -> list[Row]:
     """Return one line per side."""
 
-    def middle(values: Sequence[float]) -> float:
-        return statistics.median(values)
-
     def over(name: str, other: str) -> float | None:
         pairs = zip(found[name], found.get(other, []), strict=False)
         ratios = [a.per_minute / b.per_minute for a, b in pairs]
-        return middle(ratios) if ratios else None
+        return median(ratios) if ratios else None
 
     return [
         {
             "search": name,
-            **spread_cells("trials/min", Spread.of([one.per_minute for one in runs])),
+            **spread_cells("trials/min", [one.per_minute for one in runs]),
             "over plain": over(name, EAGER),
             "over compiled": over(name, COMPILED),
-            "whole, s": middle([one.wall for one in runs]),
-            "start, s": middle([one.before for one in runs]),
-            "trials, s": middle([one.wall - one.before - one.after for one in runs]),
-            "end, s": middle([one.after for one in runs]),
-            "epochs": middle([one.epochs for one in runs]),
-            "CPU s": middle([one.cpu for one in runs]),
-            "idle": middle([one.idle for one in runs]),
-            "own CPU / cores": middle([one.cpu / one.wall / cores for one in runs]),
-            "best error": middle([min(trial.error for trial in one.trials.values()) for one in runs]),
+            "whole, s": median([one.wall for one in runs]),
+            "start, s": median([one.before for one in runs]),
+            "trials, s": median([one.wall - one.before - one.after for one in runs]),
+            "end, s": median([one.after for one in runs]),
+            "epochs": median([one.epochs for one in runs]),
+            "CPU s": median([one.cpu for one in runs]),
+            "idle": median([one.idle for one in runs]),
+            "own CPU / cores": median([one.cpu / one.wall / cores for one in runs]),
+            "best error": median([min(trial["error"] for trial in one.trials.values()) for one in runs]),
             "n": len(runs),
         }
         for name, runs in found.items()
     ]
+
+
+def memory_table(run: Searched) -> list[Row]:
+    """Return one line per kind of process."""
+    rows: list[Row] = []
+    for role in ROLES:
+        peaks = [[size / 2**20 for size in sizes] for (of, _), sizes in run.memory.items() if of == role]
+        if peaks:
+            resident, private, shared = zip(*peaks, strict=True)
+            rows.append(
+                {
+                    "process": role,
+                    "processes": len(peaks),
+                    "peak MiB": max(resident),
+                    "private MiB": max(private),
+                    "shared MiB": max(shared),
+                    "all of them, private MiB": sum(private),
+                }
+            )
+    return rows
 
 
 def agreement(packed: Searched, solo: Searched) -> str:
@@ -230,11 +271,10 @@ def agreement(packed: Searched, solo: Searched) -> str:
     trials that one of the two stopped earlier."""
 
     def order(one: Searched) -> list[str]:
-        points = [key for key, trial in one.trials.items() if key in solo.trials and solo.trials[key].reference]
-        return sorted(points, key=lambda key: one.trials[key].error)
+        return sorted(solo.references, key=lambda key: one.trials[key]["error"])
 
-    both = [key for key in solo.trials if solo.trials[key].epochs == packed.trials[key].epochs]
-    apart = {key: abs(packed.trials[key].error - solo.trials[key].error) for key in both}
+    both = [key for key in solo.trials if solo.trials[key]["epochs"] == packed.trials[key]["epochs"]]
+    apart = {key: abs(packed.trials[key]["error"] - solo.trials[key]["error"]) for key in both}
     same = "the same" if order(packed) == order(solo) else "ANOTHER"
     return (
         f"the paper's points rank {same} ({' before '.join(order(packed))}); of {len(both)} trials of equal length "
@@ -243,7 +283,8 @@ def agreement(packed: Searched, solo: Searched) -> str:
     )
 
 
-OPTIONS = (
+@benchmark(
+    "How many trials per minute does a whole search do?",
     Option("--study", "what is searched", "digits-100"),
     Option("--trials", "trials of every search", 64, 4),
     Option("--epochs", "length of a trial (the study's; quick: 10)", None, 10, {"type": int}),
@@ -253,41 +294,34 @@ OPTIONS = (
     Option("--schedulers", "schedulers", ("fifo", "asha"), ("fifo",), {"nargs": "+", "choices": ("fifo", "asha")}),
     Option("--no-rivals", "measure ours alone", False),
     Option("--no-compile", "leave the compiled rival out", False),
+    one_process=False,
 )
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    question = "How many trials per minute does a whole search do?"
-    with benchmark(question, __doc__, *OPTIONS, one_process=False, arguments=arguments) as (report, options):
-        # Quick runs do not compile, which takes up to a minute per program the first time.
-        rivals = [] if options.no_rivals else [EAGER] if options.quick or options.no_compile else [EAGER, COMPILED]
-        sides = [*(f"ladder-search --slots {k}" for k in options.slots), *rivals]
-        cores = usable_cores()
-        for scheduler in options.schedulers:
-            settings = SearchSettings(
-                study=options.study,
-                trials=options.trials,
-                epochs=options.epochs,
-                sampler="random",
-                scheduler=scheduler,  # type: ignore[arg-type]
-            )
-            plan = make_plan(settings)
-            results: dict[str, list[Searched]] = {name: [] for name in sides}
-            for number in range(options.rounds):
-                for name in sides:
-                    if name in (EAGER, SOLO) and options.fewer is not None and number >= options.fewer:
-                        continue
-                    results[name].append(run_side(name, settings, plan))
-                    line = f"{scheduler} {number + 1}: {name}, {results[name][-1].wall:.0f} s"
-                    print(line, file=sys.stderr, flush=True)
-            title = f"{options.study}, {scheduler}: {options.trials} trials of {plan['epochs']} epochs"
-            report.table(title, table(results, cores))
+def main(report: Report, options: argparse.Namespace) -> None:
+    # Quick runs do not compile, which takes up to a minute per program the first time.
+    rivals = [] if options.no_rivals else [EAGER] if options.quick or options.no_compile else [EAGER, COMPILED]
+    sides = [*(f"ladder-search --slots {k}" for k in options.slots), *rivals]
+    for scheduler in options.schedulers:
+        settings = SearchSettings(
+            study=options.study, trials=options.trials, epochs=options.epochs, sampler="random", scheduler=scheduler
+        )
+        plan = make_plan(settings)
+        results: dict[str, list[Searched]] = {name: [] for name in sides}
+        for number in range(options.rounds):
             for name in sides:
-                solo = results.get(SOLO)
-                for line in results[name][-1].said:
-                    report.note(f"{scheduler}, {name}: {line}")
-                if name not in (SOLO, EAGER, COMPILED) and solo:
-                    report.note(f"{scheduler}, {name} and --slots 1: {agreement(results[name][-1], solo[-1])}")
+                if name in (EAGER, SOLO) and options.fewer is not None and number >= options.fewer:
+                    continue
+                results[name].append(run_side(name, settings, plan))
+                say(f"{scheduler} {number + 1}: {name}, {results[name][-1].wall:.0f} s")
+        title = f"{options.study}, {scheduler}: {options.trials} trials of {plan['epochs']} epochs"
+        report.table(title, table(results, usable_cores()))
+        for name in sides:
+            solo = results.get(SOLO)
+            if name not in (EAGER, COMPILED):
+                report.table(f"{title}, {name}: memory by kind of process", memory_table(results[name][-1]))
+            for line in results[name][-1].said:
+                report.note(f"{scheduler}, {name}: {line}")
+            if name not in (SOLO, EAGER, COMPILED) and solo:
+                report.note(f"{scheduler}, {name} and --slots 1: {agreement(results[name][-1], solo[-1])}")
 
 
 if __name__ == "__main__":

@@ -72,6 +72,10 @@ class PlainLoop:
         self._step += steps
         return total / steps
 
+    def waited(self, steps: int) -> list[float]:
+        """Train for ``steps`` steps and wait for the device."""
+        return self.run(steps).tolist()
+
     @torch.no_grad()
     def validation_error(self) -> float:
         """Return the error of the clean path on held-out rows, under statistics of labelled rows."""

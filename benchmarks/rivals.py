@@ -5,17 +5,17 @@ set in the object store. The loop is ``plain_loop`` (cost, rows and noise of our
 epoch ends with the same validation as ours, and trials report at the same epochs. The list is made beforehand, so that
 the search imports neither Optuna nor the driver.
 
-    python -m benchmarks.rivals --configurations LIST.json --output RESULT.json [--compiled] [--scheduler asha]
+    python -m benchmarks.rivals FOLDER
+
+reads ``plan.json`` in the folder and writes ``result.json``.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -35,15 +35,8 @@ from ladder_search.training.pack import MemberSpec, TrainingData
 from ladder_search.training.schedules import learning_rate
 from ladder_search.trial import TrialSpec
 
-EPOCH, ERROR, NUMBER = "epoch", "validation_error", "number"
+EPOCH, ERROR, KEY = "epoch", "validation_error", "key"
 _WEIGHTS = "member.pt"
-
-
-class Configuration(TypedDict):
-    key: str
-    """Name of the trial in our search."""
-    settings: dict[str, Any]
-    """A ``TrialSpec`` as a mapping."""
 
 
 class Plan(TypedDict):
@@ -55,12 +48,15 @@ class Plan(TypedDict):
     """Epochs at which a trial reports; the last is ``epochs``."""
     rungs: list[int]
     """Epochs at which ASHA compares."""
-    configurations: list[Configuration]
+    configurations: dict[str, dict[str, Any]]
+    """Name of the trial in our search -> a ``TrialSpec`` as a mapping."""
+    scheduler: str
+    """fifo or asha."""
+    compiled: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RivalTrial:
-    """One ended trial of a plain search; times are seconds since 1970."""
+class Ended(TypedDict):
+    """One ended trial of a search; times are seconds since 1970."""
 
     key: str
     epochs: int
@@ -109,14 +105,13 @@ class PlainTraining(PlainLoop):
 
 
 class PlainTrial(tune.Trainable):
-    """One configuration per trial, in a reused process; ``config["number"]`` is its index in the plan, which is in the
+    """One configuration per trial, in a reused process; ``config["key"]`` is its name in the plan, which is in the
     object store with the training set."""
 
-    def setup(self, config: dict[str, Any], dataset: Any = None, plan: Any = None, compiled: bool = False) -> None:
+    def setup(self, config: dict[str, Any], dataset: Any = None, plan: Any = None) -> None:
         torch.set_num_threads(1)
         self._dataset: Dataset = dataset
         self._plan: Plan = plan
-        self._compiled = compiled
         self._programs: dict[object, PlainTraining] = {}
         self._take(config)
 
@@ -129,7 +124,7 @@ class PlainTrial(tune.Trainable):
         while self._done < until:
             error = self._training.epoch()
             self._done += 1
-        return {EPOCH: self._done, ERROR: error, "done": self._done >= self._epochs}
+        return {EPOCH: self._done, ERROR: error, "done": self._done >= self._plan["epochs"]}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         torch.save(self._training.state(), Path(checkpoint_dir) / _WEIGHTS)
@@ -139,86 +134,49 @@ class PlainTrial(tune.Trainable):
         self._done = self._training.state()["epoch"]
 
     def _take(self, config: dict[str, Any]) -> None:
-        settings = self._plan["configurations"][config[NUMBER]]["settings"]
-        trial = TrialSpec.from_mapping(settings)
-        spec = trial.member(self._dataset)
+        spec = TrialSpec.from_mapping(self._plan["configurations"][config[KEY]]).member(self._dataset)
         program = self._programs.get(spec.signature())
         if program is None:
-            data = training_feed(trial.member(self._dataset), self._dataset, torch.device("cpu"))
-            program = self._programs[spec.signature()] = PlainTraining(spec, data, compiled=self._compiled)
+            data = training_feed(spec, self._dataset, torch.device("cpu"))
+            program = self._programs[spec.signature()] = PlainTraining(spec, data, compiled=self._plan["compiled"])
         else:
             program.begin(spec)
         self._training, self._done = program, 0
-        self._epochs = spec.training.epochs
 
 
-class Ends(tune.Callback):
-    """Records the end of each trial; costs microseconds."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.trials: list[RivalTrial] = []
-        self._plan = plan
-        self._begun: dict[str, float] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._begun.setdefault(trial.trial_id, time.time())
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        last = trial.last_result
-        self.trials.append(
-            RivalTrial(
-                key=self._plan["configurations"][trial.config[NUMBER]]["key"],
-                epochs=last[EPOCH],
-                error=last[ERROR],
-                begun=self._begun[trial.trial_id],
-                ended=time.time(),
-            )
-        )
-
-
-def scheduler(name: str, epochs: int, rungs: Sequence[int]) -> TrialScheduler:
+def scheduler(plan: Plan) -> TrialScheduler:
     """Return FIFO, or Ray's ASHA with our rungs: one grace period, reduction 3."""
-    if name == "fifo":
+    if plan["scheduler"] == "fifo":
         return FIFOScheduler()  # type: ignore[no-untyped-call]
-    assert len(rungs) == 1, "Ray counts its rungs up from the first: more than one would lie elsewhere than ours"
+    (rung,) = plan["rungs"]  # Ray counts its rungs up from the first: more than one would lie elsewhere than ours
     return AsyncHyperBandScheduler(
-        time_attr=EPOCH, metric=ERROR, mode="min", max_t=epochs, grace_period=rungs[0], reduction_factor=3
+        time_attr=EPOCH, metric=ERROR, mode="min", max_t=plan["epochs"], grace_period=rung, reduction_factor=3
     )
 
 
-def search(plan: Plan, *, scheduler_name: str, compiled: bool) -> list[RivalTrial]:
+def search(plan: Plan) -> list[Ended]:
     """Train every configuration of the plan; return the trials in the order of their ends."""
-    ends = Ends(plan)
-    dataset = datasets.load(plan["dataset"])
     with searches.prepared() as folder:
-        searches.fit(
-            tune.with_parameters(PlainTrial, dataset=dataset, plan=plan, compiled=compiled),
+        _, trials = searches.fit(
+            tune.with_parameters(PlainTrial, dataset=datasets.load(plan["dataset"]), plan=plan),
             folder,
-            callbacks=[ends],
-            param_space={NUMBER: tune.grid_search(list(range(len(plan["configurations"]))))},
-            scheduler=scheduler(scheduler_name, plan["epochs"], plan["rungs"]),
+            {KEY: tune.grid_search(list(plan["configurations"]))},
+            scheduler=scheduler(plan),
             reuse_actors=True,
         )
-    return ends.trials
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--configurations", type=Path, required=True, metavar="LIST.json")
-    options.add_argument("--output", type=Path, required=True, metavar="RESULT.json")
-    options.add_argument("--scheduler", choices=("fifo", "asha"), default="fifo")
-    options.add_argument("--compiled", action="store_true")
-    settings = options.parse_args(arguments)
-    plan: Plan = json.loads(settings.configurations.read_text(encoding="utf-8"))
-    trials = search(plan, scheduler_name=settings.scheduler, compiled=settings.compiled)
-    fields = RivalTrial.__dataclass_fields__
-    settings.output.write_text(
-        json.dumps([{name: getattr(trial, name) for name in fields} for trial in trials]), encoding="utf-8"
-    )
+    return [
+        {
+            "key": trial.config[KEY],
+            "epochs": trial.result[EPOCH],
+            "error": trial.result[ERROR],
+            "begun": trial.begun,
+            "ended": trial.ended,
+        }
+        for trial in trials
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    place = Path(sys.argv[1])
+    ended = search(json.loads((place / "plan.json").read_text(encoding="utf-8")))
+    (place / "result.json").write_text(json.dumps(ended), encoding="utf-8")

@@ -11,17 +11,18 @@ one stream with another seed, which differs by chance alone, and random search, 
 
 from __future__ import annotations
 
+import argparse
 import heapq
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import optuna
 from scipy import stats
 
-from benchmarks.measure import Option, Row, benchmark
+from benchmarks.measure import Option, Report, Row, benchmark
 from ladder_search.config import as_mapping
 from ladder_search.driver.samplers import SAMPLERS, sampler_for
 from ladder_search.studies import find_study
@@ -113,32 +114,18 @@ def unit(trial: optuna.Trial) -> np.ndarray:
     return np.array(point)
 
 
-def by_number(seed: int) -> Supply:
-    """Return the samplers of a search."""
-    return lambda number: sampler_for("tpe", seed, number)
-
-
-def one_stream(seed: int) -> Supply:
+def one_stream(seed: int, name: str = "tpe") -> Supply:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = SAMPLERS["tpe"](seed)
-    return lambda number: sampler
-
-
-def other_stream(seed: int) -> Supply:
-    return one_stream(seed + 10**6)
-
-
-def at_random(seed: int) -> Supply:
-    sampler = SAMPLERS["random"](seed)
+        sampler = SAMPLERS[name](seed)
     return lambda number: sampler
 
 
 VARIANTS: dict[str, Callable[[int], Supply]] = {
     "one stream": one_stream,
-    "seeded by number": by_number,
-    "one stream, another seed": other_stream,
-    "random": at_random,
+    "seeded by number": lambda seed: lambda number: sampler_for("tpe", seed, number),
+    "one stream, another seed": lambda seed: one_stream(seed + 10**6),
+    "random": lambda seed: one_stream(seed, "random"),
 }
 """The others are compared with the first."""
 
@@ -162,26 +149,26 @@ def paired(differences: np.ndarray) -> Row:
     return {"difference": f"{differences.mean():+.3f} ± {half:.3f}", "p": round(p, 4)}
 
 
-OPTIONS = (Option("--searches", "pairs of searches", 300, 3),)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    question = "Does a sampler of its own for every suggestion cost a search anything?"
-    with benchmark(question, __doc__, *OPTIONS, one_process=True, arguments=arguments) as (report, options):
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        seeds = range(options.searches)
-        tables: dict[str, list[Row]] = {"Least true error tried": [], "True error of the trial that looked best": []}
-        for pending in (2,) if options.quick else PENDING:
-            searches: dict[str, list[Found]] = {name: [] for name in VARIANTS}
-            for seed in seeds:
-                for name, supply in VARIANTS.items():
-                    searches[name].append(search(seed, supply(seed), trials=max(LENGTHS), pending=pending))
-            for length in LENGTHS:
-                for table, error_of in zip(tables.values(), (Found.best, Found.chosen), strict=True):
-                    errors = {name: np.array([error_of(f, length) for f in of]) for name, of in searches.items()}
-                    table += rows(errors, length, pending)
-        for title, table in tables.items():
-            report.table(f"{title}, %; {len(seeds)} searches, differences to one stream in pairs", table)
+@benchmark(
+    "Does a sampler of its own for every suggestion cost a search anything?",
+    Option("--searches", "pairs of searches", 300, 3),
+    one_process=True,
+)
+def main(report: Report, options: argparse.Namespace) -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    seeds = range(options.searches)
+    tables: dict[str, list[Row]] = {"Least true error tried": [], "True error of the trial that looked best": []}
+    for pending in (2,) if options.quick else PENDING:
+        searches: dict[str, list[Found]] = {name: [] for name in VARIANTS}
+        for seed in seeds:
+            for name, supply in VARIANTS.items():
+                searches[name].append(search(seed, supply(seed), trials=max(LENGTHS), pending=pending))
+        for length in LENGTHS:
+            for table, error_of in zip(tables.values(), (Found.best, Found.chosen), strict=True):
+                errors = {name: np.array([error_of(f, length) for f in of]) for name, of in searches.items()}
+                table += rows(errors, length, pending)
+    for title, table in tables.items():
+        report.table(f"{title}, %; {len(seeds)} searches, differences to one stream in pairs", table)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,13 @@
-"""The trials of a study for the benchmarks of packs: the study's numbers, on random images of its data's size.
+"""The trials of a study for the benchmarks of packs, on random images of its data's size.
 
-Speed does not depend on the content of images. The numbers are repeated here, because a machine with torch and numpy
-alone cannot import ``ladder_search.studies``; a test compares the two.
+Speed does not depend on the content of images, and a machine with torch and numpy alone needs no data set.
 """
 
 from __future__ import annotations
 
 import gc
-import time
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -19,12 +16,15 @@ import numpy as np
 import torch
 
 from benchmarks.plain_loop import BUILD
-from ladder_search.data.splits import Split, make_split
-from ladder_search.models.ladder import LadderConfig
+from ladder_search.data.dataset import Dataset
+from ladder_search.studies import find_study
+from ladder_search.training.feeding import training_feed
 from ladder_search.training.pack import MemberSpec, MemberState, Pack, TrainingData
-from ladder_search.training.settings import TrainingConfig
 
 Precision = Literal["float32", "tf32", "bf16"]
+STUDIES = ("mnist-100-full", "digits-100")
+SIZES = {"mnist": (60_000, 255.0), "digits": (1_297, 16.0)}
+"""Data set -> images of the training set, including held-out ones, and their full scale."""
 CLASSES = 10
 WARM_UP = 8
 """Steps before timing: the first half compiles and captures, the second gives the duration of a step."""
@@ -38,81 +38,39 @@ WAYS: dict[str, tuple[bool, bool]] = {
 """Way of running a step -> compiled by inductor, captured in a CUDA graph."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
-    """The numbers of a study's trial."""
-
-    model: LadderConfig
-    training: TrainingConfig
-    rows: int
-    """Images of the training set, including held-out ones."""
-    labels: int
-    validation: int
-    full_scale: float
-
-
-WORKLOADS = {
-    "mnist-100-full": Workload(
-        model=LadderConfig(),
-        training=TrainingConfig(),
-        rows=60_000,
-        labels=100,
-        validation=10_000,
-        full_scale=255.0,
-    ),
-    "digits-100": Workload(
-        model=LadderConfig(widths=(64, 200, 100, 50, 50, 50, 10)),
-        training=TrainingConfig(epochs=75),
-        rows=1_297,
-        labels=100,
-        validation=297,
-        full_scale=16.0,
-    ),
-}
-"""Study -> its numbers. Both report and evaluate once per epoch here."""
-
-
-def make_pack(spec: MemberSpec, data: TrainingData, slots: int, way: str) -> Pack:
-    """Return an empty pack for trials like ``spec`` that runs in one of the ``WAYS``."""
-    compiled, captured = WAYS[way]
-    return Pack(spec, BUILD, data, slots=slots, compiled=compiled, captured=captured)
-
-
 class Scene:
-    """One study on one device, until a time of ``time.monotonic``."""
+    """One study on one device, with an evaluation in every epoch."""
 
-    def __init__(self, study: str, device: str, *, quick: bool, until: float) -> None:
-        self.work, self.device, self.quick, self._until = WORKLOADS[study], torch.device(device), quick, until
+    def __init__(self, study: str, device: str, *, quick: bool = False) -> None:
+        self.trial, self.device, self.quick = find_study(study).trial(), torch.device(device), quick
 
-    @property
-    def seconds_left(self) -> float:
-        return self._until - time.monotonic()
+    @cached_property
+    def dataset(self) -> Dataset:
+        name = self.trial.data.dataset
+        rows, full_scale = SIZES[name]
+        shape = (rows, *self.trial.model.example_shape)
+        x = np.random.default_rng(0).integers(0, int(full_scale) + 1, shape, dtype=np.uint8)
+        y = (np.arange(rows) % CLASSES).astype(np.uint8)
+        return Dataset(
+            name=name, train_x=x, train_y=y, test_x=x[:0], test_y=y[:0],
+            full_scale=full_scale, n_classes=CLASSES, digest=f"random {name}",
+        )  # fmt: skip
 
     @cached_property
     def data(self) -> TrainingData:
-        """Random images, sorted by class."""
-        rng = np.random.default_rng(0)
-        pixels = rng.integers(
-            0, int(self.work.full_scale) + 1, (self.work.rows, self.work.model.widths[0]), dtype=np.uint8
-        )
-        classes = torch.from_numpy(np.arange(self.work.rows) % CLASSES)
-        return TrainingData(
-            x=torch.from_numpy(pixels).to(self.device), y=classes.to(self.device), full_scale=self.work.full_scale
-        )
+        feed = training_feed(self.spec(), self.dataset, self.device)
+        assert isinstance(feed, TrainingData)
+        return feed
 
     @cached_property
-    def _splits(self) -> dict[int, Split]:
-        work, labels = self.work, np.arange(self.work.rows) % CLASSES
-        return {
-            held_out: make_split(labels, n_labelled=work.labels, n_validation=held_out, n_classes=CLASSES, seed=1)
-            for held_out in (0, work.validation)
-        }
+    def _members(self) -> dict[bool, MemberSpec]:
+        """A trial of a search, and without validation one of final training, which holds nothing out."""
+        final = replace(self.trial, data=replace(self.trial.data, validation=0))
+        return {True: self.trial.member(self.dataset), False: final.member(self.dataset)}
 
     def spec(self, seed: int = 1, *, validation: bool = True, precision: Precision = "float32") -> MemberSpec:
-        """Return a trial of a search, or without ``validation`` of final training, which holds nothing out."""
-        training = replace(self.work.training, precision=precision)
-        split = self._splits[self.work.validation if validation else 0]
-        return MemberSpec(model=self.work.model, training=training, split=split, seed=seed)
+        member = self._members[validation]
+        return replace(member, seed=seed, training=replace(member.training, precision=precision))
 
     def pack(
         self, slots: int, way: str, *, validation: bool = True, precision: Precision = "float32"
@@ -120,7 +78,8 @@ class Scene:
         """Return a full, warm pack of seeds 1..slots, and the approximate seconds of a step. It is at the end of its
         first epoch, so that an interval of one epoch draws one order of the rows, as in a search."""
         specs = [self.spec(seed, validation=validation, precision=precision) for seed in range(1, slots + 1)]
-        pack = make_pack(specs[0], self.data, slots, way)
+        compiled, captured = WAYS[way]
+        pack = Pack(specs[0], BUILD, self.data, slots=slots, compiled=compiled, captured=captured)
         state = self._state(specs[0].steps_per_epoch - WARM_UP)
         for spec in specs:
             pack.join(spec, state=state)
@@ -132,7 +91,7 @@ class Scene:
 
     def _state(self, step: int) -> MemberState:
         """Return weights that all members share; making a thousand would take longer than timing them."""
-        module = BUILD(self.work.model, generator=torch.Generator().manual_seed(1))
+        module = BUILD(self.trial.model, generator=torch.Generator().manual_seed(1))
         params = {name: value.detach().to(self.device) for name, value in module.named_parameters()}
         zeros = {name: torch.zeros_like(value) for name, value in params.items()}
         return MemberState(step=step, params=params, first=zeros, second=zeros)
@@ -161,7 +120,7 @@ class Scene:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
-def ways_of(device: str, *, quick: bool) -> Sequence[str]:
+def ways_of(device: str, *, quick: bool) -> tuple[str, ...]:
     """Return the ways that the device supports, the safest first."""
     if device == "cuda":
         return ("captured", "eager") if quick else ("captured", "compiled, captured", "eager")

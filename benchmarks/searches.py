@@ -10,17 +10,22 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ray import tune
 
 from ladder_search.console import Console
 from ladder_search.driver import cluster
 
+if TYPE_CHECKING:
+    from ladder_search.driver.search import SearchResult
+
 ROOT = Path(__file__).resolve().parents[1]
+NAME = "search"
 STATE = "state.json"
 
 
@@ -34,8 +39,20 @@ def prepared() -> Iterator[Path]:
         yield Path(name)
 
 
-def quiet() -> Console:
-    return Console(file=io.StringIO())
+def run_ours(folder: Path, trainable: type[tune.Trainable], **settings: Any) -> SearchResult:
+    """Run a search of the whole platform, as ``search.py`` does; raise ``RuntimeError`` unless all is stored."""
+    # Imported here, because the rival's searches do without.
+    from ladder_search.driver.search import run_search
+    from ladder_search.driver.settings import SearchSettings
+    from spaces import find_space
+
+    chosen = SearchSettings(root=str(folder), name=NAME, **settings)
+    console = Console(file=io.StringIO())
+    result = run_search(chosen, trainable=trainable, find_space=find_space, console=console)
+    if len(result.records) != chosen.trials or not result.stored or result.problems:
+        reasons = [record.reason for record in result.records]
+        raise RuntimeError(f"{len(reasons)} of {chosen.trials} trials, stored: {result.stored}, {result.problems}")
+    return result
 
 
 class Resettable(tune.Trainable):
@@ -55,49 +72,60 @@ class Resettable(tune.Trainable):
         self.steps = int(json.loads((Path(checkpoint) / STATE).read_text(encoding="utf-8"))["steps"])
 
 
-class EndTimes(tune.Callback):
-    """Records the end of each trial; costs microseconds."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedTrial:
+    """One ended trial of a plain Tune experiment; times are seconds since 1970."""
+
+    config: dict[str, Any]
+    result: dict[str, Any]
+    begun: float
+    ended: float
+
+
+class _Recorder(tune.Callback):
+    """Records the ended trials; costs microseconds."""
 
     def __init__(self) -> None:
-        self.ends: list[float] = []
+        self.trials: list[EndedTrial] = []
+        self._begun: dict[str, float] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._begun.setdefault(trial.trial_id, time.time())
+
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.ends.append(time.time())
+        begun, ended = self._begun[trial.trial_id], time.time()
+        self.trials.append(EndedTrial(config=trial.config, result=trial.last_result, begun=begun, ended=ended))
 
 
 def fit(
-    trainable: Any,
-    folder: Path,
-    *,
-    callbacks: list[tune.Callback],
-    param_space: Mapping[str, Any] | None = None,
-    **how: Any,
-) -> float:
-    """Run a plain Tune experiment, one CPU core per trial, on its own Ray; return the seconds of ``fit`` alone."""
-    with cluster.connected(None, print):
+    trainable: Any, folder: Path, param_space: dict[str, Any], *, callbacks: Sequence[tune.Callback] = (), **how: Any
+) -> tuple[float, list[EndedTrial]]:
+    """Run a plain Tune experiment, one CPU core per trial, on its own Ray; return the seconds of ``fit`` alone and the
+    trials in the order of their ends."""
+    recorder = _Recorder()
+    with cluster.connected(None, print), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": 1}),
-            param_space=dict(param_space or {}),
+            param_space=param_space,
             tune_config=tune.TuneConfig(**how),
             run_config=tune.RunConfig(
                 name="experiment",
                 storage_path=str(folder),
-                callbacks=callbacks,
+                callbacks=[recorder, *callbacks],
                 verbose=0,
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True, num_to_keep=1),
             ),
         )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            start = time.perf_counter()
-            results = tuner.fit()
-            duration = time.perf_counter() - start
+        start = time.perf_counter()
+        results = tuner.fit()
+        duration = time.perf_counter() - start
     if results.errors:
         raise RuntimeError(f"{len(results.errors)} trial(s) failed, the first with: {results.errors[0]}")
-    return duration
+    return duration, recorder.trials
 
 
 def process_table() -> dict[int, tuple[int, int, str]]:
@@ -152,3 +180,13 @@ def cpu_seconds(pid: int) -> float:
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory(pid: int) -> dict[str, int] | None:
+    """Return peak (VmHWM) and present sizes of a process in bytes, as named by Linux; None if it has ended."""
+    try:
+        lines = [line.split() for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        return None
+    sizes = {line[0].rstrip(":"): int(line[1]) * 1024 for line in lines if len(line) == 3 and line[2] == "kB"}
+    return sizes if "VmHWM" in sizes else None

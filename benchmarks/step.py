@@ -18,10 +18,12 @@ All ways of a study take turns, after "memory given back", because a process tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import argparse
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from statistics import median
 from unittest import mock
 
 import torch
@@ -144,7 +146,7 @@ def compare(report: Report, name: str, rounds: int, *, turn: float, compiling: b
     for way in times:
         if way.startswith("plain loop"):
             rivals["compiled" if "compiled" in way else "plain"].append(times[way])
-    fastest = {kind: min(of, key=lambda one: one.per(1)[1].median) for kind, of in rivals.items() if of}
+    fastest = {kind: min(of, key=lambda one: median(one.cpu)) for kind, of in rivals.items() if of}
     rows: list[Row] = []
     for way, times_of_way in times.items():
         members = runs[way][1] if way in runs else 1
@@ -152,12 +154,12 @@ def compare(report: Report, name: str, rounds: int, *, turn: float, compiling: b
         row: Row = {
             "step": way,
             **spread_cells("CPU ms", cpu),
-            "wall ms": wall.median,
+            "wall ms": median(wall),
             "times as fast as eager": members / times_of_way.over(times["eager"]),
         }
         row |= {f"as the plain loop, {kind}": members / times_of_way.over(rival) for kind, rival in fastest.items()}
-        row["GFLOP/s"] = None if way == "drawing" else flops / cpu.median / 1e6
-        rows.append({**row, "first step, s": first[way], "n": cpu.n})
+        row["GFLOP/s"] = None if way == "drawing" else flops / median(cpu) / 1e6
+        rows.append({**row, "first step, s": first[way], "n": rounds})
     report.table(f"{name}: {flops / 1e9:.3g} GFLOP a step, {steps} steps a turn", rows)
 
 
@@ -169,22 +171,20 @@ def square_peak(side: int, rounds: int) -> float:
     return 2.0 * side**3 / min(square_times.cpu) / 1e9
 
 
-OPTIONS = (
+@benchmark(
+    "What does one training step of one trial cost on one CPU core, in each way to do it?",
     Option("--studies", "whose steps", STUDIES, STUDIES[:1], {"nargs": "+", "metavar": "STUDY"}),
     Option("--rounds", "turns of every way", 7, 2),
     Option("--no-compile", "leave compiled programs out", False),
+    one_process=True,
 )
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    question = "What does one training step of one trial cost on one CPU core, in each way to do it?"
-    with benchmark(question, __doc__, *OPTIONS, one_process=True, arguments=arguments) as (report, options):
-        # Quick runs do not compile, which takes up to a minute per program the first time.
-        compiling, turn = not (options.quick or options.no_compile), 0.0 if options.quick else TURN_SECONDS
-        for name in options.studies:
-            compare(report, name, options.rounds, turn=turn, compiling=compiling)
-        side = 512 if options.quick else 2048
-        report.note(f"One {side} x {side} product reaches {square_peak(side, options.rounds):.0f} GFLOP/s.")
+def main(report: Report, options: argparse.Namespace) -> None:
+    # Quick runs do not compile, which takes up to a minute per program the first time.
+    compiling, turn = not (options.quick or options.no_compile), 0.0 if options.quick else TURN_SECONDS
+    for name in options.studies:
+        compare(report, name, options.rounds, turn=turn, compiling=compiling)
+    side = 512 if options.quick else 2048
+    report.note(f"One {side} x {side} product reaches {square_peak(side, options.rounds):.0f} GFLOP/s.")
 
 
 if __name__ == "__main__":

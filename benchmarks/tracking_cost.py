@@ -14,31 +14,32 @@ of the search until all is stored are reported separately.
 
 from __future__ import annotations
 
+import argparse
+import io
 import random
-import statistics
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from ray import tune
 from ray.air.integrations.mlflow import MLflowLoggerCallback
-from ray.tune.search import Searcher
 
 from benchmarks import searches
-from benchmarks.measure import Option, Row, Spread, benchmark, spread_cells
+from benchmarks.measure import Option, Report, Row, benchmark, spread_cells
 from benchmarks.searches import Resettable
 from benchmarks.stored import lost_and_doubled, stored_points
 from ladder_search import metrics
+from ladder_search.console import Console
 from ladder_search.driver.callback import SearchCallback
 from ladder_search.driver.halt import Halt
 from ladder_search.driver.ledger import Ledger
 from ladder_search.driver.progress import Progress
 from ladder_search.record.folder import StudyFolder
 from ladder_search.studies import find_study
-from ladder_search.tracking import DatasetInput, MetricPoint, NullTracker, SpoolTracker, Tracker
+from ladder_search.tracking import DatasetInput, NullTracker, SpoolTracker, Tracker
 from ladder_search.tracking.address import default_store
 from ladder_search.tracking.folder import SpoolFolder, load_status
 
@@ -74,33 +75,6 @@ class Working(Resettable):
         return {**history[-1], metrics.HISTORY: history, metrics.DIVERGED: False, "done": self.steps == reports}
 
 
-class Listed(Searcher):
-    """Suggests the same configurations in every search."""
-
-    def __init__(self, trials: int, reports: int, burn: float) -> None:
-        super().__init__(metric=metrics.VALIDATION_ERROR, mode="min")
-        settings = {**find_study("digits-100").trial().as_mapping()}
-        self._left = [
-            {
-                **{"key": f"t{number:04d}", "number": number, "name": "", "params": {"training/lr": 0.001}},
-                **{"settings": settings, "device": "cpu", "reports": reports, "burn": burn},
-            }
-            for number in range(trials)
-        ]
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        return self._left.pop(0) if self._left else None
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        pass
-
-    def save(self, checkpoint_path: str) -> None:
-        pass
-
-    def restore(self, checkpoint_path: str) -> None:
-        pass
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     seconds: float
@@ -110,7 +84,6 @@ class Outcome:
     """Seconds from the end of the search until the store is complete."""
     writer_cpu: float = 0.0
     """CPU seconds of the writer process between the two."""
-    database: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,11 +93,14 @@ class Size:
     burn: float
 
 
-def search(folder: Path, size: Size, callbacks: list[tune.Callback]) -> float:
-    listed = Listed(size.trials, size.reports, size.burn)
-    return searches.fit(
-        Working, folder, callbacks=callbacks, search_alg=listed, num_samples=size.trials, reuse_actors=True
-    )
+def search(folder: Path, size: Size, callbacks: Sequence[tune.Callback] = ()) -> float:
+    """Run the same configurations in every search; return its seconds."""
+    space = {
+        **{"number": tune.grid_search(list(range(size.trials))), "name": "", "params": {"training/lr": 0.001}},
+        **{"key": tune.sample_from(lambda spec: f"t{spec.config.number:04d}"), "device": "cpu"},
+        **{"settings": find_study("digits-100").trial().as_mapping(), "reports": size.reports, "burn": size.burn},
+    }
+    return searches.fit(Working, folder, space, callbacks=callbacks, reuse_actors=True)[0]
 
 
 def with_tracker(folder: Path, size: Size, tracker: Tracker) -> float:
@@ -135,7 +111,7 @@ def with_tracker(folder: Path, size: Size, tracker: Tracker) -> float:
         folder=study_folder,
         ledger=Ledger(study_folder.running),
         tracker=tracker,
-        progress=Progress(find_study("digits-100"), size.trials, 2, searches.quiet()),
+        progress=Progress(find_study("digits-100"), size.trials, 2, Console(file=io.StringIO())),
         epochs=size.reports * EPOCHS_PER_REPORT,
         tags={"study": "digits-100"},
         dataset=DATA,
@@ -150,14 +126,6 @@ def with_tracker(folder: Path, size: Size, tracker: Tracker) -> float:
     return duration
 
 
-def no_callback(folder: Path, size: Size) -> Outcome:
-    return Outcome(seconds=search(folder, size, []))
-
-
-def records_only(folder: Path, size: Size) -> Outcome:
-    return Outcome(seconds=with_tracker(folder, size, NullTracker()))
-
-
 def spool(folder: Path, size: Size) -> Outcome:
     store = default_store(folder)
     start = time.perf_counter()
@@ -169,13 +137,12 @@ def spool(folder: Path, size: Size) -> Outcome:
     starting = time.perf_counter() - start
     writer = load_status(SpoolFolder(folder / "spool")).pid
     cpu = searches.cpu_seconds(writer)
-    outcome = with_tracker(folder, size, tracker)
+    seconds = with_tracker(folder, size, tracker)
     used = searches.cpu_seconds(writer) - cpu
     start = time.perf_counter()
     if not tracker.close() or tracker.problems():
         raise RuntimeError(f"not everything was stored: {tracker.problems()}")
-    storing = time.perf_counter() - start
-    return Outcome(seconds=outcome, starting=starting, storing=storing, writer_cpu=used, database=folder / "mlflow.db")
+    return Outcome(seconds=seconds, starting=starting, storing=time.perf_counter() - start, writer_cpu=used)
 
 
 def ray_mlflow(folder: Path, size: Size) -> Outcome:
@@ -186,105 +153,69 @@ def ray_mlflow(folder: Path, size: Size) -> Outcome:
     open_store(store, EXPERIMENT, folder / "spool", "")
     starting = time.perf_counter() - start
     callback = MLflowLoggerCallback(tracking_uri=store, experiment_name=EXPERIMENT)
-    return Outcome(seconds=search(folder, size, [callback]), starting=starting, database=folder / "mlflow.db")
+    return Outcome(seconds=search(folder, size, [callback]), starting=starting)
 
 
-def check(database: Path, size: Size) -> Row:
+def check(store: str, size: Size) -> Row:
     """Compare a store with the reports of a ladder-search run's trials."""
     epochs = range(1, size.reports * EPOCHS_PER_REPORT + 1)
     keys = [f"t{number:04d}" for number in range(size.trials)]
     values = {(key, name, epoch): value(key, name, epoch) for key in keys for name in NAMES for epoch in epochs}
     values |= {(key, metrics.STEP, epoch): epoch * 10.0 for key in keys for epoch in epochs}
     expected = {(f"{SEARCH}/{key}", name, epoch): number for (key, name, epoch), number in values.items()}
-    lost, doubled = lost_and_doubled(expected, stored_points(f"sqlite:///{database}", EXPERIMENT))
+    lost, doubled = lost_and_doubled(expected, stored_points(store, EXPERIMENT))
     return {"points expected": len(expected), "lost or wrong": lost, "doubled": doubled}
 
 
-def cost_per_call(calls: int) -> list[Row]:
-    """Return the microseconds that a search spends on a call of the tracker; nothing is sent meanwhile."""
-    now = int(time.time() * 1000)
-    with tempfile.TemporaryDirectory() as name:
-        tracker = SpoolTracker(Path(name) / "spool", default_store(Path(name)), EXPERIMENT, start_writer=False)
-        points = [
-            MetricPoint(name=metric, value=0.1 * epoch, step=epoch, time_ms=now)
-            for epoch in range(EPOCHS_PER_REPORT)
-            for metric in NAMES
-        ]
-        params = {f"model/{number}": 0.1 for number in range(20)}
-        kinds: dict[str, Callable[[str], None]] = {
-            "start_run, 20 parameters": lambda key: tracker.start_run(key, name=key, params=params, tags={"a": "b"}),
-            f"log_metrics, {len(points)} points": lambda key: tracker.log_metrics(key, points),
-            f"log_metrics, {len(NAMES)} points": lambda key: tracker.log_metrics(key, points[: len(NAMES)]),
-            "set_tags": lambda key: tracker.set_tags(key, {"status": "COMPLETE"}),
-            "end_run": lambda key: tracker.end_run(key, "FINISHED"),
-        }
-        durations: dict[str, list[float]] = {kind: [] for kind in kinds}
-        for number in range(calls):
-            for kind, call in kinds.items():
-                start = time.perf_counter()
-                call(f"{SEARCH}/t{number:04d}")
-                durations[kind].append((time.perf_counter() - start) * 1e6)
-        tracker.close()
-    return [
-        {"call": kind, "µs": statistics.median(values), "99 %, µs": sorted(values)[int(0.99 * calls)], "n": calls}
-        for kind, values in durations.items()
-    ]
+OURS, RECORDS, RAY = "ladder-search", "records only", "Ray + MLflow"
+KINDS: dict[str, Callable[[Path, Size], Outcome]] = {
+    "no callback": lambda folder, size: Outcome(seconds=search(folder, size)),
+    RECORDS: lambda folder, size: Outcome(seconds=with_tracker(folder, size, NullTracker())),
+    OURS: spool,
+    RAY: ray_mlflow,
+}
 
 
-OPTIONS = (
+@benchmark(
+    "What does tracking cost a search?",
     Option("--rounds", "searches of every kind", 2, 1),
     Option("--trials", "trials of a search", 8, 4),
     Option("--burn", "CPU seconds between two reports", 0.25),
+    one_process=False,
 )
+def main(report: Report, options: argparse.Namespace) -> None:
+    # A trial of the studies on digits has ten reports of ten epochs.
+    size = Size(trials=options.trials, reports=2 if options.quick else 10, burn=options.burn)
+    outcomes: dict[str, list[Outcome]] = {kind: [] for kind in KINDS}
+    stored: list[Row] = []
+    for number in range(options.rounds):
+        for kind, run in KINDS.items():
+            with searches.prepared() as folder:
+                outcomes[kind].append(run(folder, size))
+                if kind == OURS:
+                    stored.append({"search": number + 1, **check(default_store(folder), size)})
+                elif kind == RAY:
+                    report.note(f"{RAY} stored {len(stored_points(default_store(folder), EXPERIMENT))} points.")
 
+    def over(these: list[Outcome], other: str) -> float:
+        return median(a.seconds / b.seconds for a, b in zip(these, outcomes[other], strict=True))
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    question = "What does tracking cost a search?"
-    with benchmark(question, __doc__, *OPTIONS, one_process=False, arguments=arguments) as (report, options):
-        # A trial of the studies on digits has ten reports of ten epochs.
-        size = Size(trials=options.trials, reports=2 if options.quick else 10, burn=options.burn)
-        kinds = {
-            "no callback": no_callback,
-            "records only": records_only,
-            "ladder-search": spool,
-            "Ray + MLflow": ray_mlflow,
+    rows: list[Row] = [
+        {
+            "tracking": kind,
+            **spread_cells("search, s", [one.seconds for one in these]),
+            "over records only": over(these, RECORDS),
+            "over ladder-search": over(these, OURS),
+            "made ready in, s": median(one.starting for one in these),
+            "stored after, s": median(one.storing for one in these),
+            "writer's CPU s": median(one.writer_cpu for one in these),
+            "n": len(these),
         }
-        outcomes: dict[str, list[Outcome]] = {kind: [] for kind in kinds}
-        stored: list[Row] = []
-        for number in range(options.rounds):
-            for kind, run in kinds.items():
-                with searches.prepared() as folder:
-                    outcome = run(folder, size)
-                    outcomes[kind].append(outcome)
-                    if kind == "ladder-search" and outcome.database is not None:
-                        stored.append({"search": number + 1, **check(outcome.database, size)})
-                    elif outcome.database is not None:
-                        n_points = len(stored_points(f"sqlite:///{outcome.database}", EXPERIMENT))
-                        report.note(f"Ray + MLflow stored {n_points} points.")
-        base = outcomes["records only"]
-        ours = outcomes["ladder-search"]
-        rows: list[Row] = []
-        for kind, these in outcomes.items():
-            rows.append(
-                {
-                    "tracking": kind,
-                    **spread_cells("search, s", Spread.of([one.seconds for one in these])),
-                    "over records only": _ratio(these, base),
-                    "over ladder-search": _ratio(these, ours),
-                    "made ready in, s": statistics.median(one.starting for one in these),
-                    "stored after, s": statistics.median(one.storing for one in these),
-                    "writer's CPU s": statistics.median(one.writer_cpu for one in these),
-                    "n": len(these),
-                }
-            )
-        work = size.trials * size.reports * size.burn
-        report.table(f"{size.trials} trials x {size.reports} reports x {size.burn:g} CPU s = {work:.0f} CPU s", rows)
-        report.table("What is in the store of ladder-search", stored)
-        report.table("What a call costs the search", cost_per_call(20 if options.quick else 500))
-
-
-def _ratio(these: list[Outcome], others: list[Outcome]) -> float:
-    return statistics.median(a.seconds / b.seconds for a, b in zip(these, others, strict=True))
+        for kind, these in outcomes.items()
+    ]
+    work = size.trials * size.reports * size.burn
+    report.table(f"{size.trials} trials x {size.reports} reports x {size.burn:g} CPU s = {work:.0f} CPU s", rows)
+    report.table("What is in the store of ladder-search", stored)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,37 +16,37 @@ import pytest
 import torch
 
 from benchmarks import crew, gpu_packs
-from benchmarks import scene as scenes
 from benchmarks.measure import Report, Row
 from benchmarks.plain_loop import PlainLoop
-from ladder_search.studies import find_study
+from benchmarks.scene import Scene
+from ladder_search.data import datasets
 from ladder_search.training.evaluation import labelled_statistics, scores
 
 
 @pytest.mark.parametrize(("study", "steps"), [("mnist-100-full", 75_000), ("digits-100", 750)])
-def test_a_trial_is_the_studys(study: str, steps: int) -> None:
-    published, work = find_study(study), scenes.WORKLOADS[study]
-
-    assert (work.model, work.training) == (published.model, published.training)
-    assert (work.labels, work.validation) == (published.data.labels, published.data.validation)
+def test_a_trial_has_the_length_of_the_studys(study: str, steps: int) -> None:
     # 500 steps in an epoch of 50,000 images, 10 in one of 1,000.
-    assert scenes.Scene(study, "cpu", quick=True, until=0.0).spec().total_steps == steps
+    assert Scene(study, "cpu").spec().total_steps == steps
+
+
+def test_the_random_images_have_the_size_of_the_data() -> None:
+    digits, random = datasets.load("digits"), Scene("digits-100", "cpu").dataset
+    assert (random.train_x.shape, random.full_scale) == (digits.train_x.shape, digits.full_scale)
 
 
 def test_ten_seeds_are_trained_on_all_images() -> None:
-    scene = scenes.Scene("mnist-100-full", "cpu", quick=True, until=0.0)
-    assert scene.spec(validation=False).total_steps == 90_000
+    assert Scene("mnist-100-full", "cpu").spec(validation=False).total_steps == 90_000
 
 
 def test_a_pack_stands_at_the_end_of_an_epoch() -> None:
-    scene = scenes.Scene("digits-100", "cpu", quick=True, until=0.0)
+    scene = Scene("digits-100", "cpu")
     pack, step_seconds = scene.pack(2, "eager")
     assert step_seconds > 0
     assert {slot: report.step for slot, report in pack.run(1).items()} == {0: 11, 1: 11}
 
 
 def test_the_rival_judges_weights_as_we_do() -> None:
-    scene = scenes.Scene("digits-100", "cpu", quick=True, until=0.0)
+    scene = Scene("digits-100", "cpu")
     spec, data = scene.spec(), scene.data
     loop = PlainLoop(spec, data)
     loop.run(3)
@@ -60,67 +60,79 @@ def test_the_rival_judges_weights_as_we_do() -> None:
     assert 0.7 < ours[0] < 1.0  # random images of random classes
 
 
-def benchmark(limit: float = 100.0) -> gpu_packs.Benchmark:
+@pytest.fixture
+def bench() -> Iterator[gpu_packs.Benchmark]:
+    """A benchmark with 100 seconds left."""
     report = Report("?", argparse.Namespace(output=None))
-    return gpu_packs.Benchmark(report, "digits-100", "cpu", quick=True, limit=limit)
-
-
-def test_a_section_that_overruns_is_ended_and_the_next_goes_on(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bench = benchmark()
-    arguments: dict[str, Any] = {"way": "eager", "members": (1,), "to_the_end": True}
-    monkeypatch.setattr(gpu_packs, "GRACE_SECONDS", 0.0)
-
-    assert bench.section("first", "sweep", 0.01, **arguments) == []  # starting a process takes longer
-    assert not multiprocessing.active_children()
-    assert "first: cut off, the time was up" in capsys.readouterr().out
-
-    bench.section("second", "no such section", 60.0)
-    assert "no such section: KeyError" in capsys.readouterr().out
-    (row,) = bench.section("third", "sweep", 60.0, **arguments)
-    assert row["K"] == 1
-    assert bench.section("fourth", "sweep", 60.0, **{**arguments, "way": "by magic"}) == []
-    assert "by magic, float32, K=1: KeyError" in capsys.readouterr().out
-
-    bench._process.kill()
-    assert bench.section("fifth", "sweep", 60.0, **arguments) == []
-    assert "fifth: its process died with exit status -9" in capsys.readouterr().out
+    bench = gpu_packs.Benchmark(report, "digits-100", "cpu", quick=True, limit=100.0)
+    yield bench
     bench.stop()
     assert not multiprocessing.active_children()
 
 
-def test_no_section_begins_when_the_time_is_up(capsys: pytest.CaptureFixture[str]) -> None:
-    bench = benchmark(limit=1.0)
-    assert bench.section("late", "sweep", 60.0, way="eager", members=(1,), to_the_end=True) == []
-    assert "late: left out, the time was up" in capsys.readouterr().out
-    assert bench._process is None
+def test_a_line_that_overruns_is_ended_and_the_next_section_goes_on(
+    bench: gpu_packs.Benchmark, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments: dict[str, Any] = {"way": "eager", "precision": "float32"}
+    monkeypatch.setattr(gpu_packs, "GRACE_SECONDS", 0.0)
+
+    with bench.section("first", 0.5) as section:  # starting a process takes longer
+        assert section.ask("K=1", "epochs", slots=1, **arguments) is None
+        assert section.ask("K=2", "epochs", slots=2, **arguments) is None  # nobody is there to ask
+    assert not multiprocessing.active_children()
+    assert "first: K=1: cut off, the time was up" in capsys.readouterr().out
+
+    assert bench.measure("second", 60.0, "no such line") == []
+    assert "no such line: KeyError" in capsys.readouterr().out
+    (row,) = bench.measure("third", 60.0, "epochs", slots=1, **arguments)
+    assert row["K"] == 1
+    assert bench.measure("fourth", 60.0, "epochs", slots=1, **{**arguments, "way": "by magic"}) == []
+    assert "fourth: epochs: KeyError: 'by magic'" in capsys.readouterr().out
+
+    (process,) = multiprocessing.active_children()
+    process.kill()
+    assert bench.measure("fifth", 60.0, "epochs", slots=1, **arguments) == []
+    assert "fifth: epochs: a process died with exit status -9" in capsys.readouterr().out
+
+
+def test_no_line_begins_when_the_time_is_up(bench: gpu_packs.Benchmark, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.measure("late", -1.0, "epochs", slots=1, way="eager", precision="float32") == []
+    assert "late: epochs: left out, the time was up" in capsys.readouterr().out
+
+
+def test_the_sweep_ends_where_a_larger_pack_gains_nothing_or_none_runs(
+    bench: gpu_packs.Benchmark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: dict[int, float | None] = {1: 100.0, 4: 200.0, 16: 201.0, 64: 900.0, 128: None, 256: None, 512: 950.0}
+
+    def ask(self: gpu_packs.Section, name: str, verb: str, *, slots: int, **arguments: object) -> Row | None:
+        row: Row | None = None if rates[slots] is None else {"K": slots, "member-steps per s": rates[slots]}
+        self.rows += [row] if row else []
+        return row
+
+    monkeypatch.setattr(gpu_packs.Section, "ask", ask)
+    swept = bench.sweep("?", 60.0, "eager", list(rates), to_the_end=False)
+    assert [row["K"] for row in swept] == [1, 4, 16]
+    swept = bench.sweep("?", 60.0, "eager", list(rates), to_the_end=True)
+    assert [row["K"] for row in swept] == [1, 4, 16, 64]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a form of the rival that fails: a graph without a GPU")
-def test_a_form_of_the_rival_that_fails_costs_the_others_nothing() -> None:
-    told: list[tuple[str, Any]] = []
-    crew.measure(
-        "digits-100",
-        "cpu",
-        lambda kind, value: told.append((kind, value)),
-        counts=(2,),
-        forms=("captured", "eager"),
-        window=0.3,
-        until=time.monotonic() + 60,
-        environment={},
-        under="here",
-        check=lambda: None,
-    )
+def test_a_form_of_the_rival_that_fails_costs_the_others_nothing(
+    bench: gpu_packs.Benchmark, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gpu_packs, "FORMS", ("captured", "eager"))
+    monkeypatch.setattr(gpu_packs, "COUNTS", (2,))
+    bench.device, device = "cuda", "cpu"
+    monkeypatch.setattr(gpu_packs, "Scene", lambda study, _: Scene(study, device))
 
-    assert [kind for kind, _ in told] == ["problem", "row"]
-    assert told[0][1].startswith("rival captured, 2 processes, here: ")
-    row = told[1][1]
-    assert (row["form"], row["processes"]) == ("eager", 2)
+    (row,) = bench.rivals(under_mps=False)
+
+    assert "captured, 2 processes: " in capsys.readouterr().out
+    assert (row["form"], row["processes"], row["under"]) == ("eager", 2, "without MPS")
     # A trial has 750 steps and 75 evaluations; two are trained at a time.
-    one = 750 * row["ms per step of one"] / 1e3 + 75 * row["evaluation, ms"] / 1e3
+    one = 750 * float(row["ms per step of one"] or 0) / 1e3 + 75 * float(row["evaluation, ms"] or 0) / 1e3
     assert row["trials per hour"] == pytest.approx(2 * 3600 / one)
-    assert not multiprocessing.active_children()
 
 
 CONTROL = """#!/bin/sh
@@ -161,15 +173,15 @@ def test_a_service_that_serves_nobody_is_told(notes: Path, monkeypatch: pytest.M
 
 
 def test_a_service_that_does_not_start_is_left_out(
-    notes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bench: gpu_packs.Benchmark, notes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MPS_EXIT", "1")
-    assert gpu_packs.rivals(benchmark(), "digits-100", "cpu", quick=True, under_mps=True) == []
-    assert "rival under MPS: left out, MPS does not start: exit status 1" in capsys.readouterr().out
+    assert bench.rivals(under_mps=True) == []
+    assert "under MPS: left out, MPS does not start: exit status 1" in capsys.readouterr().out
     assert notes.read_text().splitlines()[-1] == " quit pipe"
 
     monkeypatch.setenv("PATH", "/nonexistent")
-    assert gpu_packs.rivals(benchmark(), "digits-100", "cpu", quick=True, under_mps=True) == []
+    assert bench.rivals(under_mps=True) == []
     assert "there is no nvidia-cuda-mps-control" in capsys.readouterr().out
 
 

@@ -17,7 +17,7 @@ from ladder_search.training.pack import MemberSpec, Pack, TrainingData
 
 
 def trained(epochs: int) -> tuple[MemberSpec, TrainingData, PlainTraining]:
-    scene = Scene("digits-100", "cpu", quick=True, until=0.0)
+    scene = Scene("digits-100", "cpu")
     data, spec = scene.data, scene.spec(3)
     spec = replace(spec, training=replace(spec.training, epochs=4))
     training = PlainTraining(spec, data, compiled=False)
@@ -78,6 +78,6 @@ def test_the_plan_holds_the_published_points_first_and_reports_where_ours_do() -
     # A report every ten epochs, one at the rung of a third of 75 epochs, and one at the end.
     assert plan["report_at"] == [10, 20, 25, 30, 40, 50, 60, 70, 75]
     assert plan["rungs"] == [25]
-    published, baseline, *suggested = (one["settings"] for one in plan["configurations"])
+    published, baseline, *suggested = plan["configurations"].values()
     assert published["model"]["lambda_"][0] == 1000.0 and baseline["model"]["decoder"] == "none"
     assert len({one["training"]["lr"] for one in suggested}) == 3

@@ -41,7 +41,6 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
         ["gpu_table_1", "--device", "cpu", "--models", "static", "rladder"],
         ["sampler_seeding"],
         pytest.param(["cpu_arrangements"], marks=pytest.mark.timeout(300)),  # three processes that import torch
-        ["precision"],
         pytest.param(["packed_search"], marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
     ],
     ids=" ".join,
