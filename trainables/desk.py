@@ -207,7 +207,7 @@ class HostSeat:
             try:
                 self._sit("")
             except (MemoryError, ResourceError) as error:
-                return Stretch(epoch=0, step=0, history=[], refused=_first_line(error))
+                return Stretch(epoch=0, step=0, history=[], refused=str(getattr(error, "cause", error)))
         with self._lost_with_its_host():
             answer, stopping = self._host.train.remote(self._key, until), False
             while not ray.wait([answer], timeout=0.5)[0]:
@@ -255,8 +255,3 @@ class HostSeat:
             raise SeatLostError(
                 f"the process that trained {self._key} has died; the trial restarts from its checkpoint."
             ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    cause = getattr(error, "cause", error)
-    return str(cause)

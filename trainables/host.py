@@ -249,7 +249,8 @@ class OwnSeat:
     def __init__(self, dataset: Dataset, config: Mapping[str, Any]) -> None:
         torch.set_num_threads(config["threads"])
         device = torch.device(config["device"])
-        self.host = Host(dataset, trials=1, device=device, sources=_kept(config["keeper"], device))
+        sources = None if config["keeper"] is None else KeptSources(config["keeper"], device)
+        self.host = Host(dataset, trials=1, device=device, sources=sources)
 
     @property
     def taken(self) -> bool:
@@ -307,10 +308,6 @@ def _read_best(checkpoint: Path | None, measure: Measure) -> float:
     if checkpoint is None or not (checkpoint / BEST).is_file():
         return measure.worst
     return float(json.loads((checkpoint / BEST).read_text(encoding="utf-8"))[VALIDATION_ERROR])
-
-
-def _kept(keeper: str | None, device: torch.device) -> Networks | None:
-    return None if keeper is None else KeptSources(keeper, device)
 
 
 def _row(epoch: int, reports: list[IntervalReport], scores: list[dict[str, float]], diverged: bool) -> dict[str, Any]:

@@ -12,9 +12,9 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +77,7 @@ class PackHost:
         self._sources: Any = None
         self._sources_lock = threading.Lock()
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._waiting: dict[str, Callable[[Stretch | BaseException], None]] = {}
+        self._waiting: dict[str, Future[Stretch]] = {}
         self._processes: dict[str, int] = {}
         self._expected: set[str] = set()
         self._looked = self._ended = 0.0
@@ -129,19 +129,17 @@ class PackHost:
 
     async def train(self, key: str, until: int) -> Stretch:
         """Train a seated trial to epoch ``until`` and return its stretch."""
-        loop, future = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
+        stretch: Future[Stretch] = _future()
 
         def head_for() -> None:
             self._expected.discard(key)
             if self._host is None or key not in self._host.guests:
-                _settle(loop, future, SeatLostError(f"{key} has lost its slot; it restarts from its checkpoint."))
-                return
-            self._waiting[key] = partial(_settle, loop, future)
+                raise SeatLostError(f"{key} has lost its slot; it restarts from its checkpoint.")
+            self._waiting[key] = stretch
             self._host.head_for(key, until)
 
-        self._calls.put(head_for)
-        stretch: Stretch = await future
-        return stretch
+        await self._call(head_for)
+        return await asyncio.wrap_future(stretch)
 
     async def hurry(self, key: str) -> None:
         """End a trial's stretch after the current interval."""
@@ -149,7 +147,7 @@ class PackHost:
         def hurry() -> None:
             stretch = self._host_in_use().hurry(key)
             if stretch is not None:
-                self._waiting.pop(key)(stretch)
+                self._waiting.pop(key).set_result(stretch)
 
         await self._call(hurry)
 
@@ -163,17 +161,16 @@ class PackHost:
 
     async def _call(self, run: Callable[[], Any]) -> Any:
         """Run a function in the training thread, before its next interval."""
-        loop, future = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
+        outcome = _future()
 
-        def done() -> None:
+        def call() -> None:
             try:
-                outcome = run()
+                outcome.set_result(run())
             except BaseException as error:
-                outcome = error
-            _settle(loop, future, outcome)
+                outcome.set_exception(error)
 
-        self._calls.put(done)
-        return await future
+        self._calls.put(call)
+        return await asyncio.wrap_future(outcome)
 
     def _work(self) -> None:
         while True:
@@ -183,8 +180,8 @@ class PackHost:
                     self._interval(self._host)
             except BaseException as error:
                 # The pack, and on a GPU the process, may be corrupt: its trials restart from checkpoints on a new host.
-                for settle in self._waiting.values():
-                    settle(error)
+                for stretch in self._waiting.values():
+                    stretch.set_exception(error)
                 time.sleep(1.0)  # let the replies reach the trials
                 os._exit(1)
 
@@ -228,9 +225,9 @@ class PackHost:
         account.trial_intervals += training
         account.trained_s += self._last_s
         for key, stretch in arrived.items():
-            settle = self._waiting.pop(key, None)
-            if settle is not None:
-                settle(stretch)
+            waiting = self._waiting.pop(key, None)
+            if waiting is not None:
+                waiting.set_result(stretch)
                 if not stretch.diverged and not stretch.refused:
                     self._expected.add(key)
 
@@ -280,7 +277,7 @@ class PackHost:
                 raise
             for key, stretch in self._host_in_use().give_up(reason).items():
                 if key in self._waiting:
-                    self._waiting.pop(key)(stretch)
+                    self._waiting.pop(key).set_result(stretch)
             raise MemoryError(reason) from error
 
     def _forget(self, key: str) -> None:
@@ -304,13 +301,8 @@ def _reason(error: Exception) -> str | None:
     return out_of_memory(error)
 
 
-def _settle(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], outcome: Any) -> None:
-    def settle() -> None:
-        if future.done():
-            return
-        if isinstance(outcome, BaseException):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)
-
-    loop.call_soon_threadsafe(settle)
+def _future() -> Future[Any]:
+    """Return a future for the training thread, which the end of the awaiting call cannot cancel."""
+    future: Future[Any] = Future()
+    future.set_running_or_notify_cancel()
+    return future

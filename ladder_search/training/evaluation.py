@@ -26,22 +26,15 @@ _NUMBERS_AT_ONCE = 8192 * 1000
 _ON_CUDA = 8
 
 
-class _Statistics(nn.Module):
-    def __init__(self, model: Network) -> None:
+class _Method(nn.Module):
+    """Makes a method of a model callable through ``functional_call``."""
+
+    def __init__(self, model: Network, name: str) -> None:
         super().__init__()
-        self.model = model
+        self.model, self._name = model, name
 
-    def forward(self, *minibatches: Tensor) -> dict[str, Tensor]:
-        return self.model.statistics(*minibatches)
-
-
-class _Scores(nn.Module):
-    def __init__(self, model: Network) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        return self.model.scores(*inputs)
+    def forward(self, *inputs: Tensor) -> Any:
+        return getattr(self.model, self._name)(*inputs)
 
 
 def labelled_statistics(
@@ -51,7 +44,7 @@ def labelled_statistics(
 
     ``rows`` are each member's labelled minibatches of an epoch, (K, minibatches, rows) indices into the data.
     """
-    call, dtype = _over_members(_Statistics(model), stacking), _dtype(params)
+    call, dtype = _over_members(_Method(model, "statistics"), stacking), _dtype(params)
     members, minibatches, size = rows.shape
     at_once = max(1, _rows_at_once(model, feed.x) // (members * size))
     total: Stack = {}
@@ -131,7 +124,7 @@ class Evaluation:
 
 
 def _sums(model: Network, state: Stack, feed: Feed, rows: Tensor, stacking: Stacking) -> Tensor:
-    call, dtype, members = _over_members(_Scores(model), stacking), _dtype(state), len(rows)
+    call, dtype, members = _over_members(_Method(model, "scores"), stacking), _dtype(state), len(rows)
     total = torch.zeros((members, len(model.measures) + 1), dtype=torch.float64, device=rows.device)
     at_once = model.scored_rows or _rows_at_once(model, feed.x) // members
     with torch.no_grad():
