@@ -2,7 +2,8 @@
 
 An arrangement is P processes of T threads, each with a pack of K members or with the plain PyTorch loop, eager or
 compiled, in float32 or with bfloat16 products. Its figure is the member-steps per second of all its processes,
-including batches, noise and the interval's read-back. The rivals are one plain loop per core. All arrangements stay
+including batches, noise and the interval's read-back. The rivals are one plain loop per core; ``step.py`` compares
+single processes. All arrangements stay
 alive and take turns; in a turn the processes start together and are counted over a common window (``crew.py``).
 
     python -m benchmarks.cpu_arrangements
@@ -42,17 +43,14 @@ class Arrangement:
 
 
 def arrangements(cores: int, members: Sequence[int], *, compiled: bool, bf16: bool) -> list[Arrangement]:
-    """Return the rivals, then packs: one process per core, one process on one core, one process with all cores."""
-    result: list[Arrangement] = []
-    for processes in dict.fromkeys((cores, 1)):
-        result += [Arrangement(program=Program(adam=adam), processes=processes) for adam in ("foreach", "fused")]
-        if compiled:
-            result.append(Arrangement(program=Program(way="compiled"), processes=processes))
+    """Return the rivals, one per core, then packs: one process per core, and one process with all cores."""
+    result = [Arrangement(program=Program(adam=adam), processes=cores) for adam in ("foreach", "fused")]
+    if compiled:
+        result.append(Arrangement(program=Program(way="compiled"), processes=cores))
     for precision in ("float32", "bf16") if bf16 else ("float32",):
         for way in ("eager", "compiled") if compiled else ("eager",):
             packs = [Arrangement(program=Program(members=k, way=way, precision=precision)) for k in members]  # type: ignore[arg-type]
             result += [replace(one, processes=cores) for one in packs]
-            result += [replace(one, processes=1) for one in packs if one.program.members == 1]
             result += [replace(one, processes=1, threads=cores) for one in packs if one.compiled]
     return list(dict.fromkeys(result))
 
@@ -95,11 +93,11 @@ def compare(report: Report, study: str, all_: Sequence[Arrangement], *, cores: i
     turns, first = measure(study, all_, cores=cores, rounds=rounds, window=window)
     rates = {one: [rate(turn) for turn in rounds_of_one] for one, rounds_of_one in turns.items()}
 
-    def rival(processes: int, compiled: bool) -> Arrangement | None:
-        loops = [o for o in all_ if (o.program.members, o.processes, o.compiled) == (0, processes, compiled)]
+    def rival(compiled: bool) -> Arrangement | None:
+        loops = [one for one in all_ if not one.program.members and one.compiled == compiled]
         return max(loops, key=lambda one: median(rates[one]), default=None)
 
-    eager, compiled = rival(cores, False), rival(cores, True)
+    eager, compiled = rival(False), rival(True)
     rows: list[Row] = []
     for one in all_:
         cpu = median(sum(t.cpu for t in turn) / sum(t.done for t in turn) for turn in turns[one])
@@ -122,12 +120,6 @@ def compare(report: Report, study: str, all_: Sequence[Arrangement], *, cores: i
         best = max(ours, key=lambda one: median(rates[one]))
         against = [f"{ratio(turns, best, other):.2f} x {other.name}" for other in (eager, compiled) if other]
         report.note(f"{study}, fastest in {precision}: {best.name}; {' and '.join(against)}.")
-    for way in dict.fromkeys(one.program.way for one in all_):
-        solo, other = Arrangement(program=Program(members=1, way=way), processes=1), rival(1, way == "compiled")
-        if solo in turns and other is not None:
-            report.note(
-                f"{study}, one process, {way}: a pack of 1 does {ratio(turns, solo, other):.2f} x {other.name}."
-            )
 
 
 @benchmark(

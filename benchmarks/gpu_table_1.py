@@ -58,7 +58,7 @@ MODELS = ("static", "rladder", "temporal", "hierarchical", "no-feedback", "no-pr
 """In training order; networks with the largest differences come first."""
 MORE = ("no-classes",)
 TIMED_STEPS = 30
-SAME = ("channels", "lr", "seeds", "quick")
+SAME = ("channels", "seeds", "quick")
 """Options, besides the epochs, that results in one table must share."""
 RESULTS = "Every seed"
 
@@ -155,7 +155,6 @@ def runner(kind: str, digits: Dataset, options: argparse.Namespace, device: torc
         study.trial(),
         data=replace(study.data, validation=0),
         model=table_1_model(kind, data, channels=options.channels),
-        training=study.training if options.lr is None else replace(study.training, lr=options.lr),
     )
     spec.check_fits(dataset)
     pack = spec.pack(dataset, slots=options.seeds, compiled=options.compiled, device=device)
@@ -278,7 +277,6 @@ def earlier(path: Path, options: argparse.Namespace) -> list[Row]:
     Option("--channels", "channels of the lowest level; the studies' own are 32", CHANNELS, 2),
     Option("--seeds", "seeds of each network", SEEDS),
     Option("--epochs", "epochs of every network (as many as fit into the limit)", how={"type": int}),
-    Option("--lr", "learning rate (the studies' own)", how={"type": float}),
     Option("--limit", "seconds for all", LIMIT_SECONDS),
     Option("--compiled", "compile the steps", False),
     Option("--add", "an earlier call's result, for one table", how={"type": Path, "metavar": "FILE.json"}),

@@ -210,13 +210,11 @@ def torment(folder: Path, arguments: Sequence[str], kills: int, dice: random.Ran
     Option("--scheduler", "scheduler of the searches", "asha"),
     Option("--sampler", "sampler of the searches", "tpe"),
     Option("--dice", "seed of moments and targets", 0),
-    Option("--at-once", "trials at the same time; with more they differ", 1),
     one_process=False,
 )
 def main(report: Report, options: argparse.Namespace) -> None:
     sizes = ("--trials", "3", "--epochs", "60") if options.quick else ("--trials", "6", "--epochs", "300")
     line = [*SEARCH, *sizes, "--scheduler", options.scheduler, "--sampler", options.sampler]
-    line += ["--max-concurrent", str(options.at_once)]
     dice = random.Random(options.dice)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="ladder-search-kills-", ignore_cleanup_errors=True) as place:

@@ -221,9 +221,9 @@ def table(found: Mapping[str, list[Searched]], cores: int) -> list[Row]:
     """Return one line per side."""
 
     def over(name: str, other: str) -> float | None:
-        pairs = zip(found[name], found.get(other, []), strict=False)
-        ratios = [a.per_minute / b.per_minute for a, b in pairs]
-        return median(ratios) if ratios else None
+        if other not in found:
+            return None
+        return median(a.per_minute / b.per_minute for a, b in zip(found[name], found[other], strict=True))
 
     return [
         {
@@ -289,7 +289,6 @@ def agreement(packed: Searched, solo: Searched) -> str:
     Option("--trials", "trials of every search", 64, 4),
     Option("--epochs", "length of a trial (the study's; quick: 10)", None, 10, {"type": int}),
     Option("--rounds", "searches of every side", 3, 1),
-    Option("--fewer", "rounds of the eager rival and of --slots 1 (all)", how={"type": int, "metavar": "N"}),
     Option("--slots", "sides of ours", ("auto", "1"), ("1",), {"nargs": "+", "metavar": "K"}),
     Option("--schedulers", "schedulers", ("fifo", "asha"), ("fifo",), {"nargs": "+", "choices": ("fifo", "asha")}),
     Option("--no-rivals", "measure ours alone", False),
@@ -308,8 +307,6 @@ def main(report: Report, options: argparse.Namespace) -> None:
         results: dict[str, list[Searched]] = {name: [] for name in sides}
         for number in range(options.rounds):
             for name in sides:
-                if name in (EAGER, SOLO) and options.fewer is not None and number >= options.fewer:
-                    continue
                 results[name].append(run_side(name, settings, plan))
                 say(f"{scheduler} {number + 1}: {name}, {results[name][-1].wall:.0f} s")
         title = f"{options.study}, {scheduler}: {options.trials} trials of {plan['epochs']} epochs"

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections import Counter
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -85,17 +84,13 @@ def counted(store: str, trials: int) -> Row:
         for epoch in range(1, EPOCHS + 1)
     }
     runs = stored_runs(store, STUDY)
-    states = Counter(run.status for run in runs)
     points = [point for point in stored_points(store, STUDY) if point[0] != f"{prefix}/search"]
     lost, doubled = lost_and_doubled(expected, points)
-    keys.append(f"{prefix}/search")
     return {
         "runs": len(runs),
-        "runs missing": len(set(keys) - {run.key for run in runs}),
-        "runs too many": len(runs) - len({run.key for run in runs}.intersection(keys)),
-        "left RUNNING": states["RUNNING"],
-        "not FINISHED": len(runs) - states["FINISHED"],
-        "without parent": sum(run.parent is None for run in runs) - 1,
+        "runs missing": len({*keys, f"{prefix}/search"} - {run.key for run in runs}),
+        "left RUNNING": sum(run.status == "RUNNING" for run in runs),
+        "not FINISHED": sum(run.status != "FINISHED" for run in runs),
         "points expected": len(expected),
         "lost": lost,
         "doubled": doubled,

@@ -1,4 +1,4 @@
-"""The specification of a member of a pack, and its schedules."""
+"""The specification of a member of a pack."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ladder_search.data.splits import Split
 from ladder_search.nn.protocol import ModelConfig
-from ladder_search.training.schedules import learning_rate
 from ladder_search.training.settings import TrainingConfig
 
 
@@ -83,28 +82,3 @@ class MemberSpec:
     @property
     def total_steps(self) -> int:
         return self.steps_per_epoch * self.training.epochs
-
-
-class Clock:
-    """A member's current step and its schedules."""
-
-    def __init__(self, spec: MemberSpec) -> None:
-        self.spec = spec
-        self.step = 0
-
-    def rate(self, step: int) -> float:
-        training = self.spec.training
-        epoch = min(step // self.spec.steps_per_epoch, training.epochs - 1)
-        return learning_rate(epoch, base=training.lr, epochs=training.epochs, decay_start=training.decay_start)
-
-    def rates(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
-        length = self.spec.steps_per_epoch
-        epochs = steps // length
-        of_epoch = [self.rate(epoch * length) for epoch in range(epochs[0], epochs[-1] + 1)]
-        rates: NDArray[np.float64] = np.array(of_epoch)[epochs - epochs[0]]
-        return rates
-
-    def progress(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Fraction of the run completed before each of ``steps``; 1 past its end."""
-        fractions: NDArray[np.float64] = np.minimum(steps / self.spec.total_steps, 1.0)
-        return fractions

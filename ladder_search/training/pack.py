@@ -24,11 +24,11 @@ from ladder_search.nn.protocol import SOURCES, Stacking
 from ladder_search.training import seeding
 from ladder_search.training.evaluation import Evaluation, labelled_statistics, scores
 from ladder_search.training.feeds import Feed, Stream, TrainingData
-from ladder_search.training.member import Clock, MemberSpec
+from ladder_search.training.member import MemberSpec
 from ladder_search.training.memory import LARGE_BLOCK, keep_large_blocks
 from ladder_search.training.noise import noise_keys
 from ladder_search.training.program import Stack, make_step
-from ladder_search.training.schedules import adam_scale
+from ladder_search.training.schedules import adam_scale, learning_rate
 from ladder_search.training.stepping import Stepper, capture_graph
 
 __all__ = ["Build", "IntervalReport", "MemberSpec", "MemberState", "Pack", "TrainingData"]
@@ -199,7 +199,7 @@ class Pack:
                 f"all {self.slots} slots of the pack are taken; wait until a member leaves or start another pack."
             )
         slot = free[0]
-        seat = _Seat(Clock(spec), self._data.stream(spec))
+        seat = _Seat(spec, self._data.stream(spec), state.step if state else 0)
         constants = {name: value for name, value in spec.taken_over.items() if name.startswith(SOURCES)}
         if state is None:
             fresh = self._build(spec.model, generator=seeding.generator(spec.seed, seeding.INITIAL_WEIGHTS))
@@ -224,7 +224,6 @@ class Pack:
             self._hyper[name][slot].copy_(torch.tensor(values_, dtype=self._dtype))
         self._statistics_rows[slot].copy_(torch.from_numpy(seat.stream.statistics_rows()))
         self._validation_rows[slot].copy_(torch.from_numpy(spec.split.validation))
-        seat.clock.step = state.step
         self._seats[slot] = seat
         return slot
 
@@ -243,7 +242,7 @@ class Pack:
             {name: stacked[slot].detach().to(target, copy=True) for name, stacked in stack.items()}
             for stack in (self._params, self._first, self._second, self._carried)
         )
-        return MemberState(step=seat.clock.step, params=params, first=first, second=second, carried=carried)
+        return MemberState(step=seat.step, params=params, first=first, second=second, carried=carried)
 
     def run(self, steps: int, slots: Collection[int] | None = None) -> dict[int, IntervalReport]:
         """Train ``slots``, by default all seated ones, for ``steps`` steps, and return a report per slot.
@@ -269,12 +268,11 @@ class Pack:
         milliseconds = (time.perf_counter() - started) * 1e3 / steps
         reports = {}
         for slot, seat in seated.items():
-            clock = seat.clock
-            clock.step += steps
+            seat.step += steps
             reports[slot] = IntervalReport(
-                step=clock.step,
+                step=seat.step,
                 terms=dict(zip(self._term_names, means[slot], strict=True)),
-                learning_rate=clock.rate(clock.step - 1),
+                learning_rate=seat.rate(seat.step - 1),
                 step_time_ms=milliseconds,
                 finite=finite[slot],
             )
@@ -322,7 +320,7 @@ class Pack:
         seated, statistics = self.statistics(slots)
         networks = {}
         for row, slot in enumerate(seated):
-            module = self._build(self._seat(slot).clock.spec.model, generator=seeding.generator(0)).to(self._dtype)
+            module = self._build(self._seat(slot).spec.model, generator=seeding.generator(0)).to(self._dtype)
             stacks = {**self._params, **self._constants}
             tensors = {name: stacked[slot].detach().cpu().clone() for name, stacked in stacks.items()}
             tensors |= {name: value[row].cpu() for name, value in statistics.items()}
@@ -358,13 +356,12 @@ class Pack:
         keys = np.zeros((steps, self.slots), np.int64)
         rows: list[NDArray[np.int64]] = []
         for slot, seat in seated.items():
-            clock = seat.clock
-            updates = np.arange(clock.step, clock.step + steps)
-            scales[:2, :, slot] = adam_scale(updates + 1, clock.rates(updates))
-            scales[2, :, slot] = clock.progress(updates)
-            scales[3, :, slot] = clock.spec.training.clip_norm or 1.0
-            keys[:, slot] = noise_keys(clock.spec.seed, clock.step, steps)
-            tables = seat.stream.tables(clock.step, steps)
+            updates = np.arange(seat.step, seat.step + steps)
+            scales[:2, :, slot] = adam_scale(updates + 1, seat.rates(updates))
+            scales[2, :, slot] = seat.progress(updates)
+            scales[3, :, slot] = seat.spec.training.clip_norm or 1.0
+            keys[:, slot] = noise_keys(seat.spec.seed, seat.step, steps)
+            tables = seat.stream.tables(seat.step, steps)
             if not rows:  # an empty slot reads row 0 of the data
                 rows = [np.zeros((steps, self.slots, *table.shape[1:]), np.int64) for table in tables]
             for place, table in zip(rows, tables, strict=True):
@@ -373,12 +370,30 @@ class Pack:
         return *scheduled, *(torch.from_numpy(table).to(self._device) for table in (keys, *rows))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Seat:
-    """The host side of a member."""
+    """The host side of a member: its rows, its current step and its schedules."""
 
-    clock: Clock
+    spec: MemberSpec
     stream: Stream
+    step: int
+
+    def rate(self, step: int) -> float:
+        training = self.spec.training
+        epoch = min(step // self.spec.steps_per_epoch, training.epochs - 1)
+        return learning_rate(epoch, base=training.lr, epochs=training.epochs, decay_start=training.decay_start)
+
+    def rates(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
+        length = self.spec.steps_per_epoch
+        epochs = steps // length
+        of_epoch = [self.rate(epoch * length) for epoch in range(epochs[0], epochs[-1] + 1)]
+        rates: NDArray[np.float64] = np.array(of_epoch)[epochs - epochs[0]]
+        return rates
+
+    def progress(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Fraction of the run completed before each of ``steps``; 1 past its end."""
+        fractions: NDArray[np.float64] = np.minimum(steps / self.spec.total_steps, 1.0)
+        return fractions
 
 
 def parted(module: Network) -> tuple[Stack, Stack]:
