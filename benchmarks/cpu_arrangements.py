@@ -49,7 +49,7 @@ def arrangements(cores: int, members: Sequence[int], *, compiled: bool, bf16: bo
         result.append(Arrangement(program=Program(way="compiled"), processes=cores))
     for precision in ("float32", "bf16") if bf16 else ("float32",):
         for way in ("eager", "compiled") if compiled else ("eager",):
-            packs = [Arrangement(program=Program(members=k, way=way, precision=precision)) for k in members]  # type: ignore[arg-type]
+            packs = [Arrangement(program=Program(members=k, way=way, precision=precision)) for k in members]
             result += [replace(one, processes=cores) for one in packs]
             result += [replace(one, processes=1, threads=cores) for one in packs if one.compiled]
     return list(dict.fromkeys(result))

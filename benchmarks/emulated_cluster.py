@@ -67,7 +67,7 @@ def main(report: Report, options: argparse.Namespace) -> None:
             "trials": nodes * options.trials,
             **spread_cells("seconds", seconds[nodes]),
             "trials per second": nodes * options.trials / median(seconds[nodes]),
-            "start, warm-up and end, s": median(rest for _, rest in times[nodes]),
+            "cluster, start, warm-up and end, s": median(rest for _, rest in times[nodes]),
             "searches": options.rounds,
         }
         for nodes in NODES
