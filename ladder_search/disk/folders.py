@@ -57,9 +57,7 @@ def unwritable(folder: Path, error: OSError) -> StudyFolderError:
 
 
 def taken(folder: Path) -> StudyFolderError:
-    return StudyFolderError(
-        f"an existing folder is never overwritten and {folder} exists; choose another place, or force it."
-    )
+    return StudyFolderError(f"an existing folder is never overwritten, and {folder} exists; choose another place.")
 
 
 def _check_free(folder: Path, names: frozenset[str], replace: bool) -> None:
