@@ -219,6 +219,40 @@ def _shapes(data: str, ladder: str, batch: str) -> Ordering:
     )
 
 
+def _table_4(name: str, recurrent: str, tagger: str, convnet: str) -> Ordering:
+    last, first = f"{recurrent}@3", f"{recurrent}@1"
+    return Ordering(
+        name=name,
+        title="textured digits: RTagger below Tagger below the convolutional classifier, and better with iterations",
+        source=f"{PAPER}, textured digits, table 4",
+        measure="error",
+        studies=(recurrent, first, last, tagger, convnet),
+        claims=(
+            Claim(first=recurrent, second=tagger, text="recurrent ladders classify better than feed-forward ones"),
+            Claim(first=tagger, second=convnet, text="grouping classifies better than a plain classifier"),
+            Claim(first=last, second=first, text="iterations improve the classes"),
+        ),
+    )
+
+
+def _table_4_groups(name: str, recurrent: str, tagger: str) -> Ordering:
+    last, first = f"{recurrent}@3", f"{recurrent}@1"
+    return Ordering(
+        name=f"{name}-groups",
+        title="textured digits: RTagger groups better than Tagger, and better with iterations",
+        source=f"{PAPER}, textured digits, table 4",
+        measure="ami",
+        studies=(recurrent, first, last, tagger),
+        claims=(
+            Claim(first=recurrent, second=tagger, text="recurrent ladders group better than feed-forward ones"),
+            Claim(first=last, second=first, text="iterations improve the groups"),
+        ),
+    )
+
+
+_BRODATZ = ("brodatz-mnist-rtagger-error", "brodatz-mnist-tagger-error")
+_TWO_TEXTURES = ("two-textures-small", "two-textures-small-tagger")
+
 ORDERINGS: dict[str, Ordering] = {
     ordering.name: ordering
     for ordering in (
@@ -229,6 +263,10 @@ ORDERINGS: dict[str, Ordering] = {
         _table_3("nottingham", 0.1),
         _shapes("shapes", "shapes-ln", "shapes-bn"),
         _shapes("shapes-small", "shapes-small", "shapes-small-bn"),
+        _table_4("brodatz-mnist-table-4", *_BRODATZ, "brodatz-mnist-convnet"),
+        _table_4_groups("brodatz-mnist-table-4", *_BRODATZ),
+        _table_4("two-textures-small", *_TWO_TEXTURES, "two-textures-small-convnet"),
+        _table_4_groups("two-textures-small", *_TWO_TEXTURES),
     )
 }
 

@@ -7,6 +7,7 @@ from ladder_search.studies import (
     conv_ladder,
     deconstruction,
     grouping,
+    grouping_digits,
     ladder,
     music,
     progressive,
@@ -25,6 +26,7 @@ for _study in (
     *recurrent.STUDIES,
     *music.STUDIES,
     *grouping.STUDIES,
+    *grouping_digits.STUDIES,
 ):
     if _study.name in STUDIES:
         raise ValueError(f"two studies are called {_study.name!r}")

@@ -76,6 +76,12 @@ def test_every_table_says_how_many_seeds_converged() -> None:
     )
 
 
+def test_a_network_judged_by_its_error_converges_by_its_ami() -> None:
+    scores = {1: {"error": 0.1, "ami": 0.5}, 2: {"error": 0.2, "ami": 0.01}}
+    found = result("freq20-1mnist-tagger", scores)
+    assert found.converged == (1,) and found.spec.measure.name == "error"
+
+
 def test_other_families_have_no_rule() -> None:
     found = result("digits-100", {1: {"error": 0.9}})
     assert found.convergence is None and found.converged == (1,) and "converged" not in str(found)

@@ -32,7 +32,9 @@ def test_the_studys_own_settings_are_a_point(name: str) -> None:
     assert study.trial().suggested(settings) == study.trial()
 
 
-@pytest.mark.parametrize("name", ["shapes-small", "shapes-ln"])
+@pytest.mark.parametrize(
+    "name", ["shapes-small", "freq20-1mnist-1000-tagger", "two-textures-small", "moving-digits-small"]
+)
 def test_all_that_is_suggested_is_a_trial(name: str) -> None:
     study = STUDIES[name]
     base, options = study.trial().for_space(), as_mapping(replace(study.space, **EVERYTHING))

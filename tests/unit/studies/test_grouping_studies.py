@@ -9,11 +9,17 @@ import pytest
 from ladder_search.data import datasets
 from ladder_search.data.dataset import PRESENT
 from ladder_search.ordering.claims import ORDERINGS
-from ladder_search.studies import STUDIES
-from ladder_search.studies.grouping import STUDIES as GROUPING
+from ladder_search.studies import STUDIES, grouping, grouping_digits
 
-ROWS = [study.name for study in GROUPING]
-SMALL = ("shapes-small", "shapes-small-bn", "shapes-small-rtagger")
+ROWS = [study.name for study in (*grouping.STUDIES, *grouping_digits.STUDIES)]
+SMALL = (
+    "shapes-small",
+    "shapes-small-bn",
+    "shapes-small-rtagger",
+    "freq20-1digits-small",
+    "two-textures-small",
+    "moving-digits-small",
+)
 load = functools.cache(datasets.load)
 
 
@@ -35,6 +41,19 @@ def test_a_row_fits_its_data(name: str) -> None:
     {
         "shapes-ln": "0.970 ± 0.009 (unverified) (from memory)",
         "shapes-bn": "0.790 ± 0.034 (unverified) (from memory)",
+        "freq20-1mnist-tagger": "4.00 % ± 0.30 (unverified) (from memory)",
+        "freq20-1mnist-1000-tagger": "10.50 % ± 0.90 (unverified) (from memory)",
+        "freq20-1mnist-1000-ladder": "30.50 % ± 0.50 (unverified) (from memory)",
+        "freq20-1mnist-1000-convnet": "52.40 % ± 5.30 (unverified) (from memory)",
+        "freq20-1mnist-mlp": "31.10 % ± 2.20 (unverified) (from memory)",
+        "freq20-2mnist-1000-tagger": "24.90 % ± 1.80 (unverified) (from memory)",
+        "brodatz-mnist-rtagger": "0.800 ± 0.010 (unverified) (from memory)",
+        "brodatz-mnist-rtagger-error": "5.90 % ± 0.20 (unverified) (from memory)",
+        "brodatz-mnist-tagger": "0.730 ± 0.020 (unverified) (from memory)",
+        "brodatz-mnist-convnet": "14.30 % ± 0.46 (unverified) (from memory)",
+        "brodatz-mnist-1000-rtagger-error": "22.60 % ± 6.20 (unverified) (from memory)",
+        "brodatz-mnist-1000-convnet": "88.00 % ± 0.30 (unverified) (from memory)",
+        "moving-mnist-rtagger": "0.750",
     }.items(),
 )
 def test_numbers_and_their_standing(name: str, text: str) -> None:
@@ -46,6 +65,9 @@ def test_sizes_and_settings_are_those_of_the_code() -> None:
     assert shapes.model.widths == (2000, 1000, 500) and (shapes.model.iterations, shapes.model.groups) == (3, 4)
     assert (shapes.model.noise, shapes.model.initial_z, shapes.model.evaluation_iterations) == (0.2, 0.26, 5)
     assert (shapes.training.lr, shapes.training.epochs, shapes.training.unlabelled_batch) == (0.0004, 100, 100)
+    textured = STUDIES["freq20-2mnist-1000-tagger"].model
+    assert textured.widths == (3000, 2000, 1000, 500, 250, 11) and (textured.iterations, textured.noise) == (4, 0.18)
+    assert (textured.likelihood, textured.initial_z, textured.class_cost) == ("continuous", 0.5, 0.1)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -62,3 +84,13 @@ def test_orderings_of_groups() -> None:
         ("shapes-small@5", "shapes-small@1", 0.0),
     ]
     assert {study.name for study in shapes.rows} == {"shapes-small", "shapes-small-bn"}
+    table = ORDERINGS["brodatz-mnist-table-4"]
+    assert table.measure == "error" and [(claim.first, claim.second) for claim in table.claims][:2] == [
+        ("brodatz-mnist-rtagger-error", "brodatz-mnist-tagger-error"),
+        ("brodatz-mnist-tagger-error", "brodatz-mnist-convnet"),
+    ]
+    small = ORDERINGS["two-textures-small-groups"]
+    assert small.measure == "ami" and [(claim.first, claim.second) for claim in small.claims] == [
+        ("two-textures-small", "two-textures-small-tagger"),
+        ("two-textures-small@3", "two-textures-small@1"),
+    ]
