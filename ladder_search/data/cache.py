@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -86,21 +86,17 @@ def load_or_build(name: str, digest: str | None, build: Callable[[], Arrays], no
         DataError: ``build`` failed or returned other content, or the cache folder cannot be used.
     """
     path = cache_file(name)
-    try:
-        cached = _read(path, name, digest)
-    except _DamagedError:
-        cached = None
-    if cached is not None:
-        return cached
+    with suppress(_DamagedError):
+        if (cached := _read(path, name, digest)) is not None:
+            return cached
     with _locked(path, notify):
         damage = ""
         try:
-            cached = _read(path, name, digest)  # another process may have built it meanwhile
+            if (cached := _read(path, name, digest)) is not None:  # another process has built it meanwhile
+                return cached
         except _DamagedError as error:
             damage = f"the cache file {path} is damaged ({error})"
             notify(f"{damage}; it is built again.")
-        if cached is not None:
-            return cached
         try:
             built = build()
         except DataError as error:
@@ -135,11 +131,7 @@ def _read(path: Path, name: str, digest: str | None) -> tuple[Arrays, str] | Non
             digest = _check_metadata(reader.schema, name, digest)
             if reader.num_record_batches != 2:
                 raise _DamagedError(f"expected 2 record batches, found {reader.num_record_batches}")
-            parts = [reader.get_batch(i) for i in range(2)]
-            for part in parts:
-                part.validate()
-            train, test = parts
-            arrays = Arrays(_images(train), _labels(train), _images(test), _labels(test))
+            arrays = Arrays(*_arrays(reader.get_batch(0)), *_arrays(reader.get_batch(1)))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError as error:
@@ -181,14 +173,10 @@ def _metadata(name: str, digest: str) -> dict[bytes, bytes]:
     return {b"name": name.encode(), b"version": str(LAYOUT_VERSION).encode(), b"digest": digest.encode()}
 
 
-def _images(part: pa.RecordBatch) -> NDArray[np.uint8]:
-    array: NDArray[np.uint8] = part.column("x").to_numpy_ndarray()  # [n, *shape], a view of the mapped file
-    return array
-
-
-def _labels(part: pa.RecordBatch) -> NDArray[np.uint8]:
-    array: NDArray[np.uint8] = part.column("y").to_numpy(zero_copy_only=True)
-    return array
+def _arrays(part: pa.RecordBatch) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return views of the mapped file: images [n, *shape] and classes [n]."""
+    part.validate()
+    return part.column("x").to_numpy_ndarray(), part.column("y").to_numpy(zero_copy_only=True)
 
 
 def _write(path: Path, name: str, digest: str, arrays: Arrays) -> None:

@@ -9,27 +9,15 @@ from __future__ import annotations
 import io
 import tarfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ladder_search.data import sources
 from ladder_search.data.arrays import Arrays, Notify
 from ladder_search.data.images import channels_first, decoded
-from ladder_search.data.sources import (
-    DATA_VARIABLE,
-    check_md5,
-    check_sha256,
-    data_folder,
-    fetch,
-    find_any,
-    find_file,
-    read,
-    read_arrays,
-    read_verified,
-    unpickle_arrays,
-)
 from ladder_search.errors import DataError
 
 ARCHIVE = "cifar-10-binary.tar.gz"
@@ -72,19 +60,12 @@ JPEG75_SHA256 = "0cf37e1ca7276942ee968b04b80b2abafe60324fa66c4542234e13d13fdae11
 def load(notify: Notify) -> Arrays:
     """Return CIFAR-10: uint8 [50000, 3072] and [10000, 3072]; raise ``DataError`` if the archive is not available, or
     has other content."""
-    folder = data_folder()
+    folder = sources.data_folder()
     arrays = None if folder is None else from_folder(folder)
     if arrays is not None:
         return arrays
-    notify(f"fetching {OFFICIAL} ({SIZE / 1e6:.0f} MB)")
-    try:
-        content = fetch(OFFICIAL, at_most=SIZE)
-    except DataError as error:
-        raise DataError(
-            f"CIFAR-10 needs {ARCHIVE}: {error}; restore the network, or put {RECOGNISED} into a folder and set "
-            f"{DATA_VARIABLE} to it."
-        ) from error
-    check_sha256(OFFICIAL, content, SHA256)
+    needed, put = f"CIFAR-10 needs {ARCHIVE}", f"{RECOGNISED} into a folder"
+    content = sources.fetch_verified(OFFICIAL, size=SIZE, sha256=SHA256, needed=needed, put=put, notify=notify)
     return from_archive(OFFICIAL, content)
 
 
@@ -93,7 +74,7 @@ def from_folder(folder: Path) -> Arrays | None:
     ``DataError`` if a file is missing or has other content."""
     binary, python, batches = _place(folder)
     if binary is not None:
-        return from_archive(str(binary), read_verified(binary, sha256=SHA256))
+        return from_archive(str(binary), sources.read_verified(binary, sha256=SHA256))
     if python is not None:
         return from_python_archive(python)
     if batches is None:
@@ -101,7 +82,7 @@ def from_folder(folder: Path) -> Arrays | None:
     missing = [name for name in PYTHON_MD5 if not (batches / name).is_file()]
     if missing:
         raise DataError(f"{batches} must hold {', '.join(PYTHON_MD5)}, it lacks {', '.join(missing)}; put them there.")
-    return from_batches({name: (str(batches / name), read(batches / name)) for name in PYTHON_MD5})
+    return from_batches({name: (str(batches / name), sources.read(batches / name)) for name in PYTHON_MD5})
 
 
 def load_jpeg75(notify: Notify) -> Arrays:
@@ -110,7 +91,7 @@ def load_jpeg75(notify: Notify) -> Arrays:
     The median signal-to-noise ratio to the official pixels is 30.5 dB, so errors differ from those on CIFAR-10. Raise
     ``DataError`` if the file is missing or has other content, or Pillow is not installed.
     """
-    content = read_arrays(JPEG75, JPEG75_SHA256)
+    content = sources.read_arrays(JPEG75, JPEG75_SHA256)
     train_x, test_x = (
         channels_first(decoded(JPEG75, content[f"{part}_jpeg"], content[f"{part}_offset"]))
         for part in ("train", "test")
@@ -121,17 +102,14 @@ def load_jpeg75(notify: Notify) -> Arrays:
 def is_local() -> bool:
     """Return whether the user's folder has CIFAR-10; contents are not verified. Raise ``DataError`` if
     ``LADDER_SEARCH_DATA`` does not name a folder."""
-    folder = data_folder()
+    folder = sources.data_folder()
     return folder is not None and any(_place(folder))
 
 
 def from_archive(what: str, content: bytes) -> Arrays:
     """Read the archive without unpacking it to disk; raise ``DataError`` if it is not CIFAR-10's binary version."""
-    try:
-        with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
-            batches = [_batch(archive, member) for member in MEMBERS]
-    except (tarfile.TarError, KeyError, OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(f"{what} must hold {', '.join(MEMBERS)} ({error}); get the file again.") from error
+    with _reading(what, ", ".join(MEMBERS)), tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
+        batches = [np.frombuffer(_member(archive, name), np.uint8).reshape(-1, ROW) for name in MEMBERS]
     train, test = np.concatenate(batches[:-1]), batches[-1]
     return Arrays(train[:, 1:].copy(), train[:, 0].copy(), test[:, 1:].copy(), test[:, 0].copy())
 
@@ -139,20 +117,9 @@ def from_archive(what: str, content: bytes) -> Arrays:
 def from_python_archive(path: Path) -> Arrays:
     """Read the archive of the Python version, compressed or not, without unpacking it to disk; raise ``DataError`` if
     it is not CIFAR-10's Python version."""
-    batches = {}
-    try:
-        with tarfile.open(path) as archive:
-            for name in PYTHON_MD5:
-                member = archive.getmember(f"{PYTHON_FOLDER}/{name}")
-                file = archive.extractfile(member) if member.size <= _BATCH_LIMIT else None
-                if file is None:
-                    raise ValueError(f"{name} is no file of at most {_BATCH_LIMIT} bytes")
-                batches[name] = (f"{name} in {path}", file.read())
-    except (tarfile.TarError, KeyError, OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(
-            f"{path} must hold {', '.join(PYTHON_MD5)} in {PYTHON_FOLDER} ({error}); get the file again."
-        ) from error
-    return from_batches(batches)
+    with _reading(str(path), f"{', '.join(PYTHON_MD5)} in {PYTHON_FOLDER}"), tarfile.open(path) as archive:
+        contents = {name: _member(archive, f"{PYTHON_FOLDER}/{name}") for name in PYTHON_MD5}
+    return from_batches({name: (f"{name} in {path}", content) for name, content in contents.items()})
 
 
 def from_batches(batches: Mapping[str, tuple[str, bytes]]) -> Arrays:
@@ -161,8 +128,8 @@ def from_batches(batches: Mapping[str, tuple[str, bytes]]) -> Arrays:
     parts = []
     for name, md5 in PYTHON_MD5.items():
         what, content = batches[name]
-        check_md5(what, content, md5)
-        batch = unpickle_arrays(what, content)
+        sources.check_md5(what, content, md5)
+        batch = sources.unpickle_arrays(what, content)
         parts.append((np.asarray(batch["data"], np.uint8), np.asarray(batch["labels"], np.uint8)))
     (*train, test) = parts
     return Arrays(np.concatenate([x for x, _ in train]), np.concatenate([y for _, y in train]), *test)
@@ -172,15 +139,23 @@ def _place(folder: Path) -> tuple[Path | None, Path | None, Path | None]:
     """Return the paths of the binary archive, the Python archive and its unpacked folder; None for missing ones."""
     batches = (folder / below / PYTHON_FOLDER for below in FOLDERS)
     return (
-        find_file(folder, FOLDERS, ARCHIVE),
-        find_any(folder, FOLDERS, PYTHON_ARCHIVES),
+        sources.find_file(folder, FOLDERS, ARCHIVE),
+        sources.find_any(folder, FOLDERS, PYTHON_ARCHIVES),
         next((path for path in batches if path.is_dir()), None),
     )
 
 
-def _batch(archive: tarfile.TarFile, member: str) -> NDArray[np.uint8]:
-    """Return one file of the archive: uint8 [n, 3073]."""
-    file = archive.extractfile(member)
+@contextmanager
+def _reading(what: str, contents: str) -> Iterator[None]:
+    try:
+        yield
+    except (tarfile.TarError, KeyError, OSError, EOFError, ValueError, zlib.error) as error:
+        raise DataError(f"{what} must hold {contents} ({error}); get the file again.") from error
+
+
+def _member(archive: tarfile.TarFile, name: str) -> bytes:
+    member = archive.getmember(name)
+    file = archive.extractfile(member) if member.size <= _BATCH_LIMIT else None
     if file is None:
-        raise ValueError(f"{member} is no file")
-    return np.frombuffer(file.read(), np.uint8).reshape(-1, ROW)
+        raise ValueError(f"{name} is no file of at most {_BATCH_LIMIT} bytes")
+    return file.read()

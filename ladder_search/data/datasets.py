@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 from ladder_search.data import cifar, digits, grouping_sets, house_numbers, mnist, music, occluded_sets, stand_ins, svhn
 from ladder_search.data.arrays import Arrays, Notify, quiet
 from ladder_search.data.cache import is_cached, load_or_build
 from ladder_search.data.dataset import ABSENT, FETCHABLE, PRESENT, Dataset, Source
+from ladder_search.data.glyphs import can_draw
 from ladder_search.data.sources import has_file
 from ladder_search.errors import UnknownNameError
 
@@ -25,7 +27,7 @@ class DatasetSource:
     sources: tuple[str, ...]
     """Descriptions of the sources, in order of precedence."""
 
-    digest: str | None
+    digest: str | None = None
     """sha256 (``content_digest``) of the content of every source; loaders also verify the md5 or sha256 of each file.
 
     None if a JPEG decoder or font renderer influences the content, or the files have not been available here. The
@@ -44,15 +46,12 @@ class DatasetSource:
     full_scale: float = 255.0
     n_classes: int = 10
 
-    edition: int | None = None
+    edition: int = 1
     """For rows without a digest: increased when the loader's result changes, which invalidates old caches."""
-
-    def __post_init__(self) -> None:
-        assert (self.digest is None) != (self.edition is None), f"{self.name} has a digest or an edition"
 
     @property
     def cache_name(self) -> str:
-        return self.name if self.edition is None else f"{self.name}@{self.edition}"
+        return self.name if self.digest else f"{self.name}@{self.edition}"
 
     @property
     def identity(self) -> str:
@@ -64,13 +63,8 @@ class DatasetSource:
 
     def load(self, notify: Notify) -> Dataset:
         arrays, digest = load_or_build(self.cache_name, self.digest, lambda: self.loader(notify), notify)
-        return Dataset(
-            name=self.name,
-            **arrays._asdict(),
-            full_scale=self.full_scale,
-            n_classes=self.n_classes,
-            digest=digest,
-        )
+        scale, classes = self.full_scale, self.n_classes
+        return Dataset(name=self.name, **arrays._asdict(), full_scale=scale, n_classes=classes, digest=digest)
 
     def state(self) -> str:
         if is_cached(self.cache_name, self.digest) or self.is_local():
@@ -88,26 +82,33 @@ def _in_folder(file: str) -> str:
     return f"{file} in the folder LADDER_SEARCH_DATA"
 
 
-_DRAWN = ("Pillow and the fonts of matplotlib",)
-_SVHN = ("the folder LADDER_SEARCH_DATA", svhn.OFFICIAL)
+_SVHN = partial(
+    DatasetSource, sources=("the folder LADDER_SEARCH_DATA", svhn.OFFICIAL), fetchable=True
+)  # each file has its sha256; the arrays have not been seen here
+_DRAWN = partial(
+    DatasetSource, sources=("Pillow and the fonts of matplotlib",), is_local=can_draw
+)  # depends on the fonts and FreeType
+_SCIKIT_LEARN = partial(DatasetSource, sources=("scikit-learn",), is_local=digits.is_local)
+
+
+def _from_file(file: str, **row: Any) -> DatasetSource:
+    """Return a row of one file of arrays; without digest, its content depends on the JPEG decoder."""
+    return DatasetSource(sources=(_in_folder(file),), is_local=partial(has_file, file), **row)
+
 
 _IMAGES: Mapping[str, Source] = _table(
-    DatasetSource(
+    _SCIKIT_LEARN(
         name="digits",
         description="scikit-learn's digits: 1,297 + 500 images, 8 x 8, 17 grey levels, 10 classes",
-        sources=("scikit-learn",),
         digest="813f110cce77949ef305fa342e84c94712da6b5b22e5dc75b98f84d91d013ce4",
         full_scale=16.0,
         loader=digits.load,
-        is_local=digits.is_local,
     ),
-    DatasetSource(
+    _SCIKIT_LEARN(
         name="digits-28",
         description="the same digits enlarged: 1,297 + 500 images, 28 x 28, 256 grey levels, 10 classes",
-        sources=("scikit-learn",),
         digest="cde01dc8f73784185020724a21065a6e527e16635cb5de1c2ac7ce3df06ae68d",
         loader=digits.load_28,
-        is_local=digits.is_local,
     ),
     DatasetSource(
         name="mnist",
@@ -118,115 +119,80 @@ _IMAGES: Mapping[str, Source] = _table(
         is_local=mnist.is_local,
         fetchable=True,
     ),
-    DatasetSource(
+    _SVHN(
         name="svhn",
         description="SVHN in grey: 73,257 + 26,032 house numbers, 28 x 28, 256 grey levels, 10 classes",
-        sources=_SVHN,
-        digest=None,  # each file has its sha256; the arrays have not been seen here
-        edition=1,
         loader=svhn.load,
         is_local=partial(svhn.is_local, svhn.TRAIN, svhn.TEST),
-        fetchable=True,
     ),
-    DatasetSource(
+    _SVHN(
         name="svhn-rgb",
         description="SVHN: 73,257 + 26,032 house numbers, 3 colours x 32 x 32, 10 classes",
-        sources=_SVHN,
-        digest=None,
-        edition=1,
         loader=svhn.load_rgb,
         is_local=partial(svhn.is_local, svhn.TRAIN, svhn.TEST),
-        fetchable=True,
     ),
-    DatasetSource(
+    _SVHN(
         name="svhn-extra",
         description="SVHN in grey with the easier images: 604,388 + 26,032 house numbers, 28 x 28, 10 classes",
-        sources=_SVHN,
-        digest=None,
-        edition=1,
         loader=svhn.load_extra,
         is_local=partial(svhn.is_local, svhn.TRAIN, svhn.TEST, svhn.EXTRA),
-        fetchable=True,
     ),
-    DatasetSource(
+    _DRAWN(
         name="synthetic-house-numbers",
         description="drawn house numbers in grey: 20,000 + 5,000 images, 28 x 28, 256 grey levels, 10 classes",
-        sources=_DRAWN,
-        digest=None,  # depends on the fonts and FreeType
-        edition=1,
         loader=house_numbers.load,
-        is_local=house_numbers.is_local,
     ),
-    DatasetSource(
+    _DRAWN(
         name="synthetic-house-numbers-rgb",
         description="drawn house numbers: 20,000 + 5,000 images, 3 colours x 32 x 32, 10 classes",
-        sources=_DRAWN,
-        digest=None,
-        edition=1,
         loader=house_numbers.load_rgb,
-        is_local=house_numbers.is_local,
     ),
-    DatasetSource(
+    _DRAWN(
         name="synthetic-house-numbers-cifar",
         description="drawn house numbers on photographs, in grey: 20,000 + 5,000 images, 28 x 28, 10 classes",
-        sources=tuple(f"{source}, and {_in_folder(cifar.JPEG75)}" for source in _DRAWN),
-        digest=None,
-        edition=1,
+        sources=(f"Pillow and the fonts of matplotlib, and {_in_folder(cifar.JPEG75)}",),
         loader=house_numbers.load_on_photographs,
-        is_local=house_numbers.is_local_with_photographs,
+        is_local=lambda: can_draw() and has_file(cifar.JPEG75),
     ),
-    DatasetSource(
+    _from_file(
+        stand_ins.USPS,
         name="usps",
         description="USPS: 7,291 + 2,007 handwritten digits, enlarged to 28 x 28, 256 grey levels, 10 classes",
-        sources=(_in_folder(stand_ins.USPS),),
         digest="c18b7abfd79bbc95247c4797c9a01a1b7c52a7a17eac67d2d007d22a664d830b",
         loader=stand_ins.load_usps,
-        is_local=partial(has_file, stand_ins.USPS),
     ),
-    DatasetSource(
+    _from_file(
+        stand_ins.METER_DIGITS,
         name="meter-digits",
         description="photographs of meters' digits: 8,286 + 2,077 images, 28 x 28, 256 grey levels, 10 classes",
-        sources=(_in_folder(stand_ins.METER_DIGITS),),
-        digest=None,  # depends on the JPEG decoder
-        edition=1,
         loader=stand_ins.load_meter_digits,
-        is_local=partial(has_file, stand_ins.METER_DIGITS),
     ),
-    DatasetSource(
+    _from_file(
+        stand_ins.METER_DIGITS,
         name="meter-digits-rgb",
         description="photographs of meters' digits: 8,286 + 2,077 images, 3 colours x 32 x 32, 10 classes",
-        sources=(_in_folder(stand_ins.METER_DIGITS),),
-        digest=None,  # depends on the JPEG decoder
-        edition=1,
         loader=stand_ins.load_meter_digits_rgb,
-        is_local=partial(has_file, stand_ins.METER_DIGITS),
     ),
-    DatasetSource(
+    _from_file(
+        stand_ins.CHARS74K,
         name="chars74k",
         description="digits of Chars74K: 708 + 177 street photographs, 28 x 28, 256 grey levels, 10 classes",
-        sources=(_in_folder(stand_ins.CHARS74K),),
         digest="11f0148af7aa1f64bf14516d7db75e3cd54b9e43845d0fb102fd5a04554dfb8e",
         loader=stand_ins.load_chars74k,
-        is_local=partial(has_file, stand_ins.CHARS74K),
     ),
     DatasetSource(
         name="cifar10",
         description="CIFAR-10: 50,000 + 10,000 photographs, 3 colours x 32 x 32, 10 classes",
-        sources=("the folder LADDER_SEARCH_DATA", cifar.OFFICIAL),
-        digest=None,  # the archive has its sha256; its content has not been seen here
-        edition=1,
+        sources=("the folder LADDER_SEARCH_DATA", cifar.OFFICIAL),  # the archive has its sha256, as for SVHN
         loader=cifar.load,
         is_local=cifar.is_local,
         fetchable=True,
     ),
-    DatasetSource(
+    _from_file(
+        cifar.JPEG75,
         name="cifar10-jpeg75",
         description="CIFAR-10 after JPEG of quality 75: 50,000 + 10,000 photographs, 3 colours x 32 x 32, 10 classes",
-        sources=(_in_folder(cifar.JPEG75),),
-        digest=None,  # depends on the JPEG decoder
-        edition=1,
         loader=cifar.load_jpeg75,
-        is_local=partial(has_file, cifar.JPEG75),
     ),
 )
 
@@ -234,7 +200,7 @@ DATASETS = _table(
     *_IMAGES.values(),
     *occluded_sets.moving_rows(_IMAGES),
     *grouping_sets.grouping_rows(_IMAGES),
-    *music.MUSIC.values(),
+    *music.MUSIC,
 )
 
 

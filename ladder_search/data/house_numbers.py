@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from ladder_search.data import cifar
 from ladder_search.data.arrays import Arrays, Notify
-from ladder_search.data.glyphs import BLANK, FACES, HEIGHT, Glyphs, can_draw, draw_glyphs
+from ladder_search.data.glyphs import BLANK, FACES, HEIGHT, Glyphs, draw_glyphs
 from ladder_search.data.glyphs import SIDE as CELL
 from ladder_search.data.images import channels_first, grey_rows, resized
-from ladder_search.data.sources import has_file
 
 SEED = 1
 N_TRAIN, N_TEST = 20_000, 5_000
@@ -59,16 +58,6 @@ def load_on_photographs(notify: Notify) -> Arrays:
     photographs = cifar.load_jpeg75(notify)
     (train_x, train_y), (test_x, test_y) = _parts(notify, (photographs.train_x, photographs.test_x))
     return Arrays(grey_rows(train_x), train_y, grey_rows(test_x), test_y)
-
-
-def is_local() -> bool:
-    """Return whether the packages that draw the images are installed."""
-    return can_draw()
-
-
-def is_local_with_photographs() -> bool:
-    """Return the same for images on photographs; raise ``DataError`` if ``LADDER_SEARCH_DATA`` names no folder."""
-    return can_draw() and has_file(cifar.JPEG75)
 
 
 def draw(

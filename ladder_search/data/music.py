@@ -14,7 +14,6 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,18 +22,10 @@ from numpy.typing import NDArray
 from ladder_search.data.arrays import Notify, quiet
 from ladder_search.data.cache import cache_folder
 from ladder_search.data.dataset import FETCHABLE, PRESENT, Dataset, Pieces
-from ladder_search.data.sources import (
-    DATA_VARIABLE,
-    check_sha256,
-    data_folder,
-    fetch,
-    find_any,
-    read_verified,
-    unpickle_plain,
-)
+from ladder_search.data.sources import data_folder, fetch_verified, find_any, read_verified, unpickle_plain
 from ladder_search.disk.files import write_atomically
 from ladder_search.disk.foreign import read_file
-from ladder_search.errors import DataError, UnknownNameError
+from ladder_search.errors import DataError
 
 KEYS = 88
 LOWEST_NOTE = 21
@@ -54,7 +45,6 @@ _VARIABLES = {part: f"{part}data" for part in PARTS}
 
 Piece = NDArray[np.uint8]
 """Array [T, 88] of 0 and 1."""
-
 
 SILENCE = 0
 """Row of the flat corpus without notes."""
@@ -116,19 +106,28 @@ class MusicSource:
         return self.identity
 
     def load(self, notify: Notify) -> Dataset:
-        return as_dataset(load(self.name, notify=notify))
+        return as_dataset(self.corpus(notify))
+
+    def corpus(self, notify: Notify = quiet) -> MusicCorpus:
+        """Return the pieces from the user's folder, the cache or the published address.
+
+        The cache contains the fetched file, which takes at most a quarter of a second to read. Raise ``DataError`` if
+        no source has the corpus, or a source has other content.
+        """
+        parts = _parts(self, notify)
+        digest = content_digest(parts)
+        if digest != self.digest:
+            raise DataError(
+                f"corpus {self.name!r} must have the content sha256 {self.digest}, what was read has {digest}; get the "
+                f"published file {self.file} again."
+            )
+        return MusicCorpus(name=self.name, **parts, digest=digest)
 
     def state(self) -> str:
-        return state(self.name)
+        return PRESENT if _own(self) is not None or _kept(self).is_file() else FETCHABLE
 
 
-def _table(*rows: MusicSource) -> Mapping[str, MusicSource]:
-    table = {row.name: row for row in rows}
-    assert len(table) == len(rows), "a corpus is listed twice"
-    return MappingProxyType(table)
-
-
-MUSIC = _table(
+MUSIC = (
     MusicSource(
         name="jsb-chorales",
         description="chorales by Bach in four parts: 229 + 76 + 77 pieces, 13,807 + 4,602 + 4,725 steps",
@@ -172,41 +171,6 @@ MUSIC = _table(
 )
 
 
-def load(name: str, *, notify: Notify = quiet) -> MusicCorpus:
-    """Return the corpus ``name`` from the user's folder, the cache or the published address.
-
-    The cache contains the fetched file, which takes at most a quarter of a second to read.
-
-    Args:
-        name: a name of ``MUSIC``.
-        notify: called with lines of progress and warnings.
-
-    Raises:
-        UnknownNameError: the name is unknown.
-        DataError: no source has the corpus, or a source has other content.
-    """
-    row = _source(name)
-    parts = _parts(row, notify)
-    digest = content_digest(parts)
-    if digest != row.digest:
-        raise DataError(
-            f"corpus {name!r} must have the content sha256 {row.digest}, what was read has {digest}; get the published "
-            f"file {row.file} again."
-        )
-    return MusicCorpus(name=name, **parts, digest=digest)
-
-
-def state(name: str) -> str:
-    """Return ``PRESENT`` or ``FETCHABLE`` without fetching or reading anything.
-
-    Raises:
-        UnknownNameError: the name is unknown.
-        DataError: ``LADDER_SEARCH_DATA`` does not name a folder.
-    """
-    row = _source(name)
-    return PRESENT if _own(row) is not None or _kept(row).is_file() else FETCHABLE
-
-
 def as_dataset(corpus: MusicCorpus) -> Dataset:
     """Return a data set whose rows are steps: training and validation pieces in one array, test pieces in the other."""
     notes, first, lengths = flat((*corpus.train, *corpus.valid))
@@ -221,11 +185,7 @@ def as_dataset(corpus: MusicCorpus) -> Dataset:
         n_classes=0,
         digest=corpus.digest,
         pieces=Pieces(
-            first=first,
-            lengths=lengths,
-            training=len(corpus.train),
-            test_first=test_first,
-            test_lengths=test_lengths,
+            first=first, lengths=lengths, training=len(corpus.train), test_first=test_first, test_lengths=test_lengths
         ),
     )
 
@@ -344,16 +304,9 @@ def _fetched(row: MusicSource, notify: Notify) -> bytes:
             return read_verified(path, sha256=row.sha256)
         except DataError as error:
             notify(f"{str(error).rpartition(';')[0]}; it is fetched again.")
-    url = f"{PUBLISHED}/{row.file}"
-    notify(f"fetching {url} ({row.size / 1e6:.1f} MB)")
-    try:
-        content = fetch(url, at_most=row.size)
-    except DataError as error:
-        raise DataError(
-            f"corpus {row.name!r} needs {row.file}: {error}; restore the network, or put {' or '.join(row.names)} into "
-            f"a folder and set {DATA_VARIABLE} to it."
-        ) from error
-    check_sha256(url, content, row.sha256)
+    url, put = f"{PUBLISHED}/{row.file}", f"{' or '.join(row.names)} into a folder"
+    needed = f"corpus {row.name!r} needs {row.file}"
+    content = fetch_verified(url, size=row.size, sha256=row.sha256, needed=needed, put=put, notify=notify)
     try:
         write_atomically(path, content)
     except OSError as error:
@@ -368,9 +321,3 @@ def _own(row: MusicSource) -> Path | None:
 
 def _kept(row: MusicSource) -> Path:
     return cache_folder() / "music" / row.file
-
-
-def _source(name: str) -> MusicSource:
-    if name not in MUSIC:
-        raise UnknownNameError("music corpus", name, MUSIC)
-    return MUSIC[name]

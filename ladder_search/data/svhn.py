@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ladder_search.data.arrays import Arrays, Notify
 from ladder_search.data.images import channels_first, grey_rows
-from ladder_search.data.sources import DATA_VARIABLE, check_sha256, data_folder, fetch, find_file, read_verified
+from ladder_search.data.sources import data_folder, fetch_verified, find_file, read_verified
 from ladder_search.errors import DataError
 
 OFFICIAL = "http://ufldl.stanford.edu/housenumbers"
@@ -93,13 +93,7 @@ def _part(file: str, notify: Notify) -> tuple[NDArray[np.uint8], NDArray[np.uint
     if path is not None:
         return read_mat(str(path), read_verified(path, sha256=sha256))
     url = f"{OFFICIAL}/{file}"
-    notify(f"fetching {url} ({size / 1e6:.0f} MB)")
-    try:
-        content = fetch(url, at_most=size)
-    except DataError as error:
-        raise DataError(
-            f"SVHN needs {file}: {error}; restore the network, or put the file into a folder, or into one named "
-            f"{', '.join(name for name in FOLDERS if name)} in it, and set {DATA_VARIABLE} to it."
-        ) from error
-    check_sha256(url, content, sha256)
+    below = ", ".join(filter(None, FOLDERS))
+    put = f"the file into a folder, or into one named {below} in it,"
+    content = fetch_verified(url, size=size, sha256=sha256, needed=f"SVHN needs {file}", put=put, notify=notify)
     return read_mat(url, content)

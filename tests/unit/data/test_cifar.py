@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ladder_search.data import cifar, datasets
+from ladder_search.data import cifar, datasets, sources
 from ladder_search.data.arrays import Arrays, quiet
 from ladder_search.data.dataset import ABSENT
 from ladder_search.errors import DataError
@@ -69,13 +69,13 @@ def test_the_archive_in_the_users_folder(folder: Path, below: str) -> None:
 
 def test_the_official_address(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {("http://127.0.0.1:9/cifar", len(CONTENT)): CONTENT}
-    monkeypatch.setattr(cifar, "fetch", lambda url, at_most: answers[url, at_most])
+    monkeypatch.setattr(sources, "fetch", lambda url, at_most: answers[url, at_most])
     assert_is_cifar(cifar.load(quiet))
 
 
 def test_a_wrong_archive_is_refused_before_it_is_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cifar, "from_archive", lambda *a: pytest.fail("must not be opened"))
-    monkeypatch.setattr(cifar, "fetch", lambda url, at_most: b"<html>please log in</html>")
+    monkeypatch.setattr(sources, "fetch", lambda url, at_most: b"<html>please log in</html>")
     with pytest.raises(DataError, match=r"9/cifar must have the sha256 \w{64}, found \w{64}; get the file again"):
         cifar.load(quiet)
     (folder / cifar.ARCHIVE).write_bytes(CONTENT[:-1])

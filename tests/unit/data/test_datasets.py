@@ -41,7 +41,7 @@ def test_every_row_of_the_table_is_complete(name: str) -> None:
     if not isinstance(row, datasets.DatasetSource):  # made of another, or of files with a digest of their own
         return
     if row.digest is None:
-        assert row.edition is not None and row.cache_name == f"{name}@{row.edition}"
+        assert row.cache_name == f"{name}@{row.edition}"
     else:
         assert len(bytes.fromhex(row.digest)) == 32 and row.cache_name == name
     assert row.full_scale > 0 and row.n_classes > 1

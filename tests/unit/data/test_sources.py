@@ -158,7 +158,8 @@ def test_pickled_arrays_are_read(dtype: str) -> None:
         (np.asfortranarray(np.arange(6).reshape(2, 3)).astype(dtype),),
     )
     found = sources.unpickle_arrays("x", pickle.dumps(arrays, protocol=4))
-    np.testing.assert_array_equal(found[0][0], arrays[0][0], strict=True)
+    native = arrays[0][0].astype(arrays[0][0].dtype.newbyteorder("="))
+    np.testing.assert_array_equal(found[0][0], native, strict=True)
     np.testing.assert_array_equal(found[1][0], arrays[1][0])
 
 

@@ -140,15 +140,15 @@ def test_what_the_folder_lacks_is_fetched(put: Put, monkeypatch: pytest.MonkeyPa
         asked.append((url, at_most))
         return CONTENTS[svhn.TRAIN]
 
-    monkeypatch.setattr(svhn, "fetch", fetch)
+    monkeypatch.setattr(sources, "fetch", fetch)
     lines: list[str] = []
     assert len(svhn.load(lines.append).train_y) == 23
     assert asked == [("http://127.0.0.1:9/train_32x32.mat", len(CONTENTS[svhn.TRAIN]))]
-    assert lines == ["fetching http://127.0.0.1:9/train_32x32.mat (0 MB)"]
+    assert lines == ["fetching http://127.0.0.1:9/train_32x32.mat (0.1 MB)"]
 
 
 def test_a_wrong_answer_is_refused_before_it_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(svhn, "fetch", lambda url, at_most: b"<html>please log in</html>")
+    monkeypatch.setattr(sources, "fetch", lambda url, at_most: b"<html>please log in</html>")
     monkeypatch.setattr(svhn, "read_mat", lambda *a: pytest.fail("must not be opened"))
     with pytest.raises(DataError, match=r"9/train_32x32.mat must have the sha256 \w{64}, found \w{64}; get the file"):
         svhn.load(quiet)
