@@ -10,39 +10,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ladder_search.errors import SettingError
 from ladder_search.metrics import COST, COST_SUPERVISED, cost_denoising
 from ladder_search.nn.batchnorm import batch_normalise, batch_statistics, normalise, normalise_groups, scaled
 from ladder_search.nn.combinators import find_combinator
-from ladder_search.nn.denoising import Decoder, DenoisingConfig, rectified, stretched
-from ladder_search.nn.maps import Stack, as_map, read_network, start
+from ladder_search.nn.denoising import Decoder, Denoiser, DenoisingConfig, rectified
+from ladder_search.nn.maps import CONV_SMALL, LayersConfig, as_map, read_network, start
 from ladder_search.nn.network import Column
 from ladder_search.nn.protocol import Batch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ConvLadderConfig(DenoisingConfig):
+class ConvLadderConfig(LayersConfig, DenoisingConfig):
     """Settings of a convolutional ladder; the defaults are the paper's Conv-Small Gamma model on 100 MNIST labels."""
+
+    layout = ("image", "layers", "top_gamma")
 
     image: tuple[int, int, int] = (1, 28, 28)
     """Channels, height and width; pixels of an example are in this order."""
-    layers: tuple[str, ...] = (
-        "convf:32:5:1",
-        "maxpool:2:2",
-        "convv:64:3:1",
-        "convf:64:3:1",
-        "maxpool:2:2",
-        "convv:128:3:1",
-        "convv:10:1:1",
-        "globalmeanpool",
-        "fc:10",
-    )
+    layers: tuple[str, ...] = CONV_SMALL
     """Layers 1..L, in the notation of ``nn.maps``."""
     noise_std: tuple[float, ...] = (0.3,) * 10
     lambda_: tuple[float, ...] = (*(0.0,) * 9, 1.0)
@@ -53,26 +44,6 @@ class ConvLadderConfig(DenoisingConfig):
     def __post_init__(self) -> None:
         read_network(self.layers, self.image)
         self.check_layers()
-
-    @property
-    def network(self) -> Stack:
-        return read_network(self.layers, self.image)
-
-    @property
-    def depth(self) -> int:
-        return len(self.layers)
-
-    @property
-    def architecture(self) -> tuple[object, ...]:
-        return (self.image, self.layers)
-
-    @property
-    def sizes(self) -> Sequence[tuple[int, int, int]]:
-        return self.network.sizes
-
-    @property
-    def example_shape(self) -> tuple[int, ...]:
-        return (math.prod(self.image),)
 
     def signature(self) -> tuple[object, ...]:
         shape = (self.image, self.layers, self.decoder, self.combinator)
@@ -87,27 +58,8 @@ class ConvLadderConfig(DenoisingConfig):
         encoder = rows * (3 * sum(up) - next(filter(None, up), 0.0))
         return encoder + (unlabelled * 3 * sum(down) if self.decoder == "full" else 0.0)
 
-    def on_network_of(self, other: ConvLadderConfig) -> ConvLadderConfig:
-        return replace(
-            self,
-            image=other.image,
-            layers=other.layers,
-            activation=other.activation,
-            top_gamma=other.top_gamma,
-            noise_std=stretched(self.noise_std, other.depth),
-            lambda_=stretched(self.lambda_, other.depth),
-        )
 
-    def check_fits(self, pixels: int, classes: int, dataset: str) -> None:
-        top = self.network.sizes[-1][0]
-        if (math.prod(self.image), top) != (pixels, classes):
-            raise SettingError(
-                f"model.image must hold the {pixels} numbers and model.layers end with the {classes} classes of "
-                f"{dataset}, got {list(self.image)} and {top}; correct them."
-            )
-
-
-class ConvLadder(Column):
+class ConvLadder(Denoiser):
     """A convolutional ladder; ``cost`` is the training cost, ``forward`` classifies clean images.
 
     Parameters, by layer: ``W`` of layers with weights; ``beta`` of the top and of all layers but pools; ``gamma`` of
@@ -133,9 +85,7 @@ class ConvLadder(Column):
         self.V = nn.ParameterDict({name: start(shape, generator) for name, shape in shapes.items() if shape})
         build, std = find_combinator(config.combinator), config.combinator_std
         self.g = nn.ModuleDict({str(i): build(self._combined(i), std, generator) for i in top_down})
-        for i in range(1, depth + 1):
-            self.register_buffer(f"mean_{i}", torch.zeros(sizes[i][0]))
-            self.register_buffer(f"variance_{i}", torch.ones(sizes[i][0]))
+        self.add_statistics(channels for channels, _, _ in sizes[1:])
 
     def _combined(self, layer: int) -> int:
         """Return the size of a combinator's vectors: channels below convolutions and pools, else units."""
@@ -144,15 +94,8 @@ class ConvLadder(Column):
         return size[0] if maps else math.prod(size)
 
     @property
-    def term_names(self) -> tuple[str, ...]:
-        return (COST, COST_SUPERVISED, *(cost_denoising(i) for i in sorted(self.config.decoded_layers)))
-
-    @property
     def widest(self) -> int:
         return max(map(math.prod, self.sizes))
-
-    def noise_size(self, labelled: int, unlabelled: int) -> int:
-        return (labelled + (unlabelled if self.config.decoded_layers else 0)) * sum(map(math.prod, self.sizes))
 
     def pre_activations(self, h: Tensor, layer: int) -> Tensor:
         """Return the layer's values before normalisation, from the map below; there is no bias."""
@@ -256,14 +199,10 @@ class ConvLadder(Column):
         h = [image + added[0] if 0 in added else image]
         for layer in range(1, self.config.depth + 1):
             z_pre = self.pre_activations(h[-1], layer)
-            mean, variance = self.get_buffer(f"mean_{layer}"), self.get_buffer(f"variance_{layer}")
-            z = normalise(z_pre.flatten(0, -2), mean, variance).view(z_pre.shape)
+            z = normalise(z_pre.flatten(0, -2), *self.stored(layer)).view(z_pre.shape)
             activated = self.activate(z, layer)
             h.append(activated + added[layer] if layer in added else activated)
         return [*(each.permute(0, 3, 1, 2) for each in h[:-1]), h[-1].flatten(1)]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.softmax(self.features(x)[-1], dim=-1)
 
 
 def _normalise_maps(z_pre: Tensor, rows: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:

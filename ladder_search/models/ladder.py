@@ -12,25 +12,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ladder_search.errors import SettingError
 from ladder_search.metrics import COST, COST_SUPERVISED, cost_denoising
 from ladder_search.nn.batchnorm import batch_normalise, batch_statistics, normalise, normalise_groups, scaled
 from ladder_search.nn.combinators import find_combinator
-from ladder_search.nn.denoising import Decoder, DenoisingConfig, rectified, stretched
+from ladder_search.nn.denoising import Decoder, Denoiser, DenoisingConfig, rectified
 from ladder_search.nn.network import Column, Teachable
-from ladder_search.nn.protocol import Batch
+from ladder_search.nn.protocol import Batch, WidthsConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LadderConfig(DenoisingConfig):
+class LadderConfig(WidthsConfig, DenoisingConfig):
     """Settings of a ladder network; the defaults are the paper's 100-label MNIST model."""
+
+    layout = ("widths",)
 
     widths: tuple[int, ...] = (784, 1000, 500, 250, 250, 250, 10)
     """Units of layers 0..L: input, hidden layers, classes."""
@@ -39,28 +40,8 @@ class LadderConfig(DenoisingConfig):
     decoder: Decoder = "full"
 
     def __post_init__(self) -> None:
-        if len(self.widths) < 2 or min(self.widths) < 1:
-            raise SettingError(
-                f"model.widths must list at least 2 positive sizes, got {list(self.widths)}; "
-                "give input, hidden and class sizes."
-            )
+        self.check_widths()
         self.check_layers()
-
-    @property
-    def depth(self) -> int:
-        return len(self.widths) - 1
-
-    @property
-    def example_shape(self) -> tuple[int, ...]:
-        return (self.widths[0],)
-
-    @property
-    def architecture(self) -> tuple[object, ...]:
-        return (self.widths,)
-
-    @property
-    def sizes(self) -> Sequence[tuple[int, int, int]]:
-        return [(width, 1, 1) for width in self.widths]
 
     def signature(self) -> tuple[object, ...]:
         return (self.widths, self.decoder, self.combinator, self.lateral, self.activation)
@@ -76,29 +57,13 @@ class LadderConfig(DenoisingConfig):
         encoder = rows * (3 * sum(products) - products[0])
         return encoder + (unlabelled * 3 * sum(products) if self.decoder == "full" else 0.0)
 
-    def on_network_of(self, other: LadderConfig) -> LadderConfig:
-        return replace(
-            self,
-            widths=other.widths,
-            activation=other.activation,
-            noise_std=stretched(self.noise_std, other.depth),
-            lambda_=stretched(self.lambda_, other.depth),
-        )
-
-    def check_fits(self, pixels: int, classes: int, dataset: str) -> None:
-        if (self.widths[0], self.widths[-1]) != (pixels, classes):
-            raise SettingError(
-                f"model.widths must start with the {pixels} pixels and end with the {classes} classes of {dataset}, "
-                f"got {list(self.widths)}; correct its first and last entries."
-            )
-
     @property
     def teachable(self) -> bool:
         """Whether the network can have a mean teacher: only with a decoder does it read unlabelled rows."""
         return bool(self.decoded_layers)
 
 
-class Ladder(Teachable, Column):
+class Ladder(Teachable, Denoiser):
     """A ladder network; ``cost`` is the training cost, ``forward`` classifies clean inputs.
 
     Parameters: ``W[l-1]`` (n_l, n_{l-1}) and ``V[l-1]`` (n_{l-1}, n_l), normal with variance 1/fan_in and without bias;
@@ -124,20 +89,11 @@ class Ladder(Teachable, Column):
         self.V = nn.ParameterDict({str(i): gaussian(widths[i], widths[i + 1]) for i in top_down[1:]})
         build = find_combinator(config.combinator)
         self.g = nn.ModuleDict({str(i): build(widths[i], config.combinator_std, generator) for i in top_down})
-        for i in range(1, depth + 1):
-            self.register_buffer(f"mean_{i}", torch.zeros(widths[i]))
-            self.register_buffer(f"variance_{i}", torch.ones(widths[i]))
-
-    @property
-    def term_names(self) -> tuple[str, ...]:
-        return (COST, COST_SUPERVISED, *(cost_denoising(i) for i in sorted(self.config.decoded_layers)))
+        self.add_statistics(widths[1:])
 
     @property
     def widest(self) -> int:
         return max(self.config.widths)
-
-    def noise_size(self, labelled: int, unlabelled: int) -> int:
-        return (labelled + (unlabelled if self.config.decoded_layers else 0)) * sum(self.config.widths)
 
     def activate(self, z: Tensor, layer: int) -> Tensor:
         """Return ``h = phi(z + beta)``, or the logits ``gamma * (z + beta)`` at the softmax layer."""
@@ -261,10 +217,7 @@ class Ladder(Teachable, Column):
         h = [x + added[0] if 0 in added else x]
         for layer in range(1, self.config.depth + 1):
             z_pre = functional.linear(h[-1], self.W[layer - 1])
-            z = normalise(z_pre, self.get_buffer(f"mean_{layer}"), self.get_buffer(f"variance_{layer}"))
+            z = normalise(z_pre, *self.stored(layer))
             activated = self.activate(z, layer)
             h.append(activated + added[layer] if layer in added else activated)
         return h
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.softmax(self.features(x)[-1], dim=-1)

@@ -25,24 +25,16 @@ from torch.nn import functional
 
 from ladder_search.errors import SettingError
 from ladder_search.nn.batchnorm import batch_statistics, normalise
-from ladder_search.nn.columns import (
-    Target,
-    TargetConfig,
-    check_continues,
-    check_needed,
-    cost_of,
-    features_of,
-    joined,
-)
+from ladder_search.nn.columns import Target, TargetConfig
 from ladder_search.nn.images import COLOUR_PIXELS, GREY_PIXELS, grey_of
 from ladder_search.nn.network import Column
-from ladder_search.nn.protocol import Batch, ColumnConfig
+from ladder_search.nn.protocol import Batch, ColumnConfig, WidthsConfig
 
 _BYTE = 255.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ProgressiveConfig(TargetConfig):
+class ProgressiveConfig(WidthsConfig, TargetConfig):
     """Settings of a target column; the defaults are Thaker's sizes with Rusu's adapter."""
 
     widths: tuple[int, ...] = (784, 1000, 500, 250, 250, 250, 10)
@@ -60,21 +52,13 @@ class ProgressiveConfig(TargetConfig):
     """The target column reads 3 x 32 x 32 pixels and its sources their luminance at 28 x 28."""
 
     def __post_init__(self) -> None:
-        if len(self.widths) < 2 or min(self.widths) < 1:
-            raise SettingError(
-                f"model.widths must list at least 2 positive sizes, got {list(self.widths)}; "
-                "give input, hidden and class sizes."
-            )
+        self.check_widths()
         self.check_laterals(self.depth - 1)
         if self.approach == "fine-tuned" and not self.batch_norm:
             raise SettingError(
                 "a fine-tuned column continues its source, which is batch-normalised, got model.batch_norm=false; "
                 "leave it true."
             )
-
-    @property
-    def depth(self) -> int:
-        return len(self.widths) - 1
 
     @property
     def scale(self) -> float:
@@ -85,16 +69,8 @@ class ProgressiveConfig(TargetConfig):
         lateral = (self.adapter, self.adapter_width, self.alpha) if self.approach == "progressive" else ()
         return (self.widths, lateral, self.batch_norm, self.head, self.pixels, self.colour)
 
-    @property
-    def example_shape(self) -> tuple[int, ...]:
-        return (self.widths[0],)
-
     def check_fits(self, pixels: int, classes: int, dataset: str) -> None:
-        if (self.widths[0], self.widths[-1]) != (pixels, classes):
-            raise SettingError(
-                f"model.widths must start with the {pixels} pixels and end with the {classes} classes of {dataset}, "
-                f"got {list(self.widths)}; correct its first and last entries."
-            )
+        WidthsConfig.check_fits(self, pixels, classes, dataset)
         if self.colour and pixels != COLOUR_PIXELS:
             raise SettingError(
                 f"model.colour=true is for images of 3 x 32 x 32 = {COLOUR_PIXELS} pixels, {dataset} has {pixels}; set "
@@ -110,7 +86,7 @@ class ProgressiveConfig(TargetConfig):
         return replace(self, widths=other.widths, alpha_init=other.alpha_init, pixels=other.pixels, colour=other.colour)
 
     def check_sources(self, models: Mapping[str, ColumnConfig]) -> None:
-        check_needed(self.approach, models)
+        self.check_fine_tuned(models)
         for name, model in models.items():
             widths = [channels for channels, _, _ in model.sizes]
             if self.approach == "fine-tuned" and (len(models) > 1 or widths != list(self.widths)):
@@ -118,8 +94,6 @@ class ProgressiveConfig(TargetConfig):
                     f"a fine-tuned column has the sizes of its one source, {list(self.widths)}, source {name} has "
                     f"{widths} and there are {len(models)}; give one source of these sizes."
                 )
-            if self.approach == "fine-tuned":
-                check_continues(model)
             pixels = GREY_PIXELS if self.colour else self.widths[0]
             if self.approach == "progressive" and widths[0] != pixels:
                 raise SettingError(
@@ -132,9 +106,10 @@ class Progressive(Target):
     """A target column with its frozen sources; ``cost`` trains the column and its adapters, ``forward`` classifies.
 
     Parameters: ``W[l-1]`` (n_l, n_{l-1}); ``beta``, zero; with batch normalisation ``gamma`` of the softmax layer, one;
-    per lateral ``alpha`` (sources,), ``V`` (m, sum of the sources' n_{l-1}), its bias ``c``, and ``U``. Tensors under
-    ``sources`` are constants. Buffers ``mean_l`` and ``variance_l`` are the target column's test-time statistics.
+    those of the laterals, with ``V`` (m, sum of the sources' n_{l-1}). Buffers are the target column's statistics.
     """
+
+    config: ProgressiveConfig
 
     def __init__(
         self, config: ProgressiveConfig, *, generator: torch.Generator, sources: Sequence[Column] = ()
@@ -153,30 +128,10 @@ class Progressive(Target):
         self.beta = nn.ParameterList([torch.zeros(widths[i]) for i in range(1, depth + 1)])
         if config.batch_norm:
             self.gamma = nn.Parameter(torch.ones(widths[depth]))
-            for i in range(1, depth + 1):
-                self.register_buffer(f"mean_{i}", torch.zeros(widths[i]))
-                self.register_buffer(f"variance_{i}", torch.ones(widths[i]))
-        self.alpha, self.V, self.c, self.U = (nn.ParameterDict() for _ in range(4))
-        columns = sources if config.approach == "progressive" else ()
-        self.sources = nn.ModuleList(columns)
-        self.sources.requires_grad_(False)
-        sizes = [[channels for channels, _, _ in source.config.sizes] for source in columns]
-        for i in range(2, depth + 1):
-            below = [size[i - 1] for size in sizes if i - 1 < len(size)]
-            if not below:
-                continue
-            key, n_in, n_out = str(i), sum(below), widths[i]
-            if config.alpha != "absent":
-                at = config.alpha_init[i - 2 if len(config.alpha_init) > 1 else 0]
-                self.alpha[key] = nn.Parameter(torch.full((len(below),), at))
-            if config.adapter == "rusu":
-                hidden = config.adapter_width or n_out
-                self.V[key], self.c[key] = weights(hidden, n_in), torch.zeros(hidden)
-                self.U[key] = weights(n_out, hidden)
-            else:
-                self.U[key] = weights(n_out, n_in)
-                if config.adapter == "sum":
-                    self.c[key] = torch.zeros(n_out)
+            self.add_statistics(widths[1:])
+        self.add_laterals(
+            sources, range(2, depth + 1), widths, V=weights, U=lambda layer, n_in: weights(widths[layer], n_in)
+        )
 
     @property
     def widest(self) -> int:
@@ -187,8 +142,7 @@ class Progressive(Target):
         """Return the cost of one step on the labelled rows, (labelled, d) in 0..1, and its terms; there is no noise."""
         h, _ = self._features(batch.x_labelled, None, {})
         logits = torch.softmax(h[-1], dim=-1) if self.config.head == "double-softmax" else h[-1]
-        weights = (*self.W, *self.V.values(), *self.U.values())
-        return cost_of(logits, batch.y, weights, hyper["weight_decay"][0])
+        return self.cost_of(logits, batch.y, self.W, hyper)
 
     def statistics(self, x_labelled: Tensor) -> dict[str, Tensor]:
         """Return the target column's test-time statistics, (n_l,), averaged over minibatches (minibatches, rows, d)."""
@@ -203,15 +157,17 @@ class Progressive(Target):
     def features(self, x: Tensor, *, noise: Mapping[tuple[int, int], Tensor] | None = None) -> list[Tensor]:
         """Return the target column's activations h_0..h_L, for ``x`` (rows, d) in 0..1; the last are the logits."""
         names = range(1, self.config.depth + 1) if self.config.batch_norm else ()
-        stored = {i: (self.get_buffer(f"mean_{i}"), self.get_buffer(f"variance_{i}")) for i in names}
-        return self._features(x, stored, noise or {})[0]
+        return self._features(x, {i: self.stored(i) for i in names}, noise or {})[0]
 
     def source_features(
         self, x: Tensor, *, noise: Mapping[tuple[int, int], Tensor] | None = None
     ) -> list[list[Tensor]]:
         """Return the activations of every source column on the target's pixels ``x``; ``noise`` as for ``features``."""
-        pixels = self.config.scale * (grey_of(x) if self.config.colour else x)
-        return features_of(self.sources, pixels, noise)
+        return self.seen_by(self.config.scale * (grey_of(x) if self.config.colour else x), noise)
+
+    def up(self, below: Tensor, weight: Tensor | None, layer: int) -> Tensor:
+        assert weight is not None
+        return functional.linear(below, weight)
 
     def _features(
         self,
@@ -227,7 +183,7 @@ class Progressive(Target):
         for layer in range(1, config.depth + 1):
             below = h[-1] + noise[target, layer - 1] if (target, layer - 1) in noise else h[-1]
             z = functional.linear(below, self.W[layer - 1])
-            lateral = self._lateral(layer, features)
+            lateral = self.lateral(layer, features)
             if lateral is not None and config.adapter != "sum":
                 z = z + lateral
             if config.batch_norm:
@@ -241,14 +197,3 @@ class Progressive(Target):
                 z = functional.relu(z)
             h.append(z + lateral if lateral is not None and config.adapter == "sum" else z)
         return h, statistics
-
-    def _lateral(self, layer: int, seen: Sequence[Sequence[Tensor]]) -> Tensor | None:
-        key = str(layer)
-        if key not in self.U:
-            return None
-        parts = [features[layer - 1] for features in seen if layer - 1 < len(features)]
-        below = joined(parts, self.alpha.get(key), learned=self.config.alpha == "learned")
-        if self.config.adapter == "rusu":
-            below = functional.relu(functional.linear(below, self.V[key]) + self.c[key])
-        lateral = functional.linear(below, self.U[key])
-        return functional.relu(lateral + self.c[key]) if self.config.adapter == "sum" else lateral

@@ -23,16 +23,8 @@ from torch.nn import functional
 
 from ladder_search.errors import SettingError
 from ladder_search.nn.batchnorm import batch_statistics, normalise
-from ladder_search.nn.columns import (
-    Target,
-    TargetConfig,
-    check_continues,
-    check_needed,
-    cost_of,
-    features_of,
-    joined,
-)
-from ladder_search.nn.maps import FullyConnected, Stack, as_map, read_network, start
+from ladder_search.nn.columns import Target, TargetConfig
+from ladder_search.nn.maps import CONV_SMALL, FullyConnected, LayersConfig, as_map, start
 from ladder_search.nn.network import Column
 from ladder_search.nn.protocol import Batch, ColumnConfig
 
@@ -41,22 +33,12 @@ Found = dict[int, tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ProgressiveConvConfig(TargetConfig):
+class ProgressiveConvConfig(LayersConfig, TargetConfig):
     """Settings of a convolutional target column; the defaults are the ladder paper's Conv-Small."""
 
     image: tuple[int, int, int] = (1, 28, 28)
     """Channels, height and width; pixels of an example are in this order."""
-    layers: tuple[str, ...] = (
-        "convf:32:5:1",
-        "maxpool:2:2",
-        "convv:64:3:1",
-        "convf:64:3:1",
-        "maxpool:2:2",
-        "convv:128:3:1",
-        "convv:10:1:1",
-        "globalmeanpool",
-        "fc:10",
-    )
+    layers: tuple[str, ...] = CONV_SMALL
     """Layers 1..L, in the notation of ``nn.maps``."""
     laterals: Literal["all", "connected"] = "all"
     """all: laterals into every layer with weights but the first; connected: into fully connected layers only."""
@@ -65,22 +47,10 @@ class ProgressiveConvConfig(TargetConfig):
         self.check_laterals(len(self.lateral_layers))
 
     @property
-    def network(self) -> Stack:
-        return read_network(self.layers, self.image)
-
-    @property
-    def depth(self) -> int:
-        return len(self.layers)
-
-    @property
     def lateral_layers(self) -> tuple[int, ...]:
         """Layers with a lateral."""
         only = FullyConnected if self.laterals == "connected" else object
         return tuple(i for i, x in enumerate(self.network.layers, 1) if i > 1 and not x.pools and isinstance(x, only))
-
-    @property
-    def example_shape(self) -> tuple[int, ...]:
-        return (math.prod(self.image),)
 
     def signature(self) -> tuple[object, ...]:
         progressive = self.approach == "progressive"
@@ -96,16 +66,8 @@ class ProgressiveConvConfig(TargetConfig):
             self, image=other.image, layers=other.layers, laterals=other.laterals, alpha_init=other.alpha_init
         )
 
-    def check_fits(self, pixels: int, classes: int, dataset: str) -> None:
-        top = self.network.sizes[-1][0]
-        if (math.prod(self.image), top) != (pixels, classes):
-            raise SettingError(
-                f"model.image must hold the {pixels} numbers and model.layers end with the {classes} classes of "
-                f"{dataset}, got {list(self.image)} and {top}; correct them."
-            )
-
     def check_sources(self, models: Mapping[str, ColumnConfig]) -> None:
-        check_needed(self.approach, models)
+        self.check_fine_tuned(models)
         for name, model in models.items():
             same = model.architecture == (self.image, self.layers)
             if self.approach == "fine-tuned" and (len(models) > 1 or not same):
@@ -113,8 +75,6 @@ class ProgressiveConvConfig(TargetConfig):
                     f"a fine-tuned column has the layers of its one source, source {name} has others or is not alone; "
                     "give one source of these layers."
                 )
-            if self.approach == "fine-tuned":
-                check_continues(model)
             theirs, own = model.sizes, self.network.sizes
             for i in self.lateral_layers if self.approach == "progressive" else ():
                 if i - 1 < len(theirs) and theirs[i - 1][1:] != own[i - 1][1:]:
@@ -129,9 +89,10 @@ class ProgressiveConv(Target):
     """A convolutional target column with its frozen sources.
 
     Parameters, by layer: ``W`` of layers with weights, ``beta`` of these and of the top, ``gamma`` of the top, as in
-    the convolutional ladder; per lateral ``alpha`` (sources,), ``V`` (m, channels below, 1, 1), ``c`` and ``U``.
-    Tensors under ``sources`` are constants. Buffers ``mean_l`` and ``variance_l`` are test-time statistics per channel.
+    the convolutional ladder; those of the laterals, with ``V`` (m, channels below, 1, 1).
     """
+
+    config: ProgressiveConvConfig
 
     def __init__(
         self, config: ProgressiveConvConfig, *, generator: torch.Generator, sources: Sequence[Column] = ()
@@ -145,30 +106,16 @@ class ProgressiveConv(Target):
         shifted = [i for i, layer in enumerate(self.layers, 1) if i == depth or not layer.pools]
         self.beta = nn.ParameterDict({str(i): torch.zeros(sizes[i][0]) for i in shifted})
         self.gamma = nn.Parameter(torch.ones(sizes[depth][0]))
-        for i in range(1, depth + 1):
-            self.register_buffer(f"mean_{i}", torch.zeros(sizes[i][0]))
-            self.register_buffer(f"variance_{i}", torch.ones(sizes[i][0]))
-        self.alpha, self.V, self.c, self.U = (nn.ParameterDict() for _ in range(4))
-        columns = sources if config.approach == "progressive" else ()
-        self.sources = nn.ModuleList(columns)
-        self.sources.requires_grad_(False)
-        of_sources = [source.config.sizes for source in columns]
-        for place, i in enumerate(config.lateral_layers):
-            below = [size[i - 1][0] for size in of_sources if i - 1 < len(size)]
-            if not below:
-                continue
-            key, (_, height, width) = str(i), sizes[i - 1]
-            if config.alpha != "absent":
-                at = config.alpha_init[place if len(config.alpha_init) > 1 else 0]
-                self.alpha[key] = nn.Parameter(torch.full((len(below),), at))
-            n_in = sum(below)
-            if config.adapter == "rusu":
-                hidden = config.adapter_width or sizes[i][0]
-                self.V[key], self.c[key] = start((hidden, n_in, 1, 1), generator), torch.zeros(hidden)
-                n_in = hidden
-            elif config.adapter == "sum":
-                self.c[key] = torch.zeros(sizes[i][0])
-            self.U[key] = start(self.layers[i - 1].shape((n_in, height, width)), generator)
+        units = [channels for channels, _, _ in sizes]
+        self.add_statistics(units[1:])
+
+        self.add_laterals(
+            sources,
+            config.lateral_layers,
+            units,
+            V=lambda n_out, n_in: start((n_out, n_in, 1, 1), generator),
+            U=lambda layer, n_in: start(self.layers[layer - 1].shape((n_in, *sizes[layer - 1][1:])), generator),
+        )
 
     @property
     def widest(self) -> int:
@@ -176,8 +123,7 @@ class ProgressiveConv(Target):
 
     def cost(self, batch: Batch, noise: Tensor, hyper: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         h, _ = self._column(batch.x_labelled, None, {})
-        weights = (*self.W.values(), *self.V.values(), *self.U.values())
-        return cost_of(h[-1].flatten(1), batch.y, weights, hyper["weight_decay"][0])
+        return self.cost_of(h[-1].flatten(1), batch.y, self.W.values(), hyper)
 
     def statistics(self, x_labelled: Tensor) -> dict[str, Tensor]:
         """Return the target column's test-time statistics, (channels,); the variance's correction counts rows."""
@@ -191,8 +137,7 @@ class ProgressiveConv(Target):
 
     def features(self, x: Tensor, *, noise: Mapping[tuple[int, int], Tensor] | None = None) -> list[Tensor]:
         """Return the target column's activations h_0..h_L, for images (rows, d), shaped as in ``ConvLadder``."""
-        layers = range(1, self.config.depth + 1)
-        stored = {i: (self.get_buffer(f"mean_{i}"), self.get_buffer(f"variance_{i}")) for i in layers}
+        stored = {i: self.stored(i) for i in range(1, self.config.depth + 1)}
         h, _ = self._column(x, stored, noise or {})
         return [*(each.permute(0, 3, 1, 2) for each in h[:-1]), h[-1].flatten(1)]
 
@@ -200,14 +145,17 @@ class ProgressiveConv(Target):
         self, x: Tensor, *, noise: Mapping[tuple[int, int], Tensor] | None = None
     ) -> list[list[Tensor]]:
         """Return the activations of every source column; shapes and ``noise`` as for ``features``."""
-        return features_of(self.sources, x, noise)
+        return self.seen_by(x, noise)
+
+    def up(self, below: Tensor, weight: Tensor | None, layer: int) -> Tensor:
+        return self.layers[layer - 1].up(below, weight)
 
     def _column(
         self, x: Tensor, stored: Mapping[int, tuple[Tensor, Tensor]] | None, noise: Mapping[tuple[int, int], Tensor]
     ) -> tuple[list[Tensor], Found]:
         """Return all layers as maps and the statistics used: ``stored``, or those of the rows if it is None."""
         config, target = self.config, len(self.sources)
-        features = self.source_features(x, noise=noise)
+        features = [[_as_map(h) for h in column] for column in self.source_features(x, noise=noise)]
         statistics: Found = {}
         h = [as_map(x, config.image)]
         for i, layer in enumerate(self.layers, 1):
@@ -215,7 +163,7 @@ class ProgressiveConv(Target):
             if (target, i - 1) in noise:
                 below = below + _as_map(noise[target, i - 1])
             z = layer.up(below, self.W.get(str(i)))
-            lateral = self._lateral(i, features)
+            lateral = self.lateral(i, features)
             if lateral is not None and config.adapter != "sum":
                 z = z + lateral
             places = z.flatten(0, -2)
@@ -226,18 +174,6 @@ class ProgressiveConv(Target):
                 z = self.gamma * z if i == config.depth else functional.relu(z)
             h.append(z + lateral if lateral is not None and config.adapter == "sum" else z)
         return h, statistics
-
-    def _lateral(self, i: int, seen: Sequence[Sequence[Tensor]]) -> Tensor | None:
-        key = str(i)
-        if key not in self.U:
-            return None
-        parts = [_as_map(features[i - 1]) for features in seen if i - 1 < len(features)]
-        below = joined(parts, self.alpha.get(key), learned=self.config.alpha == "learned")
-        if self.config.adapter == "rusu":
-            # A 1 x 1 convolution is a product over channels.
-            below = functional.relu(functional.linear(below, self.V[key].flatten(1)) + self.c[key])
-        lateral = self.layers[i - 1].up(below, self.U[key])
-        return functional.relu(lateral + self.c[key]) if self.config.adapter == "sum" else lateral
 
 
 def _as_map(features: Tensor) -> Tensor:

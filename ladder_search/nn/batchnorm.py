@@ -5,11 +5,11 @@ Source: Rasmus et al. 2015, section 3 and the original code; epsilon is 1e-10, t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ladder_search.nn.closed_form import ClosedForm, computed_once
 
@@ -84,3 +84,16 @@ def normalise_groups(z_pre: Tensor, rows: Sequence[int]) -> tuple[Tensor, Tensor
     groups = torch.split(z_pre, list(rows), dim=-2)
     parts = [_BatchNormalise.of(group.unsqueeze(0)) for group in groups]
     return torch.cat([z.squeeze(0) for z, *_ in parts], dim=-2), parts[-1][1], parts[-1][2]
+
+
+class Normalised(nn.Module):
+    """A module with test-time statistics of layers: buffers ``mean_l`` and ``variance_l``, (channels of layer l,)."""
+
+    def add_statistics(self, sizes: Iterable[int]) -> None:
+        """Register the buffers of layers 1..L with these channels."""
+        for layer, size in enumerate(sizes, 1):
+            self.register_buffer(f"mean_{layer}", torch.zeros(size))
+            self.register_buffer(f"variance_{layer}", torch.ones(size))
+
+    def stored(self, layer: int) -> tuple[Tensor, Tensor]:
+        return self.get_buffer(f"mean_{layer}"), self.get_buffer(f"variance_{layer}")

@@ -5,7 +5,8 @@ Source: Rusu et al. 2016, "Progressive Neural Networks"; the sum after the nonli
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -16,6 +17,7 @@ from torch.nn import functional
 from ladder_search.config import in_range
 from ladder_search.errors import SettingError
 from ladder_search.metrics import COST, COST_DECAY, COST_SUPERVISED
+from ladder_search.nn.batchnorm import Normalised
 from ladder_search.nn.network import Column, Columns
 from ladder_search.nn.protocol import SOURCES, ColumnConfig, StagedConfig
 
@@ -62,6 +64,20 @@ class TargetConfig(StagedConfig):
             )
         in_range("model.weight_decay", self.weight_decay, 0.0, 1.0)
 
+    def check_fine_tuned(self, models: Mapping[str, ColumnConfig]) -> None:
+        """Raise ``SettingError`` if a column needs a source and has none, or has rectifiers and continues a source that
+        has not."""
+        if self.staged and not models:
+            raise SettingError(
+                f"a {self.approach} column needs a source, got none; give sources.NAME, or model.approach=scratch."
+            )
+        for model in models.values() if self.approach == "fine-tuned" else ():
+            if model.activation != "relu":
+                raise SettingError(
+                    f"a fine-tuned column has rectifiers and its source's model.activation is {model.activation}; "
+                    "choose a source with relu."
+                )
+
     @property
     def staged(self) -> bool:
         return self.approach != "scratch"
@@ -86,8 +102,14 @@ class TargetConfig(StagedConfig):
         return {}
 
 
-class Target(Columns):
-    """Base class of target columns."""
+class Target(Columns, Normalised):
+    """Base class of target columns with frozen sources.
+
+    Parameters of the lateral into a layer: ``alpha`` (sources,), the adapter's ``V``, its bias ``c``, and ``U``.
+    Tensors under ``sources`` are constants.
+    """
+
+    config: TargetConfig
 
     @property
     def term_names(self) -> tuple[str, ...]:
@@ -99,46 +121,79 @@ class Target(Columns):
     def forward(self, x: Tensor) -> Tensor:
         return torch.softmax(self.features(x)[-1], dim=-1)
 
+    @abstractmethod
+    def up(self, below: Tensor, weight: Tensor | None, layer: int) -> Tensor:
+        """Return the layer's own operation on the activations below, without bias."""
 
-def check_needed(approach: Approach, models: Mapping[str, object]) -> None:
-    """Raise ``SettingError`` if a column needs a source and has none."""
-    if approach != "scratch" and not models:
-        raise SettingError(
-            f"a {approach} column needs a source, got none; give sources.NAME, or model.approach=scratch."
-        )
+    def add_laterals(
+        self,
+        sources: Sequence[Column],
+        layers: Iterable[int],
+        units: Sequence[int],
+        *,
+        V: Callable[[int, int], Tensor],
+        U: Callable[[int, int], Tensor],
+    ) -> None:
+        """Add the sources and the laterals into ``layers``.
 
+        Args:
+            units: units or channels of layers 0..L of the target column.
+            V: (units out, units in) -> initial weights of an adapter's first projection.
+            U: (layer, units in) -> those of its second projection, of the layer's own operation.
+        """
+        config = self.config
+        self.alpha, self.V, self.c, self.U = (nn.ParameterDict() for _ in range(4))
+        columns = sources if config.approach == "progressive" else ()
+        self.sources = nn.ModuleList(columns)
+        self.sources.requires_grad_(False)
+        sizes = [[channels for channels, _, _ in source.config.sizes] for source in columns]
+        for place, layer in enumerate(layers):
+            below = [size[layer - 1] for size in sizes if layer - 1 < len(size)]
+            if not below:
+                continue
+            key, n_in = str(layer), sum(below)
+            if config.alpha != "absent":
+                at = config.alpha_init[place if len(config.alpha_init) > 1 else 0]
+                self.alpha[key] = nn.Parameter(torch.full((len(below),), at))
+            if config.adapter == "rusu":
+                hidden = config.adapter_width or units[layer]
+                self.V[key], self.c[key] = V(hidden, n_in), torch.zeros(hidden)
+                n_in = hidden
+            elif config.adapter == "sum":
+                self.c[key] = torch.zeros(units[layer])
+            self.U[key] = U(layer, n_in)
 
-def check_continues(model: ColumnConfig) -> None:
-    """Raise ``SettingError`` unless a fine-tuned column, which has rectifiers, can continue such a source."""
-    if model.activation != "relu":
-        raise SettingError(
-            f"a fine-tuned column has rectifiers and its source's model.activation is {model.activation}; choose a "
-            "source with relu."
-        )
+    def lateral(self, layer: int, seen: Sequence[Sequence[Tensor]]) -> Tensor | None:
+        """Return the signal from the layers below in the sources, with activations ``seen``; None without lateral."""
+        key, config = str(layer), self.config
+        if key not in self.U:
+            return None
+        parts = [features[layer - 1] for features in seen if layer - 1 < len(features)]
+        if key in self.alpha:
+            alpha = self.alpha[key] if config.alpha == "learned" else self.alpha[key].detach()
+            parts = [alpha[j] * part for j, part in enumerate(parts)]
+        below = torch.cat(parts, dim=-1)
+        if config.adapter == "rusu":
+            # A 1 x 1 convolution is a product over channels.
+            below = functional.relu(functional.linear(below, self.V[key].flatten(1)) + self.c[key])
+        lateral = self.up(below, self.U[key], layer)
+        return functional.relu(lateral + self.c[key]) if config.adapter == "sum" else lateral
 
+    def seen_by(self, x: Tensor, noise: Mapping[tuple[int, int], Tensor] | None) -> list[list[Tensor]]:
+        """Return the activations of every source; ``noise`` is by (column, layer), where sources are columns from 0."""
+        activations = []
+        for number, source in enumerate(self.sources):
+            added = {layer: value for (column, layer), value in (noise or {}).items() if column == number}
+            activations.append(cast(Column, source).features(x, noise=added))
+        return activations
 
-def features_of(
-    sources: Iterable[nn.Module], x: Tensor, noise: Mapping[tuple[int, int], Tensor] | None
-) -> list[list[Tensor]]:
-    """Return the activations of every source; ``noise`` is by (column, layer), where sources are columns from 0."""
-    activations = []
-    for number, source in enumerate(sources):
-        added = {layer: value for (column, layer), value in (noise or {}).items() if column == number}
-        activations.append(cast(Column, source).features(x, noise=added))
-    return activations
-
-
-def joined(parts: Sequence[Tensor], alpha: Tensor | None, *, learned: bool) -> Tensor:
-    """Return the concatenated features of all sources, each multiplied by its alpha unless that is None."""
-    if alpha is None:
-        return torch.cat(list(parts), dim=-1)
-    scalars = alpha if learned else alpha.detach()
-    return torch.cat([scalars[j] * part for j, part in enumerate(parts)], dim=-1)
-
-
-def cost_of(logits: Tensor, y: Tensor, weights: Iterable[Tensor], weight_decay: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the total cost, and the terms: total, cross-entropy, and half the weighted sum of squared weights."""
-    supervised = functional.cross_entropy(logits, y)
-    decay = 0.5 * weight_decay * torch.stack([weight.square().sum() for weight in weights]).sum()
-    total = supervised + decay
-    return total, torch.stack([total, supervised, decay])
+    def cost_of(
+        self, logits: Tensor, y: Tensor, weights: Iterable[Tensor], hyper: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the total cost, and the terms: total, cross-entropy, and half the weighted sum of squared weights,
+        which are ``weights`` and those of the adapters."""
+        supervised = functional.cross_entropy(logits, y)
+        squares = [weight.square().sum() for weight in (*weights, *self.V.values(), *self.U.values())]
+        decay = 0.5 * hyper["weight_decay"][0] * torch.stack(squares).sum()
+        total = supervised + decay
+        return total, torch.stack([total, supervised, decay])

@@ -5,16 +5,21 @@ Legend: layer 0 is the input and layer L the softmax; ``noise_std`` the sigmas, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+import math
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Self
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ladder_search.config import in_range
 from ladder_search.errors import SettingError
+from ladder_search.metrics import COST, COST_SUPERVISED, cost_denoising
+from ladder_search.nn.batchnorm import Normalised
 from ladder_search.nn.closed_form import ClosedForm
 from ladder_search.nn.combinators import LEAKY_SLOPE, find_combinator
+from ladder_search.nn.network import Column
 from ladder_search.nn.protocol import ColumnConfig
 
 Decoder = Literal["full", "gamma", "none"]
@@ -25,6 +30,9 @@ Activation = Literal["relu", "leaky-relu"]
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DenoisingConfig(ColumnConfig):
     """Settings shared by ladders of every kind; vectors have one entry per layer 0..L."""
+
+    layout: ClassVar[tuple[str, ...]]
+    """Names of the settings of the layers besides ``activation``."""
 
     noise_std: tuple[float, ...]
     """Standard deviation of the Gaussian noise added at layers 0..L; entry 0 is that of the input."""
@@ -43,7 +51,6 @@ class DenoisingConfig(ColumnConfig):
 
     @property
     def depth(self) -> int:
-        """L, the number of layers above the input."""
         raise NotImplementedError
 
     @property
@@ -53,6 +60,11 @@ class DenoisingConfig(ColumnConfig):
 
     def hyper(self) -> dict[str, list[float]]:
         return {"noise_std": list(self.noise_std), "lambda_": list(self.lambda_)}
+
+    def on_network_of(self, other: Self) -> Self:
+        layout = {name: getattr(other, name) for name in (*self.layout, "activation")}
+        noise_std, lambda_ = (_stretched(vector, other.depth) for vector in (self.noise_std, self.lambda_))
+        return replace(self, **layout, noise_std=noise_std, lambda_=lambda_)
 
     def check_layers(self) -> None:
         """Raise ``SettingError`` unless both vectors have a valid entry for every layer and fit the decoder."""
@@ -77,9 +89,26 @@ class DenoisingConfig(ColumnConfig):
         find_combinator(self.combinator)
 
 
-def stretched(vector: tuple[float, ...], depth: int) -> tuple[float, ...]:
+def _stretched(vector: tuple[float, ...], depth: int) -> tuple[float, ...]:
     """Return a per-layer setting for another depth: entries 0 and 1 stay, the last is repeated."""
     return (*vector[:2], *(vector[-1],) * depth)[: depth + 1]
+
+
+class Denoiser(Column, Normalised):
+    """Base class of ladder networks."""
+
+    config: DenoisingConfig
+
+    @property
+    def term_names(self) -> tuple[str, ...]:
+        return (COST, COST_SUPERVISED, *(cost_denoising(i) for i in sorted(self.config.decoded_layers)))
+
+    def noise_size(self, labelled: int, unlabelled: int) -> int:
+        rows = labelled + (unlabelled if self.config.decoded_layers else 0)
+        return rows * sum(map(math.prod, self.config.sizes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.softmax(self.features(x)[-1], dim=-1)
 
 
 class _Relu(ClosedForm):

@@ -20,7 +20,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ladder_search.errors import SettingError, UnknownNameError
-from ladder_search.nn.pooling import max_pool
+from ladder_search.nn.protocol import ColumnConfig
 
 Size = tuple[int, int, int]
 Shape = tuple[int, ...]
@@ -128,7 +128,11 @@ class Convolution(Layer):
 
 @dataclass(frozen=True, slots=True)
 class MaxPool(Layer):
-    """Maxima over non-overlapping windows of ``window`` x ``window`` positions."""
+    """Maxima over non-overlapping windows of ``window`` x ``window`` positions.
+
+    As in the original code, windows cut by the border count: 15 x 15 pooled by 2 becomes 8 x 8. Frameworks drop them by
+    default and return 7 x 7, which results in another network.
+    """
 
     window: int
     pools: ClassVar[bool] = True
@@ -138,7 +142,7 @@ class MaxPool(Layer):
         return channels, -(-height // self.window), -(-width // self.window)
 
     def up(self, h: Tensor, weight: Tensor | None) -> Tensor:
-        return _last(max_pool(_first(h), self.window))
+        return _last(functional.max_pool2d(_first(h), self.window, ceil_mode=True))
 
     def down(self, z_hat: Tensor, weight: Tensor | None, below: Size) -> Tensor:
         repeated = z_hat[:, :, None, :, None].expand(-1, -1, self.window, -1, self.window, -1)
@@ -263,6 +267,53 @@ def read_network(layers: tuple[str, ...], image: Size) -> Stack:
             f"{layers[-1]!r}; end with globalmeanpool or fc:CLASSES."
         )
     return Stack(tuple(parsed), tuple(sizes))
+
+
+CONV_SMALL = (
+    "convf:32:5:1", "maxpool:2:2", "convv:64:3:1", "convf:64:3:1", "maxpool:2:2", "convv:128:3:1", "convv:10:1:1",
+    "globalmeanpool", "fc:10",
+)  # fmt: skip
+"""Layers of the ladder paper's Conv-Small."""
+
+
+class LayersConfig(ColumnConfig):
+    """Settings of a network of ``layers`` for images."""
+
+    __slots__ = ()
+
+    image: tuple[int, int, int]
+    """Channels, height and width; pixels of an example are in this order."""
+    layers: tuple[str, ...]
+    """Layers 1..L, in the notation of this module."""
+
+    @property
+    def network(self) -> Stack:
+        return read_network(self.layers, self.image)
+
+    @property
+    def depth(self) -> int:
+        """L, the number of layers above the input."""
+        return len(self.layers)
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        return (math.prod(self.image),)
+
+    @property
+    def architecture(self) -> tuple[object, ...]:
+        return (self.image, self.layers)
+
+    @property
+    def sizes(self) -> Sequence[Size]:
+        return self.network.sizes
+
+    def check_fits(self, pixels: int, classes: int, dataset: str) -> None:
+        top = self.sizes[-1][0]
+        if (math.prod(self.image), top) != (pixels, classes):
+            raise SettingError(
+                f"model.image must hold the {pixels} numbers and model.layers end with the {classes} classes of "
+                f"{dataset}, got {list(self.image)} and {top}; correct them."
+            )
 
 
 def as_map(x: Tensor, size: Size) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Literal, Protocol, Self
 
 from torch import Tensor, nn
 
+from ladder_search.errors import SettingError
 from ladder_search.metrics import MEASURES, Measure
 
 Stacking = Literal["vmap", "none"]
@@ -134,6 +135,46 @@ class ColumnConfig(ModelConfig):
     def sizes(self) -> Sequence[tuple[int, int, int]]:
         """Channels, height and width of layers 0..L; units of a fully connected layer are channels of one position."""
         raise NotImplementedError
+
+
+class WidthsConfig(ColumnConfig):
+    """Settings of a network of fully connected layers."""
+
+    __slots__ = ()
+
+    widths: tuple[int, ...]
+    """Units of layers 0..L: input, hidden layers, classes."""
+
+    @property
+    def depth(self) -> int:
+        """L, the number of layers above the input."""
+        return len(self.widths) - 1
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        return (self.widths[0],)
+
+    @property
+    def architecture(self) -> tuple[object, ...]:
+        return (self.widths,)
+
+    @property
+    def sizes(self) -> Sequence[tuple[int, int, int]]:
+        return [(width, 1, 1) for width in self.widths]
+
+    def check_widths(self) -> None:
+        if len(self.widths) < 2 or min(self.widths) < 1:
+            raise SettingError(
+                f"model.widths must list at least 2 positive sizes, got {list(self.widths)}; "
+                "give input, hidden and class sizes."
+            )
+
+    def check_fits(self, pixels: int, classes: int, dataset: str) -> None:
+        if (self.widths[0], self.widths[-1]) != (pixels, classes):
+            raise SettingError(
+                f"model.widths must start with the {pixels} pixels and end with the {classes} classes of {dataset}, "
+                f"got {list(self.widths)}; correct its first and last entries."
+            )
 
 
 class StagedConfig(ModelConfig):

@@ -279,7 +279,7 @@ MISTAKES = (
         "beta added after gamma",
         (LADDER, "return self.gamma * shifted", "return self.gamma * z + self.beta[layer - 1]"),
     ),
-    mistake(20, "second CIFAR-10 pool gives 7", ("nn/pooling.py", "ceil_mode=True", "ceil_mode=False")),
+    mistake(20, "second CIFAR-10 pool gives 7", ("nn/maps.py", "ceil_mode=True", "ceil_mode=False")),
 )
 
 

@@ -18,7 +18,7 @@ import torch
 from ladder_search.models.ladder import Ladder, LadderConfig
 from ladder_search.nn.batchnorm import batch_normalise
 from ladder_search.nn.combinators import find_combinator
-from ladder_search.nn.pooling import max_pool
+from ladder_search.nn.maps import MaxPool
 from ladder_search.nn.protocol import Batch
 
 N_LAB, N_UNL = 6, 11
@@ -341,10 +341,10 @@ def test_19_gamma_multiplies_the_sum_of_z_and_beta() -> None:
 
 def test_20_pooling_keeps_partial_windows() -> None:
     """Conv-Large on CIFAR-10: 34 -> 17 after the first pool, 15 -> 8 (not 7) after the second."""
-    h = torch.arange(15.0 * 15).reshape(1, 1, 15, 15)
-    pooled = max_pool(h, 2)
+    h = torch.arange(15.0 * 15).reshape(1, 15, 15, 1)
+    pooled = MaxPool(2).up(h, None).permute(0, 3, 1, 2)
     assert pooled.shape == (1, 1, 8, 8)
-    assert max_pool(torch.zeros(2, 3, 34, 34), 2).shape == (2, 3, 17, 17)
+    assert MaxPool(2).up(torch.zeros(2, 34, 34, 3), None).shape == (2, 17, 17, 3)
     # The last row and column are windows of their own, cut by the border.
     assert pooled[0, 0, 7, 7] == 224.0
     assert pooled[0, 0, 0].tolist() == [16.0, 18.0, 20.0, 22.0, 24.0, 26.0, 28.0, 29.0]
