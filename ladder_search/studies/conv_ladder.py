@@ -6,10 +6,13 @@ Settings are those of the original code's commands. The supervised networks over
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from ladder_search.models.conv_ladder import ConvLadderConfig
+from ladder_search.nn import maps
 from ladder_search.nn.denoising import Activation, Decoder
-from ladder_search.studies.study import SpaceConfig, StopConfig, Study, Target
+from ladder_search.studies.ladder import ON_DIGITS
+from ladder_search.studies.study import StopConfig, Study, Target
 from ladder_search.training.settings import TrainingConfig
 from ladder_search.trial import DataConfig
 
@@ -53,12 +56,7 @@ CONV_FC = _Net(
     image=(1, 28, 28),
     layers=_read("convv:1000:26:1 convv:500:1:1 convv:250:1:1 convv:250:1:1 convv:250:1:1 convv:10:1:1 globalmeanpool"),
 )
-CONV_SMALL = _Net(
-    image=(1, 28, 28),
-    layers=_read(
-        "convf:32:5:1 maxpool:2:2 convv:64:3:1 convf:64:3:1 maxpool:2:2 convv:128:3:1 convv:10:1:1 globalmeanpool fc:10"
-    ),
-)
+CONV_SMALL = _Net(image=(1, 28, 28), layers=maps.CONV_SMALL)
 # After ConvPool-CNN-C of Springenberg et al. 2014.
 CONV_LARGE = _Net(
     image=(3, 32, 32),
@@ -88,97 +86,71 @@ _STOP_SHORT = StopConfig(first_rung_steps=4000, failure_error=0.5, failure_steps
 _STOP_CIFAR = StopConfig(first_rung_steps=8000, failure_error=0.7, failure_steps=4000)
 
 
-def _mnist(name: str, title: str, model: ConvLadderConfig, training: TrainingConfig, target: Target) -> Study:
-    supervised = model.decoder == "none"
-    return Study(
-        name=f"mnist-100-{name}",
-        family="ladder-conv",
-        title=title,
-        data=DataConfig(dataset="mnist", labels=100, validation=10_000),
-        model=model,
-        training=training,
-        stop=_STOP_SHORT if supervised else _STOP,
-        target=target,
-        baseline="mnist-100-conv-small-supervised" if name == "conv-small-gamma" else None,
-    )
-
-
-def _cifar(name: str, title: str, model: ConvLadderConfig, training: TrainingConfig, target: Target) -> Study:
-    return Study(
-        name=f"cifar10-4000-{name}",
-        family="ladder-conv",
-        title=title,
-        data=DataConfig(dataset="cifar10", labels=4000, validation=10_000, preprocessing="gcn-zca"),
-        model=model,
-        training=training,
-        stop=_STOP_CIFAR,
-        target=target,
-        baseline=None if model.decoder == "none" else "cifar10-4000-conv-large-supervised",
-    )
-
-
-def _digits(name: str, title: str, model: ConvLadderConfig) -> Study:
-    return Study(
-        name=f"digits-100-{name}",
-        family="ladder-conv",
-        title=title,
-        data=DataConfig(dataset="digits", labels=100, validation=297),
-        model=model,
-        training=TrainingConfig(epochs=75),
-        space=SpaceConfig(lr=True),
-        stop=StopConfig(first_rung_steps=200, failure_error=0.5, failure_steps=200),
-        target=None,
-        baseline=None if model.decoder == "none" else "digits-100-conv-small-supervised",
-        report_every=10,
-    )
-
-
-def _target(error: float, deviation: float, *, verified: bool, deviation_verified: bool = False) -> Target:
-    return Target(
-        error=error / 100,
-        spread=deviation / 100,
-        source=RASMUS,
-        verified=verified,
-        spread_verified=deviation_verified,
-    )
+_MNIST = partial(
+    Study,
+    family="ladder-conv",
+    data=DataConfig(dataset="mnist", labels=100, validation=10_000),
+    training=TrainingConfig(),
+    stop=_STOP,
+)
+_CIFAR = partial(
+    Study,
+    family="ladder-conv",
+    data=DataConfig(dataset="cifar10", labels=4000, validation=10_000, preprocessing="gcn-zca"),
+    stop=_STOP_CIFAR,
+)
+_DIGITS = partial(
+    Study, family="ladder-conv", data=DataConfig(dataset="digits", labels=100, validation=297), **ON_DIGITS
+)
+_target = partial(Target.percent, source=RASMUS)
 
 
 STUDIES: tuple[Study, ...] = (
-    _mnist(
-        "conv-fc",
-        "Conv-FC, every layer denoised",
-        CONV_FC.model("full", (1000.0, 10.0)),
-        TrainingConfig(),
-        _target(0.99, 0.15, verified=False),
+    _MNIST(
+        name="mnist-100-conv-fc",
+        title="Conv-FC, every layer denoised",
+        model=CONV_FC.model("full", (1000.0, 10.0)),
+        target=_target(0.99, 0.15),
     ),
-    _mnist(
-        "conv-small-gamma",
-        f"Conv-Small, {_GAMMA}",
-        CONV_SMALL.model("gamma", (1.0,)),
-        TrainingConfig(),
-        _target(0.89, 0.50, verified=True),
+    _MNIST(
+        name="mnist-100-conv-small-gamma",
+        title=f"Conv-Small, {_GAMMA}",
+        model=CONV_SMALL.model("gamma", (1.0,)),
+        target=_target(0.89, 0.50, verified=True),
+        baseline="mnist-100-conv-small-supervised",
     ),
-    _mnist(
-        "conv-small-supervised",
-        f"Conv-Small, {_BASE}",
-        CONV_SMALL.model("none", (), local=0.45),
-        _SHORT,
-        _target(6.43, 0.84, verified=True),
+    _MNIST(
+        name="mnist-100-conv-small-supervised",
+        title=f"Conv-Small, {_BASE}",
+        model=CONV_SMALL.model("none", (), local=0.45),
+        training=_SHORT,
+        stop=_STOP_SHORT,
+        target=_target(6.43, 0.84, verified=True),
     ),
-    _cifar(
-        "conv-large-gamma",
-        f"Conv-Large, {_GAMMA}",
-        CONV_LARGE.model("gamma", (4.0,)),
-        TrainingConfig(epochs=70, decay_start=0.86),
-        _target(20.40, 0.47, verified=True, deviation_verified=True),
+    _CIFAR(
+        name="cifar10-4000-conv-large-gamma",
+        title=f"Conv-Large, {_GAMMA}",
+        model=CONV_LARGE.model("gamma", (4.0,)),
+        training=TrainingConfig(epochs=70, decay_start=0.86),
+        target=_target(20.40, 0.47, verified=True, spread_verified=True),
+        baseline="cifar10-4000-conv-large-supervised",
     ),
-    _cifar(
-        "conv-large-supervised",
-        f"Conv-Large, {_BASE}",
-        CONV_LARGE.model("none", ()),
-        _SHORT,
-        _target(23.33, 0.61, verified=False),
+    _CIFAR(
+        name="cifar10-4000-conv-large-supervised",
+        title=f"Conv-Large, {_BASE}",
+        model=CONV_LARGE.model("none", ()),
+        training=_SHORT,
+        target=_target(23.33, 0.61),
     ),
-    _digits("conv-small-gamma", f"a quarter of Conv-Small, {_GAMMA}", CONV_TINY.model("gamma", (1.0,))),
-    _digits("conv-small-supervised", f"a quarter of Conv-Small, {_BASE}", CONV_TINY.model("none", ())),
+    _DIGITS(
+        name="digits-100-conv-small-gamma",
+        title=f"a quarter of Conv-Small, {_GAMMA}",
+        model=CONV_TINY.model("gamma", (1.0,)),
+        baseline="digits-100-conv-small-supervised",
+    ),
+    _DIGITS(
+        name="digits-100-conv-small-supervised",
+        title=f"a quarter of Conv-Small, {_BASE}",
+        model=CONV_TINY.model("none", ()),
+    ),
 )

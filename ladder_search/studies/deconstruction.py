@@ -28,14 +28,24 @@ _CHANGES: dict[str, dict[str, Any]] = {
     "first-noise-recons": {"combinator": "vanilla", "noise_std": "first only", "lambda_": "first only"},
     "no-lateral": {"combinator": "vanilla", "lateral": False},
     "no-noise": {"combinator": "vanilla", "noise_std": (0.0,) * 7},
-    "rand-init": {"combinator": "rand-init"},
-    "rev-init": {"combinator": "rev-init"},
-    "no-sig": {"combinator": "no-sig"},
-    "no-mult": {"combinator": "no-mult"},
-    "linear": {"combinator": "linear"},
-    "gauss": {"combinator": "gauss"},
-    "gated-gauss": {"combinator": "gated-gauss"},
-    **{name: {"combinator": name} for name in ("mlp-4", "mlp-2-2", "mlp-2-2-2", "amlp-4", "amlp-2-2", "amlp-2-2-2")},
+    **{
+        name: {"combinator": name}
+        for name in (
+            "rand-init",
+            "rev-init",
+            "no-sig",
+            "no-mult",
+            "linear",
+            "gauss",
+            "gated-gauss",
+            "mlp-4",
+            "mlp-2-2",
+            "mlp-2-2-2",
+            "amlp-4",
+            "amlp-2-2",
+            "amlp-2-2-2",
+        )
+    },
 }
 
 # Error and standard error in per cent at 100, 1000 and all labels; those of "no-noise" are unknown.
@@ -79,16 +89,9 @@ def _study(variant: str, column: int) -> Study:
     supervised, silent = "decoder" in changes, variant in ("baseline", "no-noise")
     target = None
     if variant in _RESULTS:
-        error, spread = _RESULTS[variant][column]
         verified = (variant, column) in _VERIFIED
-        target = Target(
-            error=error / 100,
-            spread=spread / 100,
-            spread_kind="standard error",
-            source=PEZESHKI,
-            verified=verified,
-            spread_verified=verified,
-        )
+        how = {"spread_kind": "standard error", "source": PEZESHKI, "verified": verified, "spread_verified": verified}
+        target = Target.percent(*_RESULTS[variant][column], **how)
     first_only = variant.startswith("first-noise")
     return replace(
         full,

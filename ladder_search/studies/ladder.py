@@ -5,7 +5,7 @@ Settings are those of the original code's commands; results without a readable s
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from ladder_search.models.ladder import LadderConfig
 from ladder_search.studies.study import SpaceConfig, StopConfig, Study, Target
@@ -85,15 +85,19 @@ def _mnist(row: _Row) -> Study:
         training=TrainingConfig(),
         # Errors before about 4,000 updates rank good settings low; until then only failed trials stop.
         stop=StopConfig(first_rung_steps=4000, failure_error=0.15 if kind != "base" else 0.5, failure_steps=3000),
-        target=Target(
-            error=error / 100,
-            spread=deviation / 100,
-            source=RASMUS,
-            verified=verified,
-            spread_verified=deviation_verified,
-        ),
+        target=Target.percent(error, deviation, source=RASMUS, verified=verified, spread_verified=deviation_verified),
         baseline=None if kind == "base" or labels == 50 else f"{group}-base",
     )
+
+
+ON_DIGITS: dict[str, Any] = {
+    "training": TrainingConfig(epochs=75),
+    "space": SpaceConfig(lr=True),
+    "stop": StopConfig(first_rung_steps=200, failure_error=0.5, failure_steps=200),
+    "target": None,
+    "report_every": 10,
+}
+"""Settings of all studies on scikit-learn's digits."""
 
 
 def _digits(labels: int | None, kind: Kind, lambda_: tuple[float, ...], local: float) -> Study:
@@ -104,12 +108,8 @@ def _digits(labels: int | None, kind: Kind, lambda_: tuple[float, ...], local: f
         title=_TITLES[kind],
         data=DataConfig(dataset="digits", labels=labels, validation=297),
         model=_model(_DIGITS_WIDTHS, kind, lambda_, local),
-        training=TrainingConfig(epochs=75),
-        space=SpaceConfig(lr=True),
-        stop=StopConfig(first_rung_steps=200, failure_error=0.5, failure_steps=200),
-        target=None,
         baseline=None if kind == "base" else f"{group}-base",
-        report_every=10,
+        **ON_DIGITS,
     )
 
 

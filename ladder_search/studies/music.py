@@ -45,27 +45,30 @@ class SequenceSpaceConfig:
 class _Corpus:
     name: str
     """Prefix of its studies' names."""
-    dataset: str
+    dataset: str = ""
+    """"": that of the name."""
     validation: int
     training: TrainingConfig
     steps: int
     """Approximate number of steps of an epoch."""
-    rladder_epochs: int
+    rladder_epochs: int = 30
     """Epochs of the recurrent ladder, which needs fewer than networks without convolutions over pitches."""
     piece: int
     """Steps of a window that contains at least three of four pieces completely."""
     pieces: int
     """Number of such windows in an epoch."""
 
+    @property
+    def data(self) -> DataConfig:
+        return DataConfig(dataset=self.dataset or self.name, labels=None, validation=self.validation)
+
     def trained(self, kind: Literal["rladder", Baseline]) -> tuple[TrainingConfig, StopConfig]:
         """Return a model's training settings and stop rules; the grace period is a third of the training."""
         training, steps = self.training, self.steps
         if kind == "rladder":
             training = replace(training, epochs=self.rladder_epochs)
-        elif kind in (
-            "tcn",
-            "tcn-small",
-        ):  # Bai et al. 2018: a piece a step, and clipping that came too early in it to do anything
+        elif kind in ("tcn", "tcn-small"):
+            # Bai et al. 2018: a piece a step, and clipping that came too early in it to do anything
             training = replace(training, lr=0.001, labelled_batch=1, window=self.piece, clip_norm=None)
             steps = self.pieces
         grace = max(1, steps * training.epochs // 3)
@@ -82,33 +85,27 @@ _CORPORA = (
         validation=76,
         training=replace(_TRAINING, epochs=60),
         steps=20,
-        rladder_epochs=30,
         piece=130,
         pieces=229,
     ),
     _Corpus(
         name="nottingham",
-        dataset="nottingham",
         validation=173,
         training=replace(_TRAINING, window=100),
         steps=125,
-        rladder_epochs=30,
         piece=260,
         pieces=867,
     ),
     _Corpus(
         name="musedata",
-        dataset="musedata",
         validation=135,
         training=replace(_TRAINING, lr=0.002, window=200),
         steps=93,
-        rladder_epochs=30,
         piece=640,
         pieces=723,
     ),
     _Corpus(
         name="piano-midi",
-        dataset="piano-midi",
         validation=12,
         training=replace(_TRAINING, epochs=60, lr=0.002, window=200),
         steps=27,
@@ -173,21 +170,12 @@ def _rladder(corpus: _Corpus, suffix: str, levels: tuple[str, ...], title: str) 
     """Return the paper's row, or with a suffix a network of ours without a published number."""
     error, spread, standing = _TABLE_3[corpus.name]
     training, stop = corpus.trained("rladder")
-    target = Target(
-        error=error,
-        spread=spread,
-        seeds=10,
-        source=RLADDER,
-        verified=False,
-        spread_verified=False,
-        standing=standing,
-        measure="nll",
-    )
+    target = Target(error=error, spread=spread, seeds=10, source=RLADDER, standing=standing, measure="nll")
     return Study(
         name=f"{corpus.name}-rladder{suffix}",
         family="recurrent",
         title=title,
-        data=DataConfig(dataset=corpus.dataset, labels=None, validation=corpus.validation),
+        data=corpus.data,
         model=RecurrentConfig(task="music", frame=(1, 88), levels=levels, classes=0, dropout=0.4),
         training=training,
         space=RecurrentSpaceConfig(lambda_p=False, prediction=False, noise=False, dropout=True, weight_decay=True),
@@ -198,7 +186,7 @@ def _rladder(corpus: _Corpus, suffix: str, levels: tuple[str, ...], title: str) 
 
 
 def _baseline(corpus: _Corpus, kind: Baseline) -> Study:
-    reference = _REFERENCES.get((corpus.name, kind))
+    error, source, verified = _REFERENCES.get((corpus.name, kind), (None, "", False))
     model = _OWN.get((corpus.name, kind), _NETWORKS[kind])
     training, stop = corpus.trained(kind)
     title = "temporal convolutional network" if model.kind == "tcn" else kind.upper()
@@ -208,22 +196,12 @@ def _baseline(corpus: _Corpus, kind: Baseline) -> Study:
         name=f"{corpus.name}-{kind}",
         family="sequence",
         title=f"{title}{' as large as the LSTM' if kind == 'tcn-small' else ''}, notes of a step independent",
-        data=DataConfig(dataset=corpus.dataset, labels=None, validation=corpus.validation),
+        data=corpus.data,
         model=model,
         training=training,
         space=SequenceSpaceConfig(),
         stop=stop,
-        target=None
-        if reference is None
-        else Target(
-            error=reference[0],
-            spread=None,
-            seeds=1,
-            source=reference[1],
-            verified=reference[2],
-            spread_verified=False,
-            measure="nll",
-        ),
+        target=Target(error=error, seeds=1, source=source, verified=verified, measure="nll") if error else None,
     )
 
 

@@ -8,7 +8,7 @@ exist for stand-ins of the street digits.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -57,54 +57,40 @@ class ProgressiveSpaceConfig:
 class _Domain:
     """A source and a target with the same classes."""
 
-    prefix: str
     target: str
-    source: str
-    widths: tuple[int, ...]
+    prefix: str = ""
+    """Start of the studies' names; "": that of the target."""
+    source: str = "mnist"
+    widths: tuple[int, ...] = MNIST_WIDTHS
     validation: int
-    source_validation: int
+    source_validation: int = 10_000
     epochs: int
-    source_training: TrainingConfig
-    stop_at: float | None
+    source_training: TrainingConfig = field(default_factory=TrainingConfig)
+    stop_at: float | None = MATCHED
+
+    def ladder(self) -> SourceConfig:
+        """Return a ladder with 100 labels as the source."""
+        lambda_ = (1000.0, 10.0, *(0.1,) * (len(self.widths) - 2))
+        noise_std = (0.3,) * len(self.widths)
+        return self._source(100, LadderConfig(widths=self.widths, noise_std=noise_std, lambda_=lambda_))
+
+    def supervised(self) -> SourceConfig:
+        """Return a plain network of the same sizes, trained with all labels, as the source."""
+        zeros = (0.0,) * len(self.widths)
+        return self._source(None, LadderConfig(widths=self.widths, noise_std=zeros, lambda_=zeros, decoder="none"))
+
+    def _source(self, labels: int | None, model: LadderConfig) -> SourceConfig:
+        data = DataConfig(dataset=self.source, labels=labels, validation=self.source_validation)
+        return SourceConfig(data=data, model=model, training=self.source_training, stop_at=self.stop_at)
 
 
-_DOMAINS = {
-    "svhn": _Domain(
-        prefix="svhn",
-        target="svhn",
-        source="mnist",
-        widths=MNIST_WIDTHS,
-        validation=7257,
-        source_validation=10_000,
-        epochs=100,
-        source_training=TrainingConfig(),
-        stop_at=MATCHED,
-    ),
-    "meter-digits": _Domain(
-        prefix="meter-digits",
-        target="meter-digits",
-        source="mnist",
-        widths=MNIST_WIDTHS,
-        validation=1286,
-        source_validation=10_000,
-        epochs=30,
-        source_training=TrainingConfig(),
-        stop_at=MATCHED,
-    ),
-    "usps": _Domain(
-        prefix="usps",
-        target="usps",
-        source="mnist",
-        widths=MNIST_WIDTHS,
-        validation=1291,
-        source_validation=10_000,
-        epochs=30,
-        source_training=TrainingConfig(),
-        stop_at=MATCHED,
-    ),
-    "digits": _Domain(
-        prefix="house-numbers",
+_DOMAINS = (
+    _Domain(target="svhn", validation=7257, epochs=100),
+    _Domain(target="meter-digits", validation=1286, epochs=30),
+    _Domain(target="usps", validation=1291, epochs=30),
+    _Domain(
         target="synthetic-house-numbers",
+        prefix="house-numbers",
         source="digits-28",
         widths=SMALL_WIDTHS,
         validation=4000,
@@ -113,42 +99,7 @@ _DOMAINS = {
         source_training=TrainingConfig(epochs=75),
         stop_at=None,
     ),
-}
-
-_PLAIN: dict[str, Any] = {"decoder": "none"}
-
-
-def ladder_source(domain: _Domain, **changes: Any) -> SourceConfig:
-    """Return a ladder with 100 labels as the source."""
-    depth = len(domain.widths) - 1
-    return SourceConfig(
-        data=DataConfig(dataset=domain.source, labels=100, validation=domain.source_validation),
-        model=LadderConfig(
-            widths=domain.widths,
-            noise_std=(0.3,) * (depth + 1),
-            lambda_=(1000.0, 10.0, *(0.1,) * (depth - 1)),
-        ),
-        training=domain.source_training,
-        stop_at=domain.stop_at,
-        **changes,
-    )
-
-
-def supervised_source(domain: _Domain, **changes: Any) -> SourceConfig:
-    """Return a plain network of the same sizes, trained with all labels, as the source."""
-    zeros = (0.0,) * len(domain.widths)
-    return SourceConfig(
-        data=DataConfig(dataset=domain.source, labels=None, validation=domain.source_validation),
-        model=LadderConfig(widths=domain.widths, noise_std=zeros, lambda_=zeros, decoder="none"),
-        training=domain.source_training,
-        stop_at=domain.stop_at,
-        **changes,
-    )
-
-
-def random_source(domain: _Domain) -> SourceConfig:
-    """Return Rusu's baseline 4: the same network with its initial weights."""
-    return replace(supervised_source(domain), weights="random", stop_at=None)
+)
 
 
 def wider(widths: tuple[int, ...]) -> tuple[int, ...]:
@@ -165,19 +116,18 @@ def wider(widths: tuple[int, ...]) -> tuple[int, ...]:
     return (widths[0], *(round(m * n) for n in hidden), widths[-1])
 
 
-def _published(error: float, standing: str) -> Target:
-    return Target(
-        error=error, spread=None, seeds=1, source=THAKER, verified=True, spread_verified=False, standing=standing
-    )
+def published(error: float, standing: str) -> Target:
+    return Target(error=error, seeds=1, source=THAKER, verified=True, standing=standing)
 
 
 def _rows(domain: _Domain) -> tuple[Study, ...]:
     column = ProgressiveConfig(widths=domain.widths, approach="scratch")
     progressive = replace(column, approach="progressive")
     broad = wider(domain.widths)
-    ladder = {domain.source: ladder_source(domain)}
-    supervised = {domain.source: supervised_source(domain)}
-    random = {domain.source: random_source(domain)}
+    prefix = domain.prefix or domain.target
+    ladder, supervised = {domain.source: domain.ladder()}, {domain.source: domain.supervised()}
+    # Rusu's baseline 4: the same network with its initial weights.
+    random = {domain.source: replace(domain.supervised(), weights="random", stop_at=None)}
     # The published columns: raw pixels, no batch norm; in their code relu(FC) is added after the nonlinearity.
     raw = replace(progressive, adapter="sum", batch_norm=False, initial="xavier", head="relu", pixels="raw")
     decay = 1e-6
@@ -185,13 +135,9 @@ def _rows(domain: _Domain) -> tuple[Study, ...]:
     def study(
         name: str, title: str, model: ProgressiveConfig, sources: dict[str, SourceConfig], **changes: Any
     ) -> Study:
-        published = changes.pop("published", None)
-        lr = changes.pop("lr", 0.001)
-        target = None
-        if domain.target == "svhn" and published is not None:
-            target = _published(*published)
+        lr, number = changes.pop("lr", 0.001), changes.pop("published", None)
         return Study(
-            name=name if name.startswith("progressive-") else f"{domain.prefix}-{name}",
+            name=name if name.startswith("progressive-") else f"{prefix}-{name}",
             family="progressive",
             title=title,
             data=DataConfig(dataset=domain.target, labels=None, validation=domain.validation),
@@ -202,13 +148,13 @@ def _rows(domain: _Domain) -> tuple[Study, ...]:
             space=ProgressiveSpaceConfig(),
             sources=sources,
             stop=StopConfig(first_rung_steps=500, failure_error=0.895, failure_steps=2000),
-            target=target,
+            target=published(*number) if domain.target == "svhn" and number else None,
             **changes,
         )
 
-    base = f"{domain.prefix}-scratch"
-    main = "progressive-digits" if domain.prefix == "house-numbers" else "from-ladder"
-    studies = [
+    base = f"{prefix}-scratch"
+    main = "progressive-digits" if prefix == "house-numbers" else "from-ladder"
+    return (
         study(main, "progressive column on a ladder with 100 labels", progressive, ladder,
               baseline=base, published=(0.223, NEVER_USED)),
         study("from-supervised", "progressive column on a supervised source", progressive, supervised, baseline=base),
@@ -230,8 +176,7 @@ def _rows(domain: _Domain) -> tuple[Study, ...]:
               ladder, lr=1e-4),
         study("raw-no-alpha", "as published on a ladder's weights, no scalars",
               replace(raw, alpha="absent", weight_decay=decay), ladder, lr=1e-4, published=(0.93, NEVER_USED)),
-    ]  # fmt: skip
-    return tuple(studies)
+    )  # fmt: skip
 
 
-STUDIES: tuple[Study, ...] = tuple(study for domain in _DOMAINS.values() for study in _rows(domain))
+STUDIES: tuple[Study, ...] = tuple(study for domain in _DOMAINS for study in _rows(domain))

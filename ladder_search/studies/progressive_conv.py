@@ -12,8 +12,8 @@ from dataclasses import replace
 from ladder_search.models.conv_ladder import ConvLadderConfig
 from ladder_search.models.progressive_conv import ProgressiveConvConfig
 from ladder_search.studies.conv_ladder import CONV_SMALL
-from ladder_search.studies.progressive import NEVER_USED, THAKER, ProgressiveSpaceConfig
-from ladder_search.studies.study import StopConfig, Study, Target
+from ladder_search.studies.progressive import NEVER_USED, ProgressiveSpaceConfig, published
+from ladder_search.studies.study import StopConfig, Study
 from ladder_search.training.settings import TrainingConfig
 from ladder_search.trial import DataConfig, SourceConfig
 
@@ -65,17 +65,6 @@ def _study(
     error: float | None = None,
 ) -> Study:
     validation, epochs = _TARGETS[target]
-    published = None
-    if error is not None and target == "svhn":
-        published = Target(
-            error=error,
-            spread=None,
-            seeds=1,
-            source=THAKER,
-            verified=True,
-            spread_verified=False,
-            standing=NEVER_USED,
-        )
     return Study(
         name=f"{target}-{name}",
         family="progressive-conv",
@@ -86,7 +75,7 @@ def _study(
         space=ProgressiveSpaceConfig(),
         sources={} if source is None else {"mnist": source},
         stop=StopConfig(first_rung_steps=500, failure_error=0.895, failure_steps=2000),
-        target=published,
+        target=published(error, NEVER_USED) if error is not None and target == "svhn" else None,
         baseline=None if baseline is None else f"{target}-{baseline}",
     )
 

@@ -129,16 +129,7 @@ _HALF = _Size(
     labelled=20,
 )
 # One velocity, no bounce, first cells at full resolution: suited to minutes on one core.
-_MINI = _Size(
-    dataset="occluded-mnist-mini",
-    side=16,
-    digit=7,
-    channels=8,
-    top=64,
-    stride=1,
-    training=TrainingConfig(epochs=2, lr=0.003, decay_start=0.5, labelled_batch=50, unlabelled_batch=50, clip_norm=5.0),
-    labelled=20,
-)
+_MINI = replace(_HALF, dataset="occluded-mnist-mini", stride=1, training=replace(_HALF.training, epochs=2, lr=0.003))
 
 # Scikit-learn's digits in the same scene, which need no download.
 _DIGITS = replace(
@@ -202,8 +193,6 @@ def _target(size: _Size, kind: str, found: tuple[float, float]) -> Target | None
         spread=found[1] * scale,
         source=RLADDER,
         seeds=5,
-        verified=False,
-        spread_verified=False,
         standing=FROM_MEMORY,
         measure="prediction_error" if kind == "no-classes" else "error",
     )
@@ -215,16 +204,13 @@ def _stop(steps: int, kind: str) -> StopConfig:
     return StopConfig(first_rung_steps=max(1, steps // 3), failure_error=failure, failure_steps=max(1, steps // 3))
 
 
-def _dataset(size: _Size, kind: str) -> str:
-    return f"{size.dataset}-seen" if kind == "static" else size.dataset
-
-
 def _supervised(size: _Size, kind: str) -> Study:
+    dataset = f"{size.dataset}-seen" if kind == "static" else size.dataset
     return Study(
         name=f"{size.name}-{kind}",
         family="recurrent",
         title=_TITLES[kind],
-        data=DataConfig(dataset=_dataset(size, kind), labels=None, validation=size.validation),
+        data=DataConfig(dataset=dataset, labels=None, validation=size.validation),
         model=size.model(kind),
         training=size.training,
         space=RecurrentSpaceConfig(),
@@ -248,16 +234,15 @@ def _few_labels(size: _Size, kind: str, unlabelled: bool, taught: bool) -> Study
         teacher = TeacherConfig(weight=30.0)
     suffix = "-mt" if taught else "-unlabelled" if unlabelled else ""
     how = ", mean teacher" if taught else ", with unlabelled sequences" if unlabelled else ", labelled sequences only"
-    return Study(
+    supervised = _supervised(size, kind)
+    return replace(
+        supervised,
         name=f"{size.name}-1000-{kind}{suffix}",
-        family="recurrent",
         title=f"{_TITLES[kind]}{how}",
-        data=DataConfig(dataset=_dataset(size, kind), labels=1000, validation=size.validation),
+        data=replace(supervised.data, labels=1000),
         model=model,
         training=training,
         teacher=teacher,
-        space=RecurrentSpaceConfig(),
-        stop=_stop(size.steps, kind),
         target=_target(size, kind, _TABLE_2[kind, unlabelled, taught]),
     )
 

@@ -22,14 +22,14 @@ class Target:
     """A published test error or other measure. Errors are fractions: 0.0106 is 1.06 %."""
 
     error: float
-    spread: float | None
+    spread: float | None = None
     spread_kind: Literal["standard deviation", "standard error"] = "standard deviation"
     seeds: int = 10
     """Number of runs behind the published number."""
     source: str
-    verified: bool
+    verified: bool = False
     """Whether the error was confirmed in a readable source."""
-    spread_verified: bool
+    spread_verified: bool = False
     margin: float | None = None
     """Largest distance on the worse side of the published error that counts as reproduced; None: one published
     standard deviation.
@@ -48,6 +48,11 @@ class Target:
             raise SettingError(
                 f"the margin of a target must be above 0 and finite, got {self.margin}; give one or none."
             )
+
+    @classmethod
+    def percent(cls, error: float, spread: float, **settings: Any) -> Target:
+        """Return a published error and spread in per cent."""
+        return cls(error=error / 100, spread=spread / 100, **settings)
 
     @property
     def deviation(self) -> float | None:
