@@ -12,7 +12,7 @@ divided by its standard deviation. Units that never change receive no scaled noi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ladder_search.analysis.result import Report, check_finite, silent
 from ladder_search.config import at_least_one
 from ladder_search.data.permutation import check_seed
-from ladder_search.errors import CheckpointError, SettingError
+from ladder_search.errors import SettingError
 from ladder_search.nn.network import Columns
 from ladder_search.training.noise import fill_normals
 from ladder_search.training.seeding import DISTURBANCE, derive
@@ -119,7 +120,7 @@ def sensitivities(
     config: SensitivityConfig,
     *,
     columns: Sequence[str],
-    report: Callable[[int, int, str], None] = lambda done, places, what: None,
+    report: Report = silent,
 ) -> Sensitivity:
     """Return the sensitivities of all columns in the layers below the target's logits.
 
@@ -138,11 +139,8 @@ def sensitivities(
         logits = torch.cat([network.features(part)[-1] for part in torch.split(x, _ROWS_AT_ONCE)])
         places = _places(network, x)
     if not places:
-        raise SettingError("an analysis needs hidden layers, and this network has none; name another bundle.")
-    if not bool(logits.isfinite().all()):
-        raise CheckpointError(
-            "an analysis needs finite outputs, and some outputs of this network are not finite; export another trial."
-        )
+        raise SettingError("an analysis is of hidden layers, and this network has none; name another bundle.")
+    check_finite([logits])
     accuracy = (logits.argmax(-1) == y).double().mean().item()
     halved = threshold(accuracy, logits.shape[-1], config.half)
     cap = CAP
@@ -152,14 +150,35 @@ def sensitivities(
     for done, place in enumerate(places):
         report(done, len(places), f"layer {place.layer} of {columns[place.column]}")
         scale = place.deviation if config.noise == "scaled" else torch.ones_like(place.deviation)
-        disturbed = _Disturbed(network, x, y, place, scale, config)
-        sigmas.append(critical_sigma(disturbed.accuracy, halved, start=cap / CAP, cap=cap))
+        accuracy_at = _disturbed(network, x, y, place, scale, config)
+        sigmas.append(critical_sigma(accuracy_at, halved, start=cap / CAP, cap=cap))
     # The derivative by the normalised activation h / s is s times the derivative by h.
     fisher = [
         (diagonal * place.deviation.square()).sum().item()
         for diagonal, place in zip(_fisher(network, x, places), places, strict=True)
     ]
-    return _shared(columns, places, sigmas, fisher, rows=len(x), accuracy=accuracy, halved=halved, cap=cap)
+    precisions = [1.0 / (cap if sigma is None else sigma) ** 2 for sigma in sigmas]
+    layers = []
+    for number, place in enumerate(places):
+        beside = [other for other, candidate in enumerate(places) if candidate.layer == place.layer]
+        sensitive = any(sigmas[other] is not None for other in beside)
+        information = sum(fisher[other] for other in beside)
+        layers.append(
+            LayerOfColumn(
+                column=columns[place.column],
+                layer=place.layer,
+                units=len(place.deviation),
+                constant=int((place.deviation == 0).sum()),
+                sigma=sigmas[number],
+                precision=precisions[number],
+                aps=precisions[number] / sum(precisions[other] for other in beside) if sensitive else None,
+                fisher=fisher[number],
+                afs=fisher[number] / information if information else None,
+            )
+        )
+    return Sensitivity(
+        columns=tuple(columns), layers=tuple(layers), rows=len(x), accuracy=accuracy, halved=halved, cap=cap
+    )
 
 
 def threshold(accuracy: float, classes: int, half: Literal["accuracy", "chance"]) -> float:
@@ -168,7 +187,7 @@ def threshold(accuracy: float, classes: int, half: Literal["accuracy", "chance"]
     if accuracy <= floor:
         raise SettingError(
             f"without noise a network must classify more than {100 * floor:.3g} % of the rows correctly, got "
-            f"{100 * accuracy:.3g} %; analyse a trained network."
+            f"{100 * accuracy:.3g} %; analyse one that is trained."
         )
     return floor + (accuracy - floor) / 2
 
@@ -197,44 +216,36 @@ def critical_sigma(accuracy: Callable[[float], float], halved: float, *, start: 
     return math.sqrt(low * high)
 
 
-class _Disturbed:
-    """The accuracy with noise on one layer of one column."""
+def _disturbed(
+    network: Columns, x: Tensor, y: Tensor, place: _Place, scale: Tensor, config: SensitivityConfig
+) -> Callable[[float], float]:
+    """Return the accuracy over all passes with noise of scale sigma on one layer of one column, as a function."""
+    where = (place.column, place.layer)
 
-    def __init__(
-        self, network: Columns, x: Tensor, y: Tensor, place: _Place, scale: Tensor, config: SensitivityConfig
-    ) -> None:
-        self._network, self._x, self._y, self._scale = network, x, y, scale
-        self._place, self._config = (place.column, place.layer), config
+    def normals(draw: int, part: int, rows: int) -> Tensor:
+        # Generated on the CPU, so that the numbers do not depend on the device.
+        flat = torch.empty(rows * len(scale), dtype=scale.dtype)
+        fill_normals(flat, derive(config.seed, DISTURBANCE, *where, draw, part))
+        return flat.view(rows, -1).to(scale.device)
 
     @torch.no_grad()
-    def accuracy(self, sigma: float) -> float:
-        """Return the fraction of correct answers over all passes."""
+    def accuracy(sigma: float) -> float:
         right = 0
-        for draw in range(self._config.draws):
-            for part, (x, y) in enumerate(_parts(self._x, self._y)):
-                noise = self._normals(draw, part, len(x)) * (sigma * self._scale)
-                logits = self._network.features(x, noise={self._place: noise})[-1]
-                right += int((logits.argmax(-1) == y).sum())
-        return right / (self._config.draws * len(self._x))
+        parts = list(zip(torch.split(x, _ROWS_AT_ONCE), torch.split(y, _ROWS_AT_ONCE), strict=True))
+        for draw in range(config.draws):
+            for part, (x_part, y_part) in enumerate(parts):
+                noise = normals(draw, part, len(x_part)) * (sigma * scale)
+                logits = network.features(x_part, noise={where: noise})[-1]
+                right += int((logits.argmax(-1) == y_part).sum())
+        return right / (config.draws * len(x))
 
-    def _normals(self, draw: int, part: int, rows: int) -> Tensor:
-        # Generated on the CPU, so that the numbers do not depend on the device.
-        flat = torch.empty(rows * len(self._scale), dtype=self._scale.dtype)
-        fill_normals(flat, derive(self._config.seed, DISTURBANCE, *self._place, draw, part))
-        return flat.view(rows, -1).to(self._scale.device)
-
-
-def _parts(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    return zip(torch.split(x, _ROWS_AT_ONCE), torch.split(y, _ROWS_AT_ONCE), strict=True)
+    return accuracy
 
 
 def _places(network: Columns, x: Tensor) -> list[_Place]:
     """Return the hidden layers by number, and within each the columns that have it."""
-    parts = torch.split(x, _ROWS_AT_ONCE)
-    first: list[list[Tensor]] = []
-    total: list[list[Tensor]] = []
-    squares: list[list[Tensor]] = []
-    for part in parts:
+    first, total, squares = (list[list[Tensor]]() for _ in range(3))
+    for part in torch.split(x, _ROWS_AT_ONCE):
         activations = [*network.source_features(part), network.features(part)]
         if not first:
             # Differences to the first example, which are exactly zero for a unit that never changes.
@@ -280,39 +291,3 @@ def _fisher(network: Columns, x: Tensor, places: Sequence[_Place]) -> list[Tenso
             for place, gradient in enumerate(gradients):
                 total[place] += (pi.unsqueeze(-1) * gradient.square()).sum(0)
     return [value / len(x) for value in total]
-
-
-def _shared(
-    columns: Sequence[str],
-    places: Sequence[_Place],
-    sigmas: Sequence[float | None],
-    fisher: Sequence[float],
-    *,
-    rows: int,
-    accuracy: float,
-    halved: float,
-    cap: float,
-) -> Sensitivity:
-    """Combine the measurements, with the shares among the columns of each layer."""
-    precisions = [1.0 / (cap if sigma is None else sigma) ** 2 for sigma in sigmas]
-    layers = []
-    for number, place in enumerate(places):
-        beside = [other for other, candidate in enumerate(places) if candidate.layer == place.layer]
-        sensitive = any(sigmas[other] is not None for other in beside)
-        information = sum(fisher[other] for other in beside)
-        layers.append(
-            LayerOfColumn(
-                column=columns[place.column],
-                layer=place.layer,
-                units=len(place.deviation),
-                constant=int((place.deviation == 0).sum()),
-                sigma=sigmas[number],
-                precision=precisions[number],
-                aps=precisions[number] / sum(precisions[other] for other in beside) if sensitive else None,
-                fisher=fisher[number],
-                afs=fisher[number] / information if information else None,
-            )
-        )
-    return Sensitivity(
-        columns=tuple(columns), layers=tuple(layers), rows=rows, accuracy=accuracy, halved=halved, cap=cap
-    )

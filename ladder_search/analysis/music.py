@@ -7,7 +7,7 @@ run in double precision, so that no probability rounds to 0 or 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from ladder_search.analysis.result import EXAMPLES, Part
+from ladder_search.analysis.result import EXAMPLES, Part, Report, among_rows, check_finite, check_rows, silent
 from ladder_search.bundles.bundle import Bundle
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.music import KEYS, LOWEST_NOTE, FlatCorpus
 from ladder_search.data.music_batches import evaluation_batches, steps, whole
 from ladder_search.data.music_markov import markov
 from ladder_search.data.permutation import check_seed, permutations
-from ladder_search.errors import CheckpointError, SettingError
+from ladder_search.errors import SettingError
 
 MOST_ROWS, MOST_STEPS = 12, 400
 """Maximum number of pieces, each a picture, and of steps that a picture can resolve."""
@@ -48,9 +48,7 @@ class MusicConfig:
     def __post_init__(self) -> None:
         for name, most in (("rows", MOST_ROWS), ("steps", MOST_STEPS)):
             if not 1 <= getattr(self, name) <= most:
-                raise SettingError(
-                    f"--{name} of music must lie in 1..{most}, got {getattr(self, name)}; give a number of this range."
-                )
+                raise SettingError(f"--{name} of music must lie in 1..{most}, got {getattr(self, name)}; ask for less.")
         check_seed(self.seed)
 
 
@@ -133,15 +131,10 @@ def choose(
         )
     if part == "test":
         corpus = FlatCorpus(notes=dataset.test_x, first=pieces.test_first, lengths=pieces.test_lengths)
-        among = np.arange(len(pieces.test_lengths))
     else:
         corpus = FlatCorpus(notes=dataset.train_x, first=pieces.first, lengths=pieces.lengths)
-        among = bundle.spec.member(dataset).split.validation
-    if settings.rows > len(among):
-        raise SettingError(
-            f"--rows must lie in 1..{min(MOST_ROWS, len(among))}, the {part} pieces of {dataset.name}, got "
-            f"{settings.rows}; give fewer."
-        )
+    among = among_rows(bundle, dataset, part)
+    check_rows(settings.rows, min(MOST_ROWS, len(among)), f"the {part} pieces of {dataset.name}")
     lengths = corpus.lengths[among]
     fits = np.where(lengths <= settings.steps, lengths, -lengths)  # if none fits, the shortest is nearest
     first = int(fits.argmax())
@@ -155,7 +148,7 @@ def look(
     shown: _Chosen,
     settings: MusicConfig,
     device: torch.device,
-    report: Callable[[int, int, str], None] = lambda done, places, what: None,
+    report: Report = silent,
 ) -> PianoRolls:
     """Return the predictions of the bundle's network for the pieces; raise ``CheckpointError`` if the network's answers
     are not finite."""
@@ -173,11 +166,7 @@ def look(
         table = steps(corpus, segments, int(segments.length.max()), score_first=False)
         inputs, targets = (notes[torch.from_numpy(at).to(device)].double() for at in (table.inputs, table.targets))
         p = network(inputs)
-        if not bool(torch.isfinite(p).all()):
-            raise CheckpointError(
-                "an analysis needs finite outputs, and some outputs of this network are not finite; "
-                "analyse one that did not diverge."
-            )
+        check_finite([p])
         markov_p = torch.sigmoid(torch.where(inputs > 0, by_markov[1], by_markov[0]))
         nats, markov_nats = (functional.binary_cross_entropy(q, targets, reduction="none") for q in (p, markov_p))
         counted.add(p, targets, nats, markov_nats.sum(-1), torch.from_numpy(table.scored).to(device), batch)
@@ -204,13 +193,7 @@ class _Counted:
         self._worst: list[WorstStep] = []
 
     def add(
-        self,
-        p: Tensor,
-        targets: Tensor,
-        nats: Tensor,
-        markov_nats: Tensor,
-        scored: Tensor,
-        numbers: NDArray[np.int64],
+        self, p: Tensor, targets: Tensor, nats: Tensor, markov_nats: Tensor, scored: Tensor, numbers: NDArray[np.int64]
     ) -> None:
         """Add a batch: ``p``, ``targets`` and ``nats`` of every note, (rows, T, 88); ``markov_nats`` and ``scored`` of
         every step, (rows, T); ``numbers`` of the pieces, [rows]."""
@@ -240,10 +223,7 @@ class _Counted:
 
     def found(self, pieces: int, shown: tuple[ShownPiece, ...]) -> PianoRolls:
         if not self._steps:
-            raise SettingError(
-                "the error of music is measured on the steps after the first of each piece, and there are none; "
-                "choose other data."
-            )
+            raise SettingError("music is judged by steps behind a piece's first, and there are none; take other data.")
         bins = zip(*self._bins.tolist(), strict=True)
         return PianoRolls(
             pieces=pieces,

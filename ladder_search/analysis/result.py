@@ -11,22 +11,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ladder_search.bundles.bundle import Bundle
 from ladder_search.config import as_mapping, build
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.permutation import permutations
-from ladder_search.data.splits import make_split
 from ladder_search.disk.documents import read_document, refused
 from ladder_search.disk.folders import unwritable, write_folder
-from ladder_search.errors import SettingError, StudyFolderError, command_line
+from ladder_search.errors import CheckpointError, SettingError, StudyFolderError, command_line
 from ladder_search.provenance import collect
 
 FORMAT = "ladder-search analysis 1"
@@ -37,7 +38,13 @@ Part = Literal["validation", "test"]
 
 EXAMPLES = 3
 """Tag of the permutation that examples are taken from, distinct from those of splits and batch streams."""
-_LIMIT = 1 << 24
+
+Report = Callable[[int, int, str], None]
+"""Called with the number done, the total and the next item."""
+
+
+def silent(done: int, total: int, what: str) -> None:
+    """Report nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -117,25 +124,34 @@ def examples(bundle: Bundle, dataset: Dataset, part: Part, *, rows: int | None, 
     Raises:
         SettingError: there are fewer than ``rows``, or none.
     """
-    spec = bundle.spec
-    if part == "validation":
-        split = make_split(
-            dataset.train_y,
-            n_labelled=spec.data.labels,
-            n_validation=spec.data.validation,
-            n_classes=dataset.n_classes,
-            seed=spec.label_seed,  # a bundle has the weights of the first label draw
-        )
-        x, y, among = dataset.train_x, dataset.train_y, split.validation
-    else:
-        x, y, among = dataset.test_x, dataset.test_y, np.arange(len(dataset.test_y))
+    among = among_rows(bundle, dataset, part)
     count = min(usual, len(among)) if rows is None else rows
-    if not 1 <= count <= len(among):
-        raise SettingError(
-            f"--rows must lie in 1..{len(among)}, the {part} rows of {dataset.name}, got {count}; give fewer."
-        )
+    check_rows(count, len(among), f"the {part} rows of {dataset.name}")
+    x, y = (dataset.train_x, dataset.train_y) if part == "validation" else (dataset.test_x, dataset.test_y)
     chosen = among[permutations(len(among), seed=seed, tag=EXAMPLES)[0][:count]]
     return Examples(part=part, x=x[chosen], y=y[chosen])
+
+
+def among_rows(bundle: Bundle, dataset: Dataset, part: Part) -> NDArray[np.int64]:
+    """Return the rows, or pieces, of ``part``; a bundle has the weights of the first label draw."""
+    if part == "validation":
+        return bundle.spec.member(dataset).split.validation
+    return np.arange(len(dataset.test_y) if dataset.pieces is None else len(dataset.pieces.test_lengths))
+
+
+def check_rows(rows: int, most: int, what: str) -> None:
+    """Raise ``SettingError`` unless ``rows`` lie in 1..``most``, the number of ``what``."""
+    if not 1 <= rows <= most:
+        raise SettingError(f"--rows must lie in 1..{most}, {what}, got {rows}; ask for fewer.")
+
+
+def check_finite(answers: Iterable[Tensor]) -> None:
+    """Raise ``CheckpointError`` unless all answers of a network are finite."""
+    if not all(bool(torch.isfinite(values).all()) for values in answers):
+        raise CheckpointError(
+            "an analysis needs a network whose answers are finite numbers, got others; analyse one that did not "
+            "diverge."
+        )
 
 
 def write_analysis(folder: Path, analysis: Analysis, pictures: Mapping[str, bytes]) -> None:
@@ -164,8 +180,7 @@ def kept_analysis(folder: Path, asked: str, *, settings: type[Any], found: type[
         return None
     if not (folder / ANALYSIS).is_file():
         raise StudyFolderError(
-            f"an analysis needs an empty folder or one of its own, and {folder} exists without an {ANALYSIS}; "
-            "choose another place."
+            f"an analysis needs a folder of its own and {folder} exists without an {ANALYSIS}; choose another place."
         )
     remedy = "delete the folder or choose another place"
     with refused(folder / ANALYSIS, "be an analysis of this kind", remedy):

@@ -9,23 +9,23 @@ Legend: n sequences, T frames of S x S pixels; reconstructions have d x d pixels
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from ladder_search.analysis.probe import Probe, fit_probe
-from ladder_search.analysis.result import EXAMPLES, Part
+from ladder_search.analysis.result import EXAMPLES, Part, Report, among_rows, check_finite, check_rows, silent
 from ladder_search.bundles.bundle import Bundle
 from ladder_search.config import at_least_one
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.occluded import Renderer, seen_so_far
 from ladder_search.data.occluded_bounds import PredictionBounds, prediction_bounds
 from ladder_search.data.permutation import check_seed, permutations
-from ladder_search.errors import CheckpointError, SettingError
+from ladder_search.errors import SettingError
 from ladder_search.models.recurrent import RecurrentLadder
 from ladder_search.nn.mean_teacher import Taught
 from ladder_search.training.feeding import feed_of_test_set, training_feed
@@ -122,15 +122,10 @@ def choose(
             f"the analysis of networks for video needs digits that move, and are not whitened, got {dataset.name} with "
             f"data.preprocessing={bundle.spec.data.preprocessing}; name a bundle of an occluded data set."
         )
-    among = np.arange(len(dataset.test_y))
-    if part == "validation":
-        among = bundle.spec.member(dataset).split.validation
+    among = among_rows(bundle, dataset, part)
     most = min(MOST_ROWS, len(among))
-    if rows is not None and rows > most:
-        raise SettingError(
-            f"--rows must lie in 1..{most}, the sequences of a picture and of the {part} part of {dataset.name}, got "
-            f"{rows}; give fewer."
-        )
+    if rows is not None:
+        check_rows(rows, most, f"the sequences of a picture and of the {part} part of {dataset.name}")
     count = min(settings.rows, most)
     judged = max(count, min(settings.judged, len(among)))
     order = permutations(len(among), seed=settings.seed, tag=EXAMPLES)[0]
@@ -143,22 +138,21 @@ def look(
     shown: tuple[Part, Tensor],
     settings: VideoConfig,
     device: torch.device,
-    report: Callable[[int, int, str], None] = lambda done, places, what: None,
+    report: Report = silent,
 ) -> Video:
     """Return the measurements of the bundle's network on the sequences; the first ``settings.rows`` are drawn. Raise
     ``CheckpointError`` if the network's answers are not finite."""
-    module = bundle.module().to(device)
-    network = _network(module.teacher if isinstance(module, Taught) else module)
+    module, member = bundle.module().to(device), bundle.spec.member(dataset)
+    network = module.teacher if isinstance(module, Taught) else module
+    assert isinstance(network, RecurrentLadder), type(network)
     part, numbers = shown
     feed = training_feed if part == "validation" else feed_of_test_set
-    outputs = _Outputs(network, _moving(feed(bundle.spec.member(dataset), dataset, device)), settings)
+    outputs = _Outputs(network, _moving(feed(member, dataset, device)), settings)
     probe = None
     if network.bottom is not None or network.body.fed:
         report(0, 2, "the probe")
-        unlabelled = bundle.spec.member(dataset).split.unlabelled
-        probe = _probe(
-            network, _moving(training_feed(bundle.spec.member(dataset), dataset, device)), unlabelled, settings
-        )
+        training = _moving(training_feed(member, dataset, device))
+        probe = _probe(network, training, member.split.unlabelled, settings)
     report(1 if probe else 0, 2 if probe else 1, f"{len(numbers)} sequences")
     return outputs.evaluate(numbers.to(device), probe)
 
@@ -219,11 +213,7 @@ class _Outputs:
             images = self._chunk(scenes, feed.y[chunk], probe, sums)
             count = max(0, min(rows - len(sequences), len(chunk)))
             sequences += [_shown(int(chunk[i]), int(feed.y[chunk[i]]), images, i) for i in range(count)]
-        if not all(bool(torch.isfinite(value).all()) for value in sums.values()):
-            raise CheckpointError(
-                "an analysis needs finite outputs, and some outputs of this network are not finite; "
-                "analyse one that did not diverge."
-            )
+        check_finite(sums.values())
         means = {name: tuple((value / n).tolist()) for name, value in sums.items()}
         predicts = "prediction" in means
         everything = _scenes(feed, numbers, feed.fixed_key, numbers, torch.float32)
@@ -305,11 +295,6 @@ def _encoded(frames: Tensor) -> Iterator[str]:
 def _error(guess: Tensor, truth: Tensor) -> Tensor:
     """Return the mean over pixels: (n, T, S, S) -> (n, T)."""
     return (guess - truth).square().mean((-2, -1))
-
-
-def _network(module: nn.Module) -> RecurrentLadder:
-    assert isinstance(module, RecurrentLadder), type(module)
-    return module
 
 
 def _moving(feed: object) -> MovingDigits:

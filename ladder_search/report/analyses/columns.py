@@ -7,16 +7,15 @@ from dataclasses import replace
 import torch
 
 from ladder_search.analysis.columns import Sensitivity, SensitivityConfig, sensitivities
-from ladder_search.analysis.result import Analysis, Examples, Part, examples
+from ladder_search.analysis.result import Analysis, Examples, Part, Report, examples
 from ladder_search.bundles.bundle import Bundle
-from ladder_search.console import Console
 from ladder_search.console.tables import Table
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.whitening import Prepared
 from ladder_search.nn.network import Columns
 from ladder_search.pictures.canvas import Picture
 from ladder_search.pictures.sensitivity import column_shares
-from ladder_search.report.analyses.family import FamilyAnalysis, Report, titled
+from ladder_search.report.analyses.family import FamilyAnalysis
 from ladder_search.wording import NOTHING, percent, value
 
 
@@ -48,10 +47,6 @@ def _run(
     return sensitivities(network, x, y, settings, columns=(*sources, "target"), report=report)
 
 
-def title(analysis: Analysis) -> str:
-    return f"{titled(analysis, 'rows')}, {analysis.settings.noise} noise"
-
-
 def _draw(heading: str, found: Sensitivity) -> dict[str, Picture]:
     return {"column-shares": column_shares(heading, found)}
 
@@ -59,8 +54,7 @@ def _draw(heading: str, found: Sensitivity) -> dict[str, Picture]:
 _HEADER = ("layer", "column", "units", "critical σ", "1/σ²", "APS", "Fisher", "AFS")
 
 
-def _show(console: Console, analysis: Analysis) -> None:
-    sensitivity: Sensitivity = analysis.found
+def _table(sensitivity: Sensitivity) -> Table:
     rows = [
         (
             str(one.layer) if one.column == sensitivity.layer(one.layer)[0].column else "",
@@ -74,11 +68,8 @@ def _show(console: Console, analysis: Analysis) -> None:
         )
         for one in sensitivity.layers
     ]
-    console.print(f"\n{title(analysis)}")
     styles = ["dim" if one.sigma is None else "" for one in sensitivity.layers]
-    Table(header=_HEADER, rows=rows, left=("column",), folded=("column",), styles=styles).print(console)
-    for line in _sentences(analysis):
-        console.print(line)
+    return Table(header=_HEADER, rows=rows, left=("column",), folded=("column",), styles=styles)
 
 
 def _sentences(analysis: Analysis) -> list[str]:
@@ -117,8 +108,9 @@ COLUMNS = FamilyAnalysis(
     found=Sensitivity,
     choose=_choose,
     run=_run,
-    title=title,
-    show=_show,
+    items="rows",
+    table=_table,
+    sentences=_sentences,
     draw=_draw,
     values=_values,
 )

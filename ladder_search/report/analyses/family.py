@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from ladder_search.analysis.result import Analysis, Part
+from ladder_search.analysis.result import Analysis, Part, Report
 from ladder_search.bundles.bundle import Bundle
 from ladder_search.config import build
 from ladder_search.console import Console
@@ -17,9 +17,6 @@ from ladder_search.console.tables import Table
 from ladder_search.data.dataset import Dataset
 from ladder_search.errors import SettingError
 from ladder_search.pictures.canvas import Picture
-
-Report = Callable[[int, int, str], None]
-"""Called with the number done, the total and the next item."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,12 +32,26 @@ class FamilyAnalysis:
     before any work; raises for impossible requests."""
     run: Callable[[Bundle, Dataset, Any, Any, torch.device, Report], Any]
     """(bundle, data, selection, settings, device, report) -> result."""
-    title: Callable[[Analysis], str]
-    show: Callable[[Console, Analysis], None]
+    items: str
+    """What examples are called in the title."""
+    table: Callable[[Any], Table]
+    sentences: Callable[[Analysis], list[str]]
     draw: Callable[[str, Any], Mapping[str, Picture]]
     """(title, result) -> file name -> picture."""
     values: Callable[[Any], Mapping[str, Mapping[int, float]]]
     """Metric -> step -> value, for the tracking store."""
+
+    def title(self, analysis: Analysis) -> str:
+        """Return a title such as ``digits-100: test rows of digits``."""
+        title = f"{analysis.study or 'a bundle of no study'}: {analysis.part} {self.items} of {analysis.dataset}"
+        noise = getattr(analysis.settings, "noise", None)
+        return f"{title}, {noise} noise" if noise else title
+
+    def show(self, console: Console, analysis: Analysis) -> None:
+        console.print(f"\n{self.title(analysis)}")
+        self.table(analysis.found).print(console)
+        for line in self.sentences(analysis):
+            console.say(line)
 
     def read_settings(self, bundle: Bundle, options: Mapping[str, Any]) -> Any:
         """Return the settings of this analysis for ``options``; raise ``SettingError`` if an option belongs to another
@@ -57,14 +68,3 @@ class FamilyAnalysis:
 
 def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
-
-
-def titled(analysis: Analysis, what: str) -> str:
-    """Return a title such as ``digits-100: test rows of digits``, with ``rows`` as ``what``."""
-    return f"{analysis.study or 'a bundle of no study'}: {analysis.part} {what} of {analysis.dataset}"
-
-
-def show_table(console: Console, heading: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table of numbers, whose first column contains names."""
-    console.print(f"\n{heading}")
-    Table(header=header, rows=rows, left=header[:1]).print(console)

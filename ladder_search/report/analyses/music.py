@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from ladder_search.analysis.music import MusicConfig, PianoRolls, WorstStep, choose, look, note_name
 from ladder_search.analysis.result import Analysis
-from ladder_search.console import Console
+from ladder_search.console.tables import Table
 from ladder_search.metrics import NLL
 from ladder_search.pictures.canvas import Picture
 from ladder_search.pictures.piano_roll import piano_roll
-from ladder_search.report.analyses.family import FamilyAnalysis, show_table, titled
+from ladder_search.report.analyses.family import FamilyAnalysis
 from ladder_search.wording import NOTHING, percent, value
 
 
-def _title(analysis: Analysis) -> str:
-    return titled(analysis, "pieces")
-
-
-def _show(console: Console, analysis: Analysis) -> None:
-    rolls: PianoRolls = analysis.found
+def _table(rolls: PianoRolls) -> Table:
     rows = [
         (
             f"{one.low:.1f} to {one.high:.1f}",
@@ -27,12 +22,16 @@ def _show(console: Console, analysis: Analysis) -> None:
         )
         for one in rolls.calibration
     ]
-    show_table(console, _title(analysis), ("probability", "notes", "expected", "sounded"), rows)
-    console.say(
+    return Table(header=("probability", "notes", "expected", "sounded"), rows=rows, left=("probability",))
+
+
+def _sentences(analysis: Analysis) -> list[str]:
+    rolls: PianoRolls = analysis.found
+    return [
         f"{NLL.title}: {NLL.text(rolls.nll)} over {rolls.steps} steps of {rolls.pieces} pieces, their first steps left "
         f"out; by each note's own last value it is {NLL.number(rolls.markov_nll)}.",
-    )
-    console.say(f"The costliest steps: {'; '.join(map(_step_in_words, rolls.worst))}.")
+        f"The costliest steps: {'; '.join(map(_step_in_words, rolls.worst))}.",
+    ]
 
 
 def _step_in_words(one: WorstStep) -> str:
@@ -58,8 +57,9 @@ MUSIC = FamilyAnalysis(
     found=PianoRolls,
     choose=choose,
     run=look,
-    title=_title,
-    show=_show,
+    items="pieces",
+    table=_table,
+    sentences=_sentences,
     draw=_draw,
     values=_values,
 )

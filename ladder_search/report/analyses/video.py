@@ -7,21 +7,16 @@ from statistics import fmean
 
 from ladder_search.analysis.result import Analysis
 from ladder_search.analysis.video import Video, VideoConfig, choose, look
-from ladder_search.console import Console
+from ladder_search.console.tables import Table
 from ladder_search.metrics import ERROR, PREDICTION_ERROR, Measure
 from ladder_search.pictures.canvas import Picture
 from ladder_search.pictures.frame_errors import frame_errors
 from ladder_search.pictures.video import sequences
-from ladder_search.report.analyses.family import FamilyAnalysis, show_table, titled
+from ladder_search.report.analyses.family import FamilyAnalysis
 from ladder_search.wording import NOTHING
 
 
-def _title(analysis: Analysis) -> str:
-    return titled(analysis, "sequences")
-
-
-def _show(console: Console, analysis: Analysis) -> None:
-    video: Video = analysis.found
+def _table(video: Video) -> Table:
     rows: list[tuple[str, ...]] = []
 
     def row(name: str, measure: Measure, values: Sequence[float], *, first: int = 1) -> None:
@@ -38,12 +33,11 @@ def _show(console: Console, analysis: Analysis) -> None:
         row("  as it is seen", PREDICTION_ERROR, video.probe.occluded)
         row("  all seen so far", PREDICTION_ERROR, video.probe.memory)
     header = ("mean", *(f"frame {number}" for number in range(1, video.frames + 1)))
-    show_table(console, _title(analysis), header, rows)
-    for line in _sentences(video):
-        console.say(line)
+    return Table(header=header, rows=rows, left=("mean",))
 
 
-def _sentences(found: Video) -> list[str]:
+def _sentences(analysis: Analysis) -> list[str]:
+    found: Video = analysis.found
     sentences = [f"Means over {found.judged} sequences, of which {len(found.shown)} are drawn."]
     if found.bounds is not None:
         bounds, number = found.bounds, PREDICTION_ERROR.number
@@ -93,8 +87,9 @@ VIDEO = FamilyAnalysis(
     found=Video,
     choose=choose,
     run=look,
-    title=_title,
-    show=_show,
+    items="sequences",
+    table=_table,
+    sentences=_sentences,
     draw=_draw,
     values=_values,
 )
