@@ -9,16 +9,7 @@ from typing import Any
 
 from ladder_search.console import Console
 from ladder_search.provenance import as_tags
-from ladder_search.tracking import MetricPoint, SpoolTracker
-from ladder_search.tracking.address import (
-    check_or_wait,
-    default_store,
-    normal_store,
-    of_variable,
-    redacted,
-    variable_store,
-    with_login,
-)
+from ladder_search.tracking import MetricPoint, SpoolTracker, address
 
 AGAIN = "the same command sends it again"
 SPOOL = "spool"
@@ -31,18 +22,18 @@ Values = Mapping[str, Mapping[int, float | None]]
 def tracking_store(arguments: argparse.Namespace) -> str:
     """Return the store of a command: ``--tracking``, else MLflow's variable, else the root folder's."""
     if arguments.tracking:
-        return normal_store(with_login(arguments.tracking))
-    store = variable_store()
+        return address.normal_store(address.with_login(arguments.tracking))
+    store = address.variable_store()
     if store:
-        print(of_variable(store))
-    return normal_store(store or default_store(arguments.root))
+        print(address.of_variable(store))
+    return address.normal_store(store or address.default_store(arguments.root))
 
 
 def open_store(arguments: argparse.Namespace) -> str:
     """Return the verified ``tracking_store``; print a note if another process has locked it. Raise ``TrackingError`` if
     the store cannot be used."""
     store = tracking_store(arguments)
-    busy = check_or_wait(store)
+    busy = address.check_or_wait(store)
     if busy is not None:  # results are sent at the end
         Console().say(f"note: {busy}")
     return store
@@ -94,5 +85,5 @@ def close(tracker: SpoolTracker, store: str, console: Console) -> bool:
     for problem in tracker.problems():
         console.say(f"note: {problem}")
     if not stored:
-        console.say(f"note: {redacted(store)} did not accept everything; {AGAIN}.")
+        console.say(f"note: {address.redacted(store)} did not take everything; {AGAIN}.")
     return stored

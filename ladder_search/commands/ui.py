@@ -14,13 +14,7 @@ from ladder_search.commands.command_line import add_root, add_tracking, number
 from ladder_search.commands.sending import tracking_store
 from ladder_search.errors import ResourceError, SettingError, StudyFolderError, command_line
 from ladder_search.signals import Interruption
-from ladder_search.tracking.address import (
-    check_sqlite,
-    sqlite_path,
-    ui_command,
-    ui_environment,
-    without_password,
-)
+from ladder_search.tracking import address
 from ladder_search.tracking.sqlite_store import move_artifacts
 
 HOST = "127.0.0.1"
@@ -36,17 +30,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     store = tracking_store(arguments)
-    command = ui_command(store, HOST, arguments.port)
-    path = sqlite_path(store)
+    command = address.ui_command(store, HOST, arguments.port)
+    path = address.sqlite_path(store)
     if path is not None and not path.exists():
         search = command_line("search", "STUDY", root=arguments.root)
         raise StudyFolderError(f"the store {path} does not exist yet; run `{search}` first or name another --root.")
     _check_port(arguments)
     if path is not None:
-        check_sqlite(path)
+        address.check_sqlite(path)
         move_artifacts(path)
     print(f"MLflow on http://{HOST}:{arguments.port} (Ctrl-C ends it)", flush=True)
-    environment = {**os.environ, **ui_environment(store)}
+    environment = {**os.environ, **address.ui_environment(store)}
     # A process group of its own, so that the workers end with it.
     with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, process_group=0) as server:
         try:
@@ -69,7 +63,7 @@ def _check_port(arguments: argparse.Namespace) -> None:
     except (OSError, OverflowError) as error:
         with socket.create_server((HOST, 0)) as free:
             port = free.getsockname()[1]
-        tracking = arguments.tracking and without_password(arguments.tracking)[0]
+        tracking = arguments.tracking and address.without_password(arguments.tracking)[0]
         other = command_line("ui", root=arguments.root, tracking=tracking, port=port)
         raise SettingError(
             f"--port must be a free port between 1 and 65535, {arguments.port} on {HOST} is not "

@@ -13,6 +13,7 @@ from ladder_search.data.arrays import Arrays, Notify, quiet
 from ladder_search.data.cache import is_cached, load_or_build
 from ladder_search.data.dataset import ABSENT, FETCHABLE, PRESENT, Dataset, Source
 from ladder_search.data.glyphs import can_draw
+from ladder_search.data.images import channels_first
 from ladder_search.data.sources import has_file
 from ladder_search.errors import UnknownNameError
 
@@ -128,13 +129,13 @@ _IMAGES: Mapping[str, Source] = _table(
     _SVHN(
         name="svhn-rgb",
         description="SVHN: 73,257 + 26,032 house numbers, 3 colours x 32 x 32, 10 classes",
-        loader=svhn.load_rgb,
+        loader=partial(svhn.load, view=channels_first),
         is_local=partial(svhn.is_local, svhn.TRAIN, svhn.TEST),
     ),
     _SVHN(
         name="svhn-extra",
         description="SVHN in grey with the easier images: 604,388 + 26,032 house numbers, 28 x 28, 10 classes",
-        loader=svhn.load_extra,
+        loader=partial(svhn.load, train=(svhn.TRAIN, svhn.EXTRA)),
         is_local=partial(svhn.is_local, svhn.TRAIN, svhn.TEST, svhn.EXTRA),
     ),
     _DRAWN(
@@ -145,13 +146,13 @@ _IMAGES: Mapping[str, Source] = _table(
     _DRAWN(
         name="synthetic-house-numbers-rgb",
         description="drawn house numbers: 20,000 + 5,000 images, 3 colours x 32 x 32, 10 classes",
-        loader=house_numbers.load_rgb,
+        loader=partial(house_numbers.load, view=channels_first),
     ),
     _DRAWN(
         name="synthetic-house-numbers-cifar",
         description="drawn house numbers on photographs, in grey: 20,000 + 5,000 images, 28 x 28, 10 classes",
         sources=(f"Pillow and the fonts of matplotlib, and {_in_folder(cifar.JPEG75)}",),
-        loader=house_numbers.load_on_photographs,
+        loader=partial(house_numbers.load, on_photographs=True),
         is_local=lambda: can_draw() and has_file(cifar.JPEG75),
     ),
     _from_file(
@@ -171,7 +172,7 @@ _IMAGES: Mapping[str, Source] = _table(
         stand_ins.METER_DIGITS,
         name="meter-digits-rgb",
         description="photographs of meters' digits: 8,286 + 2,077 images, 3 colours x 32 x 32, 10 classes",
-        loader=stand_ins.load_meter_digits_rgb,
+        loader=partial(stand_ins.load_meter_digits, view=channels_first),
     ),
     _from_file(
         stand_ins.CHARS74K,

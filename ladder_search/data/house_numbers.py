@@ -19,7 +19,7 @@ from ladder_search.data import cifar
 from ladder_search.data.arrays import Arrays, Notify
 from ladder_search.data.glyphs import BLANK, FACES, HEIGHT, Glyphs, draw_glyphs
 from ladder_search.data.glyphs import SIDE as CELL
-from ladder_search.data.images import channels_first, grey_rows, resized
+from ladder_search.data.images import View, grey_rows, resized
 
 SEED = 1
 N_TRAIN, N_TEST = 20_000, 5_000
@@ -38,26 +38,23 @@ NOISE_DRAWS = SIDE * SIDE * 3 // 2
 Pixels = NDArray[np.float32]
 
 
-def load(notify: Notify) -> Arrays:
-    """Return the luminance of the images in 28 x 28 pixels: uint8 [20000, 784] and [5000, 784]; raise ``DataError`` if
-    Pillow or matplotlib is not installed."""
-    (train_x, train_y), (test_x, test_y) = _parts(notify)
-    return Arrays(grey_rows(train_x), train_y, grey_rows(test_x), test_y)
-
-
-def load_rgb(notify: Notify) -> Arrays:
-    """Return the images in colour: uint8 [20000, 3072] and [5000, 3072], with planes of red, green and blue; raise
-    ``DataError`` if Pillow or matplotlib is not installed."""
-    (train_x, train_y), (test_x, test_y) = _parts(notify)
-    return Arrays(channels_first(train_x), train_y, channels_first(test_x), test_y)
-
-
-def load_on_photographs(notify: Notify) -> Arrays:
-    """Return images on photographs of CIFAR-10, of its training or test part; the digits differ from those of ``load``.
-    Raise ``DataError`` if Pillow, matplotlib or the photographs are missing."""
-    photographs = cifar.load_jpeg75(notify)
-    (train_x, train_y), (test_x, test_y) = _parts(notify, (photographs.train_x, photographs.test_x))
-    return Arrays(grey_rows(train_x), train_y, grey_rows(test_x), test_y)
+def load(notify: Notify, *, view: View = grey_rows, on_photographs: bool = False) -> Arrays:
+    """Draw the images: [20000, d] and [5000, d]. On photographs of CIFAR-10, of its training or test part, the digits
+    differ. Raise ``DataError`` if Pillow, matplotlib or the photographs are missing."""
+    photographs = cifar.load_jpeg75(notify) if on_photographs else None
+    glyphs = draw_glyphs()
+    notify(f"drawing {N_TRAIN + N_TEST:,} house numbers (once)")
+    arrays = []
+    for part, n in ((TRAIN, N_TRAIN), (TEST, N_TEST)):
+        grounds = None if photographs is None else (photographs.train_x, photographs.test_x)[part]
+        images, labels = np.empty((n, SIDE, SIDE, 3), np.uint8), np.empty(n, np.uint8)
+        for first in range(0, n, CHUNK):
+            count = min(CHUNK, n - first)
+            images[first : first + count], labels[first : first + count] = draw(
+                first, count, seed=SEED, part=part, glyphs=glyphs, grounds=grounds
+            )
+        arrays += [view(images), labels]
+    return Arrays(*arrays)
 
 
 def draw(
@@ -257,21 +254,3 @@ def _noisy(draws: _Draws, image: Pixels, raw: NDArray[np.uint64]) -> Pixels:
     total = four[..., 0].astype(np.float32) + four[..., 1] + four[..., 2] + four[..., 3]
     deviation = np.float32(147.8)  # of the sum: sqrt(4 (256**2 - 1) / 12)
     return image + (total - np.float32(510)) * (draws.between(0, 12) / deviation)[..., None]
-
-
-def _parts(
-    notify: Notify, grounds: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None
-) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Draw all images of both parts."""
-    glyphs = draw_glyphs()
-    notify(f"drawing {N_TRAIN + N_TEST:,} house numbers (once)")
-    parts = []
-    for part, n in ((TRAIN, N_TRAIN), (TEST, N_TEST)):
-        images, labels = np.empty((n, SIDE, SIDE, 3), np.uint8), np.empty(n, np.uint8)
-        for first in range(0, n, CHUNK):
-            count = min(CHUNK, n - first)
-            images[first : first + count], labels[first : first + count] = draw(
-                first, count, seed=SEED, part=part, glyphs=glyphs, grounds=None if grounds is None else grounds[part]
-            )
-        parts.append((images, labels))
-    return parts

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,10 @@ SIDE = 28
 
 CHUNK = 4096
 """Images per chunk, about 30 MB of float64 for each step."""
+
+
+View = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+"""Conversion of colour images to rows, ``grey_rows`` or ``channels_first``: uint8 [n, h, w, 3] -> [n, d]."""
 
 
 def grey_rows(images: NDArray[np.unsignedinteger], unit: int = 1) -> NDArray[np.uint8]:

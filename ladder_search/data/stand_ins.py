@@ -7,10 +7,9 @@ transfer from MNIST; results on them are not results on SVHN.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ladder_search.data.arrays import Arrays, Notify
-from ladder_search.data.images import channels_first, decoded, grey_rows
+from ladder_search.data.images import View, decoded, grey_rows
 from ladder_search.data.sources import read_arrays
 
 METER_DIGITS = "digits/meter_digits_20x32.npz"
@@ -25,19 +24,17 @@ SHA256 = {
 }
 
 
-def load_meter_digits(notify: Notify) -> Arrays:
-    """Return the meter digits in grey: uint8 [8286, 784] and [2077, 784], in the split of the file; raise ``DataError``
-    if the file is missing or has other content, or Pillow is not installed."""
-    images, y, train = _meter_digits()
-    x = grey_rows(images)
-    return Arrays(x[train], y[train], x[~train], y[~train])
+def load_meter_digits(notify: Notify, *, view: View = grey_rows) -> Arrays:
+    """Return the meter digits, [8286, d] and [2077, d], in the split of the file; raise ``DataError`` if the file is
+    missing or has other content, or Pillow is not installed.
 
-
-def load_meter_digits_rgb(notify: Notify) -> Arrays:
-    """Return the meter digits in colour, 32 x 32: uint8 [8286, 3072] and [2077, 3072], as colour planes; raise
-    ``DataError`` if the file is missing or has other content, or Pillow is not installed."""
-    images, y, train = _meter_digits()
-    x = channels_first(images)
+    The pictures are 32 high and 20 wide; the edge columns are repeated six times on each side. This keeps the
+    proportions of digits as in MNIST and SVHN, without an edge; stretched digits would be 1.6 times as broad.
+    """
+    content = read_arrays(METER_DIGITS, SHA256[METER_DIGITS])
+    narrow = decoded(METER_DIGITS, content["jpeg"], content["offset"])
+    x = view(np.pad(narrow, ((0, 0), (0, 0), (6, 6), (0, 0)), mode="edge"))
+    y, train = content["label"], content["split"] == 0
     return Arrays(x[train], y[train], x[~train], y[~train])
 
 
@@ -59,15 +56,3 @@ def load_usps(notify: Notify) -> Arrays:
     content = read_arrays(USPS, SHA256[USPS])
     train_x, test_x = (grey_rows(content[f"{part}_image"]) for part in ("train", "test"))
     return Arrays(train_x, content["train_label"], test_x, content["test_label"])
-
-
-def _meter_digits() -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]:
-    """Return images uint8 [10363, 32, 32, 3], classes, and the mask of training images.
-
-    The pictures are 32 high and 20 wide; the edge columns are repeated six times on each side. This keeps the
-    proportions of digits as in MNIST and SVHN, without an edge; stretched digits would be 1.6 times as broad.
-    """
-    content = read_arrays(METER_DIGITS, SHA256[METER_DIGITS])
-    narrow = decoded(METER_DIGITS, content["jpeg"], content["offset"])
-    images = np.pad(narrow, ((0, 0), (0, 0), (6, 6), (0, 0)), mode="edge")
-    return images, content["label"], content["split"] == 0

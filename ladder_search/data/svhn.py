@@ -7,12 +7,13 @@ is [32, 32, 3, n] (row, column, colour, image) and y is [n, 1], 1..10, where 10 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ladder_search.data.arrays import Arrays, Notify
-from ladder_search.data.images import channels_first, grey_rows
+from ladder_search.data.images import View, grey_rows
 from ladder_search.data.sources import data_folder, fetch_verified, find_file, read_verified
 from ladder_search.errors import DataError
 
@@ -30,28 +31,15 @@ FOLDERS = ("", "svhn", "SVHN", "svhn_cropped", "digits")
 """Folders below the user's folder."""
 
 
-def load(notify: Notify) -> Arrays:
-    """Return the luminance of SVHN in 28 x 28 pixels: uint8 [73257, 784] and [26032, 784]; raise ``DataError`` if a
-    file is not available, or has other content."""
-    (train_x, train_y), (test_x, test_y) = (_part(file, notify) for file in (TRAIN, TEST))
-    return Arrays(grey_rows(train_x), train_y, grey_rows(test_x), test_y)
-
-
-def load_rgb(notify: Notify) -> Arrays:
-    """Return SVHN in colour: uint8 [73257, 3072] and [26032, 3072], as colour planes; raise as ``load``."""
-    (train_x, train_y), (test_x, test_y) = (_part(file, notify) for file in (TRAIN, TEST))
-    return Arrays(channels_first(train_x), train_y, channels_first(test_x), test_y)
-
-
-def load_extra(notify: Notify) -> Arrays:
-    """Return ``load`` with the extra images appended to the training images: uint8 [604388, 784] and [26032, 784].
-    Reading the extra file takes about 5 GB of memory. Raise as ``load``."""
-    grey, labels = [], []
-    for file in (TRAIN, EXTRA, TEST):
+def load(notify: Notify, *, view: View = grey_rows, train: Sequence[str] = (TRAIN,)) -> Arrays:
+    """Return SVHN, [73257, d] and [26032, d], with ``train`` files as training images; raise ``DataError`` if a file is
+    not available, or has other content. Reading the extra file takes about 5 GB of memory."""
+    rows, labels = [], []
+    for file in (*train, TEST):
         images, y = _part(file, notify)
-        grey.append(grey_rows(images))
+        rows.append(view(images))
         labels.append(y)
-    return Arrays(np.concatenate(grey[:2]), np.concatenate(labels[:2]), grey[2], labels[2])
+    return Arrays(np.concatenate(rows[:-1]), np.concatenate(labels[:-1]), rows[-1], labels[-1])
 
 
 def is_local(*files: str) -> bool:

@@ -42,11 +42,8 @@ def leaky(z: Tensor) -> Tensor:
 
 def drawn(out: int, read: int, kernel: Pair | None, generator: torch.Generator, *, gain: float = 1.0) -> nn.Parameter:
     """Return initial weights, normal with variance gain / fan_in."""
-    if kernel is None:
-        return nn.Parameter(torch.randn((out, read), generator=generator) * math.sqrt(gain / read))
-    shape, fan_in = (out, read, *kernel), read * math.prod(kernel)
-    weight = torch.randn(shape, generator=generator) * math.sqrt(gain / fan_in)
-    return nn.Parameter(weight)
+    shape = (out, read, *(kernel or ()))
+    return nn.Parameter(torch.randn(shape, generator=generator) * math.sqrt(gain / math.prod(shape[1:])))
 
 
 RECTIFIED = 2.0
@@ -205,9 +202,6 @@ ENCODER_CELLS: dict[str, type[EncoderCell]] = {
 class DecoderCell(nn.Module):
     """A decoder cell, which maps e (``units`` channels) and u (``above`` channels) to d, all of the level's size."""
 
-    def __init__(self, units: int, above: int, kernel: Pair, norm: Kind, generator: torch.Generator) -> None:
-        super().__init__()
-
     @classmethod
     def weights(cls, units: int, above: int) -> int:
         """Return the number of filter weights per position, for ``flops``."""
@@ -221,7 +215,7 @@ class G1(DecoderCell):
     """``d = (e - mu(w)) * v(w) + mu(w)``, ``w`` the batch-normalised ``W u``. Unverified: mu and v are the ladder's."""
 
     def __init__(self, units: int, above: int, kernel: Pair, norm: Kind, generator: torch.Generator) -> None:
-        super().__init__(units, above, kernel, norm, generator)
+        super().__init__()
         self.W = drawn(units, above, kernel, generator)
         self.norm = BatchNorm(units, affine=False)
         self.g = Gauss(units, 0.0, generator)
@@ -243,7 +237,7 @@ class _Concatenating(DecoderCell):
     outputs = 1
 
     def __init__(self, units: int, above: int, kernel: Pair, norm: Kind, generator: torch.Generator) -> None:
-        super().__init__(units, above, kernel, norm, generator)
+        super().__init__()
         hidden = 2 * units
         self.W = drawn(hidden, above + units, kernel, generator, gain=RECTIFIED)
         self.norm = make_norm(norm, hidden)

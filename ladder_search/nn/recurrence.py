@@ -20,19 +20,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ladder_search.nn import cells
 from ladder_search.nn.assembly import Assembly
-from ladder_search.nn.cells import (
-    DECODER_CELLS,
-    ENCODER_CELLS,
-    RECTIFIED,
-    Convolved,
-    EncoderCell,
-    NoCell,
-    State,
-    drawn,
-    leaky,
-    product,
-)
+from ladder_search.nn.cells import Convolved, EncoderCell, NoCell, State, drawn, leaky, product
 from ladder_search.nn.levels import Level, Pair, Size
 from ladder_search.nn.steps import BatchNorm, Kind, Steps
 
@@ -53,7 +43,7 @@ class EncoderLevel(nn.Module):
         else:
             read = math.prod(features) if cell.dense else features[0]
             fed = cell.units if feedback else 0
-            self.cell = ENCODER_CELLS[cell.kind](cell, read, fed, norm, generator)
+            self.cell = cells.ENCODER_CELLS[cell.kind](cell, read, fed, norm, generator)
 
     def inputs(self, h: Tensor, steps: Steps) -> Tensor:
         """Return the product of the features, from the map below, for any number of steps."""
@@ -81,7 +71,7 @@ class Top(nn.Module):
         self.size, self.dense = level.decoded, level.cell.dense
         out = math.prod(self.size) if self.dense else self.size[0]
         kernel = None if self.dense else level.kernels[-1]
-        self.W = drawn(out, level.size[0], kernel, generator, gain=RECTIFIED)
+        self.W = drawn(out, level.size[0], kernel, generator, gain=cells.RECTIFIED)
         self.b = nn.Parameter(torch.zeros(out))
 
     def forward(self, e: Tensor) -> Tensor:
@@ -97,7 +87,7 @@ class Bottom(nn.Module):
         super().__init__()
         kernel = level.kernels[0]
         self.size, self.stride, above = frame, level.stride, level.decoded[0]
-        self.W = drawn(above, above + frame[0], kernel, generator, gain=RECTIFIED)
+        self.W = drawn(above, above + frame[0], kernel, generator, gain=cells.RECTIFIED)
         self.b = nn.Parameter(torch.zeros(above))
         self.V = drawn(frame[0], above, kernel, generator)
         self.c = nn.Parameter(torch.zeros(frame[0]))
@@ -136,7 +126,7 @@ class Recurrence(nn.Module):
         )
         self.top, self.g = None, nn.ModuleList()
         if assembly.decoder_cell is not None:
-            make = DECODER_CELLS[assembly.decoder_cell]
+            make = cells.DECODER_CELLS[assembly.decoder_cell]
             self.top = Top(self.levels[-1], generator)
             self.g.extend(
                 make(level.size[0], above.decoded[0], level.kernels[-1], norm, generator)

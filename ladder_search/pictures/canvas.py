@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ladder_search import wording
 from ladder_search.disk.files import write_atomically
-from ladder_search.metrics import ERROR, Measure
+from ladder_search.metrics import Measure
 from ladder_search.pictures.page import as_page
 
 # Okabe and Ito's palette, which is distinct under every common kind of colour blindness.
@@ -142,12 +142,7 @@ def contents(picture: Picture, name: str) -> dict[str, bytes]:
     return {f"{name}.png": picture.png(), f"{name}.html": picture.page().encode()}
 
 
-def percent_axis(axis: Any) -> None:
-    """Label an ``axis`` of fractions in percent: 1 %, 2 %, 5 %, 10 %."""
-    measure_axis(axis, ERROR, log=False)
-
-
-def measure_axis(axis: Any, measure: Measure, *, log: bool) -> None:
+def measure_axis(axis: Any, measure: Measure, *, log: bool = False) -> None:
     """Label an ``axis`` of a study's measure; a unit other than % is in its title."""
     digits, unit = (3, " %") if measure.unit == "%" else (4, "")
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{measure.scale * value:.{digits}g}{unit}"))

@@ -40,7 +40,7 @@ def frame_errors(title: str, video: Video) -> Picture:
         ax.set_xlabel("frame")
         ax.set_xticks(list(lines[0].frames))
         ax.set_ylabel(f"squared error per pixel, {measure.unit}" if measure is PREDICTION_ERROR else measure.label)
-        canvas.measure_axis(ax.yaxis, measure, log=False)
+        canvas.measure_axis(ax.yaxis, measure)
         ax.set_ylim(bottom=0.0)
     for line in {line.name: line for panel in panels for line in panel.lines}.values():  # for the legend
         axes[0].plot([], [], color=line.colour, marker="o", markersize=3, label=line.name)

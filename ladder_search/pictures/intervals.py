@@ -136,7 +136,7 @@ def _drawn(title: str, panels: Sequence[_Panel], foot: str) -> Picture:
         ax.set_ylim(len(labels) - 0.4, -0.6)
         ax.set_xlim(*_span(panel))
         ax.set_title(panel.heading)
-        canvas.measure_axis(ax.xaxis, panel.measure, log=False)
+        canvas.measure_axis(ax.xaxis, panel.measure)
     picture.figure.supxlabel(foot, size=9)
     return picture
 

@@ -36,6 +36,6 @@ def learning_bands(title: str, all_: Sequence[Learning]) -> Picture:
         picture.hover(ax, epochs, means, texts, name)
     ax.set_xlabel("epoch")
     ax.set_ylabel("test accuracy, mean ± sd" if measure == ERROR else f"test {measure.label}, mean ± sd")
-    canvas.measure_axis(ax.yaxis, measure, log=False)
+    canvas.measure_axis(ax.yaxis, measure)
     picture.legend_below(ax, columns=2)
     return picture

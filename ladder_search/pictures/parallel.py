@@ -54,7 +54,7 @@ def parallel_coordinates(title: str, trials: Trials) -> Picture:
     low, high = min(errors), max(errors)
     scale = ScalarMappable(Normalize(low, high if high > low else low + 1e-6), _colours(measure))
     bar = picture.figure.colorbar(scale, ax=list(panels), pad=0.01, aspect=30, label=f"validation {measure.label}")
-    canvas.measure_axis(bar.ax.yaxis, measure, log=False)
+    canvas.measure_axis(bar.ax.yaxis, measure)
     if low == high:
         bar.set_ticks([low])
     picture.legend_below(panels[0])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ladder_search.analysis.music import ShownPiece, note_name
 from ladder_search.data.music import KEYS, LOWEST_NOTE
-from ladder_search.metrics import NLL
+from ladder_search.metrics import ERROR, NLL
 from ladder_search.pictures import canvas
 from ladder_search.pictures.canvas import Picture
 from ladder_search.wording import percent
@@ -53,7 +53,7 @@ def piano_roll(title: str, piece: ShownPiece) -> Picture:
             picture.hover(ax, [step + 1], [low + key], [text])
     axes[1].grid(False)
     bar = picture.figure.colorbar(image, ax=axes[1], ticks=[0, 0.5, 1], pad=0.01, aspect=12)
-    canvas.percent_axis(bar.ax.yaxis)
+    canvas.measure_axis(bar.ax.yaxis, ERROR)
     _costs(picture, axes[2], piece)
     for ax, name in zip(axes, PANELS, strict=True):
         ax.set_title(name, fontsize=8)

@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from ladder_search.analysis.columns import LayerOfColumn, Sensitivity
+from ladder_search.metrics import ERROR
 from ladder_search.pictures import canvas
 from ladder_search.pictures.canvas import Picture
 from ladder_search.wording import percent, value
@@ -32,7 +33,7 @@ def column_shares(title: str, sensitivity: Sensitivity) -> Picture:
         ax.set_title(_PANELS[panel])
         ax.set_xlabel("hidden layer")
     axes[0].set_ylabel("share of the column")
-    canvas.percent_axis(axes[0].yaxis)
+    canvas.measure_axis(axes[0].yaxis, ERROR)
     picture.legend_below(axes[0], columns=min(4, len(sensitivity.columns)))
     return picture
 

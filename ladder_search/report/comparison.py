@@ -28,7 +28,7 @@ def write_comparison(output: Path, found: list[Learning], title: str) -> None:
     text = json.dumps(as_json(found, found[0].name), indent=1, allow_nan=False) + "\n"
     suffix = _suffix(output, [one.name for one in found])
     try:
-        write_atomically(output / f"{FILE}{suffix}.json", lambda file: file.write(text.encode()))
+        write_atomically(output / f"{FILE}{suffix}.json", text.encode())
         with canvas.style():
             canvas.save(learning_bands(title, found), output, f"{PICTURE}{suffix}")
     except OSError as error:

@@ -88,7 +88,7 @@ def write_report(
         markdown = "\n".join(lines).rstrip() + "\n"
         files = {output / MARKDOWN: markdown, output / PAGE: _page(output, markdown)}
         for path, text in files.items():
-            _write(path, text)
+            write_atomically(path, text.encode())
     except OSError as error:
         if isinstance(error, StudyFolderError):
             raise
@@ -205,7 +205,3 @@ def _page(output: Path, markdown: str) -> str:
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{_STYLE}</style></head>\n'
         f"<body>\n{renderer.render(markdown)}</body></html>\n"
     )
-
-
-def _write(path: Path, text: str) -> None:
-    write_atomically(path, text.encode())

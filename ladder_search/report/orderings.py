@@ -136,7 +136,7 @@ def as_markdown(result: JudgedOrdering) -> str:
     """Return the tables and their sentences as Markdown."""
     studies, claims = tables(result)
     lines = [f"# {result.headline}", "", f"{result.ordering.source}: {result.ordering.title}.", "", *studies.markdown()]
-    lines += [f"Differences: {result.sides}, in {_unit(result)}.", "", *claims.markdown()]
+    lines += [f"Differences: {result.sides}, in {result.ordering.unit.difference}.", "", *claims.markdown()]
     return "\n".join([*lines, *(f"* {line}" for line in (*sentences(result), *rule(result)))]) + "\n"
 
 
@@ -145,7 +145,7 @@ def print_ordering(console: Console, result: JudgedOrdering) -> None:
     console.say("")
     console.say(result.headline)
     studies.print(console, columns=130)
-    console.say(f"Claims ({result.ordering.source}); differences are {result.sides}, in {_unit(result)}")
+    console.say(f"Claims ({result.ordering.source}); differences are {result.sides}, in {result.ordering.unit.difference}")
     claims.print(console, columns=130)
     for line in (*rule(result), *sentences(result)):
         console.say(line)
@@ -162,14 +162,10 @@ def write_ordering(folder: Path, result: JudgedOrdering, learning: list[Learning
             if learning:
                 curves = learning_bands(f"{result.ordering.name}: learning curves", learning)
                 canvas.save(curves, folder, "learning-curves")
-        write_atomically(folder / "ordering.md", lambda file: file.write(as_markdown(result).encode()))
-        write_atomically(folder / FILE, lambda file: file.write(content))
+        write_atomically(folder / "ordering.md", as_markdown(result).encode())
+        write_atomically(folder / FILE, content)
     except OSError as error:
         raise unwritable(folder, error) from error
-
-
-def _unit(result: JudgedOrdering) -> str:
-    return result.ordering.unit.difference
 
 
 def _seeds(n: int) -> str:

@@ -109,6 +109,7 @@ COLUMNS = FamilyAnalysis(
     choose=_choose,
     run=_run,
     items="rows",
+    detail=lambda settings: f", {settings.noise} noise",
     table=_table,
     sentences=_sentences,
     draw=_draw,

@@ -34,6 +34,8 @@ class FamilyAnalysis:
     """(bundle, data, selection, settings, device, report) -> result."""
     items: str
     """What examples are called in the title."""
+    detail: Callable[[Any], str] = lambda settings: ""
+    """(settings) -> end of the title."""
     table: Callable[[Any], Table]
     sentences: Callable[[Analysis], list[str]]
     draw: Callable[[str, Any], Mapping[str, Picture]]
@@ -43,9 +45,8 @@ class FamilyAnalysis:
 
     def title(self, analysis: Analysis) -> str:
         """Return a title such as ``digits-100: test rows of digits``."""
-        title = f"{analysis.study or 'a bundle of no study'}: {analysis.part} {self.items} of {analysis.dataset}"
-        noise = getattr(analysis.settings, "noise", None)
-        return f"{title}, {noise} noise" if noise else title
+        study = analysis.study or "a bundle of no study"
+        return f"{study}: {analysis.part} {self.items} of {analysis.dataset}{self.detail(analysis.settings)}"
 
     def show(self, console: Console, analysis: Analysis) -> None:
         console.print(f"\n{self.title(analysis)}")

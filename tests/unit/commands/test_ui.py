@@ -44,7 +44,7 @@ def _run(monkeypatch: pytest.MonkeyPatch, folder: Path, number: int, *more: str)
     place = folder / "processes"
     place.mkdir()
     command = [sys.executable, "-c", SERVER, str(place), *more]
-    monkeypatch.setattr(ui, "ui_command", lambda *_: command)
+    monkeypatch.setattr(ui.address, "ui_command", lambda *_: command)
 
     def send() -> None:
         end = time.monotonic() + 30
@@ -95,7 +95,7 @@ def test_ctrl_c_is_the_usual_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 def test_a_server_that_ends_by_itself_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(ui, "ui_command", lambda *_: [sys.executable, "-c", ""])
+    monkeypatch.setattr(ui.address, "ui_command", lambda *_: [sys.executable, "-c", ""])
     with pytest.raises(ResourceError, match="ended with code 0"):
         ui.run(_arguments(tmp_path))
 

@@ -13,7 +13,7 @@ import pytest
 from ladder_search.data import datasets, glyphs, house_numbers
 from ladder_search.data.arrays import Arrays, quiet
 from ladder_search.data.house_numbers import TEST, TRAIN, _blurred, _Draws, _levels, _noisy, _Number, _sampled
-from ladder_search.data.images import grey_rows
+from ladder_search.data.images import channels_first, grey_rows
 from ladder_search.errors import DataError
 
 pytest.importorskip("PIL")
@@ -167,7 +167,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_both_rows_hold_the_same_images(few: None, drawn: glyphs.Glyphs) -> None:
-    grey, colour = house_numbers.load(quiet), house_numbers.load_rgb(quiet)
+    grey, colour = house_numbers.load(quiet), house_numbers.load(quiet, view=channels_first)
     assert grey.train_x.shape == (33, 784) and grey.test_x.shape == (12, 784)
     for part, x, y, planes in (
         (TRAIN, grey.train_x, grey.train_y, colour.train_x),
@@ -187,8 +187,7 @@ def test_photographs_are_the_ground_and_each_part_has_its_own(few: None, monkeyp
 
     monkeypatch.setattr(house_numbers.cifar, "load_jpeg75", photographs)
     seen: list[np.ndarray] = []
-    monkeypatch.setattr(house_numbers, "grey_rows", lambda images: seen.append(images) or grey_rows(images))
-    found = house_numbers.load_on_photographs(quiet)
+    found = house_numbers.load(quiet, view=lambda x: seen.append(x) or grey_rows(x), on_photographs=True)
     assert found.train_x.shape == (33, 784) and found.test_x.shape == (12, 784)
     train, test = (np.median(images, axis=(1, 2)) for images in seen)
     assert (train[:, 0] > train[:, 2]).mean() > 0.8 and (test[:, 2] > test[:, 0]).mean() > 0.8

@@ -14,6 +14,7 @@ import pytest
 from ladder_search.data import datasets, sources, stand_ins
 from ladder_search.data.arrays import quiet
 from ladder_search.data.dataset import ABSENT
+from ladder_search.data.images import channels_first
 from ladder_search.errors import DataError
 
 Put = Callable[..., Path]
@@ -102,7 +103,7 @@ def test_meter_digits_keep_their_proportions_and_have_no_frame(meters: None) -> 
 
 
 def test_meter_digits_in_colour(meters: None) -> None:
-    found = stand_ins.load_meter_digits_rgb(quiet)
+    found = stand_ins.load_meter_digits(quiet, view=channels_first)
     assert found.train_x.shape == (2, 3072) and found.test_x.shape == (1, 3072)
     red = found.train_x[1, :1024].reshape(32, 32).astype(int)
     assert np.abs(red[:, :14] - 240).max() <= 3 and np.abs(red[:, 14:] - 40).max() <= 3

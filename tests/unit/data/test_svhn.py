@@ -13,7 +13,7 @@ import pytest
 
 from ladder_search.data import datasets, sources, svhn
 from ladder_search.data.arrays import quiet
-from ladder_search.data.images import grey_rows
+from ladder_search.data.images import channels_first, grey_rows
 from ladder_search.errors import DataError
 
 scipy_io = pytest.importorskip("scipy.io")
@@ -110,13 +110,13 @@ def test_the_images_stand_upright(put: Put, monkeypatch: pytest.MonkeyPatch) -> 
     put(svhn.TRAIN, svhn.TEST)
     picture = svhn.load(quiet).train_x.reshape(28, 28)
     assert (picture[:13] == 255).all() and (picture[15:] == 0).all()
-    colours = svhn.load_rgb(quiet).train_x.reshape(3, 32, 32)
+    colours = svhn.load(quiet, view=channels_first).train_x.reshape(3, 32, 32)
     assert (colours[:, :16] == 255).all() and (colours[:, 16:] == 0).all()
 
 
 def test_colours_are_one_plane_after_the_other(put: Put) -> None:
     put(svhn.TRAIN, svhn.TEST)
-    found = svhn.load_rgb(quiet)
+    found = svhn.load(quiet, view=channels_first)
     x = PARTS[svhn.TRAIN][0]
     expected = np.stack([np.concatenate([x[:, :, c, i].ravel() for c in range(3)]) for i in range(23)])
     np.testing.assert_array_equal(found.train_x, expected, strict=True)
@@ -126,7 +126,7 @@ def test_colours_are_one_plane_after_the_other(put: Put) -> None:
 def test_the_extra_images_come_behind_the_training_images(put: Put) -> None:
     put(svhn.TRAIN, svhn.TEST, svhn.EXTRA)
     assert svhn.is_local(svhn.TRAIN, svhn.TEST, svhn.EXTRA)
-    found = svhn.load_extra(quiet)
+    found = svhn.load(quiet, train=(svhn.TRAIN, svhn.EXTRA))
     both = np.concatenate([grey_by_hand(PARTS[file][0]) for file in (svhn.TRAIN, svhn.EXTRA)])
     assert is_rounded(found.train_x, both) and is_rounded(found.test_x, grey_by_hand(PARTS[svhn.TEST][0]))
     assert len(found.train_y) == 35 and found.train_y[23:].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2]
@@ -222,7 +222,7 @@ def test_fifty_real_crops(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.bincount(found.train_y).tolist() == [6, 4, 7, 4, 5, 6, 4, 4, 4, 6]
     assert found.train_y.tolist() == digits.tolist()
     assert is_rounded(found.train_x, grey_by_hand(x))
-    colours = svhn.load_rgb(quiet).test_x.reshape(50, 3, 32, 32)
+    colours = svhn.load(quiet, view=channels_first).test_x.reshape(50, 3, 32, 32)
     np.testing.assert_array_equal(colours.transpose(0, 2, 3, 1), images)
 
 
