@@ -170,10 +170,7 @@ class Progressive(Target):
         return functional.linear(below, weight)
 
     def _features(
-        self,
-        x: Tensor,
-        stored: Mapping[int, tuple[Tensor, Tensor]] | None,
-        noise: Mapping[tuple[int, int], Tensor],
+        self, x: Tensor, stored: Mapping[int, tuple[Tensor, Tensor]] | None, noise: Mapping[tuple[int, int], Tensor]
     ) -> tuple[list[Tensor], dict[int, tuple[Tensor, Tensor]]]:
         """Return all layers and the statistics used: ``stored``, or those of the minibatches if it is None."""
         config, target = self.config, len(self.sources)

@@ -22,12 +22,7 @@ _LINE, _FRAME = 0.34, 0.85
 """Inches of one line, and of the frame around the lines of a panel."""
 _BELOW = 0.24
 """Distance of seeds below their interval, in lines."""
-_VERDICTS = {
-    "held": canvas.BLUE,
-    "not shown": canvas.GREY,
-    "contradicted": canvas.VERMILION,
-    "not tested": canvas.GREY,
-}
+_VERDICTS = {"held": canvas.BLUE, "not shown": canvas.GREY, "contradicted": canvas.VERMILION, "not tested": canvas.GREY}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -27,12 +27,7 @@ def _choose(
 
 
 def _run(
-    bundle: Bundle,
-    dataset: Dataset,
-    shown: Examples,
-    settings: SensitivityConfig,
-    device: torch.device,
-    report: Report,
+    bundle: Bundle, dataset: Dataset, shown: Examples, settings: SensitivityConfig, device: torch.device, report: Report
 ) -> Sensitivity:
     network = bundle.module().to(device)
     dtype = next(network.parameters()).dtype
@@ -77,7 +72,7 @@ def _sentences(analysis: Analysis) -> list[str]:
     unit = "standard deviations of each unit" if settings.noise == "scaled" else "units of the activations, for all"
     sentences = [
         f"Accuracy: {percent(found.accuracy)} on {found.rows} {analysis.part} rows; halved is {percent(found.halved)}, "
-        f"over {settings.draws} draws of noise. σ is in {unit}.",
+        f"over {settings.draws} draws of noise. σ is in {unit}."
     ]
     if len(found.columns) == 1:
         sentences.append("One column: its shares are all 1, there is nothing to compare.")
