@@ -30,17 +30,11 @@ _shown = _repr.repr  # limits the length of messages
 
 
 def build(cls: type[T], mapping: Mapping[str, Any], *, where: str = "") -> T:
-    """Build the dataclass ``cls``, including nested dataclasses, from ``mapping``.
+    """Build the dataclass ``cls``, including nested dataclasses, from ``mapping``; fields with a default are optional.
 
-    Args:
-        cls: a dataclass type; its ``__post_init__`` checks ranges and raises ``SettingError``.
-        mapping: field name -> value. Fields with a default are optional.
-        where: dotted path of this mapping for messages ("model").
-
-    Raises:
-        UnknownNameError: a key is not a field; the message suggests the nearest one.
-        SettingError: a field is missing, or a value has another type or is not finite.
-        TypeError: the type of a field is not supported, which is a bug.
+    Its ``__post_init__`` checks ranges. ``where`` is the dotted path of the mapping for messages ("model"). Raise
+    ``UnknownNameError`` if a key is not a field, with the nearest one, ``SettingError`` if a field is missing, or a
+    value has another type or is not finite, and ``TypeError``, a bug, if the type of a field is not supported.
     """
     if not isinstance(mapping, Mapping):
         raise SettingError(

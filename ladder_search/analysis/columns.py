@@ -129,11 +129,9 @@ def sensitivities(
         x: inputs, (rows, d), of the network's type and on its device.
         y: classes, (rows,) int64.
         columns: names of the sources in order, then of the target.
-        report: called before each layer of each column with the number done, the total and the next one.
 
-    Raises:
-        CheckpointError: the network's answers are not finite.
-        SettingError: the network has no hidden layer, or its accuracy is zero or, for ``chance``, that of a guess.
+    Raise ``CheckpointError`` if the network's answers are not finite, ``SettingError`` if it has no hidden layer, or
+    its accuracy is zero or, for ``chance``, that of a guess.
     """
     with torch.no_grad():
         logits = torch.cat([network.features(part)[-1] for part in torch.split(x, _ROWS_AT_ONCE)])

@@ -119,11 +119,8 @@ def part_of(bundle: Bundle, *, test: bool) -> Part:
 
 
 def examples(bundle: Bundle, dataset: Dataset, part: Part, *, rows: int | None, seed: int, usual: int) -> Examples:
-    """Return ``rows`` examples of ``part``, drawn with ``seed``; by default ``usual``, or all if there are fewer.
-
-    Raises:
-        SettingError: there are fewer than ``rows``, or none.
-    """
+    """Return ``rows`` examples of ``part``, drawn with ``seed``; by default ``usual``, or all if there are fewer. Raise
+    ``SettingError`` if there are fewer than ``rows``, or none."""
     among = among_rows(bundle, dataset, part)
     count = min(usual, len(among)) if rows is None else rows
     check_rows(count, len(among), f"the {part} rows of {dataset.name}")
@@ -163,14 +160,12 @@ def write_analysis(folder: Path, analysis: Analysis, pictures: Mapping[str, byte
 
 
 def kept_analysis(folder: Path, asked: str, *, settings: type[Any], found: type[Any]) -> Analysis | None:
-    """Return the analysis in ``folder``, with the dataclasses ``settings`` and ``found``; None if there is none.
+    """Return the analysis in ``folder``, with the dataclasses ``settings`` and ``found``; None if there is none. Raise
+    ``StudyFolderError`` if the folder has other content or cannot be created, ``CheckpointError`` if it cannot be read
+    as such an analysis.
 
     Called before minutes of work, so that an unusable folder is reported first; it creates the parent folder. ``asked``
     is the name of the expected analysis, see ``name_of``.
-
-    Raises:
-        StudyFolderError: the folder has other content or cannot be created.
-        CheckpointError: the content cannot be read as such an analysis.
     """
     if not folder.exists():
         try:

@@ -34,12 +34,9 @@ class _DamagedError(Exception):
 
 
 def cache_folder() -> Path:
-    """Return the folder from ``LADDER_SEARCH_CACHE``, or ``~/.cache/ladder-search``; it may not exist yet.
-
-    Raises:
-        DataError: the variable is not set and the home folder is unknown.
-        SettingError: the variable refers to an unknown home folder or an unset variable.
-    """
+    """Return the folder from ``LADDER_SEARCH_CACHE``, or ``~/.cache/ladder-search``; it may not exist yet. Raise
+    ``DataError`` if that home folder is unknown, ``SettingError`` if the variable refers to an unknown one or to an
+    unset variable."""
     folder = os.environ.get(CACHE_VARIABLE)
     if folder:
         return Path(expanded(folder, CACHE_VARIABLE)).absolute()
@@ -68,22 +65,16 @@ def is_cached(name: str, digest: str | None) -> bool:
 
 
 def load_or_build(name: str, digest: str | None, build: Callable[[], Arrays], notify: Notify) -> tuple[Arrays, str]:
-    """Return the arrays of ``name`` from the cache; if they are missing or damaged, build and cache them first.
-
-    Concurrent processes wait for the one that builds.
+    """Return the arrays of ``name``, read-only views of the memory-mapped cache file, and their digest; if they are
+    missing or damaged, build and cache them first. Concurrent processes wait for the one that builds.
 
     Args:
-        name: name of the data set.
         digest: expected sha256 (``content_digest``); None: the digest of the result of ``build`` is recorded in the
             file and verified by later loads.
         build: finds or fetches the arrays; called at most once, under the lock.
         notify: called with lines of progress, and when a damaged file is rebuilt.
 
-    Returns:
-        Read-only arrays backed by the memory-mapped file, and their digest.
-
-    Raises:
-        DataError: ``build`` failed or returned other content, or the cache folder cannot be used.
+    Raise ``DataError`` if ``build`` failed or returned other content, or the cache folder cannot be used.
     """
     path = cache_file(name)
     with suppress(_DamagedError):

@@ -206,29 +206,18 @@ DATASETS = _table(
 
 
 def load(name: str, *, notify: Notify = quiet) -> Dataset:
-    """Return the data set ``name`` from the cache, or from the first available source.
+    """Return the data set ``name`` from the cache, or from the first available source; raise ``DataError`` if no source
+    has it, a source has other content, or the cache folder cannot be used.
 
     The cache takes precedence, because it is verified against the digest of the sources, or the one recorded from them.
-    Data from a source are cached.
-
-    Args:
-        name: a name of ``DATASETS``.
-        notify: called with lines of progress and warnings.
-
-    Raises:
-        UnknownNameError: the name is unknown.
-        DataError: no source has the data set, a source has other content, or the cache folder cannot be used.
+    Data from a source are cached. ``notify`` is called with lines of progress and warnings.
     """
     return _source(name).load(notify)
 
 
 def state(name: str) -> str:
-    """Return ``PRESENT``, ``FETCHABLE`` or ``ABSENT``; nothing is fetched, read in full or written.
-
-    Raises:
-        UnknownNameError: the name is unknown.
-        DataError: ``LADDER_SEARCH_DATA`` does not name a folder.
-    """
+    """Return ``PRESENT``, ``FETCHABLE`` or ``ABSENT``; nothing is fetched, read in full or written. Raise ``DataError``
+    if ``LADDER_SEARCH_DATA`` does not name a folder."""
     return _source(name).state()
 
 

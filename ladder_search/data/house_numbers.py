@@ -60,14 +60,9 @@ def load(notify: Notify, *, view: View = grey_rows, on_photographs: bool = False
 def draw(
     first: int, count: int, *, seed: int, part: int, glyphs: Glyphs, grounds: NDArray[np.uint8] | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Draw images ``first .. first+count-1`` of a part: uint8 [count, 32, 32, 3], and their classes, uint8 [count].
-
-    Args:
-        seed: 0 .. 2**32-1.
-        part: ``TRAIN`` or ``TEST``.
-        glyphs: result of ``draw_glyphs()``.
-        grounds: photographs for the backgrounds, uint8 [m, 3072] with planes of red, green and blue.
-    """
+    """Draw images ``first .. first+count-1`` of a part, ``TRAIN`` or ``TEST``: uint8 [count, 32, 32, 3], and their
+    classes, uint8 [count]. ``grounds`` are photographs for the backgrounds, uint8 [m, 3072] with planes of red, green
+    and blue; ``seed`` is 0 .. 2**32-1."""
     size = N_DRAWS + NOISE_DRAWS
     bits = np.random.PCG64(np.random.SeedSequence([seed, part])).advance(first * size)
     raw = np.asarray(bits.random_raw(count * size), np.uint64).reshape(count, size)

@@ -198,11 +198,8 @@ def flat(pieces: Sequence[Piece]) -> FlatCorpus:
 
 
 def read_mat(what: str, content: bytes, pieces: tuple[int, int, int]) -> dict[str, tuple[Piece, ...]]:
-    """Return the parts of a MATLAB file by name (``PARTS``), without executing anything in it.
-
-    Raises:
-        DataError: the content is not a MATLAB file with these numbers of piano rolls; ``what`` names the file.
-    """
+    """Return the parts of a MATLAB file by name (``PARTS``), without executing anything in it; raise ``DataError`` if
+    the content is not such a file with these numbers of piano rolls. ``what`` names the file."""
     from scipy.io import loadmat  # takes a quarter of a second, so it is imported on use
 
     try:
@@ -224,11 +221,8 @@ def read_mat(what: str, content: bytes, pieces: tuple[int, int, int]) -> dict[st
 
 
 def read_pickle(what: str, content: bytes, pieces: tuple[int, int, int]) -> dict[str, tuple[Piece, ...]]:
-    """Return the parts of an original pickle (part -> pieces -> steps -> MIDI numbers) without executing it.
-
-    Raises:
-        DataError: the content is not such a file, or has other numbers of pieces; ``what`` names the file.
-    """
+    """Return the parts of an original pickle (part -> pieces -> steps -> MIDI numbers) without executing it; raise
+    ``DataError`` if the content is not such a file, or has other numbers of pieces. ``what`` names the file."""
     by_name, budget = unpickle_plain(what, content), _STEP_LIMIT
     parts: dict[str, tuple[Piece, ...]] = {}
     try:

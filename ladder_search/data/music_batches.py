@@ -65,16 +65,9 @@ class WindowStream:
     """
 
     def __init__(self, lengths: NDArray[np.int64], *, rows: int, width: int, seed: int) -> None:
-        """Initialise the stream of pieces with these ``lengths``, [n].
-
-        Args:
-            rows: rows of a batch.
-            width: steps of a batch, over which gradients flow.
-            seed: data seed of the member, 0 .. 2**64-1.
-
-        Raises:
-            SettingError: rows or width is below 1, there are no pieces, or the seed is out of range.
-        """
+        """Initialise the stream of pieces with these ``lengths``, [n], in batches of ``rows`` rows and ``width`` steps,
+        over which gradients flow; ``seed`` is the data seed of the member, 0 .. 2**64-1. Raise ``SettingError`` if rows
+        or width is below 1, there are no pieces, or the seed is out of range."""
         _check(lengths, rows=rows, width=width)
         check_seed(seed)
         self._lengths, self._rows, self._width, self._seed = lengths.astype(np.int64), rows, width, seed

@@ -14,14 +14,10 @@ from ladder_search.errors import SettingError
 
 
 def permutations(n: int, *, seed: int, tag: int, first: int = 0, count: int = 1) -> NDArray[np.int64]:
-    """Return permutations ``first .. first+count-1`` of 0..n-1 for (seed, tag): int64 [count, n].
+    """Return permutations ``first .. first+count-1`` of 0..n-1 for (seed, tag): int64 [count, n], n below 2**32.
 
-    Args:
-        n: length of each permutation, below 2**32.
-        seed: 0 .. 2**64-1; see ``check_seed``.
-        tag: purpose of the order, 0 .. 2**32-1; different tags give unrelated orders.
-        first: number of the first permutation.
-        count: number of permutations.
+    ``seed`` is 0 .. 2**64-1; see ``check_seed``. ``tag``, 0 .. 2**32-1, is the purpose of the order; different tags
+    give unrelated orders.
     """
     check_seed(seed)
     # Fixed-width words: SeedSequence splits large integers into 32-bit words, so [2**32, t] would equal [0, 1, t].

@@ -36,12 +36,8 @@ PIP_SECONDS = 300.0
 
 
 def data_folder() -> Path | None:
-    """Return the folder in ``LADDER_SEARCH_DATA``, or None when the variable is unset or empty.
-
-    Raises:
-        DataError: the variable does not name a folder.
-        SettingError: the variable refers to an unknown home folder or an unset variable.
-    """
+    """Return the folder in ``LADDER_SEARCH_DATA``, or None when the variable is unset or empty. Raise ``DataError`` if
+    it does not name a folder, ``SettingError`` if it refers to an unknown home folder or an unset variable."""
     value = os.environ.get(DATA_VARIABLE)
     if not value:
         return None
@@ -112,16 +108,9 @@ def read_arrays(file: str, sha256: str) -> Mapping[str, NDArray[Any]]:
 
 
 def read_npz(what: str, content: bytes, *, at_most: int | None = None) -> Mapping[str, NDArray[Any]]:
-    """Return the arrays of an ``.npz`` file by name, without executing anything in it.
-
-    Args:
-        what: name of the file in messages.
-        content: content of the file.
-        at_most: upper bound of the arrays' total size in bytes; None if the content was verified.
-
-    Raises:
-        DataError: the content is not such a file, or the arrays are too large or not plain.
-    """
+    """Return the arrays of an ``.npz`` file by name, without executing anything in it. ``what`` names the file;
+    ``at_most`` bounds the arrays' total size in bytes, None if the content was verified. Raise ``DataError`` if the
+    content is not such a file, or the arrays are too large or not plain."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             size = sum(member.file_size for member in archive.infolist())
@@ -168,15 +157,10 @@ def write_idx(array: NDArray[np.uint8]) -> bytes:
 
 
 def fetch(url: str, *, at_most: int, seconds: float = CONNECT_SECONDS) -> bytes:
-    """Download ``url`` through the proxies of the environment.
+    """Download ``url``, of at most ``at_most`` bytes, through the proxies of the environment.
 
-    Args:
-        url: the address.
-        at_most: maximum size in bytes; longer answers are refused.
-        seconds: time limit for the start of the answer, and between any two pieces of it.
-
-    Raises:
-        DataError: the address is unreachable, or the answer is refused, too slow, too long or incomplete.
+    ``seconds`` limits the time until the answer starts, and between any two pieces of it. Raise ``DataError`` if the
+    address is unreachable, or the answer is refused, too slow, too long or incomplete.
     """
     answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
 

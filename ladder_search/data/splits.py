@@ -41,11 +41,9 @@ def make_split(
         labels: classes 0..n_classes-1 of the training set, [n].
         n_labelled: number of labels, a multiple of ``n_classes``; None: all labels of the unlabelled set.
         n_validation: held-out rows, 0 .. n-1.
-        n_classes: number of classes.
         seed: 0 .. 2**64-1.
 
-    Raises:
-        SettingError: a number is out of range, or a class has too few rows.
+    Raise ``SettingError`` if a number is out of range, or a class has too few rows.
     """
     n = len(labels)
     if n == 0 or int(labels.min()) < 0 or int(labels.max()) >= n_classes:

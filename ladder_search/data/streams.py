@@ -26,16 +26,14 @@ class BatchStream:
     """
 
     def __init__(self, indices: NDArray[np.integer], batch_size: int, *, seed: int, tag: int) -> None:
-        """Initialise the stream.
+        """Initialise the stream; raise ``SettingError`` if there are no rows, the batch size is below 1, or the seed is
+        out of range.
 
         Args:
             indices: rows of the training set to draw from, integers [n], n >= 1.
             batch_size: rows of a batch; all rows if there are fewer (50 labels, batch 100 -> 50).
             seed: data seed of the member, 0 .. 2**64-1.
             tag: ``LABELLED``, ``UNLABELLED`` or another number (0 .. 2**32-1).
-
-        Raises:
-            SettingError: there are no rows, the batch size is below 1, or the seed is out of range.
         """
         check_seed(seed)
         if indices.ndim != 1 or len(indices) == 0:

@@ -111,14 +111,8 @@ class ConvLadder(Denoiser):
         return rectified(shifted, self.config.activation)
 
     def cost(self, batch: Batch, noise: Tensor, hyper: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the training cost of one step and its terms, as ``Ladder.cost``.
-
-        Args:
-            batch: labelled rows, their classes and unlabelled rows; a row is an image of channels, height and width.
-            noise: standard normal draws, shape (noise_size,), by layer, with labelled rows first, each row by height,
-                width and channels.
-            hyper: ``noise_std`` and ``lambda_``, each of shape (L+1,).
-        """
+        """Return the training cost of one step and its terms, as ``Ladder.cost_with_logits``. A row is an image of
+        channels, height and width; each row of ``noise`` is by height, width and channels."""
         config, depth, decoded = self.config, self.config.depth, self.config.decoded_layers
         n_lab = batch.x_labelled.shape[0]
         n_unl = batch.x_unlabelled.shape[0] if decoded else 0

@@ -127,16 +127,12 @@ class Ladder(Teachable, Denoiser):
     def cost_with_logits(
         self, batch: Batch, noise: Tensor, hyper: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the training cost of one step, its terms (paper, equations of the total cost C), and logits.
+        """Return the training cost of one step (paper, equations of the total cost C), its terms, and logits.
 
-        Args:
-            batch: labelled rows, their classes and unlabelled rows.
-            noise: standard normal draws, shape (noise_size,), by layer, with labelled rows first.
-            hyper: ``noise_std`` and ``lambda_``, each of shape (L+1,).
-
-        Returns:
-            the scalar cost; the terms named by ``term_names``: cost, cross-entropy and the weighted denoising cost of
-            each layer; the corrupted path's logits of labelled and, with a decoder, unlabelled rows.
+        ``noise`` are standard normal draws, (noise_size,), by layer, with labelled rows first; ``hyper`` are
+        ``noise_std`` and ``lambda_``, (L+1,) each. The terms, named by ``term_names``, are cost, cross-entropy and the
+        weighted denoising cost of each layer; the logits are the corrupted path's of labelled and, with a decoder,
+        unlabelled rows.
         """
         config, depth = self.config, self.config.depth
         n_lab = batch.x_labelled.shape[-2]

@@ -321,9 +321,8 @@ class RecurrentLadder(Teachable):
         """Return the test-time statistics: averages over minibatches and steps of mean and biased variance,
         (channels,).
 
-        Args:
-            x: videos, (minibatches, rows, frames, height, width), or music, (minibatches, rows, steps, pitches).
-            present: for music, (minibatches, rows, steps), see ``Windows``.
+        ``x`` are videos, (minibatches, rows, frames, height, width), or music, (minibatches, rows, steps, pitches),
+        with ``present``, (minibatches, rows, steps), see ``Windows``.
         """
         video, found = self.config.task == "video", Found()
         for number, rows in enumerate(x):
@@ -353,11 +352,8 @@ class RecurrentLadder(Teachable):
     def scores(self, x: Tensor, y: Tensor, scored: Tensor | None = None) -> Tensor:
         """Return sums for ``measures`` and their divisor: rows for videos; nats and steps, float64, for music.
 
-        Args:
-            x: videos, (rows, frames, height, width), or whole pieces, (rows, steps, pitches), with zeros after their
-                end.
-            y: classes, (rows,); for music the targets, as x.
-            scored: for music, (rows, steps): the steps that count.
+        ``x`` are videos, (rows, frames, height, width), with classes ``y``, (rows,), or whole pieces, (rows, steps,
+        pitches), with zeros after their end, targets ``y`` of that shape, and ``scored`` steps, (rows, steps).
         """
         rows, steps = len(x), Steps(len(x), stored=True)
         if scored is not None:

@@ -134,12 +134,10 @@ class Target(Columns, Normalised):
         V: Callable[[int, int], Tensor],
         U: Callable[[int, int], Tensor],
     ) -> None:
-        """Add the sources and the laterals into ``layers``.
+        """Add the sources and the laterals into ``layers``; ``units`` are those, or the channels, of layers 0..L.
 
-        Args:
-            units: units or channels of layers 0..L of the target column.
-            V: (units out, units in) -> initial weights of an adapter's first projection.
-            U: (layer, units in) -> those of its second projection, of the layer's own operation.
+        ``V``, (units out, units in), and ``U``, (layer, units in), return the initial weights of an adapter's
+        projections, the second of which is the layer's own operation.
         """
         config = self.config
         self.alpha, self.V, self.c, self.U = (nn.ParameterDict() for _ in range(4))

@@ -109,10 +109,8 @@ class Teachable(Network):
     ) -> Tensor:
         """Return the logits of inputs under noise, normalised by their own statistics: (rows, ...) -> (rows, classes).
 
-        Args:
-            x: inputs, normalised as one group; rows >= 2.
-            noise: standard normal draws, (logits_noise_size,).
-            found: receives the statistics of this path, named as in ``statistics``, unless it is None.
+        ``x`` is normalised as one group of 2 or more rows; ``noise`` are standard normal draws, (logits_noise_size,);
+        ``found`` receives the statistics of this path, named as in ``statistics``, unless it is None.
         """
 
     @abstractmethod

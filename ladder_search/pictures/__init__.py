@@ -31,13 +31,11 @@ _PICTURES: dict[str, Callable[[str, Trials], Picture]] = {
 def draw_all(
     folder: StudyFolder, study: Study, records: Sequence[TrialRecord], optuna_study: optuna.Study
 ) -> list[Path]:
-    """Draw every picture into ``folder.pictures`` and return the files: ``learning-curves.png``, ``.html`` and so on.
+    """Draw every picture into ``folder.pictures``, replacing existing ones, and return the files:
+    ``learning-curves.png``, ``.html`` and so on. Raise ``OSError`` if the folder cannot be written.
 
-    Args:
-        folder: the study's folder; existing pictures are replaced. Raises ``OSError`` if it cannot be written.
-        study: study whose target and baseline are drawn.
-        records: finished trials, including reference trials.
-        optuna_study: Optuna's study with the suggestions and their distributions.
+    ``study`` has the target and the baseline; ``records`` are finished trials, including reference trials;
+    ``optuna_study`` has the suggestions and their distributions.
     """
     paths = []
     with canvas.style():

@@ -15,12 +15,9 @@ from ladder_search.studies import find_study
 def find_contents(
     root: Path, names: Sequence[str], notify: Callable[[str], None]
 ) -> tuple[list[Search], list[Reproduction]]:
-    """Return the searches and reproductions selected by ``names``; without names, all readable ones in ``root``.
-
-    Raises:
-        StudyFolderError: there are none, or a named one is damaged.
-        UnknownNameError: a name is neither a folder nor a study.
-    """
+    """Return the searches and reproductions selected by ``names``; without names, all readable ones in ``root``. Raise
+    ``StudyFolderError`` if there are none or a named one is damaged, ``UnknownNameError`` if a name is neither a folder
+    nor a study."""
     searches: dict[Path, Search] = {}
     reproductions: dict[Path, Reproduction] = {}
     for path in _all(root) if not names else [path for name in names for path in _named(root, name)]:

@@ -67,12 +67,8 @@ def write_report(
     output: Path, searches: Sequence[Search], reproductions: Sequence[Reproduction], *, root: Path = ROOT
 ) -> list[Path]:
     """Write the report, replacing an existing one in ``output``, and return its two files; ``root`` contains the
-    searches.
-
-    Raises:
-        StudyFolderError: ``output`` has other content or cannot be written, or a trial's record is damaged.
-        UnknownNameError: a study is unknown in this version.
-    """
+    searches. Raise ``StudyFolderError`` if ``output`` has other content or cannot be written, or a trial's record is
+    damaged, ``UnknownNameError`` if a study is unknown in this version."""
     try:
         strange = sorted({p.name for p in output.iterdir()} - {MARKDOWN, PAGE, PICTURES}) if output.exists() else []
         if strange:
