@@ -84,30 +84,21 @@ class Dataset:
     """A data set in memory-mapped, read-only arrays."""
 
     name: str
-
     train_x: NDArray[Any]
     """[n_train, *shape], pixels in the canonical order: uint8, or int16 for sums of pixels."""
-
     train_y: NDArray[np.uint8]
     """[n_train], classes 0..n_classes-1."""
-
     test_x: NDArray[Any]
     """[n_test, *shape]. Read by final training only; searches use the validation error."""
-
     test_y: NDArray[np.uint8]
     """[n_test]."""
-
     full_scale: float
     """Models are trained on x = pixel / full_scale, in 0..1."""
-
     n_classes: int
-
     digest: str
     """sha256 of the four arrays (``content_digest``), verified by every load; part of a run's provenance."""
-
     moving: Moving | None = None
     """Set if rows are digits that move."""
-
     pieces: Pieces | None = None
     """Set if rows are steps of music; classes then have no meaning."""
 

@@ -24,29 +24,22 @@ class DatasetSource:
 
     name: str
     description: str
-
     sources: tuple[str, ...]
     """Descriptions of the sources, in order of precedence."""
-
     digest: str | None = None
     """sha256 (``content_digest``) of the content of every source; loaders also verify the md5 or sha256 of each file.
 
     None if a JPEG decoder or font renderer influences the content, or the files have not been available here. The
     digest is then recorded when the data set is cached, and verified by later loads from that cache.
     """
-
     loader: Callable[[Notify], Arrays]
     """Finds or fetches the arrays; called only if they are not cached."""
-
     is_local: Callable[[], bool]
     """Returns whether the loader needs no network."""
-
     fetchable: bool = False
     """Whether the data set can be fetched from an address."""
-
     full_scale: float = 255.0
     n_classes: int = 10
-
     edition: int = 1
     """For rows without a digest: increased when the loader's result changes, which invalidates old caches."""
 

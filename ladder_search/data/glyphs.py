@@ -35,7 +35,6 @@ BLANK = 10
 class Glyphs:
     ink: NDArray[np.float32]
     """[faces, 11, 40, 40], 0..1; ink is centred horizontally for each digit and vertically for each face."""
-
     width: NDArray[np.float32]
     """[faces, 11], width of the ink in pixels; 12 for the blank."""
 

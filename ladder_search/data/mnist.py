@@ -74,22 +74,21 @@ def is_local() -> bool:
     if folder is None:
         return False
     idx, keras, wheel = _place(folder)
-    return any((keras, wheel, *idx.values()))
+    return any((keras, wheel, idx))
 
 
 def from_folder(folder: Path) -> Arrays | None:
     """Return MNIST from the four idx files, Keras's file or the wheel in ``folder``; None if it has none of them. Raise
     ``DataError`` if some of the four files are missing and there is no alternative, or a file has other content."""
     idx, keras, wheel = _place(folder)
-    missing = [name for name, path in idx.items() if path is None]
-    if not missing:
-        contents = [sources.unpacked(str(path), sources.read(path)) for path in idx.values() if path is not None]
-        return from_idx(str(next(path for path in idx.values() if path is not None).parent), contents)
+    missing = [name for name in FILES if name not in idx]
+    place = next((str(path.parent) for path in idx.values()), None)
+    if place and not missing:
+        return from_idx(place, [sources.unpacked(str(path), sources.read(path)) for path in idx.values()])
     if keras is not None:
         return from_keras(str(keras), sources.read(keras))
     if wheel is not None:
         return from_wheel(wheel)
-    place = next((path.parent for path in idx.values() if path is not None), None)
     if place is None:
         return None
     raise DataError(
@@ -171,12 +170,12 @@ def _pixels(where: str, x: NDArray[np.float32]) -> NDArray[np.uint8]:
     return pixels.reshape(-1, 28, 28)
 
 
-def _place(folder: Path) -> tuple[dict[str, Path | None], Path | None, Path | None]:
+def _place(folder: Path) -> tuple[dict[str, Path], Path | None, Path | None]:
     """Return the paths of the idx files, Keras's file and the wheel; None for missing ones. The idx files are taken
     from the first folder that has all of them, else from the first that has any."""
     places = [folder / below for below in FOLDERS]
-    by_place = [{name: _idx_file(place, name) for name in FILES} for place in places]
-    idx = max(by_place, key=lambda files: (all(files.values()), any(files.values())))
+    by_place = [{name: path for name in FILES if (path := _idx_file(place, name))} for place in places]
+    idx = max(by_place, key=lambda files: (len(files) == len(FILES), bool(files)))
     wheel = next((path for place in places for path in sorted(place.glob(WHEEL_PATTERN))), None)
     return idx, sources.find_file(folder, FOLDERS, KERAS), wheel
 

@@ -34,32 +34,23 @@ class Scene:
 
     side: int = 32
     """Side of a frame. Unverified; 8 + 4 + 8 + 4 + 8 is the only size at which the stated bars are symmetric."""
-
     digit: int = 14
     """Side of a digit, to which its image is downscaled. Unverified."""
-
     bar: int = 4
     """Width of a bar. Stated."""
-
     gap: int = 8
     """Distance of two bars. Stated."""
-
     first_bar: int = 8
     """First row and first column of the first bar. Ours: symmetric."""
-
     velocities: tuple[tuple[int, int], ...] = KNIGHT
     """Rows and columns per frame, one pair for each sequence, equally likely. Their number, eight, is stated; the
     values are unverified."""
-
     bounces: bool = True
     """Reflect the digit at the borders (stated); otherwise start a sequence where it will not reach one."""
-
     margin: int = 0
     """Minimum distance of the digit's start from the borders. Ours: none."""
-
     frames: int = 5
     """T. Stated."""
-
     pooling: str = "mean"
     """How pixels are pooled when a digit is downscaled, ``mean`` or ``max``. Ours."""
 

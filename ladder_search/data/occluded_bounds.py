@@ -20,13 +20,10 @@ class PredictionBounds:
 
     zero: float
     """Error of an empty frame, mean over frames 2..T."""
-
     copy: float
     """Error of the previous frame, mean over frames 2..T."""
-
     unknown_velocity: float
     """Error in frame 2 of the mean over all (equally likely) velocities, given the whole digit and its start."""
-
     known_motion: tuple[float, ...]
     """Errors in frames 2..T, given the motion and the pixels seen so far, with 0 for the others."""
 

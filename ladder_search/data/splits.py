@@ -20,10 +20,8 @@ class Split:
 
     labelled: NDArray[np.int64]
     """[n_labelled], class-balanced unless all labels are used; all are also in ``unlabelled``."""
-
     unlabelled: NDArray[np.int64]
     """[n - n_validation], rows whose pixels are trained on."""
-
     validation: NDArray[np.int64]
     """[n_validation], rows for tuning; disjoint from ``unlabelled``."""
 

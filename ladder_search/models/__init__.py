@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import torch
 
 from ladder_search.errors import UnknownNameError
 from ladder_search.models.conv_ladder import ConvLadder, ConvLadderConfig
@@ -17,14 +14,8 @@ from ladder_search.models.recurrent import RecurrentConfig, RecurrentLadder
 from ladder_search.models.rtagger import RTagger, RTaggerConfig
 from ladder_search.models.sequence import SequenceConfig, SequenceNetwork
 from ladder_search.models.tagger import Tagger, TaggerConfig
-from ladder_search.nn.network import Column, Network
+from ladder_search.nn.network import Network
 from ladder_search.nn.protocol import ModelConfig, Stacking
-
-
-class BuildNetwork(Protocol):
-    def __call__(self, config: Any, *, generator: torch.Generator, sources: Sequence[Column] = ()) -> Network:
-        """Return a network with initial weights from ``generator``; ``sources`` are networks of an earlier stage."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +23,9 @@ class Family:
     """A kind of model: its settings, its network, and its properties for searches and packs."""
 
     config: type[ModelConfig]
-    build: BuildNetwork
-    """Class of the network."""
+    build: Callable[..., Network]
+    """Class of the network: (config, *, generator, sources=()) -> network with initial weights from ``generator``;
+    ``sources`` are networks of an earlier stage."""
     space: str
     """Name of the file of the search space in ``spaces/``."""
     stacking: Stacking

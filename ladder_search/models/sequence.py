@@ -11,12 +11,11 @@ which does not give the sizes of their recurrent networks.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
-from typing import ClassVar, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -102,23 +101,7 @@ class SequenceConfig(ModelConfig):
             )
 
 
-class Layer(nn.Module, ABC):
-    """A layer of any kind, applied to windows of sequences."""
-
-    dropouts: ClassVar[int]
-    """Number of dropouts in the layer."""
-
-    @property
-    @abstractmethod
-    def state(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of a row's state at the start of a window."""
-
-    @abstractmethod
-    def weights(self) -> list[Tensor]:
-        """Return tensors whose squares sum to the layer's squared weights."""
-
-
-class RecurrentLayer(Layer):
+class RecurrentLayer(nn.Module):
     """A recurrent layer, with one product for the inputs of all gates and one for the past.
 
     The plain layer is tanh(W x_t + U h_{t-1} + beta). The GRU (Cho et al. 2014) is cuDNN's variant, whose reset gate
@@ -126,6 +109,7 @@ class RecurrentLayer(Layer):
     """
 
     dropouts = 1
+    """Number of dropouts in the layer."""
 
     def __init__(self, kind: str, n_in: int, hidden: int, *, generator: torch.Generator) -> None:
         super().__init__()
@@ -140,9 +124,11 @@ class RecurrentLayer(Layer):
 
     @property
     def state(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of a row's state at the start of a window."""
         return {name: (self.hidden,) for name in (("h", "c") if self.kind == "lstm" else ("h",))}
 
     def weights(self) -> list[Tensor]:
+        """Return tensors whose squares sum to the layer's squared weights."""
         return [self.W, self.U]
 
     def forward(self, x: Tensor, state: Sequence[Tensor], drops: Iterator[Drop]) -> tuple[Tensor, Sequence[Tensor]]:
@@ -171,7 +157,7 @@ class RecurrentLayer(Layer):
         return read * torch.tanh(c), c
 
 
-class Block(Layer):
+class Block(nn.Module):
     """A residual block of Bai et al. 2018: x plus twice (causal convolution, relu, dropout), then relu.
 
     A filter is g v / |v| (Salimans and Kingma 2016), with one g per filter, initially |v|. If x and h differ in width,
@@ -260,8 +246,8 @@ class SequenceNetwork(Network):
         return labelled * self.config.hidden * self._dropouts
 
     @property
-    def _layers(self) -> Iterable[Layer]:
-        return cast(Iterable[Layer], self.layers)
+    def _layers(self) -> Iterable[RecurrentLayer | Block]:
+        return cast(Iterable[RecurrentLayer | Block], self.layers)
 
     @property
     def _dropouts(self) -> int:

@@ -33,7 +33,6 @@ class DenoisingConfig(ColumnConfig):
 
     layout: ClassVar[tuple[str, ...]]
     """Names of the settings of the layers besides ``activation``."""
-
     noise_std: tuple[float, ...]
     """Standard deviation of the Gaussian noise added at layers 0..L; entry 0 is that of the input."""
     lambda_: tuple[float, ...]

@@ -16,21 +16,12 @@ from ladder_search.studies import (
 )
 from ladder_search.studies.study import SpaceConfig, StopConfig, Study, Target
 
-STUDIES: dict[str, Study] = {}
-for _study in (
-    *ladder.STUDIES,
-    *conv_ladder.STUDIES,
-    *deconstruction.STUDIES,
-    *progressive.STUDIES,
-    *progressive_conv.STUDIES,
-    *recurrent.STUDIES,
-    *music.STUDIES,
-    *grouping.STUDIES,
-    *grouping_digits.STUDIES,
-):
-    if _study.name in STUDIES:
-        raise ValueError(f"two studies are called {_study.name!r}")
-    STUDIES[_study.name] = _study
+_TABLES = (
+    ladder.STUDIES, conv_ladder.STUDIES, deconstruction.STUDIES, progressive.STUDIES, progressive_conv.STUDIES,
+    recurrent.STUDIES, music.STUDIES, grouping.STUDIES, grouping_digits.STUDIES,
+)  # fmt: skip
+STUDIES: dict[str, Study] = {study.name: study for table in _TABLES for study in table}
+assert len(STUDIES) == sum(map(len, _TABLES)), "two studies have the same name"
 
 
 def find_study(name: str) -> Study:

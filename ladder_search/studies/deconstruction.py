@@ -90,8 +90,8 @@ def _study(variant: str, column: int) -> Study:
     target = None
     if variant in _RESULTS:
         verified = (variant, column) in _VERIFIED
-        how = {"spread_kind": "standard error", "source": PEZESHKI, "verified": verified, "spread_verified": verified}
-        target = Target.percent(*_RESULTS[variant][column], **how)
+        how: dict[str, Any] = {"verified": verified, "spread_verified": verified, "spread_kind": "standard error"}
+        target = Target.percent(*_RESULTS[variant][column], source=PEZESHKI, **how)
     first_only = variant.startswith("first-noise")
     return replace(
         full,
