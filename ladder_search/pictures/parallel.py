@@ -98,13 +98,9 @@ def _numeric(label: str, values: Sequence[float | None], *, log: bool, text: Any
     if low == high:
         heights = [_ABSENT if value is None else 0.5 for value in values]
         return _Axis(label=label, heights=heights, ticks=[(0.5, text(low))])
-    if log:
-        logs = [None if value is None else math.log(value) for value in values]
-        heights = _scaled(logs, math.log(low), math.log(high))
-        middle = math.sqrt(low) * math.sqrt(high)
-    else:
-        heights = _scaled(values, low, high)
-        middle = (low + high) / 2
+    scale = math.log if log else float
+    heights = _scaled([None if value is None else scale(value) for value in values], scale(low), scale(high))
+    middle = math.sqrt(low) * math.sqrt(high) if log else (low + high) / 2
     return _Axis(label=label, heights=heights, ticks=[(0.0, text(low)), (0.5, text(middle)), (1.0, text(high))])
 
 
