@@ -131,7 +131,10 @@ class ConvLadder(Denoiser):
             h = torch.cat([h, x[n_lab:]])
         groups = [n_lab, n_unl, n_unl] if n_unl else [n_lab]
         for layer in range(1, depth + 1):
-            z_all, mean, scale = _normalise_maps(self.pre_activations(h, layer), groups)
+            z_pre = self.pre_activations(h, layer)
+            places = z_pre.shape[1] * z_pre.shape[2]  # statistics are per channel, over rows and positions
+            flat, mean, scale = normalise_groups(z_pre.flatten(0, -2), [n * places for n in groups])
+            z_all = flat.view(z_pre.shape)
             corrupted = z_all[:noisy] + sigma[layer] * draws[layer].view(noisy, *z_all.shape[1:])
             if layer in decoded:  # other maps are not needed again
                 z_tilde[layer], z[layer] = corrupted[n_lab:], z_all[noisy:]
@@ -197,10 +200,3 @@ class ConvLadder(Denoiser):
             activated = self.activate(z, layer)
             h.append(activated + added[layer] if layer in added else activated)
         return [*(each.permute(0, 3, 1, 2) for each in h[:-1]), h[-1].flatten(1)]
-
-
-def _normalise_maps(z_pre: Tensor, rows: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Apply ``normalise_groups`` to maps: statistics are per channel, over a group's rows and their positions."""
-    places = z_pre.shape[1] * z_pre.shape[2]
-    z, mean, scale = normalise_groups(z_pre.flatten(0, -2), [n * places for n in rows])
-    return z.view(z_pre.shape), mean, scale

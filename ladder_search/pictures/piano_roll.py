@@ -45,8 +45,12 @@ def piano_roll(title: str, piece: ShownPiece) -> Picture:
     dots = [(step, note) for step, notes in enumerate(piece.notes, 1) for note in notes]
     size = min(10.0, 1500 / len(piece.nats) / 8)
     axes[1].scatter([x for x, _ in dots], [y for _, y in dots], s=size, color=canvas.VERMILION, linewidths=0)
+    octaves = [note for note in range(low, high + 1) if note % _OCTAVE in (0, 7)]  # every C and every G
+    ticks = octaves if len(octaves) > 1 else list(range(low, high + 1, 2))
     for ax in axes[:2]:
-        _pitches(ax, low, high)
+        ax.set_yticks(ticks, labels=[note_name(note) for note in ticks], fontsize=7)
+        ax.set_ylim(low - 0.5, high + 0.5)
+        ax.grid(False, axis="x")
         for (key, step), sounds in np.ndenumerate(played):
             text = f"step {step + 1}, {note_name(low + key)}, {'played' if sounds else 'silent'}"
             text = f"{text}\nexpected at {percent(float(expected[key, step]))}"
@@ -79,19 +83,6 @@ def _keys(piece: ShownPiece) -> tuple[int, int]:
     if not len(used):
         return LOWEST_NOTE, LOWEST_NOTE + KEYS - 1
     return max(LOWEST_NOTE, int(used[0]) - _AROUND), min(LOWEST_NOTE + KEYS - 1, int(used[-1]) + _AROUND)
-
-
-def _ticks(low: int, high: int) -> list[int]:
-    """Return every C and every G, or further notes if these are few."""
-    marked = [note for note in range(low, high + 1) if note % _OCTAVE in (0, 7)]
-    return marked if len(marked) > 1 else list(range(low, high + 1, 2))
-
-
-def _pitches(ax: Axes, low: int, high: int) -> None:
-    ticks = _ticks(low, high)
-    ax.set_yticks(ticks, labels=[note_name(note) for note in ticks], fontsize=7)
-    ax.set_ylim(low - 0.5, high + 0.5)
-    ax.grid(False, axis="x")
 
 
 def _costs(picture: Picture, ax: Axes, piece: ShownPiece) -> None:

@@ -13,7 +13,6 @@ from ladder_search.console.tables import Table
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.whitening import Prepared
 from ladder_search.nn.network import Columns
-from ladder_search.pictures.canvas import Picture
 from ladder_search.pictures.sensitivity import column_shares
 from ladder_search.report.analyses.family import FamilyAnalysis
 from ladder_search.wording import NOTHING, percent, value
@@ -40,10 +39,6 @@ def _run(
     assert isinstance(network, Columns), "the command analyses a network of columns"
     sources = [f"source {name}" for name in spec.stages][: len(network.source_features(x[:2]))]
     return sensitivities(network, x, y, settings, columns=(*sources, "target"), report=report)
-
-
-def _draw(heading: str, found: Sensitivity) -> dict[str, Picture]:
-    return {"column-shares": column_shares(heading, found)}
 
 
 _HEADER = ("layer", "column", "units", "critical σ", "1/σ²", "APS", "Fisher", "AFS")
@@ -107,6 +102,6 @@ COLUMNS = FamilyAnalysis(
     detail=lambda settings: f", {settings.noise} noise",
     table=_table,
     sentences=_sentences,
-    draw=_draw,
+    draw=lambda heading, found: {"column-shares": column_shares(heading, found)},
     values=_values,
 )

@@ -6,7 +6,6 @@ from ladder_search.analysis.music import MusicConfig, PianoRolls, WorstStep, cho
 from ladder_search.analysis.result import Analysis
 from ladder_search.console.tables import Table
 from ladder_search.metrics import NLL
-from ladder_search.pictures.canvas import Picture
 from ladder_search.pictures.piano_roll import piano_roll
 from ladder_search.report.analyses.family import FamilyAnalysis
 from ladder_search.wording import NOTHING, percent, value
@@ -43,10 +42,6 @@ def _step_in_words(one: WorstStep) -> str:
     )
 
 
-def _draw(heading: str, found: PianoRolls) -> dict[str, Picture]:
-    return {f"piano-roll-{piece.number}": piano_roll(heading, piece) for piece in found.shown}
-
-
 def _values(found: PianoRolls) -> dict[str, dict[int, float]]:
     worst = {number: one.nats for number, one in enumerate(found.worst)}
     return {"nll": {0: found.nll}, "markov_nll": {0: found.markov_nll}, "worst_nats": worst}
@@ -60,6 +55,6 @@ MUSIC = FamilyAnalysis(
     items="pieces",
     table=_table,
     sentences=_sentences,
-    draw=_draw,
+    draw=lambda heading, found: {f"piano-roll-{piece.number}": piano_roll(heading, piece) for piece in found.shown},
     values=_values,
 )
