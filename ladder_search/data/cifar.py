@@ -9,8 +9,7 @@ from __future__ import annotations
 import io
 import tarfile
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +65,7 @@ def load(notify: Notify) -> Arrays:
         return arrays
     needed, put = f"CIFAR-10 needs {ARCHIVE}", f"{RECOGNISED} into a folder"
     content = sources.fetch_verified(OFFICIAL, size=SIZE, sha256=SHA256, needed=needed, put=put, notify=notify)
-    return from_archive(OFFICIAL, content)
+    return from_archive(content)
 
 
 def from_folder(folder: Path) -> Arrays | None:
@@ -74,7 +73,7 @@ def from_folder(folder: Path) -> Arrays | None:
     ``DataError`` if a file is missing or has other content."""
     binary, python, batches = _place(folder)
     if binary is not None:
-        return from_archive(str(binary), sources.read_verified(binary, sha256=SHA256))
+        return from_archive(sources.read_verified(binary, sha256=SHA256))
     if python is not None:
         return from_python_archive(python)
     if batches is None:
@@ -106,9 +105,9 @@ def is_local() -> bool:
     return folder is not None and any(_place(folder))
 
 
-def from_archive(what: str, content: bytes) -> Arrays:
-    """Read the archive without unpacking it to disk; raise ``DataError`` if it is not CIFAR-10's binary version."""
-    with _reading(what, ", ".join(MEMBERS)), tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
+def from_archive(content: bytes) -> Arrays:
+    """Read the verified archive of the binary version without unpacking it to disk."""
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
         batches = [np.frombuffer(_member(archive, name), np.uint8).reshape(-1, ROW) for name in MEMBERS]
     train, test = np.concatenate(batches[:-1]), batches[-1]
     return Arrays(train[:, 1:].copy(), train[:, 0].copy(), test[:, 1:].copy(), test[:, 0].copy())
@@ -117,8 +116,13 @@ def from_archive(what: str, content: bytes) -> Arrays:
 def from_python_archive(path: Path) -> Arrays:
     """Read the archive of the Python version, compressed or not, without unpacking it to disk; raise ``DataError`` if
     it is not CIFAR-10's Python version."""
-    with _reading(str(path), f"{', '.join(PYTHON_MD5)} in {PYTHON_FOLDER}"), tarfile.open(path) as archive:
-        contents = {name: _member(archive, f"{PYTHON_FOLDER}/{name}") for name in PYTHON_MD5}
+    try:
+        with tarfile.open(path) as archive:
+            contents = {name: _member(archive, f"{PYTHON_FOLDER}/{name}") for name in PYTHON_MD5}
+    except (tarfile.TarError, KeyError, OSError, EOFError, ValueError, zlib.error) as error:
+        raise DataError(
+            f"{path} must hold {', '.join(PYTHON_MD5)} in {PYTHON_FOLDER} ({error}); get the file again."
+        ) from error
     return from_batches({name: (f"{name} in {path}", content) for name, content in contents.items()})
 
 
@@ -143,14 +147,6 @@ def _place(folder: Path) -> tuple[Path | None, Path | None, Path | None]:
         sources.find_any(folder, FOLDERS, PYTHON_ARCHIVES),
         next((path for path in batches if path.is_dir()), None),
     )
-
-
-@contextmanager
-def _reading(what: str, contents: str) -> Iterator[None]:
-    try:
-        yield
-    except (tarfile.TarError, KeyError, OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(f"{what} must hold {contents} ({error}); get the file again.") from error
 
 
 def _member(archive: tarfile.TarFile, name: str) -> bytes:

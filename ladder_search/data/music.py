@@ -14,7 +14,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +40,6 @@ FOLDERS = ("music", "", "mdata", "poly_music/mdata")
 PARTS = ("train", "valid", "test")
 _PICKLE_LIMIT = 64_000_000  # bytes; the largest of the four files has a few million
 _STEP_LIMIT = 1_000_000  # over all pieces; the largest corpus has 392,296
-_VARIABLES = {part: f"{part}data" for part in PARTS}
-"""Names of the variables in the MATLAB file."""
 
 Piece = NDArray[np.uint8]
 """Array [T, 88] of 0 and 1."""
@@ -197,26 +195,14 @@ def flat(pieces: Sequence[Piece]) -> FlatCorpus:
     return FlatCorpus(notes=notes, first=1 + np.cumsum(lengths) - lengths, lengths=lengths)
 
 
-def read_mat(what: str, content: bytes, pieces: tuple[int, int, int]) -> dict[str, tuple[Piece, ...]]:
-    """Return the parts of a MATLAB file by name (``PARTS``), without executing anything in it; raise ``DataError`` if
-    the content is not such a file with these numbers of piano rolls. ``what`` names the file."""
+def read_mat(content: bytes) -> dict[str, tuple[Piece, ...]]:
+    """Return the parts of a verified MATLAB file by name (``PARTS``); pieces are in row-major order."""
     from scipy.io import loadmat  # takes a quarter of a second, so it is imported on use
 
-    try:
-        fields = loadmat(io.BytesIO(content), variable_names=tuple(_VARIABLES.values()))
-        cells = {part: list(fields[name].ravel()) for part, name in _VARIABLES.items()}
-    except Exception as error:  # a broken file can raise anything
-        raise DataError(
-            f"{what} must be a MATLAB file with {', '.join(_VARIABLES.values())}, it is not ({error}); get the file "
-            "again."
-        ) from error
-    parts: dict[str, tuple[Piece, ...]] = {}
-    for (part, rolls), expected in zip(cells.items(), pieces, strict=True):
-        if len(rolls) != expected:
-            raise DataError(
-                f"{what} must have {expected} pieces in {_VARIABLES[part]}, found {len(rolls)}; get the file again."
-            )
-        parts[part] = tuple(_piece(f"piece {i} of {_VARIABLES[part]} in {what}", roll) for i, roll in enumerate(rolls))
+    fields = loadmat(io.BytesIO(content), variable_names=[f"{part}data" for part in PARTS])
+    parts = {part: tuple(map(np.ascontiguousarray, fields[f"{part}data"].ravel())) for part in PARTS}
+    for piece in (piece for pieces in parts.values() for piece in pieces):
+        piece.setflags(write=False)
     return parts
 
 
@@ -263,26 +249,13 @@ def content_digest(parts: Mapping[str, Iterable[Piece]]) -> str:
     return sha.hexdigest()
 
 
-def _piece(what: str, roll: Any) -> Piece:
-    """Return a cell of the MATLAB file in row-major order."""
-    if not isinstance(roll, np.ndarray) or roll.dtype != np.uint8 or roll.ndim != 2 or roll.shape[1:] != (KEYS,):
-        shape = f"{roll.dtype} of shape {roll.shape}" if isinstance(roll, np.ndarray) else type(roll).__name__
-        raise DataError(f"{what} must hold bytes of shape T x {KEYS}, found {shape}; get the file again.")
-    if len(roll) == 0 or roll.max() > 1:
-        problem = f"values up to {roll.max()}" if len(roll) else "no steps"
-        raise DataError(f"{what} must be steps of zeros and ones, found {problem}; get the file again.")
-    piece: Piece = np.ascontiguousarray(roll)
-    piece.setflags(write=False)
-    return piece
-
-
 def _parts(row: MusicSource, notify: Notify) -> dict[str, tuple[Piece, ...]]:
     """Return the pieces of the corpus's file or of the original pickle."""
     path = _own(row)
     if path is None:
-        return read_mat(row.file, _fetched(row, notify), row.pieces)
+        return read_mat(_fetched(row, notify))
     if path.name == row.file:
-        return read_mat(row.file, read_verified(path, sha256=row.sha256), row.pieces)
+        return read_mat(read_verified(path, sha256=row.sha256))
     try:
         content = read_file(path, _PICKLE_LIMIT)
     except OSError as error:

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from ladder_search.data.music import SILENCE, FlatCorpus
 from ladder_search.data.permutation import check_seed, permutations
-from ladder_search.errors import SettingError
 
 MUSIC_ORDER = 3
 """Tag of the order of pieces, distinct from those of ``data.streams``."""
@@ -66,9 +65,9 @@ class WindowStream:
 
     def __init__(self, lengths: NDArray[np.int64], *, rows: int, width: int, seed: int) -> None:
         """Initialise the stream of pieces with these ``lengths``, [n], in batches of ``rows`` rows and ``width`` steps,
-        over which gradients flow; ``seed`` is the data seed of the member, 0 .. 2**64-1. Raise ``SettingError`` if rows
-        or width is below 1, there are no pieces, or the seed is out of range."""
-        _check(lengths, rows=rows, width=width)
+        over which gradients flow; ``seed`` is the data seed of the member, 0 .. 2**64-1. Raise ``SettingError`` if
+        the seed is out of range."""
+        assert len(lengths) and lengths.min() >= 1 and rows >= 1 and width >= 1, (lengths[:5], rows, width)
         check_seed(seed)
         self._lengths, self._rows, self._width, self._seed = lengths.astype(np.int64), rows, width, seed
         self._needed = -(-self._lengths // width)  # windows of each piece
@@ -134,10 +133,9 @@ def order_of_pass(n: int, *, seed: int, number: int) -> NDArray[np.int64]:
 def evaluation_batches(lengths: NDArray[np.int64], steps_at_once: int) -> list[NDArray[np.int64]]:
     """Return batches (see ``whole``) that contain every piece once, grouped by length, shortest first.
 
-    ``steps_at_once`` bounds rows times longest piece of a batch; a longer piece is a batch by itself. Raise
-    ``SettingError`` if it is below 1, or there are no pieces.
+    ``steps_at_once`` bounds rows times longest piece of a batch; a longer piece is a batch by itself.
     """
-    _check(lengths, steps_at_once=steps_at_once)
+    assert len(lengths) and steps_at_once >= 1, (len(lengths), steps_at_once)
     order = np.argsort(lengths, kind="stable")
     batches, begin = [], 0
     for end in range(1, len(order)):
@@ -156,14 +154,9 @@ def whole(pieces: NDArray[np.int64], lengths: NDArray[np.int64]) -> Segments:
 def steps(corpus: FlatCorpus, segments: Segments, width: int, *, score_first: bool = True) -> Steps:
     """Return the rows of the flat corpus for segments, [rows] or [windows, rows], in batches of ``width`` steps.
 
-    ``score_first`` scores the first step of a piece, predicted from silence. Raise ``SettingError`` if a segment is
-    longer than ``width``.
+    ``score_first`` scores the first step of a piece, predicted from silence.
     """
-    if segments.length.max(initial=0) > width:
-        raise SettingError(
-            f"segments must have at most the width of their batch, {width}, got {segments.length.max()}; take whole "
-            "pieces at the width of the longest."
-        )
+    assert segments.length.max(initial=0) <= width, (segments.length.max(), width)
     step = segments.start[..., None] + np.arange(width)
     present = np.arange(width) < segments.length[..., None]
     place = corpus.first[segments.piece][..., None] + step
@@ -173,13 +166,3 @@ def steps(corpus: FlatCorpus, segments: Segments, width: int, *, score_first: bo
         present=present,
         scored=present if score_first else present & (step > 0),
     )
-
-
-def _check(lengths: NDArray[np.int64], **sizes: int) -> None:
-    if len(lengths) == 0 or lengths.min() < 1:
-        raise SettingError(
-            f"pieces must have at least one step each, got lengths {lengths[:5].tolist()}; remove the empty ones."
-        )
-    for name, value in sizes.items():
-        if value < 1:
-            raise SettingError(f"batches of music need {name} of at least 1, got {value}; choose a positive number.")

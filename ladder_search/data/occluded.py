@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from ladder_search.data.hashing import GAMMA, finalise, signed
-from ladder_search.errors import SettingError
 
 KNIGHT = ((1, 2), (1, -2), (-1, 2), (-1, -2), (2, 1), (2, -1), (-2, 1), (-2, -1))
 """Rows and columns per frame."""
@@ -55,27 +54,14 @@ class Scene:
     """How pixels are pooled when a digit is downscaled, ``mean`` or ``max``. Ours."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.digit < self.side:
-            raise SettingError(f"a digit must be smaller than its frame of {self.side}, got {self.digit}; shrink it.")
-        if self.bar < 0 or self.gap < 1 or self.first_bar < 0:
-            raise SettingError(
-                f"bars must leave gaps of at least 1 pixel, got bars of {self.bar} from {self.first_bar}, gaps of "
-                f"{self.gap}; choose for example 4, 8, 8."
-            )
-        if self.frames < 2:
-            raise SettingError(f"a sequence must have at least 2 frames, got {self.frames}; choose for example 5.")
-        if self.pooling not in ("mean", "max"):
-            raise SettingError(f"pooling must be 'mean' or 'max', got {self.pooling!r}; choose one of them.")
-        if not self.velocities or any(max(map(abs, v)) > self.room for v in self.velocities):
-            raise SettingError(
-                f"velocities must be given, at most the {self.room} pixels that a digit has to move in, got "
-                f"{self.velocities}; slow them."
-            )
-        if any(count < 1 for velocity in self.velocities for _, count in self.starts(velocity)):
-            raise SettingError(
-                f"a digit must have a place to start from, a margin of {self.margin} and {self.frames} frames leave "
-                "none; choose fewer, or let it bounce."
-            )
+        assert 1 <= self.digit < self.side, "a digit must be smaller than its frame"
+        assert self.bar >= 0 and self.gap >= 1 and self.first_bar >= 0, "bars must leave gaps of at least 1 pixel"
+        assert self.frames >= 2, "a sequence must have at least 2 frames"
+        assert self.pooling in ("mean", "max"), "pooling must be 'mean' or 'max'"
+        velocities = self.velocities
+        assert velocities and max(abs(v) for pair in velocities for v in pair) <= self.room, "a digit moves in its room"
+        starts = [count for velocity in velocities for _, count in self.starts(velocity)]
+        assert min(starts) >= 1, "a digit must have a place to start from"
 
     @property
     def room(self) -> int:

@@ -21,7 +21,6 @@ from ladder_search.data.dataset import Dataset, Moving, Source
 from ladder_search.data.hashing import finalise, mixed, signed
 from ladder_search.data.images import SIDE
 from ladder_search.data.occluded import FULL, HALF, MINI
-from ladder_search.errors import SettingError
 
 VALIDATION, TEST = 2, 3
 """Parts with fixed sequences; each has its own stream of trajectories."""
@@ -87,14 +86,9 @@ def moving_rows(images: Mapping[str, Source]) -> list[MovingSource]:
 
 
 def in_scene(name: str, dataset: Dataset, moving: Moving) -> Dataset:
-    """Return the data set ``name`` of digits (28 x 28 grey levels) downscaled to a scene whose ``digit`` divides 28;
-    raise ``SettingError`` if images or digit have another size."""
+    """Return the data set ``name`` of digits (28 x 28 grey levels) downscaled to a scene whose ``digit`` divides 28."""
     scene = moving.scene
-    if dataset.train_x[0].size != SIDE * SIDE or SIDE % scene.digit:
-        raise SettingError(
-            f"moving digits need images of 28 x 28 pixels and a digit whose side divides 28, got {dataset.name!r} with "
-            f"{dataset.train_x[0].size} numbers and {scene.digit}; choose for example mnist and 14."
-        )
+    assert dataset.train_x[0].size == SIDE * SIDE and SIDE % scene.digit == 0, (dataset.name, scene.digit)
     factor = SIDE // scene.digit
     content = json.dumps({"data": dataset.digest, "scene": asdict(scene)}, sort_keys=True)
     digits = hashlib.sha256(content.encode()).hexdigest()

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ladder_search.data.permutation import check_seed, permutations
-from ladder_search.errors import SettingError
 
 LABELLED = 1
 """Tag of the stream of labelled batches (0 is the tag of splits)."""
@@ -26,8 +25,7 @@ class BatchStream:
     """
 
     def __init__(self, indices: NDArray[np.integer], batch_size: int, *, seed: int, tag: int) -> None:
-        """Initialise the stream; raise ``SettingError`` if there are no rows, the batch size is below 1, or the seed is
-        out of range.
+        """Initialise the stream; raise ``SettingError`` if the seed is out of range.
 
         Args:
             indices: rows of the training set to draw from, integers [n], n >= 1.
@@ -36,12 +34,7 @@ class BatchStream:
             tag: ``LABELLED``, ``UNLABELLED`` or another number (0 .. 2**32-1).
         """
         check_seed(seed)
-        if indices.ndim != 1 or len(indices) == 0:
-            raise SettingError(
-                f"a batch stream needs rows to draw from, got indices of shape {indices.shape}; give [n], n >= 1."
-            )
-        if batch_size < 1:
-            raise SettingError(f"batch_size must be at least 1, got {batch_size!r}; choose for example 100.")
+        assert indices.ndim == 1 and len(indices) and batch_size >= 1, (indices.shape, batch_size)
         self._indices = indices.astype(np.int64)
         self._seed = seed
         self._tag = tag

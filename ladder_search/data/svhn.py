@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from ladder_search.data.arrays import Arrays, Notify
 from ladder_search.data.images import View, grey_rows
 from ladder_search.data.sources import data_folder, fetch_verified, find_file, read_verified
-from ladder_search.errors import DataError
 
 OFFICIAL = "http://ufldl.stanford.edu/housenumbers"
 """Address of the authors. Plain http, so content is verified by its sha256 before it is opened."""
@@ -49,28 +48,12 @@ def is_local(*files: str) -> bool:
     return folder is not None and all(find_file(folder, FOLDERS, file) for file in files)
 
 
-def read_mat(what: str, content: bytes) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return the images uint8 [n, 32, 32, 3] and the digits uint8 [n], 0..9, of a file in SVHN's format 2; raise
-    ``DataError`` if the content is not such a file."""
+def read_mat(content: bytes) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the images uint8 [n, 32, 32, 3] and the digits uint8 [n], 0..9, of a verified file."""
     from scipy.io import loadmat  # takes a quarter of a second, so it is imported on use
 
-    try:
-        variables = loadmat(io.BytesIO(content), variable_names=("X", "y"))
-        x, y = variables["X"], variables["y"].ravel()
-    except Exception as error:  # a broken file can raise anything
-        raise DataError(
-            f"{what} must be a MATLAB file with X and y, it is not ({error}); get the file again."
-        ) from error
-    if x.shape != (32, 32, 3, len(y)) or x.dtype != np.uint8:
-        shape = " x ".join(map(str, x.shape))
-        raise DataError(
-            f"{what} must hold bytes of shape 32 x 32 x 3 x {len(y)}, one image for each label, found {x.dtype} of "
-            f"shape {shape}; get the file again."
-        )
-    if len(y) == 0 or y.min() < 1 or y.max() > 10:
-        span = f"{y.min()}..{y.max()}" if len(y) else "none"
-        raise DataError(f"{what} must have labels 1..10, found {span}; get the file again.")
-    return x.transpose(3, 0, 1, 2), (y % 10).astype(np.uint8)
+    variables = loadmat(io.BytesIO(content), variable_names=("X", "y"))
+    return variables["X"].transpose(3, 0, 1, 2), (variables["y"].ravel() % 10).astype(np.uint8)
 
 
 def _part(file: str, notify: Notify) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -79,9 +62,9 @@ def _part(file: str, notify: Notify) -> tuple[NDArray[np.uint8], NDArray[np.uint
     folder = data_folder()
     path = None if folder is None else find_file(folder, FOLDERS, file)
     if path is not None:
-        return read_mat(str(path), read_verified(path, sha256=sha256))
+        return read_mat(read_verified(path, sha256=sha256))
     url = f"{OFFICIAL}/{file}"
     below = ", ".join(filter(None, FOLDERS))
     put = f"the file into a folder, or into one named {below} in it,"
     content = fetch_verified(url, size=size, sha256=sha256, needed=f"SVHN needs {file}", put=put, notify=notify)
-    return read_mat(url, content)
+    return read_mat(content)

@@ -22,16 +22,16 @@ PIXELS = RANDOM.integers(0, 256, (18, 3072), np.uint8)
 LABELS = RANDOM.integers(0, 10, 18, np.uint8)
 
 
-def archive(members: tuple[str, ...] = cifar.MEMBERS, cut: int = 0) -> bytes:
+def archive() -> bytes:
     """Three images in each of the six files."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w:gz") as tar:
-        for i, member in enumerate(members):
+        for i, member in enumerate(cifar.MEMBERS):
             part = slice(3 * i, 3 * i + 3)
             content = b"".join(bytes([y]) + bytes(x) for y, x in zip(LABELS[part], PIXELS[part], strict=True))
             info = tarfile.TarInfo(member)
-            info.size = len(content) - cut
-            tar.addfile(info, io.BytesIO(content[: info.size]))
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
     return file.getvalue()
 
 
@@ -166,12 +166,6 @@ def test_a_batch_that_names_what_would_run_is_refused(small_batches: dict[str, b
         named = {name: ("here", content) for name in small_batches}
         with pytest.raises(DataError, match="here must have the md5"):
             cifar.from_batches(named)
-
-
-@pytest.mark.parametrize("content", [b"", b"no archive", CONTENT[:2000], archive(cifar.MEMBERS[:4]), archive(cut=1)])
-def test_what_is_no_cifar_is_one_sentence(content: bytes) -> None:
-    with pytest.raises(DataError, match=r"^here must hold cifar-10-batches-bin/data_batch_1.bin, .*; get the file ag"):
-        cifar.from_archive("here", content)
 
 
 def test_jpeg_images_become_one_plane_after_the_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -247,17 +247,3 @@ def test_a_wheel_with_other_content_is_refused_before_it_is_unpickled(
 def test_other_images_are_refused_even_without_the_members_checksum() -> None:
     with pytest.raises(DataError, match="train-images-idx3-ubyte from here must have the md5"):
         mnist.from_pickle("here", pickled(IMAGES ^ 1))
-
-
-@pytest.mark.parametrize("scale", [255, 128])
-def test_values_that_are_no_grey_levels_are_refused(scale: int) -> None:
-    x, y = IMAGES.reshape(8, 784).astype(np.float32) / scale, LABELS.astype(np.int64)
-    content = pickle.dumps(((x[:4], y[:4]), (x[4:6], y[4:6]), (x[6:], y[6:])), protocol=4)
-    with pytest.raises(DataError, match="must hold grey levels / 256"):
-        mnist.from_pickle("here", content)
-
-
-@pytest.mark.parametrize("content", [(), (1, 2, 3), ((1, 2), (3, 4), (5, 6)), [np.zeros(3, np.float32)] * 3])
-def test_other_layouts_are_refused(content: object) -> None:
-    with pytest.raises(DataError, match="must hold three pairs of images and labels"):
-        mnist.from_pickle("here", pickle.dumps(content, protocol=4))

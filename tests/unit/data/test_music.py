@@ -202,33 +202,6 @@ def test_what_is_no_file_of_the_authors_is_one_sentence(
     assert "\n" not in str(raised.value) and "it ran" not in capsys.readouterr().out
 
 
-ROLL = np.zeros((3, 88), np.uint8)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "here must be a MATLAB file with traindata, validdata, testdata, it is not"),
-        (b"no file", "here must be a MATLAB file"),
-        (CONTENT[:300], "here must be a MATLAB file"),
-        (mat(valid=[]), "here must have 1 pieces in validdata, found 0; get"),
-        (mat(train=[ROLL] * 3), "here must have 2 pieces in traindata, found 3; get"),
-        (
-            mat(valid=[ROLL.astype(np.float64)]),
-            "piece 0 of validdata in here must hold bytes of shape T x 88, found fl",
-        ),
-        (mat(valid=[ROLL[:, :87]]), r"must hold bytes of shape T x 88, found uint8 of shape \(3, 87\); get"),
-        (mat(valid=["words"]), "must hold bytes of shape T x 88, found "),
-        (mat(valid=[ROLL + 2]), "must be steps of zeros and ones, found values up to 2; get"),
-        (mat(valid=[ROLL[:0]]), "must be steps of zeros and ones, found no steps; get|must hold bytes of shape T x 88"),
-    ],
-)
-def test_what_is_no_corpus_is_one_sentence(content: bytes, message: str) -> None:
-    with pytest.raises(DataError, match=message) as raised:
-        music.read_mat("here", content, (2, 1, 3))
-    assert "\n" not in str(raised.value) and str(raised.value).endswith("get the file again.")
-
-
 def test_other_notes_than_the_tables_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ROWS, "small", dataclasses.replace(ROWS["small"], digest="0" * 64))
     put(folder / "Small.mat")

@@ -170,19 +170,8 @@ def test_whole_pieces_need_no_state() -> None:
     assert got.targets.tolist() == [[8, 9, 10, 0, 0], [1, 2, 3, 4, 5]]
     assert got.inputs.tolist() == [[0, 8, 9, 0, 0], [0, 1, 2, 3, 4]]
     assert not segments.continues.any()
-    with pytest.raises(SettingError, match="segments must have at most the width of their batch, 4, got 5; take"):
-        batches.steps(corpus, segments, 4)
 
 
-def test_what_makes_no_batches_is_refused() -> None:
-    with pytest.raises(SettingError, match="need rows of at least 1, got 0; choose"):
-        batches.WindowStream(np.array([3]), rows=0, width=1, seed=1)
-    with pytest.raises(SettingError, match="need width of at least 1, got 0; choose"):
-        batches.WindowStream(np.array([3]), rows=1, width=0, seed=1)
-    with pytest.raises(SettingError, match="need steps_at_once of at least 1, got 0; choose"):
-        batches.evaluation_batches(np.array([3]), 0)
+def test_a_seed_that_breaks_its_rule() -> None:
     with pytest.raises(SettingError, match="a seed must be a whole number from 0"):
         batches.WindowStream(np.array([3]), rows=1, width=1, seed=-1)
-    for lengths in ([], [3, 0]):
-        with pytest.raises(SettingError, match="pieces must have at least one step each, got lengths"):
-            batches.WindowStream(np.array(lengths, np.int64), rows=1, width=1, seed=1)

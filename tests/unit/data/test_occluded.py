@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from ladder_search.data.occluded import FULL, HALF, KNIGHT, MINI, Renderer, Scene, seen_so_far
-from ladder_search.errors import SettingError
 
 KEY = -6_148_914_691_236_517_205
 SCENES = [FULL, HALF, MINI, Scene(side=20, digit=7, bar=3, gap=5, first_bar=2, margin=2, frames=9)]
@@ -195,16 +194,16 @@ def test_a_gpu_draws_the_same_bits() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"digit": 32}, "a digit must be smaller than its frame of 32, got 32; shrink it"),
-        ({"gap": 0}, "bars must leave gaps of at least 1 pixel, got bars of 4 from 8, gaps of 0; choose"),
-        ({"frames": 1}, "a sequence must have at least 2 frames, got 1; choose"),
-        ({"pooling": "median"}, "pooling must be 'mean' or 'max', got 'median'; choose one of them"),
-        ({"velocities": ()}, r"velocities must be given, at most the 18 pixels .*, got \(\); slow them"),
-        ({"velocities": ((19, 0),)}, r"velocities must be given, at most the 18 pixels .*, got \(\(19, 0\),\); slow"),
-        ({"margin": 10}, "a digit must have a place to start from, a margin of 10 and 5 frames leave none; choose"),
-        ({"bounces": False, "frames": 11}, "a place to start from, a margin of 0 and 11 frames leave none; choose"),
+        ({"digit": 32}, "a digit must be smaller than its frame"),
+        ({"gap": 0}, "bars must leave gaps of at least 1 pixel"),
+        ({"frames": 1}, "a sequence must have at least 2 frames"),
+        ({"pooling": "median"}, "pooling must be 'mean' or 'max'"),
+        ({"velocities": ()}, "a digit moves in its room"),
+        ({"velocities": ((19, 0),)}, "a digit moves in its room"),
+        ({"margin": 10}, "a digit must have a place to start from"),
+        ({"bounces": False, "frames": 11}, "a digit must have a place to start from"),
     ],
 )
 def test_a_scene_that_cannot_be_is_refused(settings: dict[str, object], message: str) -> None:
-    with pytest.raises(SettingError, match=message):
+    with pytest.raises(AssertionError, match=message):
         Scene(**settings)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from ladder_search.data.arrays import quiet
 from ladder_search.data.dataset import PRESENT, Dataset, Moving
 from ladder_search.data.occluded import FULL, HALF, MINI, Renderer, Scene
 from ladder_search.data.occluded_sets import FIXED_SEED, TEST, VALIDATION, MovingSource, in_scene, step_keys, stream_key
-from ladder_search.errors import SettingError, UnknownNameError
+from ladder_search.errors import UnknownNameError
 from ladder_search.training.noise import noise_keys
 
 RANDOM = np.random.default_rng(5)
@@ -83,14 +83,7 @@ def test_the_digest_of_a_set_knows_digits_and_scene() -> None:
     assert len(found) == 5
 
 
-def test_what_cannot_move_is_refused() -> None:
-    with pytest.raises(
-        SettingError, match=r"images of 28 x 28 pixels and a digit whose side divides 28, got 'toy' wit"
-    ):
-        scene_set(Scene(digit=9))
-    small = dataclasses.replace(dataset(), train_x=np.zeros((40, 64), np.uint8))
-    with pytest.raises(SettingError, match=r"got 'toy' with 64 numbers and 14; choose"):
-        scene_set(FULL, data=small)
+def test_an_unknown_set_suggests_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="unknown data set 'ocluded-mnist': did you mean 'occlud"):
         datasets.load("ocluded-mnist")
 

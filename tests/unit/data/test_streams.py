@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import numpy as np
 import pytest
@@ -68,15 +67,6 @@ def test_batches_are_the_callers_own() -> None:
     assert found.batches(0, 2).tolist() == stream().batches(0, 2).tolist() == other.batches(0, 2).tolist()
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"rows": np.empty(0, np.int64)}, r"needs rows to draw from, got indices of shape \(0,\)"),
-        ({"rows": np.zeros((2, 2), np.int64)}, r"shape \(2, 2\)"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"seed": -1}, "a seed must be a whole number from 0"),
-    ],
-)
-def test_settings_that_break_their_rule(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(SettingError, match=message):
-        stream(**changes)
+def test_a_seed_that_breaks_its_rule() -> None:
+    with pytest.raises(SettingError, match="a seed must be a whole number from 0"):
+        stream(seed=-1)
