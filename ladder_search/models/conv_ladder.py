@@ -186,11 +186,8 @@ class ConvLadder(Denoiser):
         return statistics
 
     def features(self, x: Tensor, *, noise: Mapping[int, Tensor] | None = None) -> list[Tensor]:
-        """Return the clean path's activations h_0..h_L with the stored statistics, for images (rows, d).
-
-        The image and the layers are (rows, channels, height, width), where vectors are maps of one position, and the
-        logits (rows, classes). ``noise``, layer -> values in that shape, is added for the layers above.
-        """
+        """Return the clean path's activations h_0..h_L, for images (rows, d): the image and the layers are (rows,
+        channels, height, width), where vectors are maps of one position, and the logits (rows, classes)."""
         added = {layer: value.permute(0, 2, 3, 1) for layer, value in (noise or {}).items()}
         image = as_map(x, self.config.image)
         h = [image + added[0] if 0 in added else image]

@@ -204,11 +204,7 @@ class Ladder(Teachable, Denoiser):
         return statistics
 
     def features(self, x: Tensor, *, noise: Mapping[int, Tensor] | None = None) -> list[Tensor]:
-        """Return the clean path's activations h_0..h_L with the stored statistics, (rows, n_l); the last are the
-        logits.
-
-        ``noise``, layer -> (rows, n_l) or (n_l,), is added to its activations for the layers above.
-        """
+        """Return the clean path's activations h_0..h_L, (rows, n_l); ``noise`` is layer -> (rows, n_l) or (n_l,)."""
         added = noise or {}
         h = [x + added[0] if 0 in added else x]
         for layer in range(1, self.config.depth + 1):

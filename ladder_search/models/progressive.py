@@ -145,7 +145,6 @@ class Progressive(Target):
         return self.cost_of(logits, batch.y, self.W, hyper)
 
     def statistics(self, x_labelled: Tensor) -> dict[str, Tensor]:
-        """Return the target column's test-time statistics, (n_l,), averaged over minibatches (minibatches, rows, d)."""
         if not self.config.batch_norm:
             return {}
         rows = x_labelled.shape[-2]
@@ -155,15 +154,11 @@ class Progressive(Target):
         return means | variances
 
     def features(self, x: Tensor, *, noise: Mapping[tuple[int, int], Tensor] | None = None) -> list[Tensor]:
-        """Return the target column's activations h_0..h_L, for ``x`` (rows, d) in 0..1; the last are the logits."""
         names = range(1, self.config.depth + 1) if self.config.batch_norm else ()
         return self._features(x, {i: self.stored(i) for i in names}, noise or {})[0]
 
-    def source_features(
-        self, x: Tensor, *, noise: Mapping[tuple[int, int], Tensor] | None = None
-    ) -> list[list[Tensor]]:
-        """Return the activations of every source column on the target's pixels ``x``; ``noise`` as for ``features``."""
-        return self.seen_by(self.config.scale * (grey_of(x) if self.config.colour else x), noise)
+    def for_sources(self, x: Tensor) -> Tensor:
+        return self.config.scale * (grey_of(x) if self.config.colour else x)
 
     def up(self, below: Tensor, weight: Tensor | None, layer: int) -> Tensor:
         assert weight is not None

@@ -141,12 +141,6 @@ class ProgressiveConv(Target):
         h, _ = self._column(x, stored, noise or {})
         return [*(each.permute(0, 3, 1, 2) for each in h[:-1]), h[-1].flatten(1)]
 
-    def source_features(
-        self, x: Tensor, *, noise: Mapping[tuple[int, int], Tensor] | None = None
-    ) -> list[list[Tensor]]:
-        """Return the activations of every source column; shapes and ``noise`` as for ``features``."""
-        return self.seen_by(x, noise)
-
     def up(self, below: Tensor, weight: Tensor | None, layer: int) -> Tensor:
         return self.layers[layer - 1].up(below, weight)
 

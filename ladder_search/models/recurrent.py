@@ -143,7 +143,6 @@ class RecurrentConfig(ModelConfig):
 
     @property
     def teachable(self) -> bool:
-        """Whether the network can have a mean teacher: it classifies and reads unlabelled sequences."""
         return self.task == "video" and self.outputs > 0 and self.unlabelled
 
     @property
@@ -234,7 +233,6 @@ class RecurrentLadder(Teachable):
 
     @property
     def carried(self) -> Mapping[str, tuple[int, ...]]:
-        """Shapes of a row's state in music, see ``Recurrence``."""
         return self.body.carried if self.config.task == "music" else {}
 
     @property

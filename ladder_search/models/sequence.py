@@ -232,7 +232,6 @@ class SequenceNetwork(Network):
 
     @property
     def carried(self) -> Mapping[str, tuple[int, ...]]:
-        """Shapes of a row's state from window to window, without the row's axis, by name and layer."""
         return {f"{name}_{i}": shape for i, layer in enumerate(self._layers, 1) for name, shape in layer.state.items()}
 
     @property

@@ -21,11 +21,6 @@ from ladder_search.nn.batchnorm import Normalised
 from ladder_search.nn.network import Column, Columns
 from ladder_search.nn.protocol import SOURCES, ColumnConfig, StagedConfig
 
-Approach = Literal["scratch", "fine-tuned", "progressive"]
-Adapter = Literal["rusu", "sum", "linear"]
-Alpha = Literal["learned", "fixed", "absent"]
-
-
 _ENCODER = ("W", "beta", "gamma")
 """Parameters with the same names in a column and in a ladder's encoder."""
 
@@ -34,14 +29,14 @@ _ENCODER = ("W", "beta", "gamma")
 class TargetConfig(StagedConfig):
     """Settings shared by target columns of every kind."""
 
-    approach: Approach = "progressive"
+    approach: Literal["scratch", "fine-tuned", "progressive"] = "progressive"
     """scratch: no source; fine-tuned: start from the source's weights; progressive: read frozen sources."""
-    adapter: Adapter = "rusu"
+    adapter: Literal["rusu", "sum", "linear"] = "rusu"
     """rusu: U relu(V alpha h), added before the nonlinearity; linear: U alpha h, added there; sum: Thaker's
     relu(U alpha h + c), added after it."""
     adapter_width: int | None = None
     """Units or channels between V and U; null: as many as the layer has (n_i, the text of Rusu et al. 2016)."""
-    alpha: Alpha = "learned"
+    alpha: Literal["learned", "fixed", "absent"] = "learned"
     """fixed: stays at ``alpha_init``; absent: source features are not scaled."""
     alpha_init: tuple[float, ...] = (1.0,)
     """Initial alpha: one value for all laterals, or one per layer with a lateral, from the bottom up; Rusu et al.
@@ -177,12 +172,17 @@ class Target(Columns, Normalised):
         lateral = self.up(below, self.U[key], layer)
         return functional.relu(lateral + self.c[key]) if config.adapter == "sum" else lateral
 
-    def seen_by(self, x: Tensor, noise: Mapping[tuple[int, int], Tensor] | None) -> list[list[Tensor]]:
-        """Return the activations of every source; ``noise`` is by (column, layer), where sources are columns from 0."""
-        activations = []
+    def for_sources(self, x: Tensor) -> Tensor:
+        """Return what the sources read of the target's inputs."""
+        return x
+
+    def source_features(
+        self, x: Tensor, *, noise: Mapping[tuple[int, int], Tensor] | None = None
+    ) -> list[list[Tensor]]:
+        pixels, activations = self.for_sources(x), []
         for number, source in enumerate(self.sources):
             added = {layer: value for (column, layer), value in (noise or {}).items() if column == number}
-            activations.append(cast(Column, source).features(x, noise=added))
+            activations.append(cast(Column, source).features(pixels, noise=added))
         return activations
 
     def cost_of(
