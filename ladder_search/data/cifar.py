@@ -88,12 +88,11 @@ def load_jpeg75(notify: Notify) -> Arrays:
     """Return CIFAR-10 after JPEG of quality 75, in the official order: uint8 [50000, 3072] and [10000, 3072].
 
     The median signal-to-noise ratio to the official pixels is 30.5 dB, so errors differ from those on CIFAR-10. Raise
-    ``DataError`` if the file is missing or has other content, or Pillow is not installed.
+    ``DataError`` if the file is missing or has other content.
     """
     content = sources.read_arrays(JPEG75, JPEG75_SHA256)
     train_x, test_x = (
-        channels_first(decoded(JPEG75, content[f"{part}_jpeg"], content[f"{part}_offset"]))
-        for part in ("train", "test")
+        channels_first(decoded(content[f"{part}_jpeg"], content[f"{part}_offset"])) for part in ("train", "test")
     )
     return Arrays(train_x, content["train_label"], test_x, content["test_label"])
 

@@ -12,7 +12,6 @@ from ladder_search.data import cifar, digits, grouping_sets, house_numbers, mnis
 from ladder_search.data.arrays import Arrays, Notify, quiet
 from ladder_search.data.cache import is_cached, load_or_build
 from ladder_search.data.dataset import ABSENT, FETCHABLE, PRESENT, Dataset, Source
-from ladder_search.data.glyphs import can_draw
 from ladder_search.data.images import channels_first
 from ladder_search.data.sources import has_file
 from ladder_search.errors import UnknownNameError
@@ -34,7 +33,7 @@ class DatasetSource:
     """
     loader: Callable[[Notify], Arrays]
     """Finds or fetches the arrays; called only if they are not cached."""
-    is_local: Callable[[], bool]
+    is_local: Callable[[], bool] = lambda: True
     """Returns whether the loader needs no network."""
     fetchable: bool = False
     """Whether the data set can be fetched from an address."""
@@ -79,10 +78,8 @@ def _in_folder(file: str) -> str:
 _SVHN = partial(
     DatasetSource, sources=("the folder LADDER_SEARCH_DATA", svhn.OFFICIAL), fetchable=True
 )  # each file has its sha256; the arrays have not been seen here
-_DRAWN = partial(
-    DatasetSource, sources=("Pillow and the fonts of matplotlib",), is_local=can_draw
-)  # depends on the fonts and FreeType
-_SCIKIT_LEARN = partial(DatasetSource, sources=("scikit-learn",), is_local=digits.is_local)
+_DRAWN = partial(DatasetSource, sources=("Pillow and the fonts of matplotlib",))  # depends on the fonts and FreeType
+_SCIKIT_LEARN = partial(DatasetSource, sources=("scikit-learn",))
 
 
 def _from_file(file: str, **row: Any) -> DatasetSource:
@@ -146,7 +143,7 @@ _IMAGES: Mapping[str, Source] = _table(
         description="drawn house numbers on photographs, in grey: 20,000 + 5,000 images, 28 x 28, 10 classes",
         sources=(f"Pillow and the fonts of matplotlib, and {_in_folder(cifar.JPEG75)}",),
         loader=partial(house_numbers.load, on_photographs=True),
-        is_local=lambda: can_draw() and has_file(cifar.JPEG75),
+        is_local=partial(has_file, cifar.JPEG75),
     ),
     _from_file(
         stand_ins.USPS,

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ladder_search.data.arrays import Arrays, Notify
 from ladder_search.data.images import grey_rows
-from ladder_search.errors import DataError
 
 N_TEST = 500
 BRIGHTEST = 16
 
 
 def load(notify: Notify) -> Arrays:
-    """Return the digits in a fixed split: images uint8 [1297, 64] and [500, 64] with values 0..16; raise ``DataError``
-    if scikit-learn is not installed."""
-    if not is_local():
-        raise DataError("data set 'digits' comes with scikit-learn, which is not installed; install scikit-learn.")
+    """Return the digits in a fixed split: images uint8 [1297, 64] and [500, 64] with values 0..16."""
     from sklearn.datasets import load_digits  # takes a second, so it is imported on use
 
     images, labels = load_digits(return_X_y=True)
@@ -31,17 +26,12 @@ def load(notify: Notify) -> Arrays:
 
 def load_28(notify: Notify) -> Arrays:
     """Return the digits in the same split, bilinearly enlarged to 28 x 28 pixels: uint8 [n, 784] with values 0..255.
-    They replace MNIST as a source of networks of its width where MNIST is not available; raise as ``load``."""
+    They replace MNIST as a source of networks of its width where MNIST is not available."""
     small = load(notify)
     train_x, test_x = (
         grey_rows(x.astype(np.uint16).reshape(-1, 8, 8) * 255, unit=BRIGHTEST) for x in (small.train_x, small.test_x)
     )
     return small._replace(train_x=train_x, test_x=test_x)
-
-
-def is_local() -> bool:
-    """Return whether scikit-learn is installed, without importing it."""
-    return importlib.util.find_spec("sklearn") is not None
 
 
 def split_rows(labels: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-
-from ladder_search.errors import DataError
 
 FACES = (
     "DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique",
@@ -39,15 +36,8 @@ class Glyphs:
     """[faces, 11], width of the ink in pixels; 12 for the blank."""
 
 
-def can_draw() -> bool:
-    """Return whether Pillow and matplotlib are installed, without importing them."""
-    return all(importlib.util.find_spec(name) is not None for name in ("PIL", "matplotlib"))
-
-
 def draw_glyphs() -> Glyphs:
-    """Draw all digits of all ``FACES``; raise ``DataError`` if Pillow, matplotlib or a face is missing."""
-    if not can_draw():
-        raise DataError("digits are drawn by Pillow in matplotlib's fonts, one of them is missing; install both.")
+    """Draw all digits of all ``FACES``."""
     import matplotlib
 
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
@@ -80,13 +70,8 @@ def _inked(path: Path, size: int) -> NDArray[np.uint8]:
     """Return the ten digits of a font on a common line: uint8 [10, 2 size, 2 size]."""
     from PIL import Image, ImageDraw, ImageFont
 
-    try:
-        # The other layout engine needs a library that some builds of Pillow lack.
-        font = ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
-    except OSError as error:
-        raise DataError(
-            f"matplotlib must have the font {path.name}, it has not ({error}); install matplotlib again."
-        ) from error
+    # The other layout engine needs a library that some builds of Pillow lack.
+    font = ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
     pictures = []
     for digit in "0123456789":
         image = Image.new("L", (2 * size, 2 * size))

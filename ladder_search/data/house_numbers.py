@@ -40,7 +40,7 @@ Pixels = NDArray[np.float32]
 
 def load(notify: Notify, *, view: View = grey_rows, on_photographs: bool = False) -> Arrays:
     """Draw the images: [20000, d] and [5000, d]. On photographs of CIFAR-10, of its training or test part, the digits
-    differ. Raise ``DataError`` if Pillow, matplotlib or the photographs are missing."""
+    differ. Raise ``DataError`` if the photographs are missing."""
     photographs = cifar.load_jpeg75(notify) if on_photographs else None
     glyphs = draw_glyphs()
     notify(f"drawing {N_TRAIN + N_TEST:,} house numbers (once)")

@@ -13,8 +13,6 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from ladder_search.errors import DataError
-
 LUMINANCE = (2989, 5870, 1140)
 """Weights of red, green and blue in 1/10,000 (ITU-R BT.601 to four digits); white becomes 254.97."""
 LUMINANCE_UNIT = 10_000
@@ -61,24 +59,18 @@ def channels_first(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2)).reshape(len(images), -1)
 
 
-def decoded(what: str, jpeg: NDArray[np.uint8], offset: NDArray[np.int64]) -> NDArray[np.uint8]:
+def decoded(jpeg: NDArray[np.uint8], offset: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Decode concatenated JPEG files of equal size to uint8 [n, height, width, 3].
 
-    Image i is ``jpeg[offset[i] : offset[i + 1]]``; releases of Pillow may differ by a grey level or two. Raise
-    ``DataError``, with ``what`` as the origin, if Pillow is not installed or cannot read a file.
+    Image i is ``jpeg[offset[i] : offset[i + 1]]``; releases of Pillow may differ by a grey level or two.
     """
-    try:
-        from PIL import Image  # needed only for photographs
-    except ImportError as error:
-        raise DataError(f"{what} holds JPEG images, for which Pillow is not installed; install Pillow.") from error
+    from PIL import Image  # needed only for photographs
+
     images = []
-    try:
-        for start, end in itertools.pairwise(offset):
-            with Image.open(io.BytesIO(jpeg[start:end].tobytes()), formats=("JPEG",)) as image:
-                images.append(np.asarray(image.convert("RGB")))
-        return np.stack(images)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{what} must hold JPEG images of one size ({error}); get the file again.") from error
+    for start, end in itertools.pairwise(offset):
+        with Image.open(io.BytesIO(jpeg[start:end].tobytes()), formats=("JPEG",)) as image:
+            images.append(np.asarray(image.convert("RGB")))
+    return np.stack(images)
 
 
 def _weights(n: int, m: int) -> NDArray[np.float64]:

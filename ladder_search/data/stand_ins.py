@@ -26,13 +26,13 @@ SHA256 = {
 
 def load_meter_digits(notify: Notify, *, view: View = grey_rows) -> Arrays:
     """Return the meter digits, [8286, d] and [2077, d], in the split of the file; raise ``DataError`` if the file is
-    missing or has other content, or Pillow is not installed.
+    missing or has other content.
 
     The pictures are 32 high and 20 wide; the edge columns are repeated six times on each side. This keeps the
     proportions of digits as in MNIST and SVHN, without an edge; stretched digits would be 1.6 times as broad.
     """
     content = read_arrays(METER_DIGITS, SHA256[METER_DIGITS])
-    narrow = decoded(METER_DIGITS, content["jpeg"], content["offset"])
+    narrow = decoded(content["jpeg"], content["offset"])
     x = view(np.pad(narrow, ((0, 0), (0, 0), (6, 6), (0, 0)), mode="edge"))
     y, train = content["label"], content["split"] == 0
     return Arrays(x[train], y[train], x[~train], y[~train])

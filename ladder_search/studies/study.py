@@ -165,11 +165,7 @@ class Study:
         if high is None:
             high, remedy = math.inf, "give a positive number"
         in_range("stop.failure_error", self.stop.failure_error, 0.0, high, remedy=remedy)
-        if self.target is not None and self.target.measure != self.measure.name:
-            raise SettingError(
-                f"a study's target must be what its model is judged by, {self.name} has the target {self.target} and "
-                f"is judged by its {self.measure.title}; name the target's measure, or leave it out."
-            )
+        assert self.target is None or self.target.measure == self.measure.name, f"{self.name}: {self.target}"
 
     @property
     def measure(self) -> Measure:

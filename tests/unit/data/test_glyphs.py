@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import numpy as np
 import pytest
 
 from ladder_search.data import glyphs
 from ladder_search.data.images import resized
-from ladder_search.errors import DataError
 
 pytest.importorskip("PIL")
 pytest.importorskip("matplotlib")
@@ -55,13 +52,3 @@ def test_ink_lies_in_the_middle_and_is_of_one_height(drawn: glyphs.Glyphs) -> No
 
 def test_the_eleventh_is_blank(drawn: glyphs.Glyphs) -> None:
     assert not drawn.ink[:, glyphs.BLANK].any() and drawn.ink[:, :10].any(axis=(2, 3)).all()
-
-
-def test_without_fonts_or_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(glyphs, "FACES", ("DejaVuSans", "NoSuchFace"))
-    with pytest.raises(DataError, match=r"matplotlib must have the font NoSuchFace.ttf, it has not \("):
-        glyphs.draw_glyphs()
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert not glyphs.can_draw()
-    with pytest.raises(DataError, match="install both"):
-        glyphs.draw_glyphs()

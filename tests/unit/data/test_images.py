@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import io
-import sys
 
 import numpy as np
 import pytest
 
 from ladder_search.data import images
-from ladder_search.errors import DataError
 
 
 def test_halving_and_enlarging_by_hand() -> None:
@@ -83,23 +81,6 @@ def stored(pictures: list[np.ndarray], **settings: int) -> tuple[np.ndarray, np.
 def test_jpeg_files_one_after_the_other() -> None:
     ramp = np.linspace(0, 255, 32 * 20).reshape(32, 20).astype(np.uint8)
     pictures = [np.stack([ramp, ramp.max() - ramp, ramp // 2], axis=-1), np.full((32, 20, 3), 200, np.uint8)]
-    found = images.decoded("the file", *stored(pictures, subsampling=0))
+    found = images.decoded(*stored(pictures, subsampling=0))
     assert found.shape == (2, 32, 20, 3) and found.dtype == np.uint8
     assert np.abs(found.astype(int) - pictures).max() <= 8  # quality 95 is lossy
-
-
-def test_what_is_no_jpeg_is_one_sentence() -> None:
-    jpeg, offset = stored([np.zeros((8, 8, 3), np.uint8)])
-    with pytest.raises(DataError, match=r"the file must hold JPEG images of one size \(.*\); get the file again\."):
-        images.decoded("the file", jpeg[::-1], offset)
-    pair = stored([np.zeros((8, 8, 3), np.uint8), np.zeros((9, 8, 3), np.uint8)])
-    with pytest.raises(DataError, match="of one size"):
-        images.decoded("the file", *pair)
-
-
-def test_without_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(
-        DataError, match="the file holds JPEG images, for which Pillow is not installed; install Pillow"
-    ):
-        images.decoded("the file", np.zeros(3, np.uint8), np.array([0, 3]))
