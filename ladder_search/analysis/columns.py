@@ -137,7 +137,7 @@ def sensitivities(
         logits = torch.cat([network.features(part)[-1] for part in torch.split(x, _ROWS_AT_ONCE)])
         places = _places(network, x)
     if not places:
-        raise SettingError("an analysis is of hidden layers, and this network has none; name another bundle.")
+        raise SettingError("an analysis needs hidden layers, and this network has none; name another bundle.")
     check_finite([logits])
     accuracy = (logits.argmax(-1) == y).double().mean().item()
     halved = threshold(accuracy, logits.shape[-1], config.half)
@@ -185,7 +185,7 @@ def threshold(accuracy: float, classes: int, half: Literal["accuracy", "chance"]
     if accuracy <= floor:
         raise SettingError(
             f"without noise a network must classify more than {100 * floor:.3g} % of the rows correctly, got "
-            f"{100 * accuracy:.3g} %; analyse one that is trained."
+            f"{100 * accuracy:.3g} %; analyse a trained network."
         )
     return floor + (accuracy - floor) / 2
 

@@ -48,7 +48,9 @@ class MusicConfig:
     def __post_init__(self) -> None:
         for name, most in (("rows", MOST_ROWS), ("steps", MOST_STEPS)):
             if not 1 <= getattr(self, name) <= most:
-                raise SettingError(f"--{name} of music must lie in 1..{most}, got {getattr(self, name)}; ask for less.")
+                raise SettingError(
+                    f"--{name} of music must lie in 1..{most}, got {getattr(self, name)}; give a number of this range."
+                )
         check_seed(self.seed)
 
 
@@ -223,7 +225,10 @@ class _Counted:
 
     def found(self, pieces: int, shown: tuple[ShownPiece, ...]) -> PianoRolls:
         if not self._steps:
-            raise SettingError("music is judged by steps behind a piece's first, and there are none; take other data.")
+            raise SettingError(
+                "the error of music is measured on the steps after the first of each piece, and there are none; "
+                "choose other data."
+            )
         bins = zip(*self._bins.tolist(), strict=True)
         return PianoRolls(
             pieces=pieces,

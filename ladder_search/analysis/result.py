@@ -139,15 +139,15 @@ def among_rows(bundle: Bundle, dataset: Dataset, part: Part) -> NDArray[np.int64
 def check_rows(rows: int, most: int, what: str) -> None:
     """Raise ``SettingError`` unless ``rows`` lie in 1..``most``, the number of ``what``."""
     if not 1 <= rows <= most:
-        raise SettingError(f"--rows must lie in 1..{most}, {what}, got {rows}; ask for fewer.")
+        raise SettingError(f"--rows must lie in 1..{most}, {what}, got {rows}; give fewer.")
 
 
 def check_finite(answers: Iterable[Tensor]) -> None:
     """Raise ``CheckpointError`` unless all answers of a network are finite."""
     if not all(bool(torch.isfinite(values).all()) for values in answers):
         raise CheckpointError(
-            "an analysis needs a network whose answers are finite numbers, got others; analyse one that did not "
-            "diverge."
+            "an analysis needs finite outputs, and some outputs of this network are not finite; analyse one that did "
+            "not diverge."
         )
 
 
@@ -175,7 +175,8 @@ def kept_analysis(folder: Path, asked: str, *, settings: type[Any], found: type[
         return None
     if not (folder / ANALYSIS).is_file():
         raise StudyFolderError(
-            f"an analysis needs a folder of its own and {folder} exists without an {ANALYSIS}; choose another place."
+            f"an analysis needs an empty folder or one of its own, and {folder} exists without an {ANALYSIS}; "
+            "choose another place."
         )
     remedy = "delete the folder or choose another place"
     with refused(folder / ANALYSIS, "be an analysis of this kind", remedy):

@@ -85,5 +85,5 @@ def close(tracker: SpoolTracker, store: str, console: Console) -> bool:
     for problem in tracker.problems():
         console.say(f"note: {problem}")
     if not stored:
-        console.say(f"note: {address.redacted(store)} did not take everything; {AGAIN}.")
+        console.say(f"note: {address.redacted(store)} did not accept everything; {AGAIN}.")
     return stored

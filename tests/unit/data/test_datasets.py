@@ -110,7 +110,7 @@ def test_a_row_without_a_digest_tells_what_was_recorded(empty_cache: Path, monke
         fetchable=False,
     )
     monkeypatch.setattr(datasets, "DATASETS", {"toy": row})
-    assert datasets.state("toy") == "cannot be had here"
+    assert datasets.state("toy") == "not available here"
     assert datasets.load("toy").digest == content_digest(made)
     assert datasets.state("toy") == "present"
     assert (empty_cache / "toy@3.v1.arrow").is_file()

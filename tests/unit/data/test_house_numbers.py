@@ -197,6 +197,6 @@ def test_what_is_needed_and_what_is_told(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("LADDER_SEARCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("LADDER_SEARCH_DATA", str(tmp_path))
     names = [f"synthetic-house-numbers{variant}" for variant in ("", "-rgb", "-cifar")]
-    assert [datasets.state(name) for name in names] == ["present", "present", "cannot be had here"]
+    assert [datasets.state(name) for name in names] == ["present", "present", "not available here"]
     with pytest.raises(DataError, match="cifar10_jpeg75.npz must be in the folder"):
         datasets.load(names[2])
