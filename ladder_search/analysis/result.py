@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -47,13 +47,10 @@ def silent(done: int, total: int, what: str) -> None:
     """Report nothing."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Examples:
+class Examples(NamedTuple):
     """Examples that a network is evaluated on."""
 
-    part: Part
-    x: NDArray[np.uint8]
-    """(rows, d)."""
+    x: NDArray[np.uint8]  # (rows, d)
     y: NDArray[np.uint8]
 
 
@@ -126,7 +123,7 @@ def examples(bundle: Bundle, dataset: Dataset, part: Part, *, rows: int | None, 
     check_rows(count, len(among), f"the {part} rows of {dataset.name}")
     x, y = (dataset.train_x, dataset.train_y) if part == "validation" else (dataset.test_x, dataset.test_y)
     chosen = among[permutations(len(among), seed=seed, tag=EXAMPLES)[0][:count]]
-    return Examples(part=part, x=x[chosen], y=y[chosen])
+    return Examples(x[chosen], y[chosen])
 
 
 def among_rows(bundle: Bundle, dataset: Dataset, part: Part) -> NDArray[np.int64]:

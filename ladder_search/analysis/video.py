@@ -147,14 +147,14 @@ def look(
     assert isinstance(network, RecurrentLadder), type(network)
     part, numbers = shown
     feed = training_feed if part == "validation" else feed_of_test_set
-    outputs = _Outputs(network, _moving(feed(member, dataset, device)), settings)
+    moving = _moving(feed(member, dataset, device))
     probe = None
     if network.bottom is not None or network.body.fed:
         report(0, 2, "the probe")
         training = _moving(training_feed(member, dataset, device))
         probe = _probe(network, training, member.split.unlabelled, settings)
     report(1 if probe else 0, 2 if probe else 1, f"{len(numbers)} sequences")
-    return outputs.evaluate(numbers.to(device), probe)
+    return _evaluated(network, moving, settings.rows, numbers.to(device), probe)
 
 
 def levels(image: str, side: int) -> NDArray[np.uint8]:
@@ -197,62 +197,59 @@ class _Scenes:
         return seen_so_far(self.renderer.visible(self.positions))
 
 
-class _Outputs:
-    """Outputs of a network on sequences of one feed."""
+def _evaluated(network: RecurrentLadder, feed: MovingDigits, rows: int, numbers: Tensor, probe: Probe | None) -> Video:
+    """Return the measurements on sequences ``numbers`` of a feed, of which the first ``rows`` are drawn."""
+    n, dtype = len(numbers), next(network.parameters()).dtype
+    sums: dict[str, Tensor] = {}
+    sequences: list[ShownSequence] = []
+    for chunk in torch.split(numbers, _AT_ONCE):
+        scenes = _scenes(feed, chunk, feed.fixed_key, chunk, dtype)
+        images = _chunk(network, scenes, feed.y[chunk], probe, sums)
+        count = max(0, min(rows - len(sequences), len(chunk)))
+        sequences += [_shown(int(chunk[i]), int(feed.y[chunk[i]]), images, i) for i in range(count)]
+    check_finite(sums.values())
+    means = {name: tuple((value / n).tolist()) for name, value in sums.items()}
+    predicts = "prediction" in means
+    everything = _scenes(feed, numbers, feed.fixed_key, numbers, torch.float32)
+    hidden = [] if feed.reconstructed else [i for i, free in enumerate(feed.scene.visible) if not free]
+    return Video(
+        side=feed.scene.digit if feed.reconstructed else feed.scene.side,
+        bars=tuple(hidden),
+        judged=n,
+        shown=tuple(sequences),
+        class_error=means.get("wrong", ()),
+        prediction_error=means.get("prediction", ()),
+        bounds=prediction_bounds(feed.renderer, everything.digits, everything.positions) if predicts else None,
+        probe=ProbeErrors(network=means["probe"], occluded=means["occluded"], memory=means["memory"])
+        if probe is not None
+        else None,
+    )
 
-    def __init__(self, network: RecurrentLadder, feed: MovingDigits, settings: VideoConfig) -> None:
-        self._network, self._feed, self._settings = network, feed, settings
-        self._dtype = next(network.parameters()).dtype
 
-    def evaluate(self, numbers: Tensor, probe: Probe | None) -> Video:
-        feed, rows, n = self._feed, self._settings.rows, len(numbers)
-        sums: dict[str, Tensor] = {}
-        sequences: list[ShownSequence] = []
-        for chunk in torch.split(numbers, _AT_ONCE):
-            scenes = _scenes(feed, chunk, feed.fixed_key, chunk, self._dtype)
-            images = self._chunk(scenes, feed.y[chunk], probe, sums)
-            count = max(0, min(rows - len(sequences), len(chunk)))
-            sequences += [_shown(int(chunk[i]), int(feed.y[chunk[i]]), images, i) for i in range(count)]
-        check_finite(sums.values())
-        means = {name: tuple((value / n).tolist()) for name, value in sums.items()}
-        predicts = "prediction" in means
-        everything = _scenes(feed, numbers, feed.fixed_key, numbers, torch.float32)
-        hidden = [] if feed.reconstructed else [i for i, free in enumerate(feed.scene.visible) if not free]
-        return Video(
-            side=feed.scene.digit if feed.reconstructed else feed.scene.side,
-            bars=tuple(hidden),
-            judged=n,
-            shown=tuple(sequences),
-            class_error=means.get("wrong", ()),
-            prediction_error=means.get("prediction", ()),
-            bounds=prediction_bounds(feed.renderer, everything.digits, everything.positions) if predicts else None,
-            probe=ProbeErrors(network=means["probe"], occluded=means["occluded"], memory=means["memory"])
-            if probe is not None
-            else None,
-        )
+def _chunk(
+    network: RecurrentLadder, scenes: _Scenes, y: Tensor, probe: Probe | None, sums: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Add to the sums, frame by frame, and return the arrays to draw."""
 
-    def _chunk(self, scenes: _Scenes, y: Tensor, probe: Probe | None, sums: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Add to the sums, frame by frame, and return the arrays to draw."""
+    def add(name: str, values: Tensor) -> None:
+        total = values.double().sum(0)
+        sums[name] = sums[name] + total if name in sums else total
 
-        def add(name: str, values: Tensor) -> None:
-            total = values.double().sum(0)
-            sums[name] = sums[name] + total if name in sums else total
-
-        seen, truth = scenes.seen, scenes.truth
-        trace = self._network.trace(seen)
-        images = {"seen": seen, "truth": truth}
-        if trace.probabilities is not None:
-            images["probabilities"] = trace.probabilities
-            add("wrong", trace.probabilities.argmax(-1) != y.unsqueeze(-1))
-        if trace.predicted is not None:
-            images["predicted"] = predicted = trace.predicted[:, :-1]  # the frame after the last does not exist
-            add("prediction", _error(predicted, seen[:, 1:]))
-        if probe is not None and trace.bottom is not None:
-            read = probe(trace.bottom.flatten(0, 1), truth.shape[-1]).view_as(truth)
-            images["probed"] = read
-            for name, guess in (("probe", read), ("occluded", seen), ("memory", scenes.memory)):
-                add(name, _error(guess, truth))
-        return images
+    seen, truth = scenes.seen, scenes.truth
+    trace = network.trace(seen)
+    images = {"seen": seen, "truth": truth}
+    if trace.probabilities is not None:
+        images["probabilities"] = trace.probabilities
+        add("wrong", trace.probabilities.argmax(-1) != y.unsqueeze(-1))
+    if trace.predicted is not None:
+        images["predicted"] = predicted = trace.predicted[:, :-1]  # the frame after the last does not exist
+        add("prediction", _error(predicted, seen[:, 1:]))
+    if probe is not None and trace.bottom is not None:
+        read = probe(trace.bottom.flatten(0, 1), truth.shape[-1]).view_as(truth)
+        images["probed"] = read
+        for name, guess in (("probe", read), ("occluded", seen), ("memory", scenes.memory)):
+            add(name, _error(guess, truth))
+    return images
 
 
 def _probe(network: RecurrentLadder, feed: MovingDigits, own: NDArray[np.int64], settings: VideoConfig) -> Probe:

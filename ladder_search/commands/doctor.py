@@ -60,8 +60,7 @@ def examine(console: Console, root: Path) -> int:
 
 
 def _python() -> Iterator[Finding]:
-    works = sys.version_info >= (3, 11)
-    yield Finding("Python", sys.version.split()[0], "" if works else "install Python 3.11 or later", works)
+    yield Finding("Python", sys.version.split()[0])
 
 
 def _packages() -> Iterator[Finding]:

@@ -198,13 +198,9 @@ def _target(size: _Size, kind: str, found: tuple[float, float]) -> Target | None
     )
 
 
-def _stop(steps: int, kind: str) -> StopConfig:
-    # The recurrent ladder starts slowest and baselines lead early on: all trials get a third of the budget.
-    failure = 0.02 if kind == "no-classes" else 0.85
-    return StopConfig(first_rung_steps=max(1, steps // 3), failure_error=failure, failure_steps=max(1, steps // 3))
-
-
 def _supervised(size: _Size, kind: str) -> Study:
+    # The recurrent ladder starts slowest and baselines lead early on: all trials get a third of the budget.
+    grace, failure = max(1, size.steps // 3), 0.02 if kind == "no-classes" else 0.85
     dataset = f"{size.dataset}-seen" if kind == "static" else size.dataset
     return Study(
         name=f"{size.name}-{kind}",
@@ -214,7 +210,7 @@ def _supervised(size: _Size, kind: str) -> Study:
         model=size.model(kind),
         training=size.training,
         space=RecurrentSpaceConfig(),
-        stop=_stop(size.steps, kind),
+        stop=StopConfig(first_rung_steps=grace, failure_error=failure, failure_steps=grace),
         target=_target(size, kind, _TABLE_1[kind]),
     )
 
