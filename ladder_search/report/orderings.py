@@ -145,7 +145,8 @@ def print_ordering(console: Console, result: JudgedOrdering) -> None:
     console.say("")
     console.say(result.headline)
     studies.print(console, columns=130)
-    console.say(f"Claims ({result.ordering.source}); differences are {result.sides}, in {result.ordering.unit.difference}")
+    unit = result.ordering.unit.difference
+    console.say(f"Claims ({result.ordering.source}); differences are {result.sides}, in {unit}")
     claims.print(console, columns=130)
     for line in (*rule(result), *sentences(result)):
         console.say(line)
