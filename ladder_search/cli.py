@@ -14,7 +14,7 @@ COMMANDS = {
     "search": "Search a study's hyper-parameters; the same as `python search.py`.",
     "export": "Write the best configurations of a search as bundles.",
     "train": "Train a configuration on fresh seeds and measure its test error.",
-    "analyse": "Analyse a bundle's network: columns, video frames or music.",
+    "analyse": "Analyse a bundle's network: columns, video frames, music or groups.",
     "reproduce": "Compare published and found configurations on fresh seeds.",
     "compare": "Compare learning curves of several studies on fresh seeds.",
     "ordering": "Test what a paper's table claims about its rows, on fresh seeds.",

@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "scaled by each unit's deviation, or absolute (default: scaled)"
     group.add("noise", text, type=str, metavar="KIND")
     group.add("half", "half of the accuracy, or half way to chance (default: accuracy)", type=str, metavar="KIND")
-    group = _Group(parser, "analysis of a recurrent network for video")
-    group.add("judged", "sequences of the error measurement (default: 1000)")
+    group = _Group(parser, "analysis of a recurrent network for video, or of a network that groups pixels")
+    group.add("judged", "sequences or images of the measurements (default: 1000)")
     group.add("probe-steps", "training steps of the probe (default: 300)")
     group = _Group(parser, "analysis of a network for music")
     group.add("steps", "steps of a piece to draw (default: 128)")

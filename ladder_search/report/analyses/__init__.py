@@ -7,10 +7,17 @@ from ladder_search.errors import SettingError
 from ladder_search.metrics import NLL
 from ladder_search.report.analyses.columns import COLUMNS
 from ladder_search.report.analyses.family import FamilyAnalysis
+from ladder_search.report.analyses.grouping import GROUPING
 from ladder_search.report.analyses.music import MUSIC
 from ladder_search.report.analyses.video import VIDEO
 
-ANALYSES: dict[str, FamilyAnalysis] = {"progressive": COLUMNS, "recurrent": VIDEO, "sequence": MUSIC}
+ANALYSES: dict[str, FamilyAnalysis] = {
+    "progressive": COLUMNS,
+    "recurrent": VIDEO,
+    "sequence": MUSIC,
+    "tagger": GROUPING,
+    "rtagger": GROUPING,
+}
 """Family -> its analysis; the other families have none."""
 
 
