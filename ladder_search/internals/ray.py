@@ -7,6 +7,7 @@ from typing import Any
 from ray import tune
 from ray._private import ray_constants as ray_constants
 from ray._private import services as services
+from ray._private.node import Node as Node
 from ray._private.utils import detect_fate_sharing_support as detect_fate_sharing_support
 from ray.air.execution._internal import RayActorManager as RayActorManager
 from ray.job_config import JobConfig

@@ -112,3 +112,14 @@ def test_gpus_are_used_by_default_where_trials_can_use_them(monkeypatch: pytest.
     assert cluster.has_gpus(private=False) and not cluster.has_gpus(private=True)
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0})
     assert not cluster.has_gpus(private=False)
+
+
+def test_a_private_ray_starts_without_idle_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster.services, "start_ray_process", lambda command, *_, **__: pytest.fail(str(command)))
+    node: Any = object()
+    original = cluster.services.start_api_server, cluster.Node.start_log_monitor, cluster.Node.start_monitor
+    with cluster._of_our_own():
+        assert cluster.services.start_api_server(False, False, "127.0.0.1") == ("", None)
+        cluster.Node.start_log_monitor(node)
+        cluster.Node.start_monitor(node)
+    assert (cluster.services.start_api_server, cluster.Node.start_log_monitor, cluster.Node.start_monitor) == original
