@@ -38,7 +38,7 @@ SLOW = frozenset(
         "test_compiled_and_eager_agree",
         "test_compiled_bf16_is_eager_bf16",
         "test_compiled_gradients_are_the_same",
-        "test_compiled_steps_of_all_members_at_once_or_in_turn_are_the_eager_ones",
+        "test_compiled_steps_of_all_members_at_once_are_the_eager_ones",
         "test_draws_are_box_and_muller_of_splitmixs_words",
         "test_every_program_draws_the_same",
         "test_without_a_folder_a_program_is_made_all_the_same",

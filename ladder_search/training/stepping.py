@@ -77,7 +77,11 @@ class Stepper:
         if not self._places:
             per_step = sum(table[0].nbytes for table in tables)
             length = max(_WARM_UP, min(_TABLE_STEPS, _TABLE_BYTES // per_step))  # the warm-up also moves the counter
-            self._places = [torch.zeros_like(table[:1]).repeat_interleave(length, 0) for table in tables]
+            # Member after member in memory, so that a member's share is laid out alike in packs of all sizes, which
+            # therefore have the same compiled program.
+            self._places = [
+                table.new_zeros((table.shape[1], length, *table.shape[2:])).transpose(0, 1) for table in tables
+            ]
         self._total.zero_()
         length = len(self._places[0])
         with float32_products_of(self._precision, self._x.device):

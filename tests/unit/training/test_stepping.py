@@ -85,17 +85,33 @@ def test_steps_are_those_of_a_plain_loop(length: int, capture: Any, monkeypatch:
 @pytest.mark.slow
 @pytest.mark.timeout(400)  # a busy machine's compiler
 @pytest.mark.skipif(not compiler_found(), reason="no C++ compiler, or torch in a folder with a space")
-@pytest.mark.parametrize("stacking", ["vmap", "none"])
-def test_compiled_steps_of_all_members_at_once_or_in_turn_are_the_eager_ones(stacking: Any) -> None:
-    """At once is how a GPU has them; packs on a CPU take turns."""
+def test_compiled_steps_of_all_members_at_once_are_the_eager_ones() -> None:
+    """At once is how a GPU has them; packs on a CPU take turns, see ``test_pack.test_compiled_and_eager_agree``."""
     interval = tables(12, 0)
     step, stacks, terms = fresh(compiled=True)
-    stepper = Stepper(step, stacks, PIXELS, CLASSES, terms=terms, stacking=stacking, compiled=True)  # type: ignore[arg-type]
+    stepper = Stepper(step, stacks, PIXELS, CLASSES, terms=terms, stacking="vmap", compiled=True)  # type: ignore[arg-type]
     (expected,), expected_stacks = by_a_plain_loop([interval])
     torch.testing.assert_close(stepper.run(interval), expected, rtol=1e-4, atol=1e-6)
     for stack, wanted_stack in zip(stacks, expected_stacks, strict=True):
         for name, value in wanted_stack.items():
             torch.testing.assert_close(stack[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_members_that_take_turns_have_the_program_of_one_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    layouts: list[list[Any]] = []
+
+    def noted(function: Callable[..., None], examples: list[Tensor]) -> Any:
+        layouts.append([(tensor.shape, tensor.stride(), tensor.dtype) for tensor in examples])
+        return lambda given: function(*given)
+
+    monkeypatch.setattr(stepping, "compile_ahead", noted)
+    for members in (1, 2, MEMBERS):
+        step, stacks, terms = fresh(compiled=True)
+        some = [{name: value[:members].clone() for name, value in stack.items()} for stack in stacks]
+        options: dict[str, Any] = {"terms": terms, "stacking": "none", "compiled": True}
+        stepper = Stepper(step, some, PIXELS, CLASSES, **options)  # type: ignore[arg-type]
+        stepper.run([table[:, :members] for table in tables(2, 0)])
+    assert len(layouts) == 3 and layouts[0] == layouts[1] == layouts[2]
 
 
 def test_long_tables_are_cut_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
