@@ -32,7 +32,7 @@ LONGEST = (
 SLOW = frozenset(
     {
         # compile
-        "test_a_member_of_a_pack_agrees_with_itself_alone",
+        "test_a_compiled_member_agrees_with_itself_alone_compiled_and_eager",
         "test_a_program_does_what_its_function_did",
         "test_a_program_is_found_again_and_built_again_if_it_is_damaged",
         "test_compiled_and_eager_agree",
