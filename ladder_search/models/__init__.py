@@ -115,7 +115,7 @@ FAMILIES: dict[str, Family] = {
         space="grouping",
         stacking="none",
         compiling=False,
-        small=TaggerConfig(widths=(16, 12), groups=2, iterations=2, evaluation_iterations=2),
+        small=TaggerConfig(widths=(6, 4), groups=2, iterations=2, evaluation_iterations=2),
     ),
     # As for the recurrent family, whose levels it has.
     "rtagger": Family(

@@ -31,5 +31,7 @@ EXAMPLES = {
     "progressive-conv": _pattern(3, 64),
     "recurrent": _pattern(3, 5, 16, 16),
     "sequence": (_pattern(3, 8, 88) < 0.1).double(),
+    "tagger": (_pattern(3, 400) < 0.3).double(),
+    "rtagger": (_pattern(3, 400) < 0.3).double(),
 }
 """One batch for the network of every family."""
