@@ -147,7 +147,11 @@ def _brodatz(labels: int | None, kind: str, measure: Judge) -> Study:
 
 
 def _two_textures(kind: str) -> Study:
-    """Two sinusoid textures at 16 x 16, which need no download."""
+    """Two sinusoid textures at 16 x 16, which need no download.
+
+    This budget is not shown to be enough: the convolutional classifier is at chance after it, and RTagger has an AMI of
+    0.01 after a third of it (1 seed each).
+    """
     models: dict[str, RTaggerConfig | TaggerConfig | ConvLadderConfig] = {
         "": replace(_SMALL_RTAGGER, classes=10, class_cost=0.3, unlabelled=False, segments=2),
         "-tagger": replace(
@@ -197,7 +201,10 @@ def _moving(size: str) -> Study:
 
 
 def _moving_small() -> Study:
-    """Two digits of 7 x 7 pixels in frames of 16 x 16."""
+    """Two digits of 7 x 7 pixels in frames of 16 x 16.
+
+    On a similar drawing the AMI was 0.14 after 300 updates, 0.21 after 900 and 0.24 after 1,500 (1 seed).
+    """
     return Study(
         name="moving-digits-small",
         family="rtagger",
