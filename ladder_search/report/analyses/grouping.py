@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from ladder_search.analysis.grouping import GroupingAnalysisConfig, Groups, choose, look
 from ladder_search.analysis.result import Analysis
-from ladder_search.console import Console
+from ladder_search.console.tables import Table
 from ladder_search.metrics import AMI, AMI_ARITHMETIC, ERROR
 from ladder_search.pictures.canvas import Picture
 from ladder_search.pictures.grouping import scores, segmentations
-from ladder_search.report.analyses.family import FamilyAnalysis, show_table, titled
+from ladder_search.report.analyses.family import FamilyAnalysis
 
 
-def _title(analysis: Analysis) -> str:
-    return titled(analysis, "videos" if analysis.found.video else "images")
-
-
-def _show(console: Console, analysis: Analysis) -> None:
-    found: Groups = analysis.found
+def _table(found: Groups) -> Table:
     measures = [(AMI, found.ami), (AMI_ARITHMETIC, found.ami_arithmetic), *([(ERROR, found.error)] * bool(found.error))]
     header = ("mean", *(f"{found.step} {t + found.first}" for t in range(len(found.ami))))
     rows = [(measure.label, *(measure.text(value) for value in values)) for measure, values in measures]
-    show_table(console, _title(analysis), header, rows)
-    console.say(f"Means over {found.judged}, of which {len(found.shown)} are drawn.")
+    return Table(header=header, rows=rows, left=("mean",))
+
+
+def _sentences(analysis: Analysis) -> list[str]:
+    found: Groups = analysis.found
+    return [f"Means over {found.judged}, of which {len(found.shown)} are drawn."]
 
 
 def _draw(heading: str, found: Groups) -> dict[str, Picture]:
@@ -38,8 +37,9 @@ GROUPING = FamilyAnalysis(
     found=Groups,
     choose=choose,
     run=look,
-    title=_title,
-    show=_show,
+    items="examples",
+    table=_table,
+    sentences=_sentences,
     draw=_draw,
     values=_values,
 )
