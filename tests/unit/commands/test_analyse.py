@@ -269,8 +269,8 @@ def test_a_bundle_of_another_family(
     exported(tmp_path / "ladder", ladder, dataset)
     assert run(monkeypatch, "ladder") == 2
     assert (
-        "there are analyses of the families progressive, recurrent, sequence and ladder is of the family ladder"
-        in capsys.readouterr().err
+        "there are analyses of the families progressive, recurrent, rtagger, sequence, tagger and ladder is of the "
+        "family ladder" in capsys.readouterr().err
     )
 
 
