@@ -110,7 +110,7 @@ def _shapes(norm: Literal["ln", "bn"]) -> Study:
 
 
 def _shapes_small(norm: Literal["ln", "bn"]) -> Study:
-    """600 updates separate layer from batch normalisation: AMI 0.34 and 0.07 (3 seeds, similar images)."""
+    """600 updates separate layer from batch normalisation: see reproductions/README.md."""
     name = "shapes-small" if norm == "ln" else "shapes-small-bn"
     return Study(
         name=name,
