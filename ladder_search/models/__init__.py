@@ -107,7 +107,7 @@ FAMILIES: dict[str, Family] = {
         compiling=False,
         small=SequenceConfig(hidden=12, dropout=0.2),
     ),
-    # On a core a step of 5.1 GFLOP (small Tagger on shapes, batch of 50) takes 0.10 s for each member in turn and 0.12 s
+    # On a core a step of 5.1 GFLOP (small Tagger on shapes, batch of 50) takes 0.10 s for each member in turn, 0.12 s
     # stacked, one of 68 GFLOP (the paper's size, 100 rows) 0.89 and 0.96 s; their products alone take 0.05 and 0.58 s.
     # Compiled, the small one takes 0.075 s, after 110 s of compilation: more than 5,000 steps amortise it.
     "tagger": Family(

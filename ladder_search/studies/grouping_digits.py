@@ -223,7 +223,7 @@ def _moving_small() -> Study:
 def _textured_small(data: str, kind: str, labels: int, validation: int, epochs: int) -> Study:
     """Images of 14 x 14 pixels.
 
-    The budget on scikit-learn's digits is not shown to be enough: Tagger has an AMI of 0.00 and an error at chance level
+    The budget on scikit-learn's digits is not shown to be enough: Tagger has an AMI of 0.00 and an error at chance
     after it (1 seed).
     """
     names = {"": "tagger", "-ladder": "ladder", "-convnet": "convnet", "-mlp": "mlp"}
