@@ -110,7 +110,7 @@ def test_a_search_that_was_killed_ends_like_one_that_was_not(
 
     last = lives(broken, "--name", "s", "--resume")
     assert last.ended() == 0, last.out()
-    assert "The last line of optuna.journal was cut short" in last.out()
+    assert "The last line of optuna.journal was incomplete" in last.out()
     found = examine(broken / "results", whole / "results")
     assert found.perfect, found
     assert _pictures(broken / "results")
