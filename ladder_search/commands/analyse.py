@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "analyse the test set, not the validation rows; for bundles of a final training"
     parser.add_argument("--test", action="store_true", help=text)
     group = _Group(parser, "all analyses")
-    group.add("rows", "examples to classify (default: 1000), sequences (6) or pieces (1) to draw")
+    group.add("rows", "examples to classify (default: 1000); sequences (6), grouped images (4) or pieces (1) to draw")
     group.add("seed", "seed of the choice of rows, and of noise (default: 1)", type=number(least=None))
     group = _Group(parser, "analysis of the columns of a progressive network")
     group.add("draws", "passes with fresh noise that are averaged (default: 5)")

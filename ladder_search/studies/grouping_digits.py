@@ -57,7 +57,11 @@ _TITLES = {
 
 
 def _space(kind: str) -> GroupingSpaceConfig | SpaceConfig:
-    spaces = {"tagger": SEARCHED_DIGITS, "rtagger": replace(SEARCHED_RECURRENT, groups=(2, 3, 4))}
+    spaces: dict[str, GroupingSpaceConfig | SpaceConfig] = {
+        "tagger": SEARCHED_DIGITS,
+        "rtagger": replace(SEARCHED_RECURRENT, groups=(2, 3, 4)),
+        "mlp": SpaceConfig(noise="fixed", lr=True),  # it has noise on its input only
+    }
     return spaces.get(kind, SpaceConfig(lr=True))
 
 

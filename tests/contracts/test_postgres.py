@@ -82,7 +82,7 @@ def test_sixty_trials_of_twenty_points_arrive_once_and_are_found_by_their_tag(st
 def test_a_database_that_does_not_let_us_in(wrong: str, sentence: str, store: str) -> None:
     user, _, place = store.removeprefix("postgresql://").partition("@")
     address = f"postgresql://{wrong}{place}" if "@" in wrong else store.removesuffix("/postgres") + wrong
-    with pytest.raises(TrackingError, match=f"let us in.*{sentence}.*check host, port, user") as caught:
+    with pytest.raises(TrackingError, match=f"accept the login.*{sentence}.*check host, port, user") as caught:
         check(address)
     assert "secret" not in str(caught.value) and user.partition(":")[2] not in str(caught.value)
 

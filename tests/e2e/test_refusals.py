@@ -160,7 +160,7 @@ def test_a_checkpoint_that_is_damaged_or_no_place_for_bundles(refused: Refused, 
     assert "--top must be at least 1" in refused("export", "mine", "--top", "0", command=cli._main)
     tensors = study.checkpoints / "x" / "member-0" / "tensors.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:100])
-    assert "must have sha256" in refused("export", "mine", command=cli._main)
+    assert "found: tensors with sha256" in refused("export", "mine", command=cli._main)
     shutil.rmtree(study.checkpoints)
     assert "which is missing; copy it back" in refused("export", "mine", command=cli._main)
 

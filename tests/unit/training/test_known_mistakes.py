@@ -123,7 +123,9 @@ def test_15_the_test_batch_has_no_say() -> None:
 
 def test_16_the_learning_rate_is_0_002() -> None:
     assert TrainingConfig().lr == 0.002
-    assert {study.training.lr for study in STUDIES.values() if study.family == "ladder"} == {0.002}
+    assert {
+        study.training.lr for study in STUDIES.values() if study.family == "ladder" and "freq20" not in study.name
+    } == {0.002}
     pack, _ = digits_pack()
     assert pack.run(1)[0].learning_rate == 0.002
     final = pytest.importorskip("ladder_search.final.training", exc_type=ImportError)
