@@ -133,7 +133,7 @@ def test_the_cut_line_of_a_crash_is_said(tmp_path: Path) -> None:
     with (tmp_path / "events.jsonl").open("ab") as file:
         file.write(b'{"n":3,"e"')
     again = offline(tmp_path)
-    assert "cut short" in again.problems()[0]
+    assert "incomplete and is dropped" in again.problems()[0]
     again.close(0.0)
 
 
