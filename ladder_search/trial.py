@@ -18,8 +18,9 @@ from ladder_search.data.datasets import DATASETS
 from ladder_search.data.splits import Split
 from ladder_search.data.whitening import Prepared
 from ladder_search.errors import SettingError, UnknownNameError
-from ladder_search.metrics import NLL, Measure
+from ladder_search.metrics import ERROR, NLL, Measure
 from ladder_search.models import find_family
+from ladder_search.nn.grouping import GroupingConfig
 from ladder_search.nn.mean_teacher import Taught, TaughtConfig, TeacherConfig
 from ladder_search.nn.network import Column, Network, Teachable
 from ladder_search.nn.protocol import ColumnConfig, ModelConfig, StagedConfig
@@ -232,6 +233,7 @@ class TrialSpec:
 
     def check_fits(self, dataset: Dataset) -> None:
         """Raise ``SettingError`` unless model and data fit."""
+        self._check_objects(dataset)
         self.model.check_fits(dataset.numbers, dataset.n_classes, dataset.name)
         if self.data.preprocessing != "none" and (dataset.moving or dataset.pieces or dataset.grouped):
             raise SettingError(
@@ -244,6 +246,38 @@ class TrialSpec:
                 f"rest, got draws={self.draws}; train 1 draw."
             )
         self.member(dataset)
+
+    def _check_objects(self, dataset: Dataset) -> None:
+        """Raise ``SettingError`` unless model and data agree on the objects of an image."""
+        grouped, model = dataset.grouped, self.model
+        if isinstance(model, GroupingConfig):
+            if grouped is None:
+                raise SettingError(
+                    f"the family {self.family} is scored by the true segments of images, and {dataset.name} has none; "
+                    "choose a data set for grouping, for example data.dataset=shapes-small."
+                )
+            if model.segments < grouped.scene.segments:
+                raise SettingError(
+                    f"model.segments must be at least {grouped.scene.segments}, the largest number of true segments of "
+                    f"an image of {dataset.name}, got {model.segments}; set it to {grouped.scene.segments}."
+                )
+            if model.likelihood == "binary" and dataset.full_scale != 1.0:
+                raise SettingError(
+                    f"model.likelihood=binary needs pixels of 0 and 1, and {dataset.name} has grey levels; set it to "
+                    "continuous."
+                )
+        if grouped is None or ERROR.name not in model.measures:
+            return
+        if dataset.n_classes < 2:
+            raise SettingError(
+                f"a network with classes needs a data set with classes, and {dataset.name} has none; choose another "
+                "data set."
+            )
+        if grouped.scene.digits > 1 and not isinstance(model, GroupingConfig):
+            raise SettingError(
+                f"the family {self.family} reads one class per image, and images of {dataset.name} have "
+                f"{grouped.scene.digits}; choose another data set, or the family tagger or rtagger."
+            )
 
     def pack(self, dataset: Dataset, *, slots: int, compiled: bool, device: torch.device) -> Pack:
         """Return an empty pack for trials with the signature of this one."""

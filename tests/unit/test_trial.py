@@ -146,3 +146,33 @@ def test_draws_that_hold_out_other_images_share_no_whitening() -> None:
     with pytest.raises(SettingError, match="got draws=2; train 1 draw."):
         spec.check_fits(datasets.load("digits"))
     replace(spec, data=replace(spec.data, validation=0)).check_fits(datasets.load("digits"))
+
+
+@pytest.mark.parametrize(
+    ("study", "settings_", "rule"),
+    [
+        ("shapes-small", {"data": {"dataset": "digits"}}, "scored by the true segments of images, and digits has none"),
+        ("shapes-small", {"model": {"segments": 2}}, "model.segments must be at least 3, .* got 2; set it to 3"),
+        ("freq20-1digits-small", {"model": {"likelihood": "binary"}}, "has grey levels; set it to continuous"),
+        (
+            "digits-100-base",
+            {
+                "data": {"dataset": "freq20-2digits"},
+                "model": {"widths": [784, 10], "noise_std": [0, 0], "lambda_": [0, 0]},
+            },
+            "reads one class per image, and images of freq20-2digits have 2",
+        ),
+        (
+            "digits-100-base",
+            {
+                "data": {"dataset": "shapes-small"},
+                "model": {"widths": [400, 1], "noise_std": [0, 0], "lambda_": [0, 0]},
+            },
+            "needs a data set with classes, and shapes-small has none",
+        ),
+    ],
+)
+def test_objects_of_images_must_suit_the_family(study: str, settings_: dict[str, Any], rule: str) -> None:
+    spec = STUDIES[study].trial().changed(settings_)
+    with pytest.raises(SettingError, match=rule):
+        spec.check_fits(datasets.load(spec.data.dataset))
