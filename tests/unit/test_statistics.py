@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from ladder_search.errors import SettingError
 from ladder_search.statistics import LEVEL, AgainstTarget, Summary, holm, look_level, paired
 from ladder_search.studies import Target
 
+ROOT = Path(__file__).resolve().parents[2]
 P = st.floats(0.0, 1.0)
 ERROR = st.floats(0.0, 0.5)
 
@@ -213,3 +216,19 @@ def test_how_often_the_verdict_is_wrong(shift: float, seeds: int, wrong: tuple[s
         ours = Summary.of(list(rng.normal(1.0 + 0.3 * shift, 0.3, seeds)))
         found[judged(AgainstTarget(own=ours, published=paper, margin=paper.deviation))] += 1
     assert sum(found[verdict] for verdict in wrong) / 600 <= most, found
+
+
+def test_the_page_states_the_paired_difference_of_bf16_and_float32() -> None:
+    path = ROOT / "reproductions" / "results" / "mnist-100-full-precision-20-epochs.json"
+    errors = json.loads(path.read_text())["test_error"]
+    difference = Summary.of([100 * (a - b) for a, b in zip(errors["bf16"], errors["float32"], strict=True)])
+    interval = difference.interval()
+    assert interval is not None
+    low, high = interval
+    p = paired(errors["bf16"], errors["float32"])
+    page = " ".join((ROOT / "reproductions" / "README.md").read_text(encoding="utf-8").split())
+    text = f"{difference.mean:+.2f} points (95 % interval {low:.2f} .. {high:+.2f}, p = {p:.2f})".replace("-", "−")
+    assert f"paired difference {text}" in page
+    for name, values in errors.items():
+        summary = Summary.of([100 * value for value in values])
+        assert f"{name} {summary.mean:.2f} % ± {summary.deviation:.2f}" in page
