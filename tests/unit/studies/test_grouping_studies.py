@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-
 import pytest
 
 from ladder_search.data import datasets
 from ladder_search.data.dataset import PRESENT
 from ladder_search.ordering.claims import ORDERINGS
 from ladder_search.studies import STUDIES, grouping, grouping_digits
+from tests.unit.studies.fitting import fitting_member
 
 ROWS = [study.name for study in (*grouping.STUDIES, *grouping_digits.STUDIES)]
 SMALL = (
@@ -20,18 +19,12 @@ SMALL = (
     "two-textures-small",
     "moving-digits-small",
 )
-load = functools.cache(datasets.load)
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_a_row_fits_its_data(name: str) -> None:
     study = STUDIES[name]
-    if datasets.state(study.data.dataset) != PRESENT:
-        pytest.skip(f"{study.data.dataset} is not here")
-    dataset = load(study.data.dataset)
-    study.trial().check_fits(dataset)
-    member = study.trial().member(dataset)
-    assert member.flops > 0 and len(member.split.validation) == study.data.validation
+    member = fitting_member(study)
     # Slow starters live: no comparison before a third of the schedule.
     assert 0.3 * member.total_steps <= study.stop.first_rung_steps <= 0.5 * member.total_steps
 

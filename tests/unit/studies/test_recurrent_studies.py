@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import pytest
 import torch
 
@@ -14,6 +12,7 @@ from ladder_search.models import FAMILIES, find_family
 from ladder_search.models.recurrent import RecurrentConfig
 from ladder_search.studies import STUDIES
 from spaces import find_space
+from tests.unit.studies.fitting import fitting_member
 
 ROWS = [name for name, study in STUDIES.items() if study.family in ("recurrent", "sequence")]
 TABLE_1 = {
@@ -47,18 +46,9 @@ def test_a_row_has_a_point_in_its_space_and_a_time_to_warm_up(name: str) -> None
         assert STUDIES[study.baseline].data == study.data
 
 
-load = functools.cache(datasets.load)
-
-
 @pytest.mark.parametrize("name", ROWS)
 def test_a_row_fits_its_data(name: str) -> None:
-    study = STUDIES[name]
-    if datasets.state(study.data.dataset) != PRESENT:
-        pytest.skip(f"{study.data.dataset} is not here")
-    dataset = load(study.data.dataset)
-    study.trial().check_fits(dataset)
-    member = study.trial().member(dataset)
-    assert member.flops > 0 and len(member.split.validation) == study.data.validation
+    fitting_member(STUDIES[name])
 
 
 @pytest.mark.parametrize(("row", "error"), TABLE_1.items())
