@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,7 +90,7 @@ def photographs() -> NDArray[np.int64]:
     """Return the halves of Brodatz's photographs, [2, 20, HEIGHT, WIDTH], each from 0 to ``PHOTOGRAPH``.
 
     A photograph is cut, averaged over squares of 4 pixels, and stretched so that the 1st and the 99th percentile become
-    black and white. Raise ``DataError`` if the folder, a file or Pillow is missing, or a file has other content.
+    black and white. Raise ``DataError`` if the folder or a file is missing, or a file has other content.
     """
     folder = data_folder()
     if folder is None:
@@ -102,11 +103,7 @@ def photographs() -> NDArray[np.int64]:
 
 @lru_cache(maxsize=1)
 def _photographs(folder: str) -> NDArray[np.int64]:
-    try:
-        from PIL import Image  # needed only for photographs
-    except ImportError as error:
-        raise DataError("Brodatz's textures are GIF images, for which Pillow is not installed; install it.") from error
-    from pathlib import Path
+    from PIL import Image  # needed only for photographs
 
     halves = []
     for name, sha256 in BRODATZ.items():

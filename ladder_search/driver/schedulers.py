@@ -105,11 +105,8 @@ class PatientPBT(AmendedPBT):
         distributions: Mapping[str, optuna.distributions.BaseDistribution],
         resolve: Callable[[Mapping[str, Any]], dict[str, Any]],
     ) -> None:
-        """Args:
-        interval: number of epochs between two exploits.
-        mode: that of the measure.
-        resolve: returns ``settings`` and the program of flat parameters.
-        """
+        """Exploit every ``interval`` epochs in the direction ``mode``; ``resolve`` returns ``settings`` and the
+        program of flat parameters."""
 
         def explore(config: dict[str, Any]) -> dict[str, Any]:
             params = {name: _clip(value, distributions[name]) for name, value in config["params"].items()}

@@ -41,8 +41,8 @@ class Space(Protocol):
 
 class SearchSpace:
     def __init__(self, space: Space, study: Study, own: TrialSpec) -> None:
-        """Raise ``LadderSearchError`` if a combination of choices is not a valid trial. Args: ``own`` is the published
-        configuration with the search's seeds."""
+        """Describe the space of a search around ``own``, the published configuration with the search's seeds. Raise
+        ``LadderSearchError`` if a combination of choices is not a valid trial."""
         self._space, self._study, self._own = space, study, own
         self._base, self._options = own.for_space(), as_mapping(study.space)
         self._may_repeat = False

@@ -186,7 +186,7 @@ class RecurrentConfig(ModelConfig):
     def flops(self, labelled: int, unlabelled: int) -> float:
         music, rows = self.task == "music", labelled + (unlabelled if self.unlabelled else 0)
         frames = 1 if music else self.frames
-        return rows * self.assembly.flops(frames=frames, begun=music, predicts=self.predicts, told=self.outputs)
+        return rows * self.assembly.flops(frames=frames, begun=music, predicts=self.predicts, outputs=self.outputs)
 
 
 class Trace(NamedTuple):

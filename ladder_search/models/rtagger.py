@@ -25,7 +25,15 @@ from ladder_search.errors import SettingError
 from ladder_search.metrics import MOST_ITERATIONS
 from ladder_search.nn.assembly import Assembly
 from ladder_search.nn.cells import RECTIFIED, drawn, leaky, product
-from ladder_search.nn.grouping import EVALUATION, TRAINING, Grouping, GroupingConfig, How, Inferred, measures_of
+from ladder_search.nn.grouping import (
+    EVALUATION,
+    TRAINING,
+    Grouping,
+    GroupingConfig,
+    Inferred,
+    Normalisation,
+    measures_of,
+)
 from ladder_search.nn.levels import Level, Size, read_levels, variation_of, vary_levels
 from ladder_search.nn.likelihoods import LIKELIHOODS
 from ladder_search.nn.network import Column
@@ -119,8 +127,8 @@ class RTaggerConfig(GroupingConfig):
 
     def flops(self, labelled: int, unlabelled: int) -> float:
         """Return the operations of a recurrent ladder that predicts all its inputs, for every group and iteration."""
-        told = self.classes + 1 if self.classes else 0
-        one = self.assembly.flops(frames=self.in_turn, begun=True, predicts=True, told=told)
+        outputs = self.classes + 1 if self.classes else 0
+        one = self.assembly.flops(frames=self.in_turn, begun=True, predicts=True, outputs=outputs)
         return self.rows(labelled, unlabelled) * self.groups * one
 
     def check_fits(self, pixels: int, classes: int, dataset: str) -> None:
@@ -168,9 +176,9 @@ class RTagger(Grouping):
         levels = config.assembly.levels
         self.body = Recurrence(config.assembly, config.norm, generator)
         self.bottom = Outputs(levels[0].sizes[0], levels[0], config.norm, generator)
-        told = config.classes + 1
-        self.W = drawn(told, math.prod(levels[-1].size), None, generator) if config.classes else None
-        self.b = nn.Parameter(torch.zeros(told)) if config.classes else None
+        outputs = config.classes + 1
+        self.W = drawn(outputs, math.prod(levels[-1].size), None, generator) if config.classes else None
+        self.b = nn.Parameter(torch.zeros(outputs)) if config.classes else None
         self._largest = max(math.prod(size) for level in levels for size in level.sizes)
 
     @property
@@ -181,9 +189,13 @@ class RTagger(Grouping):
     def widest(self) -> int:
         return 4 * self.K * self._largest
 
-    def inferences(self, x_tilde: Sequence[Tensor], m: Tensor, how: How = TRAINING) -> list[Inferred]:
+    def inferences(
+        self, x_tilde: Sequence[Tensor], m: Tensor, normalisation: Normalisation = TRAINING
+    ) -> list[Inferred]:
         K, rows, _ = m.shape
-        steps = Steps(K * rows, stored=how.stored and self.config.statistics == "stored", found=how.found)
+        steps = Steps(
+            K * rows, stored=normalisation.stored and self.config.statistics == "stored", found=normalisation.found
+        )
         z = read = torch.full_like(m, self.config.initial_z)
         state: Mapping[str, Tensor] = {}
         found = []

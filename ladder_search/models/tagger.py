@@ -35,7 +35,7 @@ from ladder_search.errors import SettingError
 from ladder_search.nn.batchnorm import EPSILON, batch_normalise
 from ladder_search.nn.combinators import find_combinator
 from ladder_search.nn.denoising import rectified
-from ladder_search.nn.grouping import TRAINING, Grouping, GroupingConfig, How, Inferred
+from ladder_search.nn.grouping import TRAINING, Grouping, GroupingConfig, Inferred, Normalisation
 from ladder_search.nn.likelihoods import LIKELIHOODS
 from ladder_search.nn.network import Column
 
@@ -139,7 +139,9 @@ class Tagger(Grouping):
     def widest(self) -> int:
         return self.K * max(4 * self.D, *self.config.widths)
 
-    def inferences(self, x_tilde: Sequence[Tensor], m: Tensor, how: How = TRAINING) -> list[Inferred]:
+    def inferences(
+        self, x_tilde: Sequence[Tensor], m: Tensor, normalisation: Normalisation = TRAINING
+    ) -> list[Inferred]:
         z = read = torch.full_like(m, self.config.initial_z)
         found = []
         for observed in x_tilde:

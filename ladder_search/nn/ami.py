@@ -16,12 +16,10 @@ positive.
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-Normaliser = Literal["max", "arithmetic"]
 
 _EPSILON = torch.finfo(torch.float64).eps
 _NATS = 40.0
@@ -33,14 +31,6 @@ class Agreement(NamedTuple):
 
     max: Tensor
     arithmetic: Tensor
-
-
-def adjusted_mutual_information(
-    labels: Tensor, groups: Tensor, normaliser: Normaliser = "max", *, n_labels: int, n_groups: int
-) -> Tensor:
-    """Return the adjusted mutual information of each image with one normaliser, (...) float64; see ``agreement``."""
-    result = agreement(labels, groups, n_labels=n_labels, n_groups=n_groups)
-    return result.max if normaliser == "max" else result.arithmetic
 
 
 def agreement(labels: Tensor, groups: Tensor, *, n_labels: int, n_groups: int) -> Agreement:

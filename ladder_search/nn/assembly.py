@@ -54,19 +54,19 @@ class Assembly:
         """Whether the decoder is needed, for predictions or for feedback."""
         return predicts or bool(self.fed)
 
-    def flops(self, *, frames: int, begun: bool, predicts: bool, told: int) -> float:
+    def flops(self, *, frames: int, begun: bool, predicts: bool, outputs: int) -> float:
         """Return the floating-point operations of one row's products, forward and backward.
 
         Args:
             begun: whether the row continues from a state and has a target for its last frame, as in music. A video's
                 first states are zero, which saves their products, and its last frame is not decoded.
             predicts: whether frames are predicted.
-            told: number of outputs of the top level.
+            outputs: number of outputs of the top level.
         """
         decoded = (frames - (not begun)) * self.decodes(predicts=predicts)
         passes = decoded + (self.iterations - 1) * frames * bool(self.fed)
         products = (
-            self._encoder(frames, begun=begun) + passes * self._decoder() + math.prod(self.levels[-1].size) * told
+            self._encoder(frames, begun=begun) + passes * self._decoder() + math.prod(self.levels[-1].size) * outputs
         )
         if predicts:
             products += decoded * self._bottom()

@@ -122,7 +122,7 @@ class GroupingConfig(ModelConfig):
         return (self.groups, *iterations, *start, self.classes, self.unlabelled, self.judged_by, self.segments)
 
 
-class How(NamedTuple):
+class Normalisation(NamedTuple):
     """The statistics that normalise a run: by default those of its batch and iteration."""
 
     stored: bool = False
@@ -131,7 +131,7 @@ class How(NamedTuple):
     """Receives the statistics, see ``nn.steps.Steps``."""
 
 
-TRAINING, EVALUATION = How(), How(stored=True)
+TRAINING, EVALUATION = Normalisation(), Normalisation(stored=True)
 
 
 class Inferred(NamedTuple):
@@ -176,13 +176,15 @@ class Grouping(Network):
     """Largest number of scored segments of an image."""
 
     @abstractmethod
-    def inferences(self, x_tilde: Sequence[Tensor], m: Tensor, how: How = TRAINING) -> list[Inferred]:
+    def inferences(
+        self, x_tilde: Sequence[Tensor], m: Tensor, normalisation: Normalisation = TRAINING
+    ) -> list[Inferred]:
         """Return the result of every iteration.
 
         Args:
             x_tilde: corrupted pixels that each iteration reads, (rows, D).
             m: initial assignments, (K, rows, D).
-            how: the statistics that normalise, for networks that have a choice.
+            normalisation: the statistics that normalise, for networks that have a choice.
         """
 
     # --- training -----------------------------------------------------------------------------------------------------
@@ -238,11 +240,11 @@ class Grouping(Network):
         """Return no statistics: evaluations use those of their batch, as in the authors' code."""
         return {}
 
-    def _evaluated(self, x: Tensor, how: How = EVALUATION) -> tuple[list[Tensor], list[Inferred]]:
+    def _evaluated(self, x: Tensor, normalisation: Normalisation = EVALUATION) -> tuple[list[Tensor], list[Inferred]]:
         """Return what the iterations read and found, for clean images or videos; the noise depends on the row only."""
         noise = _evaluation_noise(self._noise_of(len(x)), x.dtype, x.device)
         observed, _, m = self._start(x, noise, self.evaluation_iterations)
-        return observed, self.inferences(observed, m, how)
+        return observed, self.inferences(observed, m, normalisation)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return class probabilities, (rows, classes), or without classes m, (rows, K, D), of the last iteration."""
