@@ -6,11 +6,13 @@ import argparse
 import json
 import math
 import time
+from typing import get_args
 
 from ladder_search.commands.command_line import add_output, add_training, number, place
 from ladder_search.console import Console
 from ladder_search.disk.files import write_atomically
 from ladder_search.errors import SettingError
+from ladder_search.training.settings import Precision
 
 TABLE = "reproduction.json"
 
@@ -20,6 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "number of found configurations that compete"
     parser.add_argument("--contenders", type=number(least=0), default=3, metavar="N", help=text)
     add_training(parser, epochs="a shorter schedule, marked as reduced: no verdict on the target")
+    text = "precision of the matrix products of training (default: that of each configuration)"
+    parser.add_argument("--precision", choices=get_args(Precision), default="", help=text)
     text = "stop after this time; the same command continues later"
     parser.add_argument("--time-budget", type=number(float), metavar="SECONDS", help=text)
     add_output(parser, "folder of the reproductions (default: ROOT/reproductions)")
@@ -52,11 +56,12 @@ def run(arguments: argparse.Namespace) -> None:
                 study,
                 dataset,
                 root=arguments.root,
-                folder=output / folder_name(study, epochs),
+                folder=output / folder_name(study, epochs, arguments.precision),
                 seeds=arguments.seeds,
                 contenders=arguments.contenders,
                 epochs=epochs,
                 device=device,
+                precision=arguments.precision,
             )
         )
     end = time.monotonic() + (arguments.time_budget or math.inf)

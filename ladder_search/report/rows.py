@@ -35,7 +35,7 @@ def header(rows: Iterable[Row]) -> tuple[str, ...]:
 def cells(row: Row) -> tuple[str, ...]:
     """Return the cells of a row, in the order of ``header``."""
     measure = MEASURES[row.measure]
-    study = f"{row.study}, reduced to {row.epochs} epochs" if row.reduced else row.study
+    study = ", ".join(filter(None, (row.study, f"reduced to {row.epochs} epochs" * row.reduced, row.precision)))
     spread = "" if row.deviation is None else f" ± {measure.number(row.deviation)}"
     low, high = row.interval or (None, None)
     interval = NOTHING if low is None else f"{measure.number(low)} .. {measure.text(high)}"
@@ -55,13 +55,16 @@ def sentences(rows: Sequence[Row], reproductions: Sequence[Reproduction], *, roo
     """Return the notes below the table; ``root`` is the folder of the searches."""
     lines = []
     for one in reproductions:
-        part = [row for row in rows if (row.study, row.epochs) == (one.study, one.epochs)]
+        run = (one.study, one.epochs, one.precision)
+        part = [row for row in rows if (row.study, row.epochs, row.precision) == run]
         name = one.study
         if one.reduced:
             lines.append(
                 f"{name}: a reduced reproduction, every schedule cut to {one.epochs} epochs; it cannot confirm a "
                 "number that was trained for longer."
             )
+        if one.precision:
+            lines.append(f"{name}: matrix products of training in {one.precision}; evaluations are unaffected.")
         if part[0].target is None:
             lines.append(f"{name}: no paper reports this experiment; found and published settings are compared.")
         elif not part[0].target.verified:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,18 +62,20 @@ class Contender:
         return tuple(outcome.seed for outcome in self.outcomes if outcome.test_error is None)
 
 
-def find_contenders(study: Study, root: Path, most: int, epochs: int) -> tuple[Contender, ...]:
-    """Return the published configuration and up to ``most`` found ones, all with a schedule of ``epochs``.
+def find_contenders(study: Study, root: Path, most: int, epochs: int, precision: str = "") -> tuple[Contender, ...]:
+    """Return the published configuration and up to ``most`` found ones, all with a schedule of ``epochs`` and products
+    in ``precision``; "": each configuration's own.
 
     The found ones are the best completed suggestions of the latest search that has any on the study's own data and
     labels, without duplicates. Raise ``StudyFolderError`` if a trial's record is damaged.
     """
-    published = _contender(PUBLISHED, study.trial(), epochs)
+    training = {"epochs": epochs, **({"precision": precision} if precision else {})}
+    published = _contender(PUBLISHED, study.trial(), training)
     for folder in searches_of(root, study.name) if most else ():
         contenders: list[Contender] = []
         for record in best_trials(folder.read_trials(), study.measure):
             spec = TrialSpec.from_mapping(record.settings)
-            contender = _contender(record.key, spec, epochs, folder.path.name, record.validation_error)
+            contender = _contender(record.key, spec, training, folder.path.name, record.validation_error)
             earlier = [other.settings for other in (published, *contenders)]
             if not record.is_reference and study.is_of(spec) and contender.settings not in earlier:
                 contenders.append(contender)
@@ -95,7 +97,11 @@ def fresh_seeds(count: int, studies: Iterable[Study], root: Path) -> tuple[int, 
 
 
 def _contender(
-    name: str, spec: TrialSpec, epochs: int, search: str | None = None, validation_error: float | None = None
+    name: str,
+    spec: TrialSpec,
+    training: Mapping[str, Any],
+    search: str | None = None,
+    validation_error: float | None = None,
 ) -> Contender:
-    plain = replace(comparable(spec), training=replace(spec.training, epochs=epochs))
+    plain = comparable(spec).changed({"training": training})
     return Contender(name=name, settings=plain.as_mapping(), search=search, validation_error=validation_error)

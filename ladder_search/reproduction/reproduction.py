@@ -19,6 +19,7 @@ later tables mention this.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,6 +39,7 @@ from ladder_search.errors import StudyFolderError
 from ladder_search.final.folder import held
 from ladder_search.final.results import write_result
 from ladder_search.final.training import EpochReport, train_final
+from ladder_search.provenance import collect
 from ladder_search.record.trial import PUBLISHED
 from ladder_search.reproduction import race
 from ladder_search.reproduction.contenders import Contender, Outcome, find_contenders, fresh_seeds
@@ -64,8 +66,14 @@ class Reproduction:
     data_digest: str
     contenders: tuple[Contender, ...]
     """The published configuration, then the found ones in the order of their validation values, best first."""
+    precision: str = ""
+    """``training.precision`` of all trainings; "": that of each configuration."""
     seconds: float = 0.0
     """Duration of the finished blocks, in all calls together."""
+    cpu_seconds: float | None = None
+    """Processor time of all calls; None if an earlier version, which did not measure it, trained a part."""
+    commits: tuple[str, ...] = ()
+    """Commits of the code that trained, oldest first; "+" marks a changed working tree."""
     tables: tuple[dict[str, int], ...] = ()
     """Contender's folder -> its seeds, for every table of this reproduction."""
     overspent_tables: int = 0
@@ -122,9 +130,10 @@ class BudgetSpentError(Exception):
     """The time budget ended in the middle of a block; its checkpoint is kept."""
 
 
-def folder_name(study: Study, epochs: int) -> str:
-    """Return the name of a reproduction's folder; reduced schedules have folders of their own."""
-    return study.name if epochs == study.training.epochs else f"{study.name}-reduced-to-{epochs}-epochs"
+def folder_name(study: Study, epochs: int, precision: str = "") -> str:
+    """Return the name of a reproduction's folder; reduced schedules and other precisions have folders of their own."""
+    name = study.name if epochs == study.training.epochs else f"{study.name}-reduced-to-{epochs}-epochs"
+    return f"{name}-{precision}" if precision else name
 
 
 class Race:
@@ -145,8 +154,10 @@ class Race:
         contenders: int,
         epochs: int,
         device: torch.device,
+        precision: str = "",
     ) -> None:
-        """Raise ``StudyFolderError`` if ``folder`` has another reproduction or other content."""
+        """Raise ``StudyFolderError`` if ``folder`` has another reproduction or other content; ``precision`` replaces
+        ``training.precision`` of every contender unless empty."""
         self.study, self.folder = study, folder
         self._dataset, self._device = dataset, device
         study.trial().check_fits(dataset)
@@ -157,7 +168,9 @@ class Race:
             seeds=fresh_seeds(seeds, [study], root),
             device=device.type,
             data_digest=dataset.digest,
-            contenders=find_contenders(study, root, contenders, epochs),
+            contenders=find_contenders(study, root, contenders, epochs, precision),
+            precision=precision,
+            cpu_seconds=0.0,
         )
         self.reproduction = reproduction if earlier is None else _continued(earlier, reproduction, folder)
 
@@ -181,6 +194,8 @@ class Race:
             CheckpointError: its content is damaged.
         """
         self._source_report = source_report
+        self._spent = time.process_time()
+        self.reproduction = replace(self.reproduction, commits=_with_commit(self.reproduction.commits))
         with held(self.folder):
             self._save()
             try:
@@ -215,16 +230,19 @@ class Race:
 
         if out_of_time():
             raise BudgetSpentError
-        result = train_final(
-            contender.spec,
-            self._dataset,
-            seeds=seeds,
-            study=self.study,
-            device=self._device,
-            report=told,
-            folder=block,
-            networks=Shelf(self.folder.parent / SOURCES, device=self._device, report=self._source_report),
-        )
+        try:
+            result = train_final(
+                contender.spec,
+                self._dataset,
+                seeds=seeds,
+                study=self.study,
+                device=self._device,
+                report=told,
+                folder=block,
+                networks=Shelf(self.folder.parent / SOURCES, device=self._device, report=self._source_report),
+            )
+        finally:
+            self._count_time()
         write_result(block, result)
         outcomes = (Outcome(seed=o.seed, test_error=o.test_error) for o in result.outcomes)
         trained = replace(
@@ -235,6 +253,14 @@ class Race:
         contenders = tuple(trained if c.name == name else c for c in self.reproduction.contenders)
         seconds = self.reproduction.seconds + result.seconds
         self.reproduction = replace(self.reproduction, contenders=contenders, seconds=seconds)
+        self._save()
+
+    def _count_time(self) -> None:
+        """Add the processor time since the last call, and store it."""
+        before, self._spent = self._spent, time.process_time()
+        total = self.reproduction.cpu_seconds
+        if total is not None:
+            self.reproduction = replace(self.reproduction, cpu_seconds=total + self._spent - before)
         self._save()
 
     def _save(self) -> None:
@@ -289,6 +315,7 @@ def _continued(earlier: Reproduction, given: Reproduction, folder: Path) -> Repr
     rules = {
         "study": (earlier.study, given.study),
         "epochs": (earlier.epochs, given.epochs),
+        "precision": (earlier.precision or "own", given.precision or "own"),
         "kind of device": (earlier.device, given.device),
         "data": (earlier.data_digest[:12], given.data_digest[:12]),
         "seeds": (list(earlier.seeds[:common]), list(given.seeds[:common])),
@@ -309,9 +336,19 @@ def _continued(earlier: Reproduction, given: Reproduction, folder: Path) -> Repr
         given,
         contenders=tuple(contenders),
         seconds=earlier.seconds,
+        cpu_seconds=0.0 if earlier.seconds == 0.0 and earlier.cpu_seconds is None else earlier.cpu_seconds,
+        commits=earlier.commits,
         tables=earlier.tables,
         overspent_tables=earlier.overspent_tables,
     )
+
+
+def _with_commit(commits: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the commits with that of this code, if it is known and not the last one already."""
+    facts = collect()
+    sha = facts["git_sha"]
+    commit = f"{sha}+" if facts["git_dirty"] else str(sha)
+    return commits if sha is None or commits[-1:] == (commit,) else (*commits, commit)
 
 
 def _short(value: object) -> str:

@@ -43,6 +43,8 @@ class Row:
     reduced: bool
     """Whether it was trained for fewer epochs than published, which precludes a verdict on the published number."""
     epochs: int
+    precision: str
+    """Precision of the products in training; "": that of each configuration."""
     name: str
     """``published``, or the key of the search's trial."""
     search: str | None
@@ -176,6 +178,7 @@ def _row(reproduction: Reproduction, tests: Sequence[_Tested], place: int) -> Ro
         measure=study.measure.name,
         reduced=reproduction.reduced,
         epochs=reproduction.epochs,
+        precision=reproduction.precision,
         name=contender.name,
         search=contender.search,
         target=study.target,

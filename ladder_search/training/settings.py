@@ -9,6 +9,8 @@ from typing import Literal
 from ladder_search.config import in_range
 from ladder_search.errors import SettingError
 
+Precision = Literal["float32", "tf32", "bf16"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingConfig:
@@ -26,7 +28,7 @@ class TrainingConfig:
     """Unlabelled rows of a step."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of parameters, statistics and products."""
-    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    precision: Precision = "float32"
     """Precision of a step's matrix products and convolutions; float32 is that of dtype. Unverified against the papers.
 
     bf16 rounds factors and results of products to bfloat16 and changes nothing else; evaluations are unaffected. tf32
