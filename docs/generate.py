@@ -23,6 +23,7 @@ from typing import Any
 
 from ladder_search import environment
 from ladder_search.config import build
+from ladder_search.console.tables import Table
 from ladder_search.data.datasets import DATASETS
 from ladder_search.driver.settings import SearchSettings
 from ladder_search.errors import LadderSearchError, UnknownNameError
@@ -30,12 +31,15 @@ from ladder_search.models import FAMILIES
 from ladder_search.nn.mean_teacher import TeacherConfig
 from ladder_search.nn.protocol import ModelConfig
 from ladder_search.ordering.claims import ORDERINGS
+from ladder_search.report.published_rows import HEADER, page, published_rows, read_costs, read_results
 from ladder_search.studies import STUDIES, StopConfig, Study
 from ladder_search.training.settings import TrainingConfig
 from ladder_search.trial import DataConfig, SourceConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "docs" / "reference"
+RESULTS = ROOT / "reproductions" / "results"
+BEGIN, END = "<!-- results: made by docs/generate.py -->", "<!-- end of the results -->"
 MADE = "<!-- Made by docs/generate.py from the code: change the code, then run `make reference`. -->\n\n"
 
 _FAR = {int: 10**30, float: 1e30}
@@ -346,12 +350,27 @@ def _help(words: list[str]) -> str:
     return done.stdout.strip()
 
 
+def results_page() -> str:
+    return MADE + page(read_results(RESULTS), read_costs(RESULTS))
+
+
+def readme() -> str:
+    """Return the README with the current table of results between its two marks."""
+    table = published_rows(read_results(RESULTS), {}, run=True)
+    columns = [HEADER.index(name) for name in ("study", "n", "result", "published", "verdict")]
+    short = Table(header=[HEADER[i] for i in columns], rows=[[row[i] for i in columns] for row in table.rows])
+    before, _, rest = (ROOT / "README.md").read_text(encoding="utf-8").partition(BEGIN)
+    return before + BEGIN + "\n".join(["", *short.markdown()]) + END + rest.partition(END)[2]
+
+
 WRITERS: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "commands.md": commands_page,
     "environment.md": environment_page,
     "studies.md": studies_page,
     "datasets.md": datasets_page,
+    "results.md": results_page,
+    "../../README.md": readme,
 }
 
 

@@ -275,9 +275,14 @@ class Race:
 
 def read_reproduction(folder: Path) -> Reproduction:
     """Return the reproduction in ``folder``; raise ``CheckpointError`` if it is missing or damaged."""
+    return read_reproduction_file(folder / FILE)
+
+
+def read_reproduction_file(path: Path) -> Reproduction:
+    """Return the reproduction in a file of any name, see ``read_reproduction``."""
     remedy = "name another folder or delete this one to reproduce the study anew"
-    with refused(folder / FILE, "be a reproduction", remedy):
-        raw = read_document(folder / FILE, FORMAT, _FORMAT_1)
+    with refused(path, "be a reproduction", remedy):
+        raw = read_document(path, FORMAT, _FORMAT_1)
         reproduction = build(Reproduction, raw) if raw.pop("format") == FORMAT else _of_format_1(raw)
         find_study(reproduction.study)
         if not reproduction.contenders or reproduction.contenders[0].name != PUBLISHED:
