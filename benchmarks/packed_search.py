@@ -133,7 +133,7 @@ def _role(pid: int, family: Mapping[int, tuple[int, str]]) -> str:
 def make_plan(settings: SearchSettings) -> Plan:
     """Write the configurations that our search with a random sampler will train, for the rivals."""
     study = settings.resolved_study()
-    dataset = datasets.load(study.data.dataset)
+    dataset = datasets.load(study.data)
     spec = study.trial(seed=settings.seed, label_seed=settings.label_seed, draws=settings.draws)
     space = SearchSpace(find_space(find_family(study.family).space), study, spec)
     configurations = [point.settings for point in space.points()][: settings.trials]

@@ -132,7 +132,7 @@ def ways(spec: TrialSpec, dataset: Dataset, *, compiling: bool) -> dict[str, tup
 def compare(report: Report, name: str, rounds: int, *, turn: float, compiling: bool) -> None:
     """Measure one study's step in all ways and print their table."""
     spec = find_study(name).trial()
-    dataset = datasets.load(spec.data.dataset)
+    dataset = datasets.load(spec.data)
     with mock.patch.object(pack_module, "keep_large_blocks"):
         given_back = packed(spec, dataset).run
     first = {"memory given back": seconds(partial(given_back, 1))}

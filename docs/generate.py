@@ -24,6 +24,7 @@ from typing import Any
 from ladder_search import environment
 from ladder_search.config import build
 from ladder_search.console.tables import Table
+from ladder_search.data.config import DataConfig
 from ladder_search.data.datasets import DATASETS
 from ladder_search.driver.settings import SearchSettings
 from ladder_search.errors import LadderSearchError, UnknownNameError
@@ -34,7 +35,7 @@ from ladder_search.ordering.claims import ORDERINGS
 from ladder_search.report.published_rows import HEADER, page, published_rows, read_costs, read_results
 from ladder_search.studies import STUDIES, StopConfig, Study
 from ladder_search.training.settings import TrainingConfig
-from ladder_search.trial import DataConfig, SourceConfig
+from ladder_search.trial import SourceConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "docs" / "reference"
@@ -298,7 +299,7 @@ def studies_page() -> str:
     for study in STUDIES.values():
         source = study.target.source if study.target else "No published result"
         row = [f"`{study.name}`", study.title, f"`{study.family}`", str(study.target or "none published")]
-        groups.setdefault((source, study.data.dataset), []).append(row)
+        groups.setdefault((source, study.data.name), []).append(row)
     for (source, dataset), rows in groups.items():
         text.append(f"## {source}; data `{dataset}`\n\n{table(('study', 'what is trained', 'family', 'target'), rows)}")
     rows = [[f"`{o.name}`", str(len(o.claims)), o.title] for o in ORDERINGS.values()]

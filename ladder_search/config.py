@@ -23,6 +23,8 @@ T = TypeVar("T")
 DEPTH_LIMIT = 20
 """Maximum depth of settings, which need less than 10; deeper ones may exhaust Python's stack."""
 
+_OPTIONAL = "optional"
+
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 200
 _repr.maxlong = 60
@@ -55,8 +57,19 @@ def build(cls: type[T], mapping: Mapping[str, Any], *, where: str = "") -> T:
 
 
 def as_mapping(settings: Any) -> dict[str, Any]:
-    """Return the JSON-ready nested mapping from which ``build`` makes ``settings``."""
-    return {f.name: _plain(getattr(settings, f.name)) for f in dataclasses.fields(settings) if f.init}
+    """Return the JSON-ready nested mapping from which ``build`` makes ``settings``; see also ``optional``."""
+    values = [(f, getattr(settings, f.name)) for f in dataclasses.fields(settings) if f.init]
+    return {f.name: _plain(value) for f, value in values if _OPTIONAL not in f.metadata or value != f.default}
+
+
+def optional(default: T) -> T:
+    """Declare a field of settings that ``as_mapping`` omits while it has its default.
+
+    A setting that is added to a dataclass this way changes neither the mappings nor the digests of settings that were
+    written before.
+    """
+    field: T = dataclasses.field(default=default, metadata={_OPTIONAL: True})
+    return field
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from ladder_search.config import as_mapping, build, in_range, merge
+from ladder_search.data.config import DataConfig
 from ladder_search.data.dataset import Dataset
-from ladder_search.data.datasets import DATASETS
 from ladder_search.data.splits import Split
 from ladder_search.data.whitening import Prepared
-from ladder_search.errors import SettingError, UnknownNameError
+from ladder_search.errors import SettingError
 from ladder_search.metrics import ERROR, NLL, Measure
 from ladder_search.models import find_family
 from ladder_search.nn.grouping import GroupingConfig
@@ -29,33 +29,6 @@ from ladder_search.training.feeding import adapted, training_feed, whitening_of
 from ladder_search.training.pack import MemberSpec, Pack
 from ladder_search.training.request import Request, request_of
 from ladder_search.training.settings import TrainingConfig
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DataConfig:
-    """The data of a trial."""
-
-    dataset: str
-    """Row of ``data.datasets.DATASETS``."""
-    labels: int | None
-    """Number of labelled examples, equal for each class; null: all training examples."""
-    validation: int
-    """Number of training examples for validation; 0 in final training."""
-    preprocessing: Literal["none", "gcn-zca"] = "none"
-    """none: pixels in 0..1; gcn-zca: contrast normalisation and whitening, see ``data.whitening``.
-
-    Whitening is fitted on the training images without the validation images, and applied to all.
-    """
-
-    def __post_init__(self) -> None:
-        if self.dataset not in DATASETS:
-            raise UnknownNameError("data set", self.dataset, DATASETS)
-        if self.labels is not None and self.labels < 1:
-            raise SettingError(
-                f"data.labels must be at least 1 or null, got {self.labels}; give a positive whole number."
-            )
-        if self.validation < 0:
-            raise SettingError(f"data.validation must be 0 or more, got {self.validation}; give a whole number.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

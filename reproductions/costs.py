@@ -29,7 +29,7 @@ def main() -> None:
 
 def operations(study: Study) -> float:
     """Return the operations of the matrix products of one final training, to three digits."""
-    member = comparable(study.trial()).member(datasets.load(study.data.dataset))
+    member = comparable(study.trial()).member(datasets.load(study.data))
     return float(f"{member.flops * member.total_steps:.3g}")
 
 

@@ -42,7 +42,7 @@ def main() -> None:
         data=replace(published.data, validation=0),
         training=replace(published.training, epochs=epochs),
     )
-    dataset = datasets.load(spec.data.dataset)
+    dataset = datasets.load(spec.data)
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     members = [replace(spec, seed=seed, label_seed=seed).member(dataset) for seed in seeds]
     pack = spec.pack(dataset, slots=len(seeds), compiled=not arguments.no_compile, device=device)

@@ -150,7 +150,7 @@ class KeptSources:
         try:
             with tempfile.TemporaryDirectory() as folder:
                 place = Path(folder) / stage.key
-                dataset = ray.get(ray.get(self._keeper.dataset.remote(stage.config.data.dataset))[0])
+                dataset = ray.get(ray.get(self._keeper.dataset.remote(stage.config.data.name))[0])
                 train_stage(stage, dataset, place, device=self._device, report=lambda *_: self._still_there(stage.key))
                 ray.get(self._keeper.put.remote(stage.key, read_files(place)))
         except ResourceError as error:

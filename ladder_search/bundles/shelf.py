@@ -139,7 +139,7 @@ class Shelf:
             try:
                 if not place.is_dir():
                     self._notify(f"training a source: {stage}")
-                    dataset = datasets.load(stage.config.data.dataset)
+                    dataset = datasets.load(stage.config.data)
                     train_stage(stage, dataset, place, device=self._device, report=self._report)
             finally:
                 let_go(lock, unused=True)
@@ -198,7 +198,7 @@ def list_stages(folder: Path) -> list[dict[str, Any]]:
                 {
                     "key": place.name,
                     "digest": bundle.digest,
-                    "dataset": bundle.spec.data.dataset,
+                    "dataset": bundle.spec.data.name,
                     "validation_error": bundle.metrics.validation_error,
                     "steps": bundle.metrics.step,
                 }

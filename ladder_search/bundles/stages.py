@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from ladder_search.config import as_mapping
-from ladder_search.data.datasets import DATASETS
+from ladder_search.data import datasets
 from ladder_search.trial import SourceConfig, TrialSpec
 
 FOLDER = "sources"
@@ -45,7 +45,7 @@ class Stage:
         del plain["statistics"]
         # A named bundle does not depend on the seed.
         seed = self.seed if self.config.bundle is None else None
-        identity = {"source": plain, "seed": seed, "data": DATASETS[self.config.data.dataset].identity}
+        identity = {"source": plain, "seed": seed, "data": datasets.source_of(self.config.data).identity}
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
@@ -53,7 +53,7 @@ class Stage:
         if self.config.bundle is not None:
             return f"the bundle {self.config.bundle}"
         labels = "all labels" if data.labels is None else f"{data.labels} labels"
-        return f"{self.config.weights} {self.config.family} on {data.dataset}, {labels}, seed {self.seed}"
+        return f"{self.config.weights} {self.config.family} on {data.name}, {labels}, seed {self.seed}"
 
 
 def stages_of(spec: TrialSpec, draw: int = 0) -> dict[str, Stage]:

@@ -149,10 +149,10 @@ def _checkpoint(study_folder: StudyFolder, record: TrialRecord) -> Path:
 
 def _spec(record: TrialRecord, dataset: Dataset) -> TrialSpec:
     spec = TrialSpec.from_mapping(record.settings)
-    if spec.data.dataset != dataset.name:
+    if spec.data.name != dataset.name:
         raise SettingError(
-            f"a trial is exported with the data that it was trained on, {record.key} on {spec.data.dataset!r}, got "
-            f"{dataset.name!r}; give {spec.data.dataset!r}."
+            f"a trial is exported with the data that it was trained on, {record.key} on {spec.data.name!r}, got "
+            f"{dataset.name!r}; give {spec.data.name!r}."
         )
     spec.check_fits(dataset)
     return spec

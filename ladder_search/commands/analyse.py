@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> None:
     settings = family.read_settings(bundle, {name: value for name, value in options.items() if value is not None})
     part = result.part_of(bundle, test=arguments.test)
     console = Console()
-    dataset = datasets.load(bundle.spec.data.dataset, notify=console.say)
+    dataset = datasets.load(bundle.spec.data, notify=console.say)
     trained_on = bundle.provenance.get("data_digest")
     if trained_on not in (None, dataset.digest):
         console.say(f"note: the bundle was trained on other data called {dataset.name}: {str(trained_on)[:16]}…")

@@ -28,22 +28,22 @@ def run(arguments: argparse.Namespace) -> None:
     from ladder_search.studies import find_study
 
     studies = [find_study(name) for name in dict.fromkeys(arguments.study)]
-    if len(studies) < 2 or len({study.data.dataset for study in studies}) > 1:
-        names = ", ".join(f"{study.name} on {study.data.dataset}" for study in studies)
+    if len(studies) < 2 or len({study.data.name for study in studies}) > 1:
+        names = ", ".join(f"{study.name} on {study.data.name}" for study in studies)
         raise SettingError(f"a comparison is of two studies or more on the same data, got {names}; name others.")
     if len({study.measure for study in studies}) > 1:
         names = ", ".join(f"{study.name} by its {study.measure.title}" for study in studies)
         raise SettingError(f"compared studies must be judged by the same measure, got {names}; name others.")
     device = find_device(arguments.device)
     console = Console()
-    dataset = datasets.load(studies[0].data.dataset, notify=console.say)
+    dataset = datasets.load(studies[0].data, notify=console.say)
     seeds = fresh_seeds(arguments.seeds, studies, arguments.root)
     output = arguments.output or arguments.root / "comparisons" / dataset.name
     specs = [study.trial().changed({}, epochs=arguments.epochs) for study in studies]
     for spec in specs:  # check all before the first is trained
         spec.check_fits(dataset)
         for stage in spec.stages.values():
-            stage.trial(spec.seed).check_fits(datasets.load(stage.data.dataset))
+            stage.trial(spec.seed).check_fits(datasets.load(stage.data))
     curves = []
     with reporting(console) as reporter:
         for study, spec in zip(studies, specs, strict=True):

@@ -18,14 +18,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from ladder_search.bundles.top import export_top
+    from ladder_search.config import build
     from ladder_search.data import datasets
+    from ladder_search.data.config import DataConfig
     from ladder_search.record.folder import find_folder
     from ladder_search.studies import find_study
 
     folder = find_folder(arguments.root, arguments.study)
     description = folder.description()
     data = description.get("study", {}).get("data", {})  # including overridden settings
-    dataset = datasets.load(data.get("dataset") or find_study(description["settings"]["study"]).data.dataset)
+    dataset = datasets.load(
+        build(DataConfig, data, where="data") if data else find_study(description["settings"]["study"]).data
+    )
     console = Console()
     for path in export_top(folder, top=arguments.top, output=arguments.output, dataset=dataset):
         console.say(f"{path}")

@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> None:
     tested = judged(ordering, reached, epochs=epochs, earlier=earlier)
     write_ordering(output, tested, trainings.learning_curves(ordering, results))
     print_ordering(console, tested)
-    digests = {r.spec.data.dataset: r.data_digest for of_study in results.values() for r in of_study}
+    digests = {r.spec.data.name: r.data_digest for of_study in results.values() for r in of_study}
     data_name, data_digest = min(digests.items())
     send_result(
         output / FILE,

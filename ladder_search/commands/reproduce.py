@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
             raise SettingError(
                 f"--epochs shortens a reproduction, {study.name} has {full} epochs, got {epochs}; give fewer or none."
             )
-        dataset = datasets.load(study.data.dataset, notify=console.say)
+        dataset = datasets.load(study.data, notify=console.say)
         races.append(
             Race(
                 study,

@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
         if section not in SECTIONS:  # the training sets seeds and label draws, see --seeds
             raise UnknownNameError("group of settings", section, SECTIONS)
     spec = spec.changed(changes, epochs=arguments.epochs)
-    dataset = datasets.load(spec.data.dataset)
+    dataset = datasets.load(spec.data)
     console = Console()
     output = arguments.output or Path("final") / source.name
     with reporting(console) as reporter:

@@ -121,9 +121,13 @@ class Dataset:
         """Number of the data set's own validation examples, which final trainings hold out too."""
         return 0 if self.pieces is None else len(self.pieces.lengths) - self.pieces.training
 
-    def split(self, *, n_labelled: int | None, n_validation: int, seed: int) -> Split:
+    def split(self, *, n_labelled: int | None, n_validation: int | float, seed: int) -> Split:
         """Return the labelled, unlabelled and held-out training examples; see ``make_split``. Music has fixed parts and
         no labels; its validation pieces are all held out or none, else this raises ``SettingError``."""
+        if not isinstance(n_validation, int):
+            raise SettingError(
+                f"{self.name} holds out a whole number of rows, got data.validation={n_validation}; give a number."
+            )
         pieces = self.pieces
         if pieces is None:
             return make_split(

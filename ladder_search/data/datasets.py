@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ladder_search.data import cifar, digits, grouping_sets, house_numbers, mnist, music, occluded_sets, stand_ins, svhn
 from ladder_search.data.arrays import Arrays, Notify, quiet
@@ -14,7 +14,10 @@ from ladder_search.data.cache import is_cached, load_or_build
 from ladder_search.data.dataset import ABSENT, FETCHABLE, PRESENT, Dataset, Source
 from ladder_search.data.images import channels_first
 from ladder_search.data.sources import has_file
-from ladder_search.errors import UnknownNameError
+from ladder_search.errors import SettingError, UnknownNameError
+
+if TYPE_CHECKING:
+    from ladder_search.data.config import DataConfig  # it checks names by the table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,23 +198,28 @@ DATASETS = _table(
 )
 
 
-def load(name: str, *, notify: Notify = quiet) -> Dataset:
-    """Return the data set ``name`` from the cache, or from the first available source; raise ``DataError`` if no source
-    has it, a source has other content, or the cache folder cannot be used.
+def load(data: DataConfig | str, *, notify: Notify = quiet) -> Dataset:
+    """Return a data set, by its settings or its name in the table, from the cache, or from the first available source;
+    raise ``DataError`` if no source has it, a source has other content, or the cache folder cannot be used.
 
     The cache takes precedence, because it is verified against the digest of the sources, or the one recorded from them.
     Data from a source are cached. ``notify`` is called with lines of progress and warnings.
     """
-    return _source(name).load(notify)
+    return source_of(data).load(notify)
 
 
-def state(name: str) -> str:
+def state(data: DataConfig | str) -> str:
     """Return ``PRESENT``, ``FETCHABLE`` or ``ABSENT``; nothing is fetched, read in full or written. Raise ``DataError``
     if ``LADDER_SEARCH_DATA`` does not name a folder."""
-    return _source(name).state()
+    return source_of(data).state()
 
 
-def _source(name: str) -> Source:
-    if name not in DATASETS:
-        raise UnknownNameError("data set", name, DATASETS)
-    return DATASETS[name]
+def source_of(data: DataConfig | str) -> Source:
+    """Return where a data set comes from, by its settings or its name in the table."""
+    if not isinstance(data, str):
+        if data.file is not None:
+            raise SettingError(f"data.file={data.file} cannot be read yet; choose a data set of the table.")
+        data = data.dataset
+    if data not in DATASETS:
+        raise UnknownNameError("data set", data, DATASETS)
+    return DATASETS[data]

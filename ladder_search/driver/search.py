@@ -71,14 +71,14 @@ def run_search(
     """
     address = ray_address.find_address(settings.address, settings.address_from)
     study = settings.resolved_study()
-    dataset = datasets.load(study.data.dataset, notify=console.say)
+    dataset = datasets.load(study.data, notify=console.say)
     own = study.trial(seed=settings.seed, label_seed=settings.label_seed, draws=settings.draws)
     own.check_fits(dataset)
     named_bundles(own)  # raises if a named bundle is missing
     source_data = {}
     for stage in own.stages.values():
-        source_data[stage.data.dataset] = datasets.load(stage.data.dataset, notify=console.say)
-        stage.trial(own.seed).check_fits(source_data[stage.data.dataset])
+        source_data[stage.data.name] = datasets.load(stage.data, notify=console.say)
+        stage.trial(own.seed).check_fits(source_data[stage.data.name])
     if study.data.validation < 1:
         raise SettingError("a search compares validation errors, and data.validation is 0; set it to 1 or more.")
     if address and not settings.resume:

@@ -74,10 +74,10 @@ def check_same_data(results: Sequence[FinalResult]) -> None:
     """Raise ``CheckpointError`` if trainings on data sets of the same name used different data."""
     first: dict[str, FinalResult] = {}
     for result in results:
-        other = first.setdefault(result.spec.data.dataset, result)
+        other = first.setdefault(result.spec.data.name, result)
         if other.data_digest != result.data_digest:
             raise CheckpointError(
-                f"{other.study} and {result.study} were trained on different data called {result.spec.data.dataset} "
+                f"{other.study} and {result.study} were trained on different data called {result.spec.data.name} "
                 f"(digests {other.data_digest[:12]} and {result.data_digest[:12]}); train one of them again."
             )
 

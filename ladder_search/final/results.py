@@ -209,7 +209,7 @@ def write_result(folder: Path, result: FinalResult, *, provenance: Mapping[str, 
                 return
             raise taken(folder / RESULT)
         if provenance is None:
-            provenance = collect(data_name=result.spec.data.dataset, data_digest=result.data_digest)
+            provenance = collect(data_name=result.spec.data.name, data_digest=result.data_digest)
         _write(folder, result, provenance)
         shutil.rmtree(folder / PROGRESS, ignore_errors=True)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ladder_search.config import in_range
-from ladder_search.data.datasets import DATASETS
+from ladder_search.data import datasets
 from ladder_search.errors import SettingError, UnknownNameError
 from ladder_search.metrics import MEASURES, Measure, after
 from ladder_search.studies import Study, find_study
@@ -69,8 +69,8 @@ class Ordering:
         for name in (name for claim in self.claims for name in (claim.first, claim.second)):
             if name not in self.studies:
                 raise UnknownNameError(f"study of the ordering {self.name}", name, self.studies)
-        if len({DATASETS[study.data.dataset].examples for study in studies}) > 1:
-            names = ", ".join(f"{study.name} on {study.data.dataset}" for study in studies)
+        if len({datasets.source_of(study.data).examples for study in studies}) > 1:
+            names = ", ".join(f"{study.name} on {study.data.name}" for study in studies)
             raise SettingError(f"an ordering is of studies on the same examples, got {names}; name others.")
         for name in self.studies:
             judged_by = find_study(trained(name)).model.measures

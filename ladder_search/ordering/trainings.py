@@ -53,15 +53,15 @@ def train_all(
     """Train every study on the same fresh seeds, except for existing results; ``report`` is called after every epoch
     with the progress, and the study's name as ``what``."""
     specs = {study.name: study.trial().changed({}, epochs=epochs) for study in ordering.rows}
-    data = {study.data.dataset: datasets.load(study.data.dataset, notify=notify) for study in ordering.rows}
+    data = {study.data.name: datasets.load(study.data, notify=notify) for study in ordering.rows}
     for spec in specs.values():  # check all before the first is trained
-        spec.check_fits(data[spec.data.dataset])
+        spec.check_fits(data[spec.data.name])
     shared_seeds = fresh_seeds(seeds, ordering.rows, root)
     return {
         study.name: train_missing(
             study,
             specs[study.name],
-            data[study.data.dataset],
+            data[study.data.name],
             seeds=shared_seeds,
             place=root / FOLDER / TRAINED / folder_name(study.name, epochs),
             train=partial(train, report=partial(report, what=study.name)),

@@ -19,7 +19,7 @@ from ladder_search.wording import titles
 def print_studies(console: Console, root: Path) -> None:
     """Print the studies by paper and data set, with their results in ``root``, and the orderings."""
     groups = {
-        study.name: (study.target.source if study.target else "no published result", study.data.dataset)
+        study.name: (study.target.source if study.target else "no published result", study.data.name)
         for study in STUDIES.values()
     }
     for source, dataset in dict.fromkeys(groups.values()):

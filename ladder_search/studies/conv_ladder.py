@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from ladder_search.data.config import DataConfig
 from ladder_search.models.conv_ladder import ConvLadderConfig
 from ladder_search.nn import maps
 from ladder_search.nn.denoising import Activation, Decoder
 from ladder_search.studies.ladder import ON_DIGITS
 from ladder_search.studies.study import StopConfig, Study, Target
 from ladder_search.training.settings import TrainingConfig
-from ladder_search.trial import DataConfig
 
 RASMUS = "Rasmus et al. 2015, convolutional networks"
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from ladder_search.data.config import DataConfig
 from ladder_search.models.rtagger import RTaggerConfig
 from ladder_search.models.tagger import TaggerConfig
 from ladder_search.studies.study import StopConfig, Study, Target
 from ladder_search.training.settings import TrainingConfig
-from ladder_search.trial import DataConfig
 
 TAGGER = "Greff et al. 2016"
 FROM_MEMORY = "from memory"

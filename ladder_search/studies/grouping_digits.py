@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ladder_search.data.config import DataConfig
 from ladder_search.models.conv_ladder import ConvLadderConfig
 from ladder_search.models.ladder import LadderConfig
 from ladder_search.models.rtagger import RTaggerConfig
@@ -30,7 +31,6 @@ from ladder_search.studies.grouping import (
 )
 from ladder_search.studies.study import SpaceConfig, Study
 from ladder_search.training.settings import TrainingConfig
-from ladder_search.trial import DataConfig
 
 RTAGGER = "Prémont-Schwarz et al. 2017"
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from ladder_search.data.config import DataConfig
 from ladder_search.models.ladder import LadderConfig
 from ladder_search.studies.study import SpaceConfig, StopConfig, Study, Target
 from ladder_search.training.settings import TrainingConfig
-from ladder_search.trial import DataConfig
 
 RASMUS = "Rasmus et al. 2015, permutation-invariant MNIST"
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from ladder_search.data.config import DataConfig
 from ladder_search.models.recurrent import RecurrentConfig
 from ladder_search.models.sequence import SequenceConfig
 from ladder_search.studies.recurrent import FROM_MEMORY, RecurrentSpaceConfig
 from ladder_search.studies.study import StopConfig, Study, Target
 from ladder_search.training.settings import TrainingConfig
-from ladder_search.trial import DataConfig
 
 RLADDER = "Prémont-Schwarz et al. 2017, polyphonic music"
 BAI = "Bai et al. 2018, polyphonic music"

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal
 
+from ladder_search.data.config import DataConfig
 from ladder_search.models.ladder import LadderConfig
 from ladder_search.models.progressive import ProgressiveConfig
 from ladder_search.studies.study import StopConfig, Study, Target
 from ladder_search.training.settings import TrainingConfig
-from ladder_search.trial import DataConfig, SourceConfig
+from ladder_search.trial import SourceConfig
 
 THAKER = "Thaker 2017, progressive ladder networks (project report)"
 NEVER_USED = "one run; its source's weights were never used"

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ladder_search.data.config import DataConfig
 from ladder_search.models.conv_ladder import ConvLadderConfig
 from ladder_search.models.progressive_conv import ProgressiveConvConfig
 from ladder_search.studies.conv_ladder import CONV_SMALL
 from ladder_search.studies.progressive import NEVER_USED, ProgressiveSpaceConfig, published
 from ladder_search.studies.study import StopConfig, Study
 from ladder_search.training.settings import TrainingConfig
-from ladder_search.trial import DataConfig, SourceConfig
+from ladder_search.trial import SourceConfig
 
 # After Krizhevsky et al. 2012, whose 11 x 11 filters with stride 4 reduce such a small image strongly; the convolutions
 # end in a map of 250 x 1 x 1, as in the published network.

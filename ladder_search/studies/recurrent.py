@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from ladder_search.data.config import DataConfig
 from ladder_search.models.recurrent import RecurrentConfig
 from ladder_search.nn.mean_teacher import TeacherConfig
 from ladder_search.studies.study import StopConfig, Study, Target
 from ladder_search.training.settings import TrainingConfig
-from ladder_search.trial import DataConfig
 
 RLADDER = "Prémont-Schwarz et al. 2017, occluded moving digits"
 FROM_MEMORY = "from memory"

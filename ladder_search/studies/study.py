@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ladder_search.config import as_mapping, build, in_range, merge
+from ladder_search.data.config import DataConfig
 from ladder_search.errors import SettingError, UnknownNameError
 from ladder_search.metrics import ERROR, MEASURES, Measure
 from ladder_search.nn.mean_teacher import TeacherConfig
 from ladder_search.nn.protocol import ModelConfig
 from ladder_search.training.settings import TrainingConfig
-from ladder_search.trial import DataConfig, SourceConfig, TrialSpec, build_sources
+from ladder_search.trial import SourceConfig, TrialSpec, build_sources
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,8 +186,8 @@ class Study:
 
     def is_of(self, spec: TrialSpec) -> bool:
         """Return whether a trial has this study's data set, number of labels and measure."""
-        study = (self.data.dataset, self.data.labels, self.measure)
-        return (spec.data.dataset, spec.data.labels, spec.measure) == study
+        study = (self.data.name, self.data.labels, self.measure)
+        return (spec.data.name, spec.data.labels, spec.measure) == study
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> Study:
         """Return this study with nested settings that replace its own, or raise ``UnknownNameError`` or

@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ladder_search.bundles.bundle import BundleMetrics, read_bundle, write_bundle
+from ladder_search.data.config import DataConfig
 from ladder_search.models.ladder import LadderConfig
 from ladder_search.training.settings import TrainingConfig
-from ladder_search.trial import DataConfig, TrialSpec
+from ladder_search.trial import TrialSpec
 
 sigmas = st.floats(0.0, 10.0)
 weights = st.floats(0.0, 1e7)

@@ -27,6 +27,7 @@ from ladder_search.commands.search import parse_arguments
 from ladder_search.config import as_mapping
 from ladder_search.data import cache
 from ladder_search.data.arrays import Arrays, content_digest, quiet
+from ladder_search.data.config import DataConfig
 from ladder_search.errors import DataError, LadderSearchError
 from ladder_search.final.checkpoints import TrainingState, read_progress, write_progress
 from ladder_search.final.results import FinalResult, SeedResult, read_result, write_result
@@ -39,7 +40,7 @@ from ladder_search.studies import find_study
 from ladder_search.training.checkpoint import read_member, write_member
 from ladder_search.training.pack import MemberState
 from ladder_search.training.settings import TrainingConfig
-from ladder_search.trial import DataConfig, TrialSpec
+from ladder_search.trial import TrialSpec
 from tests.properties.mutations import ANY, Mutation, kind_of_file, structure, tensors, yaml_lines
 
 TIMES = int(os.environ.get("LADDER_SEARCH_FUZZ", "1"))

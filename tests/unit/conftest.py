@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from ladder_search.data import datasets
+from ladder_search.data.config import DataConfig
 from ladder_search.data.dataset import Dataset
 from ladder_search.metrics import MEASURES
 from ladder_search.models.ladder import LadderConfig
 from ladder_search.signals import SIGNALS
 from ladder_search.studies import StopConfig, Study, Target, find_study
 from ladder_search.training.settings import TrainingConfig
-from ladder_search.trial import DataConfig, TrialSpec
+from ladder_search.trial import TrialSpec
 
 
 @pytest.fixture(autouse=True)

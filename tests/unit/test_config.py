@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pytest
 
-from ladder_search.config import as_mapping, build, in_range, merge, parse_assignments, read_yaml
+from ladder_search.config import as_mapping, build, in_range, merge, optional, parse_assignments, read_yaml
 from ladder_search.errors import SettingError, UnknownNameError
 
 
@@ -392,3 +392,15 @@ def test_out_of_range(value: float) -> None:
 def test_out_of_range_with_a_remedy_of_its_own() -> None:
     with pytest.raises(SettingError, match=r"lr must lie in \[0, inf\], got -1; drop the sign\."):
         in_range("lr", -1, 0, float("inf"), remedy="drop the sign")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Grown:
+    old: int = 1
+    new: str | None = optional(None)
+
+
+def test_a_field_that_was_added_is_written_once_it_is_changed() -> None:
+    assert as_mapping(_Grown()) == {"old": 1}
+    assert as_mapping(_Grown(new="x")) == {"old": 1, "new": "x"}
+    assert build(_Grown, {"old": 1}) == _Grown()

@@ -175,4 +175,4 @@ def test_draws_that_hold_out_other_images_share_no_whitening() -> None:
 def test_objects_of_images_must_suit_the_family(study: str, settings_: dict[str, Any], rule: str) -> None:
     spec = STUDIES[study].trial().changed(settings_)
     with pytest.raises(SettingError, match=rule):
-        spec.check_fits(datasets.load(spec.data.dataset))
+        spec.check_fits(datasets.load(spec.data))

@@ -16,6 +16,7 @@ from ladder_search.analysis.result import part_of
 from ladder_search.bundles.bundle import Bundle, BundleMetrics
 from ladder_search.config import as_mapping, build
 from ladder_search.data import datasets
+from ladder_search.data.config import DataConfig
 from ladder_search.data.drawing import VALIDATION, part_key, partners
 from ladder_search.errors import CheckpointError, SettingError
 from ladder_search.models.rtagger import RTaggerConfig
@@ -26,7 +27,7 @@ from ladder_search.report.analyses import ANALYSES, find_analysis
 from ladder_search.report.analyses.grouping import GROUPING
 from ladder_search.training.feeding import training_feed
 from ladder_search.training.settings import TrainingConfig
-from ladder_search.trial import DataConfig, TrialSpec
+from ladder_search.trial import TrialSpec
 
 CPU = torch.device("cpu")
 SHAPES = TaggerConfig(widths=(30, 12), groups=3, iterations=2, evaluation_iterations=3, segments=3)
@@ -68,7 +69,7 @@ def bundle_of(kind: str, steps: int = 6) -> Bundle:
 @cache
 def found_in(kind: str) -> Groups:
     bundle = bundle_of(kind)
-    dataset = datasets.load(bundle.spec.data.dataset)
+    dataset = datasets.load(bundle.spec.data)
     settings, chosen = choose(bundle, dataset, part_of(bundle, test=False), GroupingAnalysisConfig(rows=3), 3)
     return look(bundle, dataset, chosen, settings, CPU)
 
@@ -76,7 +77,7 @@ def found_in(kind: str) -> Groups:
 @pytest.mark.parametrize("kind", KINDS)
 def test_scores_are_those_that_the_network_is_judged_by(kind: str) -> None:
     bundle, found = bundle_of(kind), found_in(kind)
-    dataset = datasets.load(bundle.spec.data.dataset)
+    dataset = datasets.load(bundle.spec.data)
     member = bundle.spec.member(dataset)
     feed = training_feed(member, dataset, CPU)
     # The same hundred rows together, because evaluations have the statistics of their batch.
@@ -104,7 +105,7 @@ def test_scores_are_those_that_the_network_is_judged_by(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_drawn_images_are_those_of_the_data_and_of_the_trace(kind: str) -> None:
     bundle, found = bundle_of(kind), found_in(kind)
-    dataset = datasets.load(bundle.spec.data.dataset)
+    dataset = datasets.load(bundle.spec.data)
     assert dataset.grouped is not None and len(found.shown) == 3
     scene = dataset.grouped.scene
     for one in found.shown:

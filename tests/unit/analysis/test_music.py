@@ -13,13 +13,14 @@ from ladder_search.analysis.music import MusicConfig, PianoRolls, choose, look, 
 from ladder_search.analysis.result import part_of
 from ladder_search.bundles.bundle import Bundle, BundleMetrics
 from ladder_search.config import as_mapping, build
+from ladder_search.data.config import DataConfig
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.music import KEYS, MusicCorpus, as_dataset
 from ladder_search.errors import CheckpointError, SettingError
 from ladder_search.models.recurrent import RecurrentConfig
 from ladder_search.models.sequence import SequenceConfig
 from ladder_search.training.settings import TrainingConfig
-from ladder_search.trial import DataConfig, TrialSpec
+from ladder_search.trial import TrialSpec
 from tests.unit.data.music_nll import markov_nll
 
 CPU = torch.device("cpu")

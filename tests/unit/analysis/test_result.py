@@ -23,12 +23,13 @@ from ladder_search.analysis.result import (
 )
 from ladder_search.bundles.bundle import Bundle, BundleMetrics
 from ladder_search.data import datasets
+from ladder_search.data.config import DataConfig
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.splits import make_split
 from ladder_search.errors import CheckpointError, SettingError, StudyFolderError
 from ladder_search.models.ladder import LadderConfig
 from ladder_search.training.settings import TrainingConfig
-from ladder_search.trial import DataConfig, TrialSpec
+from ladder_search.trial import TrialSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

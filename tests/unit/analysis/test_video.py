@@ -18,6 +18,7 @@ from ladder_search.analysis.video import ShownSequence, Video, VideoConfig, choo
 from ladder_search.bundles.bundle import Bundle, BundleMetrics
 from ladder_search.config import as_mapping, build
 from ladder_search.data import datasets
+from ladder_search.data.config import DataConfig
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.occluded_bounds import prediction_bounds
 from ladder_search.errors import CheckpointError, SettingError
@@ -26,7 +27,7 @@ from ladder_search.nn.mean_teacher import TeacherConfig
 from ladder_search.training.feeding import training_feed
 from ladder_search.training.feeds import MovingDigits
 from ladder_search.training.settings import TrainingConfig
-from ladder_search.trial import DataConfig, TrialSpec
+from ladder_search.trial import TrialSpec
 
 CPU = torch.device("cpu")
 LEVELS = ("conv:3:3:2 lstm:3:3", "conv:4:3:2 dense-lstm:8")

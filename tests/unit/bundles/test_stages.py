@@ -16,12 +16,13 @@ from ladder_search.bundles.bundle import read_bundle
 from ladder_search.bundles.shelf import Shelf, check_same_bundles, list_stages
 from ladder_search.bundles.stages import Stage, stage_tags, stages_of
 from ladder_search.data import datasets
+from ladder_search.data.config import DataConfig
 from ladder_search.errors import ResourceError, SettingError
 from ladder_search.final.training import settings_digest
 from ladder_search.models.ladder import LadderConfig
 from ladder_search.models.progressive import ProgressiveConfig
 from ladder_search.training.settings import TrainingConfig
-from ladder_search.trial import DataConfig, SourceConfig, TrialSpec
+from ladder_search.trial import SourceConfig, TrialSpec
 
 WIDTHS = (64, 20, 10)
 

@@ -19,6 +19,7 @@ from ladder_search import cli
 from ladder_search.bundles.bundle import BundleMetrics, read_bundle, write_bundle
 from ladder_search.commands import sending
 from ladder_search.data import datasets
+from ladder_search.data.config import DataConfig
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.music import KEYS, MusicCorpus, as_dataset
 from ladder_search.models import FAMILIES
@@ -30,7 +31,7 @@ from ladder_search.report.analyses import ANALYSES
 from ladder_search.studies import find_study
 from ladder_search.tracking import MetricPoint, NullTracker
 from ladder_search.training.settings import TrainingConfig
-from ladder_search.trial import DataConfig, SourceConfig, TrialSpec
+from ladder_search.trial import SourceConfig, TrialSpec
 
 WIDTHS = (64, 20, 15, 10)
 

@@ -408,7 +408,8 @@ from ladder_search.data.dataset import Dataset
 from ladder_search.final.training import train_final
 from ladder_search.models.ladder import LadderConfig
 from ladder_search.training.settings import TrainingConfig
-from ladder_search.trial import DataConfig, TrialSpec
+from ladder_search.data.config import DataConfig
+from ladder_search.trial import TrialSpec
 x, y = np.random.default_rng(0).integers(0, 17, (200, 64)).astype(np.uint8), np.arange(200, dtype=np.uint8) % 10
 data = Dataset(
     name="digits", train_x=x, train_y=y, test_x=x, test_y=y, full_scale=16.0, n_classes=10, digest="0" * 64

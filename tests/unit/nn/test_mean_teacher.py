@@ -54,7 +54,7 @@ def spec_of(**changes: Any) -> TrialSpec:
 
 
 def pack_of(spec: TrialSpec, slots: int = 1, *, compiled: bool = False) -> Pack:
-    return spec.pack(datasets.load(spec.data.dataset), slots=slots, compiled=compiled, device=torch.device("cpu"))
+    return spec.pack(datasets.load(spec.data), slots=slots, compiled=compiled, device=torch.device("cpu"))
 
 
 def taught(spec: TrialSpec) -> Taught:
@@ -195,7 +195,7 @@ def _labelled(pack: Pack) -> torch.Tensor:
 @pytest.mark.parametrize("changes", [{}, RECURRENT], ids=["ladder", "recurrent"])
 def test_a_member_with_averages_goes_on_from_its_checkpoint(changes: dict[str, Any], tmp_path: Path) -> None:
     spec = spec_of(**merge(changes, {"teacher": {"statistics": "averaged"}}))
-    dataset = datasets.load(spec.data.dataset)
+    dataset = datasets.load(spec.data)
     pack = pack_of(spec)
     pack.join(spec.member(dataset))
     pack.run(3)
@@ -231,7 +231,7 @@ def test_a_checkpoint_without_averages_is_of_another_teacher(tmp_path: Path) -> 
 def test_a_recurrent_teacher_averages_over_frames(normalisation: str) -> None:
     """Every norm of the teacher, of encoder and decoder, goes a share of its way to what the step's frames had."""
     spec = spec_of(**merge(RECURRENT, {"model": {"normalisation": normalisation}}))
-    dataset = datasets.load(spec.data.dataset)
+    dataset = datasets.load(spec.data)
     pack, member = pack_of(spec), spec.member(dataset)
     pack.join(member)
     feed = training_feed(spec.member(dataset), dataset, torch.device("cpu"))

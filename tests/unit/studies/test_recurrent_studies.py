@@ -104,6 +104,6 @@ def test_a_search_on_music_gives_everybody_a_third_of_the_time(corpus: str, kind
     study = STUDIES[f"{corpus}-{kind}"]
     if datasets.state(study.data.dataset) != PRESENT:
         pytest.skip(f"{study.data.dataset} is not here")
-    steps = study.trial().member(datasets.load(study.data.dataset)).total_steps
+    steps = study.trial().member(datasets.load(study.data)).total_steps
     assert study.stop.first_rung_steps == pytest.approx(steps / 3, rel=0.06)
     assert study.training.labelled_batch == (1 if "tcn" in kind else 16)

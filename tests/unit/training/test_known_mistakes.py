@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from ladder_search.data import datasets
+from ladder_search.data.config import DataConfig
 from ladder_search.data.splits import make_split
 from ladder_search.data.streams import LABELLED, BatchStream
 from ladder_search.metrics import LEARNING_RATE, TEST_ERROR
@@ -20,7 +21,7 @@ from ladder_search.nn.protocol import Batch
 from ladder_search.studies import STUDIES
 from ladder_search.training.pack import MemberSpec, Pack, TrainingData
 from ladder_search.training.settings import TrainingConfig
-from ladder_search.trial import DataConfig, TrialSpec
+from ladder_search.trial import TrialSpec
 
 SMALL = {"widths": (64, 12, 10), "noise_std": (0.3,) * 3, "lambda_": (1.0, 1.0, 1.0)}
 

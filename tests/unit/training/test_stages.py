@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from ladder_search.data.config import DataConfig
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.datasets import load
 from ladder_search.errors import CheckpointError
@@ -15,7 +16,7 @@ from ladder_search.models.progressive import ProgressiveConfig
 from ladder_search.nn.protocol import SOURCES
 from ladder_search.training.pack import Pack
 from ladder_search.training.settings import TrainingConfig
-from ladder_search.trial import DataConfig, SourceConfig, TrialSpec
+from ladder_search.trial import SourceConfig, TrialSpec
 
 WIDTHS = (64, 20, 15, 10)
 CPU = torch.device("cpu")
