@@ -147,6 +147,28 @@ def read_yaml(text: str, *, what: str = "the file") -> Any:
         ) from error
 
 
+def write_yaml(mapping: Mapping[str, Any]) -> str:
+    """Return plain data as a YAML document from which ``read_yaml`` reads equal data."""
+    import yaml
+
+    class CoreDumper(yaml.SafeDumper):
+        """Quotes each text that the core schema would read as another type."""
+
+        yaml_implicit_resolvers = _core_schema().yaml_implicit_resolvers
+
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+        def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> Any:
+            return super().represent_sequence(tag, sequence, flow_style=True)
+
+    CoreDumper.add_representer(list, CoreDumper.represent_list)
+    text: str = yaml.dump(
+        dict(mapping), Dumper=CoreDumper, sort_keys=False, default_flow_style=False, allow_unicode=True, width=100
+    )
+    return text
+
+
 def check_yaml(text: str) -> None:
     """Raise ``yaml.YAMLError`` if a document has tags, aliases or directives, or is nested deeper than ``DEPTH_LIMIT``.
 

@@ -13,7 +13,7 @@ from ladder_search import wording
 from ladder_search.metrics import Measure
 from ladder_search.record.trial import TrialRecord, TrialState
 from ladder_search.studies.study import Study, Target
-from ladder_search.wording import BASELINE, PUBLISHED, finite
+from ladder_search.wording import BASELINE, OWN, finite
 
 STATES: tuple[TrialState, ...] = get_args(TrialState)
 
@@ -26,8 +26,10 @@ class SearchSummary:
     counts: dict[TrialState, int]
     suggestion: TrialRecord | None
     """Best COMPLETE suggestion of the sampler, or None."""
+    own: str
+    """Word for the study's own configuration: "published" or "proposed"."""
     published: float | None
-    """Error of the published configuration; None if it is not COMPLETE."""
+    """Error of the study's own configuration; None if it is not COMPLETE."""
     baseline: float | None
     """Error of the supervised baseline; None if it is not COMPLETE."""
     target: Target | None
@@ -77,7 +79,8 @@ def summary(study: Study, records: Sequence[TrialRecord]) -> SearchSummary:
         measure=study.measure,
         counts={state: sum(record.state == state for record in records) for state in STATES},
         suggestion=next((record for record in ranked if not record.is_reference), None),
-        published=errors.get(PUBLISHED),
+        own=study.own,
+        published=next((errors[name] for name in OWN if name in errors), None),
         baseline=errors.get(BASELINE),
         target=study.target,
     )

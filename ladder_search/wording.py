@@ -9,7 +9,8 @@ from typing import Any, TypeGuard
 
 from ladder_search import metrics
 from ladder_search.metrics import Measure
-from ladder_search.record.trial import PUBLISHED as PUBLISHED
+from ladder_search.record.trial import OWN as OWN
+from ladder_search.record.trial import PROPOSED as PROPOSED
 from ladder_search.record.trial import TrialRecord
 
 BASELINE = "supervised baseline"

@@ -11,7 +11,7 @@ from ladder_search.errors import SettingError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    text = "studies on one data set; transfer is measured against the first"
+    text = "studies or study files on one data set; transfer is measured against the first"
     parser.add_argument("study", nargs="+", type=place, help=text)
     add_training(parser, epochs="length of the schedules (default: the studies' own)")
     add_output(parser, "folder of curves and results (default: ROOT/comparisons/DATA)")
@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ladder_search.reproduction.learning import Learning
     from ladder_search.studies import find_study
 
-    studies = [find_study(name) for name in dict.fromkeys(arguments.study)]
+    studies = [find_study(name, arguments.root) for name in dict.fromkeys(arguments.study)]
     if len(studies) < 2 or len({study.data.name for study in studies}) > 1:
         names = ", ".join(f"{study.name} on {study.data.name}" for study in studies)
         raise SettingError(f"a comparison is of two studies or more on the same data, got {names}; name others.")

@@ -8,12 +8,12 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ladder_search import environment
-from ladder_search.commands.command_line import add_root
+from ladder_search.commands.command_line import add_root, place
 from ladder_search.console import Console
 from ladder_search.cores import usable_cores
 from ladder_search.disk.features import CONSEQUENCES, lacking
@@ -29,7 +29,11 @@ PACKAGES = (
 )  # fmt: skip
 WORKS, LACKS, FAILS = ("works", "green"), ("lacks", "yellow"), ("fails", "red")
 
-add_arguments = add_root
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    text = "studies or study files whose settings and data are checked too"
+    parser.add_argument("study", nargs="*", type=place, help=text)
+    add_root(parser)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +47,13 @@ class Finding:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    return examine(Console(), arguments.root)
+    return examine(Console(), arguments.root, arguments.study)
 
 
-def examine(console: Console, root: Path) -> int:
+def examine(console: Console, root: Path, studies: Sequence[str] = ()) -> int:
     """Print all findings; return 0 if everything that a search needs works, else 1."""
     broken = 0
-    checks = (lambda: _root(root), lambda: _file_system(root), lambda: _store(root))
+    checks = (lambda: _studies(root, studies), lambda: _root(root), lambda: _file_system(root), lambda: _store(root))
     for look in (_python, _packages, _devices, _compiler, _variables, _data, *checks, _cluster, _launcher):
         for finding in look():
             broken += not finding.works
@@ -106,6 +110,22 @@ def _data() -> Iterator[Finding]:
             yield Finding(f"data {name}", state, remedy, optional=absent)
         except LadderSearchError as error:
             yield Finding(f"data {name}", str(error), works=False)
+
+
+def _studies(root: Path, names: Sequence[str]) -> Iterator[Finding]:
+    """Check the named studies, and those of files that were searched in ``root``."""
+    from ladder_search.data import datasets
+    from ladder_search.data.dataset import ABSENT
+    from ladder_search.studies import definitions, find_study
+
+    for name in dict.fromkeys((*names, *definitions(root))):
+        try:
+            study = find_study(name, root)
+            state = datasets.state(study.data)
+            remedy = f"data of the study must be there before it is searched: {study.data.name}"
+            yield Finding(f"study {study.name}", f"its data are {state}", remedy * (state == ABSENT), state != ABSENT)
+        except LadderSearchError as error:
+            yield Finding(f"study {name}", str(error), works=False)
 
 
 def _variables() -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from ladder_search.console import Console
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", type=place, help="study folder, its name, or a study: then its latest search")
+    parser.add_argument("study", type=place, help="study folder, its name, or a study or its file: its latest search")
     parser.add_argument("--top", type=number(), default=1, metavar="N", help="number of configurations")
     add_output(parser, "folder of the bundles", Path("configs"))
     add_root(parser)
@@ -22,14 +22,12 @@ def run(arguments: argparse.Namespace) -> None:
     from ladder_search.data import datasets
     from ladder_search.data.config import DataConfig
     from ladder_search.record.folder import find_folder
-    from ladder_search.studies import find_study
+    from ladder_search.studies import study_of
 
     folder = find_folder(arguments.root, arguments.study)
     description = folder.description()
     data = description.get("study", {}).get("data", {})  # including overridden settings
-    dataset = datasets.load(
-        build(DataConfig, data, where="data") if data else find_study(description["settings"]["study"]).data
-    )
+    dataset = datasets.load(build(DataConfig, data, where="data") if data else study_of(description["settings"]).data)
     console = Console()
     for path in export_top(folder, top=arguments.top, output=arguments.output, dataset=dataset):
         console.say(f"{path}")

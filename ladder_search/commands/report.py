@@ -10,7 +10,7 @@ from ladder_search.console import Console
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    text = "searches, reproductions, or studies: their latest (default: all in the root folder)"
+    text = "searches, reproductions, or studies and their files: the latest (default: all in the root folder)"
     parser.add_argument("name", nargs="*", type=place, help=text)
     add_output(parser, "folder of the report", Path("report"))
     text = "write the table of all published rows, made from the kept results in FOLDER, to OUTPUT/rows.md instead"

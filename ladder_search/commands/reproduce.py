@@ -18,7 +18,7 @@ TABLE = "reproduction.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", nargs="+", type=place, help="studies; each becomes a group of rows of the table")
+    parser.add_argument("study", nargs="+", type=place, help="studies or study files; each becomes a group of rows")
     text = "number of found configurations that compete"
     parser.add_argument("--contenders", type=number(least=0), default=3, metavar="N", help=text)
     add_training(parser, epochs="a shorter schedule, marked as reduced: no verdict on the target")
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ladder_search.reproduction.table import table, table_json
     from ladder_search.studies import find_study
 
-    studies = [find_study(name) for name in dict.fromkeys(arguments.study)]
+    studies = [find_study(name, arguments.root) for name in dict.fromkeys(arguments.study)]
     device = find_device(arguments.device)
     output = arguments.output or arguments.root / FOLDER
     console = Console()

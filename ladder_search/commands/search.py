@@ -56,7 +56,12 @@ _OPTIONS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``search.py``; options that are not given are absent from the parsed arguments."""
     parser.epilog = "Example: python search.py mnist-100-full --trials 64 --gpus-per-trial 0.25 --set training.lr=0.001"
-    parser.add_argument("study", nargs="?", default=argparse.SUPPRESS, help="a row of `ladder-search studies`")
+    parser.add_argument(
+        "study",
+        nargs="?",
+        default=argparse.SUPPRESS,
+        help="a row of `ladder-search studies`, or a study file: NAME.yaml",
+    )
     hints = get_type_hints(SearchSettings)
     defaults = {field.name: field.default for field in fields(SearchSettings)}
     for name, (metavar, text) in _OPTIONS.items():
@@ -112,6 +117,8 @@ def parse_arguments(arguments: Sequence[str]) -> SearchSettings:
         values["tracking"] = with_login(values["tracking"])
     if "study" not in values:
         raise SettingError(f"a search needs a study, none was given; name one, `{command_line('studies')}` lists them.")
+    if not values.get("resume"):
+        values |= _definition(values["study"], values.get("root", "results"))
     settings = build(SearchSettings, values)
     if "address" in options:
         typed = "address" in vars(parser.parse_known_args(arguments)[0])
@@ -131,9 +138,33 @@ def _expand_paths(values: dict[str, Any]) -> None:
             values[name] = expanded_address(values[name], f"--{name}")
 
 
+def _definition(study: Any, root: Any) -> dict[str, Any]:
+    """Return ``study`` and ``definition`` of the settings: for a file, its whole content."""
+    if not isinstance(study, str) or not isinstance(root, str):
+        return {"definition": None}  # refused by the settings
+    from ladder_search.studies import as_definition, find_study  # imports torch, which takes seconds
+
+    found = find_study(study, Path(root))
+    return {"study": found.name, "definition": as_definition(found) if found.proposed else None}
+
+
+def _check_file(path: str, settings: Mapping[str, Any], folder: Path) -> str:
+    """Return the name of the study of a file; raise ``SettingError`` unless it is still that of the search."""
+    from ladder_search.studies import as_definition, difference, find_study
+
+    study = find_study(path)
+    if study.name == settings["study"] and (changed := difference(settings["definition"] or {}, as_definition(study))):
+        raise SettingError(
+            f"a resumed search keeps its study, and in {path} {changed}; resume by --resume --name {folder.name}, "
+            "which uses the copy in the study folder, or start a new search."
+        )
+    return study.name
+
+
 def _as_begun(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of the search to resume, updated by the settings that a resume may change."""
     from ladder_search.driver.storage import lasting  # imports Ray, which takes seconds that --help saves
+    from ladder_search.studies import is_study_file
 
     root, name = Path(lasting(given.get("root", "results"))), given.get("name")
     if name is None and "study" not in given:
@@ -147,6 +178,8 @@ def _as_begun(given: Mapping[str, Any]) -> dict[str, Any]:
             f"{folder.path / 'study.json'} must hold the settings of a search: {str(error)[:300].rstrip('.')}; restore "
             "it or start anew."
         ) from error
+    if isinstance(given.get("study"), str) and is_study_file(given["study"]):
+        given = {**given, "study": _check_file(given["study"], settings, folder.path)}
     for field_name in ("tracking", "storage"):
         if settings[field_name]:
             settings[field_name] = absolute_place(settings[field_name], folder.path.parent)
@@ -182,6 +215,8 @@ def _read_file(path: str) -> dict[str, Any]:
             f"--config must hold settings, {path} holds {type(settings).__name__}; write name: value lines."
         )
     values = {str(name).replace("-", "_"): value for name, value in settings.items()}
+    if "definition" in values:
+        raise SettingError(f"--config names a study or a study file, {path} has a definition; write study: NAME.yaml.")
     overrides = values.pop("set", None)  # name of the option
     if overrides is not None and "overrides" not in values:
         values["overrides"] = overrides

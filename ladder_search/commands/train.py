@@ -18,7 +18,7 @@ SECTIONS = ("data", "model", "training", "teacher", "sources")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    text = "a bundle's folder, or a study: then its published configuration"
+    text = "a bundle's folder, or a study or its file: then its own configuration"
     parser.add_argument("bundle", type=place, help=text)
     add_training(parser, epochs="length of the schedule (default: the configuration's own)")
     text = "override a setting, for example model.dropout=0.3"
@@ -38,19 +38,21 @@ def run(arguments: argparse.Namespace) -> None:
     from ladder_search.final.training import confirmation_seeds, seeds_of, train_final
     from ladder_search.reproduction.contenders import seeds_of_searches
     from ladder_search.statistics import LEVEL, Verdict
-    from ladder_search.studies import STUDIES
+    from ladder_search.studies import STUDIES, find_study, is_study_file, own_studies
 
     device = find_device(arguments.device)
     store = open_store(arguments)
     source = Path(arguments.bundle)
-    if _is_bundle(arguments.bundle):
+    own = own_studies(arguments.root)
+    name, study = source.name, None
+    if _is_bundle(arguments.bundle) and not is_study_file(arguments.bundle):
         bundle = read_bundle(source)
-        spec, study = bundle.spec, STUDIES.get(bundle.study)
-    elif arguments.bundle in STUDIES:
-        study = STUDIES[arguments.bundle]
-        spec = study.trial()
+        spec, study = bundle.spec, STUDIES.get(bundle.study) or own.get(bundle.study)
+    elif is_study_file(arguments.bundle) or arguments.bundle in {**STUDIES, **own}:
+        study = find_study(arguments.bundle, arguments.root)
+        spec, name = study.trial(), study.name
     else:
-        raise UnknownNameError("bundle or study", arguments.bundle, STUDIES)
+        raise UnknownNameError("bundle or study", arguments.bundle, {**STUDIES, **own})
     used = seeds_of(spec) if study is None else seeds_of(spec) | seeds_of_searches(study, arguments.root)
     changes = parse_assignments(arguments.set)
     for section in changes:
@@ -59,7 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
     spec = spec.changed(changes, epochs=arguments.epochs)
     dataset = datasets.load(spec.data)
     console = Console()
-    output = arguments.output or Path("final") / source.name
+    output = arguments.output or Path("final") / name
     with reporting(console) as reporter:
         result = train_final(
             spec,
@@ -73,7 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
             curve_every=arguments.curve,
         )
         write_result(output, result)
-    record(result, output, name=source.name, store=store, console=console)
+    record(result, output, name=name, store=store, console=console)
     for line in result.lines():
         console.say(line)
     if result.verdict in get_args(Verdict):

@@ -40,7 +40,7 @@ class ParentRun:
         self._tracker.start_run(
             self._key,
             name=self._folder.path.name,
-            params={name: str(value) for name, value in settings.items() if name != "resume"},
+            params={name: str(value) for name, value in settings.items() if name not in ("resume", "definition")},
             tags={
                 **tags,
                 **as_tags(provenance),

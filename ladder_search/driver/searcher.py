@@ -25,7 +25,7 @@ from ladder_search.record.trial import identity, key_of
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FixedPoint:
     name: str
-    """"published" or "supervised baseline", which are never stopped; "" for an ordinary suggestion."""
+    """"published" or "proposed", or "supervised baseline", which are never stopped; "" for an ordinary suggestion."""
     settings: dict[str, Any]
     params: dict[str, Any] | None
     """Flat parameters if the point lies in the space, so that the sampler learns from it; None otherwise."""

@@ -25,7 +25,9 @@ class SearchSettings:
     """Settings of one search: the study, the number of trials, resources and locations."""
 
     study: str
-    """Row of ``studies.STUDIES``."""
+    """Row of ``studies.STUDIES``, or name of the study that ``definition`` describes."""
+    definition: Mapping[str, Any] | None = None
+    """The whole study as its file defines it, with absolute paths; none for a row of the table."""
     trials: int = 24
     """Number of configurations to try, including the paper's and the supervised baseline."""
     draws: int = 1
@@ -144,11 +146,11 @@ class SearchSettings:
 
     def resolved_study(self) -> Study:
         """Return the study with ``--set`` and ``--epochs`` applied; raise ``LadderSearchError`` if they are invalid."""
-        from ladder_search.studies import find_study  # imports torch, which takes seconds
+        from ladder_search.studies import study_of  # imports torch, which takes seconds
 
         overrides = dict(self.overrides)
         if self.epochs is not None:
             overrides = merge(overrides, {"training": {"epochs": self.epochs}})
-        study = find_study(self.study).with_overrides(overrides)
+        study = study_of({"study": self.study, "definition": self.definition}).with_overrides(overrides)
         self.resolved(study.trial().request(), has_gpus=False)  # checks the shares before Ray starts
         return study

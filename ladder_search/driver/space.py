@@ -13,9 +13,9 @@ from ladder_search.config import as_mapping
 from ladder_search.driver.searcher import FixedPoint
 from ladder_search.errors import SettingError
 from ladder_search.record.trial import identity
-from ladder_search.studies import Study, find_study
+from ladder_search.studies import Study, baseline_of
 from ladder_search.trial import TrialSpec
-from ladder_search.wording import BASELINE, PUBLISHED
+from ladder_search.wording import BASELINE
 
 ENUMERATED = 1000
 """Number of configurations up to which a finite space is enumerated; larger ones are sampled until a new one is
@@ -62,9 +62,9 @@ class SearchSpace:
         The first two have names and are never stopped; the others are ordinary suggestions.
         """
         params = self._space.published(self._base, self._options)
-        points = [FixedPoint(name=PUBLISHED, settings=self._own.as_mapping(), params=params)]
-        if self._study.baseline is not None:
-            baseline = find_study(self._study.baseline)
+        points = [FixedPoint(name=self._study.own, settings=self._own.as_mapping(), params=params)]
+        baseline = baseline_of(self._study)
+        if baseline is not None:
             spec = replace(
                 self._own,
                 model=baseline.model.on_network_of(self._own.model),

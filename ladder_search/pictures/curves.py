@@ -16,7 +16,7 @@ from ladder_search.pictures.canvas import Picture
 from ladder_search.pictures.trials import Trials
 from ladder_search.record.trial import TrialRecord
 from ladder_search.studies.study import Target
-from ladder_search.wording import BASELINE, PUBLISHED, finite
+from ladder_search.wording import BASELINE, OWN, finite
 
 _FLOOR = 0.01
 """Smallest drawn value, in displayed units: 0.01 %."""
@@ -113,7 +113,7 @@ def _groups(trials: Trials, axis: str | None) -> list[_Group]:
 def _reference(name: str, label: str) -> _Group:
     if name == BASELINE:
         return _Group(label=label, colour=canvas.BLACK, width=1.6, dash="--")
-    if name == PUBLISHED:
+    if name in OWN:
         return _Group(label=label, colour=canvas.VERMILION, width=2.0)
     return _Group(label=label, colour=canvas.BLUE if name == "best found" else canvas.ORANGE, width=2.0)
 

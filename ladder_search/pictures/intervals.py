@@ -13,7 +13,7 @@ from ladder_search.metrics import ERROR, MEASURES, Measure
 from ladder_search.ordering.judging import JudgedOrdering
 from ladder_search.pictures import canvas
 from ladder_search.pictures.canvas import Picture
-from ladder_search.record.trial import PUBLISHED
+from ladder_search.record.trial import OWN, PROPOSED
 from ladder_search.reproduction.table import Row
 from ladder_search.studies import Target
 from ladder_search.wording import titles
@@ -65,10 +65,10 @@ def intervals(title: str, rows: Sequence[Row]) -> Picture:
 
 
 def _contender(row: Row) -> _Line:
-    published = row.name == PUBLISHED
+    own = row.name in OWN
     return _Line(
-        label="re-run" if published else f"found {row.name}",
-        colour=canvas.GREY if row.dropped else canvas.VERMILION if published else canvas.BLUE,
+        label=f"found {row.name}" if not own else PROPOSED if row.name == PROPOSED else "re-run",
+        colour=canvas.GREY if row.dropped else canvas.VERMILION if own else canvas.BLUE,
         dots=row.errors,
         mean=row.mean,
         interval=row.interval,

@@ -17,7 +17,7 @@ from ladder_search.metrics import Measure
 from ladder_search.pictures import canvas
 from ladder_search.pictures.canvas import Picture
 from ladder_search.pictures.trials import Point, Trials
-from ladder_search.wording import PUBLISHED
+from ladder_search.wording import OWN
 
 _IN_A_ROW = 8
 """Maximum number of parameters in a row, so that text stays readable."""
@@ -83,7 +83,7 @@ def _lines(picture: Picture, ax: Axes, axes: Sequence[_Axis], points: Sequence[P
         shade = _colours(trials.study.measure)((error - low) / ((high - low) or 1.0))
         style: dict[str, Any] = {"color": shade, "linewidth": thin, "alpha": 0.8 * thin}
         if why := standouts.get(point.key):
-            colour = canvas.VERMILION if why == PUBLISHED else canvas.BLUE
+            colour = canvas.VERMILION if why in OWN else canvas.BLUE
             label = f"{why}: {trials.study.measure.text(error)}"
             style = {"color": colour, "linewidth": 2.0, "zorder": 3, "label": label}
         heights = [axis.heights[place] for axis in axes]

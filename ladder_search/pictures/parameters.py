@@ -14,7 +14,7 @@ from ladder_search import wording
 from ladder_search.pictures import canvas
 from ladder_search.pictures.canvas import Picture
 from ladder_search.pictures.trials import Trials
-from ladder_search.wording import PUBLISHED
+from ladder_search.wording import OWN
 
 LEAST_TRIALS = 8
 """Minimum number of COMPLETE trials for importances, which are noise below it."""
@@ -103,7 +103,7 @@ def _slice(picture: Picture, ax: Axes, name: str, trials: Trials, *, letters: in
     ax.plot(xs, [p.error or 0.0 for p in plain], "o", ms=4, color=canvas.SKY, label="complete", **dots)
     for p in emphasised:
         why = trials.standouts[p.key]
-        marker, size, colour = ("D", 5, canvas.VERMILION) if why == PUBLISHED else ("*", 9, canvas.BLUE)
+        marker, size, colour = ("D", 5, canvas.VERMILION) if why in OWN else ("*", 9, canvas.BLUE)
         ax.plot(
             [trials.position(name, p)], [p.error or 0.0], marker, ms=size, color=colour, label=why, zorder=3, **dots
         )

@@ -13,7 +13,7 @@ from ladder_search import wording
 from ladder_search.ranking import rank
 from ladder_search.record.trial import TrialRecord, key_of
 from ladder_search.studies.study import Study
-from ladder_search.wording import BASELINE, PUBLISHED, finite
+from ladder_search.wording import BASELINE, OWN, finite
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,8 +92,8 @@ class Trials:
 
     @property
     def standouts(self) -> dict[str, str]:
-        """Key of a trial -> reason for highlighting it: "published" or "best found"."""
-        reasons = {record.key: PUBLISHED for record in self.records if record.name == PUBLISHED}
+        """Key of a trial -> reason for highlighting it: "published", "proposed" or "best found"."""
+        reasons = {record.key: record.name for record in self.records if record.name in OWN}
         return reasons | ({self.best_found.key: "best found"} if self.best_found else {})
 
     def described(self, point: Point) -> str:

@@ -197,12 +197,15 @@ def latest(description: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_folder(root: Path, name: str) -> StudyFolder:
-    """Return the study folder for ``name``: a path, a folder in ``root``, or the latest search of a study; raise
-    ``StudyFolderError`` if there is none."""
+    """Return the study folder for ``name``: a path, a folder in ``root``, or the latest search of a study or study
+    file; raise ``StudyFolderError`` if there is none."""
     for path in (Path(name), root / name):
         if (path / "study.json").is_file():
             return StudyFolder(path)
-    for folder in searches_of(root, name):
+    from ladder_search.studies import find_study, is_study_file  # imports torch, which takes seconds
+
+    study = find_study(name).name if is_study_file(name) else name
+    for folder in searches_of(root, study):
         return folder
     have = sorted(path.parent.name for path in root.glob("*/study.json"))
     searches = f"there are {', '.join(have)}" if have else "there is none yet"

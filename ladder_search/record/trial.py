@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 from ladder_search.metrics import Measure
 
-PUBLISHED = "published"
-"""Name of the trial with the paper's configuration."""
+PUBLISHED, PROPOSED = "published", "proposed"
+"""Names of the trial with the study's own configuration: that of a paper, or that of a study file."""
+OWN = (PUBLISHED, PROPOSED)
 STOPPED = "stopped with the search"
 """Reason in the record of an unfinished trial, which a resume continues."""
 _KEY = re.compile(r"t(\d{4,})")
@@ -56,7 +57,7 @@ class TrialRecord:
     """``t0007``: name in Optuna (user attribute ``key``), Ray and MLflow."""
     number: int
     name: str
-    """"published", "supervised baseline", or "" for a suggestion."""
+    """"published" or "proposed", "supervised baseline", or "" for a suggestion."""
     state: TrialState
     reason: str
     params: dict[str, Any]

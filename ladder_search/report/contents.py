@@ -9,7 +9,7 @@ from ladder_search.errors import LadderSearchError, StudyFolderError, command_li
 from ladder_search.record.folder import StudyFolder, searches_of
 from ladder_search.report.document import Search
 from ladder_search.reproduction.reproduction import FILE, FOLDER, Reproduction, read_reproduction
-from ladder_search.studies import find_study
+from ladder_search.studies import find_study, study_of
 
 
 def find_contents(
@@ -27,7 +27,7 @@ def find_contents(
             else:
                 folder = StudyFolder(path)
                 description = folder.description()
-                find_study(description["settings"]["study"])
+                study_of(description["settings"])
                 folder.read_trials()
                 searches[path.resolve()] = Search(folder=folder, description=description)
         except LadderSearchError as error:
@@ -54,7 +54,7 @@ def _named(root: Path, name: str) -> list[Path]:
             return [path]
         if path.is_dir() and (folders := _reproductions(path) or _all(path)):
             return folders
-    find_study(name)
+    name = find_study(name, root).name
     latest = [folder.path for folder in searches_of(root, name)[:1]]
     folders = [*latest, *(path for path in _reproductions(root / FOLDER) if read_reproduction(path).study == name)]
     if not folders:

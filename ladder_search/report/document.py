@@ -34,7 +34,7 @@ from ladder_search.report.leaderboard import leaderboard, summary_lines
 from ladder_search.report.rows import ROOT, cells, header, measures, rule, sentences
 from ladder_search.reproduction.reproduction import Reproduction
 from ladder_search.reproduction.table import table
-from ladder_search.studies import Study, find_study
+from ladder_search.studies import Study, study_of
 
 MARKDOWN, PAGE, PICTURES = "report.md", "report.html", "pictures"
 
@@ -171,7 +171,7 @@ def _search(pictures: Path, number: int, search: Search) -> list[str]:
 def _study(search: Search) -> Study:
     """Return the study of a search, without settings that are unknown in this version."""
     settings = search.description["settings"]
-    study, changes = find_study(settings["study"]), settings.get("overrides")
+    study, changes = study_of(settings), settings.get("overrides")
     with suppress(LadderSearchError):
         return study.with_overrides(changes) if isinstance(changes, Mapping) else study
     return study

@@ -99,14 +99,14 @@ def _standing(measure: Measure, value: float, other: float) -> str:
 
 
 def _suggestion_line(s: SearchSummary) -> str:
-    published = f"the published configuration's {s.measure.text(s.published)}"
+    published = f"the {s.own} configuration's {s.measure.text(s.published)}"
     if s.suggestion is None or s.suggestion.validation_error is None:
         stands = f"; {published} stands" if s.published is not None else ""
         return f"Best found: no suggestion ran to its end{stands}."
     error = s.suggestion.validation_error
     text = f"Best found: {s.measure.text(error)} validation {s.measure.title} ({s.suggestion.key})"
     if s.published is None:
-        return f"{text}; the published configuration has no result to compare it with."
+        return f"{text}; the {s.own} configuration has no result to compare it with."
     return f"{text}, {_standing(s.measure, error, s.published)} {published}."
 
 
@@ -114,7 +114,8 @@ def _baseline_line(study: Study, records: Sequence[TrialRecord], s: SearchSummar
     if s.baseline is None:
         if study.baseline is None and not any(record.name == BASELINE for record in records):
             return "Supervised baseline: this study has none."
-        return f"Supervised baseline{f' ({study.baseline})' if study.baseline else ''}: no result in this search."
+        name = f" ({study.baseline})" if isinstance(study.baseline, str) else ""
+        return f"Supervised baseline{name}: no result in this search."
     text = f"Supervised baseline: {s.measure.text(s.baseline)}"
     if s.best is None or s.gap_points is None:
         return f"{text}; there is no result to compare with it."

@@ -11,12 +11,11 @@ from ladder_search.console import Console
 from ladder_search.console.tables import Table
 from ladder_search.errors import command_line
 from ladder_search.metrics import MEASURES, Measure
-from ladder_search.record.trial import PUBLISHED
 from ladder_search.reproduction.race import LEVEL as RACE_LEVEL
 from ladder_search.reproduction.reproduction import Reproduction
 from ladder_search.reproduction.table import NOT_COUNTED, Row
 from ladder_search.statistics import LEVEL
-from ladder_search.wording import NOTHING
+from ladder_search.wording import NOTHING, OWN, PROPOSED
 
 ROOT = Path("results")
 """Default folder of searches."""
@@ -42,13 +41,18 @@ def cells(row: Row) -> tuple[str, ...]:
     return (
         study,
         str(row.target or "none"),
-        "re-run" if row.name == PUBLISHED else f"found {row.name}",
+        label(row),
         str(row.n) if row.n >= row.seeds else f"{row.n} of {row.seeds}",
         f"{measure.text(row.mean)}{spread}",
         interval,
         _against(row),
         row.verdict_text,
     )
+
+
+def label(row: Row) -> str:
+    """Return the name of a contender: ``re-run`` of a published one, ``proposed``, or ``found t0007``."""
+    return f"found {row.name}" if row.name not in OWN else PROPOSED if row.name == PROPOSED else "re-run"
 
 
 def sentences(rows: Sequence[Row], reproductions: Sequence[Reproduction], *, root: Path = ROOT) -> list[str]:
@@ -66,7 +70,7 @@ def sentences(rows: Sequence[Row], reproductions: Sequence[Reproduction], *, roo
         if one.precision:
             lines.append(f"{name}: matrix products of training in {one.precision}; evaluations are unaffected.")
         if part[0].target is None:
-            lines.append(f"{name}: no paper reports this experiment; found and published settings are compared.")
+            lines.append(f"{name}: no paper reports this experiment; found and {part[0].name} settings are compared.")
         elif not part[0].target.verified:
             lines.append(f"{name}: the published number could not be confirmed in a source that we could read.")
         if part[0].target is not None and part[0].target.withheld and not one.reduced:
@@ -171,7 +175,7 @@ def _against(row: Row) -> str:
 
 
 def _of_row(row: Row) -> list[str]:
-    name = f"{row.study}, {'re-run' if row.name == PUBLISHED else row.name}"
+    name = f"{row.study}, {label(row) if row.name in OWN else row.name}"
     lines = []
     if row.diverged:
         seeds = ", ".join(map(str, row.diverged))

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from ladder_search.console import Console
 from ladder_search.console.tables import Table
+from ladder_search.data.dataset import ABSENT
 from ladder_search.data.datasets import state
 from ladder_search.errors import LadderSearchError
 from ladder_search.ordering.claims import ORDERINGS
 from ladder_search.record.folder import searches_of
 from ladder_search.reproduction.reproduction import FILE, FOLDER, read_reproduction
-from ladder_search.studies import STUDIES, Study
+from ladder_search.studies import STUDIES, Study, own_studies
 from ladder_search.wording import titles
 
 
-def print_studies(console: Console, root: Path) -> None:
-    """Print the studies by paper and data set, with their results in ``root``, and the orderings."""
-    groups = {
-        study.name: (study.target.source if study.target else "no published result", study.data.name)
-        for study in STUDIES.values()
-    }
+def print_studies(console: Console, root: Path, only: Sequence[Study] = ()) -> None:
+    """Print the studies by paper and data set, with their results in ``root``, and the orderings.
+
+    Without ``only``, these are the studies of the table and those of files that were searched in ``root``.
+    """
+    listed = only or [*STUDIES.values(), *own_studies(root).values()]
+    groups = {study.name: (_source(study), study.data.name) for study in listed}
     for source, dataset in dict.fromkeys(groups.values()):
-        studies = [study for study in STUDIES.values() if groups[study.name] == (source, dataset)]
+        studies = [study for study in listed if groups[study.name] == (source, dataset)]
         target = f"target (test {titles(study.measure for study in studies)})"
         Table(
-            title=f"{source}; {dataset}: {state(dataset)}",
+            title=f"{source}; {dataset}: {_state(studies[0])}",
             header=("study", target, "what", "here"),
             rows=[(s.name, str(s.target or "none published"), s.title, _done(s, root)) for s in studies],
             left=("study", target, "what", "here"),
@@ -35,6 +38,8 @@ def print_studies(console: Console, root: Path) -> None:
             plain=True,
         ).print(console)
         console.print("")
+    if only:
+        return
     Table(
         title="Orderings, for `ladder-search ordering`",
         header=("ordering", "claims", "what"),
@@ -43,6 +48,19 @@ def print_studies(console: Console, root: Path) -> None:
         folded=("what",),
         plain=True,
     ).print(console)
+
+
+def _state(study: Study) -> str:
+    try:
+        return state(study.data)
+    except LadderSearchError:  # `doctor` says why
+        return ABSENT
+
+
+def _source(study: Study) -> str:
+    if study.target is not None:
+        return study.target.source
+    return "studies of your own" if study.proposed else "no published result"
 
 
 def _done(study: Study, root: Path) -> str:

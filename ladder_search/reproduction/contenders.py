@@ -14,7 +14,7 @@ from typing import Any
 
 from ladder_search.final.training import comparable, confirmation_seeds, seeds_of, tuning_seeds
 from ladder_search.record.folder import searches_of
-from ladder_search.record.trial import PUBLISHED, best_trials
+from ladder_search.record.trial import OWN, best_trials
 from ladder_search.studies import Study
 from ladder_search.trial import TrialSpec
 
@@ -31,7 +31,7 @@ class Contender:
     """One configuration in a reproduction, with its results so far."""
 
     name: str
-    """``published``, or the key of the search's trial."""
+    """``published`` or ``proposed``, or the key of the search's trial."""
     settings: dict[str, Any]
     """Settings of the whole trial, for ``TrialSpec.from_mapping``."""
     search: str | None = None
@@ -50,7 +50,7 @@ class Contender:
     def folder(self) -> str:
         """Folder of its final trainings, unique to its settings."""
         digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()
-        return self.name if self.name == PUBLISHED else f"{self.name}-{digest[:8]}"
+        return self.name if self.name in OWN else f"{self.name}-{digest[:8]}"
 
     @property
     def errors(self) -> dict[int, float]:
@@ -70,7 +70,7 @@ def find_contenders(study: Study, root: Path, most: int, epochs: int, precision:
     labels, without duplicates. Raise ``StudyFolderError`` if a trial's record is damaged.
     """
     training = {"epochs": epochs, **({"precision": precision} if precision else {})}
-    published = _contender(PUBLISHED, study.trial(), training)
+    published = _contender(study.own, study.trial(), training)
     for folder in searches_of(root, study.name) if most else ():
         contenders: list[Contender] = []
         for record in best_trials(folder.read_trials(), study.measure):

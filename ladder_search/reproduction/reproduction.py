@@ -40,11 +40,11 @@ from ladder_search.final.folder import held
 from ladder_search.final.results import write_result
 from ladder_search.final.training import EpochReport, train_final
 from ladder_search.provenance import collect
-from ladder_search.record.trial import PUBLISHED
+from ladder_search.record.trial import OWN
 from ladder_search.reproduction import race
 from ladder_search.reproduction.contenders import Contender, Outcome, find_contenders, fresh_seeds
 from ladder_search.statistics import look_level
-from ladder_search.studies import Study, find_study
+from ladder_search.studies import Study, as_definition, study_of
 
 FORMAT = "ladder-search race 2"
 _FORMAT_1 = "ladder-search race 1"
@@ -74,15 +74,22 @@ class Reproduction:
     """Processor time of all calls; None if an earlier version, which did not measure it, trained a part."""
     commits: tuple[str, ...] = ()
     """Commits of the code that trained, oldest first; "+" marks a changed working tree."""
+    definition: dict[str, Any] | None = None
+    """The study as its file defines it; None for a study of the table."""
     tables: tuple[dict[str, int], ...] = ()
     """Contender's folder -> its seeds, for every table of this reproduction."""
     overspent_tables: int = 0
     """Number of tables tested by an earlier version, at levels that sum to more than 5 %."""
 
     @property
+    def of(self) -> Study:
+        """The reproduced study."""
+        return study_of({"study": self.study, "definition": self.definition})
+
+    @property
     def reduced(self) -> bool:
         """Whether the schedule is shorter than the published one, which precludes a verdict on the published number."""
-        return self.epochs < find_study(self.study).training.epochs
+        return self.epochs < self.of.training.epochs
 
     @property
     def complete(self) -> bool:
@@ -111,15 +118,15 @@ class Reproduction:
     def after_look(self, look: int, count: int) -> Reproduction:
         """Return the race after its ``look``-th look, at ``count`` seeds, with dropped contenders marked."""
         seeds = set(self.seeds[:count])
-        loss = find_study(self.study).measure.loss
+        loss = self.of.measure.loss
         errors = {c.name: {s: loss(e) for s, e in c.errors.items() if s in seeds} for c in self.contenders}
         racing = [c.name for c in self.contenders if not c.dropped]
-        beaten = race.dropped(errors, racing, PUBLISHED, look, len(self.contenders) - 1)
+        beaten = race.dropped(errors, racing, self.contenders[0].name, look, len(self.contenders) - 1)
 
         def judged(contender: Contender) -> Contender:
             if contender.name in beaten:
                 return replace(contender, dropped=f"worse than {beaten[contender.name]}")
-            if contender.name in racing and contender.name != PUBLISHED and not errors[contender.name]:
+            if contender.name in racing and contender.name not in OWN and not errors[contender.name]:
                 return replace(contender, dropped="every seed diverged")
             return contender
 
@@ -171,6 +178,7 @@ class Race:
             contenders=find_contenders(study, root, contenders, epochs, precision),
             precision=precision,
             cpu_seconds=0.0,
+            definition=as_definition(study) if study.proposed else None,
         )
         self.reproduction = reproduction if earlier is None else _continued(earlier, reproduction, folder)
 
@@ -284,9 +292,9 @@ def read_reproduction_file(path: Path) -> Reproduction:
     with refused(path, "be a reproduction", remedy):
         raw = read_document(path, FORMAT, _FORMAT_1)
         reproduction = build(Reproduction, raw) if raw.pop("format") == FORMAT else _of_format_1(raw)
-        find_study(reproduction.study)
-        if not reproduction.contenders or reproduction.contenders[0].name != PUBLISHED:
-            raise ValueError("its first contender must be the published configuration")
+        reproduction.of  # noqa: B018  # an unknown study is found now
+        if not reproduction.contenders or reproduction.contenders[0].name not in OWN:
+            raise ValueError("its first contender must be the study's own configuration")
         for contender in reproduction.contenders:
             contender.spec  # noqa: B018  # settings that are none are found now
     return reproduction
@@ -324,7 +332,7 @@ def _continued(earlier: Reproduction, given: Reproduction, folder: Path) -> Repr
         "kind of device": (earlier.device, given.device),
         "data": (earlier.data_digest[:12], given.data_digest[:12]),
         "seeds": (list(earlier.seeds[:common]), list(given.seeds[:common])),
-        "published settings": (earlier.contenders[0].settings, given.contenders[0].settings),
+        f"{given.contenders[0].name} settings": (earlier.contenders[0].settings, given.contenders[0].settings),
     }
     for what, (old, new) in rules.items():
         if old != new:

@@ -16,11 +16,11 @@ from typing import Any, Literal
 
 from ladder_search.config import as_mapping
 from ladder_search.metrics import Measure
-from ladder_search.record.trial import PUBLISHED
+from ladder_search.record.trial import OWN
 from ladder_search.reproduction.contenders import Contender
 from ladder_search.reproduction.reproduction import Reproduction
 from ladder_search.statistics import AgainstTarget, Summary, Verdict, holm, look_level, paired
-from ladder_search.studies import Target, find_study
+from ladder_search.studies import Target
 
 FORMAT = "ladder-search reproduction 2"
 
@@ -46,7 +46,7 @@ class Row:
     precision: str
     """Precision of the products in training; "": that of each configuration."""
     name: str
-    """``published``, or the key of the search's trial."""
+    """``published`` or ``proposed``, or the key of the search's trial."""
     search: str | None
     target: Target | None
     seeds: int
@@ -143,14 +143,14 @@ def _holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def _test(reproduction: Reproduction, contender: Contender) -> _Tested:
-    target, summary = find_study(reproduction.study).target, _summary(contender)
+    target, summary = reproduction.of.target, _summary(contender)
     testable = target is not None and not target.withheld and not reproduction.reduced
     against = AgainstTarget.of(summary, target) if testable and summary and target and not contender.dropped else None
     p_target, p_margin = (against.p, against.p_margin) if against else ((1.0, 1.0) if testable else (None, None))
     difference = p_difference = None
     published = reproduction.contenders[0].errors
     common = sorted(contender.errors.keys() & published.keys())
-    if contender.name != PUBLISHED:
+    if contender.name not in OWN:
         pairs = [[errors[seed] for seed in common] for errors in (contender.errors, published)]
         p_difference = 1.0 if contender.dropped else paired(*pairs)
         difference = Summary.of(pairs[0]).mean - Summary.of(pairs[1]).mean if common else None
@@ -169,7 +169,7 @@ def _row(reproduction: Reproduction, tests: Sequence[_Tested], place: int) -> Ro
     corrected, number = _corrected(tests), reproduction.table_number
     tested, level = corrected[place], None if number is None else look_level(number)
     contender, comparable = tested.contender, tested.against is not None
-    study, summary = find_study(reproduction.study), _summary(contender)
+    study, summary = reproduction.of, _summary(contender)
     verdict, withheld = _verdict(reproduction, tested, level)
     needed = _seeds_needed(reproduction, tests, place) if comparable and verdict == "not enough seeds" else None
     p_difference = tested.p_difference if tested.difference is not None and not contender.dropped else None
@@ -206,7 +206,7 @@ def _row(reproduction: Reproduction, tests: Sequence[_Tested], place: int) -> Ro
 
 def _verdict(reproduction: Reproduction, tested: _Tested, level: float | None) -> tuple[RowVerdict, str]:
     """Return the verdict on the published number, and the reason for having none."""
-    target = find_study(reproduction.study).target
+    target = reproduction.of.target
     if tested.contender.dropped:
         return "dropped", ""
     if target is None:
@@ -236,7 +236,7 @@ def _seeds_needed(reproduction: Reproduction, tests: Sequence[_Tested], place: i
 
 
 def _comparison(tested: _Tested, measure: Measure, level: float | None) -> Comparison | None:
-    if tested.contender.name == PUBLISHED:
+    if tested.contender.name in OWN:
         return None
     if tested.contender.dropped:
         return "dropped"

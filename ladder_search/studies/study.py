@@ -145,7 +145,7 @@ class Study:
     model: ModelConfig
     """Model settings of the published configuration."""
     training: TrainingConfig
-    space: object = field(default_factory=SpaceConfig)
+    space: Any = field(default_factory=SpaceConfig)
     """What a search varies, a dataclass of the family."""
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     """Mean teacher of the networks; weight 0: none."""
@@ -154,19 +154,30 @@ class Study:
     stop: StopConfig
     target: Target | None
     """None if no paper reports this experiment."""
-    baseline: str | None = None
-    """Study of the supervised baseline for comparison."""
+    baseline: str | Mapping[str, Any] | None = None
+    """The supervised baseline for comparison: a study of the table, or nested settings that replace this study's."""
     report_every: int = 1
     """Epochs between two reports of a trial."""
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Nested settings that replaced the published ones; empty for the published study."""
+    proposed: bool = False
+    """Whether a study file defines the study: its settings are a proposal, not those of a paper."""
 
     def __post_init__(self) -> None:
         high, remedy = self.measure.limit, ""
         if high is None:
             high, remedy = math.inf, "give a positive number"
         in_range("stop.failure_error", self.stop.failure_error, 0.0, high, remedy=remedy)
-        assert self.target is None or self.target.measure == self.measure.name, f"{self.name}: {self.target}"
+        if self.target is not None and self.target.measure != self.measure.name:
+            raise SettingError(
+                f"target.measure must be the measure of the study, {self.measure.name}, got {self.target.measure}; "
+                "correct it or leave the target out."
+            )
+
+    @property
+    def own(self) -> str:
+        """Word for the study's own configuration, and name of its trial: "published" or "proposed"."""
+        return "proposed" if self.proposed else "published"
 
     @property
     def measure(self) -> Measure:

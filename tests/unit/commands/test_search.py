@@ -161,6 +161,7 @@ def test_a_mistake_is_one_sentence(line: str, expected: str, capsys: pytest.Capt
         (b"set: {training: {rl: 3}}\n", "did you mean 'training.lr'"),
         (b"study: 5\n", "study must be text"),
         (b"config: other.yaml\n", "unknown setting 'config'"),
+        (b"definition: {}\n", "write study: NAME.yaml"),
     ],
 )
 def test_a_bad_file_is_one_sentence(
@@ -249,6 +250,42 @@ def test_what_cannot_be_resumed_is_said_in_one_sentence(line: str, words: str, b
     with pytest.raises(LadderSearchError) as refused:
         _resumed(begun, *line.split())
     assert words.replace("FOLDER", str(begun / "first")) in str(refused.value)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A study file, and a root folder with one search of it."""
+    (tmp_path / "mine.yaml").write_text("based_on: digits-100\ntraining: {epochs: 9}\n")
+    settings = as_mapping(parse_arguments([str(tmp_path / "mine.yaml"), "--root", str(tmp_path)]))
+    StudyFolder(tmp_path / "first").create({"settings": settings, "store": "sqlite:///x"})
+    return tmp_path
+
+
+def test_a_study_file_becomes_part_of_the_settings(own: Path) -> None:
+    settings = parse_arguments([str(own / "mine.yaml"), "--set", "training.lr=0.001"])
+    study = settings.resolved_study()
+    assert (settings.study, study.name, study.training.epochs, study.training.lr) == ("mine", "mine", 9, 0.001)
+    assert settings.definition is not None and settings.definition["training"]["lr"] == 0.002
+
+
+def test_a_search_by_the_name_of_a_file_needs_only_the_study_folder(own: Path) -> None:
+    (own / "mine.yaml").unlink()
+    settings = parse_arguments(["mine", "--root", str(own)])
+    assert settings.resolved_study().training.epochs == 9 and not settings.resume
+    assert _resumed(own, "mine").resolved_study() == settings.resolved_study()
+    with pytest.raises(LadderSearchError, match=r"unknown study 'mine'"):
+        parse_arguments(["mine", "--root", str(own / "elsewhere")])
+
+
+def test_a_resume_by_the_file_needs_the_same_content(own: Path) -> None:
+    assert _resumed(own, str(own / "mine.yaml")).name == "first"
+    (own / "mine.yaml").write_text("based_on: digits-100\ntraining: {epochs: 10}\n")
+    with pytest.raises(LadderSearchError, match=r"in .*mine\.yaml training\.epochs was 9 and is now 10; resume by"):
+        _resumed(own, str(own / "mine.yaml"))
+    assert _resumed(own, "--name", "first").resolved_study().training.epochs == 9
+    (own / "other.yaml").write_text("based_on: digits-100\n")
+    with pytest.raises(LadderSearchError, match=r"study of .*first is mine, got other"):
+        _resumed(own, str(own / "other.yaml"), "--name", "first")
 
 
 def test_more_slots_than_trials_ask_for_no_smaller_share() -> None:
