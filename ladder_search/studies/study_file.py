@@ -136,7 +136,7 @@ def study_from(mapping: Mapping[str, Any], table: Mapping[str, Study]) -> Study:
 def _changed(base: object, raw: Mapping[str, Any], table: Mapping[str, Study]) -> dict[str, Any]:
     """Return the settings of the study ``base``, changed by ``raw``.
 
-    Target and baseline belong to the data and family that they were measured with; others do not inherit them.
+    Target and baseline belong to the data and family they were measured with; others do not inherit them.
     """
     if not isinstance(base, str) or base not in table:
         raise UnknownNameError(f"study in {BASED_ON}", str(base), table)
