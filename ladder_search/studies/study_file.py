@@ -159,7 +159,7 @@ def _changed(base: object, raw: Mapping[str, Any], table: Mapping[str, Study]) -
 
 
 def _located(mapping: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the settings with absolute paths of data and bundles; those of buckets and of other types are unchanged."""
+    """Return the settings with absolute paths of data and bundles; addresses are unchanged."""
 
     def located(where: str, value: Any) -> Any:
         if not isinstance(value, str) or "://" in value:
