@@ -181,8 +181,10 @@ class TrialSpec:
 
         Args: ``sources`` are the trained networks of ``stages``; without them the member cannot be trained.
         """
+        data = self.data
+        seed = self.label_seed if data.folds else self.label_seed + draw  # folds are parts of one label draw
         split = dataset.split(
-            n_labelled=self.data.labels, n_validation=self.data.validation, seed=self.label_seed + draw
+            n_labelled=data.labels, validation=data.validation, seed=seed, folds=data.folds, fold=draw
         )
         taken_over = {}
         if sources and isinstance(self.model, StagedConfig):

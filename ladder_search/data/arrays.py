@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,10 @@ Notify = Callable[[str], None]
 class Arrays(NamedTuple):
     """Training and test part of a data set, in its canonical order."""
 
-    train_x: NDArray[np.uint8]  # [n_train, *shape]
-    train_y: NDArray[np.uint8]  # [n_train], classes 0..n_classes-1
-    test_x: NDArray[np.uint8]  # [n_test, *shape]
-    test_y: NDArray[np.uint8]  # [n_test]
+    train_x: NDArray[Any]  # [n_train, *shape]
+    train_y: NDArray[np.integer]  # [n_train], classes 0..n_classes-1
+    test_x: NDArray[Any]  # [n_test, *shape]
+    test_y: NDArray[np.integer]  # [n_test]
 
 
 def quiet(line: str) -> None:

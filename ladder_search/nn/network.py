@@ -73,12 +73,12 @@ class Network(nn.Module, ABC):
     def scores(self, *examples: Any, **named: Any) -> Tensor:
         """Return a sum over rows for every entry of ``measures``, followed by their common divisor.
 
-        The arguments are inputs (rows, ...) and classes (rows,); for sequences inputs, targets and scored steps of
-        whole sequences, as in ``Windows``.
+        The arguments are inputs (rows, ...) and classes (rows,), -1 for rows that are not counted; for sequences
+        inputs, targets and scored steps of whole sequences, as in ``Windows``.
         """
         x, y = examples
-        wrong = (self(x).argmax(-1) != y).sum()
-        return torch.stack([wrong, torch.full_like(wrong, len(y))])
+        counted = y >= 0
+        return torch.stack([((self(x).argmax(-1) != y) & counted).sum(), counted.sum()])
 
     @abstractmethod
     def statistics(self, *minibatches: Any, **named: Any) -> dict[str, Tensor]:

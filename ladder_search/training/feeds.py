@@ -65,7 +65,8 @@ class Feed(Protocol):
         ...
 
     def chunks(self, rows: Tensor, at_once: int, dtype: torch.dtype) -> Iterator[tuple[Tensor, ...]]:
-        """Yield inputs of a network's ``scores``, (K, ...), for rows (K, m), at most ``at_once`` per member."""
+        """Yield inputs of a network's ``scores``, (K, ...), for rows (K, m), at most ``at_once`` per member. A row -1
+        fills a place and has the class -1, which is not counted."""
         ...
 
     def everything(self) -> Tensor:
@@ -75,9 +76,10 @@ class Feed(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingData:
-    """A data set with classes: ``x`` (n, ...), ``y`` (n,) int64; models are trained on ``x / full_scale``.
+    """A data set with classes: ``x`` (n, ...), ``y`` (n,) int64, -1 without a class; models are trained on
+    ``x / full_scale``.
 
-    ``x`` contains whole numbers, with the quotient in 0..1, or whitened float32 numbers.
+    ``x`` contains whole numbers, with the quotient in 0..1, or float32 numbers.
     """
 
     x: Tensor
@@ -106,7 +108,8 @@ class TrainingData:
 
     def chunks(self, rows: Tensor, at_once: int, dtype: torch.dtype) -> Iterator[tuple[Tensor, ...]]:
         for chunk in torch.split(rows, max(1, at_once), dim=1):
-            yield self.fixed(chunk, dtype), self.y[chunk]
+            existing = chunk.clamp(min=0)
+            yield self.fixed(existing, dtype), torch.where(chunk < 0, -1, self.y[existing])
 
     def everything(self) -> Tensor:
         return torch.arange(len(self.x), device=self.x.device)
@@ -167,8 +170,10 @@ class BatchRows:
     def __init__(self, spec: MemberSpec) -> None:
         self._spec = spec
         training, split = spec.training, spec.split
-        self._labelled = BatchStream(split.labelled, training.labelled_batch, seed=spec.seed, tag=LABELLED)
-        self._unlabelled = BatchStream(split.unlabelled, training.unlabelled_batch, seed=spec.seed, tag=UNLABELLED)
+        labelled = min(training.labelled_batch, split.sizes.labelled)
+        unlabelled = min(training.unlabelled_batch, split.sizes.unlabelled)
+        self._labelled = BatchStream(split.labelled, labelled, seed=spec.seed, tag=LABELLED)
+        self._unlabelled = BatchStream(split.unlabelled, unlabelled, seed=spec.seed, tag=UNLABELLED)
 
     def tables(self, start: int, count: int) -> tuple[NDArray[np.int64], ...]:
         labelled = self._labelled.batches(start, count)
@@ -179,5 +184,5 @@ class BatchRows:
     def statistics_rows(self) -> NDArray[np.int64]:
         # If one minibatch is the whole labelled set, all minibatches of the epoch have the same statistics.
         stream, spec = self._labelled, self._spec
-        one_batch = stream.batches_per_pass == 1 and stream.batch_size == len(spec.split.labelled)
+        one_batch = stream.batch_size == len(spec.split.labelled) and spec.split.sizes.equal
         return stream.batches(0, 1 if one_batch else min(spec.model.statistics_batches, spec.steps_per_epoch))

@@ -35,8 +35,8 @@ class MemberSpec:
 
     def signature(self) -> tuple[object, ...]:
         """Return the values that all members of a pack share."""
-        training, split = self.training, self.split
-        sizes = (len(split.labelled), len(split.unlabelled), len(split.validation))
+        training, rows = self.training, self.split.sizes
+        sizes = (rows.labelled, rows.unlabelled, rows.validation, *(() if rows.equal else ("unequal folds",)))
         batches = (training.labelled_batch, training.unlabelled_batch, training.dtype, training.precision)
         windows = () if self.lengths is None else (training.window,)
         clipping = () if training.clip_norm is None else ("clipping",)
@@ -56,14 +56,14 @@ class MemberSpec:
     def labelled_rows(self) -> int:
         if self.lengths is not None:
             return self.training.labelled_batch  # each row plays one piece after another
-        return min(self.training.labelled_batch, len(self.split.labelled))
+        return min(self.training.labelled_batch, self.split.sizes.labelled)
 
     @property
     def unlabelled_rows(self) -> int:
         """Unlabelled rows of a step; 0 if the network reads none."""
         if not self.model.reads_unlabelled:
             return 0
-        return min(self.training.unlabelled_batch, len(self.split.unlabelled))
+        return min(self.training.unlabelled_batch, self.split.sizes.unlabelled)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -71,7 +71,8 @@ class MemberSpec:
         if self.lengths is not None:
             windows = -(-self.lengths // self.training.window)
             return -(-int(windows.sum()) // self.training.labelled_batch)
-        return len(self.split.unlabelled) // min(self.training.unlabelled_batch, len(self.split.unlabelled))
+        unlabelled = self.split.sizes.unlabelled
+        return unlabelled // min(self.training.unlabelled_batch, unlabelled)
 
     @property
     def flops(self) -> float:

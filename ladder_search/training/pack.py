@@ -129,8 +129,8 @@ class Pack:
         self._term_names, self._measures = self._model.term_names, self._model.measures
         # Rows for evaluation, at a fixed address per slot, as captured programs require.
         self._statistics_rows, self._validation_rows = (
-            torch.zeros((slots, *rows.shape), dtype=torch.int64, device=self._device)
-            for rows in (data.stream(like).statistics_rows(), like.split.validation)
+            torch.zeros((slots, *shape), dtype=torch.int64, device=self._device)
+            for shape in (data.stream(like).statistics_rows().shape, (like.split.sizes.validation,))
         )
         step = make_step(
             self._model,
@@ -223,7 +223,8 @@ class Pack:
         for name, values_ in spec.model.hyper().items():
             self._hyper[name][slot].copy_(torch.tensor(values_, dtype=self._dtype))
         self._statistics_rows[slot].copy_(torch.from_numpy(seat.stream.statistics_rows()))
-        self._validation_rows[slot].copy_(torch.from_numpy(spec.split.validation))
+        self._validation_rows[slot].fill_(-1)  # a fold may have one row less than others
+        self._validation_rows[slot, : len(spec.split.validation)].copy_(torch.from_numpy(spec.split.validation))
         self._seats[slot] = seat
         return slot
 
