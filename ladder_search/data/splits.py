@@ -204,7 +204,7 @@ def _chosen(
             f"data.labels must be at least 1 for each of the {n_classes} classes, got {n_labelled}; choose "
             f"{n_classes} or more."
         )
-    return _in_order(_stratified(rows, labels)[:n_labelled], order)
+    return rows[np.sort(_by_webster(*_ranks(labels[rows]))[:n_labelled])]
 
 
 def _held_out(
@@ -226,9 +226,9 @@ def _held_out(
             f"{validation}, which is {number} of {n} labelled rows of {n_classes} classes; {remedy}."
         )
     ranks, counts = _ranks(labels[chosen])
-    spare = chosen[ranks < counts - 1]  # the last one of each class stays
-    rows = _stratified(spare, labels)[:number]
-    return chosen[np.isin(chosen, rows)]
+    spare = np.flatnonzero(ranks < counts - 1)  # the last one of each class stays
+    places = spare[_by_webster(ranks[spare], counts[spare])[:number]]
+    return chosen[np.sort(places)]
 
 
 def _parted(order: NDArray[np.int64], chosen: NDArray[np.int64], held_out: NDArray[np.int64], n: int) -> Split:
@@ -237,19 +237,17 @@ def _parted(order: NDArray[np.int64], chosen: NDArray[np.int64], held_out: NDArr
     return Split(labelled=chosen[~out[chosen]], unlabelled=order[~out[order]], validation=held_out.copy())
 
 
-def _stratified(rows: NDArray[np.int64], labels: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Return ``rows`` in an order of which every beginning keeps the shares of the classes (Webster's rule), starting
-    with one row of each class."""
-    ranks, counts = _ranks(labels[rows])
-    keys = np.where(ranks == 0, 0.0, (ranks + 0.5) / np.maximum(counts, 1))
-    ordered: NDArray[np.int64] = rows[np.argsort(keys, kind="stable")]
-    return ordered
+def _by_webster(ranks: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the places of the rows in an order of which every beginning keeps the shares of the classes (Webster's
+    rule), starting with one row of each class. Arguments as returned by ``_ranks``."""
+    keys = np.where(ranks == 0, 0.0, (ranks + 0.5) / counts)
+    return np.argsort(keys, kind="stable")
 
 
 def _ranks(classes: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return for each row how many rows of its class come before it, and the number of rows of its class."""
     by_class = np.argsort(classes, kind="stable")
-    counts = np.bincount(classes)
+    counts = np.bincount(classes, minlength=1)
     firsts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     ranks = np.empty(len(classes), np.int64)
     ranks[by_class] = np.arange(len(classes)) - np.repeat(firsts, counts)

@@ -27,7 +27,7 @@ def folds(**changes: Any) -> list[Split]:
 
 
 def counts(rows: np.ndarray) -> list[int]:
-    return np.bincount(LABELS[rows], minlength=3).tolist()
+    return [int(number) for number in np.bincount(LABELS[rows], minlength=3)]
 
 
 def test_labels_are_the_first_of_each_class_in_permuted_order() -> None:
