@@ -1,7 +1,8 @@
 """The cache: one Arrow file per data set, verified on every read and memory-mapped by all processes of a node.
 
-A file has two record batches, the training and the test part, with columns ``x`` (fixed-shape tensor of uint8) and
-``y`` (uint8). Its schema metadata contain the data set's name, the layout version and the content digest.
+A file has two record batches, the training and the test part, with columns ``x`` (fixed-shape tensor) and ``y`` (whole
+numbers). Its schema metadata contain the data set's name, the layout version, the content digest, and a description for
+data that have one.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 CACHE_VARIABLE = "LADDER_SEARCH_CACHE"
 LAYOUT_VERSION = 1
 """Version of the layout, part of the files' names, so that old and new programs use different files."""
+
+_DESCRIPTION = b"description"
 
 
 class _DamagedError(Exception):
@@ -76,6 +79,21 @@ def load_or_build(name: str, digest: str | None, build: Callable[[], Arrays], no
 
     Raise ``DataError`` if ``build`` failed or returned other content, or the cache folder cannot be used.
     """
+    arrays, digest, _ = _load(name, digest, lambda: (build(), b""), notify)
+    return arrays, digest
+
+
+def load_or_build_described(
+    name: str, build: Callable[[], tuple[Arrays, bytes]], notify: Notify
+) -> tuple[Arrays, str, bytes]:
+    """Return arrays, digest and a description of ``name`` as ``load_or_build`` does; ``build`` returns arrays and
+    description."""
+    return _load(name, None, build, notify)
+
+
+def _load(
+    name: str, digest: str | None, build: Callable[[], tuple[Arrays, bytes]], notify: Notify
+) -> tuple[Arrays, str, bytes]:
     path = cache_file(name)
     with suppress(_DamagedError):
         if (cached := _read(path, name, digest)) is not None:
@@ -89,7 +107,7 @@ def load_or_build(name: str, digest: str | None, build: Callable[[], Arrays], no
             damage = f"the cache file {path} is damaged ({error})"
             notify(f"{damage}; it is built again.")
         try:
-            built = build()
+            built, description = build()
         except DataError as error:
             if not damage:
                 raise
@@ -100,7 +118,7 @@ def load_or_build(name: str, digest: str | None, build: Callable[[], Arrays], no
                 f"data set {name!r} must have the content sha256 {digest}, what was loaded has {built_digest}; "
                 "get the official files again."
             )
-        _write(path, name, built_digest, built)
+        _write(path, name, built_digest, built, description)
         try:
             cached = _read(path, name, built_digest)
         except _DamagedError as error:
@@ -112,14 +130,15 @@ def load_or_build(name: str, digest: str | None, build: Callable[[], Arrays], no
         return cached
 
 
-def _read(path: Path, name: str, digest: str | None) -> tuple[Arrays, str] | None:
-    """Return the verified arrays and their digest, or None if there is no file."""
+def _read(path: Path, name: str, digest: str | None) -> tuple[Arrays, str, bytes] | None:
+    """Return the verified arrays, their digest and their description, or None if there is no file."""
     import pyarrow as pa
 
     try:
         with _mapped(path) as file:
             reader = pa.ipc.open_file(file)
             digest = _check_metadata(reader.schema, name, digest)
+            description: bytes = (reader.schema.metadata or {}).get(_DESCRIPTION, b"")
             if reader.num_record_batches != 2:
                 raise _DamagedError(f"expected 2 record batches, found {reader.num_record_batches}")
             arrays = Arrays(*_arrays(reader.get_batch(0)), *_arrays(reader.get_batch(1)))
@@ -137,7 +156,7 @@ def _read(path: Path, name: str, digest: str | None) -> tuple[Arrays, str] | Non
     actual = content_digest(arrays)
     if actual != digest:
         raise _DamagedError(f"expected content sha256 {digest}, found {actual}")
-    return arrays, digest
+    return arrays, digest, description
 
 
 def _mapped(path: Path) -> Any:
@@ -164,20 +183,21 @@ def _metadata(name: str, digest: str) -> dict[bytes, bytes]:
     return {b"name": name.encode(), b"version": str(LAYOUT_VERSION).encode(), b"digest": digest.encode()}
 
 
-def _arrays(part: pa.RecordBatch) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return views of the mapped file: images [n, *shape] and classes [n]."""
+def _arrays(part: pa.RecordBatch) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return views of the mapped file: examples [n, *shape] and classes [n]."""
     part.validate()
     return part.column("x").to_numpy_ndarray(), part.column("y").to_numpy(zero_copy_only=True)
 
 
-def _write(path: Path, name: str, digest: str, arrays: Arrays) -> None:
+def _write(path: Path, name: str, digest: str, arrays: Arrays, description: bytes) -> None:
     import pyarrow as pa
 
     parts = [(arrays.train_x, arrays.train_y), (arrays.test_x, arrays.test_y)]
-    tensors = pa.FixedShapeTensorArray.from_numpy_ndarray
-    columns = [[tensors(np.ascontiguousarray(x)), pa.array(y, pa.uint8())] for x, y in parts]
-    fields = [pa.field("x", columns[0][0].type, nullable=False), pa.field("y", pa.uint8(), nullable=False)]
-    schema = pa.schema(fields, metadata=_metadata(name, digest))
+    tensor = pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(arrays.train_x)).type
+    columns = [[_tensors(x, tensor), pa.array(y)] for x, y in parts]
+    fields = [pa.field(name, column.type, nullable=False) for name, column in zip("xy", columns[0], strict=True)]
+    described = {_DESCRIPTION: description} if description else {}
+    schema = pa.schema(fields, metadata=_metadata(name, digest) | described)
 
     def write(file: IO[bytes]) -> None:
         with pa.ipc.new_file(file, schema) as writer:
@@ -189,6 +209,14 @@ def _write(path: Path, name: str, digest: str, arrays: Arrays) -> None:
         write_atomically(path, write)
     except OSError as error:
         raise _unusable(error, sum(array.nbytes for array in arrays)) from error
+
+
+def _tensors(x: NDArray[Any], kind: pa.DataType) -> pa.Array:
+    import pyarrow as pa
+
+    if not len(x):  # from_numpy_ndarray refuses an empty part
+        return pa.ExtensionArray.from_storage(kind, pa.array([], kind.storage_type))
+    return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(x))
 
 
 @contextmanager

@@ -11,7 +11,9 @@ from ladder_search.data.datasets import DATASETS
 from ladder_search.errors import SettingError, UnknownNameError
 from ladder_search.paths import expanded_address
 
-_OF_FILES = ("test_file", "unlabelled_file", "target", "test", "image_size", "scaling")
+_OF_FILES = (
+    "test_file", "unlabelled_file", "target", "test", "leave_out", "categories", "image_size", "scaling",
+)  # fmt: skip
 """Settings that need ``file``; they and ``file`` are the name of the data."""
 
 
@@ -41,6 +43,10 @@ class DataConfig:
     """Number of folds of the labelled examples: label draw i holds out fold i for validation; 0: none."""
     batches: Literal["as-drawn", "balanced"] = optional("as-drawn")
     """as-drawn: labelled batches have the shares of the classes; balanced: each class equally often."""
+    leave_out: tuple[str, ...] = optional(())
+    """Columns of ``file`` that are not read."""
+    categories: tuple[str, ...] = optional(())
+    """Columns of ``file`` that are categories although they are numbers, or have many different texts."""
     image_size: int | None = optional(None)
     """Side in pixels to which images of ``file`` are resized; null: images have one size and keep it."""
     scaling: Literal["standard", "unit"] = optional("standard")

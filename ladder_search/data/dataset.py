@@ -16,6 +16,7 @@ from ladder_search.errors import DataError, SettingError
 
 if TYPE_CHECKING:
     from ladder_search.data.drawing import Grouped
+    from ladder_search.data.files.schema import RowSchema  # it imports PyArrow
     from ladder_search.data.occluded import Scene  # these import torch, and thin trials import this file
 
 PRESENT, FETCHABLE, ABSENT = "present", "can be fetched", "not available here"
@@ -110,6 +111,11 @@ class Dataset:
     stratified: bool = False
     """Whether label draws keep the shares of the classes and validation rows come out of the labelled rows, as suits
     data of one's own; False: the rule of the published experiments, see ``splits.make_split``."""
+
+    schema: RowSchema | None = None
+    """Columns of the raw rows and how they become ``train_x``; set for data from files."""
+    scaled: NDArray[np.bool_] | None = None
+    """[inputs], which inputs are numbers that are scaled and imputed for each split; None: no input is."""
 
     @classmethod
     def of_arrays(

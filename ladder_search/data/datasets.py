@@ -14,7 +14,7 @@ from ladder_search.data.cache import is_cached, load_or_build
 from ladder_search.data.dataset import ABSENT, FETCHABLE, PRESENT, Dataset, Source
 from ladder_search.data.images import channels_first
 from ladder_search.data.sources import has_file
-from ladder_search.errors import SettingError, UnknownNameError
+from ladder_search.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from ladder_search.data.config import DataConfig  # it checks names by the table
@@ -218,7 +218,9 @@ def source_of(data: DataConfig | str) -> Source:
     """Return where a data set comes from, by its settings or its name in the table."""
     if not isinstance(data, str):
         if data.file is not None:
-            raise SettingError(f"data.file={data.file} cannot be read yet; choose a data set of the table.")
+            from ladder_search.data.files.source import FileSource  # it needs PyArrow, which the table does not
+
+            return FileSource(data)
         data = data.dataset
     if data not in DATASETS:
         raise UnknownNameError("data set", data, DATASETS)

@@ -136,11 +136,16 @@ def gunzip(what: str, content: bytes) -> bytes:
         raise DataError(f"{what} must be a whole gzip file, it is not ({error}); get the file again.") from error
 
 
-def read_idx(content: bytes) -> NDArray[np.uint8]:
-    """Return the array of a verified idx file of unsigned bytes, the format of MNIST; the header gives the shape."""
+IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+"""Third byte of an idx file -> type of its numbers."""
+
+
+def read_idx(content: bytes) -> NDArray[Any]:
+    """Return the array of an idx file, the format of MNIST; the header gives type and shape. Raise ``ValueError`` if
+    the content has another length."""
     start = 4 + 4 * content[3]
     shape = [int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4)]
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    return np.frombuffer(content, IDX_TYPES[content[2]], offset=start).reshape(shape)
 
 
 def write_idx(array: NDArray[np.uint8]) -> bytes:
