@@ -6,8 +6,9 @@ import argparse
 import importlib
 import sys
 
-from ladder_search.commands.command_line import Parser, run_command
+from ladder_search.commands.command_line import Parser, add_plugins, run_command
 from ladder_search.paths import check_working_directory
+from ladder_search.plugins import use
 
 COMMANDS = {
     "studies": "List the studies: targets, state of their data, results so far.",
@@ -26,6 +27,10 @@ COMMANDS = {
 """Help text by command; the module of the same name in ``commands`` is imported when it is called."""
 
 
+WITHOUT_FAMILIES = ("search", "ui", "sync")
+"""Commands without the option ``--plugin``, or with their own."""
+
+
 def main() -> None:
     sys.exit(run_command(_main))
 
@@ -37,8 +42,13 @@ def _main() -> int | None:
     command = importlib.import_module(f"ladder_search.commands.{name}")
     parser = Parser(name, COMMANDS[name])
     command.add_arguments(parser)
+    if name not in WITHOUT_FAMILIES:
+        add_plugins(parser)
     arguments = parser.parse_args(words)
     check_working_directory()
+    if name not in WITHOUT_FAMILIES:
+        for path in arguments.plugin:
+            use(path)
     code: int | None = command.run(arguments)
     return code
 

@@ -58,6 +58,10 @@ class CheckpointError(LadderSearchError, ValueError):
     """A checkpoint or bundle is missing, truncated, or does not fit the model."""
 
 
+class PluginError(LadderSearchError, ImportError):
+    """A plugin cannot be imported, breaks the contract of a family, registers a taken name, or is missing."""
+
+
 class StudyFolderError(LadderSearchError, RuntimeError):
     """A study folder is in use, of another version, or not writable."""
 

@@ -1,6 +1,6 @@
 """Search spaces, one file per family. Spaces are importable functions: saved searches refer to them by path.
 
-``ladder_search.models.FAMILIES`` names each family's file, and the entry point passes ``find_space`` to the driver, so
+``ladder_search.models`` names each family's file, and the entry point passes ``find_space`` to the driver, so
 that this package and the library do not import each other.
 """
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
+from ladder_search import plugins
 from ladder_search.internals.ray import delete_checkpoint, nothing_saved
 from ladder_search.metrics import DIVERGED, EPOCH, HISTORY, NOTE, REASON, STEP, VALIDATION_ERROR
 from ladder_search.record.checkpoint import check_checkpoint, mark_checkpoint
@@ -45,7 +46,8 @@ class PackTrainable(tune.Trainable):
     * ``compiled``, ``threads``, ``device``;
     * ``desk``: name of the actor that assigns seats in packs, or None for a pack of the trial's own;
     * ``signature``, ``seats``: the pack's signature and the number of seats of a new host;
-    * ``keeper``: name of the actor that stores the trials' sources, or None without sources.
+    * ``keeper``: name of the actor that stores the trials' sources, or None without sources;
+    * ``plugins``: optional; files from which families may be imported.
     """
 
     _epoch: int
@@ -157,6 +159,7 @@ class PackTrainable(tune.Trainable):
 
     def _take(self, config: dict[str, Any]) -> None:
         """Set the trial to train; the first step seats it, so that Ray can restart it if its process dies."""
+        plugins.offer(config.get("plugins", ()))
         self._search, self._key = config["search"], config["key"]
         self._every, self._at = config["report_every"], config["report_at"]
         self._epochs = config["settings"]["training"]["epochs"]

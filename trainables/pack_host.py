@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
+from ladder_search import plugins
 from trainables.notice import TrialMovesError
 from trainables.seat import Stretch
 
@@ -68,10 +69,12 @@ class PackHost:
     def __init__(self, data: Sequence[ray.ObjectRef[Any]], how: Mapping[str, Any], account: Account, gpu: str) -> None:
         """Args:
         data: the data set's object reference, in a list so that Ray does not resolve it.
-        how: ``trials``, ``threads``, ``device``, ``keeper`` and ``copies`` (trials continue from each other).
+        how: ``trials``, ``threads``, ``device``, ``keeper``, ``copies`` (trials continue from each other) and
+            ``plugins`` (files from which families may be imported).
         gpu: the value of ``CUDA_VISIBLE_DEVICES``, "" for none.
         """
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+        plugins.offer(how.get("plugins", ()))
         self._data, self._how, self._account = data, how, account
         self._host: Host | None = None
         self._sources: Any = None

@@ -6,9 +6,10 @@ Files::
     weights.safetensors  the network's ``state_dict``: parameters and test-time statistics
     metrics.json         trial key, state, errors, the epochs' history
     provenance.json      code, versions, machine and data; see ``provenance``
+    plugin.py            only with a family of a plugin: a copy of its file, which reading does not execute
     MANIFEST.json        format, sha256 of each file above, and the bundle's digest
 
-The digest is the sha256 of the output of ``sha256sum metrics.json provenance.json settings.yaml weights.safetensors``.
+The digest is the sha256 of the output of ``sha256sum`` for these files, sorted by name.
 Reading executes nothing and verifies every file before use.
 """
 
@@ -33,12 +34,15 @@ from torch import Tensor, nn
 from ladder_search.config import as_mapping, build, check_yaml
 from ladder_search.disk.folders import write_folder
 from ladder_search.disk.foreign import parse_json, read_file
-from ladder_search.errors import CheckpointError, LadderSearchError
+from ladder_search.errors import CheckpointError, LadderSearchError, UnknownNameError
+from ladder_search.models import find_family
 from ladder_search.trial import TrialSpec
 
 FORMAT = "ladder-search bundle 1"
 
 SETTINGS, WEIGHTS, METRICS, PROVENANCE = "settings.yaml", "weights.safetensors", "metrics.json", "provenance.json"
+PLUGIN = "plugin.py"
+"""Copy of the plugin that brings the bundle's family."""
 MANIFEST = "MANIFEST.json"
 
 # Far above the size of a bundle, but harmless: 8 GiB are two thousand million parameters in float32.
@@ -116,12 +120,16 @@ def write_bundle(
         provenance: see ``provenance.collect``.
         force: replace a bundle at ``folder``; other content is never replaced, and raises ``StudyFolderError``.
     """
+    plugin = find_family(spec.family).plugin
+    facts = {} if plugin is None else {"plugin_name": plugin.name, "plugin_version": plugin.version}
     files = {
         METRICS: _to_json(as_mapping(metrics)),
-        PROVENANCE: _to_json(dict(provenance)),
+        PROVENANCE: _to_json({**provenance, **facts}),
         SETTINGS: _to_yaml({"study": study, "trial": spec.as_mapping()}),
         WEIGHTS: save_tensors({name: _plain(value) for name, value in module.state_dict().items()}, {"format": "pt"}),
     }
+    if plugin is not None and plugin.is_file:
+        files[PLUGIN] = plugin.source.encode()
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     digest = bundle_digest(sums)
     files[MANIFEST] = _to_json({"format": FORMAT, "files": sums, "digest": digest})
@@ -134,13 +142,16 @@ def read_bundle(folder: Path) -> Bundle:
     raise ``CheckpointError`` if the bundle is missing, damaged or altered."""
     sums, digest = _read_manifest(folder)
     contents = {name: _read(folder, name, sums) for name in (SETTINGS, METRICS, PROVENANCE)}
-    study, spec = _read_settings(folder, contents[SETTINGS])
+    try:
+        provenance = _from_json(contents[PROVENANCE])
+    except _SURPRISES as error:
+        raise _damaged(folder, f"{PROVENANCE} must be a bundle's", error) from error
+    study, spec = _read_settings(folder, contents[SETTINGS], provenance)
     try:
         raw = _from_json(contents[METRICS])
         metrics = build(BundleMetrics, {**raw, "epochs": tuple(raw.get("epochs", ()))})
-        provenance = _from_json(contents[PROVENANCE])
     except _SURPRISES as error:
-        raise _damaged(folder, f"{METRICS} and {PROVENANCE} must be a bundle's", error) from error
+        raise _damaged(folder, f"{METRICS} must be a bundle's", error) from error
     return Bundle(
         folder=folder,
         study=study,
@@ -183,7 +194,8 @@ def _read_manifest(folder: Path) -> tuple[dict[str, str], str]:
         actual = _short(repr(manifest.get("format")))
         raise CheckpointError(f"bundles have format {FORMAT!r}, {folder} has {actual}; use the version that wrote it.")
     sums, expected = manifest.get("files"), {SETTINGS, WEIGHTS, METRICS, PROVENANCE}
-    if set(manifest) != {"format", "files", "digest"} or not isinstance(sums, dict) or set(sums) != expected:
+    complete = set(manifest) == {"format", "files", "digest"}
+    if not complete or not isinstance(sums, dict) or set(sums) - {PLUGIN} != expected:
         raise _damaged(folder, f"{MANIFEST} must list {', '.join(sorted(expected))}", _short(repr(manifest)))
     if not all(isinstance(value, str) for value in sums.values()) or manifest["digest"] != bundle_digest(sums):
         raise _damaged(folder, "the bundle's digest must be that of its files", _short(repr(manifest["digest"])))
@@ -201,7 +213,28 @@ def _read(folder: Path, name: str, sums: Mapping[str, str], limit: int | None = 
     return content
 
 
-def _read_settings(folder: Path, content: bytes) -> tuple[str, TrialSpec]:
+def _check_plugin(folder: Path, trial: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
+    """Raise ``CheckpointError`` if the bundle's family comes from a plugin that this process does not use."""
+    name, version, family = provenance.get("plugin_name"), provenance.get("plugin_version"), trial.get("family")
+    if name is None:
+        return
+    copy = folder / PLUGIN
+    what = f"the bundle {folder} has a network of the family {family!r:.80} from the plugin {name!r:.80}"
+    remedy = (
+        f"read {copy} and give it with --plugin, or call ladder_search.plugins.use on it"
+        if copy.exists()
+        else f"install this package in version {version!r:.80}"
+    )
+    try:
+        plugin = find_family(str(family)).plugin
+    except UnknownNameError as error:
+        raise CheckpointError(f"{what}, which is not loaded; {remedy}.") from error
+    if plugin is None or plugin.version != version:  # a copy of a file has another name
+        here = "another family has this name here" if plugin is None else f"{plugin.title} is loaded here"
+        raise CheckpointError(f"{what} of version {str(version)[:12]!r}, and {here}; {remedy} in a new process.")
+
+
+def _read_settings(folder: Path, content: bytes, provenance: Mapping[str, Any]) -> tuple[str, TrialSpec]:
     try:
         # Not config.read_yaml, which follows YAML 1.2: PyYAML writes texts such as 1e-3 without quotes.
         check_yaml(content.decode())
@@ -210,7 +243,10 @@ def _read_settings(folder: Path, content: bytes) -> tuple[str, TrialSpec]:
             raise ValueError(f"it needs the keys study and trial, found {raw!r}")
         if not isinstance(raw["trial"], dict):
             raise ValueError(f"trial must be a mapping of settings, found {raw['trial']!r}")
+        _check_plugin(folder, raw["trial"], provenance)
         return raw["study"], TrialSpec.from_mapping(raw["trial"])
+    except CheckpointError:
+        raise
     except (*_SURPRISES, yaml.YAMLError, RecursionError) as error:
         raise _damaged(folder, f"{SETTINGS} must hold the settings of one trial", error) from error
 

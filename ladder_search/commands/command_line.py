@@ -93,6 +93,11 @@ def add_root(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_plugins(parser: argparse.ArgumentParser) -> None:
+    text = "Python file that registers families or studies; may be repeated"
+    parser.add_argument("--plugin", type=path, action="append", default=[], metavar="FILE", help=text)
+
+
 def add_output(parser: argparse.ArgumentParser, text: str, default: Path | None = None) -> None:
     parser.add_argument("-o", "--output", type=path, default=default, metavar="FOLDER", help=text)
 

@@ -26,6 +26,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     folder = find_folder(arguments.root, arguments.study)
     description = folder.description()
+    for note in folder.offer_plugins(description):
+        print(note)
     data = description.get("study", {}).get("data", {})  # including overridden settings
     dataset = datasets.load(build(DataConfig, data, where="data") if data else study_of(description["settings"]).data)
     console = Console()

@@ -19,6 +19,7 @@ from ladder_search.driver.ray_address import find_address
 from ladder_search.driver.settings import SearchSettings
 from ladder_search.errors import SettingError, StudyFolderError, UnknownNameError, command_line
 from ladder_search.paths import check_working_directory, expanded, expanded_address
+from ladder_search.plugins import read
 from ladder_search.record.folder import StudyFolder, absolute_place, find_folder, latest
 from ladder_search.tracking.address import variable_store, with_login
 
@@ -43,6 +44,7 @@ _OPTIONS = {
     "epochs": ("N", "length of each trial (default: the study's own)"),
     "set": ("NAME=VALUE", "override a setting, for example model.combinator=vanilla"),
     "config": ("FILE", "YAML file with any of these settings"),
+    "plugin": ("FILE", "Python file that registers families or studies; may be repeated"),
     "address": ("HOST:PORT", "Ray cluster; auto: this node's, local: a private one (default: RAY_ADDRESS, else local)"),
     "root": ("FOLDER", "folder of the study folders and of the tracking store"),
     "name": ("NAME", "name of the study folder (default: study and time)"),
@@ -68,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         hint, default = hints.get(name, str), defaults.get(name)
         members = get_args(hint) or (hint,)
         settings: dict[str, Any] = {"metavar": metavar}
-        if hint is bool or name == "set":
+        if hint is bool or name in ("set", "plugin"):
             settings = {"action": "store_true"} if hint is bool else {"action": "append", **settings}
         elif get_origin(hint) is Literal:
             settings = {"choices": members}
@@ -136,6 +138,8 @@ def _expand_paths(values: dict[str, Any]) -> None:
     for name in ("root", "tracking", "storage"):
         if isinstance(values.get(name), str):  # other types are refused by the settings
             values[name] = expanded_address(values[name], f"--{name}")
+    if isinstance(values.get("plugin"), list):
+        values["plugin"] = [expanded(path, "--plugin") if isinstance(path, str) else path for path in values["plugin"]]
 
 
 def _definition(study: Any, root: Any) -> dict[str, Any]:
@@ -198,10 +202,27 @@ def _as_begun(given: Mapping[str, Any]) -> dict[str, Any]:
             f"a resumed search may only become longer, and --trials of {folder.path} is {settings['trials']}, got "
             f"{given['trials']}; leave it out or give more."
         )
+    given = {**given, "plugin": _kept_plugins(given, folder, description)}
     overrides = merge(settings["overrides"], given["overrides"])
     # The study may have been given as a path.
     place = given.get("root", "results") if folder.path.parent == root else str(folder.path.parent)
     return {**settings, **given, "root": place, "name": folder.path.name, "overrides": overrides}
+
+
+def _kept_plugins(given: Mapping[str, Any], folder: StudyFolder, description: Mapping[str, Any]) -> list[str]:
+    """Return the copies of the search's plugins; raise ``SettingError`` if another version or file is given."""
+    for note in folder.offer_plugins(description):
+        print(note)
+    kept = {row["name"]: row["sha256"] for row in description.get("plugins", ()) if "sha256" in row}
+    for path in given.get("plugin", ()):
+        plugin = read(Path(path))
+        if plugin.version not in kept.values():
+            before = ", ".join(f"{name} with sha256 {digest[:12]}" for name, digest in kept.items()) or "none"
+            raise SettingError(
+                f"a resumed search keeps its plugins, {folder.path} has {before}, and {path} has sha256 "
+                f"{plugin.version[:12]}; leave --plugin out or start a new search."
+            )
+    return [str(folder.plugins / name) for name in kept]
 
 
 def _read_file(path: str) -> dict[str, Any]:

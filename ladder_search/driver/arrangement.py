@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +20,14 @@ import ray
 import torch
 from ray.exceptions import GetTimeoutError, RayError
 
+from ladder_search import plugins
 from ladder_search.config import as_mapping, build
 from ladder_search.cores import usable_cores
 from ladder_search.data.cache import cache_folder
 from ladder_search.data.dataset import Dataset
 from ladder_search.disk.files import write_atomically
 from ladder_search.disk.foreign import read_json
+from ladder_search.plugins import Plugin
 from ladder_search.training.probing import Probed, probe
 from ladder_search.trial import TrialSpec
 
@@ -111,13 +113,21 @@ def choose(
 
 
 def _elsewhere(arguments: tuple[Any, ...], cpus: float, gpus: float) -> list[Probed]:
-    answer = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_probed).remote(*arguments)
+    spec, *others = arguments
+    probed = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_probed_there)
+    answer = probed.remote(plugins.sent(), spec.as_mapping(), *others)
     try:
         costs: list[Probed] = ray.get(answer, timeout=_WAIT_SECONDS)
     except (GetTimeoutError, RayError):
         ray.cancel(answer, force=True)
         return []
     return costs
+
+
+def _probed_there(offered: Sequence[Plugin], settings: Mapping[str, Any], *others: Any) -> list[Probed]:
+    """Call ``_probed`` in another process, to which settings of a plugin's family travel as plain values."""
+    plugins.offer(offered)
+    return _probed(TrialSpec.from_mapping(settings), *others)
 
 
 def _probed(spec: TrialSpec, dataset: Dataset, sizes: Sequence[int], device: str, threads: int) -> list[Probed]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from ladder_search.bundles.bundle import PLUGIN
 from ladder_search.bundles.top import bundle_name
 from ladder_search.driver.search import SearchResult
 from ladder_search.errors import command_line
+from ladder_search.models import find_family
 from ladder_search.record.trial import best_trials
 from ladder_search.tracking.address import default_store, without_password
 
@@ -32,7 +34,10 @@ def next_steps(result: SearchResult) -> list[str]:
         bundles = f"configs/{name}"
         export = command_line("export", name, top=3, output=bundles, root=root)
         lines.append(f"keep the best   {export}")
-        lines.append(line("train the best", "train", f"{bundles}/{bundle_name(1, best[0])}", seeds=10))
+        bundle = f"{bundles}/{bundle_name(1, best[0])}"
+        plugin = find_family(result.study.family).plugin
+        copy = f"{bundle}/{PLUGIN}" if plugin and plugin.is_file else None
+        lines.append(line("train the best", "train", bundle, seeds=10, plugin=copy))
         lines.append(f"                (all training data, test {result.study.measure.title})")
     if give_password:
         lines.append(f"note: the password of the store is not printed; {give_password} before you use these commands")

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
+from ladder_search import plugins
 from ladder_search.data.dataset import Dataset
 from ladder_search.errors import SettingError
 from ladder_search.models import find_family
@@ -127,6 +128,7 @@ def shared(
         "device": "cuda" if gpus else "cpu",
         "keeper": keeper,
         "copies": copies,
+        "plugins": plugins.sent(),
     }
     desk = trainable.open_desk(dataset, how, name=name, share=share)
     sharing = Sharing(desk=name, accounts=[])

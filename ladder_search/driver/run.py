@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 from ray import tune
 
+from ladder_search import plugins
 from ladder_search.bundles.shelf import check_same_bundles, list_stages, named_bundles, without_test_set
 from ladder_search.bundles.stages import FOLDER as SOURCES
 from ladder_search.config import as_mapping
@@ -242,6 +243,8 @@ class Run:
             "store": address,
             **life,
         }
+        if loaded := plugins.loaded():
+            self._description["plugins"] = self._folder.keep_plugins(loaded)
         self._folder.create(self._description)
 
     def go(self, plan: Plan, tracker: Tracker, trainable: type[tune.Trainable]) -> None:
@@ -326,7 +329,7 @@ class Run:
             stage_keeper(trainable, self._folder.path / SOURCES, earlier, named_bundles(self._own)) as keeper,
             shared(trainable, dataset, slots=plan.slots, share=pack, keeper=keeper, copies=self._copies) as sharing,
         ):
-            searcher.common |= {"desk": sharing.desk, "keeper": keeper}
+            searcher.common |= {"desk": sharing.desk, "keeper": keeper, "plugins": plugins.sent()}
             seated = trainable if sharing.desk else tune.with_parameters(trainable, dataset=dataset)
             self._tune(plan, seated, trials, searcher, callback)
         if keeper is not None:

@@ -24,7 +24,7 @@ from ladder_search.driver.space import Space
 from ladder_search.driver.storage import lasting
 from ladder_search.environment import in_words
 from ladder_search.errors import SettingError, TrackingError
-from ladder_search.models import find_family
+from ladder_search.models import check_packages, find_family
 from ladder_search.record.folder import StudyFolder, claim_folder
 from ladder_search.record.trial import TrialRecord
 from ladder_search.studies import Study
@@ -38,6 +38,7 @@ from ladder_search.tracking.address import (
     redacted,
     variable_store,
 )
+from ladder_search.trial import TrialSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +72,11 @@ def run_search(
     """
     address = ray_address.find_address(settings.address, settings.address_from)
     study = settings.resolved_study()
+    check_packages()
     dataset = datasets.load(study.data, notify=console.say)
     own = study.trial(seed=settings.seed, label_seed=settings.label_seed, draws=settings.draws)
     own.check_fits(dataset)
+    _check_reachable(own)
     named_bundles(own)  # raises if a named bundle is missing
     source_data = {}
     for stage in own.stages.values():
@@ -94,7 +97,9 @@ def run_search(
             console.say(f"note: {busy}")
         # A password in the address must not reach files or parameters of runs.
         clean = replace(settings, tracking=settings.tracking and redacted(settings.tracking))
-        run = Run(clean, study, own, dataset, source_data, folder, find_space(find_family(study.family).space), console)
+        named = find_family(study.family).space
+        space: Space = find_space(named) if isinstance(named, str) else named
+        run = Run(clean, study, own, dataset, source_data, folder, space, console)
         if settings.resume:
             run.recall()
         if address and settings.resume and not run.complete:
@@ -131,6 +136,17 @@ def run_search(
         unfinished=bool(run.halt.why()),
         problems=[*run.problems, *tracker.problems()],
     )
+
+
+def _check_reachable(own: TrialSpec) -> None:
+    """Raise ``SettingError`` if the processes of trials cannot import a family of the search."""
+    for name in (own.family, *(stage.family for stage in own.stages.values())):
+        family = find_family(name)
+        if family.plugin is None and not family.built_in:
+            raise SettingError(
+                f"trials run in other processes, and the family {name} is registered in this one alone; write it into "
+                "a file and name this file with --plugin."
+            )
 
 
 def _look_for(address: RayAddress, console: Console) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ladder_search import plugins
 from ladder_search.config import in_range, merge
 from ladder_search.errors import SettingError
 
@@ -63,6 +65,8 @@ class SearchSettings:
     ``RAY_ADDRESS``, else a private one."""
     address_from: str = field(default="--address", init=False, compare=False)
     """Origin of ``address`` for messages; not stored."""
+    plugin: tuple[str, ...] = ()
+    """Python files that register families or studies; the study folder keeps copies."""
     root: str = "results"
     """Folder of the study folders and the default tracking store."""
     name: str | None = None
@@ -147,6 +151,9 @@ class SearchSettings:
     def resolved_study(self) -> Study:
         """Return the study with ``--set`` and ``--epochs`` applied; raise ``LadderSearchError`` if they are invalid."""
         from ladder_search.studies import study_of  # imports torch, which takes seconds
+
+        for path in self.plugin:
+            plugins.use(Path(path))
 
         overrides = dict(self.overrides)
         if self.epochs is not None:

@@ -29,6 +29,8 @@ def enumerated_for(trials: int) -> int:
 
 
 class Space(Protocol):
+    """A module of ``spaces/``, or a ``models.Space`` of a plugin."""
+
     @property
     def suggest(self) -> Callable[[optuna.trial.BaseTrial, Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]: ...
 

@@ -5,6 +5,7 @@
     study.json      settings of the search, versions, state of the code: written before the first trial
     optuna.journal  Optuna's journal: every suggestion, intermediate value and state
     trials/         one JSON file per ended trial, ``t0007.json``, written atomically
+    plugins/        copies of the search's plugins, from which a resume and an export import their families
     running/        reports of unfinished trials; removed when the search is complete
     checkpoints/    Ray's experiment folder: logs and checkpoints of trials
     spool/          tracking events, stored and waiting
@@ -15,9 +16,10 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,8 @@ from ladder_search.config import as_mapping, build
 from ladder_search.disk.files import write_atomically
 from ladder_search.disk.foreign import read_json
 from ladder_search.disk.lock import hold, let_go
-from ladder_search.errors import StudyFolderError, command_line
+from ladder_search.errors import PluginError, StudyFolderError, command_line
+from ladder_search.plugins import Plugin, offer, read
 from ladder_search.record.trial import TrialRecord, files_by_key, number_of
 
 FORMAT = "ladder-search study 1"
@@ -51,6 +54,7 @@ class StudyFolder:
         self.checkpoints = self.path / "checkpoints"
         self.spool = self.path / "spool"
         self.pictures = self.path / "pictures"
+        self.plugins = self.path / "plugins"
         self.notes: list[str] = []
         """Notes on the file system, once the folder is locked."""
 
@@ -76,6 +80,56 @@ class StudyFolder:
             raise StudyFolderError(
                 f"a study folder must be writable, {self.path} is not: {error}; choose another --root."
             ) from error
+
+    def keep_plugins(self, plugins: Iterable[Plugin]) -> list[dict[str, str]]:
+        """Write copies of plugins' files and return their rows in ``study.json``; raise ``StudyFolderError`` if a copy
+        cannot be written."""
+        rows = []
+        for plugin in plugins:
+            rows.append({"name": plugin.name, "sha256" if plugin.is_file else "version": plugin.version})
+            try:
+                if plugin.is_file:
+                    self.plugins.mkdir(parents=True, exist_ok=True)
+                    write_atomically(self.plugins / plugin.name, plugin.source.encode())
+            except OSError as error:
+                raise StudyFolderError(
+                    f"a study folder must be writable, {self.path} is not: {error}; choose another --root."
+                ) from error
+        return rows
+
+    def offer_plugins(self, description: Mapping[str, Any]) -> list[str]:
+        """Let this process import the plugins of the search, from the copies in the folder; return notes on packages
+        of other versions.
+
+        Raises ``StudyFolderError`` if a copy is missing or altered, ``PluginError`` if the process uses another one.
+        """
+        notes = []
+        for row in description.get("plugins", ()):
+            name, digest = Path(str(row["name"])).name, row.get("sha256")
+            if digest is None:
+                try:
+                    version = importlib.metadata.version(name)
+                except importlib.metadata.PackageNotFoundError:
+                    raise StudyFolderError(
+                        f"{self.path} has a family of the package {name}, which is not installed; install its version "
+                        f"{row.get('version')}."
+                    ) from None
+                if version != row.get("version"):
+                    notes.append(f"The package {name} was of version {row.get('version')} and is now of {version}.")
+                continue
+            try:
+                plugin = read(self.plugins / name)
+            except PluginError as error:
+                raise StudyFolderError(
+                    f"{self.path} must hold a copy of its plugin {name}: {str(error).rstrip('.')}; restore it."
+                ) from error
+            if plugin.version != digest:
+                raise StudyFolderError(
+                    f"{self.plugins / name} must have the sha256 {digest}, found {plugin.version}; restore it or start "
+                    "a new search."
+                )
+            offer([plugin])
+        return notes
 
     def description(self) -> dict[str, Any]:
         """Return the content of ``study.json``; raise ``StudyFolderError`` if it is missing or has another format."""

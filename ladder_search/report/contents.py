@@ -27,6 +27,8 @@ def find_contents(
             else:
                 folder = StudyFolder(path)
                 description = folder.description()
+                for note in folder.offer_plugins(description):
+                    notify(f"note: {note}")
                 study_of(description["settings"])
                 folder.read_trials()
                 searches[path.resolve()] = Search(folder=folder, description=description)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ladder_search import plugins
 from ladder_search.errors import LadderSearchError, UnknownNameError
 from ladder_search.studies import (
     conv_ladder,
@@ -31,12 +32,25 @@ STUDIES: dict[str, Study] = {study.name: study for table in _TABLES for study in
 assert len(STUDIES) == sum(map(len, _TABLES)), "two studies have the same name"
 
 
+_owners: dict[str, plugins.Plugin | None] = dict.fromkeys(STUDIES)
+"""The plugins of the studies; None: built in, or registered by a running program."""
+
+
+def register(study: Study) -> None:
+    """Add a study of a plugin; raise ``PluginError`` if its name is taken."""
+    plugins.check_free("study", study.name, _owners)
+    STUDIES[study.name], _owners[study.name] = study, plugins.importing()
+    plugins.registered(lambda: (STUDIES.pop(study.name), _owners.pop(study.name)))
+
+
 def find_study(name: str, root: Path | None = None) -> Study:
     """Return a study: a row of the table, that of a file (``NAME.yaml``), or one whose copy is in a study folder.
 
     Args: ``root`` is the folder of the study folders; the latest search of the study has its copy. Raise
     ``UnknownNameError`` for an unknown name, and ``SettingError`` if a file cannot be read or a setting is invalid.
     """
+    if name not in STUDIES:
+        plugins.load_offered()
     if is_study_file(name):
         return read_study_file(Path(name), STUDIES)
     if name in STUDIES:
@@ -71,5 +85,5 @@ def own_studies(root: Path) -> dict[str, Study]:
 
 __all__ = [
     "STUDIES", "SpaceConfig", "StopConfig", "Study", "Target", "as_definition", "baseline_of", "definitions",
-    "difference", "find_study", "is_study_file", "own_studies", "study_of",
+    "difference", "find_study", "is_study_file", "own_studies", "register", "study_of",
 ]  # fmt: skip
