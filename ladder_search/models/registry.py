@@ -42,6 +42,8 @@ class Space:
     """Returns flat parameters for which ``suggest`` returns the study's own settings; None if there are none."""
     first: Callable[[Settings, Settings], list[dict[str, Any]]] = _no_points
     """Returns flat parameters of points to suggest before those of the sampler."""
+    options: type | None = None
+    """Dataclass of the options, the section ``space`` of a study file; None: there are none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from ladder_search.config import as_mapping, build, flat, merge, read_yaml, writ
 from ladder_search.data.config import DataConfig
 from ladder_search.disk.foreign import read_file
 from ladder_search.errors import LadderSearchError, SettingError, UnknownNameError
-from ladder_search.models import find_family
+from ladder_search.models import Space, find_family
 from ladder_search.nn.mean_teacher import TeacherConfig
 from ladder_search.paths import expanded_address
 from ladder_search.studies.study import StopConfig, Study, Target
@@ -109,7 +109,8 @@ def study_from(mapping: Mapping[str, Any], table: Mapping[str, Study]) -> Study:
             raise SettingError(f"setting {key!r} is required and missing; give it a value, or name a {BASED_ON}.")
     raw["family"] = str(raw["family"])
     family = find_family(raw["family"])
-    options = next((type(study.space) for study in table.values() if study.family == raw["family"]), None)
+    own = family.space.options if isinstance(family.space, Space) else None
+    options = own or next((type(study.space) for study in table.values() if study.family == raw["family"]), None)
     for section, kind in (
         ("data", DataConfig), ("model", family.config), ("training", TrainingConfig), ("stop", StopConfig),
         ("space", options), ("teacher", TeacherConfig), ("target", Target),
