@@ -19,7 +19,7 @@ from ladder_search.driver.ray_address import find_address
 from ladder_search.driver.settings import SearchSettings
 from ladder_search.errors import SettingError, StudyFolderError, UnknownNameError, command_line
 from ladder_search.paths import check_working_directory, expanded, expanded_address
-from ladder_search.plugins import read
+from ladder_search.plugins import offer, read
 from ladder_search.record.folder import StudyFolder, absolute_place, find_folder, latest
 from ladder_search.tracking.address import variable_store, with_login
 
@@ -120,6 +120,7 @@ def parse_arguments(arguments: Sequence[str]) -> SearchSettings:
     if "study" not in values:
         raise SettingError(f"a search needs a study, none was given; name one, `{command_line('studies')}` lists them.")
     if not values.get("resume"):
+        offer(read(Path(path)) for path in values.get("plugin", ()) if isinstance(path, str))
         values |= _definition(values["study"], values.get("root", "results"))
     settings = build(SearchSettings, values)
     if "address" in options:
@@ -182,6 +183,7 @@ def _as_begun(given: Mapping[str, Any]) -> dict[str, Any]:
             f"{folder.path / 'study.json'} must hold the settings of a search: {str(error)[:300].rstrip('.')}; restore "
             "it or start anew."
         ) from error
+    given = {**given, "plugin": _kept_plugins(given, folder, description)}
     if isinstance(given.get("study"), str) and is_study_file(given["study"]):
         given = {**given, "study": _check_file(given["study"], settings, folder.path)}
     for field_name in ("tracking", "storage"):
@@ -202,7 +204,6 @@ def _as_begun(given: Mapping[str, Any]) -> dict[str, Any]:
             f"a resumed search may only become longer, and --trials of {folder.path} is {settings['trials']}, got "
             f"{given['trials']}; leave it out or give more."
         )
-    given = {**given, "plugin": _kept_plugins(given, folder, description)}
     overrides = merge(settings["overrides"], given["overrides"])
     # The study may have been given as a path.
     place = given.get("root", "results") if folder.path.parent == root else str(folder.path.parent)
