@@ -21,7 +21,7 @@ from ray import tune
 from ladder_search.console import Console
 from ladder_search.driver import cluster
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the rival's searches do without the driver
     from ladder_search.driver.search import SearchResult
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,6 +15,7 @@ import gc
 import os
 import random
 import shutil
+import sys
 import tempfile
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -33,6 +34,7 @@ _KEPT = (ORDER, "LADDER_SEARCH_DATA", "LADDER_SEARCH_FUZZ", "LADDER_SEARCH_FUZZ_
 _USERS = ("LADDER_SEARCH_", "MLFLOW_", "OPTUNA_", "RAY_", "TORCHINDUCTOR_", "TORCH_", "TRITON_", "TUNE_", "XDG_", "LC_")
 """What programs are told by variables with these beginnings is the user's business, and no test's."""
 _USERS_TOO = {"COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "CLICOLOR_FORCE", "LANG", "LANGUAGE", "MPLCONFIGDIR"}
+_USERS_TOO |= {"PYTHONDONTWRITEBYTECODE"}  # each command of a test would compile the project's modules again
 _LONGEST = 12
 """Letters of a temporary folder in which Ray's sockets fit below ours."""
 
@@ -116,6 +118,7 @@ def begin() -> None:
         (run / name).mkdir()
     os.environ.clear()
     os.environ.update(own_variables(users, run))
+    sys.dont_write_bytecode = False
     os.umask(0o022)
     tempfile.tempdir = None
 

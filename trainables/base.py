@@ -11,12 +11,13 @@ import tempfile
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ray import tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from ladder_search import plugins
+from ladder_search.data.dataset import Dataset
 from ladder_search.internals.ray import delete_checkpoint, nothing_saved
 from ladder_search.metrics import DIVERGED, EPOCH, HISTORY, NOTE, REASON, STEP, VALIDATION_ERROR
 from ladder_search.record.checkpoint import check_checkpoint, mark_checkpoint
@@ -24,9 +25,6 @@ from trainables.desk import Desk, HostSeat, open_desk
 from trainables.keeper import open_keeper
 from trainables.notice import Notice, TrialMovesError
 from trainables.seat import Seat
-
-if TYPE_CHECKING:
-    from ladder_search.data.dataset import Dataset
 
 
 class MachineGoesError(TrialMovesError):

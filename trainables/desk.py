@@ -17,18 +17,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 from ray.exceptions import RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from ladder_search.data.dataset import Dataset
 from ladder_search.errors import ResourceError
 from trainables.pack_host import Account, PackHost, SeatLostError
 from trainables.seat import Stretch
-
-if TYPE_CHECKING:
-    from ladder_search.data.dataset import Dataset
 
 LINGER_SECONDS = 10.0
 """How long a host without trials is kept, because a new host would have to compile again."""

@@ -21,15 +21,15 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from ladder_search.data.dataset import Dataset
 from ladder_search.errors import ResourceError, StudyFolderError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # PyTorch, which the keeper and thin trials do without
     import torch
     from torch import nn
 
     from ladder_search.bundles.bundle import Bundle
     from ladder_search.bundles.stages import Stage
-    from ladder_search.data.dataset import Dataset
     from ladder_search.trial import TrialSpec
 
 PATIENCE_SECONDS, PATIENCE_EPOCHS = 120.0, 5

@@ -24,7 +24,7 @@ from ladder_search import plugins
 from trainables.notice import TrialMovesError
 from trainables.seat import Stretch
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # it imports PyTorch, and the desk reads this file without it
     from trainables.host import Host
 
 _LOOK_SECONDS = 2.0

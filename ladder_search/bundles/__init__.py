@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # PyTorch takes seconds to import, and commands that train nothing read this package
     from torch import nn
 
 

@@ -22,7 +22,7 @@ from ladder_search.disk.lock import Lock
 from ladder_search.errors import DataError, SettingError
 from ladder_search.paths import expanded
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # imported on use, because uncached data need no PyArrow
     import pyarrow as pa
 
 CACHE_VARIABLE = "LADDER_SEARCH_CACHE"
@@ -57,7 +57,7 @@ def cache_file(name: str) -> Path:
 
 def is_cached(name: str, digest: str | None) -> bool:
     """Return whether a cache file declares this content; the content itself is not read."""
-    import pyarrow as pa  # imported on use, because uncached data need no pyarrow
+    import pyarrow as pa
 
     try:
         with _mapped(cache_file(name)) as file:

@@ -14,10 +14,10 @@ from ladder_search.data.arrays import Arrays, Notify, content_digest
 from ladder_search.data.splits import Split, fold_splits, make_split, stratified_split
 from ladder_search.errors import DataError, SettingError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # they import PyTorch or PyArrow, and thin trials import this file without them
     from ladder_search.data.drawing import Grouped
-    from ladder_search.data.files.schema import RowSchema  # it imports PyArrow
-    from ladder_search.data.occluded import Scene  # these import torch, and thin trials import this file
+    from ladder_search.data.files.schema import RowSchema
+    from ladder_search.data.occluded import Scene
 
 PRESENT, FETCHABLE, ABSENT = "present", "can be fetched", "not available here"
 """States of a data set on this machine."""

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # imported only where a file system has no locks
     from filelock import SoftFileLock
 
 LOCK = "lock"

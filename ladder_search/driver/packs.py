@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import ray
+from ray import tune
 from ray.exceptions import GetTimeoutError, RayError
 
 from ladder_search import plugins
@@ -99,9 +100,31 @@ class Sharing:
     """Statistics of every host after the search, see ``trainables.pack_host.Account``."""
 
 
+@runtime_checkable
+class SharesPacks(Protocol):
+    """Capability of a trainable class: its trials can share packs."""
+
+    def open_desk(self, dataset: Dataset, how: Mapping[str, Any], *, name: str, share: tuple[float, float]) -> Any:
+        """Start the desk and return its handle.
+
+        Args:
+            how: settings of the hosts: trials per pack, threads, device, keeper, copies.
+            name: name of the actor.
+            share: cores and GPUs of a pack.
+        """
+
+
+@runtime_checkable
+class KeepsStages(Protocol):
+    """Capability of a trainable class: its trials can be trained beside networks of an earlier stage."""
+
+    def open_keeper(self, folder: Path, data: Mapping[str, Dataset], ready: Mapping[str, Path], *, name: str) -> Any:
+        """Start the keeper and return its handle; arguments as for ``stage_keeper``."""
+
+
 @contextmanager
 def shared(
-    trainable: Any,
+    trainable: type[tune.Trainable],
     dataset: Dataset,
     *,
     slots: int,
@@ -112,12 +135,12 @@ def shared(
     """Run the trials of a search in packs of ``slots`` trials.
 
     Args:
-        trainable: its ``open_desk`` starts the desk; without it, each trial trains alone.
+        trainable: unless its trials can share packs, each trains alone.
         share: cores and GPUs of a pack.
         keeper: name of the actor that holds earlier stages.
         copies: trials continue from each other's states, as in population based training.
     """
-    if slots == 1 or not hasattr(trainable, "open_desk"):
+    if slots == 1 or not isinstance(trainable, SharesPacks):
         yield Sharing(desk=None, accounts=[])
         return
     name = f"desk {uuid.uuid4().hex[:12]}"
@@ -143,7 +166,7 @@ def shared(
 
 @contextmanager
 def stage_keeper(
-    trainable: Any, folder: Path, data: Mapping[str, Dataset], ready: Mapping[str, Path]
+    trainable: type[tune.Trainable], folder: Path, data: Mapping[str, Dataset], ready: Mapping[str, Path]
 ) -> Iterator[str | None]:
     """Start the actor that holds earlier stages; yield its name, None if trials have no stages.
 
@@ -154,6 +177,7 @@ def stage_keeper(
         yield None
         return
     name = f"keeper {uuid.uuid4().hex[:12]}"
+    assert isinstance(trainable, KeepsStages), "sources need a trainable that keeps them"
     keeper = trainable.open_keeper(folder, data, ready, name=name)
     try:
         yield name

@@ -25,7 +25,7 @@ from ladder_search.driver.callback import SearchCallback
 from ladder_search.driver.halt import Halt
 from ladder_search.driver.journal import Journal, space_as_json
 from ladder_search.driver.ledger import Ledger
-from ladder_search.driver.packs import Programs, check_stacks, in_words, shared, stage_keeper
+from ladder_search.driver.packs import Programs, SharesPacks, check_stacks, in_words, shared, stage_keeper
 from ladder_search.driver.parent_run import ParentRun
 from ladder_search.driver.plan import Plan, at_a_time, choose_slots
 from ladder_search.driver.progress import Progress
@@ -178,7 +178,7 @@ class Run:
             kept=self._kept_slots,
             trials=self._left(),
             private=private,
-            shares_packs=hasattr(trainable, "open_desk"),
+            shares_packs=isinstance(trainable, SharesPacks),
         )
         if choice.note:
             self._console.say(choice.note)

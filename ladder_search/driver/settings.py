@@ -12,7 +12,7 @@ from ladder_search import plugins
 from ladder_search.config import in_range, merge
 from ladder_search.errors import SettingError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # both import PyTorch, and ``--help`` reads the settings without it
     from ladder_search.studies import Study
     from ladder_search.training.request import Request
 

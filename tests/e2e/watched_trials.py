@@ -14,7 +14,7 @@ from trainables.base import PackTrainable
 from trainables.desk import Desk, open_desk
 from trainables.pack_host import PackHost
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # it imports PyTorch
     from trainables.host import Host
 
 

@@ -45,6 +45,7 @@ def test_no_setting_of_the_users_reaches_a_test_but_the_folder_of_data(tmp_path:
         "RAY_ADDRESS": "10.0.0.1:6379",
         "TORCHINDUCTOR_CACHE_DIR": "/home/someone/programs",
         "FORCE_COLOR": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
         "LANG": "de_DE",
         ORDER: "7",
     }

@@ -215,11 +215,17 @@ def test_a_build_keeps_its_files_and_those_of_the_compiler_in_a_folder_that_goes
         )
         raise RuntimeError("the disk is full")
 
+    looked: list[Path] = []
     ahead.prepare()  # before the next line imports the compiler
+    # The real one compiles ten libraries; the programs of this file have used it.
+    monkeypatch.setattr(
+        ahead, "find_instruction_sets", lambda: looked.append(Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]))
+    )
     monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", half)
     with pytest.raises(RuntimeError, match="the disk is full"):
         compile_ahead(descend, examples())
     ((work, inductor, compiler),) = seen
+    assert looked == [cache / "processor"]
     assert work.parent == cache and inductor.parent == work and compiler == work and not work.exists()
     assert (os.environ["TORCHINDUCTOR_CACHE_DIR"], os.environ["TMPDIR"]) == (str(cache), str(temporary))
     assert tempfile.gettempdir() == str(temporary)
