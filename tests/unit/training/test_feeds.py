@@ -219,7 +219,7 @@ class TestMusic:
         ("data", "message"),
         [
             ({"labels": 10}, "jsb-chorales has no labels and 2 validation pieces of its own, got data.labels=10"),
-            ({"validation": 1}, "got data.labels=None and data.validation=1; set them to null and 2"),
+            ({"validation": 1}, "got data.labels=None, data.validation=1 and data.folds=0; set them to null, 2 and 0"),
         ],
     )
     def test_parts_are_the_corpus_own(self, corpus: Dataset, data: dict[str, Any], message: str) -> None:
