@@ -18,6 +18,8 @@ from ladder_search.data import datasets
 from ladder_search.errors import SettingError, UnknownNameError
 from ladder_search.metrics import MEASURES, Measure, after
 from ladder_search.studies import Study, find_study
+from ladder_search.studies.grouping import published
+from ladder_search.studies.study import Target
 
 PAPER = "Prémont-Schwarz et al. 2017"
 
@@ -49,6 +51,14 @@ def trained(name: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Reference:
+    """A row of a paper's table whose method is not part of this project."""
+
+    method: str
+    target: Target
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Ordering:
     """Claims about studies that are trained on the same seeds and compared by the same measure."""
 
@@ -61,6 +71,8 @@ class Ordering:
     """Names of studies, in the order of the table. STUDY@I is the same training, judged after iteration I, for networks
     that report the measure after every iteration."""
     claims: tuple[Claim, ...]
+    references: tuple[Reference, ...] = ()
+    """Rows that are quoted beside the studies; no claim is about them."""
 
     def __post_init__(self) -> None:
         if self.measure not in MEASURES:
@@ -216,7 +228,13 @@ def _shapes(data: str, ladder: str, batch: str) -> Ordering:
             ),
             Claim(first=last, second=first, text="iterations improve the groups"),
         ),
+        references=() if data.endswith("small") else (_EARLIER,),
     )
+
+
+_EARLIER = Reference(
+    method="reconstruction clustering", target=published(0.61, 0.005, source="Greff et al. 2016, Shapes")
+)
 
 
 def _table_4(name: str, recurrent: str, tagger: str, convnet: str) -> Ordering:

@@ -85,3 +85,17 @@ def test_a_network_judged_by_its_error_converges_by_its_ami() -> None:
 def test_other_families_have_no_rule() -> None:
     found = result("digits-100", {1: {"error": 0.9}})
     assert found.convergence is None and found.converged == (1,) and "converged" not in str(found)
+
+
+def test_a_row_of_the_paper_without_a_study_is_quoted_beside_the_others() -> None:
+    shapes = find_ordering("shapes")
+    reached = [
+        Reached(study="shapes-ln", values={1: 0.95, 2: 0.96}),
+        Reached(study="shapes-bn", values={1: 0.55, 2: 0.65}),
+    ]
+    line = next(line for line in sentences(judged(shapes, reached)) if line.startswith("Not trained here"))
+    assert line == (
+        "Not trained here: reconstruction clustering, published 0.610 ± 0.005 (unverified) (from memory); better "
+        "means: shapes-ln."
+    )
+    assert not SHAPES.references, "the small drawing has no published number"
