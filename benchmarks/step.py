@@ -8,12 +8,13 @@
     memory given back   eager, while the C library returns large blocks to the system (``training.memory`` keeps them)
     drawing             moving digits only: drawing a batch
     plain loop          the ladder only: a plain PyTorch loop of the same maths (``plain_loop.py``)
-    products            the ladder only: the step's matrix products, in its shapes and its order
+    products            ladder and Tagger: the step's matrix products, in its shapes and its order
 
 All ways of a study take turns, after "memory given back", because a process that keeps memory continues to do so.
 
     python -m benchmarks.step
     python -m benchmarks.step --studies mnist-100-conv-small-gamma occluded-digits-rladder --no-compile
+    python -m benchmarks.step --studies shapes-small shapes-ln two-textures-small
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from ladder_search.data import datasets
 from ladder_search.data.dataset import Dataset
 from ladder_search.models import find_family
 from ladder_search.models.ladder import LadderConfig
+from ladder_search.models.tagger import TaggerConfig
 from ladder_search.studies import find_study
 from ladder_search.training import pack as pack_module
 from ladder_search.training.feeding import training_feed
@@ -84,13 +86,33 @@ def drawing(spec: TrialSpec, dataset: Dataset) -> Run:
     return draw
 
 
-def products(member: MemberSpec) -> Run:
-    """Return a function of all matrix products of a ladder's steps: forward, gradients of weights and of inputs."""
+Shape = tuple[int, int, int, bool]
+"""Rows, inputs and outputs of a product, and whether its inputs need a gradient."""
+
+
+def shapes_of_ladder(member: MemberSpec, model: LadderConfig) -> list[Shape]:
     clean = member.unlabelled_rows
     noisy = member.labelled_rows + clean
-    layers = list(pairwise(member.model.widths))
+    layers = list(pairwise(model.widths))
     shapes = [(noisy + clean, *layer, i > 0) for i, layer in enumerate(layers)]
-    shapes += [(clean, n_out, n_in, True) for n_in, n_out in reversed(layers)]
+    return shapes + [(clean, n_out, n_in, True) for n_in, n_out in reversed(layers)]
+
+
+def shapes_of_tagger(member: MemberSpec, model: TaggerConfig) -> list[Shape]:
+    rows = model.groups * model.rows(member.labelled_rows, member.unlabelled_rows)
+    layers, bottom = list(pairwise(model.widths)), model.widths[0]
+    shapes: list[Shape] = []
+    for iteration in range(model.iterations):
+        # The inputs of the first iteration depend on no parameter.
+        shapes.append((rows, 4 * model.pixels, bottom, iteration > 0))
+        shapes += [(rows, n_in, n_out, True) for n_in, n_out in layers]
+        shapes += [(rows, n_out, n_in, True) for n_in, n_out in reversed(layers)]
+        shapes += [(rows, bottom, model.pixels, True)] * 2
+    return shapes
+
+
+def products(member: MemberSpec, shapes: list[Shape]) -> Run:
+    """Return a function of all matrix products of a network's steps: forward, gradients of weights and of inputs."""
     pairs: list[tuple[Tensor, Tensor]] = []
     for rows, n_in, n_out, inputs_need_gradient in shapes:
         h, w, d = torch.randn(rows, n_in), torch.randn(n_out, n_in), torch.randn(rows, n_out)
@@ -125,7 +147,10 @@ def ways(spec: TrialSpec, dataset: Dataset, *, compiling: bool) -> dict[str, tup
             if compiling or not compiled:
                 name = f"plain loop{' compiled' * compiled}, Adam {adam}"
                 runs[name] = PlainLoop(member, data, adam=adam, compiled=compiled).run, 1  # type: ignore[arg-type]
-        runs["products"] = products(member), 1
+        runs["products"] = products(member, shapes_of_ladder(member, spec.model)), 1
+    if isinstance(spec.model, TaggerConfig):
+        member = spec.member(dataset)
+        runs["products"] = products(member, shapes_of_tagger(member, spec.model)), 1
     return runs
 
 
@@ -142,7 +167,7 @@ def compare(report: Report, name: str, rounds: int, *, turn: float, compiling: b
     first |= {way: seconds(partial(run, 1)) for way, (run, _) in runs.items()}
     times |= interleaved({way: partial(run, steps) for way, (run, _) in runs.items()}, rounds)
     flops = spec.member(dataset).flops
-    rivals = {"plain": [], "compiled": []} if "products" in runs else {}
+    rivals: dict[str, list[Times]] = {"plain": [], "compiled": []} if isinstance(spec.model, LadderConfig) else {}
     for way in times:
         if way.startswith("plain loop"):
             rivals["compiled" if "compiled" in way else "plain"].append(times[way])
