@@ -248,10 +248,10 @@ class TrialSpec:
                 f"a network with classes needs a data set with classes, and {dataset.name} has none; choose another "
                 "data set."
             )
-        if grouped.scene.digits > 1 and not isinstance(model, GroupingConfig):
+        if grouped.scene.digits > 1 and not model.reads_several_classes:
             raise SettingError(
                 f"the family {self.family} reads one class per image, and images of {dataset.name} have "
-                f"{grouped.scene.digits}; choose another data set, or the family tagger or rtagger."
+                f"{grouped.scene.digits}; choose another data set, or a family of ladders or taggers."
             )
 
     def pack(self, dataset: Dataset, *, slots: int, compiled: bool, device: torch.device) -> Pack:

@@ -18,16 +18,19 @@ from torch import Tensor
 
 from ladder_search.analysis.result import EXAMPLES, Part
 from ladder_search.bundles.bundle import Bundle
-from ladder_search.config import at_least_one
+from ladder_search.config import at_least_one, in_range
 from ladder_search.data.dataset import Dataset
 from ladder_search.data.permutation import check_seed, permutations
 from ladder_search.errors import CheckpointError, SettingError
 from ladder_search.nn.ami import agreement
-from ladder_search.nn.grouping import SCORED_ROWS, Grouping, wrong
+from ladder_search.nn.classes import wrong
+from ladder_search.nn.grouping import SCORED_ROWS, Grouping
 from ladder_search.training.feeding import feed_of_test_set, training_feed
 
 MOST_ROWS = 12
 """Maximum number of images or videos in one picture."""
+MOST_FRAMES = 20
+"""Maximum number of generated frames."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,8 +43,11 @@ class GroupingAnalysisConfig:
     """Number of images or videos that scores are averaged over, including the drawn ones; all if there are fewer."""
     seed: int = 1
     """Seed of the choice of images."""
+    beyond: int = 5
+    """Frames that are generated beyond the last one of each drawn video."""
 
     def __post_init__(self) -> None:
+        in_range("beyond", self.beyond, 0, MOST_FRAMES)
         for name in ("rows", "judged"):
             at_least_one(name, getattr(self, name))
         check_seed(self.seed)
@@ -62,10 +68,12 @@ class ShownGroups:
     truth: tuple[str, ...]
     """True segment of each pixel plus one; 0 is not scored."""
     groups: tuple[str, ...]
-    """Most probable group of each pixel."""
+    """Most probable group of each pixel; of a video also in the generated frames, which come last."""
     reconstructions: tuple[tuple[str, ...], ...]
-    """The image according to each group, in grey levels."""
+    """The image according to each group, in grey levels, for the same frames."""
     ami: tuple[float, ...]
+    generated: tuple[str, ...] = ()
+    """Frames beyond the last one of a video, as the network generates them from its own output."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,19 +164,22 @@ def look(
             if trace.probabilities is not None:
                 scores.append(torch.stack([wrong(p, y) for p in trace.probabilities]))
             totals.append(torch.stack([each.double().sum(1) for each in scores]))
-            for i in range(min(len(x), settings.rows - len(shown))):
+            drawn = min(len(x), settings.rows - len(shown))
+            made = network.generated(x[:drawn], settings.beyond) if video and settings.beyond and drawn > 0 else None
+            for i in range(drawn):
+                z, own = trace.z[:, i], groups[:, i]
+                if made is not None:
+                    z, own = torch.cat([z, made.z[:, i]]), torch.cat([own, made.m[:, i].argmax(1)])
                 shown.append(
                     ShownGroups(
                         number=int(rows[done + i]),
                         **_classes(None if trace.probabilities is None else trace.probabilities[-1, i], y[i]),
-                        seen=tuple(_encoded(255 * frames[i, place]) for place in places),
+                        seen=tuple(_grey(frames[i, place]) for place in places),
                         truth=tuple(_encoded(true[i, place] + 1) for place in places),
-                        groups=tuple(_encoded(groups[t, i]) for t in range(T)),
-                        reconstructions=tuple(
-                            tuple(_encoded(255 * trace.z[t, i, k].clamp(0, 1)) for k in range(network.K))
-                            for t in range(T)
-                        ),
+                        groups=tuple(_encoded(each) for each in own),
+                        reconstructions=tuple(tuple(_grey(group) for group in each) for each in z),
                         ami=tuple(scores[0][:, i].tolist()),
+                        generated=() if made is None else tuple(map(_grey, (made.m[:, i] * made.z[:, i]).sum(1))),
                     )
                 )
             done += len(x)
@@ -206,6 +217,11 @@ def _classes(probabilities: Tensor | None, y: Tensor) -> dict[str, tuple[int, ..
     true = [int(y)] if y.dim() == 0 else y.nonzero().flatten().tolist()
     best = probabilities.argsort(descending=True)[: len(true)]
     return {"classes": tuple(true), "output": tuple(sorted(best.tolist()))}
+
+
+def _grey(values: Tensor) -> str:
+    """Return pixels, 0..1, as grey levels."""
+    return _encoded(255 * values.clamp(0, 1))
 
 
 def _encoded(values: Tensor) -> str:

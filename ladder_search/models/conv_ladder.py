@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ladder_search.metrics import COST, COST_SUPERVISED, cost_denoising
 from ladder_search.nn.batchnorm import batch_normalise, batch_statistics, normalise, normalise_groups, scaled
+from ladder_search.nn.classes import cross_entropy
 from ladder_search.nn.combinators import find_combinator
 from ladder_search.nn.denoising import Decoder, Denoiser, DenoisingConfig, rectified
 from ladder_search.nn.maps import CONV_SMALL, LayersConfig, as_map, read_network, start
@@ -143,7 +143,7 @@ class ConvLadder(Denoiser):
             h = self.activate(both, layer)
 
         logits = h.flatten(1)
-        supervised = functional.cross_entropy(logits[:n_lab], batch.y)
+        supervised = cross_entropy(logits[:n_lab], batch.y)
         total, terms = supervised, {COST_SUPERVISED: supervised}
         # The decoder's top gets probabilities, not logits.
         above = torch.softmax(logits[n_lab:], dim=-1)

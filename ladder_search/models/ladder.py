@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from ladder_search.metrics import COST, COST_SUPERVISED, cost_denoising
 from ladder_search.nn.batchnorm import batch_normalise, batch_statistics, normalise, normalise_groups, scaled
+from ladder_search.nn.classes import cross_entropy
 from ladder_search.nn.combinators import find_combinator
 from ladder_search.nn.denoising import Decoder, Denoiser, DenoisingConfig, rectified
 from ladder_search.nn.network import Column, Teachable
@@ -165,7 +166,7 @@ class Ladder(Teachable, Denoiser):
             h = self.activate(torch.cat(corrupted, dim=-2), layer)
 
         labelled, *unlabelled = torch.split(h, groups[:2], dim=-2)
-        supervised = functional.cross_entropy(labelled, batch.y)
+        supervised = cross_entropy(labelled, batch.y)
         total, terms = supervised, {COST_SUPERVISED: supervised}
         # The decoder's top gets probabilities, not logits.
         logits, above = h, torch.softmax(unlabelled[0], dim=-1) if n_unl else h

@@ -53,6 +53,10 @@ class DenoisingConfig(ColumnConfig):
         raise NotImplementedError
 
     @property
+    def reads_several_classes(self) -> bool:
+        return True
+
+    @property
     def decoded_layers(self) -> tuple[int, ...]:
         """Layers with a combinator, from the top down."""
         return {"full": tuple(range(self.depth, -1, -1)), "gamma": (self.depth,), "none": ()}[self.decoder]

@@ -24,6 +24,7 @@ from ladder_search.config import in_range
 from ladder_search.errors import SettingError
 from ladder_search.metrics import AMI, AMI_ARITHMETIC, COST, COST_SUPERVISED, ERROR, MOST_ITERATIONS, after, cost_after
 from ladder_search.nn.ami import agreement
+from ladder_search.nn.classes import shares, wrong
 from ladder_search.nn.likelihoods import Likelihood, Pixels
 from ladder_search.nn.network import Network
 from ladder_search.nn.protocol import Batch, ModelConfig
@@ -95,6 +96,10 @@ class GroupingConfig(ModelConfig):
     @property
     def measures(self) -> tuple[str, ...]:
         return measures_of(classes=self.classes, iterations=self.evaluation_iterations, judged_by=self.judged_by)
+
+    @property
+    def reads_several_classes(self) -> bool:
+        return True
 
     @property
     def reads_unlabelled(self) -> bool:
@@ -253,13 +258,25 @@ class Grouping(Network):
 
     def trace(self, x: Tensor) -> Trace:
         """Return the results of every iteration for clean images or videos, (rows, ...)."""
-        observed, found = self._evaluated(x)
-        return Trace(
-            corrupted=torch.stack(observed),
-            z=torch.stack([each.z for each in found]).transpose(1, 2),
-            m=torch.stack([each.m for each in found]).transpose(1, 2),
-            probabilities=torch.stack([class_probabilities(_logits(each)) for each in found]) if self.classes else None,
-        )
+        return _traced(*self._evaluated(x), self.classes)
+
+    def generated(self, x: Tensor, count: int) -> Trace:
+        """Return the results of the ``count`` >= 1 frames that follow videos x, (rows, frames, ...).
+
+        The whole video is read, with the evaluation's noise; its last frame gives the first new one. From then on the
+        network reads what it has generated, ``sum_g m_g z_g``, with noise too.
+        """
+        rows, extra = len(x), x[:, 0].numel()
+        noise = _evaluation_noise(self._noise_of(rows) + count * extra, x.dtype, x.device)
+        draws, further = torch.split(noise, [self._noise_of(rows), count * extra], dim=-1)
+        observed, _, m = self._start(x, draws, self.evaluation_iterations)
+        following, frame, found = further.view(count, rows, self.D), x.reshape(rows, self.frames, self.D)[:, -1], []
+        for draw in following.unbind(0):
+            observed = [*observed, self.likelihood.corrupted(frame, draw)]
+            last = self.inferences(observed, m, EVALUATION)[-1]
+            frame = (last.m * last.z).sum(0)
+            found.append(last)
+        return _traced(observed[-count:], found, self.classes)
 
     def scores(self, x: Tensor, y: Tensor, segments: Tensor) -> Tensor:
         """Return sums over rows for every entry of ``measures``, then the number of rows, float64.
@@ -293,6 +310,15 @@ class Grouping(Network):
         return torch.stack([*(total[name].double() for name in self.measures), divisor])
 
 
+def _traced(observed: Sequence[Tensor], found: Sequence[Inferred], classes: int) -> Trace:
+    return Trace(
+        corrupted=torch.stack([*observed]),
+        z=torch.stack([each.z for each in found]).transpose(1, 2),
+        m=torch.stack([each.m for each in found]).transpose(1, 2),
+        probabilities=torch.stack([class_probabilities(_logits(each)) for each in found]) if classes else None,
+    )
+
+
 def measures_of(*, classes: int, iterations: int, judged_by: str) -> tuple[str, ...]:
     """Return the names of a grouping network's measures, first ``judged_by``; iterations are those of evaluations."""
     names = [AMI.name, *[ERROR.name] * (classes > 0), AMI_ARITHMETIC.name]
@@ -306,26 +332,10 @@ def class_probabilities(logits: Tensor) -> Tensor:
     return torch.exp(_log_probabilities(logits))
 
 
-def wrong(probabilities: Tensor, y: Tensor) -> Tensor:
-    """Return the error of each row, in 0..1: the share of its k different classes that are not among the k most
-    probable ones.
-
-    Args:
-        probabilities: (rows, classes).
-        y: classes, (rows,), or k-hot classes, (rows, classes).
-    """
-    target = _hot(y, probabilities.shape[-1]) > 0
-    count = target.sum(-1, keepdim=True)
-    best_first = target.gather(-1, probabilities.argsort(dim=-1, descending=True, stable=True))
-    among = torch.arange(probabilities.shape[-1], device=y.device) < count
-    return 1.0 - (best_first & among).sum(-1).double() / count.squeeze(-1)
-
-
 def _class_cost(logits: Tensor, y: Tensor) -> Tensor:
     """Return the cross-entropy of the classes against y / k, for y with k ones per row; averaged over rows."""
     log_p = _log_probabilities(logits)
-    target = _hot(y, log_p.shape[-1]).to(log_p.dtype)
-    return -(target / target.sum(-1, keepdim=True) * log_p).sum(-1).mean()
+    return -(shares(y, log_p.shape[-1], log_p.dtype) * log_p).sum(-1).mean()
 
 
 def _log_probabilities(logits: Tensor) -> Tensor:
@@ -333,11 +343,6 @@ def _log_probabilities(logits: Tensor) -> Tensor:
     objects = torch.log_softmax(logits, dim=-1)[..., :-1]
     summed = torch.logsumexp(objects, dim=0)
     return summed - torch.logsumexp(summed, dim=-1, keepdim=True)
-
-
-def _hot(y: Tensor, classes: int) -> Tensor:
-    """Return classes (rows,) as one-hot rows; k-hot rows stay."""
-    return y.unsqueeze(-1) == torch.arange(classes, device=y.device) if y.dim() == 1 else y
 
 
 def _logits(found: Inferred) -> Tensor:

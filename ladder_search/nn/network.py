@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ladder_search.nn.classes import wrong
 from ladder_search.nn.protocol import Batch, ColumnConfig
 
 
@@ -73,12 +74,16 @@ class Network(nn.Module, ABC):
     def scores(self, *examples: Any, **named: Any) -> Tensor:
         """Return a sum over rows for every entry of ``measures``, followed by their common divisor.
 
-        The arguments are inputs (rows, ...) and classes (rows,), -1 for rows that are not counted; for sequences
-        inputs, targets and scored steps of whole sequences, as in ``Windows``.
+        The arguments are inputs (rows, ...) and classes (rows,), -1 for rows that are not counted, or k-hot classes
+        (rows, classes); for sequences inputs, targets and scored steps of whole sequences, as in ``Windows``.
         """
         x, y = examples
+        found = self(x)
+        if y.dim() > 1:
+            errors = wrong(found, y)
+            return torch.stack([errors.sum(), torch.full_like(errors[0], len(y))])
         counted = y >= 0
-        return torch.stack([((self(x).argmax(-1) != y) & counted).sum(), counted.sum()])
+        return torch.stack([((found.argmax(-1) != y) & counted).sum(), counted.sum()])
 
     @abstractmethod
     def statistics(self, *minibatches: Any, **named: Any) -> dict[str, Tensor]:

@@ -17,7 +17,8 @@ Stacking = Literal["vmap", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows of a step: ``x_labelled`` (labelled, ...), ``y`` (labelled,) int64, ``x_unlabelled`` (unlabelled, ...).
+    """Rows of a step: ``x_labelled`` (labelled, ...), ``y`` (labelled,) int64 or, of images with several classes, k-hot
+    (labelled, classes), ``x_unlabelled`` (unlabelled, ...).
 
     Inputs are pixels in 0..1 without standardisation, because the denoising weights assume raw pixels.
     """
@@ -91,6 +92,11 @@ class ModelConfig(Protocol):
     @property
     def teachable(self) -> bool:
         """Whether the network can have a mean teacher; it is then a ``nn.network.Teachable``."""
+        return False
+
+    @property
+    def reads_several_classes(self) -> bool:
+        """Whether the classes of an image with several objects may be k-hot rows."""
         return False
 
     @property

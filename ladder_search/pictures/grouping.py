@@ -24,12 +24,13 @@ _LEFT, _APART, _TOP, _HEAD, _FOOT, _LARGEST = 0.95, 0.15, 0.4, 0.3, 0.25, 0.8
 
 def segmentations(title: str, found: Groups) -> Picture:
     """Draw a block for every image: what is seen, the true segments, the groups in colour, and the image according to
-    each group; a column is an iteration, or a frame of a video."""
-    T = len(found.ami)
-    across = max(1, min(len(found.shown), _ACROSS // T))
+    each group; a column is an iteration, or a frame of a video. Generated frames are the last columns, marked by a
+    plus, in the line of what is seen and without true segments."""
+    T, beyond = len(found.ami), max((len(one.generated) for one in found.shown), default=0)
+    across = max(1, min(len(found.shown), _ACROSS // (T + beyond)))
     gap = max(1, found.width // 12)
     lines = ("seen", "true", "groups", *(f"group {k + 1}" for k in range(found.n_groups)))
-    pixels = T * (found.width + gap)
+    pixels = (T + beyond) * (found.width + gap)
     pixel = min(_LARGEST / found.width, ((canvas.WIDTH - _LEFT) / across - _APART) / pixels)
     tall = pixel * len(lines) * (found.height + gap)
     block = _HEAD + tall + _FOOT
@@ -46,11 +47,13 @@ def segmentations(title: str, found: Groups) -> Picture:
         _block(ax, one, found, gap)
         middles = [line * (found.height + gap) + found.height / 2 - 0.5 for line in range(len(lines))]
         ax.set_yticks(middles, ["" if column else name for name in lines], fontsize=7)
-        places = [t * (found.width + gap) + found.width / 2 - 0.5 for t in range(T)]
-        ax.set_xticks(places, [str(t + found.first) for t in range(T)], fontsize=6)
+        columns = [str(t + found.first) + "+" * (t >= T) for t in range(len(one.groups))]
+        places = [t * (found.width + gap) + found.width / 2 - 0.5 for t in range(len(columns))]
+        ax.set_xticks(places, columns, fontsize=6)
         ax.set_title(_heading(one), fontsize=7, pad=3)
         texts = [f"{found.step} {t + found.first}: AMI {AMI.number(ami)}" for t, ami in enumerate(one.ami)]
-        picture.hover(ax, places, [middles[2]] * T, texts)
+        texts += [f"{found.step} {t + found.first}: generated" for t in range(T, len(columns))]
+        picture.hover(ax, places, [middles[2]] * len(columns), texts)
     return picture
 
 
@@ -88,12 +91,13 @@ def _listed(classes: Sequence[int]) -> str:
 
 
 def _block(ax: Axes, one: ShownGroups, found: Groups, gap: int) -> None:
-    T, lines = len(found.ami), 3 + found.n_groups
+    lines, seen = 3 + found.n_groups, (*one.seen, *one.generated)
     down, across = found.height + gap, found.width + gap
-    paper = np.ones((lines * down - gap, T * across - gap, 3))
-    for t in range(T):
-        images = [_grey(levels(one.seen[t], found)), _coloured(levels(one.truth[t], found), unscored=True)]
-        images.append(_coloured(levels(one.groups[t], found)))
+    paper = np.ones((lines * down - gap, len(seen) * across - gap, 3))
+    blank = np.ones((found.height, found.width, 3))
+    for t, image_seen in enumerate(seen):
+        truth = _coloured(levels(one.truth[t], found), unscored=True) if t < len(one.truth) else blank
+        images = [_grey(levels(image_seen, found)), truth, _coloured(levels(one.groups[t], found))]
         images += [_grey(levels(group, found)) for group in one.reconstructions[t]]
         for line, image in enumerate(images):
             top, left = line * down, t * across

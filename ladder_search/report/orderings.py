@@ -93,9 +93,7 @@ def sentences(result: JudgedOrdering) -> list[str]:
     for row in result.ordering.references:
         means = [(one.study, one.summary.mean) for one in result.reached if one.summary]
         better = [study for study, mean in means if measure.gain(mean, row.target.error) > 0]
-        lines.append(
-            f"Not trained here: {row.method}, published {row.target}; better means: {_listed(tuple(better))}."
-        )
+        lines.append(f"Not trained here: {row.method}, published {row.target}; better means: {_listed(tuple(better))}.")
     if result.epochs is not None:
         lines.append(
             f"Every schedule was reduced to {result.epochs} epochs: the result is no evidence for full schedules."

@@ -103,7 +103,7 @@ MISTAKES: tuple[tuple[str, Any, str, str, str, Callable[[], None]], ...] = (
      "objects.amax(0)", CLASSES),
     ("none dropped before the softmax", grouping, "_log_probabilities", "torch.log_softmax(logits, dim=-1)[..., :-1]",
      "torch.log_softmax(logits[..., :-1], dim=-1)", CLASSES),
-    ("k-hot classes not divided by k", grouping, "_class_cost", " / target.sum(-1, keepdim=True)", "", K_HOT),
+    ("k-hot classes not divided by k", grouping, "shares", " / target.sum(-1, keepdim=True)", "", K_HOT),
     ("top without a softmax", Tagger, "_ladder", TOP, "self._norm(h)", BINARY),
     ("u of the top not normalised", Tagger, "_ladder", TOP, "torch.softmax(h, dim=-1)", BINARY),
     ("top rectified", Tagger, "_ladder", "self.gamma * h if", "torch.relu(self.gamma * h) if", BINARY),

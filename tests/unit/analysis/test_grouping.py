@@ -21,6 +21,7 @@ from ladder_search.data.drawing import VALIDATION, part_key, partners
 from ladder_search.errors import CheckpointError, SettingError
 from ladder_search.models.rtagger import RTaggerConfig
 from ladder_search.models.tagger import TaggerConfig
+from ladder_search.nn.grouping import Grouping
 from ladder_search.nn.protocol import ModelConfig
 from ladder_search.pictures import canvas
 from ladder_search.report.analyses import ANALYSES, find_analysis
@@ -132,6 +133,37 @@ def test_drawn_images_are_those_of_the_data_and_of_the_trace(kind: str) -> None:
     assert classes == expected
 
 
+def test_frames_beyond_the_last_one_are_those_of_a_network_that_reads_its_own_output() -> None:
+    bundle, found = bundle_of("video"), found_in("video")
+    network = bundle.module()
+    assert isinstance(network, Grouping)
+    x = torch.rand(3, 8, 16, 16)
+    with torch.no_grad():
+        whole, made = network.trace(x), network.generated(x, 4)
+        # The first frames read the same noise as in an evaluation, and a longer video has the same first new frames.
+        assert torch.equal(made.z[:2], network.generated(x, 2).z)
+        assert made.z.shape == made.m.shape == (4, 3, 2, 256) and whole.z.shape[0] == 7
+        for count in (1, 3):
+            read = [*whole.corrupted.unbind(0), *made.corrupted[:count].unbind(0)]
+            m = torch.softmax(_initial(network, x), dim=0)
+            last = network.inferences(read, m)[-1]
+            assert torch.allclose(last.z.transpose(0, 1), made.z[count - 1], atol=1e-6)
+        # What is read is the last output with noise of the network's standard deviation.
+        noise = made.corrupted[1:] - (made.m * made.z).sum(2)[:-1]
+        assert float(noise.std()) == pytest.approx(network.likelihood.noise, rel=0.1)
+        first = made.corrupted[0] - x[:, -1].flatten(1)
+        assert float(first.std()) == pytest.approx(network.likelihood.noise, rel=0.1)
+    for one in found.shown:
+        assert len(one.generated) == 5 and len(one.seen) == len(one.truth) == 7
+        assert len(one.groups) == len(one.reconstructions) == 12
+    assert not any(one.generated for one in found_in("shapes").shown)
+
+
+def _initial(network: Grouping, x: torch.Tensor) -> torch.Tensor:
+    draws = np.random.default_rng(1).standard_normal(len(x) * (7 + network.K) * network.D, dtype=np.float32)
+    return torch.from_numpy(draws)[len(x) * 7 * network.D :].view(network.K, len(x), network.D)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_results_are_kept_and_drawn(kind: str) -> None:
     found = found_in(kind)
@@ -142,6 +174,9 @@ def test_results_are_kept_and_drawn(kind: str) -> None:
     assert set(files) == {"groups", "scores"}
     assert all(f"{name}.png" in each and f"{name}.html" in each for name, each in files.items())
     assert len(pictures["groups"].figure.axes) == 3
+    marks = [label.get_text() for label in pictures["groups"].figure.axes[0].get_xticklabels()]
+    new = [f"{frame}+" for frame in range(9, 14)] if kind == "video" else []
+    assert marks == [*(str(found.first + t) for t in range(len(found.ami))), *new]
     assert len(pictures["scores"].figure.axes) == 1 + bool(found.error)
     lines = pictures["scores"].figure.axes[0].lines
     assert list(lines[0].get_ydata()) == pytest.approx(list(found.ami))

@@ -12,7 +12,8 @@ import torch
 from ladder_search.errors import LadderSearchError
 from ladder_search.models.rtagger import RTagger, RTaggerConfig
 from ladder_search.models.tagger import Tagger, TaggerConfig
-from ladder_search.nn.grouping import Grouping, class_probabilities, wrong
+from ladder_search.nn.classes import wrong
+from ladder_search.nn.grouping import Grouping, class_probabilities
 from ladder_search.nn.protocol import Batch, Windows
 
 SMALL = TaggerConfig(pixels=9, widths=(8, 6, 4), groups=3, evaluation_iterations=4)
