@@ -36,12 +36,18 @@ _GIT_TIMEOUT_S = 20.0
 
 
 def collect(
-    *, data_name: str | None = None, data_digest: str | None = None, code: Path | None = None
+    *,
+    data_name: str | None = None,
+    data_digest: str | None = None,
+    data_rows: int | None = None,
+    data_columns: int | None = None,
+    code: Path | None = None,
 ) -> dict[str, Fact]:
     """Return the facts; unknown ones are None.
 
     Args:
         data_name, data_digest: the data set and the sha256 of its content.
+        data_rows, data_columns: number of its training examples, and of the numbers or raw columns of each.
         code: a folder of the code; None: that of this package.
     """
     return {
@@ -49,6 +55,8 @@ def collect(
         "command": _without_passwords(shlex.join(sys.argv)),
         "data_name": data_name,
         "data_digest": data_digest,
+        "data_rows": data_rows,
+        "data_columns": data_columns,
         **_git(Path(ladder_search.__file__).parent if code is None else code),
         "version_python": platform.python_version(),
         "version_ladder_search": ladder_search.__version__,

@@ -87,7 +87,7 @@ class Analysis:
             found=found,
             device=device,
             seconds=seconds,
-            provenance=collect(data_name=dataset.name, data_digest=dataset.digest),
+            provenance=collect(**dataset.facts),
         )
 
     @property

@@ -7,6 +7,7 @@ Files::
     metrics.json         trial key, state, errors, the epochs' history
     provenance.json      code, versions, machine and data; see ``provenance``
     plugin.py            only with a family of a plugin: a copy of its file, which reading does not execute
+    schema.json          only with data from files: the columns of raw rows, see ``data.files.RowSchema``
     MANIFEST.json        format, sha256 of each file above, and the bundle's digest
 
 The digest is the sha256 of the output of ``sha256sum`` for these files, sorted by name.
@@ -22,7 +23,7 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
@@ -38,15 +39,25 @@ from ladder_search.errors import CheckpointError, LadderSearchError, UnknownName
 from ladder_search.models import find_family
 from ladder_search.trial import TrialSpec
 
+if TYPE_CHECKING:
+    from ladder_search.data.files import RowSchema
+
 FORMAT = "ladder-search bundle 1"
 
 SETTINGS, WEIGHTS, METRICS, PROVENANCE = "settings.yaml", "weights.safetensors", "metrics.json", "provenance.json"
-PLUGIN = "plugin.py"
-"""Copy of the plugin that brings the bundle's family."""
+PLUGIN, SCHEMA = "plugin.py", "schema.json"
+"""Copy of the plugin that brings the bundle's family, and the schema of raw rows; both are optional."""
 MANIFEST = "MANIFEST.json"
 
 # Far above the size of a bundle, but harmless: 8 GiB are two thousand million parameters in float32.
-_LIMITS = {SETTINGS: 1 << 16, METRICS: 1 << 26, PROVENANCE: 1 << 22, MANIFEST: 1 << 16, WEIGHTS: 1 << 33}
+_LIMITS = {
+    SETTINGS: 1 << 16,
+    METRICS: 1 << 26,
+    PROVENANCE: 1 << 22,
+    SCHEMA: 1 << 26,
+    MANIFEST: 1 << 16,
+    WEIGHTS: 1 << 33,
+}
 _HEADER_LIMIT = 1 << 20  # of the weights file: names and shapes
 
 _COMMENT = """\
@@ -92,6 +103,8 @@ class Bundle:
     digest: str
     """Digest of the whole content; equal digests mean equal bundles."""
     tensors: Mapping[str, Tensor]
+    schema: RowSchema | None = None
+    """Encodes raw rows as input of the network, and names the classes; None for data sets of the table."""
 
     def module(self) -> nn.Module:
         """Return a new network with the bundle's values, in eval mode and without gradients; it maps pixels in 0..1,
@@ -109,6 +122,7 @@ def write_bundle(
     module: nn.Module,
     metrics: BundleMetrics,
     provenance: Mapping[str, Any],
+    schema: RowSchema | None = None,
     force: bool = False,
 ) -> str:
     """Write a bundle atomically and return its digest.
@@ -118,6 +132,7 @@ def write_bundle(
         spec: the configuration as it was trained.
         module: a plain network with its test-time statistics, as returned by ``Pack.module``.
         provenance: see ``provenance.collect``.
+        schema: of the raw rows, for data from files.
         force: replace a bundle at ``folder``; other content is never replaced, and raises ``StudyFolderError``.
     """
     plugin = find_family(spec.family).plugin
@@ -130,6 +145,8 @@ def write_bundle(
     }
     if plugin is not None and plugin.is_file:
         files[PLUGIN] = plugin.source.encode()
+    if schema is not None:
+        files[SCHEMA] = _to_json(schema.as_json())
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     digest = bundle_digest(sums)
     files[MANIFEST] = _to_json({"format": FORMAT, "files": sums, "digest": digest})
@@ -160,6 +177,7 @@ def read_bundle(folder: Path) -> Bundle:
         provenance=provenance,
         digest=digest,
         tensors=_read_weights(folder, spec, sums),
+        schema=_read_schema(folder, sums) if SCHEMA in sums else None,
     )
 
 
@@ -195,7 +213,7 @@ def _read_manifest(folder: Path) -> tuple[dict[str, str], str]:
         raise CheckpointError(f"bundles have format {FORMAT!r}, {folder} has {actual}; use the version that wrote it.")
     sums, expected = manifest.get("files"), {SETTINGS, WEIGHTS, METRICS, PROVENANCE}
     complete = set(manifest) == {"format", "files", "digest"}
-    if not complete or not isinstance(sums, dict) or set(sums) - {PLUGIN} != expected:
+    if not complete or not isinstance(sums, dict) or set(sums) - {PLUGIN, SCHEMA} != expected:
         raise _damaged(folder, f"{MANIFEST} must list {', '.join(sorted(expected))}", _short(repr(manifest)))
     if not all(isinstance(value, str) for value in sums.values()) or manifest["digest"] != bundle_digest(sums):
         raise _damaged(folder, "the bundle's digest must be that of its files", _short(repr(manifest["digest"])))
@@ -249,6 +267,17 @@ def _read_settings(folder: Path, content: bytes, provenance: Mapping[str, Any]) 
         raise
     except (*_SURPRISES, yaml.YAMLError, RecursionError) as error:
         raise _damaged(folder, f"{SETTINGS} must hold the settings of one trial", error) from error
+
+
+def _read_schema(folder: Path, sums: Mapping[str, str]) -> RowSchema:
+    from ladder_search.data.files import RowSchema  # it imports PyArrow, which other bundles do not need
+
+    try:
+        return RowSchema.from_json(_from_json(_read(folder, SCHEMA, sums)))
+    except CheckpointError:
+        raise
+    except _SURPRISES as error:
+        raise _damaged(folder, f"{SCHEMA} must be the schema of rows", error) from error
 
 
 def _read_weights(folder: Path, spec: TrialSpec, sums: Mapping[str, str]) -> dict[str, Tensor]:

@@ -83,9 +83,15 @@ def train_stage(
         step=rows[-1][STEP] if rows else 0,
         epochs=tuple(rows),
     )
-    provenance = collect(data_name=dataset.name, data_digest=dataset.digest)
     return write_bundle(
-        folder, study="", spec=spec, module=pack.module(slot), metrics=metrics, provenance=provenance, force=True
+        folder,
+        study="",
+        spec=spec,
+        module=pack.module(slot),
+        metrics=metrics,
+        provenance=collect(**dataset.facts),
+        schema=dataset.schema,
+        force=True,
     )
 
 

@@ -45,6 +45,7 @@ def export_top(study_folder: StudyFolder, *, top: int, output: Path, dataset: Da
         StudyFolderError: the study is missing, has no finished trial, or a bundle exists or cannot be written.
         CheckpointError: a trial's checkpoint is missing or damaged.
         SettingError: ``top`` is below 1, or the trials used another data set.
+        DataError: the files of the data have changed since the search.
     """
     if top < 1:
         raise SettingError(f"trials to export must be at least 1, got {top}; give a positive whole number.")
@@ -55,6 +56,7 @@ def export_top(study_folder: StudyFolder, *, top: int, output: Path, dataset: Da
             f"only complete trials can be exported, and {study_folder.path} has none; wait for the search or resume it."
         )
     exports = [(output / bundle_name(rank, record), record) for rank, record in enumerate(records, start=1)]
+    dataset.check_unchanged(description.get("provenance", {}).get("data_digest"), f"the search {study_folder.path}")
     for folder, record in exports:
         if os.path.lexists(folder):
             raise taken(folder)
@@ -65,14 +67,22 @@ def export_top(study_folder: StudyFolder, *, top: int, output: Path, dataset: Da
             _check_settings(checkpoint, record)
     # Provenance records both versions: the search's code made the weights, the current code makes the bundles.
     of_search = description.get("provenance")
-    provenance: dict[str, Any] = {**collect(data_name=dataset.name, data_digest=dataset.digest)}
+    provenance: dict[str, Any] = {**collect(**dataset.facts)}
     if isinstance(of_search, Mapping):
         provenance |= {f"search_{key}": value for key, value in of_search.items()}
     study = description["settings"]["study"]
     for folder, record in exports:
         spec, checkpoint = _spec(record, dataset), _checkpoint(study_folder, record)
         module, metrics = _member(record, spec, checkpoint, dataset, study_folder.path)
-        write_bundle(folder, study=study, spec=spec, module=module, metrics=metrics, provenance=provenance)
+        write_bundle(
+            folder,
+            study=study,
+            spec=spec,
+            module=module,
+            metrics=metrics,
+            provenance=provenance,
+            schema=dataset.schema,
+        )
     return [folder for folder, _ in exports]
 
 

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     console = Console()
     dataset = datasets.load(studies[0].data, notify=console.say)
     seeds = fresh_seeds(arguments.seeds, studies, arguments.root)
-    output = arguments.output or arguments.root / "comparisons" / dataset.name
+    output = arguments.output or arguments.root / "comparisons" / studies[0].data.title
     specs = [study.trial().changed({}, epochs=arguments.epochs) for study in studies]
     for spec in specs:  # check all before the first is trained
         spec.check_fits(dataset)

@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ladder_search.data import datasets
     from ladder_search.final.results import write_result
     from ladder_search.final.training import confirmation_seeds, seeds_of, train_final
-    from ladder_search.reproduction.contenders import seeds_of_searches
+    from ladder_search.reproduction.contenders import check_searched_data, seeds_of_searches
     from ladder_search.statistics import LEVEL, Verdict
     from ladder_search.studies import STUDIES, find_study, is_study_file, own_studies
 
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
     store = open_store(arguments)
     source = Path(arguments.bundle)
     own = own_studies(arguments.root)
-    name, study = source.name, None
+    name, study, bundle = source.name, None, None
     if _is_bundle(arguments.bundle) and not is_study_file(arguments.bundle):
         bundle = read_bundle(source)
         spec, study = bundle.spec, STUDIES.get(bundle.study) or own.get(bundle.study)
@@ -60,6 +60,10 @@ def run(arguments: argparse.Namespace) -> None:
             raise UnknownNameError("group of settings", section, SECTIONS)
     spec = spec.changed(changes, epochs=arguments.epochs)
     dataset = datasets.load(spec.data)
+    if bundle is not None and bundle.spec.data.name == dataset.name:
+        dataset.check_unchanged(bundle.provenance.get("data_digest"), f"the bundle {source}")
+    elif study is not None:
+        check_searched_data(study, dataset, arguments.root)
     console = Console()
     output = arguments.output or Path("final") / name
     with reporting(console) as reporter:

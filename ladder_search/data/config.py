@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Literal
 
 from ladder_search.config import in_range, optional
@@ -119,6 +120,11 @@ class DataConfig:
         fields = type(self).__dataclass_fields__
         changed = [f"{n}={getattr(self, n)}" for n in _OF_FILES if getattr(self, n) != fields[n].default]
         return f"{self.file} ({', '.join(changed)})" if changed else self.file
+
+    @property
+    def title(self) -> str:
+        """Short name for titles and folders: the row of the table, or the name of the file without its suffix."""
+        return self.dataset if self.file is None else PurePosixPath(self.file).name.partition(".")[0] or "data"
 
 
 def _absolute(path: str, what: str) -> str:

@@ -185,6 +185,29 @@ class Dataset:
         return math.prod(self.example_shape)
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """Name, digest, number of training examples and number of columns, as ``provenance.collect`` takes them."""
+        columns = self.numbers if self.schema is None else len(self.schema.names)
+        return {
+            "data_name": self.name,
+            "data_digest": self.digest,
+            "data_rows": len(self.train_x),
+            "data_columns": columns,
+        }
+
+    def check_unchanged(self, digest: object, what: str) -> None:
+        """Raise ``DataError`` if ``what`` was made from other content of the same files.
+
+        Data sets of the table are identified by their name: their content is fixed, or depends on a font or a decoder.
+        Args: ``digest`` is the one that ``what`` recorded; None: unknown.
+        """
+        if self.schema is not None and digest not in (None, self.digest):
+            raise DataError(
+                f"{what} belongs to the data that it was made from, and {self.name} has changed since (digest "
+                f"{str(digest)[:12]} then, {self.digest[:12]} now); restore the data, or start a new search."
+            )
+
+    @property
     def held_out(self) -> int:
         """Number of the data set's own validation examples, which final trainings hold out too."""
         return 0 if self.pieces is None else len(self.pieces.lengths) - self.pieces.training

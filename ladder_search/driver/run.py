@@ -112,7 +112,7 @@ class Run:
                 "pbt needs parameters to change, and the space of this search has none; choose --scheduler asha."
             )
         self._generation = max(self._study.report_every, self._epochs // 10)
-        self._provenance = collect(data_name=dataset.name, data_digest=dataset.digest)
+        self._provenance = collect(**dataset.facts)
         check_stacks(own.family, settings.slots)
         self._compiling = begun.new_compiling(settings)
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
@@ -32,6 +32,9 @@ from ladder_search.provenance import collect
 from ladder_search.statistics import LEVEL, AgainstTarget, Summary, Verdict
 from ladder_search.studies.study import Target
 from ladder_search.trial import TrialSpec
+
+if TYPE_CHECKING:
+    from ladder_search.data.files import RowSchema  # it imports PyArrow
 
 FORMAT = "ladder-search result 1"
 RESULT = "result.json"
@@ -78,6 +81,10 @@ class FinalResult:
     """Whether it was trained for fewer epochs than its study has; not comparable with the published number."""
     modules: Mapping[int, nn.Module] = field(default_factory=dict, repr=False, compare=False)
     """Seed -> network with its test-time statistics, for seeds that finished."""
+    facts: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """Facts of the data for the provenance, see ``Dataset.facts``."""
+    schema: RowSchema | None = field(default=None, repr=False, compare=False)
+    """Schema of the raw rows, for data from files."""
 
     @property
     def test_errors(self) -> list[float]:
@@ -209,7 +216,9 @@ def write_result(folder: Path, result: FinalResult, *, provenance: Mapping[str, 
                 return
             raise taken(folder / RESULT)
         if provenance is None:
-            provenance = collect(data_name=result.spec.data.name, data_digest=result.data_digest)
+            provenance = collect(
+                **{"data_name": result.spec.data.name, "data_digest": result.data_digest, **result.facts}
+            )
         _write(folder, result, provenance)
         shutil.rmtree(folder / PROGRESS, ignore_errors=True)
 
@@ -238,6 +247,7 @@ def _write(folder: Path, result: FinalResult, provenance: Mapping[str, Any]) -> 
                     epochs=outcome.epochs,
                 ),
                 provenance=provenance,
+                schema=result.schema,
                 force=True,  # without a result.json it remains from a killed call of this function
             )
         content = json.dumps(_as_json(result, digests), indent=1, allow_nan=False, ensure_ascii=False) + "\n"

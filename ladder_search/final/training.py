@@ -292,6 +292,8 @@ class _Run:
             device=str(self.device),
             seconds=progress.seconds,
             modules=self._modules(),
+            facts=self.dataset.facts,
+            schema=self.dataset.schema,
         )
 
     def _modules(self) -> dict[int, nn.Module]:

@@ -9,9 +9,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ladder_search.config import as_mapping
+from ladder_search.data.dataset import Dataset
 from ladder_search.final.training import comparable, confirmation_seeds, seeds_of, tuning_seeds
 from ladder_search.record.folder import searches_of
 from ladder_search.record.trial import OWN, best_trials
@@ -82,6 +85,16 @@ def find_contenders(study: Study, root: Path, most: int, epochs: int, precision:
         if contenders:
             return published, *contenders[:most]
     return (published,)
+
+
+def check_searched_data(study: Study, dataset: Dataset, root: Path) -> None:
+    """Raise ``DataError`` if the files of a study's data have changed since its latest search in ``root``."""
+    for folder in islice(searches_of(root, study.name), 1):
+        description = folder.description()
+        searched = description.get("study", {}).get("data", {})
+        if searched == as_mapping(study.data):
+            digest = description.get("provenance", {}).get("data_digest")
+            dataset.check_unchanged(digest, f"the search {folder.path}")
 
 
 def seeds_of_searches(study: Study, root: Path) -> frozenset[int]:

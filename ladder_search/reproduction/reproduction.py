@@ -42,7 +42,7 @@ from ladder_search.final.training import EpochReport, train_final
 from ladder_search.provenance import collect
 from ladder_search.record.trial import OWN
 from ladder_search.reproduction import race
-from ladder_search.reproduction.contenders import Contender, Outcome, find_contenders, fresh_seeds
+from ladder_search.reproduction.contenders import Contender, Outcome, check_searched_data, find_contenders, fresh_seeds
 from ladder_search.statistics import look_level
 from ladder_search.studies import Study, as_definition, study_of
 
@@ -168,6 +168,7 @@ class Race:
         self.study, self.folder = study, folder
         self._dataset, self._device = dataset, device
         study.trial().check_fits(dataset)
+        check_searched_data(study, dataset, root)
         earlier = _earlier(folder)
         reproduction = Reproduction(
             study=study.name,

@@ -45,6 +45,8 @@ _FAILED_REQUESTS = (requests.ConnectionError, requests.Timeout, requests.excepti
 _UNAVAILABLE = "too many 503 error responses"
 KEY, SPOOL = "ladder.key", "ladder.spool"
 """Tags that make creating a run idempotent; the second separates two searches of one name in one store."""
+_DATASET_NAME = 500
+"""Characters of a data set's name that MLflow allows; names of files contain their path and settings."""
 INTERRUPTED = "ladder.interrupted"
 REFUSALS = {
     "BAD_REQUEST",
@@ -130,7 +132,7 @@ class MlflowStore:
     def log_dataset(self, run_id: str, dataset: DatasetInput) -> None:
         """Log the name and the first 32 digits of the digest (MLflow allows 36); the tag ``data.sha256`` has all 64."""
         entity = Dataset(
-            name=dataset.name,
+            name=dataset.name[:_DATASET_NAME],
             digest=dataset.digest[:32],
             source_type="local",
             source=json.dumps({"sha256": dataset.digest}),
