@@ -140,6 +140,20 @@ class Measure:
 
 ERROR = Measure(name="error", title="error", unit="%", scale=100.0, digits=2, difference="points", limit=1.0)
 """Fraction of misclassified examples."""
+BALANCED_ERROR = replace(ERROR, name="balanced_error", title="balanced error")
+"""Mean of the classes' errors, so that rare classes count as much as frequent ones."""
+LOG_LOSS = Measure(name="log_loss", title="log-loss", unit="nats", scale=1.0, digits=3, difference="nats", limit=None)
+"""Mean negative logarithm of the true class's probability."""
+CLASS_MEASURES = (ERROR.name, BALANCED_ERROR.name, LOG_LOSS.name)
+"""Measures of classifiers that ``data.measure`` chooses from."""
+
+
+def judged_by(chosen: str, own: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the measures of a classifier with measures ``own``, first the one ``chosen`` of ``CLASS_MEASURES``."""
+    others = [name for name in CLASS_MEASURES if name != chosen]
+    return (chosen, *others, *(name for name in own if name not in CLASS_MEASURES))
+
+
 NLL = Measure(name="nll", title="NLL", unit="nats per step", scale=1.0, digits=3, difference="nats", limit=None)
 """Negative log-likelihood of a sequence's next step."""
 PREDICTION_ERROR = Measure(
@@ -173,7 +187,9 @@ def after(name: str, iteration: int) -> str:
     return f"{name}_{iteration}"
 
 
-MEASURES: dict[str, Measure] = {m.name: m for m in (ERROR, NLL, PREDICTION_ERROR, STUDENT_ERROR, AMI, AMI_ARITHMETIC)}
+MEASURES: dict[str, Measure] = {
+    m.name: m for m in (ERROR, BALANCED_ERROR, LOG_LOSS, NLL, PREDICTION_ERROR, STUDENT_ERROR, AMI, AMI_ARITHMETIC)
+}
 MEASURES |= {
     after(m.name, i): replace(m, name=after(m.name, i), title=f"{m.title} after iteration {i}")
     for m in (AMI, ERROR)

@@ -13,12 +13,14 @@ import torch
 from torch import nn
 
 from ladder_search.config import as_mapping, build, in_range, merge
+from ladder_search.data import scaling
 from ladder_search.data.config import DataConfig
 from ladder_search.data.dataset import Dataset
+from ladder_search.data.scaling import ScaledInputs, Scaling
 from ladder_search.data.splits import Split
 from ladder_search.data.whitening import Prepared
 from ladder_search.errors import SettingError
-from ladder_search.metrics import ERROR, NLL, Measure
+from ladder_search.metrics import ERROR, MEASURES, NLL, Measure, judged_by
 from ladder_search.models import find_family
 from ladder_search.nn.grouping import GroupingConfig
 from ladder_search.nn.mean_teacher import Taught, TaughtConfig, TeacherConfig
@@ -54,10 +56,15 @@ class SourceConfig:
             object.__setattr__(self, "bundle", expanded(self.bundle, "sources.*.bundle"))
         if self.stop_at is not None:
             in_range("sources.*.stop_at", self.stop_at, 0.0, 1.0)
-            if self.data.validation < 1:
+            if not self.data.validation:
                 raise SettingError(
                     "sources.*.stop_at needs validation rows to stop by, got data.validation=0; hold some out."
                 )
+        if self.data.folds:
+            raise SettingError(
+                f"a source is trained once, on one part of its data, got sources.*.data.folds={self.data.folds}; set "
+                "it to 0."
+            )
         if self.data.preprocessing != "none":
             raise SettingError(
                 "a source reads the pixels that its column reads, got sources.*.data.preprocessing="
@@ -93,6 +100,16 @@ class TrialSpec:
     def __post_init__(self) -> None:
         if self.draws < 1:
             raise SettingError(f"draws must be at least 1, got {self.draws}; give a positive whole number.")
+        if self.data.folds and self.draws != self.data.folds:
+            raise SettingError(
+                f"each label draw holds out one fold, got draws={self.draws} and data.folds={self.data.folds}; set "
+                f"draws to {self.data.folds}, or data.folds to 0."
+            )
+        if self.data.measure is not None and self.model.measures != (ERROR.name,):
+            raise SettingError(
+                f"data.measure={self.data.measure} is for classifiers of rows, and this network is judged by its "
+                f"{self.model.measure.title}; leave it out."
+            )
         for training in (self.training, *(source.training for source in self.sources.values())):
             # Music has several steps per row for batch statistics; other data has only its rows.
             if self.measure is not NLL and min(training.labelled_batch, training.unlabelled_batch) < 2:
@@ -143,8 +160,13 @@ class TrialSpec:
         return TrialSpec.from_mapping(merge(merge(self.as_mapping(), settings), length))
 
     @property
+    def measures(self) -> tuple[str, ...]:
+        """What the trial is judged by, as names in ``metrics``; searches compare the first."""
+        return measures_of(self.model, self.data)
+
+    @property
     def measure(self) -> Measure:
-        return self.model.measure
+        return MEASURES[self.measures[0]]
 
     def request(self) -> Request:
         return request_of(self.model, self.training, find_family(self.family).stacking)
@@ -181,11 +203,7 @@ class TrialSpec:
 
         Args: ``sources`` are the trained networks of ``stages``; without them the member cannot be trained.
         """
-        data = self.data
-        seed = self.label_seed if data.folds else self.label_seed + draw  # folds are parts of one label draw
-        split = dataset.split(
-            n_labelled=data.labels, validation=data.validation, seed=seed, folds=data.folds, fold=draw
-        )
+        data, split = self.data, self._split(dataset, draw)
         taken_over = {}
         if sources and isinstance(self.model, StagedConfig):
             columns = [
@@ -195,27 +213,66 @@ class TrialSpec:
                 for name, stage in self.stages.items()
             ]
             taken_over = self.model.taken_over(columns)
+        model = TaughtConfig(self.model, self.teacher) if self.teacher.weight else self.model
+        scalings: tuple[Scaling, ...] = ()
+        prepared = "" if data.preprocessing == "none" else _fitted_on(split)
+        classes = dataset.train_y[split.labelled].astype(np.int64) if data.batches == "balanced" else None
+        if dataset.scaled is not None:
+            prepared, scalings = self._scalings(dataset)
+            if len(scalings) > 1:
+                split = split.offset(draw * len(dataset.train_x))
         return MemberSpec(
-            model=TaughtConfig(self.model, self.teacher) if self.teacher.weight else self.model,
+            model=model,
             training=self.training,
             split=split,
             seed=self.seed + draw,
-            data="" if self.data.preprocessing == "none" else _fitted_on(split),
+            data=prepared,
+            scalings=scalings,
+            classes=classes,
+            measures=() if self.measures == self.model.measures else judged_by(self.measures[0], model.measures),
             lengths=None if dataset.pieces is None else dataset.pieces.lengths[: dataset.pieces.training],
             stages=tuple((stage.family, *stage.model.signature()) for stage in self.stages.values()),
             taken_over=taken_over,
         )
 
+    def _split(self, dataset: Dataset, draw: int) -> Split:
+        data = self.data
+        seed = self.label_seed if data.folds else self.label_seed + draw  # folds are parts of one label draw
+        return dataset.split(n_labelled=data.labels, validation=data.validation, seed=seed, folds=data.folds, fold=draw)
+
+    def _scalings(self, dataset: Dataset) -> tuple[str, tuple[Scaling, ...]]:
+        """Return the name and the scalings of the numbers for each draw; one if nothing is held out."""
+        data, columns = self.data, dataset.scaled
+        assert columns is not None, "the data set has numbers"
+        draws = self.draws if data.holds_out else 1
+        held_out = (data.labels, data.validation, data.folds, self.label_seed, draws) if data.holds_out else ()
+        identity = (dataset.digest, columns.tobytes(), data.scaling, held_out)
+        name = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
+
+        def fitted() -> tuple[Scaling, ...]:
+            rows = (np.sort(self._split(dataset, draw).unlabelled) for draw in range(draws))
+            return tuple(scaling.fit(dataset.train_x, of_draw, columns, data.scaling) for of_draw in rows)
+
+        return name, scaling.kept(name, fitted)
+
     def check_fits(self, dataset: Dataset) -> None:
         """Raise ``SettingError`` unless model and data fit."""
         self._check_objects(dataset)
         self.model.check_fits(dataset.numbers, dataset.n_classes, dataset.name)
-        if self.data.preprocessing != "none" and (dataset.moving or dataset.pieces or dataset.grouped):
+        numbers = dataset.scaled is not None
+        if self.data.preprocessing != "none" and (dataset.moving or dataset.pieces or dataset.grouped or numbers):
             raise SettingError(
                 f"data.preprocessing={self.data.preprocessing} whitens images that stand still, got {dataset.name}; "
                 "leave it at none."
             )
-        if self.data.preprocessing != "none" and self.data.validation and self.draws > 1:
+        of_rows = {"folds": 0, "batches": "as-drawn", "measure": None}
+        changed = [name for name, default in of_rows.items() if getattr(self.data, name) != default]
+        if changed and (dataset.grouped or dataset.pieces or self.model.measures != (ERROR.name,)):
+            raise SettingError(
+                f"data.{changed[0]} is for classifiers of rows with one class each, got "
+                f"{getattr(self.data, changed[0])} with {dataset.name}; leave it out."
+            )
+        if self.data.preprocessing != "none" and self.data.holds_out and self.draws > 1:
             raise SettingError(
                 f"label draws hold out other images and data.preprocessing={self.data.preprocessing} is fitted on the "
                 f"rest, got draws={self.draws}; train 1 draw."
@@ -285,18 +342,34 @@ class TrialSpec:
     def empty_module(self) -> nn.Module:
         """Return ``empty_network`` as exported: with preprocessing, so that it takes pixels in 0..1."""
         network = self.empty_network()
+        if self.data.file is not None and self.data.preprocessing == "none":
+            return ScaledInputs(network, self.model.example_shape)
         if self.data.preprocessing == "none":
             return network
         return Prepared(network, math.prod(self.model.example_shape))
 
     def exported(self, network: nn.Module, dataset: Dataset, device: torch.device) -> nn.Module:
         """Return a trained network as exported; ``device`` is where it was trained and its data may be cached."""
-        whitening = whitening_of(self.member(dataset), dataset, device)
+        member = self.member(dataset)
+        whitening = whitening_of(member, dataset, device)
+        if whitening is None and (member.scalings or self.data.file is not None):
+            scaled = ScaledInputs(network, self.model.example_shape).to(next(network.parameters()).dtype)
+            if member.scalings:
+                scaled.take(member.scalings[0])
+            return scaled
         if whitening is None:
             return network
         module = Prepared(network, math.prod(self.model.example_shape)).to(next(network.parameters()).dtype)
         module.take(whitening)
         return module
+
+
+def measures_of(model: ModelConfig, data: DataConfig) -> tuple[str, ...]:
+    """Return the names of what a network with these settings is judged by on these data."""
+    chosen = data.measure
+    if chosen is None and data.file is not None and model.measures == (ERROR.name,):
+        chosen = "error"
+    return model.measures if chosen is None else judged_by(chosen.replace("-", "_"), model.measures)
 
 
 def build_sources(raw: Mapping[str, Any]) -> dict[str, SourceConfig]:

@@ -106,10 +106,10 @@ def part_of(bundle: Bundle, *, test: bool) -> Part:
     raise ``SettingError`` if the test set is requested for a bundle of a search, which must not read it."""
     # Data sets with their own validation examples (music) have them in final trainings too; only those have a test
     # error.
-    held_out = bundle.spec.data.validation if bundle.metrics.test_error is None else 0
+    held_out = bundle.spec.data.holds_out and bundle.metrics.test_error is None
     if test and held_out:
         raise SettingError(
-            f"the test set is for bundles of a final training and {bundle.folder} holds out {held_out} rows; leave "
+            f"the test set is for bundles of a final training and {bundle.folder} holds out rows; leave "
             f"--test out, or run `{command_line('train', bundle.folder)}` first."
         )
     return "validation" if held_out else "test"

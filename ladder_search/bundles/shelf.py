@@ -65,7 +65,7 @@ def train_stage(
             error = row[VALIDATION_ERROR] = pack.validation_errors()[slot]
         rows.append(row)
         report(epoch, epochs)
-        if config.stop_at is not None and error is not None and config.model.measure.gain(error, config.stop_at) >= 0:
+        if config.stop_at is not None and error is not None and spec.measure.gain(error, config.stop_at) >= 0:
             break
     else:
         if epochs and config.stop_at is not None:

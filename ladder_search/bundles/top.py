@@ -137,7 +137,7 @@ def _member(
         trial=record.key,
         state=record.state,
         validation_error=record.validation_error,
-        weights_validation_error=pack.validation_errors()[slot] if spec.data.validation else None,
+        weights_validation_error=pack.validation_errors()[slot] if spec.data.holds_out else None,
         step=state.step,
         epochs=record.epochs,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -42,6 +42,10 @@ class DataConfig:
     stratified; 0 in final training."""
     folds: int = optional(0)
     """Number of folds of the labelled examples: label draw i holds out fold i for validation; 0: none."""
+    measure: Literal["error", "balanced-error", "log-loss"] | None = optional(None)
+    """What trials are compared, stopped and tested by; the other two are reported beside it. error: fraction of
+    misclassified examples; balanced-error: mean of the classes' errors; log-loss: mean negative logarithm of the true
+    class's probability, in nats. null: what the family is judged by, and for files error with the others beside it."""
     batches: Literal["as-drawn", "balanced"] = optional("as-drawn")
     """as-drawn: labelled batches have the shares of the classes; balanced: each class equally often."""
     leave_out: tuple[str, ...] = optional(())
@@ -89,6 +93,11 @@ class DataConfig:
                     f"{int(self.validation)}, or for example 0.2."
                 )
             object.__setattr__(self, "validation", int(self.validation))
+        if self.folds and self.validation:
+            raise SettingError(
+                f"data.folds holds out one fold after the other and data.validation the same rows, got data.folds="
+                f"{self.folds} and data.validation={self.validation}; set one of them to 0."
+            )
         if self.folds < 0 or self.folds == 1:
             raise SettingError(f"data.folds must be 0 or at least 2, got {self.folds}; 5 is usual.")
         if self.image_size is not None:
@@ -107,6 +116,16 @@ class DataConfig:
                     f"data.{name} is a setting of data.file, got data.{name}={getattr(self, name)!r} with data.dataset="
                     f"{self.dataset}; leave it out."
                 )
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether examples are held out for validation."""
+        return self.validation > 0 or self.folds > 0
+
+    @property
+    def everything(self) -> DataConfig:
+        """The same data with nothing held out."""
+        return replace(self, validation=0, folds=0)
 
     @property
     def name(self) -> str:

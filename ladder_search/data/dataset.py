@@ -115,7 +115,8 @@ class Dataset:
     schema: RowSchema | None = None
     """Columns of the raw rows and how they become ``train_x``; set for data from files."""
     scaled: NDArray[np.bool_] | None = None
-    """[inputs], which inputs are numbers that are scaled and imputed for each split; None: no input is."""
+    """[inputs], the columns of numbers, which are imputed (NaN: missing) and scaled by what is fitted on the training
+    rows of each split, see ``data.scaling``; None: inputs are ``x / full_scale``."""
 
     @classmethod
     def of_arrays(

@@ -44,6 +44,11 @@ class Split:
     alike: Sizes | None = None
     """Smallest numbers of training rows and largest number of validation rows of all folds; None without folds."""
 
+    def offset(self, rows: int) -> Split:
+        """Return the split with ``rows`` added to every index."""
+        parts = {name: getattr(self, name) + rows for name in ("labelled", "unlabelled", "validation")}
+        return replace(self, **parts)
+
     @property
     def sizes(self) -> Sizes:
         """Numbers of rows by which batches, epochs and evaluations are made, equal for all folds."""

@@ -5,6 +5,8 @@ A pack member that joins late, moves to another process or trains alone therefor
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +17,10 @@ LABELLED = 1
 
 UNLABELLED = 2
 """Tag of the stream of unlabelled batches; a different tag makes the two streams of a seed unrelated."""
+
+
+BALANCED = 2**16
+"""First tag of the streams of balanced batches, one per class."""
 
 
 class BatchStream:
@@ -43,6 +49,11 @@ class BatchStream:
         self._current = -1  # the pass in _rows
         self._rows = np.empty((0, self.batch_size), np.int64)
 
+    @property
+    def constant(self) -> bool:
+        """Whether every batch has the same rows."""
+        return self.batch_size == len(self._indices)
+
     def batch(self, number: int) -> NDArray[np.int64]:
         """Return the rows of batch ``number`` >= 0: int64 [batch_size]."""
         row: NDArray[np.int64] = self.batches(number, 1)[0]
@@ -69,3 +80,61 @@ class BatchStream:
         used = order[:, : self.batches_per_pass * self.batch_size]
         rows: NDArray[np.int64] = self._indices[used].reshape(-1, self.batch_size)
         return rows
+
+
+class Batches(Protocol):
+    """A stream of batches of rows."""
+
+    batch_size: int
+
+    @property
+    def constant(self) -> bool:
+        """Whether every batch has the same rows."""
+        ...
+
+    def batches(self, start: int, count: int) -> NDArray[np.int64]: ...
+
+
+class BalancedStream:
+    """The endless stream of batches in which each class has the same number of rows, up to one.
+
+    Places of batches are numbered through; place p is of class p modulo the number of classes, so that the rows left
+    over after the division of a batch go to each class in turn. Each class passes through its own rows, each pass in
+    an order of its own.
+    """
+
+    def __init__(
+        self, indices: NDArray[np.integer], classes: NDArray[np.integer], batch_size: int, *, seed: int
+    ) -> None:
+        """Initialise the stream; raise ``SettingError`` if the seed is out of range.
+
+        Args:
+            indices: labelled rows, [n].
+            classes: their classes, [n].
+            batch_size: rows of a batch.
+            seed: data seed of the member, 0 .. 2**64-1.
+        """
+        check_seed(seed)
+        assert len(indices) == len(classes) and len(indices) and batch_size >= 1, (len(indices), batch_size)
+        self._seed, self.batch_size = seed, batch_size
+        self._rows = [(int(c), indices[classes == c].astype(np.int64)) for c in np.unique(classes)]
+
+    @property
+    def constant(self) -> bool:
+        return False
+
+    def batches(self, start: int, count: int) -> NDArray[np.int64]:
+        """Return the rows of batches ``start .. start+count-1``: int64 [count, batch_size]."""
+        assert start >= 0 and count >= 0, (start, count)
+        places = np.arange(start * self.batch_size, (start + count) * self.batch_size)
+        found = np.empty(len(places), np.int64)
+        n_classes = len(self._rows)
+        for number, (name, rows) in enumerate(self._rows):
+            own = places % n_classes == number
+            passes, within = np.divmod(places[own] // n_classes, len(rows))
+            if not len(passes):
+                continue
+            first, last = int(passes[0]), int(passes[-1])
+            order = permutations(len(rows), seed=self._seed, tag=BALANCED + name, first=first, count=last - first + 1)
+            found[own] = rows[order[passes - first, within]]
+        return found.reshape(count, self.batch_size)

@@ -74,7 +74,8 @@ def run_search(
     study = settings.resolved_study()
     check_packages()
     dataset = datasets.load(study.data, notify=console.say)
-    own = study.trial(seed=settings.seed, label_seed=settings.label_seed, draws=settings.draws)
+    draws = study.data.folds if study.data.folds and settings.draws == 1 else settings.draws
+    own = study.trial(seed=settings.seed, label_seed=settings.label_seed, draws=draws)
     own.check_fits(dataset)
     _check_reachable(own)
     named_bundles(own)  # raises if a named bundle is missing
@@ -82,8 +83,10 @@ def run_search(
     for stage in own.stages.values():
         source_data[stage.data.name] = datasets.load(stage.data, notify=console.say)
         stage.trial(own.seed).check_fits(source_data[stage.data.name])
-    if study.data.validation < 1:
-        raise SettingError("a search compares validation errors, and data.validation is 0; set it to 1 or more.")
+    if not study.data.holds_out:
+        raise SettingError(
+            "a search compares validation errors, and data.validation and data.folds are 0; set one of them."
+        )
     if address and not settings.resume:
         _look_for(address, console)  # before a folder is created
     root = Path(lasting(settings.root))

@@ -133,6 +133,11 @@ def train_final(
         raise SettingError(f"a final training needs seeds, each given once, got {list(seeds)}; give different ones.")
     if curve_every is not None and curve_every < 1:
         raise SettingError(f"curve_every must be at least 1 epoch, got {curve_every}; leave it out for no curve.")
+    if not len(dataset.test_x):
+        raise SettingError(
+            f"a final training reports the error of test rows, and {dataset.name} has none; give data.test_file, or "
+            "data.test=0.2."
+        )
     spec = _final(spec, seeds[0], dataset)
     spec.check_fits(dataset)
     if spec.stages and networks is None:
@@ -335,13 +340,13 @@ class _Run:
 
 def _final(spec: TrialSpec, seed: int, dataset: Dataset) -> TrialSpec:
     """Return ``spec`` with ``seed`` for label draw and weights, and nothing held out but the data set's own rows."""
-    data = replace(spec.data, validation=dataset.held_out)
+    data = replace(spec.data.everything, validation=dataset.held_out)
     return replace(spec, data=data, seed=seed, label_seed=seed, draws=1)
 
 
 def comparable(spec: TrialSpec) -> TrialSpec:
     """Return the configuration without the settings of final training: seeds, draws and held-out rows."""
-    return replace(spec, data=replace(spec.data, validation=0), seed=1, label_seed=1, draws=1)
+    return replace(spec, data=spec.data.everything, seed=1, label_seed=1, draws=1)
 
 
 def settings_digest(spec: TrialSpec, seeds: Sequence[int], dataset: Dataset, device: torch.device) -> str:

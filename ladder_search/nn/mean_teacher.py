@@ -196,6 +196,9 @@ class Taught(Network):
         *judged, rows = self.teacher.scores(x, y).unbind(-1)
         return torch.stack([*judged, self.student.scores(x, y)[0], rows])
 
+    def class_sums(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.cat([self.teacher.class_sums(x, y), self.student.scores(x, y)[:1].double()])
+
     def forward(self, x: Tensor) -> Tensor:
         probabilities: Tensor = self.teacher(x)
         return probabilities

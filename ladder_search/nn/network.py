@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ladder_search.nn.classes import wrong
+from ladder_search.nn.judging import class_sums
 from ladder_search.nn.protocol import Batch, ColumnConfig
 
 
@@ -84,6 +85,11 @@ class Network(nn.Module, ABC):
             return torch.stack([errors.sum(), torch.full_like(errors[0], len(y))])
         counted = y >= 0
         return torch.stack([((found.argmax(-1) != y) & counted).sum(), counted.sum()])
+
+    def class_sums(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the sums of ``judging.class_sums``, then those of further ``measures`` besides the error, float64.
+        Arguments as for ``scores`` of a classifier."""
+        return class_sums(self(x), y)
 
     @abstractmethod
     def statistics(self, *minibatches: Any, **named: Any) -> dict[str, Tensor]:

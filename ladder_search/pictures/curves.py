@@ -43,7 +43,7 @@ def learning_curves(title: str, trials: Trials) -> Picture:
     """
     axis, label = _axis(trials.records)
     study, measure = trials.study, trials.study.measure
-    counted = measure == ERROR and study.data.validation
+    counted = measure == ERROR and study.data.validation >= 1
     floor = 0.5 / study.data.validation if counted else _FLOOR / measure.scale
     if measure.rises:
         floor = -math.inf  # values are on a linear axis

@@ -15,7 +15,7 @@ from ladder_search.metrics import ERROR, MEASURES, Measure
 from ladder_search.nn.mean_teacher import TeacherConfig
 from ladder_search.nn.protocol import ModelConfig
 from ladder_search.training.settings import TrainingConfig
-from ladder_search.trial import SourceConfig, TrialSpec, build_sources
+from ladder_search.trial import SourceConfig, TrialSpec, build_sources, measures_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,10 +181,13 @@ class Study:
 
     @property
     def measure(self) -> Measure:
-        return self.model.measure
+        return MEASURES[measures_of(self.model, self.data)[0]]
 
     def trial(self, **seeds: int) -> TrialSpec:
-        """Return the published configuration as a trial; ``seeds`` are ``seed``, ``label_seed`` and ``draws``."""
+        """Return the published configuration as a trial; ``seeds`` are ``seed``, ``label_seed`` and ``draws``, by
+        default one per fold."""
+        if self.data.folds:
+            seeds = {"draws": self.data.folds, **seeds}
         return TrialSpec(
             family=self.family,
             data=self.data,
@@ -204,7 +207,7 @@ class Study:
         """Return this study with nested settings that replace its own, or raise ``UnknownNameError`` or
         ``SettingError``.
 
-        If the model then has another measure, target and baseline are removed.
+        If the measure is then another one, the target is removed, and with another model's measure the baseline.
         """
         sections = ("data", "model", "training", "teacher", "space", "stop", "sources")
         changed: dict[str, Any] = {}
@@ -219,6 +222,17 @@ class Study:
                 changed[section] = build_sources(merge(before, values))
                 continue
             changed[section] = build(type(current), merge(as_mapping(current), values), where=section)
-        if changed.get("model", self.model).measure != self.measure:
-            changed |= {"target": None, "baseline": None}
+        model = changed.get("model", self.model)
+        measure = MEASURES[measures_of(model, changed.get("data", self.data))[0]]
+        if measure != self.measure:
+            changed["target"] = None
+            if measure.unit != self.measure.unit and changed.get("stop", self.stop) == self.stop:
+                limit = self.measure.text(self.stop.failure_error)
+                raise SettingError(
+                    f"stop.failure_error, {limit}, is in the unit of the {self.measure.title}, and the measure is now "
+                    f"the {measure.title}, in {measure.unit}; set stop.failure_error too, for log-loss for example to "
+                    "the natural logarithm of the number of classes."
+                )
+        if model.measure != self.model.measure:
+            changed["baseline"] = None
         return dataclasses.replace(self, **changed, changes=merge(self.changes, overrides))

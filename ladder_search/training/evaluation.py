@@ -6,13 +6,14 @@ labelled training minibatches; running averages and the evaluated batch's own st
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ladder_search.nn.judging import class_measures
 from ladder_search.nn.network import Network
 from ladder_search.nn.protocol import Stacking
 from ladder_search.training.feeds import Feed
@@ -58,15 +59,24 @@ def labelled_statistics(
 
 
 def scores(
-    model: Network, state: Stack, feed: Feed, rows: Tensor | None = None, *, stacking: Stacking = "vmap"
+    model: Network,
+    state: Stack,
+    feed: Feed,
+    rows: Tensor | None = None,
+    *,
+    stacking: Stacking = "vmap",
+    measures: Sequence[str] = (),
 ) -> Tensor:
-    """Return the mean of each of the network's ``measures`` for each member, (K, measures) float64.
+    """Return each of the network's ``measures`` for each member, (K, measures) float64.
 
-    ``state`` contains parameters and statistics; ``rows`` (K, m) are indices of examples, or None for all.
+    Args:
+        state: parameters and statistics.
+        rows: indices of examples, (K, m), -1 for places without one; None: all examples.
+        measures: those of a classifier, see ``nn.judging``, instead of the network's.
     """
     if rows is None:
         rows = feed.everything().expand(_count(state), -1)
-    sums = _sums(model, state, feed, rows, stacking)
+    sums = _sums(model, state, feed, rows, stacking, measures)
     return sums[:, :-1] / sums[:, -1:]
 
 
@@ -87,20 +97,23 @@ class Evaluation:
         *,
         capture: Capture | None = None,
         stacking: Stacking = "vmap",
+        measures: Sequence[str] = (),
     ) -> None:
         """Args:
         params: of all slots; they and both tables of rows must not move in memory, their values may change.
         labelled: minibatches of the test-time statistics, (K, minibatches, rows) indices into the data.
-        rows: validation examples, (K, m) indices into the data.
+        rows: validation examples, (K, m) indices into the data, -1 for places without one.
+        measures: those of a classifier, instead of the network's.
         """
         self._params, self._labelled, self._rows = params, labelled, rows
-        self._sums = torch.zeros((len(rows), len(model.measures) + 1), dtype=torch.float64, device=rows.device)
+        n_measures = len(measures or model.measures)
+        self._sums = torch.zeros((len(rows), n_measures + 1), dtype=torch.float64, device=rows.device)
         self._capture = capture
         self._into_place: Callable[[], None] | None = None
 
         def sums(params: Stack, labelled: Tensor, rows: Tensor) -> Tensor:
             statistics = labelled_statistics(model, params, feed, labelled, stacking=stacking)
-            return _sums(model, {**params, **statistics}, feed, rows, stacking)
+            return _sums(model, {**params, **statistics}, feed, rows, stacking, measures)
 
         self._sum = sums
 
@@ -123,14 +136,21 @@ class Evaluation:
         self._sums.copy_(self._sum(self._params, self._labelled, self._rows))
 
 
-def _sums(model: Network, state: Stack, feed: Feed, rows: Tensor, stacking: Stacking) -> Tensor:
-    call, dtype, members = _over_members(_Method(model, "scores"), stacking), _dtype(state), len(rows)
-    total = torch.zeros((members, len(model.measures) + 1), dtype=torch.float64, device=rows.device)
+def _sums(
+    model: Network, state: Stack, feed: Feed, rows: Tensor, stacking: Stacking, measures: Sequence[str] = ()
+) -> Tensor:
+    """Return the sums of each measure and their divisor, (K, measures + 1); for ``measures`` values and 1."""
+    call = _over_members(_Method(model, "class_sums" if measures else "scores"), stacking)
+    dtype, members = _dtype(state), len(rows)
+    total = torch.zeros((members, 1), dtype=torch.float64, device=rows.device)
     at_once = model.scored_rows or _rows_at_once(model, feed.x) // members
     with torch.no_grad():
         for chunk in feed.chunks(rows, at_once, dtype):
-            total += call(state, *chunk)
-    return total
+            total = total + call(state, *chunk)
+    if not measures:
+        return total
+    values = class_measures(total, measures)
+    return torch.cat([values, torch.ones_like(values[:, :1])], dim=1)
 
 
 def _rows_at_once(model: Network, x: Tensor) -> int:

@@ -22,7 +22,7 @@ from ladder_search.data.whitening import Whitening, fit
 from ladder_search.metrics import AMI
 from ladder_search.nn.network import Network
 from ladder_search.training.evaluation import labelled_statistics
-from ladder_search.training.feeds import Feed, MovingDigits, TrainingData
+from ladder_search.training.feeds import Feed, MovingDigits, ScaledRows, TrainingData
 from ladder_search.training.grouped_feed import GroupedImages
 from ladder_search.training.member import MemberSpec
 from ladder_search.training.music_feed import MusicFeed
@@ -97,7 +97,7 @@ def _prepare(member: MemberSpec, dataset: Dataset, device: torch.device) -> _Pre
             while len(_prepared) >= _KEPT:  # before memory is allocated for the next one
                 _prepared.popitem(last=False)
             x, y = _tensor(dataset.train_x, device), _tensor(dataset.train_y, device).long()
-            if member.data:
+            if member.data and not member.scalings:
                 whitening = fit(x[torch.from_numpy(np.sort(member.split.unlabelled)).to(device)])
                 prepared = _Prepared(TrainingData(x=whitening(x), y=y, full_scale=1.0), whitening)
             else:
@@ -126,6 +126,8 @@ def _feed(member: MemberSpec, dataset: Dataset, x: Tensor, y: Tensor, part: int)
             shape=member.model.example_shape,
             scored=AMI.name in member.model.measures,
         )
+    if member.scalings:
+        return ScaledRows.of(x, y, dataset.full_scale, member.scalings)
     if moving is None:
         return TrainingData(x=x, y=y, full_scale=dataset.full_scale)
     return MovingDigits(

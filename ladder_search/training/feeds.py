@@ -18,7 +18,8 @@ from torch import Tensor
 
 from ladder_search.data.occluded import Renderer, Scene, seen_so_far
 from ladder_search.data.occluded_sets import step_keys
-from ladder_search.data.streams import LABELLED, UNLABELLED, BatchStream
+from ladder_search.data.scaling import Scaling, scaled
+from ladder_search.data.streams import LABELLED, UNLABELLED, BalancedStream, Batches, BatchStream
 from ladder_search.nn.protocol import Batch, Windows
 from ladder_search.training.member import MemberSpec
 
@@ -98,7 +99,7 @@ class TrainingData:
         labelled, unlabelled = rows
         n = labelled.shape[-1]
         x_labelled = self.drawn(x, labelled, keys, 0, dtype)
-        return x_labelled, y[labelled], self.drawn(x, unlabelled, keys, n, dtype)
+        return x_labelled, self.classes(y, labelled), self.drawn(x, unlabelled, keys, n, dtype)
 
     def batch(self, gathered: Sequence[Tensor], carried: Mapping[str, Tensor]) -> Batch:
         return Batch(*gathered)
@@ -109,10 +110,14 @@ class TrainingData:
     def chunks(self, rows: Tensor, at_once: int, dtype: torch.dtype) -> Iterator[tuple[Tensor, ...]]:
         for chunk in torch.split(rows, max(1, at_once), dim=1):
             existing = chunk.clamp(min=0)
-            yield self.fixed(existing, dtype), torch.where(chunk < 0, -1, self.y[existing])
+            yield self.fixed(existing, dtype), torch.where(chunk < 0, -1, self.classes(self.y, existing))
 
     def everything(self) -> Tensor:
         return torch.arange(len(self.x), device=self.x.device)
+
+    def classes(self, y: Tensor, rows: Tensor) -> Tensor:
+        """Return the classes of rows (...)."""
+        return y[rows]
 
     def drawn(self, x: Tensor, rows: Tensor, keys: Tensor, first: int, dtype: torch.dtype) -> Tensor:
         """Return the inputs of a training step, (K, n, ...), for rows (K, n); ``first`` counts earlier rows."""
@@ -121,6 +126,39 @@ class TrainingData:
     def fixed(self, rows: Tensor, dtype: torch.dtype) -> Tensor:
         """Return the inputs for evaluation, (..., *shape), for rows (...); identical in every call."""
         return self.x[rows].to(dtype) / self.full_scale
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaledRows(TrainingData):
+    """Rows of numbers that are imputed and scaled when they are read: row i * n + r is row r of the n rows of ``x``,
+    scaled by scaling i, so that members with other training rows share one copy of the data."""
+
+    median: Tensor
+    """(scalings, d), as the next two; see ``data.scaling.Scaling``."""
+    centre: Tensor
+    factor: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, y: Tensor, full_scale: float, scalings: Sequence[Scaling]) -> ScaledRows:
+        median, centre, factor = (
+            torch.stack([getattr(scaling, name) for scaling in scalings]).to(x.device, torch.float32)
+            for name in ("median", "centre", "factor")
+        )
+        return cls(x=x, y=y, full_scale=full_scale, median=median, centre=centre, factor=factor)
+
+    def classes(self, y: Tensor, rows: Tensor) -> Tensor:
+        return y[rows % len(y)]
+
+    def drawn(self, x: Tensor, rows: Tensor, keys: Tensor, first: int, dtype: torch.dtype) -> Tensor:
+        return self._scaled(x, rows, dtype)
+
+    def fixed(self, rows: Tensor, dtype: torch.dtype) -> Tensor:
+        return self._scaled(self.x, rows, dtype)
+
+    def _scaled(self, x: Tensor, rows: Tensor, dtype: torch.dtype) -> Tensor:
+        which = rows // len(x)
+        values = (value[which].to(dtype) for value in (self.median, self.centre, self.factor))
+        return scaled(x[rows % len(x)].to(dtype), *values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +210,11 @@ class BatchRows:
         training, split = spec.training, spec.split
         labelled = min(training.labelled_batch, split.sizes.labelled)
         unlabelled = min(training.unlabelled_batch, split.sizes.unlabelled)
-        self._labelled = BatchStream(split.labelled, labelled, seed=spec.seed, tag=LABELLED)
+        self._labelled: Batches
+        if spec.classes is None:
+            self._labelled = BatchStream(split.labelled, labelled, seed=spec.seed, tag=LABELLED)
+        else:
+            self._labelled = BalancedStream(split.labelled, spec.classes, labelled, seed=spec.seed)
         self._unlabelled = BatchStream(split.unlabelled, unlabelled, seed=spec.seed, tag=UNLABELLED)
 
     def tables(self, start: int, count: int) -> tuple[NDArray[np.int64], ...]:
@@ -184,5 +226,5 @@ class BatchRows:
     def statistics_rows(self) -> NDArray[np.int64]:
         # If one minibatch is the whole labelled set, all minibatches of the epoch have the same statistics.
         stream, spec = self._labelled, self._spec
-        one_batch = stream.batch_size == len(spec.split.labelled) and spec.split.sizes.equal
+        one_batch = stream.constant and spec.split.sizes.equal
         return stream.batches(0, 1 if one_batch else min(spec.model.statistics_batches, spec.steps_per_epoch))

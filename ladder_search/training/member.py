@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ladder_search.data.scaling import Scaling
 from ladder_search.data.splits import Split
 from ladder_search.nn.protocol import ModelConfig
 from ladder_search.training.settings import TrainingConfig
@@ -21,10 +22,17 @@ class MemberSpec:
     model: ModelConfig
     training: TrainingConfig
     split: Split
+    """Rows of the feed; those of scaling i of several are offset by i times the rows of the data."""
     seed: int
     """Seed of weights, noise and batch order; the label draw is in ``split``."""
     data: str = ""
     """Name of the preparation of the data set; all members of a pack share one prepared data set."""
+    scalings: tuple[Scaling, ...] = field(default=(), compare=False)
+    """Scalings of the numbers for each label draw, which ``data`` names; one if all draws train on the same rows."""
+    classes: NDArray[np.int64] | None = field(default=None, compare=False)
+    """Classes of the labelled rows if batches are balanced, [labelled]; None: batches are drawn as the rows are."""
+    measures: tuple[str, ...] = ()
+    """What a classifier is judged by, names in ``metrics``; empty: the ``measures`` of its network."""
     lengths: NDArray[np.int64] | None = field(default=None, compare=False)
     """Steps of each training piece of music; None if examples are rows."""
     stages: tuple[object, ...] = ()
@@ -49,6 +57,8 @@ class MemberSpec:
             *windows,
             *clipping,
             *preparation,
+            *(() if self.classes is None else ("balanced",)),
+            *(("judged by", *self.measures) if self.measures else ()),
             *self.stages,
         )
 

@@ -126,7 +126,8 @@ class Pack:
             for name, shape in self._model.carried.items()
         }
         self._seats: list[_Seat | None] = [None] * slots
-        self._term_names, self._measures = self._model.term_names, self._model.measures
+        self._term_names, self._judged = self._model.term_names, like.measures
+        self._measures = like.measures or self._model.measures
         # Rows for evaluation, at a fixed address per slot, as captured programs require.
         self._statistics_rows, self._validation_rows = (
             torch.zeros((slots, *shape), dtype=torch.int64, device=self._device)
@@ -162,6 +163,7 @@ class Pack:
             self._validation_rows,
             capture=capture,
             stacking=stacking,
+            measures=self._judged,
         )
 
     @property
@@ -290,7 +292,7 @@ class Pack:
         seated = self._chosen(slots)
         if not self._validation_rows.shape[1]:
             raise SettingError(
-                "a validation error needs validation rows, the split has 0; set data.validation above 0."
+                "a validation error needs validation rows, the split has 0; set data.validation above 0, or data.folds."
             )
         return {slot: self._named(row) for slot, row in zip(seated, self._evaluation.scores(seated), strict=True)}
 
@@ -302,7 +304,7 @@ class Pack:
         """Return the scores of all seated members on a whole test set."""
         slots, statistics = self.statistics()
         state = {**self._params_of(slots), **statistics}
-        rows = scores(self._model, state, test, stacking=self._stacking).tolist()
+        rows = scores(self._model, state, test, stacking=self._stacking, measures=self._judged).tolist()
         return {slot: self._named(row) for slot, row in zip(slots, rows, strict=True)}
 
     def test_errors(self, test: Feed) -> dict[int, float]:

@@ -114,7 +114,7 @@ def test_test_rows_are_each_taken_once_and_by_the_seed(dataset: Dataset, spec: T
 
 
 def test_a_bundle_of_a_search_never_meets_the_test_set(spec: TrialSpec) -> None:
-    with pytest.raises(SettingError, match="is for bundles of a final training and configs/01-t0001 holds out 297"):
+    with pytest.raises(SettingError, match="is for bundles of a final training and configs/01-t0001 holds out rows"):
         part_of(bundle_of(spec), test=True)
 
 
