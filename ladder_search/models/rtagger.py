@@ -172,10 +172,13 @@ class RTagger(Grouping):
         )
         self.frames, self.iterations, self.evaluation_iterations = config.frames, config.in_turn, config.steps
         self.n_segments = config.segments
-        self.likelihood = LIKELIHOODS[config.likelihood](config.noise, config.initial_w)
+        self.likelihood = LIKELIHOODS[config.likelihood](config.noise, config.initial_w, config.w_rate)
         levels = config.assembly.levels
         self.body = Recurrence(config.assembly, config.norm, generator)
         self.bottom = Outputs(levels[0].sizes[0], levels[0], config.norm, generator)
+        with torch.no_grad():
+            self.bottom.V[0] *= config.initial_scale
+            self.bottom.c[0] = config.initial_mean
         outputs = config.classes + 1
         self.W = drawn(outputs, math.prod(levels[-1].size), None, generator) if config.classes else None
         self.b = nn.Parameter(torch.zeros(outputs)) if config.classes else None

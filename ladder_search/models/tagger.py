@@ -105,8 +105,8 @@ class TaggerConfig(GroupingConfig):
 class Tagger(Grouping):
     """Tagger; parameters have the names of the legend, with those of levels in lists.
 
-    Weights are normal with variance 1 / fan_in, offsets zero, ``gamma``, ``c_1`` and ``c_2`` one. ``W[0]`` (n_0, 4 D),
-    ``W[l]`` (n_l, n_(l-1)), ``V[l]`` (n_l, n_(l+1)), ``W_z`` and ``W_m`` (D, n_0).
+    Weights are normal with variance 1 / fan_in, offsets zero, ``gamma`` and ``c_2`` one, ``c_1`` and ``b_1`` as set.
+    ``W[0]`` (n_0, 4 D), ``W[l]`` (n_l, n_(l-1)), ``V[l]`` (n_l, n_(l+1)), ``W_z`` and ``W_m`` (D, n_0).
     """
 
     def __init__(self, config: TaggerConfig, *, generator: torch.Generator, sources: Sequence[Column] = ()) -> None:
@@ -115,7 +115,7 @@ class Tagger(Grouping):
         self.K, self.D, self.classes, self.unlabelled = config.groups, config.pixels, config.classes, config.unlabelled
         self.iterations, self.evaluation_iterations = config.iterations, config.evaluation_iterations
         self.n_segments = config.segments
-        self.likelihood = LIKELIHOODS[config.likelihood](config.noise, config.initial_w)
+        self.likelihood = LIKELIHOODS[config.likelihood](config.noise, config.initial_w, config.w_rate)
         widths, self.depth = config.widths, len(config.widths) - 1
 
         def gaussian(n_out: int, n_in: int) -> Tensor:
@@ -128,7 +128,8 @@ class Tagger(Grouping):
         build = find_combinator(self.likelihood.combinator)
         self.g = nn.ModuleList(build(width, 0.0, generator) for width in widths)
         self.W_z, self.W_m = (nn.Parameter(gaussian(self.D, widths[0])) for _ in range(2))
-        self.c_1, self.b_1 = nn.Parameter(torch.ones(self.D)), nn.Parameter(torch.zeros(self.D))
+        self.c_1 = nn.Parameter(torch.full((self.D,), config.initial_scale))
+        self.b_1 = nn.Parameter(torch.full((self.D,), config.initial_mean))
         self.c_2 = nn.Parameter(torch.ones(()))
 
     @property

@@ -35,7 +35,7 @@ class Likelihood(nn.Module, ABC):
     combinator: ClassVar[str]
     """Combinator of the ladder in the authors' code, a key of ``nn.combinators.COMBINATORS``."""
 
-    def __init__(self, noise: float, initial_w: float = 1.0) -> None:
+    def __init__(self, noise: float, initial_w: float = 1.0, w_rate: float = 1.0) -> None:
         super().__init__()
         self.noise = noise
 
@@ -85,16 +85,19 @@ class Binary(Likelihood):
 
 
 class Continuous(Likelihood):
-    """Pixels with Gaussian noise ``sigma``. ``v = w + sqrt(w^2 + 1)`` with one parameter ``w``."""
+    """Pixels with Gaussian noise ``sigma``. ``v = r w + sqrt((r w)^2 + 1)`` with one parameter ``w`` and a constant
+    ``r``, 1 in the authors' code; Adam changes ``r w`` by at most r times the learning rate per step."""
 
     combinator = "gated-gauss"
 
-    def __init__(self, noise: float, initial_w: float = 1.0) -> None:
+    def __init__(self, noise: float, initial_w: float = 1.0, w_rate: float = 1.0) -> None:
         super().__init__(noise)
-        self.w = nn.Parameter(torch.tensor(initial_w))
+        self.rate = w_rate
+        self.w = nn.Parameter(torch.tensor(initial_w / w_rate))
 
     def v(self) -> Tensor:
-        return self.w + (self.w.square() + 1.0).sqrt()
+        w = self.rate * self.w
+        return w + (w.square() + 1.0).sqrt()
 
     def corrupted(self, x: Tensor, draws: Tensor) -> Tensor:
         return x + self.noise * draws

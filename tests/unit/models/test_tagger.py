@@ -14,6 +14,7 @@ from ladder_search.models.rtagger import RTagger, RTaggerConfig
 from ladder_search.models.tagger import Tagger, TaggerConfig
 from ladder_search.nn.classes import wrong
 from ladder_search.nn.grouping import Grouping, class_probabilities
+from ladder_search.nn.likelihoods import Continuous
 from ladder_search.nn.protocol import Batch, Windows
 
 SMALL = TaggerConfig(pixels=9, widths=(8, 6, 4), groups=3, evaluation_iterations=4)
@@ -169,3 +170,35 @@ def test_states_and_feedback_persist_over_iterations() -> None:
         found[name] = model.inferences(x, m)
     for name in ("states", "feedback", "neither"):
         assert not torch.equal(found["both"][-1].m, found[name][-1].m)
+
+
+@pytest.mark.parametrize("rate", [1.0, 40.0])
+def test_adam_changes_w_by_the_rate_times_the_learning_rate(rate: float) -> None:
+    config = replace(SMALL, likelihood="continuous", noise=0.2, initial_w=-2.0, w_rate=rate)
+    model = network(config)
+    likelihood = model.likelihood
+    assert isinstance(likelihood, Continuous)
+
+    def w() -> float:
+        v = likelihood.v().item()
+        return (v - 1.0 / v) / 2.0
+
+    assert w() == pytest.approx(-2.0, rel=1e-4)
+    adam = torch.optim.Adam(model.parameters(), lr=0.01)
+    x = torch.rand(20, 9)
+    hyper = {"class_cost": torch.tensor([0.0])}
+    model.cost(Batch(x[:0], torch.zeros(0).long(), x), torch.randn(model.noise_size(0, 20)), hyper)[0].backward()
+    adam.step()
+    assert abs(w() + 2.0) == pytest.approx(0.01 * rate, rel=1e-2)
+
+
+@pytest.mark.parametrize("config", [replace(SMALL, pixels=400, widths=(60, 30)), replace(SQUARE, side=(16, 16))])
+def test_estimates_of_an_untrained_network_have_the_set_mean_and_scale(config: Any) -> None:
+    config = replace(config, likelihood="continuous", noise=0.2)
+    x = torch.rand(50, 256 if isinstance(config, RTaggerConfig) else 400)
+    plain = network(config).trace(x).z[0].detach()
+    scaled = network(replace(config, initial_scale=0.25, initial_mean=0.5)).trace(x).z[0].detach()
+    # The first iteration reads the same, so its estimates are those of the authors' start, scaled and shifted.
+    assert torch.allclose(scaled, 0.25 * plain + 0.5, atol=1e-5)
+    if isinstance(config, TaggerConfig):
+        assert float(plain.std()) == pytest.approx(1.0, abs=0.05) and abs(float(plain.mean())) < 0.05

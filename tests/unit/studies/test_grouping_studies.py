@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from ladder_search.data import datasets
 from ladder_search.data.dataset import PRESENT
+from ladder_search.nn.grouping import GroupingConfig
 from ladder_search.ordering.claims import ORDERINGS
 from ladder_search.studies import STUDIES, grouping, grouping_digits
 from tests.unit.studies.fitting import fitting_member
@@ -64,6 +67,19 @@ def test_sizes_and_settings_are_those_of_the_code() -> None:
     textured = STUDIES["freq20-2mnist-1000-tagger"].model
     assert textured.widths == (3000, 2000, 1000, 500, 250, 11) and (textured.iterations, textured.noise) == (4, 0.18)
     assert (textured.likelihood, textured.initial_z, textured.class_cost) == ("continuous", 0.5, 0.1)
+    assert (textured.norm, textured.w_rate, textured.initial_scale, textured.initial_mean) == ("bn", 1.0, 1.0, 0.0)
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if "texture" in name or "freq20" in name or "brodatz" in name])
+def test_the_variance_can_fall_below_the_error_of_textures_within_the_schedule(name: str) -> None:
+    study = STUDIES[name]
+    if not isinstance(study.model, GroupingConfig):
+        pytest.skip("it has no likelihood of pixels")
+    model, training = study.model, study.training
+    # Adam changes w by at most w_rate times the rate; stop.first_rung_steps is a third of the updates.
+    fall = model.w_rate * training.lr * 3 * study.stop.first_rung_steps * (1 + training.decay_start) / 2
+    w = model.initial_w - fall
+    assert w + math.sqrt(w * w + 1) <= 0.02
 
 
 @pytest.mark.parametrize("name", SMALL)
