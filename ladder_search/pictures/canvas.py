@@ -83,12 +83,14 @@ class Picture:
             text.set_gid(f"legend-{number}")
 
     def png(self) -> bytes:
+        self._lay_out()
         image = io.BytesIO()
         self.figure.savefig(image, format="png")
         return image.getvalue()
 
     def page(self) -> str:
         """Return the picture as a self-contained HTML page."""
+        self._lay_out()
         self._name_artists()
         image = io.StringIO()
         self.figure.savefig(image, format="svg", metadata={"Date": None})
@@ -99,6 +101,12 @@ class Picture:
             number = self._entries.index(entry) if entry in self._entries else -1
             points.setdefault(number, []).append([round(across * width, 1), round((1 - up) * height, 1), text])
         return as_page(self.title, image.getvalue(), points)
+
+    def _lay_out(self) -> None:
+        """Place all parts once; with its engine, matplotlib would place them twice for each file."""
+        if self.figure.get_layout_engine() is not None:
+            self.figure.draw_without_rendering()
+            self.figure.set_layout_engine(None)
 
     def _name_artists(self) -> None:
         """Set the name of an entry as id of the SVG elements of all its artists."""
