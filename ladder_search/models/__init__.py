@@ -111,6 +111,7 @@ register(
         space="grouping",
         stacking="none",
         compiling=False,
+        stage="tagger",
         small=TaggerConfig(widths=(6, 4), groups=2, iterations=2, evaluation_iterations=2),
     ),
 )
