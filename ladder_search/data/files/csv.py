@@ -83,7 +83,7 @@ class _Kinds:
             return "error"
 
         return pacsv.open_csv(
-            pa.input_stream(self._place.open(), compression=self._compression),
+            pa.input_stream(self._place.stream(), compression=self._compression),
             read_options=pacsv.ReadOptions(block_size=_BLOCK),
             parse_options=pacsv.ParseOptions(
                 delimiter=self._separator, newlines_in_values=True, invalid_row_handler=uneven
@@ -110,7 +110,7 @@ class _Kinds:
 
 def _first_line(place: Place, compression: str | None) -> str:
     content = b""
-    with pa.input_stream(place.open(), compression=compression) as file:
+    with pa.input_stream(place.stream(), compression=compression) as file:
         while b"\n" not in content and len(content) < _LONGEST_LINE:
             chunk = file.read(_SAMPLE)
             if not chunk:

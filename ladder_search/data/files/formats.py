@@ -86,7 +86,7 @@ def open_place(place: Place, target: str | None = None) -> Rows:
 
 
 def _compressed(place: Place, target: str | None) -> Rows:
-    with pa.input_stream(place.open(), compression="gzip") as file:
+    with pa.input_stream(place.stream(), compression="gzip") as file:
         start = file.read(1024)
     if _is_idx(start) or start.startswith(b"\x93NUMPY"):
         content = sources.gunzip(place.path, place.read())
@@ -97,11 +97,11 @@ def _compressed(place: Place, target: str | None) -> Rows:
 
 
 def _parquet(place: Place) -> Rows:
-    schema = pq.read_schema(place.open())
+    schema = pq.read_schema(place.stream())
     check_columns(schema.names, place)
 
     def read(columns: Sequence[str]) -> Iterator[Any]:
-        with pq.ParquetFile(place.open(), pre_buffer=False) as file:
+        with pq.ParquetFile(place.stream(), pre_buffer=False) as file:
             kept = pa.schema([schema.field(name) for name in columns])
             for batch in file.iter_batches(batch_size=rows_at_once(kept), columns=list(columns)):
                 yield batch.select(list(columns))
@@ -110,12 +110,12 @@ def _parquet(place: Place) -> Rows:
 
 
 def _arrow_file(place: Place) -> Rows:
-    with pa.ipc.open_file(place.open()) as file:
+    with pa.ipc.open_file(place.stream()) as file:
         schema = file.schema
     check_columns(schema.names, place)
 
     def read(columns: Sequence[str]) -> Iterator[Any]:
-        with pa.ipc.open_file(place.open()) as file:
+        with pa.ipc.open_file(place.stream()) as file:
             for i in range(file.num_record_batches):
                 yield from _sliced(file.get_batch(i).select(list(columns)))
 
@@ -123,12 +123,12 @@ def _arrow_file(place: Place) -> Rows:
 
 
 def _arrow_stream(place: Place) -> Rows:
-    with pa.ipc.open_stream(place.open()) as file:
+    with pa.ipc.open_stream(place.stream()) as file:
         schema = file.schema
     check_columns(schema.names, place)
 
     def read(columns: Sequence[str]) -> Iterator[Any]:
-        with pa.ipc.open_stream(place.open()) as file:
+        with pa.ipc.open_stream(place.stream()) as file:
             for batch in file:
                 yield from _sliced(batch.select(list(columns)))
 
@@ -155,13 +155,13 @@ def _with_class_names(schema: Any) -> Any:
 
 
 def _npz(place: Place, target: str | None) -> Rows:
-    content = place.open()
+    content = place.stream()
     with zipfile.ZipFile(content) as archive:
         members = archive.namelist()
     if not members or not all(name.endswith(".npy") for name in members):
         hint = "save a spreadsheet as CSV" if "[Content_Types].xml" in members else "unpack it"
         raise DataError(f"a zip file of data is an NPZ file of arrays, {place} is another one; {hint}.")
-    with np.load(place.open(), allow_pickle=False) as arrays:
+    with np.load(place.stream(), allow_pickle=False) as arrays:
         names = list(arrays.files)
         by_name = {name.casefold(): name for name in names}
         x, y = _array_names(place, by_name, target, "train")
@@ -207,7 +207,7 @@ def _npy(place: Place, target: str | None, content: bytes | None = None) -> Rows
 
 def _array(place: Place, content: bytes | None = None) -> NDArray[Any]:
     try:
-        array: NDArray[Any] = np.load(place.open() if content is None else io.BytesIO(content), allow_pickle=False)
+        array: NDArray[Any] = np.load(place.stream() if content is None else io.BytesIO(content), allow_pickle=False)
     except ValueError as error:
         raise DataError(
             f"an NPY file has an array of numbers or text, {place} has other content ({first_line(error)}); write it "

@@ -6,16 +6,18 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from ladder_search.data.files.place import first_line
 from ladder_search.data.files.rows import tensor_shape
 from ladder_search.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image  # imported on use, because data without images need no Pillow
 
 GREY_MODES, COLOUR_MODES = ("1", "L", "LA"), ("RGB", "RGBA", "P", "CMYK", "YCbCr", "PA", "HSV", "LAB")
 FULL_SCALE = 255.0
@@ -105,18 +107,22 @@ def pixels(column: Any, format_: ImageFormat, start: int = 0, *, resize: bool = 
     shape = tensor_shape(column.type)
     if shape is not None:
         return _of_tensor(column, shape, format_, resize)
+    from PIL import ImageOps
+
     rows = np.empty((len(column), format_.channels, format_.height, format_.width), np.uint8)
     target = (format_.width, format_.height)
     for row, (content, name) in zip(rows, _files(column, start), strict=True):
         with _opened(content, name) as opened:
-            image: Image.Image = ImageOps.exif_transpose(opened)
+            image = ImageOps.exif_transpose(opened)
             if image.mode not in GREY_MODES + COLOUR_MODES:
                 raise DataError(f"images have 8 bits per colour, {name} has the mode {image.mode}; convert it.")
             row[:] = _planes_of(image, format_.channels, target, name, resize)
     return rows.reshape(len(rows), -1)
 
 
-def _planes_of(image: Image.Image, channels: int, size: tuple[int, int], name: str, resize: bool) -> NDArray[np.uint8]:
+def _planes_of(image: Image, channels: int, size: tuple[int, int], name: str, resize: bool) -> NDArray[np.uint8]:
+    from PIL.Image import Resampling
+
     image = image.convert("RGB" if channels == 3 else "L")
     if image.size != size:
         if not resize:
@@ -124,7 +130,7 @@ def _planes_of(image: Image.Image, channels: int, size: tuple[int, int], name: s
                 f"images must have {size[0]} x {size[1]} pixels, {name} has {image.size[0]} x {image.size[1]}; resize "
                 "it."
             )
-        image = image.resize(size, Image.Resampling.BILINEAR)
+        image = image.resize(size, Resampling.BILINEAR)
     values = np.asarray(image)
     return values.transpose(2, 0, 1) if channels == 3 else values[None]
 
@@ -141,11 +147,11 @@ def _of_tensor(column: Any, shape: tuple[int, ...], format_: ImageFormat, resize
                 f"images must have {format_.channels} x {format_.height} x {format_.width} numbers, got "
                 f"{channels} x {height} x {width}; resize them."
             )
+        from PIL.Image import fromarray
+
         size = (format_.width, format_.height)
         resized = [
-            _planes_of(
-                Image.fromarray(one[0] if channels == 1 else one.transpose(1, 2, 0)), format_.channels, size, "", True
-            )
+            _planes_of(fromarray(one[0] if channels == 1 else one.transpose(1, 2, 0)), format_.channels, size, "", True)
             for one in values
         ]
         values = np.stack(resized)
@@ -182,13 +188,16 @@ def _files(column: Any, start: int) -> Iterator[tuple[bytes, str]]:
 
 
 @contextmanager
-def _opened(content: bytes, name: str) -> Iterator[Image.Image]:
+def _opened(content: bytes, name: str) -> Iterator[Image]:
     """Yield an open image; raise ``DataError`` with its name if it is damaged, also on decoding."""
+    from PIL.Image import DecompressionBombError
+    from PIL.Image import open as open_image
+
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with open_image(io.BytesIO(content)) as image:
             yield image
     except DataError:
         raise
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, EOFError, DecompressionBombError) as error:
         reason = "no image that Pillow can read" if "cannot identify" in str(error) else first_line(error)
         raise DataError(f"images must be whole, {name} is not ({reason}); replace or remove it.") from error

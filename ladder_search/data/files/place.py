@@ -80,7 +80,7 @@ class Place:
         names = (entry.path.removeprefix(root) for entry in entries if entry.type == fs.FileType.File)
         return sorted(name for name in names if not _is_ignored(name))
 
-    def open(self) -> Any:
+    def stream(self) -> Any:
         """Return the open file, to be closed by the caller; local files are memory-mapped."""
         try:
             if isinstance(self.system, fs.LocalFileSystem):
@@ -96,7 +96,7 @@ class Place:
 
     def read(self, most: int | None = None) -> bytes:
         """Return the content, or its first ``most`` bytes."""
-        with self.open() as file:
+        with self.stream() as file:
             content: bytes = file.read() if most is None else file.read(most)
             return content
 
@@ -104,7 +104,7 @@ class Place:
         """Return the sha256 of the content; of a folder, that of the names and the contents of its files."""
         sha = hashlib.sha256()
         if not self.is_folder:
-            with self.open() as file:
+            with self.stream() as file:
                 while chunk := file.read(_CHUNK):
                     sha.update(chunk)
             return sha.hexdigest()

@@ -40,6 +40,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
         ["gpu_packs", "--device", "cpu"],
         ["gpu_table_1", "--device", "cpu", "--models", "static", "rladder"],
         ["sampler_seeding"],
+        ["large_table", "--trials", "0"],
         pytest.param(["cpu_arrangements"], marks=pytest.mark.timeout(300)),  # three processes that import torch
         pytest.param(["packed_search"], marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
     ],
