@@ -35,8 +35,10 @@ REASON = "reason"
 
 
 def validation_score(name: str) -> str:
-    """Return the name of a further validation measure besides ``VALIDATION_ERROR``, see the networks' ``measures``."""
-    return f"validation_{name}"
+    """Return the name of a further validation measure besides ``VALIDATION_ERROR``, see the networks' ``measures``. The
+    fraction of misclassified examples is ``validation_classification_error``, because the objective of every search is
+    ``validation_error``."""
+    return "validation_classification_error" if name == "error" else f"validation_{name}"
 
 
 def cost_denoising(layer: int) -> str:

@@ -27,7 +27,7 @@ from ladder_search.disk.folders import taken, unwritable
 from ladder_search.disk.lock import LOCK_FILES
 from ladder_search.errors import CheckpointError, LadderSearchError, StudyFolderError
 from ladder_search.final.folder import PROGRESS, held
-from ladder_search.metrics import EPOCH, MEASURES, STEP, TEST_ERROR, Measure
+from ladder_search.metrics import CLASS_MEASURES, EPOCH, MEASURES, STEP, TEST_ERROR, Measure
 from ladder_search.provenance import collect
 from ladder_search.statistics import LEVEL, AgainstTarget, Summary, Verdict
 from ladder_search.studies.study import Target
@@ -172,11 +172,12 @@ class FinalResult:
 
     def lines(self) -> list[str]:
         """Return a line of text for each measure."""
-        lines = [str(self)]
+        measure = self.spec.measure
+        lines = [f"{measure.title} {self}" if measure.name in CLASS_MEASURES[1:] else str(self)]
         for name, summary in self.others.items():
-            measure = MEASURES[name]
-            spread = f" ± {measure.number(summary.deviation)}" if summary.n > 1 else ""
-            lines.append(f"{measure.title} {measure.text(summary.mean)}{spread}")
+            other = MEASURES[name]
+            spread = f" ± {other.number(summary.deviation)}" if summary.n > 1 else ""
+            lines.append(f"{other.title} {other.text(summary.mean)}{spread}")
         return lines
 
     def __str__(self) -> str:

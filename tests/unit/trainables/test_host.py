@@ -19,6 +19,7 @@ from ladder_search.studies import STUDIES
 from ladder_search.training import stepping
 from ladder_search.training.checkpoint import read_member
 from ladder_search.training.pack import MemberState, Pack
+from ladder_search.trial import TrialSpec
 from trainables.host import Host
 from trainables.seat import Stretch
 
@@ -376,3 +377,31 @@ def test_a_step_that_cannot_be_compiled_trains_as_it_is_and_the_trial_says_so(mo
         found = _until(host, "t")
     assert found.note.startswith("steps are not compiled, which failed: failed to map segment")
     _agree(found.history, _alone(_settings(), 2))
+
+
+def test_a_trial_with_folds_reports_the_mean_over_the_folds_and_continues_from_its_checkpoint(tmp_path: Path) -> None:
+    data = {"validation": 0, "folds": 3, "measure": "balanced-error", "batches": "balanced"}
+    settings = _settings(data=data, draws=3, training={"epochs": 3, "unlabelled_batch": 300})
+    host = _host(2)
+    host.seat("t", settings, compiled=False)
+    host.head_for("t", 2)
+    history = _until(host, "t").history
+    pack = host.pack
+    assert pack is not None and len(pack.active) == 3
+    held_out = [TrialSpec.from_mapping(settings).member(datasets.load("digits"), draw).split for draw in range(3)]
+    assert sorted(len(split.validation) for split in held_out) == [33, 33, 34]
+    assert len(set(np.concatenate([split.validation for split in held_out]))) == 100
+    by_fold = list(pack.validation_scores().values())
+    means = {name: sum(scores[name] for scores in by_fold) / 3 for name in by_fold[0]}
+    assert list(means) == ["balanced_error", "error", "log_loss"]
+    assert history[-1]["validation_error"] == pytest.approx(means["balanced_error"])
+    assert history[-1]["validation_classification_error"] == pytest.approx(means["error"])
+    assert (
+        history[-1]["validation_log_loss"] == pytest.approx(means["log_loss"]) and means["error"] != means["log_loss"]
+    )
+    host.save("t", tmp_path)
+    again = _host(1)
+    assert again.seat("t", settings, compiled=False, checkpoint=tmp_path) == 2
+    host.head_for("t", 3)
+    again.head_for("t", 3)
+    _agree(_until(again, "t").history, _until(host, "t").history)
