@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from ladder_search.data import datasets
 from ladder_search.data.config import DataConfig
 from ladder_search.data.dataset import Dataset
 from ladder_search.errors import CheckpointError, DataError
+from ladder_search.final.results import bundle_folder, write_result
+from ladder_search.final.training import train_final
 from ladder_search.models.ladder import LadderConfig
 from ladder_search.provenance import collect
 from ladder_search.record.folder import StudyFolder
@@ -91,6 +94,23 @@ def test_a_bundle_encodes_raw_rows_and_names_the_classes(bundle: Path, own: Tria
     probabilities = read.module()(torch.from_numpy(inputs))
     assert probabilities.shape == (5, 2)
     np.testing.assert_array_equal(read.schema.encode(rows.iloc[2:3]), inputs[2:3])
+
+
+def test_a_trained_network_takes_raw_rows_with_missing_values(tmp_path: Path, file: Path, own: TrialSpec) -> None:
+    table = frame()
+    table.loc[::5, "length"] = np.nan
+    table.loc[::7, "colour"] = None
+    table.to_csv(file)
+    model = replace(own.model, widths=(6, 8, 2))  # with two indicators of missing values
+    spec = replace(own, model=model, data=replace(own.data, validation=0))
+    data = datasets.load(spec.data)
+    result = train_final(spec, data, seeds=[1001], study=None, device=torch.device("cpu"))
+    write_result(tmp_path / "final", result)
+    read = read_bundle(bundle_folder(tmp_path / "final", 1001))
+    assert read.schema is not None
+    probabilities = read.module()(torch.from_numpy(read.schema.encode(table)))
+    assert torch.isfinite(probabilities).all()
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(len(table)))
 
 
 def test_the_provenance_has_digest_rows_and_columns(bundle: Path, own: TrialSpec) -> None:
