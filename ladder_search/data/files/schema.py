@@ -228,10 +228,11 @@ def table_of(rows: Any) -> Any:
 def suggested(name: str, names: Sequence[str]) -> str:
     """Return the end of a message about a column that does not exist: the nearest one, or those that exist."""
     near = difflib.get_close_matches(name.casefold(), [n.casefold() for n in names], n=1, cutoff=0.5)
-    if near:
-        return f"did you mean {next(n for n in names if n.casefold() == near[0])!r}?"
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return f"choose one of {', '.join(names[:_LISTED])}{more}."
+    listed = f"{', '.join(names[:_LISTED])}{more}."
+    if near:
+        return f"did you mean {next(n for n in names if n.casefold() == near[0])!r}? Columns are {listed}"
+    return f"choose one of {listed}"
 
 
 def _numbers(name: str, values: Any, start: int) -> NDArray[np.float64]:
