@@ -58,14 +58,15 @@ class GroupingConfig(ModelConfig):
     for 1, the authors' value, and 0.06 for -8."""
     w_rate: float = 1.0
     """Factor of the learning rate of w. Adam changes w by at most the learning rate per step: with the authors' factor,
-    1, and a rate of 0.001, v is above 0.05 for 11,000 updates and above 0.01 for 51,000. Groups do not separate while v
-    is far above the error of the estimates."""
+    1, and a rate of 0.001, v is above 0.05 for 11,000 updates and above 0.01 for 51,000. While v is above the error of
+    the estimates, the cost gains little from groups that differ; a small v alone does not separate them, see
+    reproductions/README.md."""
     initial_scale: float = 1.0
     """Standard deviation of the untrained network's estimates z, for binary pixels of their logits: the initial c_1 of
     Tagger, 1 in the authors' code."""
     initial_mean: float = 0.0
-    """Their mean, the initial b_1, 0 in the authors' code. With the data's mean and standard deviation, 0.5 and 0.35 of
-    textures, the error falls faster: 0.013 instead of 0.083 after 250 updates of a small Tagger (1 seed)."""
+    """Their mean, the initial b_1, 0 in the authors' code. With the data's mean and standard deviation the error of a
+    short training falls faster, see reproductions/README.md."""
     classes: int = 0
     """Classes of an image; 0: no classification, and labelled rows are not read."""
     class_cost: float = 0.1

@@ -148,8 +148,8 @@ _BRODATZ: dict[tuple[int | None, str], dict[Judge, tuple[float, float]]] = {
 
 
 _TEXTURES_IN_MINUTES: dict[str, Any] = {"w_rate": 100.0, "initial_scale": 0.35, "initial_mean": 0.5}
-"""With them the squared error of a small Tagger at 16 x 16 is 0.019 after 500 updates; with w_rate=1, initial_w=-8 and
-the authors' initial estimates v stays at 0.05, and RTagger's error is 0.027 after 700 (1 seed each)."""
+"""With them estimates are several times as good after a few hundred updates, but groups are not shown to separate
+within these budgets: see reproductions/README.md."""
 
 _SMALL_RTAGGER = RTaggerConfig(
     side=(16, 16),
@@ -186,8 +186,8 @@ def _brodatz(labels: int | None, kind: str, measure: Judge) -> Study:
 def _two_textures(kind: str) -> Study:
     """Two sinusoid textures at 16 x 16, which need no download.
 
-    This budget is not shown to be enough: the convolutional classifier is at chance after it, and before v could fall
-    RTagger had an AMI of 0.01 after a third of it (1 seed each).
+    This budget is not shown to be enough: the convolutional classifier is at chance after it, and RTagger, whose v
+    could not fall yet, had an AMI of 0.01 after a third of it (1 seed each).
     """
     models: dict[str, RTaggerConfig | TaggerConfig | ConvLadderConfig] = {
         "": replace(_SMALL_RTAGGER, classes=10, class_cost=0.3, unlabelled=False, segments=2, **_TEXTURES_IN_MINUTES),
@@ -262,8 +262,8 @@ def _moving_small() -> Study:
 def _textured_small(data: str, kind: str, labels: int, validation: int, epochs: int) -> Study:
     """Images of 14 x 14 pixels.
 
-    The budget on scikit-learn's digits is not shown to be enough: before v could fall, Tagger had an AMI of 0.00 and an
-    error at chance after it (1 seed).
+    The budget on scikit-learn's digits is not shown to be enough: Tagger, whose v could not fall yet, had an AMI of
+    0.00 and an error at chance after it (1 seed).
     """
     names = {"": "tagger", "-ladder": "ladder", "-convnet": "convnet", "-mlp": "mlp"}
     widths = (196, 500, 250, 125, 10)

@@ -36,7 +36,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     "arguments",
     [
         ["step"],
-        ["step", "--studies", "digits-100-conv-small-gamma"],
+        ["step", "--studies", "digits-100-conv-small-gamma", "shapes-small"],
         ["gpu_packs", "--device", "cpu"],
         ["gpu_table_1", "--device", "cpu", "--models", "static", "rladder"],
         ["sampler_seeding"],
