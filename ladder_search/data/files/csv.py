@@ -19,13 +19,13 @@ _SAMPLE = 1 << 16
 _LONGEST_LINE = 1 << 24
 _BLOCK = 1 << 23
 """Bytes that are parsed at once; the types of columns are first guessed from the first block."""
-_CONVERSION = re.compile(r"In CSV column #(\d+): CSV conversion error to (\S+): invalid value '(.*)'")
+_CONVERSION = re.compile(r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error")
 
 
 def csv_rows(place: Place, compression: str | None) -> Rows:
     """Return a text file with a line of column names as rows; raise ``DataError`` if it is not such a file."""
     header = _first_line(place, compression)
-    separator = _separator(header, place, compression)
+    separator = _separator(header)
     names = next(csv.reader([header], delimiter=separator), [])
     check_columns(names, place)
     if all(_is_number(name) for name in names):
@@ -54,12 +54,10 @@ class _Kinds:
             # A column of whole numbers or of missing values may have fractions below the first block.
             whole = pa.types.is_integer(field.type) or pa.types.is_null(field.type)
             self._types[field.name] = pa.float64() if whole else field.type
-        empty = {field.name for field in guessed if pa.types.is_null(field.type)}
-        while True:
+        while True:  # until the types suit all rows
             try:
-                found = set()
-                for batch in self.read(names, settled=False):
-                    found |= {n for n in empty if n not in found and batch.column(n).null_count < len(batch)}
+                for _ in self.read(names, settled=False):
+                    pass
                 break
             except pa.ArrowException as error:
                 match = _CONVERSION.search(str(error))
@@ -128,7 +126,7 @@ def _first_line(place: Place, compression: str | None) -> str:
         raise DataError(f"text must be in UTF-8, {place} is not; save it in that encoding.") from error
 
 
-def _separator(header: str, place: Place, compression: str | None) -> str:
+def _separator(header: str) -> str:
     counts = {one: len(next(csv.reader([header], delimiter=one), [])) for one in SEPARATORS}
     best = max(counts, key=lambda one: counts[one])
     return best if counts[best] > 1 else ","

@@ -284,3 +284,25 @@ def test_an_unknown_array_suggests_the_nearest(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=X, labels=Y)
     with pytest.raises(UnknownNameError, match="did you mean 'labels'"):
         load(tmp_path / "a.npz", target="label")
+
+
+def test_the_type_of_a_text_column_is_that_of_all_rows(tmp_path: Path) -> None:
+    # More rows than are parsed at once: a type that suits the first ones is corrected.
+    n = 1_200_000
+    late = {"whole": ["1"] * (n - 1) + ["2.5"], "empty": [""] * (n - 1) + ["7"], "word": ["3"] * (n - 1) + ["many"]}
+    lines = (",".join((*row, str(i % 2))) for i, row in enumerate(zip(*late.values(), strict=True)))
+    path = tmp_path / "late.csv"
+    path.write_text("\n".join([",".join((*late, "y")), *lines]) + "\n")
+    rows = open_rows(str(path))
+    assert [str(kind) for kind in rows.schema.types] == ["double", "double", "string", "double"]
+    *_, last = rows.batches()
+    assert last.slice(len(last) - 1).to_pylist() == [{"whole": 2.5, "empty": 7.0, "word": "many", "y": 1.0}]
+
+
+@pytest.mark.parametrize("shape", [(N, 8, 6), (N, 8, 6, 3), (N, 3, 8, 6)])
+def test_images_of_arrays_are_resized_too(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    levels = np.arange(N, dtype=np.uint8).reshape(N, *[1] * (len(shape) - 1))
+    np.savez(tmp_path / "a.npz", x=np.broadcast_to(levels, shape), y=Y)
+    data = load(tmp_path / "a.npz", image_size=4)
+    assert data.train_x.shape == (N, (3 if len(shape) == 4 else 1) * 4 * 4)
+    np.testing.assert_array_equal(data.train_x, np.broadcast_to(levels.reshape(N, 1), data.train_x.shape))
