@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from ladder_search.commands.command_line import run_command
 from ladder_search.commands.search import parse_arguments
 from ladder_search.console import Console
 
+if TYPE_CHECKING:
+    from ladder_search.driver.search import SearchResult
+    from ladder_search.driver.settings import SearchSettings
 
-def main() -> int:
-    """Parse, wire, run, print; returns the exit code."""
-    settings = parse_arguments(sys.argv[1:])
+
+def run(settings: SearchSettings, console: Console) -> SearchResult:
+    """Run a search with the checkout's trainable and spaces; also called by ``ladder_search.search``."""
     # Ray and torch: seconds that --help and a wrong option do without.
-    from ladder_search.driver.next_steps import next_steps
     from ladder_search.driver.search import run_search
-    from ladder_search.report.leaderboard import print_leaderboard
     from spaces import find_space
     from trainables import PackTrainable
 
+    return run_search(settings, trainable=PackTrainable, find_space=find_space, console=console)
+
+
+def main() -> int:
+    """Parse, run, print; returns the exit code."""
+    settings = parse_arguments(sys.argv[1:])
+    from ladder_search.driver.next_steps import next_steps
+    from ladder_search.report.leaderboard import print_leaderboard
+
     console = Console()
-    result = run_search(settings, trainable=PackTrainable, find_space=find_space, console=console)
+    result = run(settings, console)
     print_leaderboard(console, result.study, result.records)
     for line in next_steps(result):
         console.say(line)

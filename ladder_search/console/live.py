@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
@@ -12,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ladder_search.console import Console
+from ladder_search.console.notebook import NotebookConsole, plain
 
 _ROWS = 8
 
@@ -28,7 +31,7 @@ class View:
     """Rows; the last eight are shown."""
 
 
-def live(console: Console, view: Callable[[], View]) -> Live:
+def live(console: Console, view: Callable[[], View]) -> AbstractContextManager[object]:
     """Return a context that redraws ``view()`` twice a second in its own thread."""
 
     def drawn() -> RenderableType:
@@ -37,7 +40,30 @@ def live(console: Console, view: Callable[[], View]) -> Live:
         except Exception:  # a defect here must not end a long search
             return Text("")
 
+    if isinstance(console, NotebookConsole):
+        return _redrawn(lambda: console.update(plain(console, drawn())))
     return Live(get_renderable=drawn, console=console, refresh_per_second=2)
+
+
+@contextmanager
+def _redrawn(draw: Callable[[], None]) -> Iterator[None]:
+    """Call ``draw`` twice a second in a thread, and once at the end."""
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.wait(0.5):
+            with suppress(Exception):  # a defect of the display must not end a long search
+                draw()
+
+    thread = threading.Thread(target=run, name="view", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        with suppress(Exception):
+            draw()
 
 
 def _drawn(console: Console, view: View) -> RenderableType:

@@ -53,6 +53,14 @@ def connected(address: RayAddress | None, notify: Callable[[str], None]) -> Iter
             ray.shutdown()  # also stops a Ray that started before an error
 
 
+def check_unconnected() -> None:
+    """Raise ``SettingError`` if the process is connected to Ray, which a search would disconnect."""
+    if ray.is_initialized():
+        raise SettingError(
+            "a search starts and stops Ray itself, and this process is connected to Ray; call ray.shutdown() first."
+        )
+
+
 def _join(address: RayAddress) -> None:
     try:
         with signals.restored():
