@@ -141,7 +141,7 @@ class LadderClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             if section not in _SECTIONS:
                 raise UnknownNameError("group of settings", str(section), _SECTIONS)
         labelled = tuple(np.bincount(classes[classes >= 0]).tolist())
-        facts = Facts(inputs=columns, rows=len(classes), labelled=labelled, tests=0, is_image=False)
+        facts = Facts(inputs=columns, rows=len(classes), labelled=labelled)
         settings = proposed(facts)
         model = settings["model"] if issubclass(kind, LadderConfig) else {"widths": settings["model"]["widths"]}
         if self.hidden is not None:

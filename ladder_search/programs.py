@@ -147,10 +147,10 @@ def _rows_of(X: ArrayLike, y: ArrayLike | None, unlabelled: ArrayLike | None) ->
     """Return all rows, (n, columns), and their classes as objects, (n,), None without a label."""
     if y is None:
         raise SettingError("a search needs classes of labelled rows, got no y; give one entry per row, -1 without one.")
-    rows = check_array(X, dtype=np.float64)
+    rows = check_array(X, dtype=np.float64, input_name="X")
     classes = labels_of(y, len(rows))
     if unlabelled is not None:
-        more = check_array(unlabelled, dtype=np.float64)
+        more = check_array(unlabelled, dtype=np.float64, input_name="unlabelled")
         if more.shape[1] != rows.shape[1]:
             raise SettingError(
                 f"unlabelled rows must have the {rows.shape[1]} columns of X, got {more.shape[1]}; correct them."
@@ -165,6 +165,8 @@ def _study_of(
     """Write the arrays to a file in ``root`` and return a study of it, proposed by their sizes."""
     if is_study_file(name):
         raise SettingError(f"arrays make a new study, which needs a name, got the file {name}; give a plain name.")
+    if name in STUDIES:  # before anything is written
+        raise SettingError(f"arrays make a new study, whose name must not be that of a built-in study, got {name}.")
     table = pa.table({**{f"x{i}": column for i, column in enumerate(rows.T)}, TARGET: pa.array(classes.tolist())})
     sink = pa.BufferOutputStream()
     pyarrow.parquet.write_table(table, sink)
