@@ -19,7 +19,8 @@ from ladder_search.config import as_mapping
 from ladder_search.data import datasets
 from ladder_search.data.config import DataConfig
 from ladder_search.data.dataset import Dataset
-from ladder_search.errors import CheckpointError, DataError
+from ladder_search.driver.resume import check_unchanged
+from ladder_search.errors import CheckpointError, DataError, SettingError
 from ladder_search.final.results import bundle_folder, write_result
 from ladder_search.final.training import train_final
 from ladder_search.models.ladder import LadderConfig
@@ -177,3 +178,14 @@ def test_data_of_the_table_are_identified_by_their_name(dataset: Dataset) -> Non
     assert dataset.facts == {
         "data_name": "digits", "data_digest": dataset.digest, "data_rows": 1297, "data_columns": 64,
     }  # fmt: skip
+
+
+def test_a_search_is_not_resumed_on_changed_data(tmp_path: Path, file: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(STUDY.format(file=file))
+    study = find_study(str(tmp_path / "mine.yaml"))
+    facts = datasets.load(study.data).facts
+    begun = {"study": json.loads(json.dumps(as_mapping(study))), "space": {}, "provenance": facts}
+    check_unchanged(begun, study, {}, facts, tmp_path)
+    frame(120).to_csv(file)
+    with pytest.raises(SettingError, match="a resumed search keeps its data, .* restore the data or start"):
+        check_unchanged(begun, study, {}, datasets.load(study.data).facts, tmp_path)

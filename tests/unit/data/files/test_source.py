@@ -193,3 +193,11 @@ def test_a_data_set_of_files_can_be_split_for_training(tmp_path: Path) -> None:
     assert len(split.labelled) and not set(split.labelled) & set(split.validation)
     assert data.stratified and data.full_scale == 1.0
     assert data.scaled is not None and data.scaled.tolist() == [True, False, False]
+
+
+def test_files_may_be_named_by_an_address(tmp_path: Path) -> None:
+    path = write(tmp_path / "t", frame())
+    by_address = load(f"file://{path}")
+    assert by_address.digest == load(path).digest and by_address.name.startswith("file://")
+    with pytest.raises(DataError, match="cannot be reached"):
+        load("nowhere://bucket/train.parquet")
