@@ -1,4 +1,7 @@
-"""Formats of files, recognised by content: Parquet, Arrow, text, NumPy, idx and folders of images."""
+"""Formats of files, recognised by content: Parquet, Arrow, text, NumPy, idx and folders of images.
+
+No content is executed: NumPy refuses pickled objects by default.
+"""
 
 from __future__ import annotations
 
@@ -161,7 +164,7 @@ def _npz(place: Place, target: str | None) -> Rows:
     if not members or not all(name.endswith(".npy") for name in members):
         hint = "save a spreadsheet as CSV" if "[Content_Types].xml" in members else "unpack it"
         raise DataError(f"a zip file of data is an NPZ file of arrays, {place} is another one; {hint}.")
-    with np.load(place.stream(), allow_pickle=False) as arrays:
+    with np.load(place.stream()) as arrays:
         names = list(arrays.files)
         by_name = {name.casefold(): name for name in names}
         x, y = _array_names(place, by_name, target, "train")
@@ -207,7 +210,7 @@ def _npy(place: Place, target: str | None, content: bytes | None = None) -> Rows
 
 def _array(place: Place, content: bytes | None = None) -> NDArray[Any]:
     try:
-        array: NDArray[Any] = np.load(place.stream() if content is None else io.BytesIO(content), allow_pickle=False)
+        array: NDArray[Any] = np.load(place.stream() if content is None else io.BytesIO(content))
     except ValueError as error:
         raise DataError(
             f"an NPY file has an array of numbers or text, {place} has other content ({first_line(error)}); write it "
