@@ -31,7 +31,8 @@ def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Map
         model["noise"] = trial.suggest_float("model/noise", *NOISE)
     if options["class_cost"] and network["classes"]:
         model["class_cost"] = trial.suggest_float("model/class_cost", *CLASS_COST, log=True)
-    if options["norm"]:
+    own = network.get("approach") != "fine-tuned"  # otherwise levels and normalisation are those of the source
+    if options["norm"] and own:
         model["norm"] = trial.suggest_categorical("model/norm", ["ln", "bn"])
     for name in ("groups", *(("iterations", "evaluation_iterations") if _of_images(network) else ())):
         if options[name]:
@@ -40,7 +41,7 @@ def suggest(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Map
         if options[name] and name in network:
             model[name] = trial.suggest_categorical(f"model/{name}", [True, False])
     for name in ("widths", "channels"):
-        if options[name] and name in base["variation"]:
+        if options[name] and name in base["variation"] and own:
             variation[name] = trial.suggest_categorical(f"model/{name}", list(options[name]))
     return settings
 

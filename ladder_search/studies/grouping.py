@@ -32,7 +32,7 @@ class GroupingSpaceConfig:
     class_cost: bool = True
     """Search the weight of the classification cost, 0.03..0.3, of networks with classes."""
     norm: bool = False
-    """Search the normalisation: ln, bn."""
+    """Search the normalisation: ln, bn. Fine-tuned networks have that of their source."""
     groups: tuple[int, ...] = ()
     """Numbers of groups to choose from; empty: the study's own."""
     iterations: tuple[int, ...] = ()
@@ -40,7 +40,8 @@ class GroupingSpaceConfig:
     evaluation_iterations: tuple[int, ...] = ()
     """The same for evaluations."""
     widths: tuple[str, ...] = ()
-    """Widths of Tagger to choose from, such as 500-250-125, without the top's of classes; empty: the study's own."""
+    """Widths of Tagger to choose from, such as 500-250-125, without the top's of classes; empty: the study's own, which
+    fine-tuned networks always have."""
     stateful: bool = False
     """Search whether RTagger's states persist over iterations."""
     feedback: bool = False
