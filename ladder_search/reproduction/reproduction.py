@@ -204,7 +204,6 @@ class Race:
         """
         self._source_report = source_report
         self._spent = time.process_time()
-        self.reproduction = replace(self.reproduction, commits=_with_commit(self.reproduction.commits))
         with held(self.folder):
             self._save()
             try:
@@ -239,6 +238,7 @@ class Race:
 
         if out_of_time():
             raise BudgetSpentError
+        self.reproduction = replace(self.reproduction, commits=_with_commit(self.reproduction.commits))
         try:
             result = train_final(
                 contender.spec,

@@ -439,7 +439,11 @@ def test_another_precision_is_another_reproduction_with_its_time_and_commits(
     assert any("in bf16" in line for line in sentences(rows, [reproduction]))
     with pytest.raises(StudyFolderError, match="goes on with the precision that it began with, bf16"):
         race(folder, "")
-    assert race(folder, "bf16").run(told([])).cpu_seconds == reproduction.cpu_seconds, "nothing was left to train"
+    kept = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    (folder / FILE).write_text(json.dumps(kept | {"commits": ["another"]}), encoding="utf-8")
+    again = race(folder, "bf16").run(told([]))
+    assert again.commits == ("another",), "this code has trained nothing"
+    assert again.cpu_seconds == reproduction.cpu_seconds
 
 
 def test_an_interrupted_block_counts_its_time(begin: Begin) -> None:
