@@ -15,6 +15,7 @@ import pytest
 
 from ladder_search.commands.search import parse_arguments
 from ladder_search.studies import STUDIES
+from tests.plugin_files import forgotten, write_plugin
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = sorted(
@@ -76,10 +77,16 @@ def test_targets_of_make_exist(target: str) -> None:
 
 
 @pytest.mark.parametrize("line", SEARCHES)
-def test_searches_parse(line: str) -> None:
+def test_searches_parse(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # There is no search here to resume.
     words = [word for word in shlex.split(line.partition("search.py ")[2]) if word != "--resume"]
-    assert parse_arguments(words).study in STUDIES
+    if "--plugin" not in words:
+        assert parse_arguments(words).study in STUDIES
+        return
+    monkeypatch.chdir(tmp_path)
+    with forgotten():
+        write_plugin(tmp_path)  # the file of docs/families.md
+        assert parse_arguments(words).study in STUDIES
 
 
 @pytest.mark.parametrize("name", sorted({line.split("ladder-search ")[1].split()[0] for line in COMMANDS}))
