@@ -11,6 +11,8 @@ from ladder_search.paths import check_working_directory
 from ladder_search.plugins import use
 
 COMMANDS = {
+    "new": "Look at data of your own and write a study file for them.",
+    "predict": "Classify raw rows of a file by a bundle.",
     "studies": "List the studies: targets, state of their data, results so far.",
     "search": "Search a study's hyper-parameters; the same as `python search.py`.",
     "export": "Write the best configurations of a search as bundles.",

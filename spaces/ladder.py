@@ -90,15 +90,15 @@ def _noise(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Mapp
 
 
 def _lambda(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Mapping[str, Any]) -> list[float] | None:
-    layers, kind = len(base["model"]["lambda_"]), _kind(base)
+    layers, kind, scale = len(base["model"]["lambda_"]), _kind(base), options.get("lambda_0_scale", 1.0)
     if options["lambda_"] == "fixed" or kind == "none":
         return None
     if kind == "gamma":
         grid = LAMBDA_TOP_CONV if "layers" in base["model"] else LAMBDA_TOP
         return [*[0.0] * (layers - 1), trial.suggest_categorical("model/lambda_top", list(grid))]
     if kind == "bottom":
-        return [_float(trial, "model/lambda_0", "model/lambda_0_bottom"), *[0.0] * (layers - 1)]
-    first = [_float(trial, "model/lambda_0"), _float(trial, "model/lambda_1")]
+        return [_float(trial, "model/lambda_0", "model/lambda_0_bottom", scale), *[0.0] * (layers - 1)]
+    first = [_float(trial, "model/lambda_0", scale=scale), _float(trial, "model/lambda_1")]
     if layers == 2:
         return first
     if options["lambda_"] == "per-layer":
@@ -106,6 +106,6 @@ def _lambda(trial: optuna.trial.BaseTrial, base: Mapping[str, Any], options: Map
     return [*first, *[_float(trial, "model/lambda_rest")] * (layers - 2)]
 
 
-def _float(trial: optuna.trial.BaseTrial, name: str, like: str | None = None) -> float:
+def _float(trial: optuna.trial.BaseTrial, name: str, like: str | None = None, scale: float = 1.0) -> float:
     low, high, logarithmic = RANGES[like or name]
-    return trial.suggest_float(name, low, high, log=logarithmic)
+    return trial.suggest_float(name, scale * low, scale * high, log=logarithmic)

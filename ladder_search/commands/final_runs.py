@@ -9,9 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from ladder_search.bundles.bundle import read_bundle
+from ladder_search.bundles.rows import RowClassifier
 from ladder_search.commands.sending import AGAIN, SPOOL, close, metric_points
 from ladder_search.config import flat
 from ladder_search.console import Console
+from ladder_search.data.files.examples import example_rows
 from ladder_search.errors import TrackingError
 from ladder_search.final.results import RESULT, FinalResult, SeedResult, bundle_folder
 from ladder_search.metrics import NLL, STEP, TEST_ERROR
@@ -108,18 +110,33 @@ def _log_seed(tracker: Tracker, parent: str, outcome: SeedResult, folder: Path, 
 def _register(result: FinalResult, folder: Path, store: str, experiment: str, run_id: str) -> str:
     import torch
 
-    from ladder_search.tracking.registry import register_model  # imports MLflow
+    from ladder_search.tracking.registry import register_network, register_rows  # imports MLflow
 
     seed = next(outcome.seed for outcome in result.outcomes if outcome.test_error is not None)
     bundle = read_bundle(bundle_folder(folder, seed))
+    tags = {"study": result.study, "seed": str(seed), "summary": str(result), "verdict": result.verdict}
+    if bundle.schema is not None:
+        classifier = RowClassifier(bundle)
+        rows = example_rows(bundle.spec.data, bundle.schema)
+        return register_rows(
+            store,
+            run_id,
+            name=experiment,
+            bundle=bundle.folder,
+            loader=RowClassifier.__module__,
+            example=rows,
+            images=frozenset(column.name for column in bundle.schema.columns if column.image is not None),
+            output=classifier.predict(rows),
+            digest=bundle.digest,
+            tags=tags,
+        )
     network = bundle.module()
     shape = bundle.spec.model.example_shape
-    tags = {"study": result.study, "seed": str(seed), "summary": str(result), "verdict": result.verdict}
     if bundle.spec.measure is NLL:  # an exported program has a fixed number of steps; the bundle takes any number
         shape = (SERVED_STEPS, *shape[1:])
         tags["steps"] = str(SERVED_STEPS)
     example = torch.rand(4, *shape, generator=torch.Generator().manual_seed(seed))
-    return register_model(
+    return register_network(
         store,
         run_id,
         name=experiment,

@@ -27,8 +27,10 @@ def measures(rows: Iterable[Row]) -> list[Measure]:
 
 
 def header(rows: Iterable[Row]) -> tuple[str, ...]:
+    rows = list(rows)
     reached = f"test {wording.titles(measures(rows))}"
-    return "study", "published", "configuration", "n", reached, "95 % interval", "against the re-run", "verdict"
+    against = f"against {_reference(rows)}"
+    return "study", "published", "configuration", "n", reached, "95 % interval", against, "verdict"
 
 
 def cells(row: Row) -> tuple[str, ...]:
@@ -53,6 +55,12 @@ def cells(row: Row) -> tuple[str, ...]:
 def label(row: Row) -> str:
     """Return the name of a contender: ``re-run`` of a published one, ``proposed``, or ``found t0007``."""
     return f"found {row.name}" if row.name not in OWN else PROPOSED if row.name == PROPOSED else "re-run"
+
+
+def _reference(rows: Sequence[Row]) -> str:
+    """Return what found configurations are compared with."""
+    words = {"the proposed" if row.name == PROPOSED else "the re-run" for row in rows if row.name in OWN}
+    return " or ".join(sorted(words, reverse=True)) or "the re-run"
 
 
 def sentences(rows: Sequence[Row], reproductions: Sequence[Reproduction], *, root: Path = ROOT) -> list[str]:
@@ -116,8 +124,8 @@ def rule(rows: Sequence[Row]) -> list[str]:
         )
     if compared:
         lines.append(
-            "Better or worse than the re-run: the two-sided paired t-test over the common seeds finds a difference at "
-            f"{_at(compared)}, after Holm's correction."
+            f"Better or worse than {_reference(rows)}: the two-sided paired t-test over the common seeds finds a "
+            f"difference at {_at(compared)}, after Holm's correction."
         )
     if against or compared:
         lines.append(

@@ -35,6 +35,8 @@ _NOISE = 0.3
 _LAMBDA, _IMAGE_LAMBDA = (10.0, 1.0, 0.1), (1000.0, 10.0, 0.1)
 """Denoising weights of the input, the first layer and the others. Numbers have variance 1 and pixels about 0.1, so that
 equal weights would weigh numbers ten times as much."""
+_SCALE = 0.01
+"""Factor of the range in which a search varies the weight of inputs that are numbers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,6 +101,7 @@ def proposed(facts: Facts) -> dict[str, Any]:
         "family": "ladder",
         "data": {
             **({"folds": facts.folds} if facts.folds else {"validation": VALIDATION}),
+            "measure": "balanced-error" if facts.imbalanced else "error",
             "batches": "balanced" if facts.imbalanced else "as-drawn",
         },
         "model": {
@@ -111,7 +114,12 @@ def proposed(facts: Facts) -> dict[str, Any]:
             "labelled_batch": max(2, min(BATCH, sum(facts.labelled))),
             "unlabelled_batch": facts.batch,
         },
-        "space": {"noise": "input-and-local", "lambda_": "tied", "lr": True},
+        "space": {
+            "noise": "input-and-local",
+            "lambda_": "tied",
+            **({} if facts.is_image else {"lambda_0_scale": _SCALE}),
+            "lr": True,
+        },
         "stop": {
             "first_rung_steps": max(1, updates // 5),
             "failure_error": round(min(1.0, 1.1 * chance), 3),
@@ -147,7 +155,7 @@ def study_text(name: str, data: DataConfig, stated: Mapping[str, Any], facts: Fa
         "training": f"An epoch is one pass over the {facts.rows:,} training rows, labelled or not: {updates:,} updates "
         "in all.",
         "space": "What a search varies: noise (fixed, tied, input-and-local, per-layer), lambda_ (fixed, tied, "
-        "per-layer), lr.",
+        "per-layer), lr.\nlambda_0_scale: factor of the range 100..10000 of the input's weight.",
         "stop": "Trials are compared from first_rung_steps updates on. One whose value is worse than failure_error, "
         "which\nguessing reaches, is stopped.",
         "baseline": "The same network trained on the labels alone: a ladder is worth its time if it is better.",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ladder_search.config import as_mapping, build, in_range, merge
+from ladder_search.config import as_mapping, build, in_range, merge, optional
 from ladder_search.data.config import DataConfig
 from ladder_search.errors import SettingError, UnknownNameError
 from ladder_search.metrics import ERROR, MEASURES, Measure
@@ -97,6 +97,8 @@ class SpaceConfig:
     """tied: one sigma for all layers; input-and-local: one for the input and one for layers 1..L."""
     lambda_: Literal["fixed", "tied", "per-layer"] = "tied"
     """tied: lambda_0, lambda_1 and one value for layers 2..L; bottom-only and Gamma models always have one value."""
+    lambda_0_scale: float = optional(1.0)
+    """Factor of the range of lambda_0; 0.01 suits inputs that are standardised numbers instead of pixels in 0..1."""
     combinators: tuple[str, ...] = ()
     """Combinators to choose from; empty: the study's own."""
     combinator_std: bool = False
@@ -105,6 +107,9 @@ class SpaceConfig:
     """Search the learning rate, 0.0005..0.005; the paper fixed 0.002."""
     decay_start: bool = False
     """Search the start of the linear decay, 0.5..0.86 of the epochs."""
+
+    def __post_init__(self) -> None:
+        in_range("space.lambda_0_scale", self.lambda_0_scale, 1e-6, 1e6)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -54,6 +54,11 @@ def read_study_file(path: Path, table: Mapping[str, Study]) -> Study:
             f"a study file must be a readable file in UTF-8 on the machine that runs the search, {path} is not "
             f"({reason}); correct the path or copy the file there."
         ) from error
+    return parse_study_file(text, path, table)
+
+
+def parse_study_file(text: str, path: Path, table: Mapping[str, Study]) -> Study:
+    """Return the study that the content of a file at ``path`` defines, see ``read_study_file``."""
     mapping = read_yaml(text, what=str(path))
     if not isinstance(mapping, dict):
         raise SettingError(
@@ -96,14 +101,7 @@ def study_from(mapping: Mapping[str, Any], table: Mapping[str, Study]) -> Study:
     base = raw.pop(BASED_ON, None)
     if base is not None:
         raw = _changed(base, raw, table)
-    name = raw.get("name")
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise SettingError(
-            f"name must be a plain folder name, got {name!r:.80}; use letters, digits, '.', '_', '-' and '+', first a "
-            "letter or digit, 100 at most."
-        )
-    if name in table:
-        raise SettingError(f"name must not be that of a built-in study, got {name}; choose another.")
+    check_name(raw.get("name"), table)
     for key in ("family", "data", "model", "training", "stop"):
         if key not in raw:
             raise SettingError(f"setting {key!r} is required and missing; give it a value, or name a {BASED_ON}.")
@@ -132,6 +130,17 @@ def study_from(mapping: Mapping[str, Any], table: Mapping[str, Study]) -> Study:
         except LadderSearchError as error:
             raise SettingError(f"baseline: {error}") from error
     return study
+
+
+def check_name(name: object, table: Mapping[str, Study]) -> None:
+    """Raise ``SettingError`` unless a study may have this name."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise SettingError(
+            f"name must be a plain folder name, got {name!r:.80}; use letters, digits, '.', '_', '-' and '+', first a "
+            "letter or digit, 100 at most."
+        )
+    if name in table:
+        raise SettingError(f"name must not be that of a built-in study, got {name}; choose another.")
 
 
 def _changed(base: object, raw: Mapping[str, Any], table: Mapping[str, Study]) -> dict[str, Any]:
@@ -165,7 +174,13 @@ def _located(mapping: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     def located(where: str, value: Any) -> Any:
         if not isinstance(value, str) or "://" in value:
             return value
-        return os.path.normpath(folder / expanded_address(value, where))
+        path = os.path.normpath(folder / expanded_address(value, where))
+        if "runtime_resources" in Path(path).parts:
+            raise SettingError(
+                f"{where} must stay after the search, {path} lies in the copy of the working directory that Ray "
+                "removes with the job; give an absolute path on the head, or the address of a bucket."
+            )
+        return path
 
     def in_data(where: str, data: Any) -> Any:
         if not isinstance(data, Mapping):

@@ -1,7 +1,8 @@
-"""Registers one network as a model in MLflow.
+"""Registers one network as a model in MLflow, without pickle.
 
-Exporting and checking take seconds, so only the winner of a final training is registered. The model is saved by
-``torch.export`` (MLflow's ``pt2``) without pickle; it accepts any batch size, because its example has several rows.
+Exporting and checking take seconds, so only the winner of a final training is registered. A network of a data set of
+the table is saved by ``torch.export`` (MLflow's ``pt2``); it accepts any batch size, because its example has several
+rows. A network of data from files is saved as its bundle with this package as code, so that the model takes raw rows.
 Only MLflow's fluent API can do this, which is safe in a command that is about to end.
 """
 
@@ -9,9 +10,10 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 # First, because it sets variables that MLflow reads when it is imported.
@@ -19,8 +21,10 @@ from ladder_search.tracking import mlflow_store  # isort: skip  # noqa: F401
 
 import mlflow
 import mlflow.pytorch
-from mlflow.models import infer_signature
+from mlflow.models import ModelSignature, infer_signature
 from mlflow.tracking import MlflowClient
+from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types.schema import AnyType
 
 from ladder_search import environment
 from ladder_search.errors import TrackingError
@@ -29,9 +33,11 @@ from ladder_search.tracking.address import redacted
 DIGEST = "ladder.bundle"
 """Tag with the digest of the network's bundle, which makes registering idempotent."""
 REQUIRED = ("torch", "cloudpickle", "numpy")
+REQUIRED_FOR_ROWS = ("torch", "numpy", "pandas", "pillow", "pyarrow", "pyyaml", "safetensors", "scipy")
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def register_model(
+def register_network(
     address: str,
     run_id: str,
     *,
@@ -50,6 +56,75 @@ def register_model(
 
     Raises ``TrackingError`` if the store cannot be reached or refuses the model.
     """
+
+    def log() -> Any:
+        return mlflow.pytorch.log_model(
+            network,
+            name="model",
+            signature=infer_signature(example, output),
+            input_example=example,
+            serialization_format="pt2",
+            registered_model_name=name,
+            # Otherwise MLflow starts two interpreters to find the requirements.
+            pip_requirements=_pinned(REQUIRED),
+        )
+
+    return _registered(address, run_id, log, name=name, digest=digest, tags=tags)
+
+
+def register_rows(
+    address: str,
+    run_id: str,
+    *,
+    name: str,
+    bundle: Path,
+    loader: str,
+    example: Any,
+    images: frozenset[str],
+    output: Any,
+    digest: str,
+    tags: Mapping[str, str],
+) -> str:
+    """Log a bundle as a model of a run that takes raw rows, register it as ``register_network`` does, and return its
+    version.
+
+    Args:
+        bundle: folder of the bundle.
+        loader: module with MLflow's ``_load_pyfunc``.
+        example, output: data frames of rows and of their predictions.
+        images: columns of the example with files of images.
+    """
+    # Any type: a column of whole numbers may have fractions in other rows, which MLflow would refuse; the model checks.
+    some: Any = AnyType()  # type: ignore[no-untyped-call]
+    columns: list[Any] = [
+        ColSpec(DataType.binary, column) if column in images else ColSpec(some, column, required=False)
+        for column in example.columns
+    ]
+
+    def log() -> Any:
+        import mlflow.pyfunc  # its import warns, and warnings are ignored here
+
+        return mlflow.pyfunc.log_model(
+            name="model",
+            loader_module=loader,
+            data_path=str(bundle),
+            code_paths=[str(_PACKAGE)],
+            signature=ModelSignature(inputs=Schema(columns), outputs=infer_signature(output).inputs),
+            input_example=example,
+            registered_model_name=name,
+            pip_requirements=_pinned(REQUIRED_FOR_ROWS),
+        )
+
+    return _registered(address, run_id, log, name=name, digest=digest, tags=tags)
+
+
+def _pinned(packages: Sequence[str]) -> list[str]:
+    return [f"{package}=={version(package).partition('+')[0]}" for package in packages]
+
+
+def _registered(
+    address: str, run_id: str, log: Callable[[], Any], *, name: str, digest: str, tags: Mapping[str, str]
+) -> str:
     try:
         silent = redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO())
         with warnings.catch_warnings(), environment.ours(), silent[0], silent[1]:
@@ -62,16 +137,7 @@ def register_model(
             mlflow.set_tracking_uri(address)
             mlflow.set_registry_uri(address)
             with mlflow.start_run(run_id=run_id):
-                model = mlflow.pytorch.log_model(
-                    network,
-                    name="model",
-                    signature=infer_signature(example, output),
-                    input_example=example,
-                    serialization_format="pt2",
-                    registered_model_name=name,
-                    # Otherwise MLflow starts two interpreters to find the requirements.
-                    pip_requirements=[f"{package}=={version(package).partition('+')[0]}" for package in REQUIRED],
-                )
+                model = log()
             number = str(model.registered_model_version)
             for tag, value in {DIGEST: digest, **tags}.items():
                 client.set_model_version_tag(name, number, tag, value)

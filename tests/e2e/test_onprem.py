@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,9 @@ LACKS = why_not()
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400), pytest.mark.skipif(bool(LACKS), reason=LACKS)]
 
 HEAD, WORKER = "10.0.0.1", "10.0.0.2"
-SEARCH = ("digits-100", "--gpus-per-trial", "0")
+OPTIONS = ("--gpus-per-trial", "0")
+STUDY = "/mnt/home/mine.yaml"
+"""A study file, on the desk and on the head."""
 # Through the tunnel of `ray dashboard`: what the jobs page answers to somebody without the token, then the job.
 JOB = """
 ray dashboard "$0" &
@@ -34,6 +37,7 @@ class Life:
     """Of a cluster, from ``ray up`` to ``ray down``: what was printed, and what is left on the machines."""
 
     island: Island
+    unseen: str
     submitted: str
     refused: str
     job: str
@@ -53,11 +57,14 @@ def life(tmp_path_factory: pytest.TempPathFactory, bystander: Any) -> Iterator[L
     profile["setup_commands"] = [f"grep -q PYTHONPATH ~/.bashrc || echo 'export {variables}' >> ~/.bashrc"]
     path = str(folder / "onprem.yaml")
     Path(path).write_text(yaml.safe_dump(profile, width=1000))
-    submit = ("ray", "submit", path, "search.py", *SEARCH)
-    job = ("ray", "job", "submit", "--working-dir", ".", "--", "python", "search.py", *SEARCH)
+    submit = ("ray", "submit", path, "search.py", "mine.yaml", *OPTIONS)
+    job = ("ray", "job", "submit", "--working-dir", ".", "--", "python", "search.py", STUDY, *OPTIONS)
     auth = profile["auth"]
     with Island(folder, user=auth["ssh_user"], key=auth["ssh_private_key"], nodes=[HEAD, WORKER]).running() as island:
+        (island.desk / "mine.yaml").write_text("based_on: digits-100\n")
         island.run("ray", "up", "-y", path)
+        unseen = island.run(*submit, code=1)
+        island.run("ray", "rsync-up", path, STUDY, STUDY)
         submitted = island.run(*submit, "--trials", "4", "--epochs", "10", "--name", "submitted")
         refused = island.run(*submit, "--trials", "2", "--storage", "only-here", "--name", "refused", code=1)
         jobs = island.run("bash", "-c", JOB, path, *job, "--trials", "2", "--epochs", "5", "--name", "job", *TINY)
@@ -66,7 +73,7 @@ def life(tmp_path_factory: pytest.TempPathFactory, bystander: Any) -> Iterator[L
         island.run("bash", "-c", f": < /dev/tcp/{HEAD}/8265", code=1)  # the dashboard: through ssh only
         island.run("ray", "down", "-y", path)
         island.run("bash", "-c", f": < /dev/tcp/{HEAD}/6379", code=1)
-        yield Life(island=island, submitted=submitted, refused=refused, job=jobs)
+        yield Life(island=island, unseen=unseen, submitted=submitted, refused=refused, job=jobs)
 
 
 def test_a_submitted_search_runs_on_the_worker_and_its_results_come_back(life: Life) -> None:
@@ -76,6 +83,13 @@ def test_a_submitted_search_runs_on_the_worker_and_its_results_come_back(life: L
     with sqlite3.connect(results / "mlflow.db") as store:
         assert set(store.execute("select value from tags where key = 'host'")) == {("node-2",)}
     assert len(list((life.island.shared / "ladder-search" / "submitted").glob("t000*/checkpoint_*"))) == 4
+
+
+def test_a_study_file_is_read_on_the_head(life: Life) -> None:
+    assert "a study file must be a readable file in UTF-8 on the machine that runs the search, mine.yaml" in life.unseen
+    for name in ("submitted", "job"):
+        settings = json.loads((life.island.desk / "results" / name / "study.json").read_text())["settings"]
+        assert settings["study"] == settings["definition"]["name"] == "mine"
 
 
 def test_a_folder_that_another_node_does_not_see_is_refused_before_any_trial(life: Life) -> None:

@@ -201,3 +201,11 @@ def test_the_same_seed_gives_the_same_suggestions_in_a_fresh_process() -> None:
     first, second = (json.loads(run.stdout) for run in runs)
     assert first == second
     assert len({json.dumps(one) for one in first}) == 13
+
+
+def test_the_range_of_the_input_s_weight_is_scaled() -> None:
+    base, optuna_study = _base(STUDIES["digits-100"]), optuna.create_study()
+    trial = optuna_study.ask()
+    ladder.suggest(trial, base, {**_options(), "lambda_0_scale": 0.01})
+    found = trial.distributions["model/lambda_0"]
+    assert (found.low, found.high) == (1.0, 100.0) and trial.distributions["model/lambda_1"].low == 1.0

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ladder_search.config import read_yaml
+from ladder_search.config import as_mapping, read_yaml
 from ladder_search.data.config import DataConfig
 from ladder_search.data.dataset import Dataset
 from ladder_search.studies import STUDIES
 from ladder_search.studies.proposal import Facts, study_text, target_column
 from ladder_search.studies.study_file import parse_study_file
+from spaces import ladder
 
 
 def facts(**changes: Any) -> Facts:
@@ -44,6 +45,7 @@ def test_small_tables_get_small_networks_and_images_those_of_the_paper(tmp_path:
     assert table.model.widths == (30, 100, 50, 3) and table.model.lambda_[0] < 1000
     image = proposed(tmp_path, facts(inputs=784, is_image=True, rows=60_000))
     assert image.model.widths == (784, 1000, 500, 250, 250, 250, 3)
+    assert table.space.lambda_0_scale == 0.01 and image.space.lambda_0_scale == 1.0
     assert image.model.lambda_ == (1000.0, 10.0, 0.1, 0.1, 0.1, 0.1, 0.1)
 
 
@@ -58,6 +60,7 @@ def test_a_trial_of_any_number_of_rows_has_a_bounded_length(tmp_path: Path, rows
 def test_imbalanced_classes_have_balanced_batches_and_the_balanced_error(tmp_path: Path) -> None:
     plain, skewed = proposed(tmp_path, facts()), proposed(tmp_path, facts(labelled=(90, 20, 20)))
     assert (plain.data.batches, skewed.data.batches) == ("as-drawn", "balanced")
+    assert (plain.data.measure, skewed.data.measure) == ("error", "balanced-error")
     assert plain.stop.failure_error == round(1.1 * (1 - 40 / 90), 3)
     assert skewed.stop.failure_error == round(1.1 * (1 - 1 / 3), 3)
 
@@ -84,3 +87,9 @@ def test_hidden_labels_keep_the_shares_of_the_classes() -> None:
 def test_a_target_is_guessed_by_an_unambiguous_name_only() -> None:
     assert target_column(["a", "Class", "b"]) == "Class"
     assert target_column(["target", "label"]) is None and target_column(["a", "b"]) is None
+
+
+def test_the_proposed_settings_lie_in_the_space_of_the_search(tmp_path: Path) -> None:
+    for about in (facts(), facts(inputs=784, is_image=True), facts(labelled=(9, 1))):
+        study = proposed(tmp_path, about)
+        assert ladder.published(study.trial().for_space(), as_mapping(study.space)) is not None

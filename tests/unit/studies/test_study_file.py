@@ -134,6 +134,17 @@ def test_paths_start_at_the_folder_of_the_file(tmp_path: Path) -> None:
     assert find_study(str(path)).sources["mnist"].bundle == str(tmp_path / "b")
 
 
+def test_data_in_the_folder_of_a_job_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "runtime_resources" / "working_dir_files" / "_ray_pkg_1"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text(FULL.replace("dataset: digits", "file: digits.csv"))
+    with pytest.raises(SettingError, match=r"data\.file must stay after the search, .*digits\.csv lies in the copy of"):
+        find_study(str(folder / "mine.yaml"))
+    with pytest.raises(SettingError, match="unknown study"):
+        (folder / "mine.yaml").write_text("based_on: 3\ndata: {file: s3://bucket/digits.parquet}\n")
+        find_study(str(folder / "mine.yaml"))
+
+
 def test_the_copy_in_the_latest_study_folder_is_found_by_name(write: Any, tmp_path: Path) -> None:
     study = find_study(str(write(FULL)))
     for number, epochs in enumerate((5, 9)):

@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from ladder_search.tracking.mlflow_store import open_store
-from ladder_search.tracking.registry import register_model
+from ladder_search.tracking.registry import register_network
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def test_the_model_is_registered_in_the_store_of_the_run(
     run_id = store.create_run_once("k", name="k", parent_id=None, time_ms=1)
     example = np.zeros((4, 3), np.float32)
     versions = [
-        register_model(
+        register_network(
             sqlite_store,
             run_id,
             name="exp",
