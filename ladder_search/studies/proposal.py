@@ -1,6 +1,7 @@
 """A study for data of one's own: widths, batches, epochs, validation, noise and denoising weights by rules.
 
-``docs/own-data.md`` has the test errors by which the weights were chosen. A search varies noise and weights around them.
+``docs/own-data.md`` has the test errors by which the weights were chosen.
+A search varies noise and weights around them.
 """
 
 from __future__ import annotations
