@@ -32,7 +32,7 @@ class MachineGoesError(TrialMovesError):
 
 
 class PackTrainable(tune.Trainable):
-    """Trains one trial's label draws in a pack and reports their mean validation error.
+    """Trains one trial's label draws in a pack, at once or in turn, and reports their mean validation error.
 
     Actors are reused: the next trial with the same signature trains in the same compiled program. ``config`` contains:
 
@@ -41,6 +41,8 @@ class PackTrainable(tune.Trainable):
     * ``share``: Ray resources of a trial, or None for what its family requests;
     * ``start``: folder or address of the checkpoint to resume from, or None;
     * ``report_every``, ``report_at``: epochs;
+    * ``until``: the epoch at which it ends for now; beyond the schedule's length, it trains further label draws;
+    * ``in_turn``: whether label draws are trained one after another instead of at once;
     * ``compiled``, ``threads``, ``device``;
     * ``desk``: name of the actor that assigns seats in packs, or None for a pack of the trial's own;
     * ``signature``, ``seats``: the pack's signature and the number of seats of a new host;
@@ -160,7 +162,7 @@ class PackTrainable(tune.Trainable):
         plugins.offer(config.get("plugins", ()))
         self._search, self._key = config["search"], config["key"]
         self._every, self._at = config["report_every"], config["report_at"]
-        self._epochs = config["settings"]["training"]["epochs"]
+        self._epochs: int = config["until"]
         self._epoch = self._kept_epoch = 0
         self._from: str | None = config["start"]
         self._seat.take(config)

@@ -159,6 +159,12 @@ class Desk:
                     ray.kill(entry.handle)
 
 
+def _draws(config: Mapping[str, Any]) -> int | None:
+    """Return the number of label draws that a trial trains in turn until its goal; None if it trains them at once."""
+    epochs: int = config["settings"]["training"]["epochs"]
+    return -(-config["until"] // epochs) if config["in_turn"] else None
+
+
 def _where(place: Place, lane: int) -> str:
     if place.gpu:
         return f"GPU {place.gpu}" + (f" part {lane}" if lane else "")
@@ -237,7 +243,9 @@ class HostSeat:
         host: Any = ray.get(self._desk.seat.remote(self._key, place, config["signature"], config["seats"]))
         with self._lost_with_its_host():
             epoch: int = ray.get(
-                host.seat.remote(self._key, config["settings"], config["compiled"], checkpoint, os.getpid())
+                host.seat.remote(
+                    self._key, config["settings"], config["compiled"], checkpoint, os.getpid(), _draws(config)
+                )
             )
         self._host = host
         return epoch

@@ -15,7 +15,18 @@ import torch
 from ladder_search.bundles.stages import Networks
 from ladder_search.data.dataset import Dataset
 from ladder_search.errors import ResourceError
-from ladder_search.metrics import EPOCH, LEARNING_RATE, STEP, STEP_TIME_MS, VALIDATION_ERROR, Measure, validation_score
+from ladder_search.metrics import (
+    DRAW,
+    DRAW_ERROR,
+    EPOCH,
+    LEARNING_RATE,
+    STEP,
+    STEP_TIME_MS,
+    VALIDATION_ERROR,
+    Measure,
+    validation_score,
+)
+from ladder_search.record.checkpoint import read_draws, write_draws
 from ladder_search.training.ahead import prepare
 from ladder_search.training.checkpoint import read_member, write_member
 from ladder_search.training.memory import out_of_memory
@@ -31,16 +42,39 @@ BEST = "best.json"
 
 @dataclass(slots=True, kw_only=True)
 class _Guest:
-    """A seated trial: one member for each of its label draws."""
+    """A seated trial: one member for each of its label draws, or one for the draw that is being trained."""
 
     spec: TrialSpec
     slots: list[int]
     steps_per_epoch: int
     epoch: int
+    """Epochs since the trial's start, of all draws."""
+    in_turn: bool
+    """Whether label draws are trained one after another, in one slot."""
+    complete: list[dict[str, float]]
+    """Scores of each complete draw, if they are trained in turn."""
     best: float | None
     """Best error so far, if the best epoch counts; None if every epoch's own error counts."""
     goal: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def draw(self) -> int:
+        """Number of the draw in the slot, from 0, if draws are trained in turn."""
+        return max(0, self.epoch - 1) // self.spec.training.epochs
+
+    @property
+    def needs_next_draw(self) -> bool:
+        return self.in_turn and self.epoch > 0 and self.epoch == len(self.complete) * self.spec.training.epochs
+
+    def of_draw(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return the row of an epoch with the mean over the complete draws; a finished schedule completes its draw."""
+        own = {name: row[name] for name in row if name == VALIDATION_ERROR or name.startswith(validation_score(""))}
+        if self.epoch % self.spec.training.epochs == 0:
+            self.complete.append(own)
+        counted = self.complete or [own]
+        means = {name: fmean(scores[name] for scores in counted) for name in own}
+        return {**row, **means, DRAW: (self.epoch - 1) // self.spec.training.epochs, DRAW_ERROR: own[VALIDATION_ERROR]}
 
     def with_best(self, row: dict[str, Any]) -> dict[str, Any]:
         """Replace the row's error by the best so far, as in final training; the epoch's error is kept as a score."""
@@ -115,10 +149,20 @@ class Host:
         """Whether a trial has a goal that it has not reached yet."""
         return any(guest.epoch < guest.goal for guest in self._guests.values())
 
-    def seat(self, key: str, settings: Mapping[str, Any], *, compiled: bool, checkpoint: Path | None = None) -> int:
+    def seat(
+        self,
+        key: str,
+        settings: Mapping[str, Any],
+        *,
+        compiled: bool,
+        checkpoint: Path | None = None,
+        in_turn: bool = False,
+    ) -> int:
         """Seat a trial and return its epoch: 0, or that of the checkpoint.
 
-        A recent checkpoint of this host is restored from its snapshot on the device, without reading tensors from disk.
+        With ``in_turn``, the trial trains its label draws one after another in one slot, as many as its goals require;
+        otherwise its ``draws`` at once. A recent checkpoint of this host is restored from its snapshot on the device,
+        without reading tensors from disk.
 
         Raises:
             SettingError: the pack is full, or has another signature.
@@ -127,7 +171,9 @@ class Host:
         """
         self.unseat(key)
         spec = TrialSpec.from_mapping(settings)
-        members = [spec.member(self._dataset, draw, sources=self.networks(spec, draw)) for draw in range(spec.draws)]
+        first, complete = read_draws(checkpoint) if in_turn and checkpoint is not None else (0, [])
+        draws = range(first, first + (1 if in_turn else spec.draws))
+        members = [spec.member(self._dataset, draw, sources=self.networks(spec, draw)) for draw in draws]
         states = [None] * spec.draws if checkpoint is None else self._states(key, _folders(checkpoint, spec))
         pack = self._pack_for(spec, members[0], compiled)
         slots: list[int] = []
@@ -140,8 +186,17 @@ class Host:
             raise
         steps = members[0].steps_per_epoch
         epoch = states[0].step // steps if states[0] is not None else 0
+        epoch += first * spec.training.epochs
         best = _read_best(checkpoint, spec.measure) if self._dataset.held_out else None
-        self._guests[key] = _Guest(spec=spec, slots=slots, steps_per_epoch=steps, epoch=epoch, best=best)
+        self._guests[key] = _Guest(
+            spec=spec,
+            slots=slots,
+            steps_per_epoch=steps,
+            epoch=epoch,
+            in_turn=in_turn,
+            complete=complete,
+            best=best,
+        )
         return epoch
 
     def networks(self, spec: TrialSpec, draw: int) -> Mapping[str, torch.nn.Module] | None:
@@ -176,6 +231,9 @@ class Host:
         """Train all trials with a goal for one epoch; return those that reached it or diverged."""
         training = {key: guest for key, guest in self._guests.items() if guest.epoch < guest.goal}
         assert self.pack is not None and training, "an interval needs trials with a goal"
+        for guest in training.values():
+            if guest.needs_next_draw:
+                self._next_draw(guest)
         slots = [slot for guest in training.values() for slot in guest.slots]
         steps = next(iter(training.values())).steps_per_epoch  # the same for all: the signature fixes rows and batches
         reports = self.pack.run(steps, slots=slots)
@@ -187,7 +245,10 @@ class Host:
             self.told(key, guest.epoch)
             diverged = not all(report.finite for report in trial_reports)
             row = _row(guest.epoch, trial_reports, [scores[slot] for slot in guest.slots], diverged)
-            guest.history.append(row if guest.best is None else guest.with_best(row))
+            row = row if guest.best is None else guest.with_best(row)
+            if guest.in_turn:
+                row = guest.of_draw(row | {STEP: guest.epoch * guest.steps_per_epoch})
+            guest.history.append(row)
             if diverged or guest.epoch >= guest.goal:
                 arrived[key] = guest.end(diverged=diverged, note=_note(self.pack))
         return arrived
@@ -200,6 +261,8 @@ class Host:
             write_member(place, state, guest.spec.as_mapping())
         if self._snapshots.room:
             self._snapshots.keep(key, states, folders)
+        if guest.in_turn:
+            write_draws(folder, guest.draw, guest.complete)
         if guest.best is not None and math.isfinite(guest.best):
             (folder / BEST).write_text(json.dumps({VALIDATION_ERROR: guest.best}), encoding="utf-8")
 
@@ -209,6 +272,16 @@ class Host:
         self._guests, self.pack = {}, None
         self._snapshots.clear()
         return ended
+
+    def _next_draw(self, guest: _Guest) -> None:
+        """Replace the member of a complete draw by that of the next one, at its start."""
+        assert self.pack is not None, "a seated trial has a pack"
+        draw = len(guest.complete)
+        member = guest.spec.member(self._dataset, draw, sources=self.networks(guest.spec, draw))
+        self.pack.leave(guest.slots.pop())
+        guest.slots.append(self.pack.join(member))
+        if guest.best is not None:
+            guest.best = guest.spec.measure.worst
 
     def _copies(self, slots: list[int]) -> list[MemberState]:
         pack = self.pack
@@ -259,16 +332,22 @@ class OwnSeat:
     def take(self, config: dict[str, Any]) -> None:
         self.leave()
         self._key, self._settings, self._compiled = config["key"], config["settings"], config["compiled"]
+        self._in_turn: bool = config["in_turn"]
 
     def load(self, folder: Path) -> int:
-        return self.host.seat(self._key, self._settings, compiled=self._compiled, checkpoint=folder)
+        return self._sit(folder)
+
+    def _sit(self, folder: Path | None = None) -> int:
+        return self.host.seat(
+            self._key, self._settings, compiled=self._compiled, checkpoint=folder, in_turn=self._in_turn
+        )
 
     def train(self, until: int, stop: Callable[[], bool]) -> Stretch:
         key = self._key
         try:
             if not self.taken:
                 try:
-                    self.host.seat(key, self._settings, compiled=self._compiled)
+                    self._sit()
                 except ResourceError as error:
                     return Stretch(epoch=0, step=0, history=[], refused=str(error))
             self.host.head_for(key, until)
@@ -287,7 +366,7 @@ class OwnSeat:
 
     def save(self, folder: Path) -> None:
         if not self.taken:
-            self.host.seat(self._key, self._settings, compiled=self._compiled)
+            self._sit()
         self.host.save(self._key, folder)
 
     def leave(self) -> None:

@@ -94,8 +94,19 @@ class PackHost:
     async def account(self) -> Account:
         return self._account
 
-    async def seat(self, key: str, settings: Mapping[str, Any], compiled: bool, checkpoint: str, process: int) -> int:
+    async def seat(
+        self,
+        key: str,
+        settings: Mapping[str, Any],
+        compiled: bool,
+        checkpoint: str,
+        process: int,
+        draws: int | None = None,
+    ) -> int:
         """Seat a trial and return its epoch: 0 if ``checkpoint`` is empty, otherwise that of the checkpoint.
+
+        ``draws`` is the number of label draws that it will train in turn; None: it trains those of its settings at
+        once.
 
         Raises:
             MemoryError: the pack does not fit; the message contains the amount.
@@ -105,9 +116,9 @@ class PackHost:
         if self._how.get("keeper") is not None:
             if self._how["device"] == "cuda":
                 # No other thread may use the device during the capture of a CUDA graph.
-                await self._call(lambda: self._fetch_sources(settings))
+                await self._call(lambda: self._fetch_sources(settings, draws))
             else:  # in a separate thread: seated trials continue while a source is trained
-                await asyncio.get_running_loop().run_in_executor(None, self._fetch_sources, settings)
+                await asyncio.get_running_loop().run_in_executor(None, self._fetch_sources, settings, draws)
 
         def seat() -> int:
             host = self._host_in_use()
@@ -120,7 +131,13 @@ class PackHost:
                     "retried."
                 )
             with self._memory_errors():
-                epoch = host.seat(key, settings, compiled=compiled, checkpoint=Path(checkpoint) if checkpoint else None)
+                epoch = host.seat(
+                    key,
+                    settings,
+                    compiled=compiled,
+                    checkpoint=Path(checkpoint) if checkpoint else None,
+                    in_turn=draws is not None,
+                )
             self._account.seated += 1
             self._account.copied, self._account.read = host.copied, host.read
             self._processes[key] = process
@@ -234,14 +251,14 @@ class PackHost:
                 if not stretch.diverged and not stretch.refused:
                     self._expected.add(key)
 
-    def _fetch_sources(self, settings: Mapping[str, Any]) -> None:
+    def _fetch_sources(self, settings: Mapping[str, Any], draws: int | None) -> None:
         import torch
 
         from ladder_search.trial import TrialSpec
 
         torch.set_num_threads(self._how["threads"])  # a setting of the current thread
         spec = TrialSpec.from_mapping(settings)
-        for draw in range(spec.draws if spec.stages else 0):
+        for draw in range((draws or spec.draws) if spec.stages else 0):
             self._sources_in_use().networks(spec, draw)
 
     def _sources_in_use(self) -> Any:

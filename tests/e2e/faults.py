@@ -160,6 +160,8 @@ def as_undisturbed(record: TrialRecord, *, packed: bool) -> bool:
         "compiled": False,
         "report_every": 10,
         "report_at": [],
+        "in_turn": False,
+        "until": record.settings["training"]["epochs"],
         "threads": 1,
         "start": None,
     }

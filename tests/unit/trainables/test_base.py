@@ -34,7 +34,7 @@ SMALL = {
 def _config(every: int = 3, **changed: Any) -> dict[str, Any]:
     settings = merge(merge(STUDIES["digits-100"].trial().as_mapping(), SMALL), changed)
     how = {"compiled": False, "report_every": every, "report_at": [], "threads": 1, "device": "cpu", "start": None}
-    how["share"] = None
+    how |= {"share": None, "in_turn": False, "until": settings["training"]["epochs"]}
     return {"search": "a", "key": "t0000", "settings": settings, "desk": None, "keeper": None, **how}
 
 
