@@ -20,20 +20,21 @@ from ladder_search.disk.folders import taken
 from ladder_search.errors import CheckpointError, SettingError, StudyFolderError
 from ladder_search.metrics import Measure
 from ladder_search.provenance import collect
-from ladder_search.record.checkpoint import check_checkpoint
+from ladder_search.record.checkpoint import check_checkpoint, read_draws
 from ladder_search.record.folder import StudyFolder
 from ladder_search.record.trial import TrialRecord, best_trials, identity
 from ladder_search.training.checkpoint import member_digest, member_settings
 from ladder_search.trial import TrialSpec
 
 FIRST_DRAW = "member-0"
-"""Folder of a trial's first label draw in its checkpoint; draw i is ``member-i``."""
+"""Folder of a trial's first label draw in its checkpoint; draw i is ``member-i``, unless draws are trained in turn."""
 
 
 def export_top(study_folder: StudyFolder, *, top: int, output: Path, dataset: Dataset) -> list[Path]:
     """Export the ``top`` best finished trials by validation error, best first; return their bundles.
 
-    A bundle has the weights of the trial's first label draw and is named ``01-t0007`` by rank and key. Trials of the
+    A bundle has the weights of the trial's first label draw, or of its last one if draws were trained in turn, and is
+    named ``01-t0007`` by rank and key. Trials of the
     same configuration, which earlier versions trained repeatedly, are exported once. Everything is checked before the
     first bundle is written.
 
@@ -131,8 +132,9 @@ def _member(
 ) -> tuple[nn.Module, BundleMetrics]:
     state = read_fitting(checkpoint, spec)
     pack = spec.pack(dataset, slots=1, compiled=False, device=torch.device("cpu"))
-    networks = Shelf(study_folder / FOLDER).networks(spec)
-    slot = pack.join(spec.member(dataset, sources=networks), state=state)
+    draw = read_draws(checkpoint.parent)[0]
+    networks = Shelf(study_folder / FOLDER).networks(spec, draw)
+    slot = pack.join(spec.member(dataset, draw, sources=networks), state=state)
     metrics = BundleMetrics(
         trial=record.key,
         state=record.state,

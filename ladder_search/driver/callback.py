@@ -22,6 +22,7 @@ from ladder_search.config import flat
 from ladder_search.driver.halt import Halt
 from ladder_search.driver.ledger import Ledger, TrialLog
 from ladder_search.driver.progress import Progress
+from ladder_search.driver.rungs import Ladder
 from ladder_search.driver.searcher import outcome
 from ladder_search.record.folder import StudyFolder
 from ladder_search.record.trial import STOPPED, TrialRecord, TrialState
@@ -29,6 +30,7 @@ from ladder_search.tracking import DatasetInput, MetricPoint, RunStatus, Tracker
 from ladder_search.tracking.clock import steady_time
 
 CRASHED = "crashed"
+WAITS = "waits at a rung"
 HOPELESS = 3
 """The search stops after this many crashes if no trial has reported: the configurations are not the cause."""
 
@@ -62,14 +64,17 @@ class SearchCallback(tune.Callback):
         dataset: DatasetInput,
         reasons: Mapping[str, str],
         halt: Halt,
+        ladder: Ladder | None = None,
         ended: Iterable[TrialRecord] = (),
         clock: Callable[[], float] = steady_time,
     ) -> None:
         """Args: ``search`` prefixes tracker keys; ``reasons`` holds, by key, why the scheduler stopped a trial;
-        ``halt`` is notified if no trial can be trained; ``ended`` are records of earlier executions."""
-        self._halt = halt
+        ``halt`` is notified if no trial can be trained; ``ladder`` are the rungs at which trials wait; ``ended`` are
+        records of earlier executions."""
+        self._halt, self._ladder = halt, ladder
         self._search, self._folder, self._tracker, self.progress = search, folder, tracker, progress
-        self._epochs, self._tags, self._dataset, self._reasons, self._clock = epochs, tags, dataset, reasons, clock
+        self._epochs = epochs if ladder is None else ladder.top
+        self._tags, self._dataset, self._reasons, self._clock = tags, dataset, reasons, clock
         self._begun: dict[str, float] = {}
         self._trials: dict[str, Any] = {}
         self.problems: list[str] = []
@@ -88,20 +93,22 @@ class SearchCallback(tune.Callback):
     @_never_raises
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         config, key = trial.config, trial.config["key"]
-        if key in self._trials:
+        if self._trials.get(key) is trial:
             return  # restarted after a fault or a pause: the run continues
         log = self._ledger.begin(config)
+        goes_on = key in self._trials
         # A trial of an earlier execution is timed as if it had not been interrupted.
         self._begun[key], self._trials[key] = self._clock() - log.seconds, trial
         self.progress.started(key)
-        self._start_run(log, config["device"])
+        if not goes_on:
+            self._start_run(log, config["device"])
 
     @_never_raises
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         key, log = trial.config["key"], self._ledger[trial.config["key"]]
-        self.progress.reported(key, result[metrics.EPOCH], self._epochs, result[metrics.VALIDATION_ERROR])
+        self.progress.reported(key, result[metrics.EPOCH], trial.config["until"], result[metrics.VALIDATION_ERROR])
         fresh = self._ledger.report(
             trial.config,
             result[metrics.HISTORY],
@@ -121,7 +128,14 @@ class SearchCallback(tune.Callback):
 
     @_never_raises
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._end(trial, error=False)
+        key = trial.config["key"]
+        log = self._ledger.begin(trial.config)
+        if self._waits(trial.config, log):
+            self._begun.pop(key, None)  # the time at a rung does not count
+            complete = log.last_epoch >= log.trial["settings"]["training"]["epochs"]
+            self.progress.waits(self._as_record(log, "COMPLETE" if complete else "PRUNED", WAITS, None))
+        else:
+            self._end(trial, error=False)
 
     @_never_raises
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -140,6 +154,30 @@ class SearchCallback(tune.Callback):
         record = self.records.get(key)
         if record is not None:  # the last checkpoint arrives after the trial's end
             self._end(trial, error=record.reason.startswith(CRASHED))
+
+    def checkpoint(self, key: str) -> str | None:
+        """Return the address of a waiting trial's checkpoint, relative to the folder of all checkpoints; None if it
+        has not arrived or could not be written."""
+        trial, log = self._trials.get(key), self._ledger[key]
+        if trial is None or trial.checkpoint is None or self._kept.get(key, 0) < log.last_epoch:
+            return None
+        path = Path(trial.checkpoint.path)
+        return f"{path.parent.name}/{path.name}"
+
+    def arriving(self, key: str) -> bool:
+        """Return whether the last checkpoint of a waiting trial may still arrive."""
+        trial = self._trials.get(key)
+        return trial is not None and not trial.is_finished()
+
+    @_never_raises
+    def finish(self, key: str, state: TrialState, reason: str, place: str | None, device: str) -> None:
+        """End a trial that waits at a rung; ``place`` is its checkpoint of an earlier execution."""
+        log, trial = self._ledger[key], self._trials.get(key)
+        self._ledger.end(key, state, reason, self._seconds(key))
+        if trial is None:
+            self._start_run(log, device)
+        checkpoint = trial.checkpoint if trial is not None else tune.Checkpoint(place) if place else None
+        self._settle(log, self._fetched(key, checkpoint))
 
     @_never_raises
     def settle(self, key: str, checkpoint: str | None, device: str) -> None:
@@ -192,9 +230,19 @@ class SearchCallback(tune.Callback):
         """Write a trial's record and end its run if not done yet; return whether the record could be written."""
         key = log.trial["key"]
         again = self.records.get(key)
-        last = log.rows.get(log.last_epoch)
-        error = last[metrics.VALIDATION_ERROR] if last else math.nan
-        record = TrialRecord(
+        self.records[key] = record = self._as_record(log, state, reason, checkpoint)
+        written = self._write(record)
+        if again is None:
+            self.progress.ended(record)
+            tags = {"status": state, "reason": reason, "rung": str(log.last_epoch)}
+            self._tracker.set_tags(self._run(key), tags)
+            self._tracker.end_run(self._run(key), _STATUS[state])
+        return written
+
+    def _as_record(self, log: TrialLog, state: TrialState, reason: str, checkpoint: str | None) -> TrialRecord:
+        key, last = log.trial["key"], log.rows.get(log.last_epoch)
+        again, error = self.records.get(key), last[metrics.VALIDATION_ERROR] if last else math.nan
+        return TrialRecord(
             **{**log.trial, **log.configurations[-1]},
             state=state,
             reason=reason,
@@ -203,14 +251,12 @@ class SearchCallback(tune.Callback):
             seconds=again.seconds if again else self._seconds(key),
             checkpoint=checkpoint,
         )
-        self.records[key] = record
-        written = self._write(record)
-        if again is None:
-            self.progress.ended(record)
-            tags = {"status": state, "reason": reason, "rung": str(log.last_epoch)}
-            self._tracker.set_tags(self._run(key), tags)
-            self._tracker.end_run(self._run(key), _STATUS[state])
-        return written
+
+    def _waits(self, config: Mapping[str, Any], log: TrialLog) -> bool:
+        """Return whether a trial whose Ray trial has ended waits at a rung."""
+        if self._ladder is None or config["protected"] or config["key"] in self._reasons:
+            return False
+        return log.end is None and self._ladder.pauses(log.last_epoch)
 
     def _write(self, record: TrialRecord) -> bool:
         try:

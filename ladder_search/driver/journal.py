@@ -171,6 +171,22 @@ class Journal:
     def trials(self) -> dict[str, FrozenTrial]:
         return {key: frozen_trial(pair.memory, number) for key, (pair, number) in self._numbers.items()}
 
+    def known(self, values: Mapping[str, float]) -> optuna.Study:
+        """Return a study for a sampler: trials with a value in ``values`` (by key) are COMPLETE with it; unfinished
+        ones with intermediate values are PRUNED, whatever their state in the search.
+
+        It is a copy, in memory. The states of the search itself are in ``study``.
+        """
+        copy = optuna.create_study(direction=self.study.direction)
+        for trial in self.study.get_trials(deepcopy=False):
+            value = values.get(trial.user_attrs.get("key", ""))
+            if value is not None:
+                trial = _as(trial, TrialState.COMPLETE, value)
+            elif trial.state in (TrialState.RUNNING, TrialState.WAITING) and trial.intermediate_values:
+                trial = _as(trial, TrialState.PRUNED, None)
+            copy.add_trial(trial)
+        return copy
+
     def report(self, key: str, error: float, epoch: int) -> None:
         """Report an intermediate value; known epochs, values that are not finite and ended trials are ignored."""
         pair, number = self._numbers[key]
@@ -235,6 +251,17 @@ class Journal:
             self.notes.append(
                 f"The last line of {path.name} was incomplete and is dropped; its content is restored from the records."
             )
+
+
+def _as(trial: FrozenTrial, state: TrialState, value: float | None) -> FrozenTrial:
+    return optuna.trial.create_trial(
+        state=state,
+        value=value,
+        params=trial.params,
+        distributions=trial.distributions,
+        intermediate_values=trial.intermediate_values,
+        user_attrs=trial.user_attrs,
+    )
 
 
 def space_as_json(distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:

@@ -82,6 +82,8 @@ class Progress:
         self._live_view = console.redraws
         self._running: dict[str, _Running] = {}
         self._ended: dict[str, TrialRecord] = {}
+        self._waiting: dict[str, TrialRecord] = {}
+        """Trials at a rung, as if they had ended there."""
         self._begun = self._last_line = clock()
         self._lock = threading.RLock()  # the live view redraws from its own thread
         self._stack = ExitStack()
@@ -105,6 +107,7 @@ class Progress:
     def started(self, key: str) -> None:
         with suppress(*_HARMLESS), self._lock:
             self._ended.pop(key, None)
+            self._waiting.pop(key, None)
             self._running.setdefault(key, _Running(since=self._clock()))
             self._line_when_quiet()
 
@@ -117,10 +120,21 @@ class Progress:
             running.error = validation_error if finite(validation_error) else None
             self._line_when_quiet()
 
+    def waits(self, record: TrialRecord) -> None:
+        """Show that a trial waits at a rung; ``record`` is as if it had ended there."""
+        with suppress(*_HARMLESS), self._lock:
+            self._running.pop(record.key, None)
+            self._waiting[record.key] = record
+            name = f"{record.key} {self._shown(record.validation_error)}"
+            self._line(f"{name}, waits at epoch {wording.epochs_trained(record)}: ")
+
     def ended(self, record: TrialRecord) -> None:
         with suppress(*_HARMLESS), self._lock:
             self._running.pop(record.key, None)
+            waited = self._waiting.pop(record.key, None)
             self._ended[record.key] = record
+            if waited is not None:
+                return  # the leaderboard, which follows, has it
             name = f" ({record.name})" if record.name else ""
             self._line(f"{record.key}{name} {record.state} {self._shown(record.validation_error)}: ")
 
@@ -132,13 +146,16 @@ class Progress:
     def _counts(self) -> str:
         states = [record.state for record in self._ended.values()]
         done, stopped, failed = (states.count(state) for state in ("COMPLETE", "PRUNED", "FAIL"))
-        return f"{done} done, {len(self._running)} running, {stopped} stopped, {failed} failed of {self._all()}"
+        waiting = f"{len(self._waiting)} waiting, " if self._waiting else ""
+        running = f"{len(self._running)} running, {waiting}"
+        return f"{done} done, {running}{stopped} stopped, {failed} failed of {self._all()}"
 
     def _all(self) -> int:
-        return max(self._total, len(self._ended) + len(self._running))
+        return max(self._total, len(self._ended) + len(self._running) + len(self._waiting))
 
     def _best(self) -> str:
-        complete = [r for r in self._ended.values() if r.state == "COMPLETE" and finite(r.validation_error)]
+        known = (*self._ended.values(), *self._waiting.values())
+        complete = [r for r in known if r.state == "COMPLETE" and finite(r.validation_error)]
         best = next(iter(rank([r for r in complete if r.name != BASELINE], self._study.measure)), None)
         text = f"best so far {self._shown(best.validation_error)} ({best.key})" if best else "best so far –"
         if self._study.target is not None:
@@ -149,9 +166,9 @@ class Progress:
     def _left(self) -> str:
         now = self._clock()
         seconds = time_left(
-            [record.seconds for record in self._ended.values() if finite(record.seconds)],
+            [r.seconds for r in (*self._ended.values(), *self._waiting.values()) if finite(r.seconds)],
             [(now - r.since, min(1.0, r.epoch / max(1, r.epochs))) for r in self._running.values()],
-            self._all() - len(self._ended) - len(self._running),
+            self._all() - len(self._ended) - len(self._running) - len(self._waiting),
             self._concurrency,
         )
         return f"time left {wording.duration(seconds)}"

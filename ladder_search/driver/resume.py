@@ -27,7 +27,7 @@ from ladder_search.driver.outcomes import REASONS, InJournal, InLedger, InRecord
 from ladder_search.driver.searcher import Unfinished
 from ladder_search.errors import CheckpointError, LadderSearchError, SettingError
 from ladder_search.metrics import EPOCH, VALIDATION_ERROR
-from ladder_search.record.checkpoint import ForeignCheckpointError, check_checkpoint
+from ladder_search.record.checkpoint import ForeignCheckpointError, check_checkpoint, read_draws
 from ladder_search.record.folder import StudyFolder, latest
 from ladder_search.record.trial import TrialRecord, TrialState, number_of
 from ladder_search.studies import Study
@@ -60,7 +60,8 @@ class Past:
     """Records of unfinished trials that a halt stopped."""
     suggested: int = 0
     """Number of trials suggested so far, which is the number of the next trial."""
-    errors: dict[str, dict[int, float | None]] = field(default_factory=dict)
+    rows: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
+    """Metrics of every epoch of each trial, by key."""
 
     def outlook(self, trials: int) -> str:
         """Return for example "3 of 24 trials have ended; going on with t0003 from epoch 40, t0004 from its start"."""
@@ -147,11 +148,12 @@ class Checkpoints:
                 with tune.Checkpoint(place).as_directory() as folder:
                     check_checkpoint(Path(folder), self._search, redacted(place))
                     members = [read_member(Path(folder) / f"member-{draw}") for draw in range(spec.draws)]
+                    complete = read_draws(Path(folder))[0] * spec.training.epochs
             except ForeignCheckpointError:
                 raise
             except (CheckpointError, OSError):
                 continue
-            epoch = members[0][0].step // self._steps_per_epoch(spec)
+            epoch = complete + members[0][0].step // self._steps_per_epoch(spec)
             # A report is written before its checkpoint, but a power failure may lose it.
             if epoch <= log.last_epoch and all(state.step == members[0][0].step for state, _ in members):
                 return Checkpoint(place, epoch, members[0][1])
@@ -189,13 +191,13 @@ def reconcile(
                 past.unfinished.append(Unfinished(trial=_suggested(key, trial), checkpoint=None, epoch=0))
             case "recorded":
                 assert record is not None, "it says how the trial has ended"
-                past.errors[key] = {row[EPOCH]: row[VALIDATION_ERROR] for row in record.epochs}
+                past.rows[key] = list(record.epochs)
                 _bring_up_to_date(journal, record, distributions)
                 past.records.append(record)
             case "goes-on" | "COMPLETE" | "PRUNED" | "FAIL":
                 log = ledger.logs.get(key) or ledger.begin(_configuration(record))
                 _fill(ledger, log, record, trial, None if outcome == "goes-on" else outcome, epochs)
-                past.errors[key] = {epoch: row[VALIDATION_ERROR] for epoch, row in log.rows.items()}
+                past.rows[key] = list(log.rows.values())
                 if trial is None:
                     journal.restore(log.trial, distributions)
                 for epoch in log.reports:

@@ -30,19 +30,23 @@ from ladder_search.driver.parent_run import ParentRun
 from ladder_search.driver.plan import Plan, at_a_time, choose_slots
 from ladder_search.driver.progress import Progress
 from ladder_search.driver.resume import Checkpoints, Past, check_unchanged, reconcile
+from ladder_search.driver.rungs import Ladder, ladder_of
 from ladder_search.driver.samplers import sampler_for
-from ladder_search.driver.searcher import OptunaSearcher
+from ladder_search.driver.searcher import OptunaSearcher, Unfinished
 from ladder_search.driver.settings import SearchSettings
 from ladder_search.driver.space import SearchSpace, Space
 from ladder_search.driver.storage import lasting, place_for
 from ladder_search.errors import SettingError, StudyFolderError
+from ladder_search.metrics import EPOCH, VALIDATION_ERROR
 from ladder_search.provenance import collect
 from ladder_search.record.folder import StudyFolder, latest, relative_place
-from ladder_search.record.trial import TrialRecord
+from ladder_search.record.trial import TrialRecord, key_of
 from ladder_search.studies import Study
 from ladder_search.tracking import DatasetInput, RunStatus, Tracker
 from ladder_search.trial import TrialSpec
 
+STRETCHES = 8
+"""Maximum number of promotions of a trial in one execution."""
 UPDATES_AT_STAKE = 2000
 """Approximate number of updates between checkpoints, and therefore lost with a worker."""
 
@@ -105,7 +109,11 @@ class Run:
         self._place = place_for(self._storage, folder.path, resume=settings.resume)
         self._reasons: dict[str, str] = {}
         self._rungs: list[int] = []
-        if settings.scheduler == "asha":
+        self._ladder: Ladder | None = None
+        if settings.scheduler == "asha" and settings.draws == "auto" and own.draws == 1:
+            self._ladder = self._new_ladder()
+            self._rungs = list(self._ladder.goals)
+        elif settings.scheduler == "asha":
             self._rungs = schedulers.rungs(self._epochs, self._steps_per_epoch, study.stop)
         elif settings.scheduler == "pbt" and not self._space.distributions:
             raise SettingError(
@@ -148,9 +156,8 @@ class Run:
         self._compiling = begun.kept_compiling(self._settings, self._arrangement, self._folder.path)
         journal = self._journal = Journal(self._folder.journal, self._search, new=False)
         checkpoints = Checkpoints(self._checkpoints, lambda spec: spec.member(self._dataset).steps_per_epoch, self._id)
-        self._past = reconcile(
-            self._folder, journal, self._ledger, checkpoints, self._space.distributions, self._epochs
-        )
+        longest = self._epochs if self._ladder is None else self._ladder.top
+        self._past = reconcile(self._folder, journal, self._ledger, checkpoints, self._space.distributions, longest)
         for line in (*changed, *journal.notes):
             self._console.say(line)
         if self.complete:
@@ -261,8 +268,15 @@ class Run:
             dataset=self._dataset_input(),
             reasons=self._reasons,
             halt=self.halt,
+            ladder=self._ladder,
             ended=past.records,
         )
+        unfinished, waiting = self._by_rung(past)
+
+        def checkpoint(key: str) -> str | None:
+            place = callback.checkpoint(key)
+            return waiting[key].checkpoint if place is None and key in waiting else self._address(place)
+
         searcher = OptunaSearcher(
             plan.journal,
             partial(sampler_for, self._settings.sampler, self._settings.seed),
@@ -273,18 +287,24 @@ class Run:
                 "search": self._id,
                 "report_every": self._study.report_every,
                 "report_at": self._rungs,
+                "in_turn": self._ladder is not None,
                 "share": {"CPU": plan.share.cpus, "GPU": plan.share.gpus},
                 "threads": max(1, int(plan.share.cpus)),
                 "device": plan.device,
             },
             needed=plan.programs.needed,
             reasons=self._reasons,
-            unfinished=past.unfinished,
+            unfinished=unfinished,
             first=past.suggested,
             over=lambda: self.halt.halting,
-            most=self._left() if self._copies else math.inf,
+            most=self._left() - len(waiting) if self._copies or self._ladder else math.inf,
             untried=self._space.untried,
+            ladder=self._ladder,
+            checkpoint=checkpoint,
+            arriving=callback.arriving,
         )
+        for trial in waiting.values():
+            searcher.wait(trial)
         parent = ParentRun(tracker, self._search, self._study, self._folder, self._life)
         parent.start(self._description["settings"], self._tags(), self._provenance, self._dataset_input())
         status: RunStatus | None = None
@@ -294,6 +314,10 @@ class Run:
             with callback.progress, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self._fit(plan, trainable, searcher, callback)
+                if not self.halt.why():
+                    for key, (state, reason) in searcher.end_waiting().items():
+                        place = waiting[key].checkpoint if key in waiting else None
+                        callback.finish(key, state, reason, place, plan.device)
             self.halt.ended = True
             status = "KILLED" if self.halt.interrupted else "FAILED" if self.halt.hopeless else "FINISHED"
             if self.halt.why():
@@ -318,6 +342,8 @@ class Run:
         trials = self._left()
         if trials == 0:
             return
+        if self._ladder is not None:
+            trials *= len(self._ladder.rungs)  # each rung is a Ray trial
         logging.getLogger("ray.tune").setLevel(logging.ERROR)
         # On a full disk, Tune logs a traceback at each snapshot, but snapshots are never read.
         logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
@@ -384,6 +410,30 @@ class Run:
     def _left(self) -> int:
         return len(self._past.unfinished) + max(0, self._trials - self._past.suggested)
 
+    def _new_ladder(self) -> Ladder:
+        """Return the rungs of the search without trials."""
+        stop, data = self._study.stop, self._own.data
+        most = 1 if data.preprocessing != "none" else math.inf  # its fit depends on the label draw
+        rungs = ladder_of(self._epochs, self._steps_per_epoch, stop, trials=self._trials, most_draws=most)
+        return Ladder(rungs, epochs=self._epochs, reduction=stop.reduction, measure=self._study.measure)
+
+    def _by_rung(self, past: Past) -> tuple[list[Unfinished], dict[str, Unfinished]]:
+        """Return the unfinished trials of earlier executions that go on, and those that wait at a rung, by key."""
+        if self._ladder is None:
+            return past.unfinished, {}
+        references = {key_of(number) for number, point in enumerate(self._points) if point.name}
+        for key, rows in past.rows.items():
+            self._ladder.report(key, rows, reference=key in references)
+        waiting = {
+            trial.trial["key"]: trial
+            for trial in past.unfinished
+            if not trial.trial["name"] and trial.checkpoint and self._ladder.pauses(trial.epoch)
+        }
+        return [trial for trial in past.unfinished if trial.trial["key"] not in waiting], waiting
+
+    def _address(self, place: str | None) -> str | None:
+        return place and f"{self._checkpoints}/{place}"
+
     @property
     def _copies(self) -> bool:
         return self._settings.scheduler == "pbt"
@@ -398,12 +448,14 @@ class Run:
 
     def _scheduler(self, programs: Programs) -> Any:
         """Return Ray's scheduler; None for fifo, where every trial runs to its end."""
+        if self._ladder is not None:
+            return schedulers.FailureRule(stop=self._study.stop, reasons=self._reasons, measure=self._study.measure)
         if self._settings.scheduler == "asha":
             asha = schedulers.PatientASHA(
                 rungs=self._rungs, stop=self._study.stop, reasons=self._reasons, measure=self._study.measure
             )
-            for key, errors in self._past.errors.items():
-                asha.recall(key, errors)
+            for key, rows in self._past.rows.items():
+                asha.recall(key, {row[EPOCH]: row[VALIDATION_ERROR] for row in rows})
             return asha
         if not self._copies:
             return None
@@ -445,5 +497,7 @@ def _trial_name(trial: Any) -> str:
 
 
 def _trial_folder(trial: Any, life: int) -> str:
-    """Return a folder name unique to the execution: Ray would overwrite the checkpoints that a trial continues from."""
-    return _trial_name(trial) if life == 1 else f"{_trial_name(trial)}.{life}"
+    """Return a folder name unique to the execution and to the trial's stretch between two rungs: Ray would overwrite
+    the checkpoints that a trial continues from. Later ones have higher numbers."""
+    number = life + STRETCHES * (life - 1) + trial.config["stretch"]
+    return _trial_name(trial) if number == 1 else f"{_trial_name(trial)}.{number}"

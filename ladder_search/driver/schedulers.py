@@ -53,16 +53,14 @@ class PatientASHA(FIFOScheduler):
                 recorded[key] = self._measure.loss(error)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        key, error, steps = trial.config["key"], result[VALIDATION_ERROR], result[STEP]
-        is_worse = self._is_worse(key, result[EPOCH], error)
+        key = trial.config["key"]
+        is_worse = self._is_worse(key, result[EPOCH], result[VALIDATION_ERROR])
         if trial.config["protected"] or result.get("done"):
             return str(TrialScheduler.CONTINUE)
         if is_worse:
             self._reasons[key] = f"stopped at the rung of epoch {result[EPOCH]}"
-        elif steps >= self._stop.failure_steps and self._measure.gain(error, self._stop.failure_error) < 0:
-            side = self._measure.beyond(worse=True)
-            level = f"{self._measure.title} {side} {self._measure.rounded(self._stop.failure_error)}"
-            self._reasons[key] = f"{level} after {steps:,} updates"
+        elif failure := failed(result, self._stop, self._measure):
+            self._reasons[key] = failure
         else:
             return str(TrialScheduler.CONTINUE)
         return str(TrialScheduler.STOP)
@@ -79,6 +77,30 @@ class PatientASHA(FIFOScheduler):
                 recorded[key] = loss = self._measure.loss(error)
                 return bool(earlier) and loss > float(np.nanpercentile(earlier, 100 / self._stop.reduction))
         return False
+
+
+class FailureRule(FIFOScheduler):
+    """Stops failed trials; a ``rungs.Ladder`` decides on all others. Protected trials are never stopped."""
+
+    def __init__(self, *, stop: StopConfig, reasons: dict[str, str], measure: Measure) -> None:
+        """Args: ``reasons`` receives, by key, why a trial was stopped."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._stop, self._measure, self._reasons = stop, measure, reasons
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        failure = failed(result, self._stop, self._measure)
+        if trial.config["protected"] or result.get("done") or not failure:
+            return str(TrialScheduler.CONTINUE)
+        self._reasons[trial.config["key"]] = failure
+        return str(TrialScheduler.STOP)
+
+
+def failed(result: Mapping[str, Any], stop: StopConfig, measure: Measure) -> str:
+    """Return why a trial with this result has failed by the study's rule; "" if it has not."""
+    if result[STEP] < stop.failure_steps or not measure.gain(result[VALIDATION_ERROR], stop.failure_error) < 0:
+        return ""  # NaN ends a trial as diverged
+    level = f"{measure.title} {measure.beyond(worse=True)} {measure.rounded(stop.failure_error)}"
+    return f"{level} after {result[STEP]:,} updates"
 
 
 def kept_for_exploits(interval: int, between: int) -> int:

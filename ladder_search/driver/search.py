@@ -74,7 +74,7 @@ def run_search(
     study = settings.resolved_study()
     check_packages()
     dataset = datasets.load(study.data, notify=console.say)
-    draws = study.data.folds if study.data.folds and settings.draws == 1 else settings.draws
+    draws = study.data.folds if study.data.folds and settings.fixed_draws == 1 else settings.fixed_draws
     own = study.trial(seed=settings.seed, label_seed=settings.label_seed, draws=draws)
     own.check_fits(dataset)
     _check_reachable(own)

@@ -32,8 +32,11 @@ class SearchSettings:
     """The whole study as its file defines it, with absolute paths; none for a row of the table."""
     trials: int = 24
     """Number of configurations to try, including the paper's and the supervised baseline."""
-    draws: int = 1
-    """Label draws that each configuration is trained on."""
+    draws: int | Literal["auto"] = 1
+    """Label draws that each configuration is trained on at once; auto: one at first, and more for the best (asha
+    only)."""
+    confirm: int | None = None
+    """Fresh seeds on which the best configurations and the study's own are reproduced at the end; none: not at all."""
     seed: int = 1
     """Seed of the sampler and of every trial's weights, noise and batches."""
     label_seed: int = 1
@@ -82,6 +85,11 @@ class SearchSettings:
     """Resume the search in the folder ``name``."""
 
     @property
+    def fixed_draws(self) -> int:
+        """Label draws that every trial trains at once."""
+        return 1 if self.draws == "auto" else self.draws
+
+    @property
     def cpus(self) -> float:
         """``cpus_per_trial`` of ``resolved`` settings."""
         assert self.cpus_per_trial is not None
@@ -110,7 +118,7 @@ class SearchSettings:
         return settings
 
     def __post_init__(self) -> None:
-        for name in ("trials", "draws", "slots", "max_concurrent"):
+        for name in ("trials", "draws", "confirm", "slots", "max_concurrent"):
             value = getattr(self, name)
             if value not in (None, "auto") and value < 1:
                 option = f"--{name.replace('_', '-')}"

@@ -77,7 +77,11 @@ def confirmation_seeds(n: int, used: Collection[int]) -> tuple[int, ...]:
 
 def tuning_seeds(records: Iterable[TrialRecord]) -> frozenset[int]:
     """Return all seeds, of weights and label draws, used by the trials of a search."""
-    return frozenset(seed for record in records for seed in seeds_of(TrialSpec.from_mapping(record.settings)))
+    used: set[int] = set()
+    for record in records:
+        spec = TrialSpec.from_mapping(record.settings)
+        used |= seeds_of(spec) | seeds_of(replace(spec, draws=record.begun_draws))
+    return frozenset(used)
 
 
 def seeds_of(spec: TrialSpec) -> frozenset[int]:

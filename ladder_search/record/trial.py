@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ladder_search.metrics import Measure
+from ladder_search.metrics import DRAW, DRAW_ERROR, EPOCH, Measure
 
 PUBLISHED, PROPOSED = "published", "proposed"
 """Names of the trial with the study's own configuration: that of a paper, or that of a study file."""
@@ -72,6 +72,27 @@ class TrialRecord:
     """Folder of the last checkpoint, relative to the study folder or absolute; or None."""
 
     @property
+    def draw_errors(self) -> dict[int, float]:
+        """Draw -> value after a whole schedule, if label draws were trained in turn; otherwise empty."""
+        ends = {row[DRAW]: row for row in self.epochs if row.get(DRAW) is not None}  # the last row of each draw
+        epochs = self.settings.get("training", {}).get("epochs", 0)
+        return {
+            int(draw): row[DRAW_ERROR]
+            for draw, row in ends.items()
+            if row.get(DRAW_ERROR) is not None and row[EPOCH] == (draw + 1) * epochs
+        }
+
+    @property
+    def begun_draws(self) -> int:
+        """Number of label draws of which at least one epoch was trained in turn."""
+        return 1 + max((int(row[DRAW]) for row in self.epochs if row.get(DRAW) is not None), default=0)
+
+    @property
+    def draws(self) -> int:
+        """Number of label draws behind the value."""
+        return max(1, len(self.draw_errors), int(self.settings.get("draws", 1)))
+
+    @property
     def is_reference(self) -> bool:
         """Whether the trial is a fixed configuration and not a suggestion."""
         return bool(self.name)
@@ -83,8 +104,16 @@ class TrialRecord:
 
 
 def best_trials(records: list[TrialRecord], measure: Measure) -> list[TrialRecord]:
-    """Return the COMPLETE trials, best first by the validation value of ``measure``, then by number."""
-    values = {r.number: r.validation_error for r in records if r.state == "COMPLETE"}
-    losses = {number: measure.loss(value) for number, value in values.items() if value is not None}
-    finished = [record for record in records if record.number in losses]
-    return sorted(finished, key=lambda record: (losses[record.number], record.number))
+    """Return the COMPLETE trials, best first: those with more label draws before those with fewer, which were compared
+    with them and not promoted, then by the validation value of ``measure``, then by number.
+
+    References train all draws whatever their values; they are placed by value among the trials with the most draws.
+    """
+    finished = [(r, r.validation_error) for r in records if r.state == "COMPLETE" and r.validation_error is not None]
+    most = max((record.draws for record, _ in finished if not record.is_reference), default=1)
+
+    def place(entry: tuple[TrialRecord, float]) -> tuple[int, float, int]:
+        record, value = entry
+        return -(most if record.is_reference else record.draws), measure.loss(value), record.number
+
+    return [record for record, _ in sorted(finished, key=place)]

@@ -128,3 +128,32 @@ def test_a_search_that_was_killed_ends_like_one_that_was_not(
     assert examine(broken / "results", whole / "results").perfect
     assert "--seed" in refusal(broken, "--name", "s", "--resume", "--seed", "9")
     assert "training.lr" in refusal(broken, "--name", "s", "--resume", "--set", "training.lr=0.001")
+
+
+def test_promotions_survive_kills(lives: Callable[..., Life], tmp_path: Path) -> None:
+    """Rungs are epoch 30 and epoch 60 of one draw, and two draws; which trial goes on depends on all before it."""
+    rungs = ("--set", "stop.reduction=2", "--set", "stop.first_rung_steps=200", "--draws", "auto")
+    arguments = (*SEARCH, "--trials", "8", "--epochs", "60", *rungs)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    assert lives(whole, *arguments).ended() == 0
+    study = broken / "results" / "s"
+    first = lives(broken, *arguments)
+    first.wait_until((study / "running" / "t0003.jsonl").exists)
+    first.kill("driver")
+    second = lives(broken, "digits-100", "--resume")
+    second.wait_until(lambda: any(study.glob("checkpoints/t*.*/checkpoint_000000")))  # one has gone on from a rung
+    second.process.send_signal(signal.SIGINT)
+    assert second.ended() == 1
+    third = lives(broken, "digits-100", "--resume")
+    third.wait_until((study / "running" / "t0006.jsonl").exists)
+    third.kill("everything")
+    assert lives(broken, "digits-100", "--resume").ended() == 0
+    found = examine(broken / "results", whole / "results")
+    assert found.perfect, found
+    records = [json.loads(path.read_text()) for path in sorted((study / "trials").glob("*.json"))]
+    lengths = [record["epochs"][-1]["epoch"] for record in records]
+    assert len(records) == 8 and lengths[:2] == [120, 120] and set(lengths[2:]) == {30, 60, 120}, lengths
+    assert any("at the rung of epoch 30" in record["reason"] for record in records)
+    assert all(len({row["epoch"] for row in record["epochs"]}) == len(record["epochs"]) for record in records)

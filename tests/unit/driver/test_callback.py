@@ -92,6 +92,7 @@ def _callback(folder: StudyFolder, tracker: Any, **more: Any) -> SearchCallback:
 def _trial(key: str = "t0003", name: str = "", error: str = "") -> Any:
     settings = {"family": "ladder", "seed": 1, "label_seed": 2, "model": {"lambda_": [1.0, 2.0], "lateral": True}}
     config = {"key": key, "number": 3, "name": name, "params": {"model/x": 0.5}, "settings": settings, "device": "cpu"}
+    config |= {"until": 4, "protected": bool(name)}
     counts = SimpleNamespace(num_failures=2)
     return SimpleNamespace(
         config=config, last_result={}, checkpoint=None, get_error=lambda: error, run_metadata=counts, status="RUNNING"

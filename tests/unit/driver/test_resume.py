@@ -116,7 +116,7 @@ def test_reported_and_never_saved(search: Search) -> None:
     search.reported(1, 2)
     past = search.resumed()
     _goes_on(past, 0, None)
-    assert past.errors == {"t0000": {1: 0.5, 2: 0.25}}
+    assert [(row["epoch"], row["validation_error"]) for row in past.rows["t0000"]] == [(1, 0.5), (2, 0.25)]
 
 
 def test_stopped_with_the_search(search: Search) -> None:

@@ -15,8 +15,10 @@ import pytest
 from ray.tune.search import Searcher
 
 from ladder_search.driver.journal import Journal
+from ladder_search.driver.rungs import Ladder, Rung
 from ladder_search.driver.samplers import SAMPLERS, sampler_for
 from ladder_search.driver.searcher import FixedPoint, OptunaSearcher, Unfinished, outcome
+from ladder_search.metrics import MEASURES
 from ladder_search.record.trial import identity
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -303,3 +305,118 @@ def test_rays_snapshots_hold_nothing_of_the_searcher(search: Search, tmp_path: P
 )
 def test_outcome(result: dict[str, Any] | None, error: bool, state: str) -> None:
     assert outcome(result, EPOCHS, error=error) == state
+
+
+def _ladder() -> Ladder:
+    rungs = (Rung(3, 1), Rung(EPOCHS, 1), Rung(EPOCHS, 3))
+    return Ladder(rungs, epochs=EPOCHS, reduction=3, measure=MEASURES["error"])
+
+
+class Rungs(Search):
+    """A search with a ladder; ``places`` are the checkpoints that have arrived."""
+
+    def __init__(self, folder: Path, **resumed: Any) -> None:
+        self.ladder, self.places = _ladder(), dict[str, str]()
+        self.moving: set[str] = set()
+        super().__init__(
+            folder, ladder=self.ladder, checkpoint=self.places.get, arriving=self.moving.__contains__, **resumed
+        )  # fmt: skip
+        self.reasons.clear()
+
+    def arrive(self, trial_id: str, config: dict[str, Any], epoch: int, *errors: float) -> None:
+        """Report that a trial has reached a rung; ``errors`` are those of its draws."""
+        rows = [
+            {"epoch": EPOCHS * (draw + 1), "validation_error": sum(errors[: draw + 1]) / (draw + 1), "draw": draw,
+             "draw_validation_error": error}
+            for draw, error in enumerate(errors)
+        ]  # fmt: skip
+        rows[-1]["epoch"] = epoch
+        self.places[config["key"]] = f"{config['key']}/checkpoint_{epoch}"
+        self.searcher.on_trial_complete(trial_id, {**rows[-1], "history": rows, "done": True})
+
+
+def test_fixed_points_climb_all_rungs_and_suggestions_the_first(tmp_path: Path) -> None:
+    search = Rungs(tmp_path, most=5)
+    configs = [search.searcher.suggest(f"ray{i}") for i in range(5)]
+    assert [config["until"] for config in configs] == [27, 27, 3, 3, 3]
+    assert [config["stretch"] for config in configs] == [0] * 5
+    assert search.searcher.suggest("more") is None, "nothing may start, and trials are running"
+
+
+def test_the_best_waiting_trial_goes_on_before_a_new_one_starts(tmp_path: Path) -> None:
+    search = Rungs(tmp_path, most=6)
+    configs = [search.searcher.suggest(f"ray{i}") for i in range(5)]
+    for i, error in ((2, 0.5), (3, 0.2), (4, 0.4)):
+        search.arrive(f"ray{i}", configs[i], 3, error)
+    assert search.trial("t0003").state.name == "RUNNING", "it has not ended, and Optuna must not start it again"
+    goes_on = search.searcher.suggest("again")
+    assert (goes_on["key"], goes_on["start"], goes_on["until"]) == ("t0003", "t0003/checkpoint_3", 9)
+    assert goes_on["stretch"] == 1 and goes_on["settings"] == configs[3]["settings"]
+    assert search.searcher.suggest("new")["key"] == "t0005"
+    search.arrive("again", goes_on, 9, 0.15)
+    assert search.ladder.waiting == ["t0002", "t0004", "t0003"]
+
+
+def test_a_promotion_waits_for_its_checkpoint(tmp_path: Path) -> None:
+    search = Rungs(tmp_path, most=5)
+    configs = [search.searcher.suggest(f"ray{i}") for i in range(5)]
+    for i in (2, 3, 4):
+        search.arrive(f"ray{i}", configs[i], 3, 0.2)
+    for i in (0, 1):
+        search.searcher.on_trial_complete(f"ray{i}", {"epoch": 27, "validation_error": 0.1, "history": []})
+    place = search.places.pop("t0002")
+    search.moving.add("t0002")
+    assert search.searcher.suggest("x") is None, "its checkpoint is on the way"
+    search.places["t0002"] = place
+    assert search.searcher.suggest("x")["key"] == "t0002"
+
+
+def test_the_sampler_learns_from_waiting_trials(tmp_path: Path) -> None:
+    search = Rungs(tmp_path, most=9)
+    configs = [search.searcher.suggest(f"ray{i}") for i in range(5)]
+    search.arrive("ray2", configs[2], 3, 0.5)
+    search.arrive("ray3", configs[3], 9, 0.2)
+    known = {t.user_attrs["key"]: t for t in search.kept.known({"t0003": 0.25}).get_trials()}
+    assert (known["t0002"].state.name, known["t0002"].intermediate_values) == ("PRUNED", {3: 0.5})
+    assert (known["t0003"].state.name, known["t0003"].value) == ("COMPLETE", 0.25)
+    assert known["t0004"].state.name == "RUNNING" and known["t0003"].params == configs[3]["params"]
+    assert search.trial("t0003").state.name == "RUNNING", "the states of the search stay true"
+
+
+def test_the_end_of_a_search_ends_waiting_trials(tmp_path: Path) -> None:
+    search = Rungs(tmp_path, most=5)
+    configs = [search.searcher.suggest(f"ray{i}") for i in range(5)]
+    search.arrive("ray2", configs[2], 3, 0.5)
+    search.arrive("ray3", configs[3], 9, 0.2)
+    search.reasons["t0004"] = "error above 90 %"
+    search.searcher.on_trial_complete("ray4", {"epoch": 3, "validation_error": 0.95, "history": []})
+    for i in (0, 1):
+        search.searcher.on_trial_complete(f"ray{i}", {"epoch": 27, "validation_error": 0.1, "history": []})
+    assert search.searcher.suggest("x") == Searcher.FINISHED
+    ends = search.searcher.end_waiting()
+    assert {key: state for key, (state, _) in ends.items()} == {"t0002": "PRUNED", "t0003": "COMPLETE"}
+    assert ends["t0002"][1] == "number 1 of 1 at the rung of epoch 3"
+    assert [search.trial(f"t{i:04d}").state.name for i in range(5)] == [
+        "COMPLETE", "COMPLETE", "PRUNED", "COMPLETE", "PRUNED",
+    ]  # fmt: skip
+    assert search.trial("t0003").value == 0.2
+
+
+def test_waiting_trials_of_an_earlier_execution_wait_again(tmp_path: Path) -> None:
+    first = Rungs(tmp_path, most=5)
+    configs = [first.searcher.suggest(f"ray{i}") for i in range(5)]
+    for i, error in ((2, 0.5), (3, 0.2)):
+        first.arrive(f"ray{i}", configs[i], 3, error)
+    first.searcher.close()
+    assert first.trial("t0003").state.name == "WAITING"
+    second = Rungs(tmp_path, first=5, most=1)
+    names = ("key", "number", "name", "params", "settings")
+    for i in (2, 3):
+        second.ladder.report(configs[i]["key"], [{"epoch": 3, "validation_error": (0.5, 0.2)[i - 2]}])
+        trial = {name: configs[i][name] for name in names}
+        second.places[configs[i]["key"]] = f"old/{i}"
+        second.searcher.wait(Unfinished(trial=trial, checkpoint=f"old/{i}", epoch=3))
+    new = second.searcher.suggest("a")
+    assert new["key"] == "t0005" and second.trial("t0003").state.name == "RUNNING"
+    second.arrive("a", new, 3, 0.6)
+    assert second.searcher.suggest("b")["start"] == "old/3"
