@@ -11,7 +11,7 @@ from typing import get_args
 
 from ladder_search import wording
 from ladder_search.metrics import Measure
-from ladder_search.record.trial import TrialRecord, TrialState
+from ladder_search.record.trial import TrialRecord, TrialState, best_trials
 from ladder_search.studies.study import Study, Target
 from ladder_search.wording import BASELINE, OWN, finite
 
@@ -56,18 +56,16 @@ class SearchSummary:
 
 
 def rank(records: Iterable[TrialRecord], measure: Measure) -> list[TrialRecord]:
-    """Return COMPLETE trials, best first by validation value, then PRUNED ones (longest first), then FAIL.
+    """Return COMPLETE trials as ``best_trials`` orders them, then PRUNED ones (longest first), then FAIL, ties in the
+    order of the numbers."""
+    every = list(records)
+    best = best_trials([record for record in every if is_ranked(record)], measure)
 
-    Ties are in the order of the numbers.
-    """
-
-    def place(record: TrialRecord) -> tuple[int, float, int]:
-        if is_ranked(record):
-            return 0, measure.loss(record.validation_error or 0.0), record.number
+    def place(record: TrialRecord) -> tuple[int, int, int]:
         # Errors after different numbers of epochs are not comparable, but the epochs are.
-        return 1 + STATES.index(record.state), -wording.epochs_trained(record), record.number
+        return STATES.index(record.state), -wording.epochs_trained(record), record.number
 
-    return sorted(records, key=place)
+    return [*best, *sorted((record for record in every if not is_ranked(record)), key=place)]
 
 
 def summary(study: Study, records: Sequence[TrialRecord]) -> SearchSummary:

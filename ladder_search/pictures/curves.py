@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -34,12 +35,15 @@ class _Group:
     crossed: bool = False
     curves: list[tuple[str, list[float], list[float]]] = field(default_factory=list)
     """Tuples (trial, x, errors), one for each curve."""
+    bands: list[tuple[list[float], list[float], list[float]]] = field(default_factory=list)
+    """Tuples (x, lowest, highest): the range over label draws of a trial with several."""
 
 
 def learning_curves(title: str, trials: Trials) -> Picture:
     """Draw the validation error against the epoch (or against the update if epochs were not reported).
 
-    The axis of errors is logarithmic, that of a measure that rises is linear.
+    The axis of errors is logarithmic, that of a measure that rises is linear. A curve is the mean over the label draws
+    that a trial was trained on; the range of the draws is shaded for the references and the best trial.
     """
     axis, label = _axis(trials.records)
     study, measure = trials.study, trials.study.measure
@@ -61,6 +65,9 @@ def learning_curves(title: str, trials: Trials) -> Picture:
         style |= {"alpha": group.alpha, "linewidth": group.width, "solid_capstyle": "round"}
         ax.plot([], [], marker="x" if group.crossed else "", label=group.label, **style)  # for the legend
         style |= {"alpha": thin * group.alpha, "linewidth": thin * group.width, "label": f"_{group.label}"}
+        for xs, lows, highs in group.bands:
+            low, high = ([max(value, floor) for value in values] for values in (lows, highs))
+            ax.fill_between(xs, low, high, color=group.colour, alpha=0.15 * group.alpha, linewidth=0, zorder=order)
         for key, xs, errors in group.curves:
             ys = [max(error, floor) for error in errors]
             ax.plot(xs, ys, marker="o" if len(xs) == 1 else "", **style | {"markersize": 3})
@@ -105,6 +112,8 @@ def _groups(trials: Trials, axis: str | None) -> list[_Group]:
             group.crossed = record.state == "FAIL"
             front.append(group)
         group.curves.append((record.key, xs, errors))
+        if axis == metrics.EPOCH and record.draws > 1 and (record.is_reference or record is best):
+            group.bands.append(_band(record))
     for group in groups.values():
         group.label = f"{group.label} ({len(group.curves)})"
     return [*groups.values(), *front]
@@ -118,7 +127,25 @@ def _reference(name: str, label: str) -> _Group:
     return _Group(label=label, colour=canvas.BLUE if name == "best found" else canvas.ORANGE, width=2.0)
 
 
+def _by_epoch(record: TrialRecord) -> dict[int, list[float]]:
+    """Return epoch of the schedule -> error of each label draw, for draws that were trained in turn."""
+    epochs: dict[int, list[float]] = {}
+    length = record.settings["training"]["epochs"]
+    for row in record.epochs:
+        if finite(row.get(metrics.DRAW_ERROR)):
+            epochs.setdefault(int(row[metrics.EPOCH] - row[metrics.DRAW] * length), []).append(row[metrics.DRAW_ERROR])
+    return epochs
+
+
+def _band(record: TrialRecord) -> tuple[list[float], list[float], list[float]]:
+    errors = sorted(_by_epoch(record).items())
+    return [float(x) for x, _ in errors], [min(own) for _, own in errors], [max(own) for _, own in errors]
+
+
 def _curve(record: TrialRecord, axis: str | None) -> tuple[list[float], list[float]]:
+    if axis == metrics.EPOCH and record.begun_draws > 1:
+        means = sorted((epoch, fmean(errors)) for epoch, errors in _by_epoch(record).items())
+        return [float(x) for x, _ in means], [error for _, error in means]
     points = [
         (float(row[axis]) if axis else float(place), float(row[metrics.VALIDATION_ERROR]))
         for place, row in enumerate(record.epochs, 1)

@@ -14,11 +14,15 @@ from ladder_search.console.tables import Table
 from ladder_search.metrics import ERROR, Measure
 from ladder_search.ranking import STATES, SearchSummary, is_ranked, rank, summary
 from ladder_search.record.trial import TrialRecord
+from ladder_search.report.winner import interval, sentence
 from ladder_search.studies.study import Study
 from ladder_search.wording import BASELINE, NOTHING
 
-_OTHER_COLUMNS = 64
-"""Width of the table's other columns when errors are percentages, in characters."""
+_OTHER_COLUMNS = 67
+"""Width of the table's other columns when errors are percentages, in characters, without that of the intervals."""
+_INTERVAL_COLUMN = 18
+_WIDE = 100
+"""Width of a console, in characters, from which the table has intervals."""
 
 
 def summary_lines(study: Study, records: Sequence[TrialRecord]) -> list[str]:
@@ -28,21 +32,27 @@ def summary_lines(study: Study, records: Sequence[TrialRecord]) -> list[str]:
         if s.suggestion and s.suggestion.params
         else []
     )
-    return [_suggestion_line(s), *chosen, _baseline_line(study, records, s), *_target_lines(s), _counts_line(s)]
+    own = next((record for record in records if record.name == s.own and is_ranked(record)), None)
+    tested = [sentence(records, s.suggestion, own, s.measure)] if s.suggestion and own else []
+    baseline = _baseline_line(study, records, s)
+    return [_suggestion_line(s), *tested, *chosen, baseline, *_target_lines(s), _counts_line(s)]
 
 
-def leaderboard(study: Study, records: Sequence[TrialRecord], *, top: int = 10) -> Table:
-    """Return a table of the best ``top`` trials and of all reference trials."""
+def leaderboard(study: Study, records: Sequence[TrialRecord], *, top: int = 10, intervals: bool = True) -> Table:
+    """Return a table of the best ``top`` trials and of all reference trials; n is the number of label draws."""
     measure = study.measure
     rows = [(place, r) for place, r in enumerate(rank(records, measure), 1) if place <= top or r.is_reference]
+    interval_title = ("95 % interval",) if intervals else ()
     return Table(
-        header=("#", "trial", "name", measure.title, "epochs", "state", "parameters", "time"),
+        header=("#", "trial", "name", measure.title, *interval_title, "n", "epochs", "state", "parameters", "time"),
         rows=[
             (
                 str(place) if is_ranked(r) else NOTHING,
                 r.key,
                 r.name,
                 measure.text(r.validation_error),
+                *((_interval(r, measure),) if intervals else ()),
+                str(r.draws),
                 str(wording.epochs_trained(r)),
                 r.state,
                 wording.assignments(r.params),
@@ -59,9 +69,10 @@ def leaderboard(study: Study, records: Sequence[TrialRecord], *, top: int = 10) 
 
 def print_leaderboard(console: Console, study: Study, records: Sequence[TrialRecord], *, top: int = 10) -> None:
     """Print the table and the summary; names of parameters are omitted if they take too much room."""
-    table, measure = leaderboard(study, records, top=top), study.measure
+    measure, wide = study.measure, console.width >= _WIDE
+    table = leaderboard(study, records, top=top, intervals=wide)
     place = table.header.index("parameters")
-    room = console.width - _OTHER_COLUMNS - len(measure.unit) + len(ERROR.unit)
+    room = console.width - _OTHER_COLUMNS - wide * _INTERVAL_COLUMN - len(measure.unit) + len(ERROR.unit)
     names: list[str] = []
     if max((len(row[place]) for row in table.rows), default=0) > room:
         chosen = {r.key: r.params for r in records}
@@ -88,6 +99,11 @@ def leaderboard_markdown(study: Study, records: Sequence[TrialRecord], *, top: i
     return "\n".join(
         [f"# {study.name}", "", study.title, "", *(table.markdown() if table.rows else []), *sentences, ""]
     )
+
+
+def _interval(record: TrialRecord, measure: Measure) -> str:
+    bounds = interval(record, measure)
+    return NOTHING if bounds is None else f"{measure.number(bounds[0])} .. {measure.text(bounds[1])}"
 
 
 def _standing(measure: Measure, value: float, other: float) -> str:

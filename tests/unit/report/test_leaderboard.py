@@ -103,6 +103,8 @@ def test_a_baseline_without_errors_has_no_relative_gap():
 def test_sentences():
     assert summary_lines(WITH_TARGET, some()) == [
         "Best found: 1.20 % validation error (t0001), 0.30 points below the published configuration's 1.50 %.",
+        "t0001 and published have fewer than two label draws in common, so no difference is tested; `--draws auto` or "
+        "`ladder-search reproduce` compare them on more.",
         "t0001 chose lambda_0=101.",
         "Supervised baseline: 24.00 %; the best trial is 22.80 points below it, 95 % fewer errors.",
         "Target: 1.06 % ± 0.37 test error, Rasmus et al. 2015, permutation-invariant MNIST; "
@@ -118,8 +120,8 @@ def test_sentences_when_the_search_lost_to_paper_and_baseline():
         [trial(0, name="published", error=0.3), trial(1, error=0.4), trial(2, name="supervised baseline", error=0.2)],
     )
     assert lines[0].endswith("10.00 points above the published configuration's 30.00 %.")
-    assert lines[2] == "Supervised baseline: 20.00 %; the best trial is 10.00 points above it, 50 % more errors."
-    assert "3.06 % ± 1.44 (unverified) test error" in lines[3]
+    assert lines[3] == "Supervised baseline: 20.00 %; the best trial is 10.00 points above it, 50 % more errors."
+    assert "3.06 % ± 1.44 (unverified) test error" in lines[4]
 
 
 @pytest.mark.parametrize("width", [80, 200])
@@ -134,7 +136,8 @@ def test_nats_are_no_percentages(judged_by, width):
     ]
     study = judged_by("nll")
     assert summary(study, records).gap_points == pytest.approx(0.6)
-    assert summary_lines(study, records)[:5] == [
+    lines = summary_lines(study, records)
+    assert [lines[0], *lines[2:6]] == [
         "Best found: 8.300 nats per step validation NLL (t0001), 0.300 nats below the published configuration's "
         "8.600 nats per step.",
         "t0001 chose lr=0.002 channels=100.",
@@ -144,7 +147,7 @@ def test_nats_are_no_percentages(judged_by, width):
         "A search's validation NLL is not the paper's test NLL: `ladder-search train` compares the two.",
     ]
     text = printed(study, records, width)
-    assert "12.500 nats per step" in text and " NLL  epochs" in text
+    assert "12.500 nats per step" in text and " NLL  n  epochs" in text
     markdown = leaderboard_markdown(study, records)
     assert "| # | trial | name | NLL | epochs |" in markdown and "| 1 | t0001 |  | 8.300 nats per step |" in markdown
     assert "%" not in text + markdown and "points" not in text + markdown and "error" not in text + markdown
@@ -196,8 +199,8 @@ def test_the_table_at_80_columns():
         for line in text.splitlines()
         if " t000" in line and "%" in line and "Best" not in line
     }
-    assert rows["t0001"] == ["1", "t0001", "1.20", "%", "10", "COMPLETE", "101", "-", "-", "-", "30", "s"]
-    assert rows["t0000"][:6] == ["2", "t0000", "published", "1.25", "%", "10"]
+    assert rows["t0001"] == ["1", "t0001", "1.20", "%", "1", "10", "COMPLETE", "101", "-", "-", "-", "30", "s"]
+    assert rows["t0000"][:6] == ["2", "t0000", "published", "1.25", "%", "1"]
     assert rows["t0003"][0] == "–" and "PRUNED" in rows["t0003"]
     assert "Parameters in order: lambda_0, noise_std_input, lr, combinator." in text
 
@@ -230,14 +233,14 @@ def test_markdown():
         "",
         WITH_TARGET.title,
         "",
-        "| # | trial | name | error | epochs | state | parameters | time |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-        "| 1 | t0001 |  | 1.20 % | 10 | COMPLETE | lambda_0=101 | 30 s |",
-        "| 2 | t0000 | published | 1.50 % | 10 | COMPLETE | lambda_0=100 | 30 s |",
+        "| # | trial | name | error | 95 % interval | n | epochs | state | parameters | time |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| 1 | t0001 |  | 1.20 % | – | 1 | 10 | COMPLETE | lambda_0=101 | 30 s |",
+        "| 2 | t0000 | published | 1.50 % | – | 1 | 10 | COMPLETE | lambda_0=100 | 30 s |",
         "",
-        *(f"* {line}" for line in summary_lines(WITH_TARGET, some()[:2])[:2]),
+        *(f"* {line}" for line in summary_lines(WITH_TARGET, some()[:2])[:3]),
         "* Supervised baseline (mnist-100-base): no result in this search.",
-        *(f"* {line}" for line in summary_lines(WITH_TARGET, some()[:2])[3:5]),
+        *(f"* {line}" for line in summary_lines(WITH_TARGET, some()[:2])[4:6]),
         "* Trials: 3 ended, 3 complete, 0 stopped early (PRUNED), 0 failed (FAIL).",
     ]
     assert "a\\|b" in leaderboard_markdown(WITH_TARGET, [trial(7, params={"model/kind": "a|b"})])
