@@ -35,6 +35,10 @@ def main() -> int:
     print_leaderboard(console, result.study, result.records)
     for line in next_steps(result):
         console.say(line)
+    if settings.confirm and not result.unfinished and not result.all_failed:
+        from ladder_search.commands.reproduce import confirm
+
+        confirm(result.study.name, settings.confirm, epochs=settings.epochs, root=result.folder.path.parent)
     return 1 if result.interrupted or result.all_failed else 0
 
 

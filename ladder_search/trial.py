@@ -25,7 +25,7 @@ from ladder_search.models import find_family
 from ladder_search.nn.grouping import GroupingConfig
 from ladder_search.nn.mean_teacher import Taught, TaughtConfig, TeacherConfig
 from ladder_search.nn.network import Column, Network, Teachable
-from ladder_search.nn.protocol import ModelConfig, StagedConfig
+from ladder_search.nn.protocol import ColumnConfig, ModelConfig, StagedConfig
 from ladder_search.paths import expanded
 from ladder_search.training.feeding import adapted, training_feed, whitening_of
 from ladder_search.training.pack import MemberSpec, Pack
@@ -187,10 +187,10 @@ class TrialSpec:
         staged = isinstance(self.model, StagedConfig) and self.model.staged
         return dict(sorted(self.sources.items())) if staged else {}
 
-    def _columns(self) -> dict[str, Any]:
+    def _columns(self) -> dict[str, ColumnConfig]:
         models, needed = {}, find_family(self.family).stage
         for name, source in sorted(self.sources.items()):
-            if source.family != needed:
+            if source.family != needed or not isinstance(source.model, ColumnConfig):
                 raise SettingError(
                     f"a source of {self.family} must be of the family {needed}, sources.{name}.family is "
                     f"{source.family}; set it to {needed}."

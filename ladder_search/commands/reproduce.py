@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import time
+from pathlib import Path
 from typing import get_args
 
 from ladder_search.commands.command_line import add_output, add_training, number, place
@@ -27,6 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "stop after this time; the same command continues later"
     parser.add_argument("--time-budget", type=number(float), metavar="SECONDS", help=text)
     add_output(parser, "folder of the reproductions (default: ROOT/reproductions)")
+
+
+def confirm(study: str, seeds: int, *, epochs: int | None, root: Path) -> None:
+    """Reproduce a study that was just searched, on a core: its own configuration and the three best of the search."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    length = [] if epochs is None else ["--epochs", str(epochs)]
+    run(parser.parse_args([study, "--seeds", str(seeds), "--root", str(root), *length]))
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -30,9 +30,10 @@ _FIXED = ("study", "draws", "seed", "label_seed", "sampler", "scheduler", "stora
 _OPTIONS = {
     "resume": ("", "continue the study's latest search, or that of --name"),
     "trials": ("N", "configurations to try, the paper's own among them"),
-    "draws": ("N", "label draws of each configuration; its error is their mean"),
+    "draws": ("N", "label draws of each configuration; its error is their mean; auto: more for the best"),
     "seed": ("N", "seed of the sampler, weights, noise and batches"),
     "label_seed": ("N", "seed of the label draw, the same for all configurations"),
+    "confirm": ("N", "reproduce the best configurations on N fresh seeds at the end"),
     "sampler": ("", "Optuna sampler that suggests configurations"),
     "scheduler": ("", "Ray Tune scheduler that stops weak trials"),
     "max_concurrent": ("N", "trials at the same time (default: as many as fit)"),

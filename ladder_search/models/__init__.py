@@ -111,7 +111,6 @@ register(
         space="grouping",
         stacking="none",
         compiling=False,
-        stage="tagger",
         small=TaggerConfig(widths=(6, 4), groups=2, iterations=2, evaluation_iterations=2),
     ),
 )

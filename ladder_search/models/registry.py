@@ -154,8 +154,8 @@ def _check(name: str, family: Family) -> None:
     staged = issubclass(config, StagedConfig)
     must(staged == (family.stage is not None), "a StagedConfig and a stage belong together", "give both or neither")
     stage = FAMILIES.get(family.stage or "")
-    fits = family.stage in (None, name) or (stage is not None and issubclass(stage.config, ColumnConfig))
-    must(fits, f"stage must be itself or a registered family of columns, got {family.stage!r:.80}", "name one")
+    fits = family.stage is None or (stage is not None and issubclass(stage.config, ColumnConfig))
+    must(fits, f"stage must be a registered family of columns, got {family.stage!r:.80}", "name one")
     small = family.small
     must(isinstance(small, config), f"small must be a {config.__name__}, got {type(small).__name__}", "give one")
     for settings, what in ((small, "small"), (config, "the defaults")):

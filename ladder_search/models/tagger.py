@@ -38,11 +38,10 @@ from ladder_search.nn.denoising import rectified
 from ladder_search.nn.grouping import TRAINING, Grouping, GroupingConfig, Inferred, Normalisation
 from ladder_search.nn.likelihoods import LIKELIHOODS
 from ladder_search.nn.network import Column
-from ladder_search.nn.protocol import ModelConfig, StagedConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TaggerConfig(GroupingConfig, StagedConfig):
+class TaggerConfig(GroupingConfig):
     """Settings of Tagger; the defaults are those of the authors' code for Shapes, with layer normalisation."""
 
     pixels: int = 400
@@ -51,9 +50,6 @@ class TaggerConfig(GroupingConfig, StagedConfig):
     """Units of levels 0..L; with classes, the last is one more than their number."""
     norm: Literal["ln", "bn"] = "ln"
     """Layer or batch normalisation."""
-    approach: Literal["scratch", "fine-tuned"] = "scratch"
-    """scratch: random initial weights; fine-tuned: start from a source, a Tagger with the lowest of these levels and
-    usually without classes, as textured digits of the authors' code; weights of further levels are random."""
 
     def __post_init__(self) -> None:
         self.check_groups()
@@ -84,41 +80,6 @@ class TaggerConfig(GroupingConfig, StagedConfig):
     @property
     def _hidden(self) -> tuple[int, ...]:
         return self.widths[:-1] if self.classes else self.widths
-
-    @property
-    def staged(self) -> bool:
-        return self.approach == "fine-tuned"
-
-    @property
-    def scale(self) -> float:
-        return 1.0
-
-    def check_sources(self, models: Mapping[str, ModelConfig]) -> None:
-        if not self.staged:
-            return
-        if len(models) != 1:
-            raise SettingError(
-                f"a fine-tuned Tagger starts from one source, got {len(models)}; give one of sources.NAME, or "
-                "model.approach=scratch."
-            )
-        for name, source in models.items():
-            assert isinstance(source, TaggerConfig)
-            expected = {setting: getattr(self, setting) for setting in ("pixels", "norm", "likelihood", "w_rate")}
-            expected["widths"] = self.widths[: len(source.widths)]
-            for setting, own in expected.items():
-                theirs = getattr(source, setting)
-                if theirs != own:
-                    raise SettingError(
-                        f"a source of a Tagger has the lowest of its levels and the same {setting}, {own}, source "
-                        f"{name} has {theirs}; set sources.{name}.model.{setting} to it."
-                    )
-
-    def taken_over(self, sources: Sequence[nn.Module]) -> dict[str, Tensor]:
-        """Return all parameters of the source but gamma, which belongs to its softmax, unless that is the top here."""
-        source = sources[0]
-        assert isinstance(source, Tagger)
-        same = source.config.widths == self.widths
-        return {name: value for name, value in source.state_dict().items() if same or name != "gamma"}
 
     def signature(self) -> tuple[object, ...]:
         return (self.pixels, self.widths, self.norm, *self.group_signature())

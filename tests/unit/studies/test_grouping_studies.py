@@ -8,7 +8,6 @@ import pytest
 
 from ladder_search.data import datasets
 from ladder_search.data.dataset import PRESENT
-from ladder_search.models.tagger import TaggerConfig
 from ladder_search.nn.grouping import GroupingConfig
 from ladder_search.ordering.claims import ORDERINGS
 from ladder_search.studies import STUDIES, grouping, grouping_digits
@@ -71,16 +70,6 @@ def test_sizes_and_settings_are_those_of_the_code() -> None:
     assert (textured.norm, textured.w_rate, textured.initial_scale, textured.initial_mean) == ("bn", 1.0, 1.0, 0.0)
 
 
-def test_textured_digits_are_trained_without_labels_first() -> None:
-    study = STUDIES["freq20-2mnist-1000-tagger"]
-    assert (study.training.lr, study.training.epochs, study.model.approach) == (0.0002, 50, "fine-tuned")
-    first = study.sources["unlabelled"]
-    assert (first.training.lr, first.training.epochs, first.training.decay_start) == (0.001, 150, 1.0)
-    assert isinstance(first.model, TaggerConfig) and first.model.classes == 0 and first.data.labels is None
-    assert (first.model.widths, first.model.iterations, first.model.noise) == ((3000, 2000, 1000), 3, 0.2)
-    assert study.trial().stages == study.sources
-
-
 @pytest.mark.parametrize("name", [name for name in ROWS if "texture" in name or "freq20" in name or "brodatz" in name])
 def test_the_variance_can_fall_below_the_error_of_textures_within_the_schedule(name: str) -> None:
     study = STUDIES[name]
@@ -89,8 +78,6 @@ def test_the_variance_can_fall_below_the_error_of_textures_within_the_schedule(n
     model, training = study.model, study.training
     # Adam changes w by at most w_rate times the rate; stop.first_rung_steps is a third of the updates.
     fall = model.w_rate * training.lr * 3 * study.stop.first_rung_steps * (1 + training.decay_start) / 2
-    for source in study.sources.values():  # 50,000 rows; the second stage continues with its w
-        fall += source.training.lr * source.training.epochs * (50_000 // source.training.unlabelled_batch)
     w = model.initial_w - fall
     assert w + math.sqrt(w * w + 1) <= 0.02
 
