@@ -412,8 +412,9 @@ class Run:
 
     def _new_ladder(self) -> Ladder:
         """Return the rungs of the search without trials."""
-        stop, data = self._study.stop, self._own.data
-        most = 1 if data.preprocessing != "none" else math.inf  # its fit depends on the label draw
+        stop = self._study.stop
+        fitted = self._own.data.preprocessing != "none" or self._dataset.scaled is not None
+        most = 1 if fitted else math.inf  # what is fitted depends on the label draw
         rungs = ladder_of(self._epochs, self._steps_per_epoch, stop, trials=self._trials, most_draws=most)
         return Ladder(rungs, epochs=self._epochs, reduction=stop.reduction, measure=self._study.measure)
 
