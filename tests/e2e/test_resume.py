@@ -132,8 +132,8 @@ def test_a_search_that_was_killed_ends_like_one_that_was_not(
 
 def test_promotions_survive_kills(lives: Callable[..., Life], tmp_path: Path) -> None:
     """Rungs are epoch 30 and epoch 60 of one draw, and two draws; which trial goes on depends on all before it."""
-    rungs = ("--set", "stop.reduction=2", "--set", "stop.first_rung_steps=200", "--draws", "auto")
-    arguments = (*SEARCH, "--trials", "8", "--epochs", "60", *rungs)
+    rungs = ("--set", "stop.reduction=2", "--set", "stop.first_rung_steps=200", "--set", "stop.failure_error=0.95")
+    arguments = (*SEARCH, "--trials", "8", "--epochs", "60", "--draws", "auto", *rungs)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir()
     broken.mkdir()
