@@ -192,7 +192,8 @@ def test_a_search_that_was_judged_otherwise_than_its_study(tmp_path: Path, monke
 
     monkeypatch.setattr(LadderConfig, "measures", property(by_combinator), raising=False)
     one = search(tmp_path)
-    one.description["settings"]["overrides"] = {"model": {"combinator": "vanilla"}}
+    changes = {"model": {"combinator": "vanilla"}, "stop": {"failure_error": 2.0}}
+    one.description["settings"]["overrides"] = changes
     written = write_report(tmp_path / "report", [one], [])[0].read_text().replace("\u00a0", " ")
     assert "| 0.050 nats per step |" in written and "NLLs of searches" in written
 
