@@ -45,7 +45,7 @@ def test_a_search_confirms_its_best_on_fresh_seeds(start: Callable[..., Any], tm
         "model.noise_std=0.3,0.3,0.3",
     )
     search = start("digits-50", "--trials", "4", "--epochs", "12", *small, "--confirm", "2", folder=tmp_path)
-    assert search.ended().returncode == 0, search.out()
+    assert search.ended().code == 0, search.out()
     text = search.out()
     assert text.index("Best found") < text.index("published, seeds 1001 to 1002")
     assert re.search(r"re-run +2 ", text) and re.search(r"found t000\d +2 ", text)
