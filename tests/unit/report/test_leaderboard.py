@@ -151,7 +151,9 @@ def test_nats_are_no_percentages(judged_by, width):
     assert "12.500 nats per step" in text and re.search(r" NLL +(95 % interval +)?n +epochs", text)
     text = text.replace("95 % interval", "")
     markdown = leaderboard_markdown(study, records).replace("| 95 % interval ", "")
-    assert "| # | trial | name | NLL | n | epochs |" in markdown and "| 1 | t0001 |  | 8.300 nats per step |" in markdown
+    assert (
+        "| # | trial | name | NLL | n | epochs |" in markdown and "| 1 | t0001 |  | 8.300 nats per step |" in markdown
+    )
     assert "%" not in text + markdown and "points" not in text + markdown and "error" not in text + markdown
     assert max(map(len, text.splitlines())) <= width
 
