@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-from ladder_search.classifier import LadderClassifier
 from numpy.typing import NDArray
 from sklearn import datasets as of_scikit_learn
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
@@ -31,6 +30,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 
+from ladder_search.classifier import LadderClassifier
 from ladder_search.console.tables import Table
 from ladder_search.data import datasets
 from ladder_search.data.config import DataConfig

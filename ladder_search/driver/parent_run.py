@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 
 from ladder_search.config import as_mapping
+from ladder_search.data.dataset import Dataset
 from ladder_search.pictures import draw_all
 from ladder_search.provenance import Fact, as_tags
 from ladder_search.ranking import summary
@@ -18,6 +19,7 @@ from ladder_search.report.leaderboard import leaderboard_markdown
 from ladder_search.studies import Study
 from ladder_search.tracking import DatasetInput, MetricPoint, RunStatus, Tracker
 from ladder_search.tracking.clock import steady_time
+from ladder_search.trial import TrialSpec
 
 
 class ParentRun:
@@ -89,3 +91,23 @@ class ParentRun:
 
     def end(self, status: RunStatus) -> None:
         self._tracker.end_run(self._key, status)
+
+
+def dataset_input(own: TrialSpec, dataset: Dataset) -> DatasetInput:
+    """Return the data set as runs name it, with the numbers of rows of the configuration ``own``."""
+    split = own.member(dataset).split
+    rows = {"labelled": len(split.labelled), "unlabelled": len(split.unlabelled), "validation": len(split.validation)}
+    return DatasetInput(name=dataset.name, digest=dataset.digest, rows=rows)
+
+
+def search_tags(study: Study, folder: str, search_id: str, git_sha: str) -> dict[str, str]:
+    """Return the tags of all runs of a search; ``folder`` is the name of its study folder."""
+    return {
+        "study": study.name,
+        "family": study.family,
+        "measure": study.measure.name,
+        "direction": study.measure.direction,
+        "search": folder,
+        "search_id": search_id,
+        "git_sha": git_sha,
+    }

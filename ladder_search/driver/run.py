@@ -26,27 +26,26 @@ from ladder_search.driver.halt import Halt
 from ladder_search.driver.journal import Journal, space_as_json
 from ladder_search.driver.ledger import Ledger
 from ladder_search.driver.packs import Programs, SharesPacks, check_stacks, in_words, shared, stage_keeper
-from ladder_search.driver.parent_run import ParentRun
+from ladder_search.driver.parent_run import ParentRun, dataset_input, search_tags
 from ladder_search.driver.plan import Plan, at_a_time, choose_slots
 from ladder_search.driver.progress import Progress
 from ladder_search.driver.resume import Checkpoints, Past, check_unchanged, reconcile
-from ladder_search.driver.rungs import Ladder, ladder_of
+from ladder_search.driver.rungs import Ladder
 from ladder_search.driver.samplers import sampler_for
-from ladder_search.driver.searcher import OptunaSearcher, Unfinished
+from ladder_search.driver.searcher import OptunaSearcher
 from ladder_search.driver.settings import SearchSettings
 from ladder_search.driver.space import SearchSpace, Space
 from ladder_search.driver.storage import lasting, place_for
+from ladder_search.driver.stretches import by_rung, new_ladder, trial_folder, trial_name
 from ladder_search.errors import SettingError, StudyFolderError
 from ladder_search.metrics import EPOCH, VALIDATION_ERROR
 from ladder_search.provenance import collect
 from ladder_search.record.folder import StudyFolder, latest, relative_place
 from ladder_search.record.trial import TrialRecord, key_of
 from ladder_search.studies import Study
-from ladder_search.tracking import DatasetInput, RunStatus, Tracker
+from ladder_search.tracking import RunStatus, Tracker
 from ladder_search.trial import TrialSpec
 
-STRETCHES = 8
-"""Maximum number of promotions of a trial in one execution."""
 UPDATES_AT_STAKE = 2000
 """Approximate number of updates between checkpoints, and therefore lost with a worker."""
 
@@ -111,7 +110,7 @@ class Run:
         self._rungs: list[int] = []
         self._ladder: Ladder | None = None
         if settings.scheduler == "asha" and settings.draws == "auto" and own.draws == 1:
-            self._ladder = self._new_ladder()
+            self._ladder = new_ladder(study, own, dataset, trials=self._trials)
             self._rungs = list(self._ladder.goals)
         elif settings.scheduler == "asha":
             self._rungs = schedulers.rungs(self._epochs, self._steps_per_epoch, study.stop)
@@ -119,6 +118,7 @@ class Run:
             raise SettingError(
                 "pbt needs parameters to change, and the space of this search has none; choose --scheduler asha."
             )
+        self._input = dataset_input(own, dataset)
         self._generation = max(self._study.report_every, self._epochs // 10)
         self._provenance = collect(**dataset.facts)
         check_stacks(own.family, settings.slots)
@@ -210,7 +210,8 @@ class Run:
         if self._place:
             self._place.claim(self._id, self._folder.path)
         try:
-            journal = self._journal or self._begin_journal()
+            direction = self._study.measure.direction
+            journal = self._journal or Journal(self._folder.journal, self._search, new=True, direction=direction)
             self._begin(settings, store, arrangement)
         except StudyFolderError:
             if self._place and self._journal is None:
@@ -227,9 +228,6 @@ class Run:
             programs=programs,
             journal=journal,
         )
-
-    def _begin_journal(self) -> Journal:
-        return Journal(self._folder.journal, self._search, new=True, direction=self._study.measure.direction)
 
     def _begin(self, resolved: SearchSettings, store: str, arrangement: dict[str, Any]) -> None:
         root, settings = self._folder.path.parent, as_mapping(resolved)
@@ -256,7 +254,8 @@ class Run:
 
     def go(self, plan: Plan, tracker: Tracker, trainable: type[tune.Trainable]) -> None:
         """Run all trials, then fill ``records`` and ``problems``."""
-        past = self._past
+        past, sha = self._past, str(self._provenance.get("git_sha"))
+        tags = search_tags(self._study, self._folder.path.name, self._id, sha)
         callback = SearchCallback(
             search=self._search,
             folder=self._folder,
@@ -264,18 +263,21 @@ class Run:
             tracker=tracker,
             progress=Progress(self._study, self._trials, max(1, plan.room), self._console),
             epochs=self._epochs,
-            tags=self._tags(),
-            dataset=self._dataset_input(),
+            tags=tags,
+            dataset=self._input,
             reasons=self._reasons,
             halt=self.halt,
             ladder=self._ladder,
             ended=past.records,
         )
-        unfinished, waiting = self._by_rung(past)
+        references = {key_of(number) for number, point in enumerate(self._points) if point.name}
+        unfinished, waiting = by_rung(self._ladder, past, references)
 
         def checkpoint(key: str) -> str | None:
             place = callback.checkpoint(key)
-            return waiting[key].checkpoint if place is None and key in waiting else self._address(place)
+            if place is None:
+                return waiting[key].checkpoint if key in waiting else None
+            return f"{self._checkpoints}/{place}"
 
         searcher = OptunaSearcher(
             plan.journal,
@@ -306,7 +308,7 @@ class Run:
         for trial in waiting.values():
             searcher.wait(trial)
         parent = ParentRun(tracker, self._search, self._study, self._folder, self._life)
-        parent.start(self._description["settings"], self._tags(), self._provenance, self._dataset_input())
+        parent.start(self._description["settings"], tags, self._provenance, self._input)
         status: RunStatus | None = None
         try:
             for ended in past.ended:
@@ -378,8 +380,8 @@ class Run:
                 scheduler=self._scheduler(plan.programs),
                 max_concurrent_trials=plan.alive,
                 reuse_actors=True,
-                trial_name_creator=_trial_name,
-                trial_dirname_creator=partial(_trial_folder, life=self._life),
+                trial_name_creator=trial_name,
+                trial_dirname_creator=partial(trial_folder, life=self._life),
             ),
             run_config=tune.RunConfig(
                 name=name,
@@ -410,31 +412,6 @@ class Run:
     def _left(self) -> int:
         return len(self._past.unfinished) + max(0, self._trials - self._past.suggested)
 
-    def _new_ladder(self) -> Ladder:
-        """Return the rungs of the search without trials."""
-        stop = self._study.stop
-        fitted = self._own.data.preprocessing != "none" or self._dataset.scaled is not None
-        most = 1 if fitted else math.inf  # what is fitted depends on the label draw
-        rungs = ladder_of(self._epochs, self._steps_per_epoch, stop, trials=self._trials, most_draws=most)
-        return Ladder(rungs, epochs=self._epochs, reduction=stop.reduction, measure=self._study.measure)
-
-    def _by_rung(self, past: Past) -> tuple[list[Unfinished], dict[str, Unfinished]]:
-        """Return the unfinished trials of earlier executions that go on, and those that wait at a rung, by key."""
-        if self._ladder is None:
-            return past.unfinished, {}
-        references = {key_of(number) for number, point in enumerate(self._points) if point.name}
-        for key, rows in past.rows.items():
-            self._ladder.report(key, rows, reference=key in references)
-        waiting = {
-            trial.trial["key"]: trial
-            for trial in past.unfinished
-            if not trial.trial["name"] and trial.checkpoint and self._ladder.pauses(trial.epoch)
-        }
-        return [trial for trial in past.unfinished if trial.trial["key"] not in waiting], waiting
-
-    def _address(self, place: str | None) -> str | None:
-        return place and f"{self._checkpoints}/{place}"
-
     @property
     def _copies(self) -> bool:
         return self._settings.scheduler == "pbt"
@@ -449,56 +426,21 @@ class Run:
 
     def _scheduler(self, programs: Programs) -> Any:
         """Return Ray's scheduler; None for fifo, where every trial runs to its end."""
-        if self._ladder is not None:
-            return schedulers.FailureRule(stop=self._study.stop, reasons=self._reasons, measure=self._study.measure)
-        if self._settings.scheduler == "asha":
-            asha = schedulers.PatientASHA(
-                rungs=self._rungs, stop=self._study.stop, reasons=self._reasons, measure=self._study.measure
-            )
-            for key, rows in self._past.rows.items():
-                asha.recall(key, {row[EPOCH]: row[VALIDATION_ERROR] for row in rows})
-            return asha
-        if not self._copies:
-            return None
 
         def resolve(params: Mapping[str, Any]) -> dict[str, Any]:
             settings = self._space.settings_at(params)
             return {"settings": settings, **programs.needed(settings)}
 
+        stop, measure = self._study.stop, self._study.measure
+        if self._ladder is not None:
+            return schedulers.FailureRule(stop=stop, reasons=self._reasons, measure=measure)
+        if self._settings.scheduler == "asha":
+            asha = schedulers.PatientASHA(rungs=self._rungs, stop=stop, reasons=self._reasons, measure=measure)
+            for key, rows in self._past.rows.items():
+                asha.recall(key, {row[EPOCH]: row[VALIDATION_ERROR] for row in rows})
+            return asha
+        if not self._copies:
+            return None
         return schedulers.PatientPBT(
-            interval=self._generation,
-            mode=self._study.measure.mode,
-            distributions=self._space.distributions,
-            resolve=resolve,
+            interval=self._generation, mode=measure.mode, distributions=self._space.distributions, resolve=resolve
         )
-
-    def _tags(self) -> dict[str, str]:
-        return {
-            "study": self._study.name,
-            "family": self._study.family,
-            "measure": self._study.measure.name,
-            "direction": self._study.measure.direction,
-            "search": self._folder.path.name,
-            "search_id": self._id,
-            "git_sha": str(self._provenance.get("git_sha")),
-        }
-
-    def _dataset_input(self) -> DatasetInput:
-        member = self._own.member(self._dataset)
-        rows = {"labelled": len(member.split.labelled), "unlabelled": len(member.split.unlabelled)}
-        return DatasetInput(
-            name=self._dataset.name,
-            digest=self._dataset.digest,
-            rows={**rows, "validation": len(member.split.validation)},
-        )
-
-
-def _trial_name(trial: Any) -> str:
-    return str(trial.config["key"])
-
-
-def _trial_folder(trial: Any, life: int) -> str:
-    """Return a folder name unique to the execution and to the trial's stretch between two rungs: Ray would overwrite
-    the checkpoints that a trial continues from. Later ones have higher numbers."""
-    number = life + STRETCHES * (life - 1) + trial.config["stretch"]
-    return _trial_name(trial) if number == 1 else f"{_trial_name(trial)}.{number}"

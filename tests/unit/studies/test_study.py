@@ -41,7 +41,7 @@ def test_a_failure_level_goes_to_the_limit_of_the_measure(judged_by: JudgedBy) -
 
 
 def test_a_target_is_of_the_studys_own_measure(judged_by: JudgedBy) -> None:
-    with pytest.raises(AssertionError, match=r"digits-100: 8\.450 nats per step"):
+    with pytest.raises(SettingError, match="target.measure must be the measure of the study, error, got nll"):
         replace(find_study("digits-100"), target=judged_by("nll").target)
     target = judged_by("nll").target
     assert target is not None
@@ -64,5 +64,7 @@ def test_overrides_that_change_the_measure_leave_no_target(
     monkeypatch.setattr(LadderConfig, "measures", property(by_weight), raising=False)
     study, epochs = find_study("mnist-100-full"), {"training": {"epochs": 3}}
     assert study.target is not None and study.with_overrides(epochs).target == study.target
-    changed = study.with_overrides({"model": {"lambda_": [0.0] * 7}})
+    with pytest.raises(SettingError, match="set stop.failure_error too"):
+        study.with_overrides({"model": {"lambda_": [0.0] * 7}})
+    changed = study.with_overrides({"model": {"lambda_": [0.0] * 7}, "stop": {"failure_error": 0.1}})
     assert (changed.measure, changed.target, changed.baseline) == (PREDICTION_ERROR, None, None)
