@@ -41,7 +41,7 @@ LADDER = "LadderClassifier"
 TABLES = ("iris", "wine", "breast_cancer", "digits")
 """Tables of scikit-learn, written to CSV files."""
 IMAGES = ("usps", "chars74k", "meter-digits")
-"""Rows of ``data.datasets.DATASETS``, written to NPZ files with every second pixel of each axis, 14 x 14."""
+"""Rows of ``data.table.DATASETS``, written to NPZ files with every second pixel of each axis, 14 x 14."""
 
 
 def methods(seed: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 from ladder_search.config import in_range, optional
-from ladder_search.data.datasets import DATASETS
+from ladder_search.data.table import DATASETS
 from ladder_search.errors import SettingError, UnknownNameError
 from ladder_search.paths import expanded_address
 
@@ -23,7 +23,7 @@ class DataConfig:
     """The data of a trial: either ``dataset`` or ``file``."""
 
     dataset: str = optional("")
-    """Row of ``data.datasets.DATASETS``; empty if ``file`` is given."""
+    """Row of ``data.table.DATASETS``; empty if ``file`` is given."""
     file: str | None = optional(None)
     """File or folder of examples instead of a data set of the table; docs/data.md lists the formats."""
     test_file: str | None = optional(None)

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ladder_search.data.arrays import Arrays, Notify
 from ladder_search.data.cache import load_or_build_described
+from ladder_search.data.config import DataConfig
 from ladder_search.data.dataset import ABSENT, PRESENT, Dataset
 from ladder_search.data.files.formats import open_place
 from ladder_search.data.files.images import FULL_SCALE
@@ -25,9 +26,6 @@ from ladder_search.data.files.rows import Rows
 from ladder_search.data.files.schema import RowSchema, suggested
 from ladder_search.data.files.targets import UNLABELLED, places_of, read_targets, target_of, test_rows
 from ladder_search.errors import DataError, LadderSearchError, SettingError
-
-if TYPE_CHECKING:
-    from ladder_search.data.config import DataConfig
 
 EDITION = 1
 """Increased when the same files are read differently, which invalidates old caches."""
