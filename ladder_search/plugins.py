@@ -157,10 +157,10 @@ def check_free(kind: str, name: str, owners: Mapping[str, Plugin | None]) -> Non
     """Raise ``PluginError`` if a name is taken; ``owners`` are the plugins of the registered names, None: built in."""
     if name in owners:
         plugin, owner = importing(), owners[name]
-        who = plugin.title if plugin else "this program"
+        origin = plugin.title if plugin else "this program"
         remedy = "choose another name" + (", or start another process for another version" if owner else "")
         raise PluginError(
-            f"a {kind} must have a name of its own, and {who} registers {name!r}, which "
+            f"a {kind} must have a name of its own, and {origin} registers {name!r}, which "
             f"{owner.title if owner else 'ladder-search'} has registered; {remedy}."
         )
 

@@ -1,4 +1,4 @@
-"""Data that nobody here made, read from files: ``LadderClassifier`` as proposed, beside scikit-learn's classifiers.
+"""Public data sets, read from files: ``LadderClassifier`` as proposed, beside scikit-learn's classifiers.
 
 ``python reproductions/own_data.py --output own-data.jsonl`` writes one line per data set, number of labels, draw and
 method, and goes on where it was; ``--table own-data.jsonl`` prints the table. Every draw labels other rows of the

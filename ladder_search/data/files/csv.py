@@ -12,6 +12,7 @@ import pyarrow.csv as pacsv
 
 from ladder_search.data.files.place import Place, first_line
 from ladder_search.data.files.rows import MOST_INPUTS, Rows, check_columns
+from ladder_search.data.files.values import reads_as_number
 from ladder_search.errors import DataError
 
 SEPARATORS = ",\t;|"
@@ -28,7 +29,7 @@ def csv_rows(place: Place, compression: str | None) -> Rows:
     separator = _separator(header)
     names = next(csv.reader([header], delimiter=separator), [])
     check_columns(names, place)
-    if all(_is_number(name) for name in names):
+    if all(reads_as_number(name) for name in names):
         raise DataError(
             f"a text file of data starts with a line of column names, {place} starts with {header[:60]!r}; add that "
             "line."
@@ -130,11 +131,3 @@ def _separator(header: str) -> str:
     counts = {one: len(next(csv.reader([header], delimiter=one), [])) for one in SEPARATORS}
     best = max(counts, key=lambda one: counts[one])
     return best if counts[best] > 1 else ","
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -20,7 +20,16 @@ from ladder_search.data.files.images import Survey
 from ladder_search.data.files.place import first_line
 from ladder_search.data.files.rows import MOST_INPUTS, expanded, is_encoded_image, tensor_shape
 from ladder_search.data.files.schema import Column, RowSchema, suggested, table_of
-from ladder_search.data.files.values import check_finite, is_date, is_number, is_text, numbers, plain, texts
+from ladder_search.data.files.values import (
+    check_finite,
+    is_date,
+    is_number,
+    is_text,
+    numbers,
+    plain,
+    reads_as_number,
+    texts,
+)
 from ladder_search.errors import DataError
 
 MOST_CATEGORIES = 100
@@ -200,7 +209,7 @@ class _Categories(_Seen):
 
     def column(self, rows: int) -> tuple[Column, list[str]]:
         most = _NAMED_CATEGORIES if self.named else max(FEW_CATEGORIES, min(MOST_CATEGORIES, rows // 2))
-        numeric = [value for value in self.values if _is_number(value)]
+        numeric = [value for value in self.values if reads_as_number(value)]
         if not self.named and 2 * len(numeric) > len(self.values):
             other = sorted(self.values - set(numeric))
             if not other:  # text that is numbers throughout
@@ -325,11 +334,3 @@ def _vectors(raw: Sequence[str], names: Sequence[str]) -> dict[str, tuple[str, .
             at += 1
         found[name] = tuple(parts)
     return found
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

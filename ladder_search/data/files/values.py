@@ -77,3 +77,11 @@ def check_finite(values: NDArray[np.float64], name: str, start: int = 0) -> None
             f"numbers must be finite in single precision, the column {name!r} has {values[row]:g} in row "
             f"{start + row + 1}; correct it, or leave the value empty."
         )
+
+
+def reads_as_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
