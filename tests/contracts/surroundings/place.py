@@ -26,7 +26,7 @@ _CHANGING = (
     (re.compile(r"\b[0-9a-f]{64}\b"), "<digest>"),
     (re.compile(r"\b(m-)?[0-9a-f]{32}\b"), "<id>"),
     (re.compile(r"(?<![\d.])1[6-9]\d{11}(?![\d.])"), "<ms>"),
-    (re.compile(r'("(?:seconds|step_time_ms|position|pid)": ?)[-\d.e]+'), r"\1<number>"),
+    (re.compile(r'("(?:seconds|cpu_seconds|step_time_ms|position|pid)": ?)[-\d.e]+'), r"\1<number>"),
     (re.compile(r'(\["(?:seconds|step_time_ms)",)[-\d.e]+'), r"\1<number>"),
     (re.compile(rf'"{_OF_MACHINE}" ?: ?("(?:[^"\\]|\\.)*"|[\w.]+),?\s*'), ""),
     (re.compile(r'("compiler": )(true|false)'), r"\1<machine>"),
