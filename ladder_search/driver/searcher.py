@@ -128,15 +128,15 @@ class OptunaSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Return the next configuration, unfinished trials and fixed points first; None if no trial may start."""
-        if self._over():
-            return None
+        if self._over():  # Ray would wait for minutes for a suggestion if no trial were left to run
+            return None if self._running else cast(Any, Searcher.FINISHED)  # not in the supertype's annotation
         promoted = self._promoted() if not self._unfinished else None
         if promoted is not None:
             self._running[trial_id] = promoted["key"]
             return promoted
         if not self._left:
             waits = self._running or (self._ladder is not None and any(map(self._arriving, self._ladder.waiting)))
-            return None if waits else cast(Any, Searcher.FINISHED)  # not in the supertype's annotation
+            return None if waits else cast(Any, Searcher.FINISHED)
         self._left -= 1
         start, epoch = None, 0
         if self._unfinished:

@@ -420,3 +420,14 @@ def test_waiting_trials_of_an_earlier_execution_wait_again(tmp_path: Path) -> No
     assert new["key"] == "t0005" and second.trial("t0003").state.name == "RUNNING"
     second.arrive("a", new, 3, 0.6)
     assert second.searcher.suggest("b")["start"] == "old/3"
+
+
+def test_a_halted_search_suggests_nothing_and_ends_with_its_last_trial(tmp_path: Path) -> None:
+    """Without a running trial Ray waits ten minutes for a suggestion that is None."""
+    halted = [False]
+    search = Search(tmp_path, over=lambda: halted[0])
+    search.searcher.suggest("a")
+    halted[0] = True
+    assert search.searcher.suggest("b") is None, "the running trial reports first"
+    search.searcher.on_trial_complete("a", {"epoch": 9, "validation_error": 0.04})
+    assert search.searcher.suggest("c") == Searcher.FINISHED
