@@ -80,13 +80,17 @@ def tuning_seeds(records: Iterable[TrialRecord]) -> frozenset[int]:
     used: set[int] = set()
     for record in records:
         spec = TrialSpec.from_mapping(record.settings)
-        used |= seeds_of(spec) | seeds_of(replace(spec, draws=record.begun_draws))
+        used |= _seeds(spec, max(spec.draws, record.begun_draws))
     return frozenset(used)
 
 
 def seeds_of(spec: TrialSpec) -> frozenset[int]:
     """Return the seeds, of weights and label draws, of a trial."""
-    return frozenset(first + draw for first in (spec.seed, spec.label_seed) for draw in range(spec.draws))
+    return _seeds(spec, spec.draws)
+
+
+def _seeds(spec: TrialSpec, draws: int) -> frozenset[int]:
+    return frozenset(first + draw for first in (spec.seed, spec.label_seed) for draw in range(draws))
 
 
 def worth_compiling(spec: TrialSpec, dataset: Dataset, members: int) -> bool:

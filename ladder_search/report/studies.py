@@ -53,8 +53,10 @@ def print_studies(console: Console, root: Path, only: Sequence[Study] = ()) -> N
 def _state(study: Study) -> str:
     try:
         return state(study.data)
-    except LadderSearchError:  # `doctor` says why
-        return ABSENT
+    except LadderSearchError:
+        if study.data.file is None:
+            raise
+        return ABSENT  # `doctor` says why a file cannot be read
 
 
 def _source(study: Study) -> str:

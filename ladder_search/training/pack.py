@@ -365,8 +365,8 @@ class Pack:
             scales[3, :, slot] = seat.spec.training.clip_norm or 1.0
             keys[:, slot] = noise_keys(seat.spec.seed, seat.step, steps)
             tables = seat.stream.tables(seat.step, steps)
-            if not rows:  # an empty slot reads row 0 of the data
-                rows = [np.zeros((steps, self.slots, *table.shape[1:]), np.int64) for table in tables]
+            if not rows:  # an empty slot reads the rows of a member: any other row may have no label
+                rows = [np.repeat(table[:, None], self.slots, axis=1) for table in tables]
             for place, table in zip(rows, tables, strict=True):
                 place[:, slot] = table
         scheduled = torch.from_numpy(scales).to(self._device, self._dtype)

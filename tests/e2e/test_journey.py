@@ -104,7 +104,11 @@ def test_the_registered_model_takes_raw_rows(journey: tuple[Path, dict[str, Any]
     found, served = pq.read_table(folder / "predictions.parquet").to_pandas(), pd.read_csv(folder / "served.csv")
     assert list(found["class"]) == list(served["class"])
     np.testing.assert_allclose(found.iloc[:, 1:], served.iloc[:, 1:], atol=1e-5)
-    stored = [path for path in (folder / "results").rglob("*") if path.suffix in (".pkl", ".pickle", ".pth", ".pt")]
+    stored = [
+        path
+        for path in (folder / "results" / "mlartifacts").rglob("*")
+        if path.suffix in (".pkl", ".pickle", ".pth", ".pt")
+    ]
     assert not stored, "nothing of the model is a pickle"
 
 

@@ -90,7 +90,7 @@ def _files(folder: Path) -> set[Path]:
         ("digits-100 --set data.labels=2000", ["data.labels=2000 needs 200 labels of each class", "choose at most"]),
         ("digits-100 --set data.labels=101", ["data.labels must be a positive multiple of the 10 classes, got 101"]),
         ("digits-100 --set data.validation=5000", ["data.validation must lie in 0..1296"]),
-        ("digits-100 --set data.validation=0", ["data.validation", "set it to 1 or more"]),
+        ("digits-100 --set data.validation=0", ["data.validation", "set one of them"]),
         ("digits-100 --set data.dataset=mnits", ["unknown data set 'mnits'", "'mnist'"]),
         ("digits-100 --set space.lr=false --set space.noise=fixed --set space.lambda_=fixed", ["something to vary"]),
         ("digits-100 --resume --name nothing", ["nothing"]),

@@ -168,3 +168,15 @@ def test_networks_with_measures_of_their_own_take_no_other() -> None:
         SettingError, match="data.measure=log-loss is for classifiers of rows, and this network is judged by its NLL"
     ):
         replace(study.trial(), data=replace(study.data, measure="log-loss"))
+
+
+def test_empty_and_waiting_slots_need_no_labelled_first_row() -> None:
+    hidden = DATA.train_y.copy()
+    hidden[0] = -1
+    data = Dataset.of_arrays(DATA.train_x, hidden, classes=("a", "b", "c"), scaled=np.arange(9) < 8)
+    pack = FOLDS.pack(data, slots=3, compiled=False, device=CPU)
+    first, second = (pack.join(FOLDS.member(data, draw)) for draw in range(2))
+    assert pack.run(3)[first].finite, "the third slot is empty"
+    before = pack.state(second)
+    assert pack.run(3, slots=[first])[first].step == 6
+    assert same(before, pack.state(second))
