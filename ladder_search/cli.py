@@ -19,7 +19,7 @@ COMMANDS = {
     "train": "Train a configuration on fresh seeds and measure its test error.",
     "analyse": "Analyse a bundle's network: columns, video frames, music or groups.",
     "reproduce": "Compare published and found configurations on fresh seeds.",
-    "replay": "Train a recorded trial again and compare every metric with its record.",
+    "replay": "Train a recorded trial again and compare it with its record.",
     "compare": "Compare learning curves of several studies on fresh seeds.",
     "ordering": "Test what a paper's table claims about its rows, on fresh seeds.",
     "report": "Write searches and reproductions as Markdown and HTML.",

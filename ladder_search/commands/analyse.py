@@ -29,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = _Group(parser, "analysis of a recurrent network for video, or of a network that groups pixels")
     group.add("judged", "sequences or images of the measurements (default: 1000)")
     group.add("probe-steps", "training steps of the probe (default: 300)")
+    group = _Group(parser, "analysis of a network that groups pixels of videos")
+    group.add("beyond", "frames to generate after the last one seen (default: 5)", type=number(least=0))
     group = _Group(parser, "analysis of a network for music")
     group.add("steps", "steps of a piece to draw (default: 128)")
     add_device(parser)
