@@ -210,8 +210,7 @@ class Run:
         if self._place:
             self._place.claim(self._id, self._folder.path)
         try:
-            direction = self._study.measure.direction
-            journal = self._journal or Journal(self._folder.journal, self._search, new=True, direction=direction)
+            journal = self._journal or self._begin_journal()
             self._begin(settings, store, arrangement)
         except StudyFolderError:
             if self._place and self._journal is None:
@@ -228,6 +227,9 @@ class Run:
             programs=programs,
             journal=journal,
         )
+
+    def _begin_journal(self) -> Journal:
+        return Journal(self._folder.journal, self._search, new=True, direction=self._study.measure.direction)
 
     def _begin(self, resolved: SearchSettings, store: str, arrangement: dict[str, Any]) -> None:
         root, settings = self._folder.path.parent, as_mapping(resolved)

@@ -25,6 +25,7 @@ from ladder_search.bundles import top
 from ladder_search.console import Console
 from ladder_search.data.dataset import Dataset
 from ladder_search.driver.journal import Journal
+from ladder_search.driver.parent_run import search_tags
 from ladder_search.driver.progress import Progress
 from ladder_search.driver.samplers import SAMPLERS
 from ladder_search.driver.schedulers import PatientASHA, PatientPBT
@@ -262,13 +263,13 @@ def test_the_search_passes_the_direction_on(measure: Measure, monkeypatch: pytes
     monkeypatch.setattr(run.schedulers, "PatientPBT", lambda **options: made.update(options))
     search: Any = SimpleNamespace(
         _folder=SimpleNamespace(journal=tmp_path / "journal", path=tmp_path), _search="s", _study=DIGITS, _id="1",
-        _settings=SimpleNamespace(scheduler="pbt"), _copies=1, _generation=5, _provenance={},
+        _settings=SimpleNamespace(scheduler="pbt"), _copies=1, _generation=5, _ladder=None,
         _space=SimpleNamespace(distributions={}),
     )  # fmt: skip
     run.Run._begin_journal(search)
     run.Run._scheduler(search, SimpleNamespace())  # type: ignore[arg-type]
     assert (made["direction"], made["mode"]) == (measure.direction, measure.mode)
-    tags = run.Run._tags(search)
+    tags = search_tags(DIGITS, "s", "1", "")
     assert (tags["measure"], tags["direction"]) == ("error", measure.direction)
 
 
@@ -278,7 +279,8 @@ def test_the_search_passes_the_direction_on(measure: Measure, monkeypatch: pytes
 def test_a_trial_is_judged_by_its_best_epoch(measure: Measure, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(MEASURES, "error", replace(measure, name="toy"))  # a row has its error under another name
     spec = DIGITS.trial()
-    guest = host._Guest(spec=spec, slots=[0], steps_per_epoch=1, epoch=0, best=host._read_best(None, measure))
+    best = host._read_best(None, measure)
+    guest = host._Guest(spec=spec, slots=[0], steps_per_epoch=1, epoch=0, in_turn=False, complete=[], best=best)
     rows = [guest.with_best({"validation_error": value(measure, error)}) for error in (0.5, 0.2, 0.3, 0.1, 0.4)]
     judged_by = [row["validation_error"] for row in rows]
     assert judged_by == pytest.approx([value(measure, error) for error in (0.5, 0.2, 0.2, 0.1, 0.1)])
