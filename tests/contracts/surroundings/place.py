@@ -30,6 +30,7 @@ _CHANGING = (
     (re.compile(r'(\["(?:seconds|step_time_ms)",)[-\d.e]+'), r"\1<number>"),
     (re.compile(rf'"{_OF_MACHINE}" ?: ?("(?:[^"\\]|\\.)*"|[\w.]+),?\s*'), ""),
     (re.compile(r'("compiler": )(true|false)'), r"\1<machine>"),
+    (re.compile(r'("commits": )\[[^\]]*\]'), r"\1<machine>"),
     (re.compile(r'("collected_utc"|"command"|"host"|"user") ?: ?("(?:[^"\\]|\\.)*"|[\w.]+)'), r"\1:<machine>"),
     (re.compile(rf"<tr>\n<td>{_OF_MACHINE}</td>\n<td>.*</td>\n</tr>\n"), ""),
     (re.compile(r"\| (?:search\\_)?(?:host|git)\\_.*\n"), ""),
