@@ -74,7 +74,7 @@ class _Guest:
             self.complete.append(own)
         counted = self.complete or [own]
         means = {name: fmean(scores[name] for scores in counted) for name in own}
-        return {**row, **means, DRAW: (self.epoch - 1) // self.spec.training.epochs, DRAW_ERROR: own[VALIDATION_ERROR]}
+        return {**row, **means, DRAW: self.draw, DRAW_ERROR: own[VALIDATION_ERROR]}
 
     def with_best(self, row: dict[str, Any]) -> dict[str, Any]:
         """Replace the row's error by the best so far, as in final training; the epoch's error is kept as a score."""

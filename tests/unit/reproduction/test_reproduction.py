@@ -4,43 +4,28 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from ladder_search.config import build
-from ladder_search.data.dataset import Dataset
 from ladder_search.errors import CheckpointError, StudyFolderError
-from ladder_search.final.training import EpochReport
 from ladder_search.record.folder import StudyFolder
 from ladder_search.record.trial import PUBLISHED, TrialRecord
 from ladder_search.report.rows import cells, rule, sentences
 from ladder_search.reproduction.contenders import find_contenders, seeds_of_searches
 from ladder_search.reproduction.reproduction import (
     FILE,
-    Race,
     Reproduction,
     folder_name,
     read_reproduction,
 )
 from ladder_search.reproduction.table import Row, table, table_json
 from ladder_search.statistics import AgainstTarget, Summary, holm, paired
-from ladder_search.studies import STUDIES, Study, Target, find_study
+from ladder_search.studies import STUDIES, Study, find_study
 from ladder_search.trial import TrialSpec
-
-Begin = Callable[..., Race]
-Told = list[tuple[str, EpochReport]]
-
-
-@pytest.fixture
-def study(spec: TrialSpec, monkeypatch: pytest.MonkeyPatch) -> Study:
-    target = Target(error=0.3, spread=0.05, source="a paper", verified=False, spread_verified=False)
-    tiny = replace(find_study("digits-50"), name="tiny", model=spec.model, training=spec.training, target=target)
-    monkeypatch.setitem(STUDIES, "tiny", tiny)
-    return tiny
+from tests.unit.reproduction.racing import Begin, Told, told
 
 
 def searched(root: Path, name: str, *trials: TrialSpec, study: str = "tiny", references: int = 1) -> None:
@@ -67,32 +52,6 @@ def searched(root: Path, name: str, *trials: TrialSpec, study: str = "tiny", ref
 
 def with_lr(spec: TrialSpec, lr: float, epochs: int = 4) -> TrialSpec:
     return replace(spec, training=replace(spec.training, lr=lr, epochs=epochs))
-
-
-@pytest.fixture
-def begin(study: Study, dataset: Dataset, tmp_path: Path) -> Begin:
-    def race(seeds: int = 4, contenders: int = 3, epochs: int = 4, device: str = "cpu") -> Race:
-        return Race(
-            study,
-            dataset,
-            root=tmp_path / "results",
-            folder=tmp_path / "out",
-            seeds=seeds,
-            contenders=contenders,
-            epochs=epochs,
-            device=torch.device(device),
-        )
-
-    return race
-
-
-def told(to: Told, most: int = 10**6) -> Callable[[str, EpochReport], None]:
-    def report(what: str, progress: EpochReport) -> None:
-        to.append((what, progress))
-        if len(to) >= most:
-            raise KeyboardInterrupt
-
-    return report
 
 
 def test_the_published_configuration_alone(begin: Begin, tmp_path: Path) -> None:

@@ -11,69 +11,33 @@ import numpy as np
 import pytest
 import torch
 
-from ladder_search.config import merge
 from ladder_search.data import datasets
 from ladder_search.data.music import KEYS, MusicCorpus, as_dataset
 from ladder_search.errors import CheckpointError, SettingError
-from ladder_search.studies import STUDIES
 from ladder_search.training import stepping
 from ladder_search.training.checkpoint import read_member
 from ladder_search.training.pack import MemberState, Pack
 from ladder_search.trial import TrialSpec
+from tests.unit.trainables.hosts import (
+    FIRST,
+    SECOND,
+    THIRD,
+    assert_agree,
+    new_host,
+    rows_alone,
+    run_until,
+    trial_settings,
+)
 from trainables.host import Host
-from trainables.seat import Stretch
 
 pytestmark = pytest.mark.timeout(400)  # a busy machine's compiler
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-SMALL = {
-    "model": {"widths": [64, 20, 10], "noise_std": [0.3] * 3, "lambda_": [1000.0, 10.0, 0.1]},
-    "training": {"epochs": 7},
-}
-
-
-def _settings(**changed: Any) -> dict[str, Any]:
-    return merge(merge(STUDIES["digits-100"].trial().as_mapping(), SMALL), changed)
-
-
-def _host(trials: int, snapshots: int = 0, device: str = "cpu") -> Host:
-    return Host(datasets.load("digits"), trials=trials, device=torch.device(device), snapshots=snapshots)
-
-
-def _alone(settings: dict[str, Any], epochs: int) -> list[dict[str, Any]]:
-    host = _host(1)
-    host.seat("t", settings, compiled=False)
-    host.head_for("t", epochs)
-    return _until(host, "t").history
-
-
-def _until(host: Host, key: str) -> Stretch:
-    """Run intervals until the trial arrives."""
-    for _ in range(50):
-        arrived = host.interval()
-        if key in arrived:
-            return arrived[key]
-    raise AssertionError(f"{key} never arrived")
-
-
-def _agree(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
-    """All that is reported, to float tolerance; an error of 297 rows may differ by one row."""
-    assert [row["epoch"] for row in found] == [row["epoch"] for row in expected]
-    for ours, theirs in zip(found, expected, strict=True):
-        assert ours.keys() == theirs.keys()
-        for name in ours.keys() - {"step_time_ms"}:
-            if name == "validation_error":
-                assert ours[name] == pytest.approx(theirs[name], abs=1.01 / 297)
-            else:
-                assert ours[name] == pytest.approx(theirs[name], rel=2e-3), (name, ours["epoch"])
-
-
-FIRST, SECOND, THIRD = _settings(), _settings(seed=2, training={"lr": 0.004}), _settings(seed=3, label_seed=5)
 
 
 def _two_on_their_way() -> Host:
     """A host with two trials, one epoch into five."""
-    host = _host(2)
+    host = new_host(2)
     host.seat("a", FIRST, compiled=False)
     host.seat("b", SECOND, compiled=False)
     host.head_for("a", 5)
@@ -83,7 +47,7 @@ def _two_on_their_way() -> Host:
 
 
 def test_trials_with_goals_of_their_own_train_as_alone() -> None:
-    host = _host(3)
+    host = new_host(3)
     for key, settings in (("a", FIRST), ("b", SECOND), ("c", THIRD)):
         assert host.seat(key, settings, compiled=False) == 0
     assert host.full and not host.busy
@@ -92,44 +56,44 @@ def test_trials_with_goals_of_their_own_train_as_alone() -> None:
     assert host.interval() == {}
     arrived = host.interval()
     assert set(arrived) == {"a"} and (arrived["a"].epoch, arrived["a"].step) == (2, 20)
-    _agree(arrived["a"].history, _alone(FIRST, 2))
+    assert_agree(arrived["a"].history, rows_alone(FIRST, 2))
     host.head_for("c", 1)  # a is not told to go on: it stands still while the others train
     assert set(host.interval()) == {"c"}
-    b = _until(host, "b")
-    _agree(b.history, _alone(SECOND, 5))
+    b = run_until(host, "b")
+    assert_agree(b.history, rows_alone(SECOND, 5))
     host.head_for("a", 4)
-    _agree(_until(host, "a").history, _alone(FIRST, 4)[2:])
+    assert_agree(run_until(host, "a").history, rows_alone(FIRST, 4)[2:])
     assert not host.busy
 
 
 def test_a_freed_seat_is_taken_again_and_a_late_trial_trains_as_alone() -> None:
-    host = _host(2)
+    host = new_host(2)
     host.seat("a", FIRST, compiled=False)
     host.seat("b", SECOND, compiled=False)
     pack = host.pack
     host.head_for("a", 4)
     host.head_for("b", 2)
-    _until(host, "b")
+    run_until(host, "b")
     host.unseat("b")
     host.unseat("b")  # it is gone: nothing happens
     host.seat("c", THIRD, compiled=False)
     assert host.pack is pack  # refilled in place: nothing is built or compiled again
     host.head_for("c", 5)
-    _agree(_until(host, "a").history, _alone(FIRST, 4))
-    _agree(_until(host, "c").history, _alone(THIRD, 5))
+    assert_agree(run_until(host, "a").history, rows_alone(FIRST, 4))
+    assert_agree(run_until(host, "c").history, rows_alone(THIRD, 5))
 
 
 def test_a_trial_moves_from_host_to_host_by_its_checkpoint(tmp_path: Path) -> None:
-    here, there = _host(2), _host(4)
+    here, there = new_host(2), new_host(4)
     here.seat("a", FIRST, compiled=False)
     here.head_for("a", 3)
-    _until(here, "a")
+    run_until(here, "a")
     here.save("a", tmp_path)
     there.seat("b", SECOND, compiled=False)
     assert there.seat("a", FIRST, compiled=False, checkpoint=tmp_path) == 3
     there.head_for("a", 7)
     there.head_for("b", 7)
-    _agree(_until(there, "a").history, _alone(FIRST, 7)[3:])
+    assert_agree(run_until(there, "a").history, rows_alone(FIRST, 7)[3:])
 
 
 def _states(host: Host, key: str) -> list[MemberState]:
@@ -167,15 +131,15 @@ def test_an_exploit_is_a_copy_on_the_device_with_the_bits_of_the_checkpoint(
     """In population based training a trial goes on from another's checkpoint, under settings of its own."""
 
     def exploit(snapshots: int, folder: Path) -> Host:
-        host = _host(2, snapshots, device)
-        host.seat("winner", _settings(draws=draws), compiled=False)
-        host.seat("loser", _settings(draws=draws, seed=2), compiled=False)
+        host = new_host(2, snapshots, device)
+        host.seat("winner", trial_settings(draws=draws), compiled=False)
+        host.seat("loser", trial_settings(draws=draws, seed=2), compiled=False)
         host.head_for("winner", 3)
         host.head_for("loser", 5)
-        _until(host, "winner")
+        run_until(host, "winner")
         host.save("winner", folder)
         host.head_for("winner", 5)  # it does not wait for anybody to copy it
-        _until(host, "loser")
+        run_until(host, "loser")
         written = [read_member(folder / f"member-{draw}")[0] for draw in range(draws)]
         if snapshots:
             _without_tensors(folder)
@@ -183,7 +147,7 @@ def test_an_exploit_is_a_copy_on_the_device_with_the_bits_of_the_checkpoint(
         host.unseat("loser")
         assert (
             host.seat(
-                "loser", _settings(draws=draws, seed=2, training={"lr": 0.004}), compiled=False, checkpoint=folder
+                "loser", trial_settings(draws=draws, seed=2, training={"lr": 0.004}), compiled=False, checkpoint=folder
             )
             == 3
         )
@@ -196,7 +160,7 @@ def test_an_exploit_is_a_copy_on_the_device_with_the_bits_of_the_checkpoint(
     for host in (copied, read):
         host.head_for("winner", 7)
         host.head_for("loser", 6)
-    rows = [_until(host, "loser").history for host in (copied, read)]
+    rows = [run_until(host, "loser").history for host in (copied, read)]
     strip = [[{name: v for name, v in row.items() if name != "step_time_ms"} for row in history] for history in rows]
     assert strip[0] == strip[1]
     for key in ("winner", "loser"):
@@ -204,10 +168,10 @@ def test_an_exploit_is_a_copy_on_the_device_with_the_bits_of_the_checkpoint(
 
 
 def test_a_trial_that_comes_back_finds_itself_on_the_device(tmp_path: Path) -> None:
-    host = _host(2, snapshots=2)
+    host = new_host(2, snapshots=2)
     host.seat("a", FIRST, compiled=False)
     host.head_for("a", 2)
-    _until(host, "a")
+    run_until(host, "a")
     host.save("a", tmp_path)
     written = _states(host, "a")
     host.unseat("a")
@@ -217,11 +181,11 @@ def test_a_trial_that_comes_back_finds_itself_on_the_device(tmp_path: Path) -> N
 
 
 def test_what_is_not_on_the_device_any_more_is_read(tmp_path: Path) -> None:
-    host, elsewhere = _host(3, snapshots=1), _host(3, snapshots=1)
+    host, elsewhere = new_host(3, snapshots=1), new_host(3, snapshots=1)
     for key, settings in (("a", FIRST), ("b", SECOND)):
         host.seat(key, settings, compiled=False)
         host.head_for(key, 1)
-        _until(host, key)
+        run_until(host, key)
         host.save(key, tmp_path / key)
     for place, key, counts in ((host, "a", (0, 1)), (host, "b", (1, 1)), (elsewhere, "b", (0, 1))):
         place.seat("c", THIRD, compiled=False, checkpoint=tmp_path / key)
@@ -231,18 +195,18 @@ def test_what_is_not_on_the_device_any_more_is_read(tmp_path: Path) -> None:
 
 
 def test_another_signature_reads_and_is_refused_as_ever(tmp_path: Path) -> None:
-    host = _host(1, snapshots=1)
+    host = new_host(1, snapshots=1)
     host.seat("a", FIRST, compiled=False)
     host.save("a", tmp_path)
     host.unseat("a")
     with pytest.raises(CheckpointError, match="must fit its model"):
-        host.seat("b", _settings(model={"widths": [64, 21, 10]}), compiled=False, checkpoint=tmp_path)
+        host.seat("b", trial_settings(model={"widths": [64, 21, 10]}), compiled=False, checkpoint=tmp_path)
     host.seat("c", FIRST, compiled=False, checkpoint=tmp_path)
     assert (host.copied, host.read) == (1, 1), "the copy of a went with its pack"
 
 
 def test_a_device_that_is_full_costs_no_checkpoint(tmp_path: Path) -> None:
-    host, copy = _host(2, snapshots=2), Pack.state
+    host, copy = new_host(2, snapshots=2), Pack.state
 
     def full(pack: Pack, slot: int, *, device: torch.device | None = None) -> MemberState:
         if device is not None:
@@ -274,11 +238,11 @@ def test_on_music_a_trial_is_judged_by_its_best_epoch_wherever_it_was(tmp_path: 
     here, there = (Host(corpus, trials=1, device=torch.device("cpu")) for _ in range(2))
     here.seat("a", settings, compiled=False)
     here.head_for("a", 40)
-    rows = _until(here, "a").history
+    rows = run_until(here, "a").history
     here.save("a", tmp_path)
     assert there.seat("a", settings, compiled=False, checkpoint=tmp_path) == 40
     there.head_for("a", 45)
-    rows += _until(there, "a").history
+    rows += run_until(there, "a").history
     own = [row["validation_nll"] for row in rows]
     assert [row["validation_error"] for row in rows] == np.minimum.accumulate(own).tolist()
     assert min(own[40:]) > min(own), "notes of a coin are learned by heart, so that the later epochs are worse"
@@ -291,11 +255,11 @@ def test_a_diverged_trial_ends_and_its_neighbour_never_notices() -> None:
     lost = host.interval()
     assert set(lost) == {"b"} and lost["b"].diverged and lost["b"].epoch == 2
     assert math.isnan(lost["b"].history[-1]["validation_error"])
-    _agree(_until(host, "a").history, _alone(FIRST, 5))  # with b's infinite numbers still in the pack
+    assert_agree(run_until(host, "a").history, rows_alone(FIRST, 5))  # with b's infinite numbers still in the pack
 
 
 def test_a_trial_in_a_hurry_ends_its_stretch_where_it_is() -> None:
-    host = _host(2)
+    host = new_host(2)
     host.seat("a", FIRST, compiled=False)
     assert host.hurry("a") is None and host.hurry("nobody") is None  # no stretch, nothing to end
     host.head_for("a", 6)
@@ -312,22 +276,22 @@ def test_a_trial_in_a_hurry_ends_its_stretch_where_it_is() -> None:
 
 
 def test_several_draws_take_a_slot_each() -> None:
-    host = _host(2)
-    both = _settings(draws=2)
+    host = new_host(2)
+    both = trial_settings(draws=2)
     host.seat("a", both, compiled=False)
-    host.seat("b", _settings(draws=2, seed=7), compiled=False)
+    host.seat("b", trial_settings(draws=2, seed=7), compiled=False)
     assert host.pack is not None and host.pack.slots == 4
     host.head_for("a", 3)
-    _agree(_until(host, "a").history, _alone(both, 3))
+    assert_agree(run_until(host, "a").history, rows_alone(both, 3))
 
 
 def test_what_does_not_fit_is_refused_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    host = _host(2)
+    host = new_host(2)
     host.seat("a", FIRST, compiled=False)
     with pytest.raises(SettingError, match="share one signature"):
-        host.seat("b", _settings(model={"widths": [64, 21, 10]}), compiled=False)
+        host.seat("b", trial_settings(model={"widths": [64, 21, 10]}), compiled=False)
     host.head_for("a", 1)
-    _until(host, "a")
+    run_until(host, "a")
     host.save("a", tmp_path)
     (tmp_path / "member-0" / "tensors.safetensors").write_bytes(b"rubbish")
     with pytest.raises(CheckpointError):
@@ -339,12 +303,12 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing_behind(tmp_path: Path) 
 
 
 def test_the_pack_of_another_signature_takes_the_place_of_an_empty_one() -> None:
-    host = _host(2)
+    host = new_host(2)
     host.seat("a", FIRST, compiled=False)
     host.unseat("a")
-    host.seat("b", _settings(model={"decoder": "none", "lambda_": [0.0] * 3}), compiled=False)
+    host.seat("b", trial_settings(model={"decoder": "none", "lambda_": [0.0] * 3}), compiled=False)
     host.head_for("b", 1)
-    assert "cost_denoising_0" not in _until(host, "b").history[0]
+    assert "cost_denoising_0" not in run_until(host, "b").history[0]
 
 
 def test_without_memory_every_trial_is_told_what_it_did_and_the_next_builds_anew() -> None:
@@ -360,7 +324,7 @@ def test_without_memory_every_trial_is_told_what_it_did_and_the_next_builds_anew
     assert not host.guests and host.pack is None
     host.seat("c", THIRD, compiled=False)
     host.head_for("c", 2)
-    _agree(_until(host, "c").history, _alone(THIRD, 2))
+    assert_agree(run_until(host, "c").history, rows_alone(THIRD, 2))
 
 
 def test_a_step_that_cannot_be_compiled_trains_as_it_is_and_the_trial_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -370,22 +334,22 @@ def test_a_step_that_cannot_be_compiled_trains_as_it_is_and_the_trial_says_so(mo
         raise OSError("failed to map segment from shared object: Operation not permitted")
 
     monkeypatch.setattr(stepping, "compile_ahead", fail)
-    host = _host(1)
-    host.seat("t", _settings(), compiled=True)
+    host = new_host(1)
+    host.seat("t", trial_settings(), compiled=True)
     host.head_for("t", 2)
     with pytest.warns(RuntimeWarning, match="steps are not compiled"):
-        found = _until(host, "t")
+        found = run_until(host, "t")
     assert found.note.startswith("steps are not compiled, which failed: failed to map segment")
-    _agree(found.history, _alone(_settings(), 2))
+    assert_agree(found.history, rows_alone(trial_settings(), 2))
 
 
 def test_a_trial_with_folds_reports_the_mean_over_the_folds_and_continues_from_its_checkpoint(tmp_path: Path) -> None:
     data = {"validation": 0, "folds": 3, "measure": "balanced-error", "batches": "balanced"}
-    settings = _settings(data=data, draws=3, training={"epochs": 3, "unlabelled_batch": 300})
-    host = _host(2)
+    settings = trial_settings(data=data, draws=3, training={"epochs": 3, "unlabelled_batch": 300})
+    host = new_host(2)
     host.seat("t", settings, compiled=False)
     host.head_for("t", 2)
-    history = _until(host, "t").history
+    history = run_until(host, "t").history
     pack = host.pack
     assert pack is not None and len(pack.active) == 3
     held_out = [TrialSpec.from_mapping(settings).member(datasets.load("digits"), draw).split for draw in range(3)]
@@ -400,8 +364,8 @@ def test_a_trial_with_folds_reports_the_mean_over_the_folds_and_continues_from_i
         history[-1]["validation_log_loss"] == pytest.approx(means["log_loss"]) and means["error"] != means["log_loss"]
     )
     host.save("t", tmp_path)
-    again = _host(1)
+    again = new_host(1)
     assert again.seat("t", settings, compiled=False, checkpoint=tmp_path) == 2
     host.head_for("t", 3)
     again.head_for("t", 3)
-    _agree(_until(again, "t").history, _until(host, "t").history)
+    assert_agree(run_until(again, "t").history, run_until(host, "t").history)
