@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
@@ -41,6 +42,7 @@ class LadderClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         classes_: the classes, sorted, (classes,).
         n_features_in_: number of columns; ``feature_names_in_`` are their names, if ``X`` had text as names.
         settings_: plain nested settings of model and training as they were used.
+        scaler_: the fitted ``StandardScaler`` of the columns.
         n_labelled_: number of labelled rows.
         costs_: mean of each cost term over the last epoch, by name.
         network_: the trained network; it takes standardised rows and returns probabilities.
@@ -101,18 +103,18 @@ class LadderClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
                 f"{self.unlabelled!r} is a class."
             )
         self.n_labelled_ = len(labelled)
-        self.mean_, self.scale_ = _standardisation(rows)
+        self.scaler_ = _fitted_scaler(rows)
         classes = np.full(len(rows), -1, np.int64)
         classes[labelled] = numbers
         model, training = self._proposed(classes, rows.shape[1])
         self.settings_ = {"model": as_mapping(model), "training": as_mapping(training)}
-        self.network_, self.costs_ = self._train(model, training, self._standardised(rows), classes)
+        self.network_, self.costs_ = self._train(model, training, self.scaler_.transform(rows), classes)
         return self
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the probabilities of ``classes_``, (rows, classes)."""
         check_is_fitted(self)
-        rows = self._standardised(validate_data(self, X, dtype=np.float64, reset=False))
+        rows = self.scaler_.transform(validate_data(self, X, dtype=np.float64, reset=False))
         with torch.no_grad():
             parts = [self.network_(part) for part in torch.split(torch.from_numpy(rows), _ROWS_AT_ONCE)]
         probabilities: NDArray[np.float64] = torch.cat(parts).numpy()
@@ -123,10 +125,6 @@ class LadderClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         probabilities = self.predict_proba(X)
         classes: NDArray[Any] = self.classes_[probabilities.argmax(1)]
         return classes
-
-    def _standardised(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        standardised: NDArray[np.float64] = (rows - self.mean_) / self.scale_
-        return standardised
 
     def _proposed(self, classes: NDArray[np.int64], columns: int) -> tuple[ModelConfig, TrainingConfig]:
         """Return the settings for rows of these classes, -1 without a label, and this many columns; raise
@@ -222,11 +220,10 @@ def _comparable(targets: NDArray[Any]) -> NDArray[Any]:
     return targets if "text" in kinds else np.array(targets.tolist())
 
 
-def _standardisation(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and deviation of each column; the deviation of a constant column is 1."""
+def _fitted_scaler(rows: NDArray[np.float64]) -> StandardScaler:
+    """Return the standardisation of each column; a constant column becomes 0."""
     with np.errstate(over="ignore", invalid="ignore"):
-        mean, scale = rows.mean(0), rows.std(0)
-    if not (np.isfinite(mean).all() and np.isfinite(scale).all()):
+        scaler = StandardScaler().fit(rows)
+    if not (np.isfinite(scaler.mean_).all() and np.isfinite(scaler.scale_).all()):
         raise ValueError("columns must have a finite deviation, got values whose squares overflow; rescale them.")
-    constant = scale <= 10 * np.finfo(np.float64).eps * np.abs(mean)
-    return mean, np.where(constant, 1.0, scale)
+    return scaler

@@ -62,7 +62,7 @@ def test_unlabelled_rows_take_part() -> None:
     classifier = fitted()
     assert classifier.n_labelled_ == 15 and classifier.classes_.tolist() == [0, 1, 2]
     assert (classifier.predict(X) == CLASSES).mean() > 0.95
-    np.testing.assert_allclose(classifier.mean_, X.mean(0))  # of all rows, with and without label
+    np.testing.assert_allclose(classifier.scaler_.mean_, X.mean(0))  # of all rows, with and without label
     assert any(name.startswith("cost_denoising") for name in classifier.costs_)
     alone = LadderClassifier(random_state=0, **SHORT).fit(X[:15], CLASSES[:15])
     assert not np.allclose(alone.predict_proba(X), classifier.predict_proba(X))

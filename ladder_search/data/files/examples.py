@@ -10,7 +10,7 @@ from ladder_search.data.files.formats import open_rows
 from ladder_search.data.files.rows import is_encoded_image
 from ladder_search.data.files.schema import RowSchema
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # pandas is only needed for registered models
     import pandas
 
     from ladder_search.data.config import DataConfig

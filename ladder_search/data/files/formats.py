@@ -9,7 +9,7 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -64,9 +64,9 @@ def open_place(place: Place, target: str | None = None) -> Rows:
         if start.startswith(b"PAR1"):
             return _parquet(place)
         if start.startswith(b"ARROW1"):
-            return _arrow_file(place)
+            return _arrow(place, pa.ipc.open_file, _batches_of_file)
         if start.startswith(b"\xff\xff\xff\xff"):
-            return _arrow_stream(place)
+            return _arrow(place, pa.ipc.open_stream, iter)
         if start.startswith(b"PK\x03\x04"):
             return _npz(place, target)
         if start.startswith(b"\x93NUMPY"):
@@ -112,30 +112,22 @@ def _parquet(place: Place) -> Rows:
     return Rows(name=place.path, schema=_with_class_names(schema), read=read)
 
 
-def _arrow_file(place: Place) -> Rows:
-    with pa.ipc.open_file(place.stream()) as file:
+def _arrow(place: Place, opened: Callable[[Any], Any], batches: Callable[[Any], Iterable[Any]]) -> Rows:
+    """Return an Arrow file or stream: ``opened`` is PyArrow's reader, ``batches`` returns what it has."""
+    with opened(place.stream()) as file:
         schema = file.schema
     check_columns(schema.names, place)
 
     def read(columns: Sequence[str]) -> Iterator[Any]:
-        with pa.ipc.open_file(place.stream()) as file:
-            for i in range(file.num_record_batches):
-                yield from _sliced(file.get_batch(i).select(list(columns)))
-
-    return Rows(name=place.path, schema=_with_class_names(schema), read=read)
-
-
-def _arrow_stream(place: Place) -> Rows:
-    with pa.ipc.open_stream(place.stream()) as file:
-        schema = file.schema
-    check_columns(schema.names, place)
-
-    def read(columns: Sequence[str]) -> Iterator[Any]:
-        with pa.ipc.open_stream(place.stream()) as file:
-            for batch in file:
+        with opened(place.stream()) as file:
+            for batch in batches(file):
                 yield from _sliced(batch.select(list(columns)))
 
     return Rows(name=place.path, schema=_with_class_names(schema), read=read)
+
+
+def _batches_of_file(file: Any) -> Iterator[Any]:
+    return map(file.get_batch, range(file.num_record_batches))
 
 
 def _sliced(batch: Any) -> Iterator[Any]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ladder_search.data.files.place import first_line
+from ladder_search.data.files.values import plain
 from ladder_search.errors import DataError
 
 MOST_INPUTS = 200_000
@@ -158,8 +159,7 @@ def expanded(batch: Any) -> Any:
     arrays: list[Any] = []
     names: list[str] = []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-        column = _one_chunk(column)
+        column = plain(column)
         shape = tensor_shape(column.type)
         if _is_list(column.type):
             values, width = _of_lists(name, column)
@@ -177,10 +177,6 @@ def expanded(batch: Any) -> Any:
         arrays += [pa.array(table[:, i]) for i in range(width)]
         names += [f"{name}{i}" for i in range(width)]
     return pa.record_batch(arrays, names=names)
-
-
-def _one_chunk(column: Any) -> Any:
-    return pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
 
 
 def _is_list(kind: Any) -> bool:
