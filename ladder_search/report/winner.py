@@ -65,11 +65,12 @@ def sentence(records: Sequence[TrialRecord], winner: TrialRecord, own: TrialReco
     found = compare(winner, own, suggestions, measure)
     if found is None:
         return (
-            f"{winner.key} and {own.name} have fewer than two label draws in common, so no difference is tested; "
-            "`--draws auto` or `ladder-search reproduce` compare them on more."
+            f"No difference between {winner.key} and the {own.name} configuration is tested: there are no values of "
+            "two or more single label draws. `ladder-search reproduce` compares them on fresh seeds."
         )
     low, high = found.interval
     text = f"{measure.apart(abs(found.gain))} {'better' if found.gain > 0 else 'worse'}"
     bounds = f"{measure.number(low)} .. {measure.number(high)}, {found.draws} draws, adjusted p {found.p:.2g}"
     verdict = text if found.p < LEVEL else "no difference shown"
-    return f"{winner.key} against {own.name}, on the same draws, as the best of {suggestions}: {verdict} ({bounds})."
+    name = f"{winner.key} against the {own.name} configuration"
+    return f"{name}, on the same draws, as the best of {suggestions}: {verdict} ({bounds})."

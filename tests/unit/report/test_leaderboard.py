@@ -104,8 +104,8 @@ def test_a_baseline_without_errors_has_no_relative_gap():
 def test_sentences():
     assert summary_lines(WITH_TARGET, some()) == [
         "Best found: 1.20 % validation error (t0001), 0.30 points below the published configuration's 1.50 %.",
-        "t0001 and published have fewer than two label draws in common, so no difference is tested; `--draws auto` or "
-        "`ladder-search reproduce` compare them on more.",
+        "No difference between t0001 and the published configuration is tested: there are no values of two or more "
+        "single label draws. `ladder-search reproduce` compares them on fresh seeds.",
         "t0001 chose lambda_0=101.",
         "Supervised baseline: 24.00 %; the best trial is 22.80 points below it, 95 % fewer errors.",
         "Target: 1.06 % ± 0.37 test error, Rasmus et al. 2015, permutation-invariant MNIST; "
