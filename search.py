@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from ladder_search.commands.command_line import run_command
+from ladder_search.commands.reproduce import check_confirmable, reproduce
 from ladder_search.commands.search import parse_arguments
 from ladder_search.console import Console
 
@@ -30,15 +31,16 @@ def main() -> int:
     from ladder_search.driver.next_steps import next_steps
     from ladder_search.report.leaderboard import print_leaderboard
 
+    if settings.confirm:
+        check_confirmable(settings)
     console = Console()
     result = run(settings, console)
     print_leaderboard(console, result.study, result.records)
     for line in next_steps(result):
         console.say(line)
     if settings.confirm and not result.unfinished and not result.all_failed:
-        from ladder_search.commands.reproduce import confirm
-
-        confirm(result.study.name, settings.confirm, epochs=settings.epochs, root=result.folder.path.parent)
+        root = result.folder.path.parent
+        reproduce([result.study.name], seeds=settings.confirm, epochs=settings.epochs, root=root)
     return 1 if result.interrupted or result.all_failed else 0
 
 

@@ -107,6 +107,8 @@ def search(
     >>> found.classifier.predict(X)
     """
     check_unconnected()
+    if "confirm" in options:
+        raise SettingError("confirm is an option of search.py; call `ladder-search reproduce` after the search.")
     base: dict[str, Any] = {"trials": trials, "root": str(root), "name": name, "plugin": [str(one) for one in plugins]}
     for path in base["plugin"]:
         _plugins().use(Path(path))

@@ -39,7 +39,7 @@ from ladder_search.errors import CheckpointError, LadderSearchError, UnknownName
 from ladder_search.models import find_family
 from ladder_search.trial import TrialSpec
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # it imports PyArrow, and bundles of the table need none
     from ladder_search.data.files import RowSchema
 
 FORMAT = "ladder-search bundle 1"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ladder_search.bundles.bundle import Bundle, read_bundle
 from ladder_search.errors import SettingError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # pandas comes with MLflow, and predictions to a file do without
     import pandas
 
 CLASS, PROBABILITY = "class", "probability_"

@@ -10,7 +10,7 @@ from ladder_search.commands.command_line import address, number
 from ladder_search.console import Console
 from ladder_search.errors import SettingError, StudyFolderError, command_line
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # these are imported when the command runs
     from ladder_search.data.dataset import Dataset
     from ladder_search.data.files.schema import Column, RowSchema
 

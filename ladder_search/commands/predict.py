@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ladder_search.commands.command_line import address, path
 from ladder_search.console import Console
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # these are imported when the command runs
     import numpy as np
     from numpy.typing import NDArray
 

@@ -6,12 +6,14 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
 from ladder_search.commands.command_line import add_output, add_training, number, place
 from ladder_search.console import Console
 from ladder_search.disk.files import write_atomically
+from ladder_search.driver.settings import SearchSettings
 from ladder_search.errors import SettingError
 from ladder_search.training.settings import Precision
 
@@ -30,54 +32,84 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_output(parser, "folder of the reproductions (default: ROOT/reproductions)")
 
 
-def confirm(study: str, seeds: int, *, epochs: int | None, root: Path) -> None:
-    """Reproduce a study that was just searched, on a core: its own configuration and the three best of the search."""
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    length = [] if epochs is None else ["--epochs", str(epochs)]
-    run(parser.parse_args([study, "--seeds", str(seeds), "--root", str(root), *length]))
-
-
 def run(arguments: argparse.Namespace) -> None:
+    reproduce(
+        arguments.study,
+        seeds=arguments.seeds,
+        root=arguments.root,
+        contenders=arguments.contenders,
+        epochs=arguments.epochs,
+        precision=arguments.precision,
+        device=arguments.device,
+        time_budget=arguments.time_budget,
+        output=arguments.output,
+    )
+
+
+def check_confirmable(settings: SearchSettings) -> None:
+    """Raise ``LadderSearchError`` if a search with these settings could not be confirmed at its end (``--confirm``)."""
+    from ladder_search.data import datasets
+    from ladder_search.final.training import check_has_tests
+    from ladder_search.reproduction.reproduction import schedule
+    from ladder_search.studies import study_of
+
+    if "data" in settings.overrides:
+        name = next(iter(settings.overrides["data"]), "")
+        raise SettingError(
+            f"--confirm reproduces the study on its own data, and --set changes data.{name}; leave one of them out, or "
+            "write a study file."
+        )
+    study = study_of({"study": settings.study, "definition": settings.definition})
+    schedule(study, settings.epochs)
+    check_has_tests(datasets.load(study.data))
+
+
+def reproduce(
+    names: Sequence[str],
+    *,
+    seeds: int,
+    root: Path,
+    contenders: int = 3,
+    epochs: int | None = None,
+    precision: str = "",
+    device: str = "cpu",
+    time_budget: float | None = None,
+    output: Path | None = None,
+) -> None:
+    """Reproduce studies and print their table; arguments as on the command line."""
     from ladder_search.commands.training import find_device, reporting
     from ladder_search.data import datasets
     from ladder_search.disk.folders import unwritable
     from ladder_search.report.rows import print_table
-    from ladder_search.reproduction.reproduction import FOLDER, Race, folder_name
+    from ladder_search.reproduction.reproduction import FOLDER, Race, folder_name, schedule
     from ladder_search.reproduction.table import table, table_json
     from ladder_search.studies import find_study
 
-    studies = [find_study(name, arguments.root) for name in dict.fromkeys(arguments.study)]
-    device = find_device(arguments.device)
-    output = arguments.output or arguments.root / FOLDER
+    studies = [find_study(name, root) for name in dict.fromkeys(names)]
+    trained_on, folder = find_device(device), output or root / FOLDER
     console = Console()
     races = []
     for study in studies:  # check all before the first is trained
-        full = study.training.epochs
-        epochs = full if arguments.epochs is None else arguments.epochs
-        if epochs > full:
-            raise SettingError(
-                f"--epochs shortens a reproduction, {study.name} has {full} epochs, got {epochs}; give fewer or none."
-            )
+        length = schedule(study, epochs)
         dataset = datasets.load(study.data, notify=console.say)
         races.append(
             Race(
                 study,
                 dataset,
-                root=arguments.root,
-                folder=output / folder_name(study, epochs, arguments.precision),
-                seeds=arguments.seeds,
-                contenders=arguments.contenders,
-                epochs=epochs,
-                device=device,
-                precision=arguments.precision,
+                root=root,
+                folder=folder / folder_name(study, length, precision),
+                seeds=seeds,
+                contenders=contenders,
+                epochs=length,
+                device=trained_on,
+                precision=precision,
             )
         )
-    end = time.monotonic() + (arguments.time_budget or math.inf)
+    end = time.monotonic() + (time_budget or math.inf)
     with reporting(console) as reporter:
         for race in races:
-            names = ", ".join(contender.name for contender in race.reproduction.contenders)
-            console.say(f"{race.study.name}: {names}; up to {arguments.seeds} seeds each, kept in {race.folder}")
+            competing = ", ".join(contender.name for contender in race.reproduction.contenders)
+            console.say(f"{race.study.name}: {competing}; up to {seeds} seeds each, kept in {race.folder}")
             race.run(
                 lambda what, progress: reporter.epoch(progress, what),
                 out_of_time=lambda: time.monotonic() > end,
@@ -86,8 +118,8 @@ def run(arguments: argparse.Namespace) -> None:
     rows = table([race.reproduction for race in races])
     text = json.dumps(table_json(rows), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     try:
-        write_atomically(output / TABLE, text.encode())
+        write_atomically(folder / TABLE, text.encode())
     except OSError as error:
-        raise unwritable(output, error) from error
-    print_table(console, rows, [race.reproduction for race in races], root=arguments.root)
-    console.say(f"kept in {output}")
+        raise unwritable(folder, error) from error
+    print_table(console, rows, [race.reproduction for race in races], root=root)
+    console.say(f"kept in {folder}")

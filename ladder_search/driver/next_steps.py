@@ -37,8 +37,13 @@ def next_steps(result: SearchResult) -> list[str]:
         bundle = f"{bundles}/{bundle_name(1, best[0])}"
         plugin = find_family(result.study.family).plugin
         copy = f"{bundle}/{PLUGIN}" if plugin and plugin.is_file else None
-        lines.append(line("train the best", "train", bundle, seeds=10, plugin=copy))
-        lines.append(f"                (all training data, test {result.study.measure.title})")
+        if result.has_tests:
+            lines.append(line("train the best", "train", bundle, seeds=10, plugin=copy))
+            lines.append(f"                (all training data, test {result.study.measure.title})")
+        else:
+            lines.append(
+                "note: the data have no test rows, which final trainings need; state data.test_file or data.test"
+            )
     if give_password:
         lines.append(f"note: the password of the store is not printed; {give_password} before you use these commands")
     return [*lines, *(f"note: {problem}" for problem in result.problems[:5])]

@@ -52,6 +52,8 @@ class SearchResult:
     interrupted: bool
     unfinished: bool
     """Whether trials were stopped or not started because the search was halted; ``--resume`` continues them."""
+    has_tests: bool
+    """Whether the data have test rows, so that configurations can be trained and tested."""
     problems: list[str]
 
     @property
@@ -137,6 +139,7 @@ def run_search(
         stored=stored,
         interrupted=run.halt.interrupted,
         unfinished=bool(run.halt.why()),
+        has_tests=len(dataset.test_x) > 0,
         problems=[*run.problems, *tracker.problems()],
     )
 

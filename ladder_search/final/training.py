@@ -93,6 +93,15 @@ def _seeds(spec: TrialSpec, draws: int) -> frozenset[int]:
     return frozenset(first + draw for first in (spec.seed, spec.label_seed) for draw in range(draws))
 
 
+def check_has_tests(dataset: Dataset) -> None:
+    """Raise ``SettingError`` if a data set has no test rows, whose error a final training reports."""
+    if not len(dataset.test_x):
+        raise SettingError(
+            f"a final training reports the error of test rows, and {dataset.name} has none; state data.test_file, or "
+            "data.test: 0.2, in the study file, and search again."
+        )
+
+
 def worth_compiling(spec: TrialSpec, dataset: Dataset, members: int) -> bool:
     """Return whether a final training of ``members`` seeds should be compiled; see ``training.compiling``."""
     member = _final(spec, spec.seed, dataset).member(dataset)
@@ -141,11 +150,7 @@ def train_final(
         raise SettingError(f"a final training needs seeds, each given once, got {list(seeds)}; give different ones.")
     if curve_every is not None and curve_every < 1:
         raise SettingError(f"curve_every must be at least 1 epoch, got {curve_every}; leave it out for no curve.")
-    if not len(dataset.test_x):
-        raise SettingError(
-            f"a final training reports the error of test rows, and {dataset.name} has none; give data.test_file, or "
-            "data.test=0.2."
-        )
+    check_has_tests(dataset)
     spec = _final(spec, seeds[0], dataset)
     spec.check_fits(dataset)
     if spec.stages and networks is None:

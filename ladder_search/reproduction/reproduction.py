@@ -35,10 +35,10 @@ from ladder_search.disk.documents import read_document, refused
 from ladder_search.disk.files import write_atomically
 from ladder_search.disk.folders import unwritable
 from ladder_search.disk.lock import LOCK_FILES
-from ladder_search.errors import StudyFolderError
+from ladder_search.errors import SettingError, StudyFolderError
 from ladder_search.final.folder import held
 from ladder_search.final.results import write_result
-from ladder_search.final.training import EpochReport, train_final
+from ladder_search.final.training import EpochReport, check_has_tests, train_final
 from ladder_search.provenance import collect
 from ladder_search.record.trial import OWN
 from ladder_search.reproduction import race
@@ -143,6 +143,17 @@ def folder_name(study: Study, epochs: int, precision: str = "") -> str:
     return f"{name}-{precision}" if precision else name
 
 
+def schedule(study: Study, epochs: int | None) -> int:
+    """Return the length of a reproduction's schedules, the study's own for None; raise ``SettingError`` if it would be
+    longer."""
+    full = study.training.epochs
+    if epochs is not None and epochs > full:
+        raise SettingError(
+            f"--epochs shortens a reproduction, {study.name} has {full} epochs, got {epochs}; give fewer or none."
+        )
+    return epochs or full
+
+
 class Race:
     """One call of ``reproduce`` for one study.
 
@@ -168,6 +179,7 @@ class Race:
         self.study, self.folder = study, folder
         self._dataset, self._device = dataset, device
         study.trial().check_fits(dataset)
+        check_has_tests(dataset)
         check_searched_data(study, dataset, root)
         earlier = _earlier(folder)
         reproduction = Reproduction(

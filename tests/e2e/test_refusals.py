@@ -93,6 +93,8 @@ def _files(folder: Path) -> set[Path]:
         ("digits-100 --set data.validation=0", ["data.validation", "set one of them"]),
         ("digits-100 --set data.dataset=mnits", ["unknown data set 'mnits'", "'mnist'"]),
         ("digits-100 --set space.lr=false --set space.noise=fixed --set space.lambda_=fixed", ["something to vary"]),
+        ("digits-100 --confirm 2 --set data.labels=50", ["--confirm", "data.labels", "leave one of them out"]),
+        ("digits-100 --confirm 2 --epochs 500", ["--epochs shortens a reproduction", "75 epochs, got 500"]),
         ("digits-100 --resume --name nothing", ["nothing"]),
         ("digits-100 --address ray://127.0.0.1:10001", ["--address must be the host:port", "or name host:port"]),
         ("digits-100 --address 127.0.0.1:1", ["--address must name a running Ray cluster", "refused", "ray start"]),

@@ -38,6 +38,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (("mine", ROWS * np.nan, CLASSES), {}, "Input X contains NaN"),
         (("mine.yaml", ROWS, CLASSES), {}, "needs a name, got the file mine.yaml"),
         (("digits-100", ROWS, CLASSES), {}, "must not be that of a built-in study"),
+        (("mine", ROWS, CLASSES), {"confirm": 3}, "confirm is an option of search.py"),
         (("mine", ROWS, CLASSES), {"settings": {"model": {"noise": 1}}}, "did you mean 'model.noise_std'"),
         (("mine", ROWS, CLASSES), {"trial": 3}, "did you mean 'trials'"),
         (("mine", ROWS, CLASSES), {"trials": 0}, "--trials must be at least 1"),

@@ -25,6 +25,7 @@ RECORD = TrialRecord(
 
 def _result(folder: Path) -> SearchResult:
     return SearchResult(
+        has_tests=True,
         study=find_study("digits-100"),
         folder=StudyFolder(folder),
         records=[replace(RECORD, key="t0004", number=4, validation_error=0.2), RECORD],
@@ -90,3 +91,11 @@ def test_the_pages_of_a_server_are_its_own(tmp_path: Path) -> None:
     lines = next_steps(replace(_result(tmp_path / "results" / "first"), store="https://ann:***@mlflow.lab"))
     assert "look at it      https://mlflow.lab in a browser" in lines
     assert "ui" not in _commands(lines)
+
+
+def test_data_without_test_rows_are_not_trained_on_in_the_end(tmp_path: Path) -> None:
+    result = _result(tmp_path / "results" / "s")
+    assert "train" in _commands(next_steps(result))
+    lines = next_steps(replace(result, has_tests=False))
+    assert "train" not in _commands(lines) and "export" in _commands(lines)
+    assert any("test rows" in line and "data.test" in line for line in lines)

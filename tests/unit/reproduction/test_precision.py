@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from ladder_search.data.dataset import Dataset
-from ladder_search.errors import StudyFolderError
+from ladder_search.errors import SettingError, StudyFolderError
 from ladder_search.report.rows import cells, sentences
 from ladder_search.reproduction.reproduction import FILE, Race, _with_commit, folder_name, read_reproduction
 from ladder_search.reproduction.table import table
 from ladder_search.studies import Study
-from tests.unit.reproduction.test_reproduction import Begin, begin, study, told
-
-__all__ = ["begin", "study"]  # fixtures
+from tests.unit.reproduction.racing import Begin, told
 
 
 def test_another_precision_is_another_reproduction_with_its_time_and_commits(
@@ -62,3 +61,22 @@ def test_an_interrupted_block_counts_its_time(begin: Begin) -> None:
     assert before and before > 0.0
     finished = begin(seeds=1).run(told([]))
     assert finished.complete and finished.cpu_seconds and finished.cpu_seconds > before
+
+
+def test_data_without_test_rows_are_refused_before_anything_is_written(
+    study: Study, dataset: Dataset, tmp_path: Path
+) -> None:
+    untested = replace(dataset, test_x=dataset.test_x[:0], test_y=dataset.test_y[:0])
+    folder = tmp_path / "out"
+    with pytest.raises(SettingError, match=r"has none; state data\.test_file, or data\.test: 0\.2, in the study file"):
+        Race(
+            study,
+            untested,
+            root=tmp_path / "results",
+            folder=folder,
+            seeds=2,
+            contenders=0,
+            epochs=4,
+            device=torch.device("cpu"),
+        )
+    assert not folder.exists()
