@@ -119,7 +119,7 @@ def cells(data: DataConfig, name: str, done: set[tuple[str, int, int, str]]) -> 
 def table(results: list[dict[str, Any]]) -> Table:
     """Return the test errors, mean ± sd over the draws, and the ladder's paired tests against the best other method."""
     names = list(dict.fromkeys(one["method"] for one in results))
-    rows, p_values = [], []
+    rows, differences, p_values = [], [], []
     for name, labels in dict.fromkeys((one["data"], one["labels"]) for one in results):
         errors: dict[str, list[float]] = {method: [] for method in names}
         for one in sorted(results, key=lambda one: one["draw"]):
@@ -131,11 +131,13 @@ def table(results: list[dict[str, Any]]) -> Table:
         summaries = {method: Summary.of(own[:n]) for method, own in errors.items()}
         best = min((method for method in names if method != LADDER), key=lambda method: summaries[method].mean)
         p_values.append(paired(errors[LADDER][:n], errors[best][:n]))
-        difference = 100 * statistics.fmean(a - b for a, b in zip(errors[LADDER][:n], errors[best][:n], strict=True))
+        differences.append(
+            100 * statistics.fmean(a - b for a, b in zip(errors[LADDER][:n], errors[best][:n], strict=True))
+        )
         shown = [f"{100 * summaries[method].mean:.1f} ± {100 * summaries[method].deviation:.1f}" for method in names]
-        rows.append([name, str(labels), str(n), *shown, best, f"{difference:+.1f}"])
-    for row, p in zip(rows, holm(p_values), strict=True):
-        better = "better" if row[-1].startswith("-") else "worse"
+        rows.append([name, str(labels), str(n), *shown, best, f"{differences[-1]:+.1f}"])
+    for row, difference, p in zip(rows, differences, holm(p_values), strict=True):
+        better = "better" if difference < 0 else "worse"
         row.append(f"{better}, p {p:.2g}" if p < LEVEL else f"no difference shown, p {p:.2g}")
     header = ("data", "labels", "n", *names, "best other", "difference", "LadderClassifier is")
     return Table(header=header, rows=rows)
